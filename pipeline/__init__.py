@@ -1,0 +1,1 @@
+"""The stages of volvae: read files, call vae, write files."""

@@ -1,0 +1,45 @@
+"""python -m pipeline STAGE --name PATH ...: one stage, as dvc.yaml calls it.
+
+The paths of a stage are the keyword arguments of its ``main``; exit code 0, 1 (failed) or 2 (bad usage or input).
+"""
+
+import argparse
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipeline import telemetry
+from pipeline.errors import InputError, StageError
+from pipeline.params import Params, read_params
+
+STAGES = ("prepare", "train", "evaluate", "export", "register")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the stage that the command line names."""
+    telemetry.switch_off()
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    chooser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__, add_help=False)
+    chooser.add_argument("stage", choices=STAGES)
+    stage = chooser.parse_args(arguments[:1]).stage
+    run: Callable[..., None] = importlib.import_module(f"pipeline.{stage}").main
+    parser = argparse.ArgumentParser(prog=f"python -m pipeline {stage}", description=inspect.getdoc(run))
+    for name in list(inspect.signature(run).parameters)[1:]:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)
+    paths = vars(parser.parse_args(arguments[1:]))
+    try:
+        params: Params = read_params()
+        run(params, **paths)
+    except InputError as error:
+        print(f"{stage}: {error}", file=sys.stderr)
+        return 2
+    except StageError as error:
+        print(f"{stage} failed: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""The stage evaluate: held-out bounds, reconstruction beside PCA, arbitrage; metrics, plots and one HTML page."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline import files, report, weights
+from pipeline.params import EvaluateParams, Params
+from vae import arbitrage, metrics
+from vae.grid import Grid
+from vae.model import Vae
+from vae.ppca import PrincipalComponents, principal_components
+
+Array = NDArray[np.float64]
+
+
+class Evaluation(NamedTuple):
+    """Flat metrics, and the arrays [surface, tenor, node] and [surface, latent] that the plots show."""
+
+    figures: dict[str, float]
+    truth: Array
+    reconstruction: Array
+    pca_reconstruction: Array
+    samples: Array
+    latents: Array
+
+
+def evaluate(
+    model: Vae,
+    components: PrincipalComponents,
+    quoted: Tensor,
+    truth: Tensor,
+    grid: Grid,
+    params: EvaluateParams,
+) -> Evaluation:
+    """Measure a model on test surfaces: ``quoted`` is what it sees, ``truth`` what it should say, both [surface, D]."""
+    latents = model.architecture.latents
+    generator = torch.Generator().manual_seed(params.seed)
+    prior = torch.randn(params.prior_samples, latents, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        posterior_mean = model.encode(model.coordinates(quoted).values).mean
+        samples = model.expand(model.decode(prior))
+        reconstruction = model.expand(model.decode(posterior_mean))
+    pca = components.reconstruct(quoted, latents)
+    surfaces = {
+        "data": _surfaces(truth, grid),
+        "reconstruction": _surfaces(reconstruction, grid),
+        "sample": _surfaces(samples, grid),
+    }
+    figures = {
+        **metrics.likelihood_metrics(model, quoted, samples=params.importance_samples, seed=params.seed),
+        **metrics.latent_metrics(posterior_mean),
+        **metrics.error_metrics("reconstruction", reconstruction, truth),
+        **metrics.error_metrics("pca_reconstruction", pca, truth),
+        **metrics.pca_likelihood_metrics(components, quoted, latents=latents),
+    }
+    for name, iv in surfaces.items():
+        rate = arbitrage.free_rate(iv, grid, tolerance=params.arbitrage_tolerance)
+        figures[f"{name}_arbitrage_free_rate"] = rate
+    return Evaluation(
+        figures=figures,
+        truth=surfaces["data"],
+        reconstruction=surfaces["reconstruction"],
+        pca_reconstruction=_surfaces(pca, grid),
+        samples=surfaces["sample"],
+        latents=posterior_mean.numpy(),
+    )
+
+
+def main(
+    params: Params, *, surfaces: Path, model: Path, curve: Path, metrics: Path, plots: Path, page: Path
+) -> None:
+    """Write ``metrics``, the tables of the folder ``plots`` and the report ``page``."""
+    for path in (metrics, page):
+        files.check_writable(path)
+    grid = files.read_grid(surfaces)
+    trained = weights.read_model(model)
+    test = files.read_split(surfaces, "test")
+    components = principal_components(files.read_split(surfaces, "train")["iv"].flatten(1))
+    quoted, truth = (test[name].double().flatten(1) for name in ("iv", "clean"))
+    with files.new_folder(plots) as folder:
+        result = evaluate(trained, components, quoted, truth, grid, params.evaluate)
+        files.write_csv(folder / "error_by_tenor.csv", *_error_by_tenor(result, grid))
+        files.write_csv(folder / "error_by_node.csv", *_error_by_node(result, grid))
+        content = report.page(result.figures, grid, result, report.read_curve(curve))
+        files.write_bytes(page, content.encode())
+        files.write_json(metrics, result.figures)
+
+
+def _surfaces(points: Tensor, grid: Grid) -> Array:
+    """Surfaces [batch, tenor, node] from points [batch, D]."""
+    return points.unflatten(-1, grid.shape).numpy()
+
+
+Table = tuple[tuple[str, ...], list[tuple[float, ...]]]
+
+
+def _error_by_tenor(result: Evaluation, grid: Grid) -> Table:
+    """Error of each tenor for the model and for PCA."""
+    model = metrics.rmse_bp(result.reconstruction, result.truth, axes=(0, 2))
+    pca = metrics.rmse_bp(result.pca_reconstruction, result.truth, axes=(0, 2))
+    header = ("tenor_years", "reconstruction_rmse_bp", "pca_reconstruction_rmse_bp")
+    return header, list(zip(grid.tenors.tolist(), model.tolist(), pca.tolist(), strict=True))
+
+
+def _error_by_node(result: Evaluation, grid: Grid) -> Table:
+    """Error of each point of the grid, one row a point."""
+    error = metrics.rmse_bp(result.reconstruction, result.truth, axes=(0,))
+    rows = [
+        (tenor, node, error[i, j].item())
+        for i, tenor in enumerate(grid.tenors.tolist())
+        for j, node in enumerate(grid.nodes.tolist())
+    ]
+    return ("tenor_years", "node", "reconstruction_rmse_bp"), rows

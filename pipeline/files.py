@@ -1,0 +1,195 @@
+"""The few file formats of the pipeline, written atomically: safetensors, JSON, CSV and plain bytes."""
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from pipeline.errors import InputError
+from vae.grid import Grid
+
+SPLITS = ("train", "validation", "test")
+GRID = "grid.json"
+
+
+class Tensors(NamedTuple):
+    """Tensors by name, and the text stored beside them."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace ``path`` by ``content``: readers see the old file or the new one, never a part.
+
+    Raises:
+        InputError: the path cannot be written.
+    """
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(partial, 0o644)
+            os.replace(partial, path)
+        except BaseException:
+            os.unlink(partial)
+            raise
+        _sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write ``value`` as JSON, keys in the given order, numbers finite."""
+    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table with a header."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors as safetensors."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, safetensors.torch.save(contiguous, dict(metadata or {})))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        InputError: there is no such file, or it holds something else.
+    """
+    with _reading(path):
+        value = json.loads(path.read_text("utf-8"))
+    if not isinstance(value, dict):
+        raise InputError(f"{path} must hold a JSON object, but holds a {type(value).__name__}")
+    return value
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    with _reading(path):
+        return path.read_bytes()
+
+
+def read_tensors(path: Path) -> Tensors:
+    """The tensors and text of a safetensors file.
+
+    Raises:
+        InputError: there is no such file, or it is of another format.
+    """
+    with _reading(path), safetensors.safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+        return Tensors(tensors, file.metadata() or {})
+
+
+def read_split(surfaces: Path, split: str) -> dict[str, Tensor]:
+    """One of ``SPLITS`` of the prepared surfaces: ``iv``, ``parameters`` and, where it is known, ``clean``."""
+    return read_tensors(surfaces / f"{split}.safetensors").tensors
+
+
+def read_grid(surfaces: Path) -> Grid:
+    """The grid of the prepared surfaces."""
+    path = surfaces / GRID
+    try:
+        return Grid.from_dict(read_json(path))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path} is not a grid: {error}") from error
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the place of ``path`` when the block ends well and vanishes when it fails.
+
+    Made before the work starts, so that a place that cannot be written is found at once.
+
+    Raises:
+        InputError: the path cannot be written.
+    """
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield partial
+        with _writing(path):
+            os.chmod(partial, 0o755)
+            if path.exists():
+                old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")) / "old"
+                os.rename(path, old)
+                os.rename(partial, path)
+                shutil.rmtree(old.parent)
+            else:
+                os.rename(partial, path)
+            _sync_folder(path.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_writable(path: Path) -> None:
+    """Fail before long work whose result could not be written.
+
+    Raises:
+        InputError: the path cannot be written.
+    """
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(21, os.strerror(21))
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+
+
+def sha256(content: bytes) -> str:
+    """Hexadecimal sha256."""
+    return hashlib.sha256(content).hexdigest()
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; `dvc repro` makes it") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path} is damaged or of another format: {error}") from error
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

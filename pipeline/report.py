@@ -1,0 +1,174 @@
+"""The evaluation report: one self-contained HTML page with interactive figures."""
+
+import csv
+import html
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from plotly.offline import get_plotlyjs
+
+from pipeline import files
+from vae.grid import Grid
+from vae.metrics import rmse_bp
+
+Array = NDArray[np.float64]
+
+_SHOWN_SAMPLES = 6
+_BLUE, _ORANGE, _GREY = "#2563a8", "#d97706", "#9aa3ad"
+_HEADLINES = (
+    ("reconstruction_rmse_bp", "reconstruction error, bp", ".2f"),
+    ("pca_reconstruction_rmse_bp", "PCA, as many latents, bp", ".2f"),
+    ("elbo_nats", "ELBO, nats", ",.1f"),
+    ("iwae_nats", "importance-weighted bound, nats", ",.1f"),
+    ("active_units", "active latents", "d"),
+    ("sample_arbitrage_free_rate", "arbitrage-free samples", ".1%"),
+)
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #1c2530; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.6rem; margin-bottom: 0 } h2 { font-size: 1.15rem; margin: 2rem 0 0 } p { margin: .3rem 0 }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); gap: .8rem; margin: 1.2rem 0 }
+.cards div { border: 1px solid #d8dee5; border-radius: .5rem; padding: .6rem .8rem }
+.cards b { display: block; font-size: 1.5rem } .cards span, figcaption { color: #5b6773; font-size: .9rem }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 1rem } figure { margin: 0 }
+table { border-collapse: collapse } td { padding: .15rem 1rem .15rem 0; font-variant-numeric: tabular-nums }
+"""
+
+
+class Evaluated(Protocol):
+    """The arrays of an evaluation that the page shows, [surface, tenor, node] and [surface, latent]."""
+
+    @property
+    def truth(self) -> Array: ...
+    @property
+    def reconstruction(self) -> Array: ...
+    @property
+    def pca_reconstruction(self) -> Array: ...
+    @property
+    def samples(self) -> Array: ...
+    @property
+    def latents(self) -> Array: ...
+
+
+def page(figures: Mapping[str, float], grid: Grid, result: Evaluated, curve: Mapping[str, list[float]]) -> str:
+    """The page; the same arguments give the same text."""
+    sections = (
+        (_sample_surfaces(result.samples, grid), "Surfaces drawn from the prior; choose one, turn it with the mouse."),
+        (_smiles(result, grid), "Exact test surfaces (lines) and their reconstructions (points)."),
+        (_error_map(result, grid), "Reconstruction error over the grid, bp of vol."),
+        (_error_by_tenor(result, grid), "Reconstruction error by tenor beside PCA with as many latents."),
+        (_training(curve), "Training: ELBO per surface."),
+        (_latents(result.latents), "Posterior means of the test surfaces; the prior is N(0, 1)."),
+    )
+    blocks = "".join(
+        f"<figure>{_div(figure, f'figure{n}')}<figcaption>{html.escape(caption)}</figcaption></figure>"
+        for n, (figure, caption) in enumerate(sections)
+    )
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>volvae: evaluation</title><style>{_STYLE}</style><script>{get_plotlyjs()}</script>"
+        "<h1>volvae: evaluation on held-out surfaces</h1>"
+        f"<p>{len(result.truth):,} test surfaces, {grid.shape[0]} tenors x {grid.shape[1]} nodes. "
+        "1 bp is 0.0001 of volatility; nats are of the density of decimal vols.</p>"
+        f'<div class="cards">{_cards(figures)}</div><div class="pair">{blocks}</div>'
+        f"<h2>All figures</h2><table>{_rows(figures)}</table></html>\n"
+    )
+
+
+def read_curve(path: Path) -> dict[str, list[float]]:
+    """Columns of the training curve."""
+    rows = list(csv.DictReader(io.StringIO(files.read_bytes(path).decode())))
+    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
+
+
+def _cards(figures: Mapping[str, float]) -> str:
+    return "".join(
+        f"<div><b>{figures[key]:{style}}</b><span>{html.escape(label)}</span></div>"
+        for key, label, style in _HEADLINES
+    )
+
+
+def _rows(figures: Mapping[str, float]) -> str:
+    return "".join(f"<tr><td>{html.escape(k)}</td><td>{v:,.6g}</td></tr>" for k, v in figures.items())
+
+
+def _div(figure: go.Figure, name: str) -> str:
+    figure.update_layout(template="plotly_white", height=420, margin={"l": 60, "r": 20, "t": 40, "b": 50})
+    text: str = figure.to_html(
+        full_html=False, include_plotlyjs=False, div_id=name, config={"displaylogo": False, "responsive": True}
+    )
+    return text
+
+
+def _sample_surfaces(samples: Array, grid: Grid) -> go.Figure:
+    shown = samples[:_SHOWN_SAMPLES]
+    surfaces = [
+        go.Surface(
+            x=grid.nodes, y=grid.tenors, z=100.0 * iv, visible=n == 0, colorscale="Viridis", showscale=False
+        )
+        for n, iv in enumerate(shown)
+    ]
+    buttons = [
+        {"label": f"sample {n + 1}", "method": "update", "args": [{"visible": [m == n for m in range(len(shown))]}]}
+        for n in range(len(shown))
+    ]
+    scene = {"xaxis_title": _node_title(grid), "yaxis_title": "tenor, years", "zaxis_title": "vol, %"}
+    return go.Figure(surfaces, {"scene": scene, "updatemenus": [{"buttons": buttons, "x": 0.0, "y": 1.1}]})
+
+
+def _smiles(result: Evaluated, grid: Grid) -> go.Figure:
+    figure = go.Figure()
+    tenor = len(grid.tenors) // 2
+    for n, color in enumerate((_BLUE, _ORANGE, _GREY)):
+        truth, reconstruction = 100.0 * result.truth[n, tenor], 100.0 * result.reconstruction[n, tenor]
+        figure.add_scatter(x=grid.nodes, y=truth, line={"color": color}, name=f"surface {n + 1}")
+        figure.add_scatter(
+            x=grid.nodes, y=reconstruction, mode="markers", marker={"color": color, "size": 5}, showlegend=False
+        )
+    title = f"smile at {grid.tenors[tenor]:.2f} years"
+    return figure.update_layout(title=title, xaxis_title=_node_title(grid), yaxis_title="vol, %")
+
+
+def _error_map(result: Evaluated, grid: Grid) -> go.Figure:
+    error = rmse_bp(result.reconstruction, result.truth, axes=(0,))
+    heat = go.Heatmap(x=grid.nodes, y=grid.tenors, z=error, colorscale="Blues", colorbar={"title": "bp"})
+    return go.Figure(heat).update_layout(xaxis_title=_node_title(grid), yaxis_title="tenor, years")
+
+
+def _error_by_tenor(result: Evaluated, grid: Grid) -> go.Figure:
+    figure = go.Figure()
+    for name, values, color in (
+        ("volvae", result.reconstruction, _BLUE),
+        ("PCA", result.pca_reconstruction, _ORANGE),
+    ):
+        error = rmse_bp(values, result.truth, axes=(0, 2))
+        figure.add_scatter(x=grid.tenors, y=error, name=name, mode="lines+markers", line={"color": color})
+    return figure.update_layout(xaxis_title="tenor, years", yaxis_title="RMSE, bp", yaxis_type="log")
+
+
+def _training(curve: Mapping[str, list[float]]) -> go.Figure:
+    figure = go.Figure()
+    for key, name, color in (
+        ("train_elbo_nats", "training", _GREY),
+        ("validation_elbo_nats", "validation", _BLUE),
+    ):
+        figure.add_scatter(x=curve["epoch"], y=curve[key], name=name, line={"color": color})
+    return figure.update_layout(xaxis_title="epoch", yaxis_title="ELBO, nats")
+
+
+def _latents(latents: Array) -> go.Figure:
+    figure = go.Figure()
+    for n, values in enumerate(latents.T):
+        figure.add_violin(y=values, name=f"z{n + 1}", line_color=_BLUE, points=False, showlegend=False)
+    for level in (-2.0, 0.0, 2.0):
+        figure.add_hline(y=level, line={"color": _GREY, "dash": "dot"})
+    return figure.update_layout(yaxis_title="posterior mean")
+
+
+def _node_title(grid: Grid) -> str:
+    return "k / sqrt(tenor)" if grid.convention == "sqrt_time" else "k = ln(K/F)"

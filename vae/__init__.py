@@ -1,0 +1,1 @@
+"""The numerics of volvae: arrays in, arrays out."""

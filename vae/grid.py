@@ -1,0 +1,70 @@
+"""The grid of a surface: tenors x nodes, and the log-moneyness of each point."""
+
+from dataclasses import dataclass
+from typing import Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Convention = Literal["log_moneyness", "sqrt_time"]
+CONVENTIONS: tuple[str, ...] = get_args(Convention)
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Points of an implied-volatility surface ``iv[tenor, node]``.
+
+    Attributes:
+        tenors: years (ACT/365), positive and increasing, [tenor].
+        nodes: increasing, [node]; log-forward-moneyness k = ln(K/F), or k / sqrt(tenor), as ``convention`` says.
+        convention: ``log_moneyness`` (the same k at each tenor) or ``sqrt_time`` (k = node sqrt(tenor)).
+
+    Raises:
+        ValueError: where one of these does not hold.
+    """
+
+    tenors: NDArray[np.float64]
+    nodes: NDArray[np.float64]
+    convention: Convention = "sqrt_time"
+
+    def __post_init__(self) -> None:
+        for name in ("tenors", "nodes"):
+            object.__setattr__(self, name, _axis(name, getattr(self, name)))
+        if self.tenors[0] <= 0.0:
+            raise ValueError(f"tenors must be positive, but the first is {self.tenors[0]:g} years")
+        if self.convention not in CONVENTIONS:
+            raise ValueError(f"convention is {self.convention!r}; allowed: {', '.join(CONVENTIONS)}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of tenors and of nodes."""
+        return len(self.tenors), len(self.nodes)
+
+    @property
+    def log_moneyness(self) -> NDArray[np.float64]:
+        """k = ln(K/F) of each point, [tenor, node]."""
+        width = np.sqrt(self.tenors) if self.convention == "sqrt_time" else np.ones_like(self.tenors)
+        return width[:, None] * self.nodes
+
+    def to_dict(self) -> dict[str, object]:
+        """The grid as plain values for JSON."""
+        return {
+            "convention": self.convention,
+            "tenors": self.tenors.tolist(),
+            "nodes": self.nodes.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, object]) -> Self:
+        """The grid that ``to_dict`` described."""
+        return cls(**values)  # type: ignore[arg-type]
+
+
+def _axis(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    axis = np.array(values, dtype=np.float64)
+    if axis.ndim != 1 or len(axis) < 2:
+        raise ValueError(f"{name} must be a list of at least 2 numbers")
+    if not np.isfinite(axis).all() or not (np.diff(axis) > 0.0).all():
+        raise ValueError(f"{name} must be finite and increasing")
+    axis.flags.writeable = False
+    return axis

@@ -1,0 +1,90 @@
+"""Held-out numbers of a model: arrays in, flat dictionaries out, units in the names."""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vae.elbo import Elbo, gaussian_log_likelihood, kl_to_standard_normal, log_density_ratio, log_mean_exp
+from vae.model import Vae
+from vae.ppca import PrincipalComponents
+
+_ACTIVE_VARIANCE = 0.01  # Burda et al. (2016), arXiv:1509.00519, section 5
+_ROWS = 256  # surfaces evaluated at a time: bounds the memory of the importance samples
+
+BASIS_POINTS = 1e4
+
+
+def likelihood_metrics(model: Vae, x: Tensor, *, samples: int, seed: int) -> dict[str, float]:
+    """ELBO and importance-weighted bound of observations x [batch, D], in nats of the density of decimal vols.
+
+    Standard errors are across surfaces, which dominates the Monte Carlo error of ``samples`` draws for each.
+    """
+    generator = torch.Generator(x.device).manual_seed(seed)
+    bounds, importance, kls, effective = [], [], [], []
+    with torch.no_grad():
+        for rows in x.split(_ROWS):
+            shape = (samples, len(rows), model.architecture.latents)
+            noise = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
+            coordinates = model.coordinates(rows)
+            posterior = model.encode(coordinates.values)
+            likelihood = gaussian_log_likelihood(model, coordinates, posterior.sample(noise))
+            weights = likelihood + log_density_ratio(posterior, noise)
+            parts = Elbo(likelihood.mean(0), kl_to_standard_normal(posterior))
+            bounds.append(parts.value)
+            kls.append(parts.kl)
+            importance.append(log_mean_exp(weights))
+            effective.append(1.0 / torch.softmax(weights, dim=0).square().sum(0))
+    bound, bound_se = _mean_and_error(torch.cat(bounds))
+    iwae, iwae_se = _mean_and_error(torch.cat(importance))
+    return {
+        "elbo_nats": bound,
+        "elbo_se_nats": bound_se,
+        "iwae_nats": iwae,
+        "iwae_se_nats": iwae_se,
+        "iwae_samples": samples,
+        "iwae_effective_samples": torch.cat(effective).mean().item(),
+        "kl_nats": torch.cat(kls).mean().item(),
+        "scale_bp": BASIS_POINTS * model.log_scale.exp().item(),
+    }
+
+
+def latent_metrics(posterior_mean: Tensor) -> dict[str, float]:
+    """How many latents the posterior means [batch, latent] use."""
+    return {
+        "latents": posterior_mean.shape[1],
+        "active_units": int((posterior_mean.var(0) > _ACTIVE_VARIANCE).sum()),
+    }
+
+
+def error_metrics(name: str, approximation: Tensor, truth: Tensor) -> dict[str, float]:
+    """Root mean square and largest error of vols, in basis points of vol."""
+    error = (approximation - truth).abs() * BASIS_POINTS
+    return {
+        f"{name}_rmse_bp": error.square().mean().sqrt().item(),
+        f"{name}_max_bp": error.max().item(),
+    }
+
+
+def pca_likelihood_metrics(components: PrincipalComponents, x: Tensor, *, latents: int) -> dict[str, float]:
+    """Exact log-likelihood of pPCA with as many latents at observations x [batch, D]: a linear VAE's best ELBO."""
+    likelihood, likelihood_se = _mean_and_error(components.log_likelihood(x, latents))
+    return {
+        "pca_log_likelihood_nats": likelihood,
+        "pca_log_likelihood_se_nats": likelihood_se,
+    }
+
+
+def rmse_bp(
+    approximation: NDArray[np.float64], truth: NDArray[np.float64], axes: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Root mean square error over ``axes``, in basis points of vol."""
+    result: NDArray[np.float64] = BASIS_POINTS * np.sqrt(np.mean((approximation - truth) ** 2, axis=axes))
+    return result
+
+
+def _mean_and_error(values: Tensor) -> tuple[float, float]:
+    """Mean and its standard error."""
+    return values.mean().item(), values.std().item() / math.sqrt(len(values))
