@@ -1,6 +1,9 @@
 """The trained model as ONNX graphs: vols and latents in, vols and posteriors out, all scaling inside."""
 
-from collections.abc import Mapping
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
 
 import onnx
 import torch
@@ -56,18 +59,20 @@ def _graph(
 ) -> bytes:
     """One self-contained, checked file whose bytes depend on the weights and ``metadata`` alone."""
     module = module.eval()
-    program = torch.onnx.export(
-        module,
-        (example,),
-        input_names=[inputs],
-        output_names=outputs,
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        opset_version=OPSET,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
-    assert program is not None
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            module,
+            (example,),
+            input_names=[inputs],
+            output_names=outputs,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
     proto = program.model_proto
     _strip(proto)
     proto.ir_version = IR_VERSION
@@ -90,3 +95,17 @@ def _strip(proto: onnx.ModelProto) -> None:
     for value in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
         del value.metadata_props[:]
         value.doc_string = ""
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Without the exporter's warnings of torchvision, which is not needed, and of its own deprecated calls."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)

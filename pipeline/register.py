@@ -1,0 +1,59 @@
+"""The stage register: one MLflow run and one model version for each distinct bundle, data and parameters."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline import files, lineage, registry
+from pipeline.params import Params
+from vae.runtime import DECODER, SurfaceModel
+
+
+def main(
+    params: Params,
+    *,
+    surfaces: Path,
+    model: Path,
+    bundle: Path,
+    page: Path,
+    prepare_metrics: Path,
+    train_metrics: Path,
+    evaluate_metrics: Path,
+    export_metrics: Path,
+    metrics: Path,
+) -> None:
+    """Register the bundle and write where it is to ``metrics``."""
+    files.check_writable(metrics)
+    SurfaceModel.load(bundle, provider="cpu")  # refuses a damaged bundle before anything is logged
+    measured = {p.stem: p for p in (prepare_metrics, train_metrics, evaluate_metrics, export_metrics)}
+    hashes = lineage.dvc_hashes(surfaces, model, bundle)
+    git = lineage.git()
+    settings = flatten(params.model_dump(by_alias=True))
+    record = registry.Record(
+        content=files.sha256(json.dumps([hashes, settings], sort_keys=True).encode()),
+        parameters=settings,
+        metrics={f"{stage}/{k}": v for stage, path in measured.items() for k, v in files.read_json(path).items()},
+        tags={
+            "git.commit": git.commit or "none",
+            "git.dirty": str(git.dirty).lower(),
+            **{f"dvc.{path}": digest for path, digest in hashes.items()},
+            **{f"version.{name}": number for name, number in lineage.versions().items()},
+        },
+        artifacts={bundle: "bundle", page: "report", lineage.LOCK: "lineage"},
+        texts={"lineage/git.patch": lineage.git_patch()} if git.dirty else {},
+        decoder=bundle / DECODER,
+    )
+    settings_block = params.register_
+    registered = registry.register(
+        record, experiment=settings_block.experiment, model=settings_block.model, alias=settings_block.alias
+    )
+    files.write_json(metrics, registered._asdict())
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat.update(flatten(value, f"{name}.") if isinstance(value, dict) else {name: value})
+    return flat
