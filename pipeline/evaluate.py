@@ -1,7 +1,7 @@
 """The stage evaluate: held-out bounds, reconstruction beside PCA, arbitrage; metrics, plots and one HTML page."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,24 +9,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline import files, report, weights
+from pipeline.atomic import check_writable, new_folder
 from pipeline.params import EvaluateParams, Params
+from pipeline.report import Evaluation
 from vae import arbitrage, metrics
 from vae.grid import Grid
 from vae.model import Vae
 from vae.ppca import PrincipalComponents, principal_components
 
 Array = NDArray[np.float64]
-
-
-class Evaluation(NamedTuple):
-    """Flat metrics, and the arrays [surface, tenor, node] and [surface, latent] that the plots show."""
-
-    figures: dict[str, float]
-    truth: Array
-    reconstruction: Array
-    pca_reconstruction: Array
-    samples: Array
-    latents: Array
 
 
 def evaluate(
@@ -71,32 +62,31 @@ def evaluate(
     )
 
 
-def main(
-    params: Params, *, surfaces: Path, model: Path, curve: Path, metrics: Path, plots: Path, page: Path
-) -> None:
+def main(params: Params, *, surfaces: Path, model: Path, curve: Path, metrics: Path, plots: Path, page: Path) -> None:
     """Write ``metrics``, the tables of the folder ``plots`` and the report ``page``."""
     for path in (metrics, page):
-        files.check_writable(path)
+        check_writable(path)
     grid = files.read_grid(surfaces)
     trained = weights.read_model(model)
     test = files.read_split(surfaces, "test")
     components = principal_components(files.read_split(surfaces, "train")["iv"].flatten(1))
     quoted, truth = (test[name].double().flatten(1) for name in ("iv", "clean"))
-    with files.new_folder(plots) as folder:
+    with new_folder(plots) as folder:
         result = evaluate(trained, components, quoted, truth, grid, params.evaluate)
         files.write_csv(folder / "error_by_tenor.csv", *_error_by_tenor(result, grid))
         files.write_csv(folder / "error_by_node.csv", *_error_by_node(result, grid))
-        content = report.page(result.figures, grid, result, report.read_curve(curve))
+        content = report.page(result, grid, report.read_curve(curve))
         files.write_bytes(page, content.encode())
         files.write_json(metrics, result.figures)
 
 
 def _surfaces(points: Tensor, grid: Grid) -> Array:
     """Surfaces [batch, tenor, node] from points [batch, D]."""
-    return points.unflatten(-1, grid.shape).numpy()
+    surfaces: Array = points.unflatten(-1, grid.shape).numpy()
+    return surfaces
 
 
-Table = tuple[tuple[str, ...], list[tuple[float, ...]]]
+Table = tuple[tuple[str, ...], Sequence[tuple[float, ...]]]
 
 
 def _error_by_tenor(result: Evaluation, grid: Grid) -> Table:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline import files, weights
+from pipeline.atomic import check_writable, new_folder
 from pipeline.errors import StageError
 from pipeline.params import ExportParams, Params
 from vae import graphs, runtime
@@ -19,11 +20,11 @@ from vae.model import Vae
 
 def main(params: Params, *, surfaces: Path, model: Path, bundle: Path, metrics: Path) -> None:
     """Write the folder ``bundle`` and the parity figures ``metrics``."""
-    files.check_writable(metrics)
+    check_writable(metrics)
     grid = files.read_grid(surfaces)
     trained = weights.read_model(model)
     iv = files.read_split(surfaces, "test")["iv"]
-    with files.new_folder(bundle) as folder:
+    with new_folder(bundle) as folder:
         contents = graph_files(trained, grid)
         manifest = make_manifest(trained, grid, contents)
         for name, content in contents.items():
@@ -61,9 +62,7 @@ def make_manifest(model: Vae, grid: Grid, contents: Mapping[str, bytes]) -> dict
         "prior": "standard normal",
         "observation_scale_vol": model.log_scale.exp().item(),
         "grid": grid.to_dict(),
-        "files": {
-            name: {"sha256": files.sha256(content), "bytes": len(content)} for name, content in contents.items()
-        },
+        "files": {name: {"sha256": files.sha256(content), "bytes": len(content)} for name, content in contents.items()},
     }
 
 

@@ -1,13 +1,10 @@
-"""The few file formats of the pipeline, written atomically: safetensors, JSON, CSV and plain bytes."""
+"""The few file formats of the stages, written atomically: safetensors, JSON, CSV and plain bytes."""
 
 import contextlib
 import csv
 import hashlib
 import io
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +13,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from pipeline.atomic import new_file
 from pipeline.errors import InputError
 from vae.grid import Grid
 
@@ -31,25 +29,13 @@ class Tensors(NamedTuple):
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace ``path`` by ``content``: readers see the old file or the new one, never a part.
+    """Replace ``path`` by ``content``: a reader sees the old file or the new one, never a part.
 
     Raises:
         InputError: the path cannot be written.
     """
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(partial, 0o644)
-            os.replace(partial, path)
-        except BaseException:
-            os.unlink(partial)
-            raise
-        _sync_folder(path.parent)
+    with new_file(path) as stream:
+        stream.write(content)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -120,48 +106,6 @@ def read_grid(surfaces: Path) -> Grid:
         raise InputError(f"{path} is not a grid: {error}") from error
 
 
-@contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill, which takes the place of ``path`` when the block ends well and vanishes when it fails.
-
-    Made before the work starts, so that a place that cannot be written is found at once.
-
-    Raises:
-        InputError: the path cannot be written.
-    """
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        yield partial
-        with _writing(path):
-            os.chmod(partial, 0o755)
-            if path.exists():
-                old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")) / "old"
-                os.rename(path, old)
-                os.rename(partial, path)
-                shutil.rmtree(old.parent)
-            else:
-                os.rename(partial, path)
-            _sync_folder(path.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def check_writable(path: Path) -> None:
-    """Fail before long work whose result could not be written.
-
-    Raises:
-        InputError: the path cannot be written.
-    """
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(21, os.strerror(21))
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-
-
 def sha256(content: bytes) -> str:
     """Hexadecimal sha256."""
     return hashlib.sha256(content).hexdigest()
@@ -177,19 +121,3 @@ def _reading(path: Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, safetensors.SafetensorError) as error:
         raise InputError(f"{path} is damaged or of another format: {error}") from error
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

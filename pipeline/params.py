@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML, YAMLError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import InputError
 from vae.grid import Convention, Grid
@@ -30,6 +33,10 @@ class EvenNodes(_Block):
     stop: Number
     count: Annotated[int, Field(ge=3, le=1000)]
 
+    def values(self) -> NDArray[np.float64]:
+        """The nodes."""
+        return np.linspace(self.start, self.stop, self.count)
+
 
 class GridParams(_Block):
     """Tenors in days and nodes; see ``vae.grid.Grid``."""
@@ -46,10 +53,7 @@ class GridParams(_Block):
     def build(self) -> Grid:
         """The grid, in years."""
         nodes = self.nodes
-        if isinstance(nodes, EvenNodes):
-            values = np.linspace(nodes.start, nodes.stop, nodes.count)
-        else:
-            values = np.array(nodes)
+        values = nodes.values() if isinstance(nodes, EvenNodes) else np.array(nodes)
         return Grid(np.array(self.tenors_days) / _DAYS_PER_YEAR, values, self.convention)
 
 
@@ -174,11 +178,13 @@ class Params(_Block):
         tenors, nodes = self.prepare.grid.build().shape
         if self.train.model.basis > tenors * nodes:
             raise ValueError(
-                f"train.model.basis ({self.train.model.basis}) must not exceed the {tenors * nodes} points of prepare.grid"
+                f"train.model.basis ({self.train.model.basis}) must not exceed the {tenors * nodes} points "
+                "of prepare.grid"
             )
         if self.train.batch > self.prepare.surfaces.train:
             raise ValueError(
-                f"train.batch ({self.train.batch}) must not exceed prepare.surfaces.train ({self.prepare.surfaces.train})"
+                f"train.batch ({self.train.batch}) must not exceed prepare.surfaces.train "
+                f"({self.prepare.surfaces.train})"
             )
         return self
 
@@ -202,7 +208,7 @@ def read_params(path: Path = PARAMS) -> Params:
         raise InputError(f"{path}: {faults}") from error
 
 
-def _fault(fault: Any) -> str:
+def _fault(fault: ErrorDetails) -> str:
     """One fault as key: what is wrong, in the words a user can act on."""
     key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline import files
+from pipeline.atomic import check_writable, new_folder
 from pipeline.errors import StageError
 from pipeline.params import HestonRanges, Params, PrepareParams
 from pipeline.progress import track
@@ -57,8 +58,8 @@ def sobol_design(ranges: HestonRanges, surfaces: int, *, seed: int) -> Tensor:
 
 def main(params: Params, *, surfaces: Path, metrics: Path) -> None:
     """Write the splits and the grid to the folder ``surfaces`` and the data report to ``metrics``."""
-    files.check_writable(metrics)
-    with files.new_folder(surfaces) as folder:
+    check_writable(metrics)
+    with new_folder(surfaces) as folder:
         splits = prepare(params.prepare)
         for split, data in splits.items():
             tensors = {"iv": data.iv, "clean": data.clean, "parameters": data.parameters}
@@ -107,11 +108,7 @@ def _accepted(params: PrepareParams, stream: int, parameters: Tensor, surfaces: 
     """The complete surfaces of a split, with quote noise of its own random stream."""
     worst = surfaces.flag.flatten(1).amax(1)
     complete = worst == heston.OK
-    rejected = {
-        reason: int((worst == flag).sum())
-        for flag, reason in enumerate(heston.FLAGS)
-        if flag != heston.OK
-    }
+    rejected = {reason: int((worst == flag).sum()) for flag, reason in enumerate(heston.FLAGS) if flag != heston.OK}
     if complete.sum() < 2:
         raise StageError(f"of {len(worst)} surfaces too few are complete: {rejected}; narrow prepare.grid.nodes")
     generator = np.random.default_rng([params.seed, stream])

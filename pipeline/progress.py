@@ -22,9 +22,7 @@ def track(
     yield from show(items, total, label, note, done)
 
 
-def _bar(
-    items: Iterable[Item], total: int, label: str, note: Callable[[Item], str], done: int
-) -> Iterator[Item]:
+def _bar(items: Iterable[Item], total: int, label: str, note: Callable[[Item], str], done: int) -> Iterator[Item]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -39,9 +37,7 @@ def _bar(
             yield item
 
 
-def _lines(
-    items: Iterable[Item], total: int, label: str, note: Callable[[Item], str], done: int
-) -> Iterator[Item]:
+def _lines(items: Iterable[Item], total: int, label: str, note: Callable[[Item], str], done: int) -> Iterator[Item]:
     last = time.monotonic()
     for count, item in enumerate(items, start=done + 1):
         if count == total or time.monotonic() - last >= _SECONDS_BETWEEN_LINES:

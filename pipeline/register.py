@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import files, lineage, registry
+from pipeline.atomic import check_writable
 from pipeline.params import Params
 from vae.runtime import DECODER, SurfaceModel
 
@@ -23,7 +24,7 @@ def main(
     metrics: Path,
 ) -> None:
     """Register the bundle and write where it is to ``metrics``."""
-    files.check_writable(metrics)
+    check_writable(metrics)
     SurfaceModel.load(bundle, provider="cpu")  # refuses a damaged bundle before anything is logged
     measured = {p.stem: p for p in (prepare_metrics, train_metrics, evaluate_metrics, export_metrics)}
     hashes = lineage.dvc_hashes(surfaces, model, bundle)

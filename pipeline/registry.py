@@ -22,7 +22,14 @@ from mlflow.types import Schema, TensorSpec  # noqa: E402
 DEFAULT_STORE = "sqlite:///mlflow.db"
 _ARTIFACTS = Path("mlartifacts")
 _CONTENT = "volvae.content"
-_NOISY = ("alembic", "mlflow.store.db.utils", "mlflow.tracking", "mlflow.utils", "mlflow.models", "mlflow.onnx")
+_NOISY = (
+    "alembic",
+    "mlflow.store.db.utils",
+    "mlflow.tracking",
+    "mlflow.utils",
+    "mlflow.models",
+    "mlflow.onnx",
+)
 
 
 class Record(NamedTuple):

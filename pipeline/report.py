@@ -5,7 +5,7 @@ import html
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
@@ -39,25 +39,24 @@ table { border-collapse: collapse } td { padding: .15rem 1rem .15rem 0; font-var
 """
 
 
-class Evaluated(Protocol):
-    """The arrays of an evaluation that the page shows, [surface, tenor, node] and [surface, latent]."""
+class Evaluation(NamedTuple):
+    """What was measured on test surfaces: flat figures, arrays [surface, tenor, node] and latents [surface, latent]."""
 
-    @property
-    def truth(self) -> Array: ...
-    @property
-    def reconstruction(self) -> Array: ...
-    @property
-    def pca_reconstruction(self) -> Array: ...
-    @property
-    def samples(self) -> Array: ...
-    @property
-    def latents(self) -> Array: ...
+    figures: dict[str, float]
+    truth: Array
+    reconstruction: Array
+    pca_reconstruction: Array
+    samples: Array
+    latents: Array
 
 
-def page(figures: Mapping[str, float], grid: Grid, result: Evaluated, curve: Mapping[str, list[float]]) -> str:
+def page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]) -> str:
     """The page; the same arguments give the same text."""
     sections = (
-        (_sample_surfaces(result.samples, grid), "Surfaces drawn from the prior; choose one, turn it with the mouse."),
+        (
+            _sample_surfaces(result.samples, grid),
+            "Surfaces drawn from the prior; choose one, turn it with the mouse.",
+        ),
         (_smiles(result, grid), "Exact test surfaces (lines) and their reconstructions (points)."),
         (_error_map(result, grid), "Reconstruction error over the grid, bp of vol."),
         (_error_by_tenor(result, grid), "Reconstruction error by tenor beside PCA with as many latents."),
@@ -75,8 +74,8 @@ def page(figures: Mapping[str, float], grid: Grid, result: Evaluated, curve: Map
         "<h1>volvae: evaluation on held-out surfaces</h1>"
         f"<p>{len(result.truth):,} test surfaces, {grid.shape[0]} tenors x {grid.shape[1]} nodes. "
         "1 bp is 0.0001 of volatility; nats are of the density of decimal vols.</p>"
-        f'<div class="cards">{_cards(figures)}</div><div class="pair">{blocks}</div>'
-        f"<h2>All figures</h2><table>{_rows(figures)}</table></html>\n"
+        f'<div class="cards">{_cards(result.figures)}</div><div class="pair">{blocks}</div>'
+        f"<h2>All figures</h2><table>{_rows(result.figures)}</table></html>\n"
     )
 
 
@@ -88,8 +87,7 @@ def read_curve(path: Path) -> dict[str, list[float]]:
 
 def _cards(figures: Mapping[str, float]) -> str:
     return "".join(
-        f"<div><b>{figures[key]:{style}}</b><span>{html.escape(label)}</span></div>"
-        for key, label, style in _HEADLINES
+        f"<div><b>{figures[key]:{style}}</b><span>{html.escape(label)}</span></div>" for key, label, style in _HEADLINES
     )
 
 
@@ -100,7 +98,10 @@ def _rows(figures: Mapping[str, float]) -> str:
 def _div(figure: go.Figure, name: str) -> str:
     figure.update_layout(template="plotly_white", height=420, margin={"l": 60, "r": 20, "t": 40, "b": 50})
     text: str = figure.to_html(
-        full_html=False, include_plotlyjs=False, div_id=name, config={"displaylogo": False, "responsive": True}
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=name,
+        config={"displaylogo": False, "responsive": True},
     )
     return text
 
@@ -108,39 +109,45 @@ def _div(figure: go.Figure, name: str) -> str:
 def _sample_surfaces(samples: Array, grid: Grid) -> go.Figure:
     shown = samples[:_SHOWN_SAMPLES]
     surfaces = [
-        go.Surface(
-            x=grid.nodes, y=grid.tenors, z=100.0 * iv, visible=n == 0, colorscale="Viridis", showscale=False
-        )
+        go.Surface(x=grid.nodes, y=grid.tenors, z=100.0 * iv, visible=n == 0, colorscale="Viridis", showscale=False)
         for n, iv in enumerate(shown)
     ]
     buttons = [
-        {"label": f"sample {n + 1}", "method": "update", "args": [{"visible": [m == n for m in range(len(shown))]}]}
+        {
+            "label": f"sample {n + 1}",
+            "method": "update",
+            "args": [{"visible": [m == n for m in range(len(shown))]}],
+        }
         for n in range(len(shown))
     ]
     scene = {"xaxis_title": _node_title(grid), "yaxis_title": "tenor, years", "zaxis_title": "vol, %"}
     return go.Figure(surfaces, {"scene": scene, "updatemenus": [{"buttons": buttons, "x": 0.0, "y": 1.1}]})
 
 
-def _smiles(result: Evaluated, grid: Grid) -> go.Figure:
+def _smiles(result: Evaluation, grid: Grid) -> go.Figure:
     figure = go.Figure()
     tenor = len(grid.tenors) // 2
     for n, color in enumerate((_BLUE, _ORANGE, _GREY)):
         truth, reconstruction = 100.0 * result.truth[n, tenor], 100.0 * result.reconstruction[n, tenor]
         figure.add_scatter(x=grid.nodes, y=truth, line={"color": color}, name=f"surface {n + 1}")
         figure.add_scatter(
-            x=grid.nodes, y=reconstruction, mode="markers", marker={"color": color, "size": 5}, showlegend=False
+            x=grid.nodes,
+            y=reconstruction,
+            mode="markers",
+            marker={"color": color, "size": 5},
+            showlegend=False,
         )
     title = f"smile at {grid.tenors[tenor]:.2f} years"
     return figure.update_layout(title=title, xaxis_title=_node_title(grid), yaxis_title="vol, %")
 
 
-def _error_map(result: Evaluated, grid: Grid) -> go.Figure:
+def _error_map(result: Evaluation, grid: Grid) -> go.Figure:
     error = rmse_bp(result.reconstruction, result.truth, axes=(0,))
     heat = go.Heatmap(x=grid.nodes, y=grid.tenors, z=error, colorscale="Blues", colorbar={"title": "bp"})
     return go.Figure(heat).update_layout(xaxis_title=_node_title(grid), yaxis_title="tenor, years")
 
 
-def _error_by_tenor(result: Evaluated, grid: Grid) -> go.Figure:
+def _error_by_tenor(result: Evaluation, grid: Grid) -> go.Figure:
     figure = go.Figure()
     for name, values, color in (
         ("volvae", result.reconstruction, _BLUE),

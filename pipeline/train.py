@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from pipeline import files, weights
+from pipeline.atomic import check_writable, new_folder
 from pipeline.errors import InputError, StageError
 from pipeline.params import Params, TrainParams
 from pipeline.progress import track
-from vae.fit import Diverged, Epoch, Fit, Schedule
+from vae.fit import DivergedError, Epoch, Fit, Schedule
 from vae.metrics import BASIS_POINTS
 from vae.model import Architecture, Coordinates, Vae
 from vae.ppca import principal_components
@@ -52,8 +53,8 @@ def new_fit(params: TrainParams, train: Tensor, validation: Tensor) -> Fit:
 def main(params: Params, *, surfaces: Path, model: Path, metrics: Path, curve: Path) -> None:
     """Write weights and architecture to the folder ``model``, figures to ``metrics`` and ``curve``."""
     for path in (metrics, curve):
-        files.check_writable(path)
-    with files.new_folder(model) as folder:
+        check_writable(path)
+    with new_folder(model) as folder:
         train, validation = (files.read_split(surfaces, split)["iv"] for split in ("train", "validation"))
         try:
             fit = new_fit(params.train, train, validation)
@@ -96,7 +97,7 @@ def _run(fit: Fit, params: TrainParams, *, key: str) -> list[list[float]]:
             if epoch.number % params.checkpoint_epochs == 0 and epoch.number < params.epochs:
                 metadata = {"key": key, "curve": json.dumps(rows)}
                 files.write_tensors(CHECKPOINT, fit.state(), metadata)
-    except Diverged as error:
+    except DivergedError as error:
         kept = f"; the last good state is in {CHECKPOINT}" if CHECKPOINT.exists() else ""
         raise StageError(f"{error}{kept}") from error
     return rows

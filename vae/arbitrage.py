@@ -39,7 +39,7 @@ def violations(iv: NDArray[np.floating], grid: Grid) -> Violations:
     of its total variance. A vol that is not a positive number counts as an infinite violation.
     """
     vol = iv.astype(np.float64)
-    valid = (vol > 0.0).all(axis=(1, 2))  # NaN > 0 is False
+    valid: NDArray[np.bool_] = np.all(vol > 0.0, axis=(1, 2))  # NaN > 0 is False
     vol = np.where(valid[:, None, None], vol, 1.0)
     variance = vol**2 * grid.tenors[:, None]
     k = grid.log_moneyness

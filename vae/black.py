@@ -25,7 +25,8 @@ def _normalised_price(x: Tensor, s: Tensor) -> Tensor:
     """
     near = torch.special.erfcx((x / s - 0.5 * s) / math.sqrt(2.0))
     far = torch.special.erfcx((x / s + 0.5 * s) / math.sqrt(2.0))
-    return 0.5 * torch.exp(_log_weight(x, s)) * (near - far)
+    price: Tensor = 0.5 * torch.exp(_log_weight(x, s)) * (near - far)
+    return price
 
 
 def otm_price(log_moneyness: Tensor, total_vol: Tensor) -> Tensor:
@@ -87,9 +88,5 @@ def _householder_step(x: Tensor, s: Tensor, log_b: Tensor) -> tuple[Tensor, Tens
     newton = -f / slope
     halley = second - slope  # f'' / f'
     curvature = third - 3.0 * slope * second + 2.0 * slope.square()  # f''' / f'
-    step = (
-        newton
-        * (1.0 + 0.5 * halley * newton)
-        / (1.0 + newton * (halley + curvature * newton / 6.0))
-    )
+    step = newton * (1.0 + 0.5 * halley * newton) / (1.0 + newton * (halley + curvature * newton / 6.0))
     return step, f < 0.0

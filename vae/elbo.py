@@ -25,7 +25,7 @@ class Elbo(NamedTuple):
 
 
 def elbo(model: Vae, x: Coordinates, noise: Tensor) -> Elbo:
-    """The bound at beta = 1: an average over ``noise`` [*sample, batch, latent] for the likelihood, the KL in closed form."""
+    """The bound at beta = 1: likelihood averaged over ``noise`` [*sample, batch, latent], KL in closed form."""
     posterior = model.encode(x.values)
     log_likelihood = gaussian_log_likelihood(model, x, posterior.sample(noise))
     samples = tuple(range(noise.ndim - 2))

@@ -20,7 +20,7 @@ _ADAM_BETAS = (0.9, 0.99)
 _MOST_SKIPPED = 100  # steps whose gradient is not finite, before the run counts as diverged
 
 
-class Diverged(RuntimeError):
+class DivergedError(RuntimeError):
     """Training produced gradients that are not finite again and again."""
 
 
@@ -81,7 +81,7 @@ class Fit:
         """Train to the end of the schedule, one epoch at a time.
 
         Raises:
-            Diverged: after many steps whose gradient is not finite.
+            DivergedError: after many steps whose gradient is not finite.
         """
         while self.next_epoch < self.schedule.epochs:
             train_elbo, skipped = self._train_epoch(self.next_epoch)
@@ -129,7 +129,7 @@ class Fit:
             if value is None:
                 skipped += 1
                 if skipped > _MOST_SKIPPED:
-                    raise Diverged(
+                    raise DivergedError(
                         f"{skipped} gradients of epoch {epoch + 1} are not finite: lower train.learning_rate "
                         f"(now {self.schedule.learning_rate:g})"
                     )
@@ -141,7 +141,7 @@ class Fit:
         """One step on minus the mean ELBO per observed point; the mean ELBO, or None for a skipped step."""
         value = elbo(self.model, x, self._noise(len(x.values), generator)).value.mean()
         self._optimizer.zero_grad(set_to_none=True)
-        (-value / self.model.architecture.dimension).backward()  # type: ignore[no-untyped-call]
+        (-value / self.model.architecture.dimension).backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.schedule.gradient_clip)
         if not torch.isfinite(norm):
             return None

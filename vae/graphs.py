@@ -25,7 +25,8 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Decimal vols of the decoder mean."""
-        return self.model.expand(self.model.decode(z)).unflatten(-1, self.shape)
+        iv: Tensor = self.model.expand(self.model.decode(z)).unflatten(-1, self.shape)
+        return iv
 
 
 class Encoder(nn.Module):

@@ -21,6 +21,7 @@ OK, PRICE_TOO_SMALL, NOT_CONVERGED = range(3)
 PARAMETERS = ("v0", "kappa", "theta", "vol_of_vol", "rho")
 
 _LOG_TRUNCATION = 38.0  # the integral is cut where the integrand has fallen to e^-38 = 3e-17
+_LONGEST_REACH = 40.0
 _FEWEST_INTERVALS = 48
 _MOST_INTERVALS = 48 * 2**8
 _COARSE_GAP = 1e-11  # accepted distance between the rule and the one with half as many intervals
@@ -45,6 +46,17 @@ class Heston(NamedTuple):
         """Parameters from a tensor [*batch, 5] whose last axis is ordered as ``PARAMETERS``."""
         return cls(*parameters.to(torch.float64).unbind(-1))
 
+    def at(self, rows: Tensor) -> "Heston":
+        """The models with these indices."""
+        return Heston(*(parameter[rows] for parameter in self))
+
+
+class _Nodes(NamedTuple):
+    """Nodes u = scale sinh(t) with t in [0, reach]."""
+
+    scale: float
+    reach: float
+
 
 class Prices(NamedTuple):
     """Out-of-the-money prices per unit of forward and a bound on their error, both [batch, strike]."""
@@ -56,8 +68,8 @@ class Prices(NamedTuple):
 def log_characteristic_function(model: Heston, tenor: float, u: Tensor) -> Pair:
     """Logarithm of E[exp(i z X)], X = ln(S_T/F), on the line z = u - i/2.
 
-    There z^2 + i z = q = u^2 + 1/4 is real. With beta = kappa - i rho vol_of_vol z and d^2 = beta^2 + vol_of_vol^2 q,
-    (beta - d)/vol_of_vol^2 = -q/(beta + d): nothing is divided by a small vol of vol.
+    There z^2 + i z = q = u^2 + 1/4 is real. With beta = kappa - i rho vol_of_vol z and
+    d^2 = beta^2 + vol_of_vol^2 q, (beta - d)/vol_of_vol^2 = -q/(beta + d): nothing is divided by a small vol of vol.
 
     Reference: Albrecher, Mayer, Schoutens, Tistaert (2007), "The little Heston trap" (the branch that never wraps);
     Andersen, Lake (2019), "Robust high-precision option pricing by Fourier transforms".
@@ -104,7 +116,7 @@ def otm_prices(model: Heston, tenor: float, log_moneyness: Tensor) -> Prices:
 
     by the trapezoidal rule in t, u = a sinh(t), halved until it agrees with the rule of twice its step.
     The control variate has the variance that makes the integrand vanish at u = 0. Nothing goes through parity, so a
-    small price keeps its digits; the rule converges geometrically because the integrand is analytic about the real line.
+    small price keeps its digits; the rule converges geometrically, as the integrand is analytic about the real line.
 
     Reference: Lewis (2001), "A simple option formula for general jump-diffusion and other exponential Lévy processes";
     Andersen, Piterbarg (2010), "Interest rate modeling" I, section 8.4 (control variate);
@@ -121,12 +133,8 @@ def otm_prices(model: Heston, tenor: float, log_moneyness: Tensor) -> Prices:
     variance = _control_variance(model, tenor)
     price = torch.empty(len(variance), len(log_moneyness), dtype=torch.float64, device=variance.device)
     error = torch.empty_like(price)
-    for rows, scale, reach in _quadrature_classes(model, tenor, variance):
-        rows_model = Heston(*(p[rows] for p in model))
-        integral, integral_error = _integrate(
-            rows_model, tenor, variance[rows], log_moneyness, scale=scale, reach=reach
-        )
-        price[rows], error[rows] = integral, integral_error
+    for rows, nodes in _quadrature_classes(model, tenor, variance):
+        price[rows], error[rows] = _integrate(model.at(rows), tenor, variance[rows], log_moneyness, nodes)
     total_vol = variance.sqrt().unsqueeze(-1)
     black_price = black.otm_price(log_moneyness, total_vol)
     return Prices(black_price + price, error + _ROUNDING * torch.exp(0.5 * log_moneyness))
@@ -138,80 +146,69 @@ def _control_variance(model: Heston, tenor: float) -> Tensor:
     return -8.0 * log_characteristic_function(model, tenor, origin).re.squeeze(-1)
 
 
-def _quadrature_classes(
-    model: Heston, tenor: float, variance: Tensor
-) -> Iterator[tuple[Tensor, float, float]]:
-    """Rows that share one set of nodes: their indices, the scale a of u = a sinh(t) and the end of t.
+def _quadrature_classes(model: Heston, tenor: float, variance: Tensor) -> Iterator[tuple[Tensor, _Nodes]]:
+    """Rows that share one set of nodes, which makes the sum over nodes a matrix product.
 
-    Shared nodes make the sum over nodes a matrix product. Both numbers are rounded up to a coarse ladder, so the nodes
-    of a row follow from its own parameters.
+    Scale and reach are rounded up to a coarse ladder, so the nodes of a row follow from its own parameters alone.
     """
     exponent = torch.ceil(-0.5 * torch.log2(variance)).clamp_min(-1.0)
     for level in exponent.unique().tolist():
         scale = 2.0**level
         rows = torch.nonzero(exponent == level).squeeze(-1)
         reach = 1.0
-        while len(rows) and reach < 40.0:
+        while len(rows) and reach < _LONGEST_REACH:
             reach += 1.0
             u = torch.tensor([scale * math.sinh(reach)], dtype=torch.float64, device=variance.device)
-            candidates = Heston(*(p[rows] for p in model))
-            decay = -log_characteristic_function(candidates, tenor, u).re.squeeze(-1)
+            decay = -log_characteristic_function(model.at(rows), tenor, u).re.squeeze(-1)
             black_decay = 0.5 * variance[rows] * (u.square() + 0.25)
             reached = torch.minimum(decay, black_decay) + torch.log(u) > _LOG_TRUNCATION
             if reached.any():
-                yield rows[reached], scale, reach
+                yield rows[reached], _Nodes(scale, reach)
                 rows = rows[~reached]
         if len(rows):
-            yield rows, scale, reach
+            yield rows, _Nodes(scale, reach)
 
 
 def _integrate(
-    model: Heston, tenor: float, variance: Tensor, log_moneyness: Tensor, *, scale: float, reach: float
+    model: Heston, tenor: float, variance: Tensor, log_moneyness: Tensor, nodes: _Nodes
 ) -> tuple[Tensor, Tensor]:
-    """The integral of ``otm_prices``, [batch, strike], and its error, [batch, 1]; more nodes for the rows that need them."""
+    """The integral of ``otm_prices``, [batch, strike], and its error, [batch, 1].
+
+    The rows whose rule is not yet accurate get twice as many nodes, again and again.
+    """
     intervals = _FEWEST_INTERVALS
-    value, coarse = _trapezoid(model, tenor, variance, log_moneyness, scale, reach, intervals)
+    value, coarse = _trapezoid(model, tenor, variance, log_moneyness, nodes, intervals)
     gap = (value - coarse).abs().amax(-1, keepdim=True)
     while intervals < _MOST_INTERVALS:
         rows = torch.nonzero(gap.squeeze(-1) > _COARSE_GAP).squeeze(-1)
         if not len(rows):
             break
         intervals *= 2
-        refined = Heston(*(p[rows] for p in model))
-        value[rows], coarse = _trapezoid(
-            refined, tenor, variance[rows], log_moneyness, scale, reach, intervals
-        )
+        value[rows], coarse = _trapezoid(model.at(rows), tenor, variance[rows], log_moneyness, nodes, intervals)
         gap[rows] = (value[rows] - coarse).abs().amax(-1, keepdim=True)
     return value, torch.where(gap <= _COARSE_GAP, _GAP_TO_ERROR * gap, gap)
 
 
 def _trapezoid(
-    model: Heston,
-    tenor: float,
-    variance: Tensor,
-    log_moneyness: Tensor,
-    scale: float,
-    reach: float,
-    intervals: int,
+    model: Heston, tenor: float, variance: Tensor, log_moneyness: Tensor, nodes: _Nodes, intervals: int
 ) -> tuple[Tensor, Tensor]:
     """The rule with ``intervals`` and with half as many, both [batch, strike]."""
-    step = reach / intervals
+    step = nodes.reach / intervals
     t = step * torch.arange(intervals + 1, dtype=torch.float64, device=variance.device)
-    u = scale * torch.sinh(t)
+    u = nodes.scale * torch.sinh(t)
     q = u.square() + 0.25
-    jacobian = scale * torch.cosh(t) * step / q
-    jacobian[0] *= 0.5
+    weight = nodes.scale * torch.cosh(t) * step / q
+    weight[0] *= 0.5
     log_phi = log_characteristic_function(model, tenor, u)
     phi = torch.exp(log_phi.re)
-    difference = torch.exp(-0.5 * variance.unsqueeze(-1) * q) - phi * torch.cos(log_phi.im)
-    sine = -phi * torch.sin(log_phi.im)
+    black_phi = torch.exp(-0.5 * variance.unsqueeze(-1) * q)
+    difference = torch.cat((black_phi - phi * torch.cos(log_phi.im), -phi * torch.sin(log_phi.im)), dim=-1)
     angle = u.unsqueeze(-1) * log_moneyness
     damping = torch.exp(0.5 * log_moneyness) / math.pi
-    weights = torch.cat((torch.cos(angle), torch.sin(angle))) * torch.cat((jacobian, jacobian)).unsqueeze(-1) * damping
-    values = torch.cat((difference, sine), dim=-1)
+    waves = torch.cat((torch.cos(angle), torch.sin(angle))) * weight.repeat(2).unsqueeze(-1) * damping
     even = torch.arange(0, intervals + 1, 2, device=u.device)
     even = torch.cat((even, even + intervals + 1))
-    return values @ weights, 2.0 * values[:, even] @ weights[even]
+    return difference @ waves, 2.0 * difference[:, even] @ waves[even]
 
 
 class Surfaces(NamedTuple):
@@ -235,8 +232,7 @@ def surfaces(parameters: Tensor, grid: Grid, *, vol_tolerance: float = 1e-6) -> 
     model = Heston.of(parameters)
     log_moneyness = torch.from_numpy(grid.log_moneyness).to(model.v0.device)
     slices = [
-        _slice(model, float(tenor), k, vol_tolerance)
-        for tenor, k in zip(grid.tenors, log_moneyness, strict=True)
+        _slice(model, float(tenor), k, vol_tolerance) for tenor, k in zip(grid.tenors, log_moneyness, strict=True)
     ]
     return Surfaces(*(torch.stack(parts, dim=1) for parts in zip(*slices, strict=True)))
 

@@ -38,9 +38,7 @@ class Pair(NamedTuple):
 
 def where(condition: Tensor, first: Pair, second: Pair) -> Pair:
     """Elements of ``first`` where ``condition`` holds, of ``second`` elsewhere."""
-    return Pair(
-        torch.where(condition, first.re, second.re), torch.where(condition, first.im, second.im)
-    )
+    return Pair(torch.where(condition, first.re, second.re), torch.where(condition, first.im, second.im))
 
 
 def sqrt_right_half_plane(z: Pair) -> Pair:

@@ -1,9 +1,9 @@
 """Load a bundle and sample, decode and encode surfaces: numpy and onnxruntime only.
 
-    >>> from vae.runtime import SurfaceModel
-    >>> model = SurfaceModel.load("artifacts/bundle")      # doctest: +SKIP
-    >>> model.sample(1000, seed=7).shape                   # doctest: +SKIP
-    (1000, 17, 41)
+>>> from vae.runtime import SurfaceModel
+>>> model = SurfaceModel.load("artifacts/bundle")      # doctest: +SKIP
+>>> model.sample(1000, seed=7).shape                   # doctest: +SKIP
+(1000, 17, 41)
 """
 
 import hashlib
@@ -36,7 +36,6 @@ Array = NDArray[np.float32]
 Provider = Literal["auto", "cpu", "cuda"]
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_BLOCK = 4096  # surfaces drawn and decoded at a time; a draw depends on its row alone, not on the request
 
 
 class BundleError(ValueError):
@@ -58,7 +57,10 @@ class SurfaceModel:
         latents: size of z.
         manifest: the bundle's description, as read.
         provider: the onnxruntime provider that runs the decoder.
+        block: surfaces of each item of ``sample_blocks`` but the last.
     """
+
+    block = 4096  # a draw depends on the seed and its row, through the block it lies in
 
     def __init__(self, graphs: Mapping[str, bytes], manifest: dict[str, Any], options: "_Options") -> None:
         self.manifest = manifest
@@ -101,8 +103,9 @@ class SurfaceModel:
 
     def sample_blocks(self, n: int, *, seed: int) -> Iterator[Array]:
         """The rows of ``sample`` a block at a time, for requests larger than memory."""
-        for start in range(0, _count(n), _BLOCK):
-            yield self.decode(_latents(start // _BLOCK, _seed(seed), self.latents)[: n - start])
+        for start in range(0, _count(n), self.block):
+            z = _latents(start // self.block, _seed(seed), (self.block, self.latents))
+            yield self.decode(z[: n - start])
 
     def decode(self, z: ArrayLike) -> Array:
         """Surfaces iv [batch, tenor, node] of latents z [batch, latent]."""
@@ -174,14 +177,14 @@ def _read_graph(path: Path, manifest: Mapping[str, Any]) -> bytes:
     return graph
 
 
-def _latents(block: int, seed: int, latents: int) -> Array:
+def _latents(block: int, seed: int, shape: tuple[int, int]) -> Array:
     """Standard normal latents of one block of rows, from a counter-based generator (Salmon et al. 2011, Philox)."""
     generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, block]))
-    return generator.standard_normal((_BLOCK, latents)).astype(np.float32)
+    return generator.standard_normal(shape).astype(np.float32)
 
 
 def _count(n: int) -> int:
-    if not 1 <= n < 2**50 + 1:
+    if not 1 <= n <= 2**50:
         raise ValueError(f"n is {n}; the number of surfaces must be between 1 and 2^50")
     return n
 

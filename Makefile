@@ -1,0 +1,49 @@
+# make run: environment from the lock, the pipeline, then where to look.  make test: everything that must hold.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# The two onnxruntime wheels overwrite each other, so one is chosen: the GPU one where there is an NVIDIA GPU.
+RUNTIME := $(if $(shell nvidia-smi --list-gpus 2>/dev/null),gpu,cpu)
+
+export DO_NOT_TRACK := true
+export DVC_NO_ANALYTICS := 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: run test lint bench lock clean
+
+run: $(INSTALLED)
+	dvc repro
+	@echo
+	@volvae report
+
+test: $(INSTALLED)
+	pytest
+
+lint: $(INSTALLED)
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+bench: $(INSTALLED)
+	python -m benchmarks
+
+$(INSTALLED): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
+	  "volvae needs Python 3.11 to 3.13, not %d.%d: make PYTHON=python3.11" % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[pipeline,schedule,dev,$(RUNTIME)]'
+	$(BIN)/python -m pip check
+	@touch $@
+
+# Rewrites the lock from what is installed; both runtime wheels stay in it.
+lock: $(INSTALLED)
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//; /^onnxruntime/d' > requirements.lock.new
+	$(BIN)/python -m pip freeze | sed -n 's/^onnxruntime\(-gpu\)\{0,1\}==\(.*\)/onnxruntime==\2\nonnxruntime-gpu==\2/p' >> requirements.lock.new
+	sort --ignore-case requirements.lock.new > requirements.lock
+	rm requirements.lock.new
+
+clean:
+	rm -rf $(VENV) .checkpoints

@@ -1,0 +1,95 @@
+"""Files and folders that appear whole or not at all."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from pipeline.errors import InputError
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A stream whose content takes the place of ``path`` when the block ends well and vanishes when it fails.
+
+    Raises:
+        InputError: the path cannot be written.
+    """
+    with _names(path):
+        handle, name = tempfile.mkstemp(dir=_parent(path), prefix=f".{path.name}.")
+    partial = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            with _names(path):
+                stream.flush()
+                os.fsync(stream.fileno())
+        with _names(path):
+            partial.chmod(0o644)
+            partial.replace(path)
+            _sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the place of ``path`` when the block ends well and vanishes when it fails.
+
+    It is made before the work starts, so that a place that cannot be written is found at once.
+
+    Raises:
+        InputError: the path cannot be written.
+    """
+    with _names(path):
+        work = Path(tempfile.mkdtemp(dir=_parent(path), prefix=f".{path.name}."))
+        partial = work / "new"
+        partial.mkdir()
+    try:
+        yield partial
+        with _names(path):
+            if path.exists():
+                path.rename(work / "old")
+            partial.rename(path)
+            _sync(path.parent)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def check_writable(path: Path) -> None:
+    """Fail before long work whose result could not be written to the file ``path``.
+
+    Raises:
+        InputError: the path cannot be written.
+    """
+    with _names(path):
+        if path.is_dir():
+            raise IsADirectoryError(21, os.strerror(21))
+        with tempfile.TemporaryFile(dir=_parent(path)):
+            pass
+
+
+def _parent(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.parent
+
+
+@contextlib.contextmanager
+def _names(path: Path) -> Iterator[None]:
+    """Errors of the system as one line that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename survive a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

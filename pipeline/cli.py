@@ -1,0 +1,121 @@
+"""The command volvae. Each command imports what it needs when it is called, so that sampling needs no torch."""
+
+import json
+import sys
+import webbrowser
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec
+
+import click
+
+from pipeline import telemetry
+from pipeline.errors import InputError, StageError
+
+if TYPE_CHECKING:
+    from vae.runtime import Provider
+
+Parameters = ParamSpec("Parameters")
+
+_BUNDLE = Path("artifacts/bundle")
+
+
+def _one_line_errors(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """Exit with 2 for what the user can mend and with 1 for what failed, each said in one line."""
+
+    @wraps(command)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except (InputError, ValueError, ImportError) as error:
+            click.echo(f"volvae: {error}", err=True)
+            sys.exit(2)
+        except StageError as error:
+            click.echo(f"volvae: {error}", err=True)
+            sys.exit(1)
+
+    return run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="volvae")
+def main() -> None:
+    """Implied-volatility surfaces from a variational autoencoder."""
+    telemetry.switch_off()
+
+
+@main.command(epilog="Example: volvae sample -n 1000 --seed 7 -o surfaces.parquet")
+@click.option("-n", "count", type=click.IntRange(1, 2**50), default=1000, show_default=True, help="Number of surfaces.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**64 - 1),
+    default=0,
+    show_default=True,
+    help="The same seed gives the same file.",
+)
+@click.option(
+    "-o",
+    "output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="A .parquet or .npy file.",
+)
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path),
+    default=_BUNDLE,
+    show_default=True,
+    help="Folder of the model.",
+)
+@click.option(
+    "--provider",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to run.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@_one_line_errors
+def sample(count: int, seed: int, output: Path, bundle: Path, provider: "Provider", *, as_json: bool) -> None:
+    """Draw surfaces from the model and write them to a file."""
+    from pipeline import tables
+    from vae.runtime import SurfaceModel
+
+    model = SurfaceModel.load(bundle, provider=provider)
+    blocks = model.sample_blocks(count, seed=seed)
+    with click.progressbar(blocks, length=-(-count // model.block), label="sample", file=sys.stderr) as shown:
+        tables.write_surfaces(output, shown, model.grid, count=count)
+    outcome = {"path": str(output), "surfaces": count, "seed": seed, "provider": model.provider}
+    tenors, nodes = model.grid.shape
+    text = f"{count:,} surfaces of {tenors} tenors x {nodes} nodes, seed {seed}, on {model.provider}: {output}"
+    click.echo(json.dumps(outcome) if as_json else text)
+
+
+@main.command(epilog="Example: volvae report --open")
+@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+@click.option("--open", "in_browser", is_flag=True, help="Open the evaluation report in a browser.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@_one_line_errors
+def report(results: Path, *, in_browser: bool, as_json: bool) -> None:
+    """Say how good the model is and where everything lies."""
+    from pipeline import summary
+
+    figures = summary.read(results)
+    click.echo(json.dumps(figures, indent=2) if as_json else summary.text(figures, results, _BUNDLE))
+    if in_browser:
+        webbrowser.open((results / "report.html").absolute().as_uri())
+
+
+@main.group()
+def flow() -> None:
+    """Run the stages through Prefect."""
+
+
+@flow.command(epilog="Example: volvae flow run")
+@_one_line_errors
+def run() -> None:
+    """Run all stages once, one Prefect task each; without a server a temporary one is started."""
+    from pipeline import flow
+
+    flow.run()

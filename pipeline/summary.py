@@ -1,0 +1,52 @@
+"""What a run left behind, in a few lines for people."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+
+_STAGES = ("prepare", "train", "evaluate", "export", "register")
+
+
+def read(results: Path) -> dict[str, dict[str, Any]]:
+    """The figures of every stage.
+
+    Raises:
+        InputError: a stage has not run.
+    """
+    figures = {}
+    for stage in _STAGES:
+        path = results / f"{stage}.json"
+        try:
+            figures[stage] = json.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}); `make run` or `dvc repro` makes it") from error
+    return figures
+
+
+def text(figures: dict[str, dict[str, Any]], results: Path, bundle: Path) -> str:
+    """The figures that matter, where everything is and what to do next."""
+    evaluate, export, register = (figures[stage] for stage in ("evaluate", "export", "register"))
+    rates = ", ".join(f"{name} {evaluate[f'{name}_arbitrage_free_rate']:.1%}" for name in _SURFACES)
+    return f"""\
+reconstruction   {evaluate["reconstruction_rmse_bp"]:.2f} bp of vol, held out
+PCA              {evaluate["pca_reconstruction_rmse_bp"]:.2f} bp with as many latents
+ELBO             {evaluate["elbo_nats"]:,.1f} +- {evaluate["elbo_se_nats"]:.1f} nats a surface
+bound            {evaluate["iwae_nats"]:,.1f} nats, importance-weighted; pPCA {evaluate["pca_log_likelihood_nats"]:,.1f}
+latents          {evaluate["active_units"]} of {evaluate["latents"]} active
+arbitrage-free   {rates}
+ONNX and torch   {export["parity_decoder_max_vol"]:.1g} vol apart at most
+
+report           {results / "report.html"}
+metrics          {results}/*.json, `dvc metrics show`, `dvc plots show`
+bundle           {bundle}
+registered       {register["model"]} version {register["version"]}, alias {register["alias"]}, in {register["store"]}
+
+next             volvae sample -n 1000 --seed 7 -o surfaces.parquet
+                 volvae report --open
+                 mlflow ui --backend-store-uri {register["store"]}
+                 edit params.yaml, then dvc repro"""
+
+
+_SURFACES = ("data", "reconstruction", "sample")
