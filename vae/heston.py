@@ -96,7 +96,7 @@ def log_characteristic_function(model: Heston, tenor: float, u: Tensor) -> Pair:
         Pair(-q * torch.ones_like(d.re), torch.zeros_like(d.im)).over(sum_of),
         Pair(beta.re - d.re, beta.im - d.im).scaled(xi.pow(-2)),
     )
-    decay = pairs.expm1(d.scaled(-torch.as_tensor(tenor)))
+    decay = pairs.expm1(d.scaled(-tenor))
     ratio = Pair(-0.5 * decay.re, -0.5 * decay.im).over(d)  # (1 - e^{-dT}) / 2d
     growth = drift.times(ratio).scaled(xi.square())
     log_growth = pairs.log1p(growth).scaled(2.0 * xi.pow(-2))

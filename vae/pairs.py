@@ -31,8 +31,8 @@ class Pair(NamedTuple):
             (self.im * other.re - self.re * other.im) * scale,
         )
 
-    def scaled(self, factor: Tensor) -> Self:
-        """Product with a real tensor."""
+    def scaled(self, factor: Tensor | float) -> Self:
+        """Product with a real number or tensor."""
         return self._replace(re=self.re * factor, im=self.im * factor)
 
 
