@@ -35,7 +35,7 @@ def new_fit(params: TrainParams, train: Tensor, validation: Tensor) -> Fit:
     architecture = Architecture(x.shape[1], sizes.basis, sizes.latents, sizes.width, sizes.depth)
     # Coordinates in double precision: a vol has 8 digits in single, and 4 are the surfaces' common mean.
     components = principal_components(x)
-    model = Vae.from_components(architecture, components).double()
+    model = Vae.from_components(architecture, components)
     coordinates = [model.coordinates(part.double()) for part in (x, held_out)]
     single = [Coordinates(*(part.float().to(device) for part in c)) for c in coordinates]
     schedule = Schedule(

@@ -82,12 +82,12 @@ class Vae(nn.Module):
 
     @classmethod
     def from_components(cls, architecture: Architecture, components: PrincipalComponents) -> "Vae":
-        """The model that is the pPCA of ``components``, in the default dtype.
+        """The model that is the pPCA of ``components``, in their dtype.
 
         Raises:
             ValueError: where the data has fewer directions of variance than the basis asks for.
         """
-        model = cls(architecture)
+        model = cls(architecture).to(components.mean.dtype)
         latents, basis = architecture.latents, architecture.basis
         variances = components.variances[:basis]
         if variances[-1] <= 0.0:

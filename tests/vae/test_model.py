@@ -1,0 +1,61 @@
+import pytest
+import torch
+
+from vae.model import Architecture, Vae
+from vae.ppca import principal_components
+
+
+def perturbed(dimension: int = 12, latents: int = 3) -> tuple[Vae, torch.Tensor]:
+    """A model away from its linear start, in double precision, and its data."""
+    x = torch.randn(400, dimension, dtype=torch.float64) @ torch.randn(dimension, dimension, dtype=torch.float64)
+    model = Vae.from_components(Architecture(dimension, 8, latents, 16, 2), principal_components(x))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    return model, x
+
+
+def test_squared_error_in_the_basis_is_the_squared_error_of_the_points() -> None:
+    """|x - x(z)|^2 = |y - y(z)|^2 + |remainder|^2, which lets training leave the points behind."""
+    model, x = perturbed()
+    z = torch.randn(len(x), 3, dtype=torch.float64)
+    coordinates = model.coordinates(x)
+
+    in_basis = (coordinates.values - model.decode(z)).square().sum(-1) + coordinates.remainder
+
+    torch.testing.assert_close(in_basis, (x - model.expand(model.decode(z))).square().sum(-1), rtol=1e-10, atol=0.0)
+
+
+def test_untrained_model_reconstructs_like_shrunk_pca() -> None:
+    """At the start the decoder at the posterior mean is pPCA's: PCA scores shrunk by 1 - noise / variance."""
+    x = torch.randn(500, 6, dtype=torch.float64) * torch.tensor([3.0, 2.0, 1.0, 0.3, 0.2, 0.1], dtype=torch.float64)
+    components = principal_components(x)
+    model = Vae.from_components(Architecture(6, 6, 2, 8, 1), components)
+
+    with torch.no_grad():
+        reconstruction = model.expand(model.decode(model.encode(model.coordinates(x).values).mean))
+
+    shrinkage = 1.0 - components.noise_variance(2) / components.variances[:2]
+    scores = (x - components.mean) @ components.vectors[:, :2] * shrinkage
+    expected = components.mean + scores @ components.vectors[:, :2].T
+    torch.testing.assert_close(reconstruction, expected, rtol=0.0, atol=1e-12)
+
+
+def test_draws_depend_on_the_latents() -> None:
+    model, _ = perturbed()
+    z = torch.randn(2, 3, dtype=torch.float64)
+    first, second = model.decode(z)
+    assert not torch.allclose(first, second)
+
+
+@pytest.mark.parametrize(("basis", "latents"), [(2, 3), (13, 3), (4, 0)])
+def test_sizes_that_do_not_fit_are_refused(basis: int, latents: int) -> None:
+    with pytest.raises(ValueError, match=f"latents \\({latents}\\) <= basis \\({basis}\\)"):
+        Architecture(12, basis, latents, 8, 1)
+
+
+def test_data_with_too_few_directions_is_refused() -> None:
+    x = torch.ones(100, 6, dtype=torch.float64)
+    x[:, 0] = torch.arange(100)
+    with pytest.raises(ValueError, match="varies in 1 directions only, fewer than basis = 4"):
+        Vae.from_components(Architecture(6, 4, 1, 8, 1), principal_components(x))
