@@ -1,0 +1,125 @@
+"""A small but complete run of the pure parts of the stages, shared by the tests of the pipeline."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline import __main__ as stages
+from pipeline.params import Params, read_params
+
+TINY: dict[str, Any] = {
+    "prepare.surfaces": {"train": 256, "validation": 64, "test": 64},
+    "prepare.grid.tenors_days": [26, 182, 364],
+    "prepare.grid.nodes": {"start": -0.4, "stop": 0.3, "count": 9},
+    "train.model": {"latents": 3, "basis": 12, "width": 16, "depth": 1},
+    "train.epochs": 4,
+    "train.batch": 32,
+    "train.checkpoint_epochs": 1,
+    "train.device": "cpu",
+    "evaluate.importance_samples": 4,
+    "evaluate.prior_samples": 100,
+    "export.parity_samples": 200,
+}
+
+PATHS = {
+    "prepare": {"surfaces": "data/surfaces", "metrics": "results/prepare.json"},
+    "train": {
+        "surfaces": "data/surfaces",
+        "model": "artifacts/model",
+        "metrics": "results/train.json",
+        "curve": "results/plots/training.csv",
+    },
+    "evaluate": {
+        "surfaces": "data/surfaces",
+        "model": "artifacts/model",
+        "curve": "results/plots/training.csv",
+        "metrics": "results/evaluate.json",
+        "plots": "results/plots/evaluate",
+        "page": "results/report.html",
+    },
+    "export": {
+        "surfaces": "data/surfaces",
+        "model": "artifacts/model",
+        "bundle": "artifacts/bundle",
+        "metrics": "results/export.json",
+    },
+}
+
+
+class Workspace(NamedTuple):
+    """A folder with a params.yaml, in which stages run."""
+
+    folder: Path
+
+    def set(self, **values: Any) -> None:
+        """Change settings; a double underscore stands for the dot, None deletes the key."""
+        path = self.folder / "params.yaml"
+        settings = YAML(typ="safe").load(path)
+        for key, value in values.items():
+            put(settings, key.replace("__", "."), value)
+        YAML().dump(settings, path)
+
+    def params(self) -> Params:
+        return read_params(self.folder / "params.yaml")
+
+    def run(self, stage: str) -> int:
+        """The exit code of a stage with its paths; the current folder must be the workspace."""
+        arguments = [part for name, path in PATHS[stage].items() for part in (f"--{name}", path)]
+        return stages.main([stage, *arguments])
+
+
+def put(settings: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        settings = settings[parent]
+    if value is None:
+        del settings[last]
+    else:
+        settings[last] = value
+
+
+def write_tiny_params(root: Path, folder: Path) -> None:
+    settings = YAML(typ="safe").load(root / "params.yaml")
+    for key, value in TINY.items():
+        put(settings, key, value)
+    YAML().dump(settings, folder / "params.yaml")
+
+
+@pytest.fixture
+def workspace(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """An empty folder with tiny settings, made the current one."""
+    write_tiny_params(root, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return Workspace(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """prepare, train, evaluate and export, run once; tests must not change it."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_tiny_params(root, folder)
+    workspace = Workspace(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for stage in PATHS:
+            assert workspace.run(stage) == 0, stage
+    return workspace
+
+
+@pytest.fixture
+def in_finished(finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Stand in a copy of the finished run, by symbolic links, without one path that the test supplies itself."""
+
+    def enter(without: str) -> Path:
+        for path in finished.folder.rglob("*"):
+            relative = path.relative_to(finished.folder)
+            if path.is_file() and not str(relative).startswith(without):
+                (tmp_path / relative).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / relative).symlink_to(path)
+        monkeypatch.chdir(tmp_path)
+        return tmp_path
+
+    return enter

@@ -1,0 +1,66 @@
+from typing import Any
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.params import read_params
+from tests.pipeline.conftest import Workspace
+
+
+def test_the_projects_own_params_are_valid(root) -> None:
+    assert read_params(root / "params.yaml").prepare.grid.build().shape == (17, 41)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train__epoch", 3, r"train\.epoch is not a key; allowed: seed, device, model, epochs"),
+        ("prepare__heston__v0__hi", 3, r"prepare\.heston\.v0\.hi is not a key; allowed: low, high"),
+        ("training", {}, r"training is not a key; allowed: prepare, train, evaluate, export, register"),
+        ("train__epochs", 0, r"train\.epochs: Input should be greater than or equal to 1 \(got 0\)"),
+        ("train__epochs", None, r"train\.epochs: Field required"),
+        ("train__learning_rate", "1e-3", r"train\.learning_rate: Input should be a valid number \(got '1e-3'\)"),
+        ("train__device", "gpu", r"train\.device: Input should be 'auto', 'cpu' or 'cuda' \(got 'gpu'\)"),
+        ("train__model__latents", 13, r"train\.model: latents \(13\) must not exceed basis \(12\)"),
+        ("train__model__basis", 28, r"train\.model\.basis \(28\) must not exceed the 27 points of prepare\.grid"),
+        ("train__batch", 257, r"train\.batch \(257\) must not exceed prepare\.surfaces\.train \(256\)"),
+        ("prepare__grid__tenors_days", [30, 10], r"prepare\.grid: tenors must be finite and increasing"),
+        ("prepare__grid__tenors_days", [-1, 10], r"prepare\.grid\.tenors_days\.0: Input should be greater than 0"),
+        ("prepare__grid__nodes__stop", -1.0, r"prepare\.grid: nodes must be finite and increasing"),
+        ("prepare__grid__convention", "strike", r"prepare\.grid\.convention: Input should be 'log_moneyness'"),
+        ("prepare__heston__rho__low", -1.0, r"prepare\.heston: rho must stay inside \(-1, 1\)"),
+        ("prepare__heston__kappa__low", 0.0, r"prepare\.heston: kappa\.low must be above 0"),
+        ("prepare__heston__v0__low", 1.0, r"prepare\.heston\.v0: low \(1\) must be below high \(0\.16\)"),
+        ("prepare__quote_noise_bp", -1.0, r"prepare\.quote_noise_bp: Input should be greater than or equal to 0"),
+        ("register__alias", "v2", r"register\.alias: String should match pattern"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_allowed(workspace: Workspace, key: str, value: Any, message: str) -> None:
+    workspace.set(**{key: value})
+    with pytest.raises(InputError, match=message) as caught:
+        workspace.params()
+    assert "\n" not in str(caught.value)
+
+
+def test_all_faults_are_reported_at_once(workspace: Workspace) -> None:
+    workspace.set(train__epochs=0, evaluate__seed=-1)
+    with pytest.raises(InputError, match=r"train\.epochs.*; evaluate\.seed"):
+        workspace.params()
+
+
+@pytest.mark.parametrize("text", ["a: [1", "a: 1\na: 2\n", "", "- 1\n"])
+def test_what_is_not_a_mapping_in_yaml_is_refused(workspace: Workspace, text: str) -> None:
+    (workspace.folder / "params.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"params\.yaml") as caught:
+        workspace.params()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path) -> None:
+    with pytest.raises(InputError, match="params.yaml cannot be read: No such file"):
+        read_params(tmp_path / "params.yaml")
+
+
+def test_nodes_may_be_a_list(workspace: Workspace) -> None:
+    workspace.set(prepare__grid__nodes=[-0.3, 0.0, 0.1, 0.2])
+    assert workspace.params().prepare.grid.build().nodes.tolist() == [-0.3, 0.0, 0.1, 0.2]

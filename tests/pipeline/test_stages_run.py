@@ -1,0 +1,266 @@
+"""The stages prepare, train, evaluate and export, run for real on a tiny design."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from pipeline import files, train, weights
+from pipeline.atomic import new_file, new_folder
+from pipeline.errors import InputError
+from tests.pipeline.conftest import PATHS, Workspace
+from vae import graphs, heston
+from vae.fit import Fit
+from vae.runtime import SurfaceModel
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_prepared_surfaces_are_exact_plus_noise_of_the_stated_size(finished: Workspace) -> None:
+    data = finished.folder / "data/surfaces"
+    split = files.read_split(data, "train")
+    exact = heston.surfaces(split["parameters"], files.read_grid(data)).vol
+
+    assert torch.equal(split["clean"], exact.float())
+    noise = (split["iv"].double() - exact) * 1e4
+    assert noise.std().item() == pytest.approx(1.0, abs=5 / math.sqrt(2 * noise.numel()))
+    assert abs(noise.mean().item()) <= 5 / math.sqrt(noise.numel())
+
+
+def test_splits_are_disjoint_and_inside_the_box(finished: Workspace) -> None:
+    parameters = [
+        files.read_split(finished.folder / "data/surfaces", split)["parameters"] for split in files.SPLITS
+    ]
+    together = torch.cat(parameters)
+    assert len(together.unique(dim=0)) == len(together) == 384
+    box = finished.params().prepare.heston
+    for name, values in zip(heston.PARAMETERS, together.T, strict=True):
+        side = getattr(box, name)
+        assert side.low <= values.min() <= values.max() <= side.high
+
+
+def test_rejected_surfaces_are_counted_by_reason(workspace: Workspace) -> None:
+    """Nodes so far out that some prices are too small for an accurate vol."""
+    workspace.set(prepare__grid__nodes={"start": -0.5, "stop": 0.8, "count": 9})
+    assert workspace.run("prepare") == 0
+
+    report = json.loads(Path("results/prepare.json").read_text())
+    rejected = report["train_rejected_price_too_small_for_its_accuracy"]
+    assert rejected > 0
+    assert report["train_surfaces"] + rejected + report["train_rejected_quadrature_not_converged"] == 256
+
+
+def test_same_input_gives_the_same_bytes(finished: Workspace, workspace: Workspace) -> None:
+    """A second run in another folder, every output byte for byte."""
+    for stage in PATHS:
+        assert workspace.run(stage) == 0
+    for folder in ("data", "artifacts", "results"):
+        assert content(workspace.folder / folder) == content(finished.folder / folder)
+
+
+def test_killed_training_resumes_to_the_same_bytes(
+    finished: Workspace, in_finished, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = in_finished("artifacts")
+    workspace = Workspace(folder)
+    step, steps = Fit._step, 0
+
+    def killed(self: Fit, *arguments):
+        nonlocal steps
+        steps += 1
+        if steps > 20:  # in the third epoch of 8 steps
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Fit, "_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        workspace.run("train")
+    assert not (folder / "artifacts/model").exists()
+    assert train.CHECKPOINT.exists()
+    monkeypatch.setattr(Fit, "_step", step)
+    assert workspace.run("train") == 0
+
+    assert "resumed after epoch 2" in capfd.readouterr().err
+    assert content(folder / "artifacts/model") == content(finished.folder / "artifacts/model")
+    assert not train.CHECKPOINT.exists()
+
+
+def test_a_checkpoint_of_other_settings_is_not_resumed(in_finished, capfd: pytest.CaptureFixture[str]) -> None:
+    workspace = Workspace(in_finished("artifacts"))
+    train.CHECKPOINT.parent.mkdir()
+    files.write_tensors(train.CHECKPOINT, {"next_epoch": torch.tensor(2)}, {"key": "other"})
+    assert workspace.run("train") == 0
+    assert "resumed" not in capfd.readouterr().err
+
+
+def test_evaluation_reports_what_the_design_names(finished: Workspace) -> None:
+    figures = files.read_json(finished.folder / "results/evaluate.json")
+    for name in ("elbo_nats", "elbo_se_nats", "iwae_nats", "iwae_se_nats", "kl_nats"):
+        assert math.isfinite(figures[name])
+    assert figures["iwae_nats"] >= figures["elbo_nats"]
+    assert figures["latents"] == 3
+    assert 0 <= figures["active_units"] <= 3
+    assert figures["data_arbitrage_free_rate"] == 1.0
+    for name in ("reconstruction", "sample"):
+        assert 0.0 <= figures[f"{name}_arbitrage_free_rate"] <= 1.0
+
+
+def test_reconstruction_error_is_against_the_clean_surfaces(finished: Workspace) -> None:
+    """The figures recomputed with numpy from the bundle that ships, PCA from numpy's singular values."""
+    data, figures = finished.folder / "data/surfaces", files.read_json(finished.folder / "results/evaluate.json")
+    model = SurfaceModel.load(finished.folder / "artifacts/bundle", provider="cpu")
+    test, fit = files.read_split(data, "test"), files.read_split(data, "train")["iv"].double().flatten(1).numpy()
+    iv, clean = test["iv"].numpy(), test["clean"].double().numpy()
+
+    reconstruction = model.decode(model.encode(iv).mean)
+    centre = fit.mean(0)
+    v = np.linalg.svd(fit - centre, full_matrices=False)[2][:3]
+    pca = centre + (iv.reshape(len(iv), -1) - centre) @ v.T @ v
+
+    def rmse(x: np.ndarray) -> float:
+        return 1e4 * float(np.sqrt(np.mean((x.reshape(clean.shape) - clean) ** 2)))
+
+    assert figures["reconstruction_rmse_bp"] == pytest.approx(rmse(reconstruction), rel=1e-4)
+    assert figures["pca_reconstruction_rmse_bp"] == pytest.approx(rmse(pca), rel=1e-6)
+    assert figures["reconstruction_max_bp"] == pytest.approx(1e4 * np.abs(reconstruction - clean).max(), rel=1e-3)
+
+
+def test_report_is_one_page_that_loads_nothing_else(finished: Workspace) -> None:
+    page = (finished.folder / "results/report.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert 'src="http' not in page
+    assert "reconstruction_rmse_bp" in page
+
+
+@pytest.mark.parametrize("name", ["decoder.onnx", "encoder.onnx"])
+def test_graphs_are_portable_files(finished: Workspace, name: str) -> None:
+    """Opset 18, IR 9, no external data, no trace of the machine, described in their metadata."""
+    path = finished.folder / "artifacts/bundle" / name
+    proto = onnx.load(path, load_external_data=False)
+
+    onnx.checker.check_model(proto, full_check=True)
+    assert [(o.domain, o.version) for o in proto.opset_import] == [("", graphs.OPSET)] == [("", 18)]
+    assert proto.ir_version == 9
+    assert all(t.data_location != onnx.TensorProto.EXTERNAL for t in proto.graph.initializer)
+    assert not any(node.metadata_props or node.doc_string for node in proto.graph.node)
+    assert b".py" not in path.read_bytes()
+    metadata = {p.key: p.value for p in proto.metadata_props}
+    assert json.loads(metadata["grid"]) == files.read_json(finished.folder / "data/surfaces/grid.json")
+    assert "decimal Black volatility" in metadata["units"]
+
+
+def test_bundle_agrees_with_torch(finished: Workspace) -> None:
+    figures = files.read_json(finished.folder / "results/export.json")
+    assert figures["parity_decoder_max_vol"] <= 1e-5
+    model = weights.read_model(finished.folder / "artifacts/model")
+    bundle = SurfaceModel.load(finished.folder / "artifacts/bundle", provider="cpu")
+    for batch in (1, 2, 4097):
+        z = torch.randn(batch, 3)
+        with torch.no_grad():
+            expected = graphs.Decoder(model, bundle.grid)(z.double())
+        np.testing.assert_allclose(bundle.decode(z.numpy()), expected, atol=1e-5, rtol=0)
+
+
+def test_export_fails_and_writes_nothing_when_parity_is_off(
+    in_finished, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A decoder whose graph is shifted by a basis point."""
+    workspace = Workspace(in_finished("artifacts/bundle"))
+    forward = graphs.Decoder.forward
+    shifted = lambda self, z: forward(self, z) + 1e-4 * (z.dtype == torch.float32)  # noqa: E731
+    monkeypatch.setattr(graphs.Decoder, "forward", shifted)
+
+    assert workspace.run("export") == 1
+
+    message = capsys.readouterr().err
+    assert "parity_decoder_max_vol is 0.0001, above export.parity_tolerance_vol = 1e-05" in message
+    assert sorted(p.name for p in Path("artifacts").iterdir()) == ["model"]
+
+
+def test_missing_input_is_named(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert workspace.run("train") == 2
+    assert capsys.readouterr().err == (
+        "train: data/surfaces/train.safetensors does not exist; `dvc repro` makes it\n"
+    )
+    assert not any(Path("artifacts").iterdir())
+
+
+def test_damaged_input_is_named(in_finished, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = in_finished("data/surfaces/test")
+    (folder / "data/surfaces/test.safetensors").write_bytes(b"not safetensors")
+    shutil.rmtree(folder / "artifacts/bundle")
+    assert Workspace(folder).run("export") == 2
+    assert "data/surfaces/test.safetensors is damaged or of another format" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("stage", "blocked"), [("prepare", "data"), ("prepare", "results"), ("train", "results")])
+def test_a_path_that_cannot_be_written_is_named_before_the_work(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], stage: str, blocked: str
+) -> None:
+    """A file stands where a folder must be."""
+    (workspace.folder / blocked).write_text("in the way")
+    assert workspace.run(stage) == 2
+    error = capsys.readouterr().err
+    assert f"{stage}: {blocked}/" in error
+    assert "cannot be written" in error
+    assert error.count("\n") == 1
+    assert (workspace.folder / blocked).read_text() == "in the way"
+
+
+def test_bad_params_end_with_exit_code_2(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace.set(prepare__seeds=1)
+    assert workspace.run("prepare") == 2
+    assert capsys.readouterr().err.startswith("prepare: params.yaml: prepare.seeds is not a key; allowed: seed,")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch finds a CUDA device")
+def test_cuda_that_is_absent_is_refused(in_finished, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = in_finished("params.yaml")
+    shutil.copy(Path(__file__).parents[2] / "params.yaml", folder)
+    workspace = Workspace(folder)
+    workspace.set(train__device="cuda", train__batch=32, train__model__basis=12)
+    assert workspace.run("train") == 2
+    assert "train.device: cuda, but torch finds no CUDA device; allowed here: auto, cpu" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+def test_cuda_trains_exports_and_agrees_with_the_cpu(finished: Workspace, workspace: Workspace) -> None:
+    workspace.set(train__device="cuda")
+    for stage in PATHS:
+        assert workspace.run(stage) == 0
+    ours, theirs = (files.read_json(w.folder / "results/evaluate.json") for w in (workspace, finished))
+    assert ours["reconstruction_rmse_bp"] == pytest.approx(theirs["reconstruction_rmse_bp"], rel=0.2)
+
+
+def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
+    """A failure while writing leaves the old content and no partial file."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError), new_file(path) as stream:
+        stream.write(b"half")
+        raise RuntimeError
+    assert content(tmp_path) == {"file": b"old"}
+
+    folder = tmp_path / "folder"
+    with new_folder(folder) as partial:
+        (partial / "a").write_bytes(b"1")
+    with pytest.raises(RuntimeError), new_folder(folder) as partial:
+        (partial / "a").write_bytes(b"2")
+        raise RuntimeError
+    assert content(tmp_path) == {"file": b"old", "folder/a": b"1"}
+    with new_folder(folder) as partial:
+        (partial / "b").write_bytes(b"3")
+    assert content(tmp_path) == {"file": b"old", "folder/b": b"3"}
+
+
+def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.json").mkdir()
+    with pytest.raises(InputError, match=r"x\.json cannot be written"):
+        files.write_json(tmp_path / "x.json", {})
