@@ -73,7 +73,11 @@ def check_writable(path: Path) -> None:
 
 
 def _parent(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """The folder of ``path``, made where it is missing."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # mkdir's word for a file that stands where a folder must be
+        raise NotADirectoryError(20, os.strerror(20)) from error
     return path.parent
 
 

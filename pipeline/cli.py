@@ -84,7 +84,10 @@ def sample(count: int, seed: int, output: Path, bundle: Path, provider: "Provide
 
     model = SurfaceModel.load(bundle, provider=provider)
     blocks = model.sample_blocks(count, seed=seed)
-    with click.progressbar(blocks, length=-(-count // model.block), label="sample", file=sys.stderr) as shown:
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(
+        blocks, length=-(-count // model.block), label="sample", file=sys.stderr, hidden=hidden
+    ) as shown:
         tables.write_surfaces(output, shown, model.grid, count=count)
     outcome = {"path": str(output), "surfaces": count, "seed": seed, "provider": model.provider}
     tenors, nodes = model.grid.shape

@@ -72,8 +72,8 @@ def register(record: Record, *, experiment: str, model: str, alias: str) -> Regi
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
     mlflow.set_tracking_uri(store)
-    client = mlflow.MlflowClient()
     try:
+        client = mlflow.MlflowClient()
         known = _find(client, model, record.content)
         number, run_id = known or _log(client, record, experiment=experiment, model=model)
         client.set_registered_model_alias(model, alias, number)

@@ -19,7 +19,7 @@ def stage_order(path: Path = Path("dvc.yaml")) -> tuple[str, ...]:
         InputError: there is no such file, or it is not a pipeline.
     """
     try:
-        stages: dict[str, Any] = YAML(typ="safe").load(path)["stages"]
+        stages: dict[str, Any] = dict(YAML(typ="safe").load(path)["stages"])
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except (YAMLError, KeyError, TypeError) as error:

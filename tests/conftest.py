@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pipeline import telemetry
+from tests.workspace import finished, in_finished, workspace  # noqa: F401  fixtures of every folder
 
 telemetry.switch_off()
 

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.params import read_params
-from tests.pipeline.conftest import Workspace
+from tests.workspace import Workspace
 
 
 def test_the_projects_own_params_are_valid(root) -> None:
@@ -57,7 +57,7 @@ def test_what_is_not_a_mapping_in_yaml_is_refused(workspace: Workspace, text: st
 
 
 def test_a_missing_file_is_named(tmp_path) -> None:
-    with pytest.raises(InputError, match="params.yaml cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"params\.yaml cannot be read: No such file"):
         read_params(tmp_path / "params.yaml")
 
 

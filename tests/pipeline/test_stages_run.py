@@ -13,7 +13,7 @@ import torch
 from pipeline import files, train, weights
 from pipeline.atomic import new_file, new_folder
 from pipeline.errors import InputError
-from tests.pipeline.conftest import PATHS, Workspace
+from tests.workspace import PATHS, Workspace
 from vae import graphs, heston
 from vae.fit import Fit
 from vae.runtime import SurfaceModel
@@ -35,9 +35,7 @@ def test_prepared_surfaces_are_exact_plus_noise_of_the_stated_size(finished: Wor
 
 
 def test_splits_are_disjoint_and_inside_the_box(finished: Workspace) -> None:
-    parameters = [
-        files.read_split(finished.folder / "data/surfaces", split)["parameters"] for split in files.SPLITS
-    ]
+    parameters = [files.read_split(finished.folder / "data/surfaces", split)["parameters"] for split in files.SPLITS]
     together = torch.cat(parameters)
     assert len(together.unique(dim=0)) == len(together) == 384
     box = finished.params().prepare.heston
@@ -186,9 +184,7 @@ def test_export_fails_and_writes_nothing_when_parity_is_off(
 
 def test_missing_input_is_named(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     assert workspace.run("train") == 2
-    assert capsys.readouterr().err == (
-        "train: data/surfaces/train.safetensors does not exist; `dvc repro` makes it\n"
-    )
+    assert capsys.readouterr().err == ("train: data/surfaces/train.safetensors does not exist; `dvc repro` makes it\n")
     assert not any(Path("artifacts").iterdir())
 
 

@@ -40,9 +40,7 @@ def test_evaluator_reproduces_exact_ppca_likelihoods(name: str, case: dict) -> N
     assert on_test.value.mean().item() == pytest.approx(case["test_ll"], abs=1e-9)
     assert weighted.mean().item() == pytest.approx(case["test_ll"], abs=1e-9)
     assert on_train.kl.mean().item() == pytest.approx(case["rate_kl_train"], abs=1e-9)
-    assert on_train.log_likelihood.mean().item() == pytest.approx(
-        case["train_ll"] + case["rate_kl_train"], abs=1e-9
-    )
+    assert on_train.log_likelihood.mean().item() == pytest.approx(case["train_ll"] + case["rate_kl_train"], abs=1e-9)
 
 
 def test_kl_matches_torch_and_monte_carlo() -> None:
@@ -78,7 +76,7 @@ def test_bounds_agree_with_quadrature_and_rise_with_the_samples() -> None:
     with torch.no_grad():
         model.log_scale.fill_(0.3)
         for parameter in model.decoder_network.parameters():
-            parameter += 0.2 * torch.randn_like(parameter)
+            parameter.add_(0.2 * torch.randn_like(parameter))
     x = model.coordinates(x[:8])
     nodes, weights = np.polynomial.hermite_e.hermegauss(120)
     grid = torch.from_numpy(np.stack(np.meshgrid(nodes, nodes), -1).reshape(-1, 1, 2)).expand(-1, 8, -1)

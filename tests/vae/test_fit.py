@@ -23,9 +23,7 @@ def new_fit(schedule: Schedule = SCHEDULE, rows: int = 512) -> Fit:
     model = Vae.from_components(Architecture(10, 10, 1, 32, 2), principal_components(x)).float()
     held_out = rows // 4
     coordinates = model.coordinates(x.float())
-    return Fit(
-        model, coordinates.at(torch.arange(held_out, rows)), coordinates.at(torch.arange(held_out)), schedule
-    )
+    return Fit(model, coordinates.at(torch.arange(held_out, rows)), coordinates.at(torch.arange(held_out)), schedule)
 
 
 def test_training_improves_on_ppca() -> None:
@@ -71,7 +69,7 @@ def test_gradients_that_are_not_finite_are_skipped_and_end_the_run() -> None:
     fit = new_fit(Schedule(60, 2, 1e-3, 1.0, 0, 1e3, 5))
     with torch.no_grad():
         fit.model.log_scale.fill_(math.nan)
-    with pytest.raises(DivergedError, match="gradients of epoch 1 are not finite: lower train.learning_rate"):
+    with pytest.raises(DivergedError, match=r"gradients of epoch 1 are not finite: lower train\.learning_rate"):
         list(fit.epochs())
 
 

@@ -119,7 +119,7 @@ def test_characteristic_function_is_hestons(tenor: float) -> None:
 
 @pytest.mark.parametrize("vol_of_vol", [1e-3, 1e-6, 1e-9])
 def test_small_vol_of_vol_tends_to_black(vol_of_vol: float) -> None:
-    """The price tends to Black's at the mean variance, with no loss of digits; the first correction is O(vol of vol)."""
+    """The price tends to Black's at the mean variance without loss of digits; the correction is O(vol of vol)."""
     v0, kappa, theta = 0.04, 1.5, 0.09
     tenor = 1.0
     variance = theta * tenor + (v0 - theta) * (1 - math.exp(-kappa * tenor)) / kappa

@@ -11,7 +11,7 @@ def perturbed(dimension: int = 12, latents: int = 3) -> tuple[Vae, torch.Tensor]
     model = Vae.from_components(Architecture(dimension, 8, latents, 16, 2), principal_components(x))
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
+            parameter.add_(0.05 * torch.randn_like(parameter))
     return model, x
 
 

@@ -43,7 +43,9 @@ def test_likelihood_is_the_gaussian_one() -> None:
     components = principal_components(x)
     noise = components.noise_variance(2)
     leading = components.vectors[:, :2]
-    covariance = leading @ torch.diag(components.variances[:2] - noise) @ leading.T + noise * torch.eye(6, dtype=torch.float64)
+    covariance = leading @ torch.diag(components.variances[:2] - noise) @ leading.T + noise * torch.eye(
+        6, dtype=torch.float64
+    )
 
     expected = multivariate_normal(components.mean.numpy(), covariance.numpy()).logpdf(x.numpy())
 
@@ -57,6 +59,4 @@ def test_reconstruction_is_the_projection() -> None:
     u, s, v = np.linalg.svd((x - x.mean(0)).numpy(), full_matrices=False)
 
     torch.testing.assert_close(components.reconstruct(x, 5), x)
-    np.testing.assert_allclose(
-        components.reconstruct(x, 2), x.mean(0).numpy() + (u[:, :2] * s[:2]) @ v[:2], atol=1e-12
-    )
+    np.testing.assert_allclose(components.reconstruct(x, 2), x.mean(0).numpy() + (u[:, :2] * s[:2]) @ v[:2], atol=1e-12)

@@ -1,0 +1,175 @@
+"""The whole pipeline as users start it: DVC and Prefect in a clone of the working tree, with the network cut off."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import onnx
+import pytest
+
+from tests.workspace import write_tiny_params
+
+pytestmark = pytest.mark.slow
+
+STAGES = ["prepare", "train", "evaluate", "export", "register"]
+
+
+def shell(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """A command in the clone: this Python first on the path, no network, no state of the user."""
+    home = folder.parent / "home"
+    home.mkdir(exist_ok=True)
+    environment = {
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
+        "HOME": str(home),
+        "PYTHONPATH": os.pathsep.join((str(folder), str(folder / "tests/offline"))),
+        "VOLVAE_TEST_ATTEMPTS": str(folder.parent / "attempts"),
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_SITE_CACHE_DIR": str(home / "dvc"),
+    }
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def clone(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git repository with the files of the working tree and tiny settings, after one `dvc repro`."""
+    folder = tmp_path_factory.mktemp("project") / "volvae"
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=root, capture_output=True, check=True
+    )
+    for name in listed.stdout.decode().split():
+        if (root / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / name, folder / name)
+    write_tiny_params(root, folder)
+    for command in (
+        ["git", "init", "--quiet"],
+        ["git", "add", "."],
+        ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "-m", "tiny"],
+    ):
+        assert shell(folder, *command).returncode == 0
+    result = shell(folder, "dvc", "repro")
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder
+
+
+def registered(clone: Path) -> dict[str, str]:
+    return json.loads((clone / "results/register.json").read_text())
+
+
+def test_a_second_run_does_nothing(clone: Path) -> None:
+    result = shell(clone, "dvc", "repro")
+    assert result.returncode == 0
+    for stage in STAGES:
+        assert f"Stage '{stage}' didn't change, skipping" in result.stdout
+
+
+def test_nothing_tried_to_reach_the_network(clone: Path) -> None:
+    attempts = clone.parent / "attempts"
+    assert not attempts.exists(), attempts.read_text()
+
+
+def test_the_cut_network_is_noticed(clone: Path, tmp_path: Path) -> None:
+    """The check above can fail: a program that looks a host up is refused and noted."""
+    program = "import os, socket; os.environ['VOLVAE_TEST_ATTEMPTS'] = 'seen'; socket.getaddrinfo('example.org', 80)"
+    shutil.copytree(clone / "tests/offline", tmp_path / "tests/offline")
+    assert shell(tmp_path, sys.executable, "-c", program).returncode == 1
+    assert (tmp_path / "seen").read_text() == "example.org\n"
+
+
+def test_the_run_says_what_made_the_model(clone: Path) -> None:
+    """Parameters, metrics, git commit, DVC hashes, report and bundle; a decoder with signature and input example."""
+    outcome = registered(clone)
+    mlflow.set_tracking_uri(f"sqlite:///{clone}/mlflow.db")
+    client = mlflow.MlflowClient()
+    version = client.get_model_version_by_alias("volvae", "challenger")
+    run = client.get_run(outcome["run_id"])
+
+    assert str(version.version) == outcome["version"] == "1"
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.model.latents"] == "3"
+    evaluated = json.loads((clone / "results/evaluate.json").read_text())
+    assert run.data.metrics["evaluate/elbo_nats"] == pytest.approx(evaluated["elbo_nats"])
+    head = shell(clone, "git", "rev-parse", "HEAD").stdout.strip()
+    assert run.data.tags["git.commit"] == version.tags["git.commit"] == head
+    assert run.data.tags["git.dirty"] == "false"
+    lock = (clone / "dvc.lock").read_text()
+    for path in ("data/surfaces", "artifacts/bundle"):
+        assert run.data.tags[f"dvc.{path}"].removeprefix("md5:") in lock
+    bundle = {a.path for a in client.list_artifacts(run.info.run_id, "bundle")}
+    assert bundle == {"bundle/decoder.onnx", "bundle/encoder.onnx", "bundle/manifest.json"}
+    assert [a.path for a in client.list_artifacts(run.info.run_id, "report")] == ["report/report.html"]
+    info = mlflow.models.get_model_info(f"models:/volvae/{version.version}")
+    assert info.signature.inputs.input_names() == ["z"]
+    assert info.signature.outputs.input_names() == ["iv"]
+    assert info.saved_input_example_info is not None
+    model = mlflow.onnx.load_model(f"models:/volvae/{version.version}")
+    assert model == onnx.load(clone / "artifacts/bundle/decoder.onnx")
+
+
+def test_registering_again_finds_the_same_version(clone: Path) -> None:
+    before = registered(clone)
+    result = shell(clone, "dvc", "repro", "--force", "--single-item", "register")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert registered(clone) == before
+
+
+def test_the_report_command_says_where_everything_is(clone: Path) -> None:
+    result = shell(clone, "volvae", "report")
+    assert result.returncode == 0, result.stderr
+    for text in ("results/report.html", "artifacts/bundle", "volvae version 1, alias challenger", "volvae sample"):
+        assert text in result.stdout
+
+
+def test_metrics_and_plots_are_dvcs(clone: Path) -> None:
+    shown = shell(clone, "dvc", "metrics", "show", "--json")
+    values = json.loads(shown.stdout)[""]["data"]
+    assert "results/evaluate.json" in values
+    plotted = shell(clone, "dvc", "plots", "show", "--json")
+    assert plotted.returncode == 0, plotted.stderr
+    assert set(json.loads(plotted.stdout)["data"]) >= {
+        "results/plots/evaluate/error_by_tenor.csv", "results/plots/training.csv",
+    }  # fmt: skip
+
+
+def test_a_store_that_cannot_be_reached_is_one_clear_line(clone: Path) -> None:
+    """Registration fails, says so and leaves the outcome of the last good one."""
+    before = registered(clone)
+    command = (
+        "MLFLOW_TRACKING_URI=sqlite:////dev/null/mlflow.db python -m pipeline register --surfaces data/surfaces "
+        "--model artifacts/model --bundle artifacts/bundle --page results/report.html "
+        "--prepare-metrics results/prepare.json --train-metrics results/train.json "
+        "--evaluate-metrics results/evaluate.json --export-metrics results/export.json "
+        "--metrics results/register.json"
+    )
+    result = shell(clone, "bash", "-c", command)
+    assert result.returncode == 1
+    assert "register failed: the MLflow store sqlite:////dev/null/mlflow.db refused" in result.stderr
+    assert registered(clone) == before
+
+
+def test_prefect_runs_the_same_stages(clone: Path) -> None:
+    """One task a stage in order, DVC's lines in their logs; then a change of settings runs what depends on it."""
+    quiet = shell(clone, sys.executable, "-m", "pipeline.flow")
+    assert quiet.returncode == 0, quiet.stdout + quiet.stderr
+    log = quiet.stdout + quiet.stderr
+    positions = [log.index(f"Stage '{stage}' didn't change, skipping") for stage in STAGES]
+    assert positions == sorted(positions)
+
+    params = clone / "params.yaml"
+    params.write_text(params.read_text().replace("importance_samples: 4", "importance_samples: 5"))
+    assert "importance_samples: 5" in params.read_text()
+    changed = shell(clone, "volvae", "flow", "run")
+    assert changed.returncode == 0, changed.stdout + changed.stderr
+    log = changed.stdout + changed.stderr
+    assert "Stage 'train' didn't change, skipping" in log
+    assert "Running stage 'evaluate'" in log
+    assert registered(clone)["version"] == "2"
+
+    params.write_text(params.read_text().replace("importance_samples: 5", "importance_samples: 1"))
+    failed = shell(clone, sys.executable, "-m", "pipeline.flow")
+    assert failed.returncode == 1
+    assert "evaluate.importance_samples: Input should be greater than or equal to 2" in failed.stderr

@@ -1,0 +1,119 @@
+"""The repository holds itself to its own rules."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import click
+import grimp
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline import telemetry
+from pipeline.__main__ import STAGES
+from pipeline.cli import main as cli
+from tests.workspace import Workspace
+
+
+def read(path: Path) -> dict:
+    return YAML(typ="safe").load(path)
+
+
+def test_one_word_names_a_stage_everywhere(root: Path) -> None:
+    stages = read(root / "dvc.yaml")["stages"]
+    assert tuple(stages) == STAGES == tuple(read(root / "params.yaml"))
+    for name, stage in stages.items():
+        assert (root / f"pipeline/{name}.py").is_file()
+        assert stage["cmd"].startswith(f"python -m pipeline {name} ")
+        assert stage["params"] == [name]
+
+
+def test_deps_of_a_stage_name_all_code_that_it_imports(root: Path) -> None:
+    """An edit can never leave a stale artifact; and no stage runs again for code that it does not use."""
+    graph = grimp.build_graph("vae", "pipeline", cache_dir=None)
+    for name, stage in read(root / "dvc.yaml")["stages"].items():
+        module = f"pipeline.{name}"
+        imported = {module, *graph.find_upstream_modules(module)} - {"vae", "pipeline"}
+        expected = {f"{m.replace('.', '/')}.py" for m in imported}
+        assert {d for d in stage["deps"] if d.endswith(".py")} == expected, name
+
+
+def test_paths_of_a_command_are_its_deps_and_outputs(root: Path) -> None:
+    for name, stage in read(root / "dvc.yaml")["stages"].items():
+        used = {word for word in stage["cmd"].split()[4:] if not word.startswith("--")}
+        entries = [*stage["deps"], *stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]
+        declared = {next(iter(e)) if isinstance(e, dict) else e for e in entries}
+        assert used == {path for path in declared if not path.endswith(".py")}, name
+
+
+def test_commands_in_the_readme_exist(root: Path) -> None:
+    text = (root / "README.md").read_text("utf-8")
+    blocks = "\n".join(re.findall(r"```(?:console|sh)\n(.*?)```", text, re.DOTALL))
+    makefile = (root / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"\bmake ([a-z]+)", blocks))
+    assert targets >= {"run", "test"}
+    assert targets <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    for line in re.findall(r"^\$? ?volvae (.*)$", blocks, re.MULTILINE):
+        command: click.Command = cli
+        for word in line.split():
+            if not isinstance(command, click.Group):
+                break
+            command = command.commands[word]
+        options = {o for parameter in command.params for o in parameter.opts}
+        assert set(re.findall(r"(?<=\s)(--?[a-z][a-z-]*)", line)) <= options, line
+
+
+def test_files_that_the_readme_names_exist(root: Path) -> None:
+    text = (root / "README.md").read_text("utf-8")
+    for link in re.findall(r"\]\((?!http)([^)#]+)", text):
+        assert (root / link).exists(), link
+    (tree,) = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
+    for path in re.findall(r"^\s*([\w./]+(?:/|\.\w+))", tree, re.MULTILINE):
+        assert list(root.rglob(path.rstrip("/"))), path
+
+
+def test_extras_keep_the_runtime_light_and_the_two_onnxruntimes_apart(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    base = {re.split(r"[>=<\[]", d)[0] for d in project["dependencies"]}
+    assert base == {"click", "numpy", "pyarrow"}
+    extras = project["optional-dependencies"]
+    assert [d for d in extras["cpu"] if "gpu" in d] == [] == [d for d in extras["gpu"] if "gpu" not in d]
+    assert not [d for d in (*extras["pipeline"], *extras["schedule"]) if d.startswith("onnxruntime")]
+
+
+def test_lock_pins_every_declared_dependency(root: Path) -> None:
+    lock = dict(line.split("==") for line in (root / "requirements.lock").read_text().split())
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
+    pinned = {name.lower().replace("_", "-") for name in lock}
+    for dependency in declared:
+        assert re.split(r"[>=<\[]", dependency)[0].lower().replace("_", "-") in pinned, dependency
+    assert lock["torch"] == "2.13.0"
+    assert lock["onnxruntime"] == lock["onnxruntime-gpu"]
+
+
+def test_environment_file_has_every_telemetry_switch(root: Path) -> None:
+    lines = (root / "deploy/telemetry.env").read_text().splitlines()
+    assert dict(line.split("=") for line in lines if line and not line.startswith("#")) == telemetry.OFF
+
+
+def test_example_application_runs_on_a_bundle(root: Path, finished: Workspace) -> None:
+    command = [sys.executable, str(root / "deploy/scenarios.py"), str(finished.folder / "artifacts/bundle")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
+    assert len(result.stdout.splitlines()) == 1 + 3
+
+
+def test_console_script_is_the_cli() -> None:
+    (script,) = entry_points(group="console_scripts", name="volvae")
+    assert script.load() is cli
+
+
+@pytest.mark.parametrize("package", ["vae", "pipeline"])
+def test_importing_a_package_loads_nothing(package: str) -> None:
+    """The packages' own files hold a docstring only, so that one module never loads the rest."""
+    program = f"import {package}, sys; print([m for m in sys.modules if m.startswith(({package!r} + '.', 'torch'))])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
