@@ -22,12 +22,11 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         handle, name = tempfile.mkstemp(dir=_parent(path), prefix=f".{path.name}.")
     partial = Path(name)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            yield stream
-            with _names(path):
+        with _names(path):
+            with os.fdopen(handle, "wb") as stream:
+                yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-        with _names(path):
             partial.chmod(0o644)
             partial.replace(path)
             _sync(path.parent)

@@ -19,6 +19,7 @@ from vae.metrics import rmse_bp
 Array = NDArray[np.float64]
 
 _SHOWN_SAMPLES = 6
+_EYE = {"x": 1.6, "y": 1.6, "z": 0.9}  # of the 3D view: far enough for its axis titles
 _BLUE, _ORANGE, _GREY = "#2563a8", "#d97706", "#9aa3ad"
 _HEADLINES = (
     ("reconstruction_rmse_bp", "reconstruction error, bp", ".2f"),
@@ -34,7 +35,8 @@ h1 { font-size: 1.6rem; margin-bottom: 0 } h2 { font-size: 1.15rem; margin: 2rem
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); gap: .8rem; margin: 1.2rem 0 }
 .cards div { border: 1px solid #d8dee5; border-radius: .5rem; padding: .6rem .8rem }
 .cards b { display: block; font-size: 1.5rem } .cards span, figcaption { color: #5b6773; font-size: .9rem }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 1rem } figure { margin: 0 }
+.pair { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(28rem, 100%), 1fr)); gap: 1.5rem }
+figure { margin: 0; min-width: 0 }
 table { border-collapse: collapse } td { padding: .15rem 1rem .15rem 0; font-variant-numeric: tabular-nums }
 """
 
@@ -97,11 +99,12 @@ def _rows(figures: Mapping[str, float]) -> str:
 
 def _div(figure: go.Figure, name: str) -> str:
     figure.update_layout(template="plotly_white", height=420, margin={"l": 60, "r": 20, "t": 40, "b": 50})
+    figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 1.0, "xanchor": "right"})
     text: str = figure.to_html(
         full_html=False,
         include_plotlyjs=False,
         div_id=name,
-        config={"displaylogo": False, "responsive": True},
+        config={"displayModeBar": False, "responsive": True},
     )
     return text
 
@@ -120,7 +123,12 @@ def _sample_surfaces(samples: Array, grid: Grid) -> go.Figure:
         }
         for n in range(len(shown))
     ]
-    scene = {"xaxis_title": _node_title(grid), "yaxis_title": "tenor, years", "zaxis_title": "vol, %"}
+    scene = {
+        "xaxis_title": _node_title(grid),
+        "yaxis_title": "tenor, years",
+        "zaxis_title": "vol, %",
+        "camera": {"eye": _EYE},
+    }
     return go.Figure(surfaces, {"scene": scene, "updatemenus": [{"buttons": buttons, "x": 0.0, "y": 1.1}]})
 
 

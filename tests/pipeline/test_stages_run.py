@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import onnx
 import pytest
 import torch
 
-from pipeline import files, train, weights
+from pipeline import files, tables, train, weights
 from pipeline.atomic import new_file, new_folder
 from pipeline.errors import InputError
 from tests.workspace import PATHS, Workspace
@@ -260,3 +261,19 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").mkdir()
     with pytest.raises(InputError, match=r"x\.json cannot be written"):
         files.write_json(tmp_path / "x.json", {})
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing(finished: Workspace, tmp_path: Path) -> None:
+    """Files of this process may not grow beyond 4 kB while the surfaces are written."""
+    surfaces = np.zeros((100, 3, 9), np.float32)
+    grid = files.read_grid(finished.folder / "data/surfaces")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"surfaces\.npy cannot be written: File too large"):
+            tables.write_surfaces(tmp_path / "surfaces.npy", [surfaces], grid, count=100)
+        with pytest.raises(InputError, match=r"x\.json cannot be written: File too large"):
+            files.write_json(tmp_path / "x.json", {"key": "x" * 5000})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
