@@ -28,6 +28,11 @@ def _one_line_errors(command: Callable[Parameters, None]) -> Callable[Parameters
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         try:
             command(*args, **kwargs)
+        except ModuleNotFoundError as error:
+            click.echo(
+                f"volvae: {error}; pip install 'volvae[pipeline,schedule]' has what this command needs", err=True
+            )
+            sys.exit(2)
         except (InputError, ValueError, ImportError) as error:
             click.echo(f"volvae: {error}", err=True)
             sys.exit(2)

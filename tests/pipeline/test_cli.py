@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -88,3 +89,10 @@ def test_report_before_a_run_says_what_to_do(tmp_path: Path) -> None:
     assert (
         "prepare.json cannot be read (No such file or directory); `make run` or `dvc repro` makes it" in result.stderr
     )
+
+
+def test_a_command_beyond_the_installed_extras_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pipeline.flow", None)
+    result = volvae("flow", "run")
+    assert result.exit_code == 2
+    assert "pip install 'volvae[pipeline,schedule]' has what this command needs" in result.stderr
