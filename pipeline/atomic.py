@@ -44,7 +44,8 @@ def new_folder(path: Path) -> Iterator[Path]:
         InputError: the path cannot be written.
     """
     with _names(path):
-        work = Path(tempfile.mkdtemp(dir=_parent(path), prefix=f".{path.name}."))
+        _sweep(path)
+        work = Path(tempfile.mkdtemp(dir=_parent(path), prefix=f".{path.name}.{os.getpid()}."))
         partial = work / "new"
         partial.mkdir()
     try:
@@ -78,6 +79,24 @@ def _parent(path: Path) -> Path:
     except FileExistsError as error:  # mkdir's word for a file that stands where a folder must be
         raise NotADirectoryError(20, os.strerror(20)) from error
     return path.parent
+
+
+def _sweep(path: Path) -> None:
+    """Remove the unfinished folders that killed processes left beside ``path``."""
+    for left in path.parent.glob(f".{path.name}.*.*"):
+        owner = left.name.split(".")[-2]
+        if owner.isdigit() and not _alive(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 @contextlib.contextmanager

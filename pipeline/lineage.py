@@ -1,8 +1,11 @@
 """Which code, data and environment made an artifact: git, DVC's hashes, versions."""
 
+import hashlib
+import json
 import platform
 import subprocess
 from importlib.metadata import version
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,25 +42,35 @@ def git_patch() -> str:
 
 
 def dvc_hashes(*paths: Path) -> dict[str, str]:
-    """DVC's hash of each path, as dvc.lock records it.
+    """DVC's hash of each path, as dvc.lock records it and as the path has it.
 
     Raises:
-        InputError: dvc.lock is missing or does not know a path, as when a stage was run without DVC.
+        InputError: dvc.lock is missing or records something else, as when a stage ran without DVC.
     """
     try:
         stages = YAML(typ="safe").load(LOCK)["stages"].values()
     except OSError as error:
         raise InputError(f"{LOCK} cannot be read: {error.strerror}; `dvc repro` writes it") from error
-    known = {out["path"]: f"{out['hash']}:{out[out['hash']]}" for stage in stages for out in stage.get("outs", ())}
-    missing = [str(path) for path in paths if str(path) not in known]
-    if missing:
-        raise InputError(f"{LOCK} has no hash of {', '.join(missing)}; run `dvc repro`")
-    return {str(path): known[str(path)] for path in paths}
+    recorded = {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", ())}
+    for path in paths:
+        if recorded.get(str(path)) != _md5(path):
+            raise InputError(f"{path} is not what {LOCK} records; run `dvc repro`")
+    return {str(path): recorded[str(path)] for path in paths}
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that shape the result."""
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def _md5(path: Path) -> str:
+    """DVC's hash of a file, or of a folder: that of the list of its files."""
+    if not path.is_dir():
+        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    listing = [{"md5": _md5(file), "relpath": file.relative_to(path).as_posix()} for file in files]
+    content = json.dumps(sorted(listing, key=itemgetter("relpath")), sort_keys=True).encode()
+    return hashlib.md5(content, usedforsecurity=False).hexdigest() + ".dir"
 
 
 def _run(*command: str) -> str:

@@ -17,6 +17,12 @@ pytestmark = pytest.mark.slow
 
 STAGES = ["prepare", "train", "evaluate", "export", "register"]
 
+REGISTER = (
+    "python -m pipeline register --surfaces data/surfaces --model artifacts/model --bundle artifacts/bundle "
+    "--page results/report.html --prepare-metrics results/prepare.json --train-metrics results/train.json "
+    "--evaluate-metrics results/evaluate.json --export-metrics results/export.json --metrics results/register.json"
+)
+
 
 def shell(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """A command in the clone: this Python first on the path, no network, no state of the user."""
@@ -98,7 +104,7 @@ def test_the_run_says_what_made_the_model(clone: Path) -> None:
     assert run.data.tags["git.dirty"] == "false"
     lock = (clone / "dvc.lock").read_text()
     for path in ("data/surfaces", "artifacts/bundle"):
-        assert run.data.tags[f"dvc.{path}"].removeprefix("md5:") in lock
+        assert f"md5: {run.data.tags[f'dvc.{path}']}\n" in lock
     bundle = {a.path for a in client.list_artifacts(run.info.run_id, "bundle")}
     assert bundle == {"bundle/decoder.onnx", "bundle/encoder.onnx", "bundle/manifest.json"}
     assert [a.path for a in client.list_artifacts(run.info.run_id, "report")] == ["report/report.html"]
@@ -115,6 +121,20 @@ def test_registering_again_finds_the_same_version(clone: Path) -> None:
     result = shell(clone, "dvc", "repro", "--force", "--single-item", "register")
     assert result.returncode == 0, result.stdout + result.stderr
     assert registered(clone) == before
+
+
+def test_a_bundle_that_dvc_did_not_make_is_not_registered(clone: Path) -> None:
+    """Its lineage would be a lie."""
+    weights = clone / "artifacts/model/architecture.json"
+    content = weights.read_text()
+    weights.chmod(0o644)
+    weights.write_text(content + "\n")
+    try:
+        result = shell(clone, "bash", "-c", REGISTER)
+    finally:
+        weights.write_text(content)
+    assert result.returncode == 2
+    assert result.stderr == "register: artifacts/model is not what dvc.lock records; run `dvc repro`\n"
 
 
 def test_the_report_command_says_where_everything_is(clone: Path) -> None:
@@ -138,14 +158,7 @@ def test_metrics_and_plots_are_dvcs(clone: Path) -> None:
 def test_a_store_that_cannot_be_reached_is_one_clear_line(clone: Path) -> None:
     """Registration fails, says so and leaves the outcome of the last good one."""
     before = registered(clone)
-    command = (
-        "MLFLOW_TRACKING_URI=sqlite:////dev/null/mlflow.db python -m pipeline register --surfaces data/surfaces "
-        "--model artifacts/model --bundle artifacts/bundle --page results/report.html "
-        "--prepare-metrics results/prepare.json --train-metrics results/train.json "
-        "--evaluate-metrics results/evaluate.json --export-metrics results/export.json "
-        "--metrics results/register.json"
-    )
-    result = shell(clone, "bash", "-c", command)
+    result = shell(clone, "bash", "-c", f"MLFLOW_TRACKING_URI=sqlite:////dev/null/mlflow.db {REGISTER}")
     assert result.returncode == 1
     assert "register failed: the MLflow store sqlite:////dev/null/mlflow.db refused" in result.stderr
     assert registered(clone) == before

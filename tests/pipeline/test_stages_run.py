@@ -2,8 +2,11 @@
 
 import json
 import math
+import os
 import resource
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -277,3 +280,20 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(finished: Workspace, t
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    """The unfinished folder of a dead process goes, that of a living one and other files stay."""
+    kill = "import os, sys, pathlib; sys.path.insert(0, sys.argv[1]); from pipeline.atomic import new_folder\n"
+    kill += "with new_folder(pathlib.Path('model')) as folder: (folder / 'half').touch(); os.kill(os.getpid(), 9)"
+    root = str(Path(__file__).parents[2])
+    assert subprocess.run([sys.executable, "-c", kill, root], cwd=tmp_path, check=False).returncode == -9
+    (left,) = tmp_path.iterdir()
+    (tmp_path / f".model.{os.getpid()}.alive").mkdir()
+    (tmp_path / ".model.bak").touch()
+
+    with new_folder(tmp_path / "model") as folder:
+        (folder / "whole").touch()
+
+    assert not left.exists()
+    assert {p.name for p in tmp_path.iterdir()} == {"model", ".model.bak", f".model.{os.getpid()}.alive"}
