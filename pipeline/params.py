@@ -160,7 +160,7 @@ class RegisterParams(_Block):
     """Settings of the stage ``register``."""
 
     experiment: Annotated[str, Field(min_length=1)]
-    model: Annotated[str, Field(pattern=r"^[^/:]+$")]
+    model: Annotated[str, Field(pattern=r"^[\w. -]+$")]
     alias: Annotated[str, Field(pattern=r"^[a-z][a-z-]*$")]  # MLflow keeps v1, v2, ... for versions
 
 

@@ -17,7 +17,7 @@ from vae.elbo import elbo
 from vae.model import Coordinates, Vae
 
 _ADAM_BETAS = (0.9, 0.99)
-_MOST_SKIPPED = 100  # steps whose gradient is not finite, before the run counts as diverged
+_MOST_SKIPPED = 10  # steps in a row whose gradient is not finite, before the run counts as diverged
 
 
 class DivergedError(RuntimeError):
@@ -68,6 +68,7 @@ class Fit:
                 f"a batch of {schedule.batch} needs as many training surfaces, but there are {self.surfaces}"
             )
         self._optimizer = _optimizer(model, schedule)
+        self._skipped_in_a_row = 0
         self.next_epoch = 0
         self.initial_elbo = self.best_elbo = self._validation_elbo()
         self.best_weights = _copy(model.state_dict())
@@ -81,7 +82,7 @@ class Fit:
         """Train to the end of the schedule, one epoch at a time.
 
         Raises:
-            DivergedError: after many steps whose gradient is not finite.
+            DivergedError: after many steps in a row whose gradient is not finite.
         """
         while self.next_epoch < self.schedule.epochs:
             train_elbo, skipped = self._train_epoch(self.next_epoch)
@@ -128,12 +129,9 @@ class Fit:
             value = self._step(self._train.at(order[step * batch : (step + 1) * batch]), generator)
             if value is None:
                 skipped += 1
-                if skipped > _MOST_SKIPPED:
-                    raise DivergedError(
-                        f"{skipped} gradients of epoch {epoch + 1} are not finite: lower train.learning_rate "
-                        f"(now {self.schedule.learning_rate:g})"
-                    )
+                self._count_skip(epoch)
             else:
+                self._skipped_in_a_row = 0
                 total += value
         return total.item() / max(steps - skipped, 1), skipped
 
@@ -147,6 +145,15 @@ class Fit:
             return None
         self._optimizer.step()
         return value.detach()
+
+    def _count_skip(self, epoch: int) -> None:
+        """Note a step whose gradient was not finite; too many in a row end the run."""
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row >= _MOST_SKIPPED:
+            raise DivergedError(
+                f"{self._skipped_in_a_row} gradients in a row, the last in epoch {epoch + 1}, are not finite: "
+                f"lower train.learning_rate (now {self.schedule.learning_rate:g})"
+            )
 
     def _validation_elbo(self) -> float:
         """Mean ELBO of the validation set, with the same noise at every epoch."""

@@ -17,7 +17,7 @@ import torch
 from pipeline import files, tables, train, weights
 from pipeline.atomic import new_file, new_folder
 from pipeline.errors import InputError
-from tests.workspace import PATHS, Workspace
+from tests.workspace import PATHS, Workspace, write_tiny_params
 from vae import graphs, heston
 from vae.fit import Fit
 from vae.runtime import SurfaceModel
@@ -92,6 +92,18 @@ def test_killed_training_resumes_to_the_same_bytes(
     assert "resumed after epoch 2" in capfd.readouterr().err
     assert content(folder / "artifacts/model") == content(finished.folder / "artifacts/model")
     assert not train.CHECKPOINT.exists()
+
+
+def test_a_learning_rate_that_diverges_fails_with_a_clear_line(in_finished, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is written but the checkpoint of the last epoch that was sound."""
+    folder = in_finished("artifacts")
+    (folder / "params.yaml").unlink()
+    write_tiny_params(Path(__file__).parents[2], folder)
+    workspace = Workspace(folder)
+    workspace.set(train__learning_rate=1e30, train__gradient_clip=1e30)
+    assert workspace.run("train") == 1
+    assert "gradients in a row, the last in epoch" in capsys.readouterr().err
+    assert not any((folder / "artifacts").iterdir())
 
 
 def test_a_checkpoint_of_other_settings_is_not_resumed(in_finished, capfd: pytest.CaptureFixture[str]) -> None:

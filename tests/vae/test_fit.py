@@ -60,8 +60,9 @@ def test_resumed_run_ends_in_the_same_bits() -> None:
 
 def test_best_weights_are_kept_when_training_gets_worse() -> None:
     """A learning rate that ruins the model: what ships is never below the pPCA start."""
-    reckless = new_fit(Schedule(3, 32, 5.0, 1.0, 0, 1e9, 5))
-    list(reckless.epochs())
+    reckless = new_fit(Schedule(3, 32, 0.3, 1.0, 0, 1e9, 5))
+    history = list(reckless.epochs())
+    assert history[-1].validation_elbo < reckless.initial_elbo  # it did get worse
     assert reckless.best_elbo >= reckless.initial_elbo
 
 
@@ -69,7 +70,9 @@ def test_gradients_that_are_not_finite_are_skipped_and_end_the_run() -> None:
     fit = new_fit(Schedule(60, 2, 1e-3, 1.0, 0, 1e3, 5))
     with torch.no_grad():
         fit.model.log_scale.fill_(math.nan)
-    with pytest.raises(DivergedError, match=r"gradients of epoch 1 are not finite: lower train\.learning_rate"):
+    with pytest.raises(
+        DivergedError, match=r"10 gradients in a row, the last in epoch 1, are not finite: lower train\.learning_rate"
+    ):
         list(fit.epochs())
 
 
