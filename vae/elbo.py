@@ -25,30 +25,37 @@ class Elbo(NamedTuple):
 
 
 def elbo(model: Vae, x: Coordinates, noise: Tensor) -> Elbo:
-    """The bound at beta = 1: likelihood averaged over ``noise`` [*sample, batch, latent], KL in closed form."""
+    """The bound at beta = 1 from one draw for each observation, noise [batch, latent]; the KL in closed form."""
     posterior = model.encode(x.values)
     log_likelihood = gaussian_log_likelihood(model, x, posterior.sample(noise))
-    samples = tuple(range(noise.ndim - 2))
-    mean = log_likelihood.mean(samples) if samples else log_likelihood
-    return Elbo(mean, kl_to_standard_normal(posterior))
+    return Elbo(log_likelihood, kl_to_standard_normal(posterior))
 
 
-def importance_weighted_bound(model: Vae, x: Coordinates, noise: Tensor) -> Tensor:
-    """log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x), [batch], for noise [K, batch, latent] of N(0, I)."""
+class Bounds(NamedTuple):
+    """The bound and log p(x|z) p(z) / q(z|x) of the draws it averages, [sample, batch]."""
+
+    elbo: Elbo
+    log_weights: Tensor
+
+    @property
+    def importance_weighted(self) -> Tensor:
+        """log (1/K) sum_k of the weights, [batch]: at least the ELBO in expectation, and rising with K."""
+        return torch.logsumexp(self.log_weights, dim=0) - math.log(len(self.log_weights))
+
+    @property
+    def effective_samples(self) -> Tensor:
+        """1 / sum of the squared normalised weights, [batch]; near 1 the bound is loose."""
+        return 1.0 / torch.softmax(self.log_weights, dim=0).square().sum(0)
+
+
+def bounds(model: Vae, x: Coordinates, noise: Tensor) -> Bounds:
+    """Both bounds from the same draws, noise [sample, batch, latent] of N(0, I)."""
     posterior = model.encode(x.values)
-    log_likelihood = gaussian_log_likelihood(model, x, posterior.sample(noise))
-    return log_mean_exp(log_likelihood + log_density_ratio(posterior, noise))
-
-
-def log_mean_exp(log_weights: Tensor) -> Tensor:
-    """Logarithm of the mean of the weights over the first axis."""
-    return torch.logsumexp(log_weights, dim=0) - math.log(len(log_weights))
-
-
-def log_density_ratio(posterior: Posterior, noise: Tensor) -> Tensor:
-    """log p(z) / q(z|x) at z = mean + std noise, [*sample, batch]."""
     z = posterior.sample(noise)
-    return (0.5 * (noise.square() - z.square()) + posterior.log_std).sum(-1)
+    log_likelihood = gaussian_log_likelihood(model, x, z)
+    log_density_ratio = (0.5 * (noise.square() - z.square()) + posterior.log_std).sum(-1)  # log p(z) / q(z|x)
+    elbo_parts = Elbo(log_likelihood.mean(0), kl_to_standard_normal(posterior))
+    return Bounds(elbo_parts, log_likelihood + log_density_ratio)
 
 
 def gaussian_log_likelihood(model: Vae, x: Coordinates, z: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vae.elbo import Elbo, gaussian_log_likelihood, kl_to_standard_normal, log_density_ratio, log_mean_exp
+from vae.elbo import bounds
 from vae.model import Vae
 from vae.ppca import PrincipalComponents
 
@@ -23,30 +23,24 @@ def likelihood_metrics(model: Vae, x: Tensor, *, samples: int, seed: int) -> dic
     Standard errors are across surfaces, which dominates the Monte Carlo error of ``samples`` draws for each.
     """
     generator = torch.Generator(x.device).manual_seed(seed)
-    bounds, importance, kls, effective = [], [], [], []
+    parts = []
     with torch.no_grad():
         for rows in x.split(_ROWS):
             shape = (samples, len(rows), model.architecture.latents)
             noise = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
-            coordinates = model.coordinates(rows)
-            posterior = model.encode(coordinates.values)
-            likelihood = gaussian_log_likelihood(model, coordinates, posterior.sample(noise))
-            weights = likelihood + log_density_ratio(posterior, noise)
-            parts = Elbo(likelihood.mean(0), kl_to_standard_normal(posterior))
-            bounds.append(parts.value)
-            kls.append(parts.kl)
-            importance.append(log_mean_exp(weights))
-            effective.append(1.0 / torch.softmax(weights, dim=0).square().sum(0))
-    bound, bound_se = _mean_and_error(torch.cat(bounds))
-    iwae, iwae_se = _mean_and_error(torch.cat(importance))
+            found = bounds(model, model.coordinates(rows), noise)
+            parts.append((found.elbo.value, found.elbo.kl, found.importance_weighted, found.effective_samples))
+    elbo, kl, weighted, effective = (torch.cat(values) for values in zip(*parts, strict=True))
+    bound, bound_se = _mean_and_error(elbo)
+    iwae, iwae_se = _mean_and_error(weighted)
     return {
         "elbo_nats": bound,
         "elbo_se_nats": bound_se,
         "iwae_nats": iwae,
         "iwae_se_nats": iwae_se,
         "iwae_samples": samples,
-        "iwae_effective_samples": torch.cat(effective).mean().item(),
-        "kl_nats": torch.cat(kls).mean().item(),
+        "iwae_effective_samples": effective.mean().item(),
+        "kl_nats": kl.mean().item(),
         "scale_bp": BASIS_POINTS * model.log_scale.exp().item(),
     }
 

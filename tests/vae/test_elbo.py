@@ -7,7 +7,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from tests.vae.test_model import perturbed
 from tests.vae.test_ppca import CASES, data
-from vae.elbo import elbo, gaussian_log_likelihood, importance_weighted_bound, kl_to_standard_normal
+from vae.elbo import bounds, elbo, gaussian_log_likelihood, kl_to_standard_normal
 from vae.model import Architecture, Coordinates, Posterior, Vae
 from vae.ppca import principal_components
 
@@ -32,9 +32,9 @@ def test_evaluator_reproduces_exact_ppca_likelihoods(name: str, case: dict) -> N
     model = ppca_model(train, case["q"])
     noise = torch.randn(3, len(test), case["q"], dtype=torch.float64)
     with torch.no_grad():
-        on_train = elbo(model, model.coordinates(train), cubature(case["q"], len(train)))
-        on_test = elbo(model, model.coordinates(test), cubature(case["q"], len(test)))
-        weighted = importance_weighted_bound(model, model.coordinates(test), noise)
+        on_train = bounds(model, model.coordinates(train), cubature(case["q"], len(train))).elbo
+        on_test = bounds(model, model.coordinates(test), cubature(case["q"], len(test))).elbo
+        weighted = bounds(model, model.coordinates(test), noise).importance_weighted
 
     assert on_train.value.mean().item() == pytest.approx(case["train_ll"], abs=1e-9)
     assert on_test.value.mean().item() == pytest.approx(case["test_ll"], abs=1e-9)
@@ -84,12 +84,12 @@ def test_bounds_agree_with_quadrature_and_rise_with_the_samples() -> None:
     with torch.no_grad():
         exact = torch.logsumexp(gaussian_log_likelihood(model, x, grid) + log_weights[:, None], dim=0)
         noise = torch.randn(200_000, 8, 2, dtype=torch.float64)
-        bound = elbo(model, x, noise[:20_000]).value
+        bound = bounds(model, x, noise[:20_000]).elbo.value
         weighted = [
-            torch.stack([importance_weighted_bound(model, x, part) for part in noise[:40_000].split(k)]).mean(0)
+            torch.stack([bounds(model, x, part).importance_weighted for part in noise[:40_000].split(k)]).mean(0)
             for k in (1, 10, 100)
         ]
-        limit = importance_weighted_bound(model, x, noise)
+        limit = bounds(model, x, noise).importance_weighted
 
     means = [value.mean().item() for value in (bound, *weighted, limit, exact)]
     assert means[1] == pytest.approx(means[0], abs=0.05)  # one sample: the ELBO
@@ -126,3 +126,13 @@ def test_every_parameter_gets_a_gradient() -> None:
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert (parameter.grad != 0.0).any(), name
+
+
+def test_training_and_evaluation_agree_on_the_bound() -> None:
+    """The bound of one draw, as training takes it, is that of evaluation with one sample."""
+    model, x = perturbed()
+    noise = torch.randn(len(x), 3, dtype=torch.float64)
+    coordinates = model.coordinates(x)
+    torch.testing.assert_close(
+        elbo(model, coordinates, noise).value, bounds(model, coordinates, noise[None]).elbo.value
+    )
