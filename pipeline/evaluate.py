@@ -56,9 +56,11 @@ def evaluate(
         figures=figures,
         truth=surfaces["data"],
         reconstruction=surfaces["reconstruction"],
-        pca_reconstruction=_surfaces(pca, grid),
         samples=surfaces["sample"],
         latents=posterior_mean.numpy(),
+        error_by_point=metrics.rmse_bp(surfaces["reconstruction"], surfaces["data"], axes=(0,)),
+        error_by_tenor=metrics.rmse_bp(surfaces["reconstruction"], surfaces["data"], axes=(0, 2)),
+        pca_error_by_tenor=metrics.rmse_bp(_surfaces(pca, grid), surfaces["data"], axes=(0, 2)),
     )
 
 
@@ -91,17 +93,15 @@ Table = tuple[tuple[str, ...], Sequence[tuple[float, ...]]]
 
 def _error_by_tenor(result: Evaluation, grid: Grid) -> Table:
     """Error of each tenor for the model and for PCA."""
-    model = metrics.rmse_bp(result.reconstruction, result.truth, axes=(0, 2))
-    pca = metrics.rmse_bp(result.pca_reconstruction, result.truth, axes=(0, 2))
+    columns = (grid.tenors.tolist(), result.error_by_tenor.tolist(), result.pca_error_by_tenor.tolist())
     header = ("tenor_years", "reconstruction_rmse_bp", "pca_reconstruction_rmse_bp")
-    return header, list(zip(grid.tenors.tolist(), model.tolist(), pca.tolist(), strict=True))
+    return header, list(zip(*columns, strict=True))
 
 
 def _error_by_node(result: Evaluation, grid: Grid) -> Table:
     """Error of each point of the grid, one row a point."""
-    error = metrics.rmse_bp(result.reconstruction, result.truth, axes=(0,))
     rows = [
-        (tenor, node, error[i, j].item())
+        (tenor, node, result.error_by_point[i, j].item())
         for i, tenor in enumerate(grid.tenors.tolist())
         for j, node in enumerate(grid.nodes.tolist())
     ]

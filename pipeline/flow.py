@@ -52,7 +52,7 @@ def run_stage(stage: str) -> None:
         raise StageError(f"stage {stage} ended with exit code {code}: {last}")
 
 
-@flow(name="volvae", validate_parameters=False)
+@flow(name="volvae")
 def volvae() -> None:
     """All stages in the order of dvc.yaml."""
     for stage in stage_order():

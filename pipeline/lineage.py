@@ -67,7 +67,7 @@ def _md5(path: Path) -> str:
     """DVC's hash of a file, or of a folder: that of the list of its files."""
     if not path.is_dir():
         return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    files = sorted(file for file in path.rglob("*") if file.is_file())
+    files = (file for file in path.rglob("*") if file.is_file())
     listing = [{"md5": _md5(file), "relpath": file.relative_to(path).as_posix()} for file in files]
     content = json.dumps(sorted(listing, key=itemgetter("relpath")), sort_keys=True).encode()
     return hashlib.md5(content, usedforsecurity=False).hexdigest() + ".dir"

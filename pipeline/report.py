@@ -14,7 +14,6 @@ from plotly.offline import get_plotlyjs
 
 from pipeline import files
 from vae.grid import Grid
-from vae.metrics import rmse_bp
 
 Array = NDArray[np.float64]
 
@@ -42,14 +41,23 @@ table { border-collapse: collapse } td { padding: .15rem 1rem .15rem 0; font-var
 
 
 class Evaluation(NamedTuple):
-    """What was measured on test surfaces: flat figures, arrays [surface, tenor, node] and latents [surface, latent]."""
+    """What was measured on test surfaces.
+
+    Attributes:
+        figures: flat metrics.
+        truth, reconstruction, samples: decimal vols, [surface, tenor, node].
+        latents: posterior means, [surface, latent].
+        error_by_point, error_by_tenor, pca_error_by_tenor: root mean square errors in bp, [tenor, node] and [tenor].
+    """
 
     figures: dict[str, float]
     truth: Array
     reconstruction: Array
-    pca_reconstruction: Array
     samples: Array
     latents: Array
+    error_by_point: Array
+    error_by_tenor: Array
+    pca_error_by_tenor: Array
 
 
 def page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]) -> str:
@@ -150,18 +158,18 @@ def _smiles(result: Evaluation, grid: Grid) -> go.Figure:
 
 
 def _error_map(result: Evaluation, grid: Grid) -> go.Figure:
-    error = rmse_bp(result.reconstruction, result.truth, axes=(0,))
-    heat = go.Heatmap(x=grid.nodes, y=grid.tenors, z=error, colorscale="Blues", colorbar={"title": "bp"})
+    heat = go.Heatmap(
+        x=grid.nodes, y=grid.tenors, z=result.error_by_point, colorscale="Blues", colorbar={"title": "bp"}
+    )
     return go.Figure(heat).update_layout(xaxis_title=_node_title(grid), yaxis_title="tenor, years")
 
 
 def _error_by_tenor(result: Evaluation, grid: Grid) -> go.Figure:
     figure = go.Figure()
-    for name, values, color in (
-        ("volvae", result.reconstruction, _BLUE),
-        ("PCA", result.pca_reconstruction, _ORANGE),
+    for name, error, color in (
+        ("volvae", result.error_by_tenor, _BLUE),
+        ("PCA", result.pca_error_by_tenor, _ORANGE),
     ):
-        error = rmse_bp(values, result.truth, axes=(0, 2))
         figure.add_scatter(x=grid.tenors, y=error, name=name, mode="lines+markers", line={"color": color})
     return figure.update_layout(xaxis_title="tenor, years", yaxis_title="RMSE, bp", yaxis_type="log")
 
