@@ -1,12 +1,13 @@
 """The grid of a surface: tenors x nodes, and the log-moneyness of each point."""
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Convention = Literal["log_moneyness", "sqrt_time"]
+Convention = Literal["log_moneyness", "sqrt_time", "delta"]
 CONVENTIONS: tuple[str, ...] = get_args(Convention)
 
 
@@ -16,8 +17,10 @@ class Grid:
 
     Attributes:
         tenors: years (ACT/365), positive and increasing, [tenor].
-        nodes: increasing, [node]; log-forward-moneyness k = ln(K/F), or k / sqrt(tenor), as ``convention`` says.
-        convention: ``log_moneyness`` (the same k at each tenor) or ``sqrt_time`` (k = node sqrt(tenor)).
+        nodes: increasing, [node]; log-forward-moneyness k = ln(K/F), k / sqrt(tenor) or a call delta, as ``convention``
+            says.
+        convention: ``log_moneyness`` (the same k at each tenor), ``sqrt_time`` (k = node sqrt(tenor)) or ``delta``
+            (nodes are forward call deltas N(d1) inside (0, 1), so that k depends on the vols and falls along the axis).
 
     Raises:
         ValueError: where one of these does not hold.
@@ -34,6 +37,8 @@ class Grid:
             raise ValueError(f"tenors must be positive, but the first is {self.tenors[0]:g} years")
         if self.convention not in CONVENTIONS:
             raise ValueError(f"convention is {self.convention!r}; allowed: {', '.join(CONVENTIONS)}")
+        if self.convention == "delta" and not (self.nodes[0] > 0.0 and self.nodes[-1] < 1.0):
+            raise ValueError("nodes of the convention delta must lie inside (0, 1)")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -42,9 +47,31 @@ class Grid:
 
     @property
     def log_moneyness(self) -> NDArray[np.float64]:
-        """k = ln(K/F) of each point, [tenor, node]."""
+        """k = ln(K/F) of each point, [tenor, node].
+
+        Raises:
+            ValueError: the nodes are deltas, whose k depends on the vols: see ``log_moneyness_of``.
+        """
+        if self.convention == "delta":
+            raise ValueError("the log-moneyness of a grid in deltas depends on the vols")
         width = np.sqrt(self.tenors) if self.convention == "sqrt_time" else np.ones_like(self.tenors)
         return width[:, None] * self.nodes
+
+    def log_moneyness_of(self, iv: NDArray[np.floating]) -> NDArray[np.float64]:
+        """k = ln(K/F) of each point of surfaces iv [*batch, tenor, node], in a shape that broadcasts with them.
+
+        A call delta N(d1) with total volatility s has k = s^2 / 2 - s N^-1(delta).
+        """
+        if self.convention != "delta":
+            return self.log_moneyness
+        total_vol = iv * np.sqrt(self.tenors)[:, None]
+        k: NDArray[np.float64] = total_vol * (0.5 * total_vol - self.d1)
+        return k
+
+    @property
+    def d1(self) -> NDArray[np.float64]:
+        """N^-1 of the nodes of a grid in deltas, [node]."""
+        return np.array([NormalDist().inv_cdf(node) for node in self.nodes])
 
     def to_dict(self) -> dict[str, object]:
         """The grid as plain values for JSON."""

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from vae.grid import Grid
 
@@ -39,9 +40,26 @@ def test_cannot_be_changed() -> None:
         ([0.5, 1.0], [1, 1], "sqrt_time", "nodes must be finite and increasing"),
         ([0.5, 1.0], [1, np.nan], "sqrt_time", "nodes must be finite and increasing"),
         ([0.5], [-1, 1], "sqrt_time", "tenors must be a list of at least 2 numbers"),
-        ([0.5, 1.0], [-1, 1], "strike", "convention is 'strike'; allowed: log_moneyness, sqrt_time"),
+        ([0.5, 1.0], [-1, 1], "strike", "convention is 'strike'; allowed: log_moneyness, sqrt_time, delta"),
     ],
 )
 def test_refuses_what_makes_no_sense(tenors: list, nodes: list, convention: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Grid(tenors, nodes, convention)
+
+
+def test_deltas_know_their_log_moneyness_from_the_vols() -> None:
+    """N(d1) of the point found is the node; calls of high delta have low strikes."""
+    grid = Grid([0.25, 1.0], [0.1, 0.5, 0.9], "delta")
+    iv = np.array([[0.2, 0.18, 0.22], [0.3, 0.25, 0.28]])
+    s = iv * np.sqrt(grid.tenors)[:, None]
+    k = grid.log_moneyness_of(iv)
+    np.testing.assert_allclose(norm.cdf(-k / s + s / 2), [[0.1, 0.5, 0.9]] * 2, rtol=1e-12)
+    assert (np.diff(k) < 0.0).all()
+    with pytest.raises(ValueError, match="depends on the vols"):
+        _ = grid.log_moneyness
+
+
+def test_deltas_lie_between_0_and_1() -> None:
+    with pytest.raises(ValueError, match=r"inside \(0, 1\)"):
+        Grid([0.25, 1.0], [0.1, 1.0], "delta")
