@@ -27,11 +27,11 @@ _LONGEST_REACH = 40.0
 _REACH_STEP = 0.5  # of the ladder on which rows share nodes
 _FIRST_STEP = 0.16  # of the coarse rule that the first estimate of the error needs
 _HALVINGS = 5
-_BEND = math.pi / 8.0  # half-way to where the control variate stops falling
-_ACCURATE = 2e-16  # a rule is refined until its error is estimated below this
+_BEND = math.pi / 8.0  # widest angle, half-way to where the control variate stops falling
+_ACCURATE = 1e-15  # a rule is refined until its error is estimated below this
 _CONVERGED = 1e-11
-_GAP_TO_ERROR = 10.0  # see _refined_error
-_ROUNDING = 5e-16  # rounding of a price, per unit of sqrt(forward strike)
+_GAP_TO_ERROR = 1e4  # see _refined_error
+_ROUNDING = 1e-15  # rounding of a price, per unit of sqrt(forward strike)
 _CACHED = 12_288  # nodes of rows worked on at a time: their arrays stay in the cache of a core
 _MOST_STRIKE_STEPS = 60
 _STRIKE_SETTLED = 1e-13  # change of a strike of given delta, in standard deviations
@@ -88,13 +88,17 @@ class Contour(NamedTuple):
 
     def nodes(self, t: Tensor) -> Pair:
         """y at t."""
-        sine, cosine = math.sin(self.bend), math.cos(self.bend)
-        return Pair(self.scale * cosine * torch.sinh(t), self.scale * sine * (torch.cosh(t) - 1.0))
+        return _nodes(t, self.scale, math.sin(self.bend), math.cos(self.bend))
 
     def slopes(self, t: Tensor) -> Pair:
         """dy/dt at t."""
         sine, cosine = math.sin(self.bend), math.cos(self.bend)
         return Pair(self.scale * cosine * torch.cosh(t), self.scale * sine * torch.sinh(t))
+
+
+def _nodes(t: Tensor, scale: Tensor | float, sine: Tensor | float, cosine: Tensor | float) -> Pair:
+    """scale (sinh(t + i bend) - i sin(bend))."""
+    return Pair(scale * cosine * torch.sinh(t), scale * sine * (torch.cosh(t) - 1.0))
 
 
 class Prices(NamedTuple):
@@ -222,25 +226,25 @@ def _integral(rows: Rows, strikes: Tensor, kernels: Kernels) -> tuple[Tensor, Te
 
     Both are [row, strike], in units of sqrt(forward strike).
     """
-    value, error = _along_contours(rows, strikes, 0.0, kernels)
+    value, error = _along_contours(rows, strikes, 0, kernels)
     error = error.unsqueeze(-1).expand_as(value).clone()
     stuck = torch.nonzero(~(error[:, 0] <= _CONVERGED)).squeeze(-1)
     if len(stuck):
         hard, far = rows.at(stuck), strikes.expand_as(value)[stuck]
-        for bend, side in ((-_BEND, far.clamp_min(0.0)), (_BEND, far.clamp_max(0.0))):
-            bent, bent_error = _along_contours(hard, side, bend, kernels)
-            better = (bent_error.unsqueeze(-1) < error[stuck]) & (side == far)
+        for side, kept in ((-1, far.clamp_min(0.0)), (1, far.clamp_max(0.0))):
+            bent, bent_error = _along_contours(hard, kept, side, kernels)
+            better = (bent_error.unsqueeze(-1) < error[stuck]) & (kept == far)
             value[stuck] = torch.where(better, bent, value[stuck])
             error[stuck] = torch.where(better, bent_error.unsqueeze(-1), error[stuck])
     return value, error
 
 
-def _along_contours(rows: Rows, strikes: Tensor, bend: float, kernels: Kernels) -> tuple[Tensor, Tensor]:
-    """The integral along contours of one bend, [row, strike], and its error, [row]."""
+def _along_contours(rows: Rows, strikes: Tensor, side: int, kernels: Kernels) -> tuple[Tensor, Tensor]:
+    """The integral along the real line or contours bent to one side, [row, strike], and its error, [row]."""
     scale = 1.0 / (math.pi * rows.tenor.sqrt())
     value = torch.full((len(scale), strikes.shape[-1]), torch.nan, dtype=torch.float64, device=scale.device)
     error = torch.full_like(scale, torch.inf)
-    for members, contour in _contours(rows, bend):
+    for members, contour in _contours(rows, strikes.abs().amax(-1), side):
         some = strikes if strikes.ndim == 1 else strikes[members]
         part, part_error = _refined(rows.at(members), some, contour, kernels)
         value[members] = part * scale[members].unsqueeze(-1)
@@ -248,24 +252,45 @@ def _along_contours(rows: Rows, strikes: Tensor, bend: float, kernels: Kernels) 
     return value, error
 
 
-def _contours(rows: Rows, bend: float) -> Iterator[tuple[Tensor, Contour]]:
+def _contours(rows: Rows, farthest: Tensor, side: int) -> Iterator[tuple[Tensor, Contour]]:
     """Rows that share one contour, which makes the sum over nodes a matrix product.
 
-    Scale and reach are rounded up to a coarse ladder, so that the nodes of a row follow from its own parameters alone.
-    A row whose integrand does not fall before the longest reach is in none.
+    Scale and reach are rounded to a coarse ladder, so that the nodes of a row follow from its own parameters alone: to
+    the width of the integrand, and to the wave of the farthest scaled strike, which the first step must resolve for the
+    distance of two rules to say anything. A row whose integrand does not fall before the longest reach is in none.
+
+    Args:
+        rows: models at tenors.
+        farthest: the largest scaled strike, one for all or [row].
+        side: 0 for the real line, -1 or 1 for contours bent below or above it.
     """
     rows = Rows(Heston(*(part.detach() for part in rows.model)), rows.tenor, rows.variance.detach())
-    level = torch.ceil(-0.5 * torch.log2(rows.variance / rows.tenor))
+    width = torch.ceil(-0.5 * torch.log2(rows.variance / rows.tenor))
+    level = torch.minimum(width, torch.floor(-torch.log2(farthest * _FIRST_STEP)))
+    bend = _bend(rows.model.rho, side)
     step = torch.ceil(_reach(rows, torch.exp2(level), bend) / _REACH_STEP)
     falls = step * _REACH_STEP <= _LONGEST_REACH
-    keys, member_of = torch.unique(torch.stack((level, step), dim=-1), dim=0, return_inverse=True)
-    for number, (exponent, steps) in enumerate(keys.tolist()):
+    keys, member_of = torch.unique(torch.stack((level, step, bend), dim=-1), dim=0, return_inverse=True)
+    for number, (exponent, steps, angle) in enumerate(keys.tolist()):
         members = torch.nonzero((member_of == number) & falls).squeeze(-1)
         if len(members):
-            yield members, Contour(2.0**exponent, steps * _REACH_STEP, bend)
+            yield members, Contour(2.0**exponent, steps * _REACH_STEP, angle)
 
 
-def _reach(rows: Rows, scale: Tensor, bend: float) -> Tensor:
+def _bend(rho: Tensor, side: int) -> Tensor:
+    """Angle of the contour, [row]: at most half-way to where Heston's characteristic function stops falling.
+
+    Far out it falls like exp(-c (sqrt(1 - rho^2) + i rho) u), c > 0, which is along e^{i angle} while
+    side rho tan|angle| < sqrt(1 - rho^2).
+    """
+    if side == 0:
+        return torch.zeros_like(rho)
+    widest = 0.5 * torch.acos((side * rho).clamp(0.0, 1.0))
+    halvings = torch.ceil(torch.log2(_BEND / widest)).clamp_min(0.0)
+    return side * _BEND * torch.exp2(-halvings)
+
+
+def _reach(rows: Rows, scale: Tensor, bend: Tensor) -> Tensor:
     """t at which the integrand has fallen to its truncation, [row]; infinite where it does not.
 
     The logarithm of its size falls with a power of u between 1 and 2, for which the iteration is made; what it has not
@@ -279,19 +304,17 @@ def _reach(rows: Rows, scale: Tensor, bend: float) -> Tensor:
         t[short] += _REACH_STEP
         t[short[t[short] > _LONGEST_REACH]] = torch.inf
         short = short[t[short] <= _LONGEST_REACH]
-        short = short[_fall(rows.at(short), scale[short], t[short], bend) < _LOG_TRUNCATION - 1.0]
+        short = short[_fall(rows.at(short), scale[short], t[short], bend[short]) < _LOG_TRUNCATION - 1.0]
     return t
 
 
-def _fall(rows: Rows, scale: Tensor, t: Tensor, bend: float) -> Tensor:
+def _fall(rows: Rows, scale: Tensor, t: Tensor, bend: Tensor) -> Tensor:
     """-ln of the integrand's size at t, at least 1 so that its logarithm is; all [row]."""
-    contour = Contour(1.0, 0.0, bend)
-    factor = scale / rows.tenor.sqrt()
-    u = Pair(*((part * factor).unsqueeze(-1) for part in contour.nodes(t)))
-    square = u.times(u)
+    y = _nodes(t, scale / rows.tenor.sqrt(), torch.sin(bend), torch.cos(bend))
+    u = Pair(y.re.unsqueeze(-1), y.im.unsqueeze(-1))
     heston = -log_characteristic_function(rows.model, rows.tenor, u).re.squeeze(-1)
-    control = 0.5 * rows.variance * (square.re.squeeze(-1) + 0.25)
-    return (torch.minimum(heston, control) + torch.log(u.re.squeeze(-1))).clamp_min(1.0)
+    control = 0.5 * rows.variance * (u.times(u).re.squeeze(-1) + 0.25)
+    return (torch.minimum(heston, control) + torch.log(y.re)).clamp_min(1.0)
 
 
 def _refined(rows: Rows, strikes: Tensor, contour: Contour, kernels: Kernels) -> tuple[Tensor, Tensor]:
@@ -322,7 +345,7 @@ def _refined_error(value: Tensor, coarse: Tensor) -> Tensor:
     """Error of a rule from its distance to the rule of twice its step, [row]."""
     gap = (value - coarse).detach().abs().amax(-1)
     squared = _GAP_TO_ERROR * gap.square() / value.detach().abs().amax(-1)
-    return torch.where(gap > 0.0, torch.minimum(gap, squared), gap)
+    return torch.where(squared <= _ACCURATE, squared, gap)
 
 
 def _sum(rows: Rows, strikes: Tensor, contour: Contour, t: Tensor, kernels: Kernels) -> Tensor:
