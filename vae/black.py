@@ -74,7 +74,7 @@ class Step(NamedTuple):
     settled: Tensor
 
 
-def log_price(x: Tensor, s: Tensor, kernels: "Kernels | None" = None) -> LogPrice:
+def log_price(x: Tensor, s: Tensor) -> LogPrice:
     """ln b and its slope without cancellation: to rounding at the money, at small s and in the wings alike.
 
     Where z1 >= -1, erfcx(z1) - erfcx(z2) is s / sqrt(2) times a ratio that is built from the divided difference of a
@@ -84,20 +84,20 @@ def log_price(x: Tensor, s: Tensor, kernels: "Kernels | None" = None) -> LogPric
     Args:
         x: |k|, a shape that broadcasts with s.
         s: total volatility > 0.
-        kernels: compiled ones, or none.
     """
-    return (kernels or EAGER).log_price(x, s, _coefficients(s.device), wide=_is_wide(s))
+    return log_price_kernel(x, s, coefficients(s.device), wide=is_wide(s))
 
 
 def log_price_kernel(x: Tensor, s: Tensor, coefficients: Tensor, *, wide: bool) -> LogPrice:
     """``log_price`` element by element; ``wide`` where an s may be so large that a z1 < -1."""
-    reach, half = x / s, 0.5 * s
+    reach, half = x * (1.0 / s), 0.5 * s
     z = (reach - half) / _SQRT_2
     near, far = (z.abs() if wide else z) + 1.0, (reach + half) / _SQRT_2 + 1.0
     if wide:
         near = torch.where(z < -1.0, near, z + 1.0)
-    near_pole, far_pole = 1.0 / (near + _PIVOT), 1.0 / (far + _PIVOT)
-    near_y, far_y = (near - _PIVOT) * near_pole, (far - _PIVOT) * far_pole
+    near_pole, far_pole = near + _PIVOT, far + _PIVOT
+    inverse = 1.0 / (near_pole * far_pole)  # divisions are most of the cost
+    near_y, far_y = (near - _PIVOT) * far_pole * inverse, (far - _PIVOT) * near_pole * inverse
     first, second, *others, last = coefficients.unbind()
     value = torch.addcmul(second, first, near_y)
     difference = torch.addcmul(value, first, far_y)  # of the polynomial at both arguments, over that of the arguments
@@ -106,7 +106,7 @@ def log_price_kernel(x: Tensor, s: Tensor, coefficients: Tensor, *, wide: bool) 
         difference = torch.addcmul(value, difference, far_y)
     value = torch.addcmul(last, value, near_y)
     near_weight, far_weight = 1.0 + 2.0 * near, 1.0 + 2.0 * far
-    ratio = 2.0 * (value - near_weight * difference * (_PIVOT * near_pole * far_pole)) / (near_weight * far_weight)
+    ratio = 2.0 * (value - near_weight * difference * (_PIVOT * inverse)) / (near_weight * far_weight)
     scaled = s * ratio
     log_b = torch.log(scaled / (2.0 * _SQRT_2)) - 0.5 * (reach.square() + half.square())
     slope = 2.0 / math.sqrt(math.pi) / scaled
@@ -157,12 +157,13 @@ class _ImpliedTotalVol(torch.autograd.Function):
 
     @staticmethod
     def forward(k: Tensor, price: Tensor, guess: Tensor | None) -> Tensor:
-        x = k.abs()
-        log_b = torch.log(price) - 0.5 * k
         solvable = (price > 0.0) & (price < torch.exp(k.clamp_max(0.0)))
-        log_b = torch.where(solvable, log_b, -0.5 * x - 1.0)
-        s = _first_guess(x, log_b) if guess is None else guess.broadcast_to(k.shape)
-        return torch.where(solvable, solve(x, log_b, s, log_price(x, s), EAGER), torch.nan)
+        x = k.abs().reshape(-1)
+        log_b = torch.where(solvable, torch.log(price) - 0.5 * k, -0.5 * k.abs() - 1.0).reshape(-1)
+        s = _first_guess(x, log_b) if guess is None else guess.broadcast_to(k.shape).reshape(-1)
+        low, high = torch.zeros_like(s), torch.full_like(s, torch.inf)
+        first = advance(x, log_b, s, low, high, coefficients(s.device), wide=is_wide(s))
+        return torch.where(solvable, solve(x, log_b, first, advance).reshape(k.shape), torch.nan)
 
     @staticmethod
     def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -195,37 +196,47 @@ def _first_guess(x: Tensor, log_b: Tensor) -> Tensor:
     return torch.hypot(x / torch.sqrt(-2.0 * log_b), 2.0 * _SQRT_2 * torch.erfinv(torch.exp(log_b)))
 
 
-def solve(x: Tensor, log_b: Tensor, s: Tensor, at_s: LogPrice, kernels: "Kernels") -> Tensor:
-    """Total volatility with ln b(x, s) = log_b < -x/2, from a first s at which b is known; all of one shape.
+def solve(x: Tensor, log_b: Tensor, first: Step, advance: Callable[..., Step]) -> Tensor:
+    """Total volatility with ln b(x, s) = log_b < -x/2, continued from a first step; all of one shape [point].
 
     What has settled is left alone, so that a few difficult options do not cost the others another step. What never
     settles is NaN.
+
+    Args:
+        x: |k|.
+        log_b: logarithm of the normalised price.
+        first: the outcome of a step.
+        advance: the function of this module of that name, as it is or compiled.
     """
-    result = torch.full_like(s, torch.nan)
-    place = torch.arange(s.numel(), device=s.device)
-    state = [part.reshape(-1) for part in (x, log_b, s, torch.zeros_like(s), torch.full_like(s, torch.inf), *at_s)]
+    s, low, high, settled = first
     for _ in range(_MOST_ITERATIONS):
-        s, low, high, settled = kernels.householder(*state)
-        result.view(-1)[place[settled]] = s[settled]
-        if settled.all():
-            break
-        state = [state[0], state[1], s, low, high]
-        if 2 * settled.sum() > len(settled):
-            left = torch.nonzero(~settled).squeeze(-1)
-            place, *state = (part[left] for part in (place, *state))
-        state += log_price(state[0], state[2], kernels)
-    return result
+        left = torch.nonzero(~settled).squeeze(-1)
+        if not len(left):
+            return s
+        if 2 * len(left) < len(s):
+            rest = Step(*(part[left] for part in (s, low, high, settled)))
+            return s.index_copy(0, left, solve(x[left], log_b[left], rest, advance))
+        s, low, high, settled = advance(x, log_b, s, low, high, coefficients(s.device), wide=is_wide(s))
+    return torch.where(settled, s, torch.nan)
 
 
-def householder(x: Tensor, log_b: Tensor, s: Tensor, low: Tensor, high: Tensor, value: Tensor, slope: Tensor) -> Step:
+def advance(
+    x: Tensor, log_b: Tensor, s: Tensor, low: Tensor, high: Tensor, coefficients: Tensor, *, wide: bool
+) -> Step:
+    """The price at s, and the step from there."""
+    return householder(x, log_b, s, low, high, log_price_kernel(x, s, coefficients, wide=wide))
+
+
+def householder(x: Tensor, log_b: Tensor, s: Tensor, low: Tensor, high: Tensor, at_s: LogPrice) -> Step:
     """A step of third order for f(s) = ln b(s) - log_b, or half-way through the bracket where it leaves that.
 
     Reference: Householder (1970), "The numerical treatment of a single nonlinear equation", chapter 4.
     """
-    f = value - log_b
-    reach = x / s
-    second = (reach.square() - 0.25 * s.square()) / s  # b'' / b'
-    third = second.square() - 3.0 * (reach / s).square() - 0.25  # the next derivative over b'
+    f, slope = at_s.value - log_b, at_s.slope
+    inverse = 1.0 / s
+    reach = x * inverse
+    second = (reach.square() - 0.25 * s.square()) * inverse  # b'' / b'
+    third = second.square() - 3.0 * (reach * inverse).square() - 0.25  # the next derivative over b'
     newton = -f / slope
     halley = second - slope  # f'' / f'
     curvature = third - 3.0 * slope * second + 2.0 * slope.square()  # the next derivative of f over f'
@@ -237,21 +248,12 @@ def householder(x: Tensor, log_b: Tensor, s: Tensor, low: Tensor, high: Tensor, 
     return Step(following, low, high, (following - s).abs() <= _LAST_STEP * s)
 
 
-class Kernels(NamedTuple):
-    """The functions of this module that work element by element, as they are or compiled."""
-
-    log_price: Callable[..., LogPrice]
-    householder: Callable[..., Step]
-
-
-EAGER = Kernels(log_price_kernel, householder)
-
-
 @functools.cache
-def _coefficients(device: torch.device) -> Tensor:
+def coefficients(device: torch.device) -> Tensor:
+    """The polynomial of ``log_price_kernel``."""
     return torch.tensor(_ERFCX, dtype=torch.float64, device=device)
 
 
-def _is_wide(s: Tensor) -> bool:
+def is_wide(s: Tensor) -> bool:
     """Whether a z1 < -1 may be, which needs s > 2 sqrt(2) at the money and more elsewhere."""
     return bool((s > 2.0 * _SQRT_2).any())

@@ -32,7 +32,7 @@ _ACCURATE = 1e-15  # a rule is refined until its error is estimated below this
 _CONVERGED = 1e-11
 _GAP_TO_ERROR = 1e4  # see _refined_error
 _ROUNDING = 1e-15  # rounding of a price, per unit of sqrt(forward strike)
-_CACHED = 12_288  # nodes of rows worked on at a time: their arrays stay in the cache of a core
+_CACHED = 65_536  # points worked on at a time: their arrays stay in the cache of a core
 _MOST_STRIKE_STEPS = 60
 _STRIKE_SETTLED = 1e-13  # change of a strike of given delta, in standard deviations
 
@@ -156,17 +156,17 @@ def log_characteristic_function(model: Heston, tenor: Tensor, u: Pair) -> Pair:
     )
 
 
-def straight_integrand(rows: Rows, y: Tensor) -> Pair:
-    """(phi_Black - phi_Heston) / q at real nodes y [node], [row, node]."""
+def straight_integrand(rows: Rows, y: Tensor) -> Tensor:
+    """(phi_Black - phi_Heston) / q at real nodes y [node]: real parts beside imaginary parts, [row, 2 node]."""
     u = y / rows.tenor.sqrt().unsqueeze(-1)
     log_phi = log_characteristic_function(rows.model, rows.tenor, Pair(u, torch.zeros_like(u[:1, :1])))
-    q = u.square() + 0.25
-    phi = torch.exp(log_phi.re)
-    black_phi = torch.exp(-0.5 * rows.variance.unsqueeze(-1) * q)
-    return Pair((black_phi - phi * torch.cos(log_phi.im)) / q, -phi * torch.sin(log_phi.im) / q)
+    weight = 1.0 / (u.square() + 0.25)
+    phi = torch.exp(log_phi.re) * weight
+    control = torch.exp(-0.5 * rows.variance.unsqueeze(-1) / weight) * weight
+    return torch.cat((control - phi * torch.cos(log_phi.im), -phi * torch.sin(log_phi.im)), dim=-1)
 
 
-def bent_integrand(rows: Rows, y: Pair) -> Pair:
+def bent_integrand(rows: Rows, y: Pair) -> Tensor:
     """The same at nodes off the real line."""
     years, variance = rows.tenor.sqrt().unsqueeze(-1), rows.variance.unsqueeze(-1)
     u = Pair(y.re / years, y.im / years)
@@ -174,17 +174,47 @@ def bent_integrand(rows: Rows, y: Pair) -> Pair:
     q = Pair(square.re + 0.25, square.im)
     heston = pairs.exp(log_characteristic_function(rows.model, rows.tenor, u))
     control = pairs.exp(q.scaled(-0.5 * variance))
-    return Pair(control.re - heston.re, control.im - heston.im).over(q)
+    return torch.cat(Pair(control.re - heston.re, control.im - heston.im).over(q), dim=-1)
+
+
+class Start(NamedTuple):
+    """ln b where the price has a vol, whether it has, and the first step from the control variate's vol; [point]."""
+
+    log_b: Tensor
+    solvable: Tensor
+    step: black.Step
+
+
+def start(x: Tensor, s: Tensor, integral: Tensor, coefficients: Tensor, *, wide: bool) -> Start:
+    """The price of the control variate and the first step, whose price that is; all [point]."""
+    control = black.log_price_kernel(x, s, coefficients, wide=wide)
+    b, bound = torch.exp(control.value) + integral, torch.exp(-0.5 * x)
+    solvable = (b > 0.0) & (b < bound)
+    log_b = torch.log(torch.where(solvable, b, 0.5 * bound))
+    low, high = torch.zeros_like(s), torch.full_like(s, torch.inf)
+    return Start(log_b, solvable, black.householder(x, log_b, s, low, high, control))
+
+
+def finish(
+    x: Tensor, s: Tensor, solvable: Tensor, error: Tensor, root: Tensor, tolerance: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Vols and flags from total vols, the errors of their prices and sqrt(tenor); all [point]."""
+    vega = torch.exp(-0.5 * ((x / s).square() + 0.25 * s.square())) / math.sqrt(2.0 * math.pi)
+    known = solvable & (error + _ROUNDING <= tolerance * vega * root)
+    reason = torch.where(error > _CONVERGED, NOT_CONVERGED, PRICE_TOO_SMALL)
+    return torch.where(known, s / root, torch.nan), torch.where(known, OK, reason).to(torch.uint8)
 
 
 class Kernels(NamedTuple):
     """The functions that work element by element, as they are or compiled."""
 
-    integrand: Callable[[Rows, Tensor], Pair]
-    black: black.Kernels
+    integrand: Callable[[Rows, Tensor], Tensor]
+    start: Callable[..., Start]
+    advance: Callable[..., black.Step]
+    finish: Callable[..., tuple[Tensor, Tensor]]
 
 
-EAGER = Kernels(straight_integrand, black.EAGER)
+EAGER = Kernels(straight_integrand, start, black.advance, finish)
 
 
 def otm_prices(model: Heston, tenor: float | Tensor, log_moneyness: Tensor) -> Prices:
@@ -270,11 +300,12 @@ def _contours(rows: Rows, farthest: Tensor, side: int) -> Iterator[tuple[Tensor,
     bend = _bend(rows.model.rho, side)
     step = torch.ceil(_reach(rows, torch.exp2(level), bend) / _REACH_STEP)
     falls = step * _REACH_STEP <= _LONGEST_REACH
-    keys, member_of = torch.unique(torch.stack((level, step, bend), dim=-1), dim=0, return_inverse=True)
-    for number, (exponent, steps, angle) in enumerate(keys.tolist()):
-        members = torch.nonzero((member_of == number) & falls).squeeze(-1)
-        if len(members):
-            yield members, Contour(2.0**exponent, steps * _REACH_STEP, angle)
+    for angle in bend[falls].unique().tolist():
+        for exponent in level[falls & (bend == angle)].unique().tolist():
+            alike = falls & (bend == angle) & (level == exponent)
+            for steps in step[alike].unique().tolist():
+                members = torch.nonzero(alike & (step == steps)).squeeze(-1)
+                yield members, Contour(2.0**exponent, steps * _REACH_STEP, angle)
 
 
 def _bend(rho: Tensor, side: int) -> Tensor:
@@ -351,27 +382,31 @@ def _refined_error(value: Tensor, coarse: Tensor) -> Tensor:
 def _sum(rows: Rows, strikes: Tensor, contour: Contour, t: Tensor, kernels: Kernels) -> Tensor:
     """Sum of the integrand over the nodes at t, the one at 0 by half, [row, strike]."""
     y, slope = contour.nodes(t), contour.slopes(t).scaled(torch.where(t > 0.0, 1.0, 0.5))
-    many = len(rows.tenor) if t.is_cuda else max(1, _CACHED // len(t))
     shared = _waves(strikes, y, slope) if strikes.ndim == 1 else None
     parts = []
-    for start in range(0, len(rows.tenor), many):
-        chunk = slice(start, start + many)
+    for chunk in _chunks(rows, len(t)):
         some = rows.at(chunk)
         f = kernels.integrand(some, y.re) if contour.bend == 0.0 else bent_integrand(some, y)
-        if shared:
-            parts.append(f.re @ shared.re - f.im @ shared.im)
+        if shared is None:
+            parts.append((f.unsqueeze(-2) @ _waves(strikes[chunk], y, slope)).squeeze(-2))
         else:
-            waves = _waves(strikes[chunk], y, slope)
-            parts.append((f.re.unsqueeze(-2) @ waves.re - f.im.unsqueeze(-2) @ waves.im).squeeze(-2))
+            parts.append(f @ shared)
     return torch.cat(parts)
 
 
-def _waves(strikes: Tensor, y: Pair, slope: Pair) -> Pair:
-    """e^{-iy kappa} y', [*, node, strike]."""
+def _chunks(rows: Rows, points: int) -> Iterator[slice]:
+    """Stretches of rows of so many points each, whose arrays stay in the cache of a core."""
+    length = len(rows.tenor) if rows.tenor.is_cuda else max(1, _CACHED // points)
+    return (slice(first, first + length) for first in range(0, len(rows.tenor), length))
+
+
+def _waves(strikes: Tensor, y: Pair, slope: Pair) -> Tensor:
+    """e^{-iy kappa} y', the real parts above the imaginary parts' negatives, [*, 2 node, strike]."""
     angle = y.re.unsqueeze(-1) * strikes.unsqueeze(-2)
     size = torch.exp(y.im.unsqueeze(-1) * strikes.unsqueeze(-2))
     wave = Pair(size * torch.cos(angle), -size * torch.sin(angle))
-    return wave.times(Pair(slope.re.unsqueeze(-1), slope.im.unsqueeze(-1)))
+    wave = wave.times(Pair(slope.re.unsqueeze(-1), slope.im.unsqueeze(-1)))
+    return torch.cat((wave.re, -wave.im), dim=-2)
 
 
 class Surfaces(NamedTuple):
@@ -417,30 +452,26 @@ def _rows(parameters: Tensor, tenors: Tensor) -> Rows:
 def _smiles(rows: Rows, strikes: Tensor, vol_tolerance: float, kernels: Kernels) -> Surfaces:
     """Vols and flags at scaled strikes kappa [strike] or [row, strike], both [row, strike]."""
     integral, error = _integral(rows, strikes, kernels)
-    many = len(rows.tenor) if rows.tenor.is_cuda else max(1, _CACHED // strikes.shape[-1])
     parts = []
-    for start in range(0, len(rows.tenor), many):
-        chunk = slice(start, start + many)
+    for chunk in _chunks(rows, strikes.shape[-1]):
         some = strikes if strikes.ndim == 1 else strikes[chunk]
-        parts.append(_inverted(rows.at(chunk), some, integral[chunk], error[chunk], vol_tolerance, kernels.black))
+        parts.append(_inverted(rows.at(chunk), some, integral[chunk], error[chunk], vol_tolerance, kernels))
     return Surfaces(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def _inverted(
-    rows: Rows, strikes: Tensor, integral: Tensor, error: Tensor, vol_tolerance: float, kernels: black.Kernels
+    rows: Rows, strikes: Tensor, integral: Tensor, error: Tensor, vol_tolerance: float, kernels: Kernels
 ) -> Surfaces:
     """Vols of the control variate's price plus the integral, from the control variate's vol; all [row, strike]."""
-    root = rows.tenor.sqrt().unsqueeze(-1)
-    x = (strikes * root).abs()
-    start = rows.variance.sqrt().unsqueeze(-1).expand_as(x)
-    control = black.log_price(x, start, kernels)
-    b = torch.exp(control.value) + integral
-    solvable = (b > 0.0) & (b < torch.exp(-0.5 * x))
-    total_vol = black.solve(x, torch.log(torch.where(solvable, b, 0.5 * torch.exp(-0.5 * x))), start, control, kernels)
-    vega = torch.exp(-0.5 * ((x / total_vol).square() + 0.25 * total_vol.square())) / math.sqrt(2.0 * math.pi)
-    known = solvable & (error + _ROUNDING <= vol_tolerance * vega * root)
-    reason = torch.where(error > _CONVERGED, NOT_CONVERGED, PRICE_TOO_SMALL)
-    return Surfaces(torch.where(known, total_vol / root, torch.nan), torch.where(known, OK, reason).to(torch.uint8))
+    shape, wide = integral.shape, black.is_wide(rows.variance.sqrt())
+    root = rows.tenor.sqrt().unsqueeze(-1).expand(shape).reshape(-1)
+    x = (strikes.expand(shape).reshape(-1) * root).abs()
+    control = rows.variance.sqrt().unsqueeze(-1).expand(shape).reshape(-1)
+    coefficients, tolerance = black.coefficients(x.device), torch.full_like(root[:1], vol_tolerance)
+    log_b, solvable, step = kernels.start(x, control, integral.reshape(-1), coefficients, wide=wide)
+    s = black.solve(x, log_b, step, kernels.advance)
+    vol, flag = kernels.finish(x, s, solvable, error.reshape(-1), root, tolerance)
+    return Surfaces(vol.reshape(shape), flag.reshape(shape))
 
 
 def _smiles_in_deltas(rows: Rows, d1: Tensor, vol_tolerance: float, kernels: Kernels) -> Surfaces:

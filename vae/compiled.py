@@ -1,0 +1,46 @@
+"""The kernels of pricing and inversion compiled by torch: C++ on a CPU, Triton on CUDA.
+
+Compiling takes a minute and pays from some hundred thousand surfaces on. Compiled sums are rounded in another order, so
+that vols differ from the eager ones in their last digits.
+"""
+
+import torch
+from torch import Tensor
+
+from vae import black, heston
+from vae.heston import Heston, Kernels, Rows
+
+
+def kernels(device: torch.device) -> Kernels:
+    """Compiled kernels for arrays of any size on a device.
+
+    Raises:
+        RuntimeError: there is no compiler.
+    """
+    result = Kernels(
+        integrand=torch.compile(heston.straight_integrand, fullgraph=True),
+        start=torch.compile(heston.start, fullgraph=True),
+        advance=torch.compile(black.advance, fullgraph=True),
+        finish=torch.compile(heston.finish, fullgraph=True),
+    )
+    try:
+        _warm_up(result, device)
+    except Exception as error:  # whatever the compiler raises; its first line says what it misses
+        raise RuntimeError(str(error).strip().splitlines()[0]) from error
+    return result
+
+
+def _warm_up(compiled: Kernels, device: torch.device) -> None:
+    """Compile for sizes that vary: what is compiled for one size is compiled again for the next."""
+
+    def some(value: float, dtype: torch.dtype = torch.float64) -> Tensor:
+        result = torch.full((8,), value, dtype=dtype, device=device)
+        torch._dynamo.mark_dynamic(result, 0)  # noqa: SLF001 - torch documents it under this name
+        return result
+
+    compiled.integrand(Rows(Heston(*(some(0.04) for _ in Heston._fields)), some(1.0), some(0.04)), some(1.0))
+    coefficients, tolerance = black.coefficients(device), torch.full((1,), 1e-6, dtype=torch.float64, device=device)
+    for wide in (False, True):
+        compiled.start(some(0.1), some(0.2), some(1e-3), coefficients, wide=wide)
+        compiled.advance(some(0.1), some(-3.0), some(0.2), some(0.1), some(0.3), coefficients, wide=wide)
+    compiled.finish(some(0.1), some(0.2), some(1.0, torch.bool), some(0.0), some(1.0), tolerance)
