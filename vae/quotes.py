@@ -7,7 +7,7 @@ Reference: Fritsch, Carlson (1980), "Monotone piecewise cubic interpolation", SI
 Jacquier (2014), arXiv:1204.0646, lemma 2.1 (w linear in the tenor at equal k adds no calendar arbitrage).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -115,16 +115,17 @@ def surface(smiles: Sequence[Smile], grid: Grid) -> Array:
         smiles: one for each expiry, of increasing tenor.
         grid: of any convention; with deltas a point's k solves k = w/2 - sqrt(w) d1.
     """
-    curves = [_Curve(s) for s in smiles if len(s.k) > 1]
     vols = np.full(grid.shape, np.nan)
     for i, tenor in enumerate(grid.tenors.tolist()):
-        if curves:
-            variance = _at_tenor(curves, tenor)
-            k = _at_deltas(curves, variance, grid.d1) if grid.convention == "delta" else grid.log_moneyness[i]
-            vols[i] = np.sqrt(variance(k) / tenor)
         for quoted in smiles:
             if abs(quoted.tenor - tenor) <= _SAME_TENOR:
                 _pass_through(vols[i], quoted, grid, i)
+    curves = [_Curve(s) for s in smiles if len(s.k) > 1]
+    if curves and np.isnan(vols).any():
+        tenors = grid.tenors[:, None]
+        k = _at_deltas(curves, tenors, grid.d1) if grid.convention == "delta" else grid.log_moneyness
+        read = np.sqrt(_total_variance(curves, tenors, k) / tenors)
+        vols = np.where(np.isnan(vols), read, vols)
     return vols
 
 
@@ -140,45 +141,42 @@ class _Curve:
         return np.where(np.abs(k - inside) <= _SAME_NODE, self._read(inside), np.nan)
 
 
-def _at_tenor(curves: Sequence[_Curve], tenor: float) -> Callable[[Array], Array]:
-    """Total variance at one tenor as a function of k: linear between the nearest expiries that reach k."""
-    tenors = np.array([curve.tenor for curve in curves])
-    before, after = tenors <= tenor + _SAME_TENOR, tenors >= tenor - _SAME_TENOR
-
-    def variance(k: Array) -> Array:
-        read = np.stack([curve.at(k) for curve in curves])
-        known = ~np.isnan(read)
-        earlier, later = known & before[:, None], known & after[:, None]
-        i, j = len(curves) - 1 - earlier[::-1].argmax(0), later.argmax(0)
-        held = np.clip(tenor, np.minimum(tenors[i], tenors[j]), np.maximum(tenors[i], tenors[j]))
-        span = tenors[j] - tenors[i]
-        weight = np.divide(held - tenors[i], span, out=np.zeros_like(span), where=span != 0.0)
-        point = np.arange(len(k))
-        mixed = (1.0 - weight) * read[i, point] + weight * read[j, point]
-        return np.where(earlier.any(0) & later.any(0), mixed * (tenor / held), np.nan)
-
-    return variance
+def _total_variance(curves: Sequence[_Curve], tenors: Array, k: Array) -> Array:
+    """Total variance at tenors [tenor, 1] and k [tenor, point]: linear between the nearest expiries that reach k."""
+    read = np.stack([curve.at(k) for curve in curves])
+    expiries = np.array([curve.tenor for curve in curves])
+    known = ~np.isnan(read)
+    earlier = known & (expiries[:, None, None] <= tenors + _SAME_TENOR)
+    later = known & (expiries[:, None, None] >= tenors - _SAME_TENOR)
+    i, j = len(curves) - 1 - earlier[::-1].argmax(0), later.argmax(0)
+    # where one expiry is the grid's tenor as nearly as settings are written, its vols are kept
+    held = np.clip(tenors, np.minimum(expiries[i], expiries[j]), np.maximum(expiries[i], expiries[j]))
+    span = expiries[j] - expiries[i]
+    weight = np.divide(held - expiries[i], span, out=np.zeros_like(span), where=span != 0.0)
+    first, second = (np.take_along_axis(read, index[None], 0)[0] for index in (i, j))
+    mixed = (1.0 - weight) * first + weight * second
+    return np.where(earlier.any(0) & later.any(0), mixed * (tenors / held), np.nan)
 
 
-def _at_deltas(curves: Sequence[_Curve], variance: Callable[[Array], Array], d1: Array) -> Array:
-    """k where a call has the delta N(d1), [node]: bisection between quoted strikes; NaN where none has."""
+def _at_deltas(curves: Sequence[_Curve], tenors: Array, d1: Array) -> Array:
+    """k where a call has the delta N(d1), [tenor, node]: bisection between quoted strikes; NaN where none has."""
 
     def d1_at(k: Array) -> Array:
-        w = variance(k)
+        w = _total_variance(curves, tenors, k)
         return (0.5 * w - k) / np.sqrt(w)
 
     knots = np.unique(np.concatenate([curve.k for curve in curves]))
-    at_knots = d1_at(knots)
+    at_knots = d1_at(np.broadcast_to(knots, (len(tenors), len(knots))))[:, None]
     # d1 falls along k; comparisons with NaN, where a knot is not reached, are False
-    between = (at_knots[:-1] >= d1[:, None]) & (at_knots[1:] <= d1[:, None])
-    first = between.argmax(1)
-    low, high = knots[first], knots[np.minimum(first + 1, len(knots) - 1)]
+    between = (at_knots[..., :-1] >= d1[:, None]) & (at_knots[..., 1:] <= d1[:, None])
+    first = between.argmax(-1)
+    low, high = knots[first], knots[first + 1]
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
         right = d1_at(middle) >= d1
         low, high = np.where(right, middle, low), np.where(right, high, middle)
     k = 0.5 * (low + high)
-    return np.where(between.any(1) & (np.abs(d1_at(k) - d1) <= _SAME_NODE), k, np.nan)
+    return np.where(between.any(-1) & (np.abs(d1_at(k) - d1) <= _SAME_NODE), k, np.nan)
 
 
 def _pass_through(row: Array, quoted: Smile, grid: Grid, tenor: int) -> None:
