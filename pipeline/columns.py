@@ -120,7 +120,8 @@ class Columns:
         unique = pc.unique(column)
         days = [np.nan if (text := value.as_py()) is None else self._from_one_text(name, text) for value in unique]
         index = pc.index_in(column, unique).to_numpy(zero_copy_only=False)
-        return np.array(days, np.float64)[index]
+        result: Array = np.array(days, np.float64)[index]
+        return result
 
     def _from_one_text(self, name: str, text: str) -> float:
         try:

@@ -122,7 +122,7 @@ def read_grid(surfaces: Path) -> Grid:
     path = surfaces / GRID
     if surfaces.is_dir() and not path.exists():
         raise InputError(
-            f"{surfaces} holds vectors without a grid (prepare.source: array); allowed: surfaces on a grid"
+            f"{surfaces} holds no {GRID}: prepare.source: array makes vectors; allowed: surfaces on a grid"
         )
     try:
         return Grid.from_dict(read_json(path))

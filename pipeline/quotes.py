@@ -1,6 +1,6 @@
 """The source quotes of the stage prepare: a user's quotes in long form as surfaces on a grid, one a date.
 
-Every row is used or rejected for one reason, the first in the order of ``REASONS``; each date is made of its own rows.
+Every row is used, or rejected and counted for one reason; each date is made of its own rows.
 """
 
 import datetime as dt
@@ -51,6 +51,7 @@ _CALLS, _PUTS = ("call", "c"), ("put", "p")
 _KEY = ("date", "tenor", "place", "put")
 _QUOTE = ("value", "bid", "ask")
 _PERCENT = 0.01
+_EXPONENTS = (-50.0, 50.0)  # of growth factors: a senseless tenor must not overflow
 
 Mask = NDArray[np.bool_]
 Index = NDArray[np.int64]
@@ -85,7 +86,7 @@ def read(params: QuotesParams, grid: Grid) -> Market:
     rows = _Rows.read(params)
     _check_rows(rows, params)
     _check_duplicates(rows)
-    _Vols(rows, params).fill()
+    _add_vols(rows, params)
     _check_counts(rows, params)
     if not rows.kept.any():
         raise InputError(f"{params.path} has no usable quote: {_counts(rows.rejected)}")
@@ -152,6 +153,7 @@ class _Rows:
         names = {key: name for key, name in params.columns.model_dump().items() if name is not None}
         unit = _PERCENT if params.vol_unit == "percent" and not params.columns.priced else 1.0
         values = {key: source.numbers(names[key]) for key in _NUMBERS if key in names}
+        values.setdefault("weight", np.ones(source.rows))
         values["date"] = _dates(params, source)
         values["tenor"] = _tenors(names, source, values["date"])
         values["place"] = next(source.numbers(names[key]) for key in _PLACES if key in names)
@@ -177,6 +179,10 @@ class _Rows:
 
     def __getitem__(self, name: str) -> Array:
         return self._values[name]
+
+    def get(self, name: str, default: float) -> Array:
+        """A column, or its value where the file has none."""
+        return self._values[name] if name in self else np.full(len(self._reason), default)
 
     def __setitem__(self, name: str, values: Array) -> None:
         self._values[name] = values
@@ -216,10 +222,9 @@ def _numbers(source: Columns, names: dict[str, str], key: str) -> Iterator[Array
 
 def _dates(params: QuotesParams, source: Columns) -> Array:
     """The date of each row, days since 1970-01-01."""
-    if params.date is not None:
-        return np.full(source.rows, float((params.date - _EPOCH).days))
-    assert params.columns.date is not None
-    return source.days(params.columns.date)
+    if params.columns.date is not None:
+        return source.days(params.columns.date)
+    return np.full(source.rows, float(((params.date or _EPOCH) - _EPOCH).days))
 
 
 def _tenors(names: dict[str, str], source: Columns, dates: Array) -> Array:
@@ -232,53 +237,50 @@ def _tenors(names: dict[str, str], source: Columns, dates: Array) -> Array:
 
 def _check_rows(rows: _Rows, params: QuotesParams) -> None:
     """Reject what a row shows by itself."""
-    if "flagged" in rows:
-        rows.reject("flagged", rows["flagged"] == 1.0)
-    if "american" in rows:
-        rows.reject("american", rows["american"] == 1.0)
-        if (rows["american"] == 1.0).all():
-            raise InputError(f"{params.path}: all options are american; allowed: european ones")
-    sides = "bid" in rows
-    required = {*_KEY, *_NUMBERS, "quoted_at", *(() if sides else ("value",))}
-    for name in required:
-        if name in rows:
-            rows.reject("missing_value", ~np.isfinite(rows[name]))
-    for side in ("bid", "ask") if sides else ():
-        rows.reject(f"missing_{side}", ~np.isfinite(rows[side]) | (rows[side] == 0.0))
+    rows.reject("flagged", rows.get("flagged", 0.0) == 1.0)
+    american = rows.get("american", 0.0) == 1.0
+    if american.all():
+        raise InputError(f"{params.path}: all {len(american)} options are american; allowed: european ones")
+    rows.reject("american", american)
+    for name in (*_KEY, *_NUMBERS, "quoted_at"):
+        rows.reject("missing_value", ~np.isfinite(rows.get(name, 0.0)))
+    if "bid" in rows:
+        for side in ("bid", "ask"):
+            rows.reject(f"missing_{side}", ~np.isfinite(rows[side]) | (rows[side] == 0.0))
+    rows.reject("missing_value", ~np.isfinite(rows["value"]))
     rows.reject("expired", rows["tenor"] <= 0.0)
-    _check_places(rows, params)
-    if "weight" in rows:
-        rows.reject("weight_not_positive", rows["weight"] <= 0.0)
-    if "quoted_at" in rows:
-        day = np.floor(rows["quoted_at"])
-        rows.reject("quoted_after_date", day > rows["date"])
-        if params.max_age_days is not None:
-            rows.reject("stale", rows["date"] - day > params.max_age_days)
-    if sides:
-        rows.reject("crossed", rows["bid"] > rows["ask"])
-        if params.max_relative_spread is not None:
-            rows.reject("wide", rows["ask"] - rows["bid"] > params.max_relative_spread * rows["value"])
-    if not params.columns.priced:
-        rows.reject("vol_not_positive", (rows["bid"] if sides else rows["value"]) <= 0.0)
-        rows.reject("vol_above_max", rows["value"] > params.max_vol)
-
-
-def _check_places(rows: _Rows, params: QuotesParams) -> None:
-    """Reject strikes and what they are compared with where they cannot be."""
     if params.columns.strike is not None or params.columns.moneyness is not None:
         rows.reject("strike_not_positive", rows["place"] <= 0.0)
     if params.columns.call_delta is not None:
         rows.reject("delta_not_inside_0_1", (rows["place"] <= 0.0) | (rows["place"] >= 1.0))
     for name in ("forward", "spot"):
-        if name in rows:
-            rows.reject("forward_not_positive", rows[name] <= 0.0)
+        rows.reject("forward_not_positive", rows.get(name, 1.0) <= 0.0)
+    rows.reject("weight_not_positive", rows["weight"] <= 0.0)
+    age = rows["date"] - np.floor(rows.get("quoted_at", 0.0))
+    if "quoted_at" in rows:
+        rows.reject("quoted_after_date", age < 0.0)
+    if params.max_age_days is not None:
+        rows.reject("stale", age > params.max_age_days)
+    _check_levels(rows, params)
+
+
+def _check_levels(rows: _Rows, params: QuotesParams) -> None:
+    """Reject prices or vols that no market shows, as far as a row alone tells."""
+    bid, ask = rows.get("bid", np.nan), rows.get("ask", np.nan)
+    rows.reject("crossed", bid > ask)
+    if params.max_relative_spread is not None:
+        rows.reject("wide", ask - bid > params.max_relative_spread * rows["value"])
+    lowest = np.fmin(bid, rows["value"])
+    if params.columns.priced:
+        rows.reject("price_outside_bounds", lowest <= 0.0)
+    else:
+        rows.reject("vol_not_positive", lowest <= 0.0)
+        rows.reject("vol_above_max", rows["value"] > params.max_vol)
 
 
 def _check_duplicates(rows: _Rows) -> None:
     """Of several quotes of one option on one date keep the latest; reject all where these disagree."""
     row = np.flatnonzero(rows.kept)
-    if not len(row):
-        return
     start = _starts(rows, row, _KEY)
     option = np.cumsum(start) - 1
     last = np.append(np.flatnonzero(start)[1:], len(row)) - 1
@@ -290,79 +292,66 @@ def _check_duplicates(rows: _Rows) -> None:
     rows.reject("duplicate", _mask(rows, row[~disagree & (row != final)]))
 
 
-class _Vols:
-    """Adds ``k`` and ``vol`` to rows, by what they quote."""
-
-    def __init__(self, rows: _Rows, params: QuotesParams) -> None:
-        self._rows, self._params, self._columns = rows, params, params.columns
-        size = len(rows.kept)
-        self._rate = rows["rate"] if "rate" in rows else np.full(size, params.rate)
-        self._discount = np.exp(-self._rate * rows["tenor"])
-
-    def fill(self) -> None:
-        """Fill k and vol of the rows that are kept, rejecting those without."""
-        rows = self._rows
-        if self._columns.call_delta is not None:
-            rows["vol"] = rows["value"]
-            usable = np.where(rows.kept, rows["place"], 0.5)
-            rows["k"] = quotes.log_moneyness_of_delta(usable, rows["vol"] * np.sqrt(np.abs(rows["tenor"])))
-            return
-        pairs = self._pairs()
-        strike = rows["place"] * rows["spot"] if self._columns.moneyness is not None else rows["place"]
-        if self._columns.log_moneyness is not None:
-            rows["k"] = strike
-        else:
-            forward = self._forwards(strike, pairs)
-            rows.reject("no_forward", np.isnan(forward))
-            rows["k"] = np.log(np.where(rows.kept, strike / forward, 1.0))
-        call, put = pairs.T
-        rows.reject("in_the_money", _mask(rows, np.where(rows["k"][call] >= 0.0, put, call)))
-        rows["vol"] = rows["value"]
-        if self._columns.priced:
-            self._invert(strike / np.exp(rows["k"]))
-
-    def _invert(self, forward: Array) -> None:
-        """Vols of prices."""
-        rows, kept = self._rows, self._rows.kept
-        price = rows["value"] / (self._discount * forward)
-        vol = np.full(len(kept), np.nan)
-        call = rows["put"][kept] == 0.0
-        vol[kept] = quotes.implied_vols(rows["k"][kept], price[kept], rows["tenor"][kept], call=call)
-        rows["vol"] = vol
-        rows.reject("price_outside_bounds", np.isnan(vol))
-        rows.reject("vol_above_max", vol > self._params.max_vol)
-
-    def _pairs(self) -> Index:
-        """Rows of a call and a put at one strike, [pair, 2]; rows are sorted by date, tenor, strike, call or put."""
-        row = np.flatnonzero(self._rows.kept)
-        if "put" not in self._rows or not len(row):
-            return np.zeros((0, 2), np.int64)
-        second = np.flatnonzero(~_starts(self._rows, row, _KEY[:3]))
-        return np.stack((row[second - 1], row[second]), axis=1)
-
-    def _forwards(self, strike: Array, pairs: Index) -> Array:
-        """The forward of each row: quoted, else by parity, else by the cost of carry; NaN where it is not known."""
-        rows = self._rows
-        if "forward" in rows:
-            return rows["forward"]
-        forward = np.full(len(strike), np.nan)
-        if "spot" in rows:
-            dividend = rows["dividend_yield"] if "dividend_yield" in rows else self._params.dividend_yield
-            forward = rows["spot"] * np.exp((self._rate - dividend) * rows["tenor"])
-        if not self._columns.priced or not len(pairs):
-            return forward
+def _add_vols(rows: _Rows, params: QuotesParams) -> None:
+    """Add k and vol to the rows by what they quote, and reject those that have none or one that is not needed."""
+    columns = params.columns
+    tenor = np.where(rows.kept, rows["tenor"], 1.0)
+    rows["k"] = rows["vol"] = rows["value"]
+    if columns.call_delta is not None:
+        delta = np.where(rows.kept, rows["place"], 0.5)
+        rows["k"] = quotes.log_moneyness_of_delta(delta, rows["vol"] * np.sqrt(tenor))
+        return
+    pairs = _pairs(rows)
+    discount = np.exp(np.clip(-rows.get("rate", params.rate) * tenor, *_EXPONENTS))
+    if columns.log_moneyness is not None:
+        rows["k"] = rows["place"]
+    else:
+        strike = rows["place"] * (rows["spot"] if columns.moneyness is not None else 1.0)
+        forward = _carried(rows, params, tenor, discount)
+        if columns.priced and columns.forward is None:
+            _apply_parity(rows, strike, pairs, forward, discount)
+        rows.reject("no_forward", ~(forward > 0.0))
+        rows["k"] = np.log(np.where(rows.kept, strike, 1.0) / np.where(rows.kept, forward, 1.0))
+    call, put = pairs.T
+    rows.reject("in_the_money", _mask(rows, np.where(rows["k"][call] >= 0.0, put, call)))
+    if columns.priced:
         row = np.flatnonzero(rows.kept)
-        expiry = np.zeros(len(strike), np.int64)
-        expiry[row] = np.cumsum(_starts(rows, row, _KEY[:2]))
-        call, put = pairs.T
-        for number in np.unique(expiry[call]).tolist():
-            own = expiry[call] == number
-            difference = rows["value"][call[own]] - rows["value"][put[own]]
-            known = self._discount[call[own]][0]
-            found = quotes.parity(strike[call[own]], difference, discount=known)
-            members = expiry == number
-            forward[members], self._discount[members] = found.forward if found.forward > 0.0 else np.nan, found.discount
-        return forward
+        price = rows["value"][row] / discount[row] / forward[row]
+        rows["vol"] = np.full(len(tenor), np.nan)
+        rows["vol"][row] = quotes.implied_vols(rows["k"][row], price, tenor[row], call=rows["put"][row] == 0.0)
+        rows.reject("price_outside_bounds", np.isnan(rows["vol"]))
+        rows.reject("vol_above_max", rows["vol"] > params.max_vol)
+
+
+def _pairs(rows: _Rows) -> Index:
+    """Rows of a call and a put at one strike, [pair, 2]; rows are sorted by date, tenor, strike, call before put."""
+    row = np.flatnonzero(rows.kept)
+    if "put" not in rows:
+        return np.zeros((0, 2), np.int64)
+    second = np.flatnonzero(~_starts(rows, row, _KEY[:3]))
+    return np.stack((row[second - 1], row[second]), axis=1)
+
+
+def _carried(rows: _Rows, params: QuotesParams, tenor: Array, discount: Array) -> Array:
+    """The forward of each row that is quoted or follows from spot, rate and dividend yield; NaN where neither does."""
+    if "forward" in rows:
+        return rows["forward"].copy()
+    dividend = rows.get("dividend_yield", params.dividend_yield)
+    return rows.get("spot", np.nan) * np.exp(np.clip(-dividend * tenor, *_EXPONENTS)) / discount
+
+
+def _apply_parity(rows: _Rows, strike: Array, pairs: Index, forward: Array, discount: Array) -> None:
+    """Put the forward and the discount factor of put-call parity in place where an expiry has calls and puts."""
+    row = np.flatnonzero(rows.kept)
+    expiry = np.full(len(strike), -1)
+    expiry[row] = np.cumsum(_starts(rows, row, _KEY[:2])) - 1
+    first = np.flatnonzero(np.diff(expiry[pairs[:, 0]], prepend=-1))
+    found = np.full((2, expiry.max(initial=-1) + 1), np.nan)
+    for call, put in (own.T for own in np.split(pairs, first[1:]) if len(own)):
+        difference = rows["value"][call] - rows["value"][put]
+        found[:, expiry[call[0]]] = quotes.parity(strike[call], difference, discount=float(discount[call[0]]))
+    known = row[~np.isnan(found[0, expiry[row]])]
+    forward[known], discount[known] = found[:, expiry[known]]
 
 
 def _check_counts(rows: _Rows, params: QuotesParams) -> None:
@@ -384,8 +373,7 @@ def _surfaces(rows: _Rows, grid: Grid) -> Iterator[tuple[int, Array]]:
 
 def _smile(rows: _Rows, row: Index) -> quotes.Smile:
     """The smile of the rows of one expiry."""
-    weight = rows["weight"][row] if "weight" in rows else np.ones(len(row))
-    return quotes.smile(float(rows["tenor"][row[0]]), rows["k"][row], rows["vol"][row], weight)
+    return quotes.smile(float(rows["tenor"][row[0]]), rows["k"][row], rows["vol"][row], rows["weight"][row])
 
 
 def _starts(rows: _Rows, row: Index, names: tuple[str, ...]) -> Mask:
