@@ -102,9 +102,12 @@ def read_points(surfaces: Path, split: str, name: str = "iv") -> Tensor:
     """All points of each surface (or vector) of a split, [surface, D].
 
     Raises:
-        InputError: the split is empty or holds missing points.
+        InputError: the split is empty, holds missing points or has a likelihood that no model has.
     """
-    path, tensors = surfaces / f"{split}.safetensors", read_split(surfaces, split)
+    path = surfaces / f"{split}.safetensors"
+    tensors, metadata = read_tensors(path)
+    if metadata.get("likelihood", "gaussian") != "gaussian":
+        raise InputError(f"{path} has the likelihood {metadata['likelihood']}; models can be trained on: gaussian")
     points = tensors[VALUES if VALUES in tensors else name].flatten(1)
     if not len(points):
         raise InputError(f"{path} is empty; give the split {split} a larger share in params.yaml")
