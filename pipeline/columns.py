@@ -58,7 +58,7 @@ class Columns:
 
     def numbers(self, name: str) -> Array:
         """A column of numbers, NaN where it is empty, [row]."""
-        column = self._column(name)
+        column = self._column(name, empty=pa.float64())
         kind = column.type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
             raise self._fault(name, f"holds {kind}, but must hold numbers")
@@ -66,7 +66,7 @@ class Columns:
 
     def instants(self, name: str) -> Array:
         """A column of dates or times as days since 1970-01-01, NaN where it is empty, [row]."""
-        column = self._column(name)
+        column = self._column(name, empty=pa.float64())
         kind = column.type
         if pa.types.is_date(kind):
             return _plain(column.cast(pa.date32()).cast(pa.int32()).cast(pa.float64()))
@@ -85,14 +85,14 @@ class Columns:
 
     def flags(self, name: str) -> NDArray[np.bool_]:
         """A column of true and false, false where it is empty, [row]."""
-        column = self._column(name)
+        column = self._column(name, empty=pa.bool_())
         if not pa.types.is_boolean(column.type):
             raise self._fault(name, f"holds {column.type}, but must hold true and false")
         return np.asarray(pc.fill_null(column, False).to_numpy(zero_copy_only=False), np.bool_)  # noqa: FBT003
 
     def words(self, name: str, allowed: tuple[str, ...]) -> NDArray[np.int64]:
         """A column of the words ``allowed``, in any case, as indices into them, -1 where it is empty, [row]."""
-        column = self._column(name)
+        column = self._column(name, empty=pa.string())
         if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
             raise self._fault(name, f"holds {column.type}, but must hold words; allowed: {', '.join(allowed)}")
         lower = pc.utf8_lower(pc.utf8_trim_whitespace(column))
@@ -102,8 +102,8 @@ class Columns:
             raise self._fault(name, f"holds {unknown[0].as_py()!r}; allowed: {', '.join(allowed)}")
         return np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), np.int64)
 
-    def _column(self, name: str) -> pa.Array:
-        """A column in one piece, without dictionary; an all-empty one counts as numbers."""
+    def _column(self, name: str, *, empty: pa.DataType) -> pa.Array:
+        """A column in one piece, without dictionary; one without any value has the type ``empty``."""
         count = self.names.count(name)
         if count != 1:
             what = "has no column" if not count else f"has {count} columns"
@@ -113,7 +113,7 @@ class Columns:
             column = pa.concat_arrays(column.chunks)
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
-        return column.cast(pa.float64()) if pa.types.is_null(column.type) else column
+        return column.cast(empty) if pa.types.is_null(column.type) else column
 
     def _from_text(self, name: str, column: pa.Array) -> Array:
         """Days since 1970-01-01 of dates written as text."""
@@ -140,7 +140,7 @@ class Columns:
         right = (digits == numbers[known]) & (years > 1900) & (years < 2300)
         right &= (months >= 1) & (months <= 12) & (date.astype("datetime64[M]") == month)
         if not right.all():
-            raise self._fault(name, f"holds {numbers[known][~right][0]:g}, which is not a date; {_DATES}")
+            raise self._fault(name, f"holds {numbers[known][~right][0]:.12g}, which is not a date; {_DATES}")
         result = np.full(len(numbers), np.nan)
         result[known] = date.astype(np.int64)
         return result
