@@ -105,9 +105,9 @@ def test_the_order_and_format_of_a_file_do_not_matter(chosen: Callable[..., Work
     """Parquet, the same again, rows in another order, CSV: the same bytes."""
     rows = pa.table(table(np.where(vols() < 0.18, np.nan, vols())))
     order = np.random.default_rng(1).permutation(rows.num_rows)
-    made = []
+    workspace, made = chosen(Path("a.parquet")), []
     for name, content in (("a.parquet", rows), ("a.parquet", rows), ("b.parquet", rows.take(order)), ("c.csv", rows)):
-        workspace = chosen(write(Path(name), content))
+        workspace.set(prepare__quotes__path=str(write(Path(name), content)))
         assert workspace.run("prepare") == 0
         made.append([Path(f"data/surfaces/{split}.safetensors").read_bytes() for split in files.SPLITS])
     assert made[0] == made[1] == made[2] == made[3]
@@ -222,7 +222,9 @@ def test_calls_alone_with_forward_or_spot(tmp_path: Path, given: str) -> None:
 
 def test_a_call_alone_without_forward_is_rejected(tmp_path: Path) -> None:
     rows = chain()
-    rows["days"] = [days + (days == 26 and kind == "call") for days, kind in zip(rows["days"], rows["type"], strict=True)]
+    rows["days"] = [
+        days + (days == 26 and kind == "call") for days, kind in zip(rows["days"], rows["type"], strict=True)
+    ]
     market = quotes.read(settings(write(tmp_path / "q.parquet", rows), CHAIN), GRID)
     assert market.rejected["no_forward"] == 2 * rows["days"].count(27)
 
@@ -318,7 +320,11 @@ def test_conflicting_quotes_without_a_latest_are_all_rejected(tmp_path: Path, na
 
 def test_a_call_and_a_put_at_one_strike_are_no_duplicates(tmp_path: Path) -> None:
     """Of vols with a type, the one out of the money is used."""
-    rows = {name: values * 2 for name, values in ONE.items()} | {"type": ["c", "P"], "iv": [0.3, 0.2], "strike": [90.0] * 2}
+    rows = {name: values * 2 for name, values in ONE.items()} | {
+        "type": ["c", "P"],
+        "iv": [0.3, 0.2],
+        "strike": [90.0] * 2,
+    }
     grid = Grid(GRID.tenors, [np.log(0.9), 1.0], "log_moneyness")
     market = quotes.read(settings(write(tmp_path / "q.parquet", rows), STRIKE | {"type": "type"}), grid)
     assert reasons(market) == {"in_the_money": 1}
@@ -418,12 +424,8 @@ def test_settings_that_make_no_sense_are_named(
 def test_training_on_quotes(chosen: Callable[..., Workspace]) -> None:
     """Where nothing is clean, what is quoted is the truth; the stages run to a bundle."""
     dates = [dt.date(2020, 1, 1) + dt.timedelta(days=i) for i in range(120)]
-    rows = table(np.concatenate([vols(seed) for seed in range(6)])[:20])
-    rows = {name: [] for name in rows}
-    for i, date in enumerate(dates):
-        day = table(vols(i, 1))
-        day["date"] = [date.isoformat()] * len(day["iv"])
-        rows = {name: values + day[name] for name, values in rows.items()}
+    days = [table(vols(i, 1)) | {"date": [date.isoformat()] * GRID.nodes.size * 3} for i, date in enumerate(dates)]
+    rows = {name: [value for day in days for value in day[name]] for name in days[0]}
     workspace = chosen(write(Path("q.parquet"), rows))
     for stage in ("prepare", "train", "evaluate", "export"):
         assert workspace.run(stage) == 0, stage
@@ -435,7 +437,11 @@ def test_training_on_quotes(chosen: Callable[..., Workspace]) -> None:
     [
         (np.nan, {"train": 0.8, "validation": 0.1, "test": 0.1}, "train.safetensors holds missing points; 1 of"),
         (0.2, {"train": 1, "validation": 0, "test": 0}, "validation.safetensors is empty; give the split validation"),
-        (0.2, {"train": 0.8, "validation": 0.1, "test": 0.1}, "a batch of 32 needs as many training surfaces, but there"),
+        (
+            0.2,
+            {"train": 0.8, "validation": 0.1, "test": 0.1},
+            "a batch of 32 needs as many training surfaces, but there",
+        ),
     ],
 )
 def test_training_says_what_it_lacks(
