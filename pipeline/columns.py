@@ -15,6 +15,7 @@ from pipeline.errors import InputError
 
 Array = NDArray[np.float64]
 
+_LARGEST_BLOCK = 2**31 - 1
 _EPOCH = dt.datetime(1970, 1, 1)
 _DATES = "allowed: ISO dates (2023-02-15), yyyymmdd, or a column of dates"
 
@@ -133,7 +134,7 @@ class Columns:
     def _from_digits(self, name: str, numbers: Array) -> Array:
         """Days since 1970-01-01 of numbers yyyymmdd."""
         known = np.isfinite(numbers)
-        digits = numbers[known].astype(np.int64)
+        digits = np.clip(numbers[known], 0.0, 1e8).astype(np.int64)
         years, months, days = digits // 10_000, digits // 100 % 100, digits % 100
         month = ((years - 1970) * 12 + months - 1).astype("datetime64[M]")
         date = month.astype("datetime64[D]") + (days - 1)
@@ -155,9 +156,11 @@ def _parquet(path: Path) -> pa.Table:
 
 
 def _csv(path: Path) -> pa.Table:
-    options = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
+    convert = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
+    # One block: the type of a column is what all of its rows allow, not the first megabyte alone.
+    read = pyarrow.csv.ReadOptions(block_size=min(path.stat().st_size + 1, _LARGEST_BLOCK))
     with path.open("rb") as stream:
-        return pyarrow.csv.read_csv(stream, convert_options=options)
+        return pyarrow.csv.read_csv(stream, read_options=read, convert_options=convert)
 
 
 def _plain(column: pa.Array) -> Array:

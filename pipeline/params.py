@@ -220,6 +220,8 @@ class QuotesParams(_Block):
     def _agrees(self) -> Self:
         if (self.columns.date is None) == (self.date is None):
             raise ValueError("exactly one of columns.date and date must be set")
+        if self.vol_unit == "percent" and self.columns.priced:
+            raise ValueError("vol_unit is for vols, but the columns are prices")
         if self.max_age_days is not None and self.columns.quoted_at is None:
             raise ValueError("max_age_days needs columns.quoted_at")
         return self

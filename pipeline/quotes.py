@@ -39,6 +39,7 @@ REASONS = (
     "vol_not_positive",
     "vol_above_max",
     "duplicate",
+    "merged",
     "conflicting",
     "no_forward",
     "in_the_money",
@@ -127,7 +128,9 @@ def write(settings: QuotesPrepare, folder: Path) -> dict[str, float | str]:
             periods[split] = [_iso(dates[0]), _iso(dates[-1])]
     files.write_json(folder / files.GRID, grid.to_dict())
     files.write_csv(folder / REJECTED, ("row", "reason"), market.rejected_rows)
-    files.write_json(folder / REPORT, {"path": settings.quotes.path, "periods": periods, **figures})
+    filled = np.isfinite(market.iv).mean(0).tolist()
+    report = {"path": settings.quotes.path, "periods": periods, **figures, "filled_rate_by_tenor_and_node": filled}
+    files.write_json(folder / REPORT, report)
     return figures
 
 
@@ -139,6 +142,8 @@ class _Rows:
     """
 
     def __init__(self, values: dict[str, Array]) -> None:
+        self.weighted = "weight" in values
+        values = {"weight": np.ones(len(values["date"])), **values}
         names = [*_KEY, "quoted_at", *_QUOTE, *values]
         keys = [values[name] for name in dict.fromkeys(names) if name in values]
         self._order = np.lexsort(keys[::-1])
@@ -153,7 +158,6 @@ class _Rows:
         names = {key: name for key, name in params.columns.model_dump().items() if name is not None}
         unit = _PERCENT if params.vol_unit == "percent" and not params.columns.priced else 1.0
         values = {key: source.numbers(names[key]) for key in _NUMBERS if key in names}
-        values.setdefault("weight", np.ones(source.rows))
         values["date"] = _dates(params, source)
         values["tenor"] = _tenors(names, source, values["date"])
         values["place"] = next(source.numbers(names[key]) for key in _PLACES if key in names)
@@ -279,7 +283,7 @@ def _check_levels(rows: _Rows, params: QuotesParams) -> None:
 
 
 def _check_duplicates(rows: _Rows) -> None:
-    """Of several quotes of one option on one date keep the latest; reject all where these disagree."""
+    """Of several quotes of an option on a date keep the latest; where these disagree their weighted mean, or none."""
     row = np.flatnonzero(rows.kept)
     start = _starts(rows, row, _KEY)
     option = np.cumsum(start) - 1
@@ -288,8 +292,23 @@ def _check_duplicates(rows: _Rows) -> None:
     latest = rows["quoted_at"][row] == rows["quoted_at"][final] if "quoted_at" in rows else np.ones(len(row), bool)
     same = np.all([rows[name][row] == rows[name][final] for name in _QUOTE if name in rows], axis=0)
     disagree = np.bincount(option, latest & ~same)[option] > 0
-    rows.reject("conflicting", _mask(rows, row[disagree]))
-    rows.reject("duplicate", _mask(rows, row[~disagree & (row != final)]))
+    rows.reject("duplicate", _mask(rows, row[~(latest & disagree) & (row != final)]))
+    if rows.weighted:
+        _merge(rows, row[latest & disagree], final[latest & disagree])
+        rows.reject("merged", _mask(rows, row[disagree & (row != final)]))
+    else:
+        rows.reject("conflicting", _mask(rows, row[disagree]))
+
+
+def _merge(rows: _Rows, row: Index, final: Index) -> None:
+    """Give rows ``final`` the weighted mean of the rows that they stand for, [len(row)]."""
+    keep, option = np.unique(final, return_inverse=True)
+    weight = rows["weight"][row]
+    total = np.bincount(option, weight)
+    for name in _QUOTE:
+        if name in rows:
+            rows[name][keep] = np.bincount(option, weight * rows[name][row]) / total
+    rows["weight"][keep] = total
 
 
 def _add_vols(rows: _Rows, params: QuotesParams) -> None:

@@ -90,7 +90,7 @@ def test_shares_split_everything_without_overlap(shares: tuple[float, ...], coun
     stretches = Shares(train=shares[0], validation=shares[1], test=shares[2]).stretches(count)
     rows = [list(range(count))[stretch] for stretch in stretches.values()]
     assert [len(part) for part in rows] == sizes
-    assert sum(rows, []) == list(range(count))
+    assert [row for part in rows for row in part] == list(range(count))
 
 
 def test_nodes_may_be_a_list(workspace: Workspace) -> None:

@@ -98,6 +98,7 @@ def test_a_file_becomes_the_splits_of_its_dates(chosen: Callable[..., Workspace]
     assert figures["sha256"] == files.sha256(Path("quotes.parquet").read_bytes())
     assert figures["test_filled_rate"] == 1.0
     report = json.loads(Path("data/surfaces/report.json").read_text())
+    assert np.array(report["filled_rate_by_tenor_and_node"]).tolist() == np.ones(GRID.shape).tolist()
     assert report["periods"]["validation"] == ["2024-01-15", "2024-01-17"]
 
 
@@ -234,6 +235,7 @@ ONE = {"date": ["2024-01-01"], "days": [26], "k": [0.0], "iv": [0.2], "bid": [0.
        "strike": [100.0], "forward": [100.0], "type": ["call"], "price": [1.0], "delta": [0.5],
        "exercise": ["european"], "bad": [False], "at": ["2024-01-01 12:00:00"]}  # fmt: skip
 STRIKE = {"date": "date", "days": "days", "strike": "strike", "forward": "forward", "iv": "iv"}
+DELTA = {"date": "date", "days": "days", "call_delta": "delta", "iv": "iv"}
 PRICE = {"date": "date", "days": "days", "strike": "strike", "forward": "forward", "price": "price", "type": "type"}
 
 
@@ -256,7 +258,7 @@ PRICE = {"date": "date", "days": "days", "strike": "strike", "forward": "forward
         (STRIKE, {"strike": 0.0}, {}, "strike_not_positive"),
         (STRIKE, {"strike": -5.0}, {}, "strike_not_positive"),
         (STRIKE, {"forward": 0.0}, {}, "forward_not_positive"),
-        ({"date": "date", "days": "days", "call_delta": "delta", "iv": "iv"}, {"delta": 1.0}, {}, "delta_not_inside_0_1"),
+        (DELTA, {"delta": 1.0}, {}, "delta_not_inside_0_1"),
         (COLUMNS | {"weight": "weight"}, {"weight": 0.0}, {}, "weight_not_positive"),
         (COLUMNS | {"quoted_at": "at"}, {"at": "2024-01-02 00:00:00"}, {}, "quoted_after_date"),
         (COLUMNS | {"quoted_at": "at"}, {"at": "2023-12-29 23:00:00"}, {"max_age_days": 2}, "stale"),
@@ -312,10 +314,34 @@ def test_of_conflicting_quotes_the_latest_is_kept(tmp_path: Path) -> None:
     assert market.iv[0, 0, 0] == 0.2
 
 
-@pytest.mark.parametrize("names", [{}, {"quoted_at": "at"}])
-def test_conflicting_quotes_without_a_latest_are_all_rejected(tmp_path: Path, names: dict[str, str]) -> None:
-    with pytest.raises(quotes.InputError, match="has no usable quote: 3 conflicting"):
+@pytest.mark.parametrize(
+    ("names", "counts"), [({}, "3 conflicting"), ({"quoted_at": "at"}, "1 duplicate, 2 conflicting")]
+)
+def test_conflicting_quotes_without_a_latest_are_all_rejected(
+    tmp_path: Path, names: dict[str, str], counts: str
+) -> None:
+    with pytest.raises(quotes.InputError, match=f"has no usable quote: {counts}"):
         repeated(tmp_path, [(0.3, "2024-01-01 10:00"), (0.2, "2024-01-01 12:00"), (0.1, "2024-01-01 12:00")], **names)
+
+
+def test_conflicting_quotes_with_weights_are_averaged(tmp_path: Path) -> None:
+    """Those of the latest time; the weights of ONE are equal."""
+    at = [(0.3, "2024-01-01 10:00"), (0.2, "2024-01-01 12:00"), (0.1, "2024-01-01 12:00"), (0.3, "2024-01-01 12:00")]
+    market = repeated(tmp_path, at, quoted_at="at", weight="weight")
+    assert reasons(market) == {"duplicate": 1, "merged": 2}
+    assert market.iv[0, 0, 0] == pytest.approx(0.2, rel=1e-15)
+
+
+def test_a_long_csv_whose_first_numbers_are_whole(tmp_path: Path) -> None:
+    """The type of a column is not that of its first megabyte."""
+    count = 60_000
+    vols_there = ["2"] * (count - 1) + ["0.5"]
+    lines = [f"2024-01-01,{i // 100 + 1},{i % 100 / 100},{vol}\n" for i, vol in enumerate(vols_there)]
+    path = tmp_path / "q.csv"
+    path.write_text("date,days,k,iv\n" + "".join(lines))
+    assert path.stat().st_size > 2**20
+    market = quotes.read(settings(path), Grid([1 / 365, 600 / 365], [0.0, 0.99], "log_moneyness"))
+    np.testing.assert_array_equal(market.iv[0], [[2.0, 2.0], [2.0, 0.5]])
 
 
 def test_a_call_and_a_put_at_one_strike_are_no_duplicates(tmp_path: Path) -> None:
@@ -350,12 +376,12 @@ def refused(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> str:
         ("q.csv", b"date,days,k,iv\n", r"q\.csv has no rows"),
         ("q.csv", b"PAR1\x15\x04\x15\n\xff\xfe,\x00", r"q\.csv (is not a csv file|has no column)"),
         ("q.csv", b"date,days,k,iv\n1,2\n", r"q\.csv is not a csv file, or is damaged: .*Expected 4 columns"),
-        ("q.csv", b"A letter to the editor.\nWith a second line.\n", r"q\.csv has no column date; its columns: A letter"),
+        ("q.csv", b"A letter to the editor.\nWith a second line.\n", r"has no column date; its columns: A letter"),
         ("q.csv", b"date,days,k\n2024-01-01,26,0\n", r"q\.csv has no column iv; its columns: date, days, k"),
         ("q.csv", b"date,days,k,k,iv\n2024-01-01,26,0,0,0.2\n", r"q\.csv has 2 columns k"),
         ("q.csv", b"date,days,k,iv\n2024-01-01,26,0,high\n", r"column iv holds string, but must hold numbers"),
         ("q.csv", b"date,days,k,iv\n2024-01-01,26,0,true\n", r"column iv holds bool, but must hold numbers"),
-        ("q.csv", b"date,days,k,iv\n2024-13-01,26,0,0.2\n", r"column date holds '2024-13-01', which is not a date; allowed"),
+        ("q.csv", b"date,days,k,iv\n2024-13-01,26,0,0.2\n", r"holds '2024-13-01', which is not a date; allowed"),
         ("q.csv", b"date,days,k,iv\n20240230,26,0,0.2\n", r"column date holds 20240230, which is not a date"),
         ("q.csv", b"date,days,k,iv\ntrue,26,0,0.2\n", r"column date holds bool, but must hold dates"),
         ("q.csv", b"date,days,k,iv\n2024-01-01,26,-1,-0.2\n2024-01-01,0,0,0.2\n",
@@ -400,13 +426,14 @@ def test_quotes_off_the_grid_are_refused(chosen: Callable[..., Workspace], capsy
         (COLUMNS, {"date": "2024-01-01"}, "exactly one of columns.date and date must be set"),
         (COLUMNS | {"expiry": "e"}, {}, "exactly one of tenor_years, days, expiry must be set, not days and expiry"),
         (COLUMNS | {"strike": "s"}, {}, "exactly one of log_moneyness, call_delta, strike, moneyness must be set"),
-        ({"date": "d", "days": "d", "log_moneyness": "k"}, {}, "exactly one of iv, bid_iv, price, bid must be set, not none"),
+        ({"date": "d", "days": "d", "log_moneyness": "k"}, {}, "one of iv, bid_iv, price, bid must be set, not none"),
         ({"date": "d", "days": "d", "log_moneyness": "k", "bid_iv": "b"}, {}, "bid_iv and ask_iv go together"),
         ({"date": "d", "days": "d", "strike": "s", "price": "p"}, {}, "price needs type, a column of call and put"),
         ({"date": "d", "days": "d", "call_delta": "s", "price": "p", "type": "t"}, {}, "not by call_delta"),
         ({"date": "d", "days": "d", "moneyness": "m", "iv": "v"}, {}, "needs spot"),
         ({"date": "d", "days": "d", "strike": "s", "iv": "v"}, {}, "strike needs forward, or spot, or prices"),
         (COLUMNS | {"delta": "d"}, {}, "columns.delta is not a key; allowed: date, tenor_years, days"),
+        (PRICE, {"vol_unit": "percent"}, "vol_unit is for vols, but the columns are prices"),
         (COLUMNS, {"max_age_days": 3}, "max_age_days needs columns.quoted_at"),
         (COLUMNS, {"vol_unit": "bp"}, "prepare.quotes.vol_unit: Input should be 'decimal' or 'percent' (got 'bp')"),
         (COLUMNS, {"splits": {"train": 1}}, "the shares of the splits must add up to 1, but add up to 1.3"),

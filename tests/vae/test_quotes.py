@@ -75,7 +75,7 @@ def test_parity_needs_a_pair() -> None:
 
 
 @pytest.mark.parametrize("call", [True, False])
-def test_vols_of_prices_in_and_out_of_the_money(call: bool) -> None:
+def test_vols_of_prices_in_and_out_of_the_money(*, call: bool) -> None:
     strikes, vols = ragged(40, 2)
     price = black(strikes, vols, call=call, discount=1.0) / FORWARD
     tenor = np.full(40, TENOR)
