@@ -169,7 +169,7 @@ def _at_deltas(curves: Sequence[_Curve], tenors: Array, d1: Array) -> Array:
     at_knots = d1_at(np.broadcast_to(knots, (len(tenors), len(knots))))[:, None]
     # d1 falls along k; comparisons with NaN, where a knot is not reached, are False
     between = (at_knots[..., :-1] >= d1[:, None]) & (at_knots[..., 1:] <= d1[:, None])
-    first = between.argmax(-1)
+    first = np.where(between, np.abs(knots[:-1]), np.inf).argmin(-1)  # of several, the one nearest the money
     low, high = knots[first], knots[first + 1]
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
