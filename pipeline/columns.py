@@ -58,12 +58,14 @@ class Columns:
         return list(self._table.column_names)
 
     def numbers(self, name: str) -> Array:
-        """A column of numbers, NaN where it is empty, [row]."""
+        """A column of numbers, NaN where it is empty or infinite, [row]."""
         column = self._column(name, empty=pa.float64())
         kind = column.type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
             raise self._fault(name, f"holds {kind}, but must hold numbers")
-        return _plain(column.cast(pa.float64(), safe=False))
+        numbers = _plain(column.cast(pa.float64(), safe=False))
+        numbers[np.isinf(numbers)] = np.nan
+        return numbers
 
     def instants(self, name: str) -> Array:
         """A column of dates or times as days since 1970-01-01, NaN where it is empty, [row]."""

@@ -49,6 +49,8 @@ REASONS = (
 _DAYS_PER_YEAR = 365.0  # ACT/365
 _EPOCH = dt.date(1970, 1, 1)
 _CALLS, _PUTS = ("call", "c"), ("put", "p")
+_NUMBERS = ("forward", "spot", "rate", "dividend_yield", "weight")
+_PLACES = ("strike", "moneyness", "log_moneyness", "call_delta")
 _KEY = ("date", "tenor", "place", "put")
 _QUOTE = ("value", "bid", "ask")
 _PERCENT = 0.01
@@ -158,7 +160,7 @@ class _Rows:
         names = {key: name for key, name in params.columns.model_dump().items() if name is not None}
         unit = _PERCENT if params.vol_unit == "percent" and not params.columns.priced else 1.0
         values = {key: source.numbers(names[key]) for key in _NUMBERS if key in names}
-        values["date"] = _dates(params, source)
+        values["date"] = _dates(params, names, source)
         values["tenor"] = _tenors(names, source, values["date"])
         values["place"] = next(source.numbers(names[key]) for key in _PLACES if key in names)
         sides = [side for key in ("bid_iv", "ask_iv", "bid", "ask") for side in _numbers(source, names, key)]
@@ -215,20 +217,16 @@ class _Rows:
         return [(row + 1, REASONS[reason[row]]) for row in np.flatnonzero(reason >= 0).tolist()]
 
 
-_NUMBERS = ("forward", "spot", "rate", "dividend_yield", "weight")
-_PLACES = ("strike", "moneyness", "log_moneyness", "call_delta")
-
-
 def _numbers(source: Columns, names: dict[str, str], key: str) -> Iterator[Array]:
     if key in names:
         yield source.numbers(names[key])
 
 
-def _dates(params: QuotesParams, source: Columns) -> Array:
+def _dates(params: QuotesParams, names: dict[str, str], source: Columns) -> Array:
     """The date of each row, days since 1970-01-01."""
-    if params.columns.date is not None:
-        return source.days(params.columns.date)
-    return np.full(source.rows, float(((params.date or _EPOCH) - _EPOCH).days))
+    if params.date is None:
+        return source.days(names["date"])
+    return np.full(source.rows, float((params.date - _EPOCH).days))
 
 
 def _tenors(names: dict[str, str], source: Columns, dates: Array) -> Array:

@@ -15,7 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 from scipy.stats import norm
 
-from pipeline import files, quotes
+from pipeline import files, quotes, register
 from pipeline.params import QuotesParams
 from tests.workspace import Workspace
 from vae.grid import Grid
@@ -253,6 +253,7 @@ PRICE = {"date": "date", "days": "days", "strike": "strike", "forward": "forward
         (BID_ASK, {"bid": np.nan}, {}, "missing_bid"),
         (BID_ASK, {"bid": 0.0}, {}, "missing_bid"),
         (BID_ASK, {"ask": None}, {}, "missing_ask"),
+        (BID_ASK, {"bid": -np.inf, "ask": np.inf}, {}, "missing_bid"),
         (COLUMNS, {"days": 0}, {}, "expired"),
         (COLUMNS, {"days": -10_000_000}, {"rate": 0.05}, "expired"),
         (STRIKE, {"strike": 0.0}, {}, "strike_not_positive"),
@@ -481,6 +482,12 @@ def test_training_says_what_it_lacks(
     capsys.readouterr()
     assert workspace.run("train") == 2
     assert message in capsys.readouterr().err
+
+
+def test_only_numbers_become_metrics_of_a_registered_model(tmp_path: Path) -> None:
+    """The sha256 of the quotes stays in the file."""
+    (tmp_path / "prepare.json").write_text('{"sha256": "ab12", "dates": 3}')
+    assert register._numbers({"prepare": tmp_path / "prepare.json"}) == {"prepare/dates": 3}
 
 
 def example(root: Path, number: int, path: Path) -> dict[str, Any]:
