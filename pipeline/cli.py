@@ -100,6 +100,55 @@ def sample(count: int, seed: int, output: Path, bundle: Path, provider: "Provide
     click.echo(json.dumps(outcome) if as_json else text)
 
 
+@main.command(epilog="Example: volvae arbitrage surfaces.parquet")
+@click.argument("surfaces", type=click.Path(path_type=Path))
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0.0),
+    default=1e-6,
+    show_default=True,
+    help="What a trade may earn, in units of the forward.",
+)
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path),
+    default=_BUNDLE,
+    show_default=True,
+    help="Folder of the model; only a .npy file needs it, for the grid.",
+)
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Folder of the evaluation that has the data's own rates.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@_one_line_errors
+def arbitrage(surfaces: Path, tolerance: float, bundle: Path, results: Path, *, as_json: bool) -> None:
+    """Measure static arbitrage in surfaces that `volvae sample` wrote: how often, how large, where."""
+    from pipeline import audit, tables
+    from vae import arbitrage
+
+    if surfaces.suffix == ".npy":
+        from vae.runtime import SurfaceModel
+
+        grid = SurfaceModel.load(bundle, provider="cpu").grid
+        iv = tables.read_array(surfaces, grid)
+    else:
+        iv, grid = tables.read_surfaces(surfaces)
+    with click.progressbar(
+        arbitrage.violation_blocks(iv, grid),
+        length=arbitrage.block_count(len(iv)),
+        label="arbitrage",
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
+    ) as shown:
+        found = arbitrage.join(shown)
+    figures = audit.figures(found, grid, tolerance=tolerance, data=audit.read_data_rates(results))
+    click.echo(json.dumps(figures, indent=2) if as_json else audit.text(figures, results))
+
+
 @main.command(epilog="Example: volvae report --open")
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @click.option("--open", "in_browser", is_flag=True, help="Open the evaluation report in a browser.")

@@ -12,7 +12,7 @@ from pipeline import files, report, weights
 from pipeline.atomic import check_writable, new_folder
 from pipeline.params import EvaluateParams, Params
 from pipeline.report import Evaluation
-from vae import arbitrage, metrics
+from vae import metrics
 from vae.grid import Grid
 from vae.model import Vae
 from vae.ppca import PrincipalComponents, principal_components
@@ -50,8 +50,7 @@ def evaluate(
         **metrics.pca_likelihood_metrics(components, quoted, latents=latents),
     }
     for name, iv in surfaces.items():
-        rate = arbitrage.free_rate(iv, grid, tolerance=params.arbitrage_tolerance)
-        figures[f"{name}_arbitrage_free_rate"] = rate
+        figures |= metrics.arbitrage_metrics(name, iv, grid, tolerance=params.arbitrage_tolerance)
     return Evaluation(
         figures=figures,
         truth=surfaces["data"],

@@ -15,9 +15,9 @@ from pipeline.errors import StageError
 from pipeline.params import ArrayPrepare, HestonPrepare, HestonRanges, Params, QuotesPrepare
 from pipeline.progress import track
 from vae import heston
+from vae.units import BASIS_POINTS
 
 _CHUNK = 1024  # surfaces priced at a time: their quadrature fits the cache of a core
-_BASIS_POINT = 1e-4
 
 
 class Prepared(NamedTuple):
@@ -125,7 +125,7 @@ def _accepted(params: HestonPrepare, stream: int, parameters: Tensor, surfaces: 
         raise StageError(f"of {len(worst)} surfaces too few are complete: {rejected}; narrow prepare.grid.nodes")
     generator = np.random.default_rng([params.seed, stream])
     noise = torch.from_numpy(generator.standard_normal(surfaces.vol.shape))
-    quoted = surfaces.vol + params.quote_noise_bp * _BASIS_POINT * noise
+    quoted = surfaces.vol + params.quote_noise_bp / BASIS_POINTS * noise
     return Prepared(
         iv=quoted[complete].float(),
         clean=surfaces.vol[complete].float(),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
 from pipeline import files
+from vae.arbitrage import KINDS
 from vae.grid import Grid
 
 Array = NDArray[np.float64]
@@ -85,6 +86,7 @@ def page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]) -> st
         f"<p>{len(result.truth):,} test surfaces, {grid.shape[0]} tenors x {grid.shape[1]} nodes. "
         "1 bp is 0.0001 of volatility; nats are of the density of decimal vols.</p>"
         f'<div class="cards">{_cards(result.figures)}</div><div class="pair">{blocks}</div>'
+        f"<h2>Surfaces free of arbitrage, by kind</h2><table>{_arbitrage_rows(result.figures)}</table>"
         f"<h2>All figures</h2><table>{_rows(result.figures)}</table></html>\n"
     )
 
@@ -103,6 +105,15 @@ def _cards(figures: Mapping[str, float]) -> str:
 
 def _rows(figures: Mapping[str, float]) -> str:
     return "".join(f"<tr><td>{html.escape(k)}</td><td>{v:,.6g}</td></tr>" for k, v in figures.items())
+
+
+def _arbitrage_rows(figures: Mapping[str, float]) -> str:
+    """Rate of each kind for the data, the reconstructions and the samples."""
+    names = ("data", "reconstruction", "sample")
+    rows = [("", *names)] + [
+        (kind, *(f"{figures[f'{name}_{kind}_free_rate']:.1%}" for name in names)) for kind in ("arbitrage", *KINDS)
+    ]
+    return "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
 
 
 def _div(figure: go.Figure, name: str) -> str:

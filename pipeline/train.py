@@ -14,9 +14,9 @@ from pipeline.errors import InputError, StageError
 from pipeline.params import Params, TrainParams
 from pipeline.progress import track
 from vae.fit import DivergedError, Epoch, Fit, Schedule
-from vae.metrics import BASIS_POINTS
 from vae.model import Architecture, Coordinates, Vae
 from vae.ppca import principal_components
+from vae.units import BASIS_POINTS
 
 CHECKPOINT = Path(".checkpoints/train.safetensors")  # outside DVC: its outputs are deleted before a stage runs
 _CURVE = ("epoch", "train_elbo_nats", "validation_elbo_nats", "scale_bp", "skipped_steps")

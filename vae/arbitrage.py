@@ -1,91 +1,277 @@
-"""Static arbitrage of implied-volatility surfaces: calendar, vertical and butterfly spreads, in units of the forward.
+"""Static arbitrage of implied-volatility surfaces: how large, of which kind, and where.
 
 A surface is free of static arbitrage where call prices per unit of forward fall and are convex in the strike and
-rise with the tenor at equal forward moneyness.
+rise with the tenor at equal forward moneyness. Between its nodes a smile is the spline of its total variance.
 
 Reference: Carr, Madan (2005), "A note on sufficient conditions for no arbitrage"; Gatheral, Jacquier (2014),
-arXiv:1204.0646, lemma 2.1 (calendar at equal forward moneyness).
+arXiv:1204.0646, lemma 2.1 (calendar at equal forward moneyness), equations 2.1 and 2.2 (butterfly).
 """
 
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
-from scipy.special import ndtr
 
 from vae.grid import Grid
+from vae.interpolation import Curve, Spline
+from vae.normal import normal_cdf
 
 Array = NDArray[np.float64]
 
+PRICE_KINDS = ("calendar", "vertical", "butterfly")
+SHAPE_KINDS = ("density", "wing")
+KINDS = PRICE_KINDS + SHAPE_KINDS
+
+SHAPE_TOLERANCE = 1e-3  # of g and of the wing's slope: vols rounded to single precision move g by 1e-4 or less
+
+_REFINEMENT = 5  # points read for each interval of a complete smile
+_MEANINGFUL_PRICE = 1e-6  # of the forward
+_STEEPEST_WING = 2.0
+_LEAST_VARIANCE = 1e-12  # where a spline dips below it, options are worth their intrinsic value
+_ROWS = 512  # surfaces measured at a time: bounds the memory
+
 
 class Violations(NamedTuple):
-    """Largest violation of each surface, [batch], in units of the forward; 0 where there is none."""
+    """The largest violation of each smile, by kind in the order of ``KINDS``.
 
-    calendar: Array
-    vertical: Array
-    butterfly: Array
+    Attributes:
+        size: [kind, surface, tenor], 0 where there is none. For ``calendar`` (a smile and the next longer one),
+            ``vertical`` and ``butterfly`` it is what the trade earns, in units of the forward; for ``density`` it is -g
+            and for ``wing`` the excess of |dw/dk| over 2.
+        k: log-moneyness of that violation, [kind, surface, tenor]; NaN where there is none.
+        usable: [surface]; false where a vol is not a positive finite number or, on a grid in deltas, the strikes do not
+            fall with the delta. Such a surface violates everything and has no sizes.
+    """
 
-    @property
-    def largest(self) -> Array:
-        """Over all three kinds, [batch]."""
-        return np.maximum(np.maximum(self.calendar, self.vertical), self.butterfly)
+    size: Array
+    k: Array
+    usable: NDArray[np.bool_]
+
+    def largest(self, kind: str) -> Array:
+        """Over the tenors, [surface]; infinite where the surface is not usable."""
+        return np.where(self.usable, self.size[KINDS.index(kind)].max(axis=-1), np.inf)
+
+
+class Summary(NamedTuple):
+    """One kind of violation over many surfaces; sizes in the kind's units, over usable surfaces beyond the tolerance.
+
+    Attributes:
+        free_rate: share of surfaces within the tolerance.
+        mean, largest: of the sizes; 0 where there is none.
+        tenor: years, of the largest; None where there is none. Of a calendar spread, the shorter tenor.
+        k: log-moneyness of the largest; None where there is none.
+        surfaces_by_tenor: how many surfaces are beyond the tolerance at each tenor.
+    """
+
+    free_rate: float
+    mean: float
+    largest: float
+    tenor: float | None
+    k: float | None
+    surfaces_by_tenor: list[int]
 
 
 def violations(iv: NDArray[np.floating], grid: Grid) -> Violations:
-    """Largest violations of surfaces iv [batch, tenor, node] at the grid's own points.
+    """Violations of surfaces iv [surface, tenor, node], decimal vols, NaN where there is no quote.
 
-    Tenors whose nodes differ are compared where the strikes of both reach, the longer one read by a cubic spline
-    of its total variance. A vol that is not a positive number counts as an infinite violation.
+    Complete smiles are measured on points five times as dense as the nodes, smiles with missing points at their quotes
+    alone. A smile of fewer than two quotes is passed over; one of two has no butterfly.
+
+    - calendar: how far a call costs less at the next longer quoted tenor, where the strikes of both reach.
+    - vertical: how far a call rises between any two strikes, or falls by more than the strike rises.
+    - butterfly: how far a call costs more than the two calls, as many points below as above, that replicate it
+      from above, over spreads of 1, 2, 4, ... points: the narrow ones alone would earn less the denser the points.
+    - density: -g of Durrleman's function, which has the sign of the risk-neutral density, read where the
+      out-of-the-money option is worth 1e-6 of the forward: no butterfly can earn more than that option costs, so that
+      further out g says nothing about trades and much about rounding.
+    - wing: the excess of |dw/dk| over 2 at the first and last point. Lee's bound is one for the limit of far strikes
+      (between them Rogers and Tehranchi have 4), so it warns about extrapolation and proves no arbitrage by itself.
+
+    Reference: Gatheral, Jacquier (2014), equation 2.1; Lee (2004), "The moment formula for implied volatility at
+    extreme strikes"; Rogers, Tehranchi (2010), "Can the implied volatility surface move by parallel shifts?".
     """
-    vol = iv.astype(np.float64)
-    valid: NDArray[np.bool_] = np.all(vol > 0.0, axis=(1, 2))  # NaN > 0 is False
-    vol = np.where(valid[:, None, None], vol, 1.0)
-    variance = vol**2 * grid.tenors[:, None]
-    k = grid.log_moneyness
-    kinds = (_calendar(variance, k), _vertical(variance, k), _butterfly(variance, k))
-    return Violations(*(np.where(valid, np.maximum(kind, 0.0), np.inf) for kind in kinds))
+    return join(violation_blocks(iv, grid))
 
 
-def free_rate(iv: NDArray[np.floating], grid: Grid, *, tolerance: float) -> float:
-    """Share of surfaces iv [batch, tenor, node] whose violations all stay within ``tolerance`` of the forward."""
-    return float((violations(iv, grid).largest <= tolerance).mean())
+def violation_blocks(iv: NDArray[np.floating], grid: Grid) -> Iterator[Violations]:
+    """``violations`` of consecutive surfaces, some at a time: ``block_count`` of them."""
+    for start in range(0, len(iv), _ROWS):
+        yield _violations_of_block(iv[start : start + _ROWS].astype(np.float64), grid)
+
+
+def block_count(surfaces: int) -> int:
+    """How many items ``violation_blocks`` has."""
+    return -(-surfaces // _ROWS)
+
+
+def join(blocks: Iterable[Violations]) -> Violations:
+    """One result for consecutive blocks of surfaces."""
+    size, k, usable = zip(*blocks, strict=True)
+    return Violations(np.concatenate(size, axis=1), np.concatenate(k, axis=1), np.concatenate(usable))
+
+
+def free_rate(found: Violations, *, tolerance: float) -> float:
+    """Share of surfaces whose calendar, vertical and butterfly spreads earn at most ``tolerance`` of the forward."""
+    largest = np.max([found.largest(kind) for kind in PRICE_KINDS], axis=0)
+    return float((largest <= tolerance).mean())
+
+
+def summarise(found: Violations, grid: Grid, *, tolerance: float) -> dict[str, Summary]:
+    """Rate, size and place of each kind; ``tolerance`` is of prices, in units of the forward."""
+    return {kind: _summary(found, kind, grid, tolerance if kind in PRICE_KINDS else SHAPE_TOLERANCE) for kind in KINDS}
 
 
 def call_price(variance: Array, k: Array) -> Array:
     """Black call per unit of forward at total variance w > 0 and log-moneyness k."""
     total_vol = np.sqrt(variance)
     d1 = -k / total_vol + 0.5 * total_vol
-    price: Array = ndtr(d1) - np.exp(k) * ndtr(d1 - total_vol)
-    return price
+    return normal_cdf(d1) - np.exp(k) * normal_cdf(d1 - total_vol)
 
 
-def _calendar(variance: Array, k: Array) -> Array:
-    """How far a call costs less at the next tenor than at this one."""
-    worst = np.zeros(len(variance))
-    for short, long in zip(range(len(k) - 1), range(1, len(k)), strict=True):
-        common = (k[short] >= k[long, 0]) & (k[short] <= k[long, -1])
-        at = k[short, common]
-        # A cubic spline is linear in its values, so one matrix reads every surface.
-        reader = CubicSpline(k[long], np.eye(len(k[long])))(at)
-        longer = np.maximum(variance[:, long] @ reader.T, np.finfo(float).tiny)
-        gap = call_price(variance[:, short, common], at) - call_price(longer, at)
-        worst = np.maximum(worst, gap.max(axis=-1, initial=0.0))
-    return worst
+def durrleman(smile: Curve, k: Array) -> Array:
+    """g(k) of total variance w > 0 and its derivatives; the density of ln(K/F) is g exp(-d2^2 / 2) / sqrt(2 pi w).
+
+    Reference: Gatheral, Jacquier (2014), equations 2.1 and 2.2.
+    """
+    w, slope, curvature = smile
+    return (1.0 - 0.5 * k * slope / w) ** 2 - 0.25 * slope**2 * (1.0 / w + 0.25) + 0.5 * curvature
 
 
-def _vertical(variance: Array, k: Array) -> Array:
-    """How far a call rises with the strike, or falls by more than the strike rises."""
-    fall = -np.diff(call_price(variance, k), axis=-1)
-    width = np.diff(np.exp(k), axis=-1)
-    worst: Array = np.maximum(-fall, fall - width).max(axis=(1, 2))
-    return worst
+class _Smile(NamedTuple):
+    """Smiles of one tenor: the splines of total variance, the points k to look at and the splines there."""
+
+    tenor: int
+    spline: Spline
+    k: Array
+    curve: Curve
 
 
-def _butterfly(variance: Array, k: Array) -> Array:
-    """How far a call costs more than the portfolio of its two neighbours that replicates it from above."""
-    price, strike = call_price(variance, k), np.exp(k)
-    weight = (strike[:, 2:] - strike[:, 1:-1]) / (strike[:, 2:] - strike[:, :-2])
-    chord = weight * price[..., :-2] + (1.0 - weight) * price[..., 2:]
-    worst: Array = (price[..., 1:-1] - chord).max(axis=(1, 2), initial=0.0)
-    return worst
+def _violations_of_block(iv: Array, grid: Grid) -> Violations:
+    """Surfaces that miss the same points are measured together."""
+    shape = (len(KINDS), len(iv), len(grid.tenors))
+    found = Violations(np.zeros(shape), np.full(shape, np.nan), np.empty(len(iv), np.bool_))
+    patterns, pattern_of = np.unique(~np.isnan(iv).reshape(len(iv), -1), axis=0, return_inverse=True)
+    for number, pattern in enumerate(patterns):
+        rows = np.flatnonzero(pattern_of.reshape(-1) == number)
+        quoted = pattern.reshape(grid.shape)
+        usable = _usable(iv[rows], quoted, grid)
+        found.usable[rows] = usable
+        _measure(found, rows[usable], _smiles(iv[rows[usable]], quoted, grid))
+    return found
+
+
+def _usable(iv: Array, quoted: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
+    """Whether vols are positive and finite and, on a grid in deltas, the strikes fall with the delta, [surface]."""
+    positive = np.all(((iv > 0.0) & (iv < np.inf)) | ~quoted, axis=(1, 2), keepdims=True)
+    if grid.convention != "delta":
+        return np.ravel(positive)
+    k = grid.log_moneyness_of(np.where(positive, iv, 1.0))
+    falls = np.array([np.all(np.diff(k[:, tenor, row]) < 0.0, axis=-1) for tenor, row in enumerate(quoted)])
+    return np.ravel(positive) & falls.all(axis=0)
+
+
+def _smiles(iv: Array, quoted: NDArray[np.bool_], grid: Grid) -> list[_Smile]:
+    """Smiles of the tenors with two quotes or more; strikes rise."""
+    k, variance = grid.log_moneyness_of(iv), iv**2 * grid.tenors[:, None]
+    if grid.convention == "delta":
+        k, variance, quoted = k[..., ::-1], variance[..., ::-1], quoted[:, ::-1]
+    smiles = []
+    for tenor, row in enumerate(quoted):
+        if row.sum() >= 2:
+            spline = Spline.through(k[..., tenor, row], variance[:, tenor, row])
+            points = _refined(spline.x, _REFINEMENT if row.all() else 1)
+            value, *derivatives = spline.at(points)
+            smiles.append(_Smile(tenor, spline, points, Curve(np.maximum(value, _LEAST_VARIANCE), *derivatives)))
+    return smiles
+
+
+def _refined(knots: Array, times: int) -> Array:
+    """Points that divide each interval between knots into equal parts, the knots among them."""
+    parts = knots[..., :-1, None] + np.diff(knots)[..., None] * (np.arange(times) / times)
+    return np.concatenate((parts.reshape(*knots.shape[:-1], -1), knots[..., -1:]), axis=-1)
+
+
+def _measure(found: Violations, rows: NDArray[np.int64], smiles: list[_Smile]) -> None:
+    """Write the violations of some surfaces into ``found``."""
+    measured = [(smile.tenor, _within_smile(smile)) for smile in smiles]
+    measured += [(short.tenor, {"calendar": _calendar(short, long)}) for short, long in pairwise(smiles)]
+    k_of = {smile.tenor: smile.k for smile in smiles}
+    for tenor, kinds in measured:
+        for kind, excess in kinds.items():
+            worst = excess.argmax(axis=-1)[:, None]
+            size = np.take_along_axis(excess, worst, axis=-1)[:, 0]
+            place = np.take_along_axis(np.broadcast_to(k_of[tenor], excess.shape), worst, axis=-1)[:, 0]
+            found.size[KINDS.index(kind), rows, tenor] = np.maximum(size, 0.0)
+            found.k[KINDS.index(kind), rows, tenor] = np.where(size > 0.0, place, np.nan)
+
+
+def _within_smile(smile: _Smile) -> dict[str, Array]:
+    """Violations inside a smile by kind, [surface, point]."""
+    strike, price = np.exp(smile.k), call_price(smile.curve.value, smile.k)
+    kinds = {"vertical": _vertical(strike, price), "wing": _wing(smile.curve.first)}
+    if smile.spline.x.shape[-1] < 3:
+        return kinds
+    out_of_the_money = price - np.maximum(1.0 - strike, 0.0)
+    density = np.where(out_of_the_money >= _MEANINGFUL_PRICE, -durrleman(smile.curve, smile.k), 0.0)
+    return kinds | {"butterfly": _butterfly(strike, price), "density": density}
+
+
+def _calendar(short: _Smile, long: _Smile) -> Array:
+    """How far calls of the longer tenor cost less, at the points of the shorter one."""
+    variance, later = short.curve.value, long.spline.at(short.k).value
+    falls = later < variance  # not outside the longer smile's reach, which is NaN
+    excess = np.zeros(variance.shape)
+    k = np.broadcast_to(short.k, variance.shape)[falls]
+    excess[falls] = call_price(variance[falls], k) - call_price(np.maximum(later[falls], _LEAST_VARIANCE), k)
+    return excess
+
+
+def _vertical(strike: Array, price: Array) -> Array:
+    """How far a call costs more than at some lower strike, or a put less."""
+    call_rises = price - np.minimum.accumulate(price, axis=-1)
+    put = price + strike
+    put_falls = np.maximum.accumulate(put, axis=-1) - put
+    return np.maximum(call_rises, put_falls)
+
+
+def _butterfly(strike: Array, price: Array) -> Array:
+    """How far a call costs more than the chord between two others, the largest over their distance."""
+    excess = np.zeros(price.shape)
+    points = price.shape[-1]
+    reach = 1
+    while 2 * reach < points:
+        low, mid, high = slice(0, points - 2 * reach), slice(reach, points - reach), slice(2 * reach, points)
+        weight = (strike[..., high] - strike[..., mid]) / (strike[..., high] - strike[..., low])
+        chord = weight * price[..., low] + (1.0 - weight) * price[..., high]
+        np.maximum(excess[..., mid], price[..., mid] - chord, out=excess[..., mid])
+        reach *= 2
+    return excess
+
+
+def _wing(slope: Array) -> Array:
+    """The excess over Lee's bound at both ends."""
+    excess = np.zeros(slope.shape)
+    excess[..., [0, -1]] = np.abs(slope[..., [0, -1]]) - _STEEPEST_WING
+    return excess
+
+
+def _summary(found: Violations, kind: str, grid: Grid, tolerance: float) -> Summary:
+    size, k = found.size[KINDS.index(kind)], found.k[KINDS.index(kind)]
+    largest = found.largest(kind)
+    free = largest <= tolerance
+    violators = largest[~free & found.usable]
+    mean, tenor, place = 0.0, None, None
+    if len(violators):
+        mean = float(violators.mean())
+        row, column = np.unravel_index(size.argmax(), size.shape)
+        tenor, place = float(grid.tenors[column]), float(k[row, column])
+    return Summary(
+        free_rate=float(free.mean()),
+        mean=mean,
+        largest=float(violators.max(initial=0.0)),
+        tenor=tenor,
+        k=place,
+        surfaces_by_tenor=(size > tolerance).sum(axis=0).tolist(),
+    )

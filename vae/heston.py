@@ -1,32 +1,40 @@
 """Heston parameters -> characteristic function -> out-of-the-money prices -> implied-volatility surfaces.
 
 Everything is per unit of forward and undiscounted. Legend of the formulas: u the Fourier variable on the
-line z = u - i/2, q = u^2 + 1/4, k = ln(K/F), w a total variance, phi the characteristic function of ln(S_T/F).
+line z = u - i/2 or a contour through the same point, q = u^2 + 1/4, k = ln(K/F), w a total variance, phi the
+characteristic function of ln(S_T/F). A row is one model at one tenor T; y = u sqrt(T) and kappa = k / sqrt(T).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from vae import black, pairs
 from vae.grid import Grid
 from vae.pairs import Pair
 
-FLAGS = ("ok", "price too small for its accuracy", "quadrature not converged")
-OK, PRICE_TOO_SMALL, NOT_CONVERGED = range(3)
+FLAGS = ("ok", "price too small for its accuracy", "quadrature not converged", "no strike of this delta")
+OK, PRICE_TOO_SMALL, NOT_CONVERGED, NO_STRIKE = range(4)
 
 PARAMETERS = ("v0", "kappa", "theta", "vol_of_vol", "rho")
 
 _LOG_TRUNCATION = 38.0  # the integral is cut where the integrand has fallen to e^-38 = 3e-17
 _LONGEST_REACH = 40.0
-_FEWEST_INTERVALS = 48
-_MOST_INTERVALS = 48 * 2**8
-_COARSE_GAP = 1e-11  # accepted distance between the rule and the one with half as many intervals
-_GAP_TO_ERROR = 1e-4  # error of the rule per unit of that distance: the largest of 20,000 trials was 4e-5
+_REACH_STEP = 0.5  # of the ladder on which rows share nodes
+_FIRST_STEP = 0.16  # of the coarse rule that the first estimate of the error needs
+_HALVINGS = 5
+_BEND = math.pi / 8.0  # half-way to where the control variate stops falling
+_ACCURATE = 2e-16  # a rule is refined until its error is estimated below this
+_CONVERGED = 1e-11
+_GAP_TO_ERROR = 10.0  # see _refined_error
 _ROUNDING = 5e-16  # rounding of a price, per unit of sqrt(forward strike)
+_CACHED = 12_288  # nodes of rows worked on at a time: their arrays stay in the cache of a core
+_MOST_STRIKE_STEPS = 60
+_STRIKE_SETTLED = 1e-13  # change of a strike of given delta, in standard deviations
 
 
 class Heston(NamedTuple):
@@ -46,169 +54,301 @@ class Heston(NamedTuple):
         """Parameters from a tensor [*batch, 5] whose last axis is ordered as ``PARAMETERS``."""
         return cls(*parameters.to(torch.float64).unbind(-1))
 
-    def at(self, rows: Tensor) -> "Heston":
-        """The models with these indices."""
-        return Heston(*(parameter[rows] for parameter in self))
+
+class Rows(NamedTuple):
+    """Models at tenors: what one integrand depends on, each [row].
+
+    Attributes:
+        model: parameters.
+        tenor: years.
+        variance: total variance w of the control variate: phi_Black = phi_Heston at u = 0.
+    """
+
+    model: Heston
+    tenor: Tensor
+    variance: Tensor
+
+    @classmethod
+    def of(cls, model: Heston, tenor: Tensor) -> "Rows":
+        """Each model at its tenor."""
+        origin = torch.zeros(1, dtype=torch.float64, device=tenor.device)
+        return cls(model, tenor, -8.0 * log_characteristic_function(model, tenor, Pair(origin, origin)).re.squeeze(-1))
+
+    def at(self, rows: Tensor | slice) -> "Rows":
+        """The rows with these indices."""
+        return Rows(Heston(*(part[rows] for part in self.model)), self.tenor[rows], self.variance[rows])
 
 
-class _Nodes(NamedTuple):
-    """Nodes u = scale sinh(t) with t in [0, reach]."""
+class Contour(NamedTuple):
+    """y = scale (sinh(t + i bend) - i sin(bend)), t in [0, reach]: the real line, or bent off it from its origin."""
 
     scale: float
     reach: float
+    bend: float
+
+    def nodes(self, t: Tensor) -> Pair:
+        """y at t."""
+        sine, cosine = math.sin(self.bend), math.cos(self.bend)
+        return Pair(self.scale * cosine * torch.sinh(t), self.scale * sine * (torch.cosh(t) - 1.0))
+
+    def slopes(self, t: Tensor) -> Pair:
+        """dy/dt at t."""
+        sine, cosine = math.sin(self.bend), math.cos(self.bend)
+        return Pair(self.scale * cosine * torch.cosh(t), self.scale * sine * torch.sinh(t))
 
 
 class Prices(NamedTuple):
-    """Out-of-the-money prices per unit of forward and a bound on their error, both [batch, strike]."""
+    """Out-of-the-money prices per unit of forward and a bound on their error, both [row, strike]."""
 
     price: Tensor
     error: Tensor
 
 
-def log_characteristic_function(model: Heston, tenor: float, u: Tensor) -> Pair:
-    """Logarithm of E[exp(i z X)], X = ln(S_T/F), on the line z = u - i/2.
+def log_characteristic_function(model: Heston, tenor: Tensor, u: Pair) -> Pair:
+    """Logarithm of E[exp(i z X)], X = ln(S_T/F), at z = u - i/2.
 
-    There z^2 + i z = q = u^2 + 1/4 is real. With beta = kappa - i rho vol_of_vol z and
-    d^2 = beta^2 + vol_of_vol^2 q, (beta - d)/vol_of_vol^2 = -q/(beta + d): nothing is divided by a small vol of vol.
+    There z^2 + i z = q = u^2 + 1/4. With beta = kappa - i rho vol_of_vol z and d^2 = beta^2 + vol_of_vol^2 q,
+    (beta - d)/vol_of_vol^2 = -q/(beta + d): nothing is divided by a small vol of vol.
 
     Reference: Albrecher, Mayer, Schoutens, Tistaert (2007), "The little Heston trap" (the branch that never wraps);
     Andersen, Lake (2019), "Robust high-precision option pricing by Fourier transforms".
 
     Args:
-        model: parameters of shape [batch].
-        tenor: years.
-        u: real nodes of shape [node].
+        model: parameters of shape [row].
+        tenor: years, [row].
+        u: nodes of shape [node] or [row, node].
 
     Returns:
-        Real and imaginary part, both [batch, node].
+        Real and imaginary part, both [row, node].
     """
     v0, kappa, theta, xi, rho = (p.unsqueeze(-1) for p in model)
-    q = u.square() + 0.25
-    beta = Pair(kappa - 0.5 * rho * xi, -rho * xi * u)
-    d_squared = Pair(
-        beta.re.square() + xi.square() * (0.25 + (1.0 - rho.square()) * u.square()),
-        2.0 * beta.re * beta.im,
+    years = tenor.unsqueeze(-1)
+    slope, xi_squared = rho * xi, xi.square()
+    base = kappa - 0.5 * slope
+    square = u.times(u)
+    q = Pair(square.re + 0.25, square.im)
+    beta = Pair(torch.addcmul(base, slope, u.im), -slope * u.re)
+    line, curvature = 2.0 * base * slope, xi_squared * (1.0 - rho.square())
+    d = pairs.sqrt_right_half_plane(
+        Pair(
+            torch.addcmul(torch.addcmul(base.square() + 0.25 * xi_squared, line, u.im), curvature, square.re),
+            torch.addcmul(curvature * square.im, -line, u.re),
+        )
     )
-    d = pairs.sqrt_right_half_plane(d_squared)
-    sum_of = Pair(beta.re + d.re, beta.im + d.im)
     drift = pairs.where(
         beta.re >= 0.0,
-        Pair(-q * torch.ones_like(d.re), torch.zeros_like(d.im)).over(sum_of),
-        Pair(beta.re - d.re, beta.im - d.im).scaled(xi.pow(-2)),
+        q.over(Pair(-beta.re - d.re, -beta.im - d.im)),
+        Pair(beta.re - d.re, beta.im - d.im).scaled(1.0 / xi_squared),
     )
-    decay = pairs.expm1(d.scaled(-tenor))
-    ratio = Pair(-0.5 * decay.re, -0.5 * decay.im).over(d)  # (1 - e^{-dT}) / 2d
-    growth = drift.times(ratio).scaled(xi.square())
-    log_growth = pairs.log1p(growth).scaled(2.0 * xi.pow(-2))
-    spot_variance = ratio.over(Pair(1.0 + growth.re, growth.im)).scaled(-q)
+    decay = pairs.expm1(d.scaled(-years))
+    ratio = decay.over(d)  # -2 times (1 - e^{-dT}) / 2d
+    growth = drift.times(ratio).scaled(-0.5 * xi_squared)
+    log_growth = pairs.log1p(growth)
+    spot_variance = q.times(ratio).over(Pair(1.0 + growth.re, growth.im))
+    level, mean = 0.5 * v0, kappa * theta
     return Pair(
-        kappa * theta * (drift.re * tenor - log_growth.re) + v0 * spot_variance.re,
-        kappa * theta * (drift.im * tenor - log_growth.im) + v0 * spot_variance.im,
+        mean * (drift.re * years - log_growth.re * (2.0 / xi_squared)) + level * spot_variance.re,
+        mean * (drift.im * years - log_growth.im * (2.0 / xi_squared)) + level * spot_variance.im,
     )
 
 
-def otm_prices(model: Heston, tenor: float, log_moneyness: Tensor) -> Prices:
+def straight_integrand(rows: Rows, y: Tensor) -> Pair:
+    """(phi_Black - phi_Heston) / q at real nodes y [node], [row, node]."""
+    u = y / rows.tenor.sqrt().unsqueeze(-1)
+    log_phi = log_characteristic_function(rows.model, rows.tenor, Pair(u, torch.zeros_like(u[:1, :1])))
+    q = u.square() + 0.25
+    phi = torch.exp(log_phi.re)
+    black_phi = torch.exp(-0.5 * rows.variance.unsqueeze(-1) * q)
+    return Pair((black_phi - phi * torch.cos(log_phi.im)) / q, -phi * torch.sin(log_phi.im) / q)
+
+
+def bent_integrand(rows: Rows, y: Pair) -> Pair:
+    """The same at nodes off the real line."""
+    years, variance = rows.tenor.sqrt().unsqueeze(-1), rows.variance.unsqueeze(-1)
+    u = Pair(y.re / years, y.im / years)
+    square = u.times(u)
+    q = Pair(square.re + 0.25, square.im)
+    heston = pairs.exp(log_characteristic_function(rows.model, rows.tenor, u))
+    control = pairs.exp(q.scaled(-0.5 * variance))
+    return Pair(control.re - heston.re, control.im - heston.im).over(q)
+
+
+class Kernels(NamedTuple):
+    """The functions that work element by element, as they are or compiled."""
+
+    integrand: Callable[[Rows, Tensor], Pair]
+    black: black.Kernels
+
+
+EAGER = Kernels(straight_integrand, black.EAGER)
+
+
+def otm_prices(model: Heston, tenor: float | Tensor, log_moneyness: Tensor) -> Prices:
     """Prices of out-of-the-money options: a call where k >= 0, a put elsewhere.
 
     The Black price of the control variate, plus the integral of the difference of the two characteristic functions,
 
         e^{k/2} / pi  int_0^inf  Re[e^{-iuk} (phi_Black - phi_Heston)(u - i/2)] / (u^2 + 1/4) du,
 
-    by the trapezoidal rule in t, u = a sinh(t), halved until it agrees with the rule of twice its step.
-    The control variate has the variance that makes the integrand vanish at u = 0. Nothing goes through parity, so a
-    small price keeps its digits; the rule converges geometrically, as the integrand is analytic about the real line.
+    by the trapezoidal rule in t, u = a sinh(t), its step halved until the error is below rounding. Where the real line
+    does not converge (far strikes of models whose characteristic function falls slowly), the contour is bent to the
+    side on which e^{-iuk} falls. The control variate has the variance that makes the integrand vanish at u = 0. Nothing
+    goes through parity, so a small price keeps its digits; the rule converges geometrically, as the integrand is
+    analytic about the contour.
 
     Reference: Lewis (2001), "A simple option formula for general jump-diffusion and other exponential Lévy processes";
     Andersen, Piterbarg (2010), "Interest rate modeling" I, section 8.4 (control variate);
     Boyarchenko, Levendorskii (2019), arXiv:1808.05295 (sinh acceleration); Trefethen, Weideman (2014), SIAM Rev. 56(3).
 
     Args:
-        model: parameters of shape [batch], float64.
-        tenor: years.
-        log_moneyness: k, [strike], float64.
+        model: parameters of shape [row], float64.
+        tenor: years, one for all or [row].
+        log_moneyness: k, [strike] or [row, strike], float64.
 
     Returns:
-        Prices and error bounds, both [batch, strike]. A bound is larger than rounding where the rule did not converge.
+        Prices and error bounds, both [row, strike]. A bound is larger than rounding where the rule did not converge.
     """
-    variance = _control_variance(model, tenor)
-    price = torch.empty(len(variance), len(log_moneyness), dtype=torch.float64, device=variance.device)
-    error = torch.empty_like(price)
-    for rows, nodes in _quadrature_classes(model, tenor, variance):
-        price[rows], error[rows] = _integrate(model.at(rows), tenor, variance[rows], log_moneyness, nodes)
-    total_vol = variance.sqrt().unsqueeze(-1)
-    black_price = black.otm_price(log_moneyness, total_vol)
-    return Prices(black_price + price, error + _ROUNDING * torch.exp(0.5 * log_moneyness))
+    years = torch.as_tensor(tenor, dtype=torch.float64, device=model.v0.device)
+    rows = Rows.of(model, years.broadcast_to(model.v0.shape))
+    strikes = log_moneyness / (years.sqrt().unsqueeze(-1) if years.ndim else years.sqrt())
+    control = black.otm_price(log_moneyness, rows.variance.sqrt().unsqueeze(-1))
+    integral, error = _integral(rows, strikes, EAGER)
+    damping = torch.exp(0.5 * log_moneyness)
+    return Prices(control + damping * integral, damping * (error + _ROUNDING))
 
 
-def _control_variance(model: Heston, tenor: float) -> Tensor:
-    """Total variance w of the control variate: phi_Black = phi_Heston at u = 0, [batch]."""
-    origin = torch.zeros(1, dtype=torch.float64, device=model.v0.device)
-    return -8.0 * log_characteristic_function(model, tenor, origin).re.squeeze(-1)
+def _integral(rows: Rows, strikes: Tensor, kernels: Kernels) -> tuple[Tensor, Tensor]:
+    """The integral of ``otm_prices`` over pi for scaled strikes kappa [strike] or [row, strike], and its error.
 
-
-def _quadrature_classes(model: Heston, tenor: float, variance: Tensor) -> Iterator[tuple[Tensor, _Nodes]]:
-    """Rows that share one set of nodes, which makes the sum over nodes a matrix product.
-
-    Scale and reach are rounded up to a coarse ladder, so the nodes of a row follow from its own parameters alone.
+    Both are [row, strike], in units of sqrt(forward strike).
     """
-    exponent = torch.ceil(-0.5 * torch.log2(variance)).clamp_min(-1.0)
-    for level in exponent.unique().tolist():
-        scale = 2.0**level
-        rows = torch.nonzero(exponent == level).squeeze(-1)
-        reach = 1.0
-        while len(rows) and reach < _LONGEST_REACH:
-            reach += 1.0
-            u = torch.tensor([scale * math.sinh(reach)], dtype=torch.float64, device=variance.device)
-            decay = -log_characteristic_function(model.at(rows), tenor, u).re.squeeze(-1)
-            black_decay = 0.5 * variance[rows] * (u.square() + 0.25)
-            reached = torch.minimum(decay, black_decay) + torch.log(u) > _LOG_TRUNCATION
-            if reached.any():
-                yield rows[reached], _Nodes(scale, reach)
-                rows = rows[~reached]
-        if len(rows):
-            yield rows, _Nodes(scale, reach)
+    value, error = _along_contours(rows, strikes, 0.0, kernels)
+    error = error.unsqueeze(-1).expand_as(value).clone()
+    stuck = torch.nonzero(~(error[:, 0] <= _CONVERGED)).squeeze(-1)
+    if len(stuck):
+        hard, far = rows.at(stuck), strikes.expand_as(value)[stuck]
+        for bend, side in ((-_BEND, far.clamp_min(0.0)), (_BEND, far.clamp_max(0.0))):
+            bent, bent_error = _along_contours(hard, side, bend, kernels)
+            better = (bent_error.unsqueeze(-1) < error[stuck]) & (side == far)
+            value[stuck] = torch.where(better, bent, value[stuck])
+            error[stuck] = torch.where(better, bent_error.unsqueeze(-1), error[stuck])
+    return value, error
 
 
-def _integrate(
-    model: Heston, tenor: float, variance: Tensor, log_moneyness: Tensor, nodes: _Nodes
-) -> tuple[Tensor, Tensor]:
-    """The integral of ``otm_prices``, [batch, strike], and its error, [batch, 1].
+def _along_contours(rows: Rows, strikes: Tensor, bend: float, kernels: Kernels) -> tuple[Tensor, Tensor]:
+    """The integral along contours of one bend, [row, strike], and its error, [row]."""
+    scale = 1.0 / (math.pi * rows.tenor.sqrt())
+    value = torch.full((len(scale), strikes.shape[-1]), torch.nan, dtype=torch.float64, device=scale.device)
+    error = torch.full_like(scale, torch.inf)
+    for members, contour in _contours(rows, bend):
+        some = strikes if strikes.ndim == 1 else strikes[members]
+        part, part_error = _refined(rows.at(members), some, contour, kernels)
+        value[members] = part * scale[members].unsqueeze(-1)
+        error[members] = (part_error * scale[members]).detach()
+    return value, error
 
-    The rows whose rule is not yet accurate get twice as many nodes, again and again.
+
+def _contours(rows: Rows, bend: float) -> Iterator[tuple[Tensor, Contour]]:
+    """Rows that share one contour, which makes the sum over nodes a matrix product.
+
+    Scale and reach are rounded up to a coarse ladder, so that the nodes of a row follow from its own parameters alone.
+    A row whose integrand does not fall before the longest reach is in none.
     """
-    intervals = _FEWEST_INTERVALS
-    value, coarse = _trapezoid(model, tenor, variance, log_moneyness, nodes, intervals)
-    gap = (value - coarse).abs().amax(-1, keepdim=True)
-    while intervals < _MOST_INTERVALS:
-        rows = torch.nonzero(gap.squeeze(-1) > _COARSE_GAP).squeeze(-1)
-        if not len(rows):
+    rows = Rows(Heston(*(part.detach() for part in rows.model)), rows.tenor, rows.variance.detach())
+    level = torch.ceil(-0.5 * torch.log2(rows.variance / rows.tenor))
+    step = torch.ceil(_reach(rows, torch.exp2(level), bend) / _REACH_STEP)
+    falls = step * _REACH_STEP <= _LONGEST_REACH
+    keys, member_of = torch.unique(torch.stack((level, step), dim=-1), dim=0, return_inverse=True)
+    for number, (exponent, steps) in enumerate(keys.tolist()):
+        members = torch.nonzero((member_of == number) & falls).squeeze(-1)
+        if len(members):
+            yield members, Contour(2.0**exponent, steps * _REACH_STEP, bend)
+
+
+def _reach(rows: Rows, scale: Tensor, bend: float) -> Tensor:
+    """t at which the integrand has fallen to its truncation, [row]; infinite where it does not.
+
+    The logarithm of its size falls with a power of u between 1 and 2, for which the iteration is made; what it has not
+    reached is stepped to.
+    """
+    t = torch.full_like(scale, 3.0)
+    for _ in range(5):
+        t = (t + torch.log(_LOG_TRUNCATION / _fall(rows, scale, t, bend)) / 1.5).clamp(1.0, _LONGEST_REACH)
+    short = torch.nonzero(_fall(rows, scale, t, bend) < _LOG_TRUNCATION - 1.0).squeeze(-1)
+    while len(short):
+        t[short] += _REACH_STEP
+        t[short[t[short] > _LONGEST_REACH]] = torch.inf
+        short = short[t[short] <= _LONGEST_REACH]
+        short = short[_fall(rows.at(short), scale[short], t[short], bend) < _LOG_TRUNCATION - 1.0]
+    return t
+
+
+def _fall(rows: Rows, scale: Tensor, t: Tensor, bend: float) -> Tensor:
+    """-ln of the integrand's size at t, at least 1 so that its logarithm is; all [row]."""
+    contour = Contour(1.0, 0.0, bend)
+    factor = scale / rows.tenor.sqrt()
+    u = Pair(*((part * factor).unsqueeze(-1) for part in contour.nodes(t)))
+    square = u.times(u)
+    heston = -log_characteristic_function(rows.model, rows.tenor, u).re.squeeze(-1)
+    control = 0.5 * rows.variance * (square.re.squeeze(-1) + 0.25)
+    return (torch.minimum(heston, control) + torch.log(u.re.squeeze(-1))).clamp_min(1.0)
+
+
+def _refined(rows: Rows, strikes: Tensor, contour: Contour, kernels: Kernels) -> tuple[Tensor, Tensor]:
+    """The integral over y along a contour, [row, strike], and its error, [row].
+
+    The rule is halved until its error is small: that of a step h falls like e^{-c/h}, so that half the step squares it
+    in units of the integral, and the error follows from the distance of two rules.
+    """
+    intervals = math.ceil(contour.reach / _FIRST_STEP)
+    step = contour.reach / intervals
+    index = torch.arange(intervals + 1, dtype=torch.float64, device=rows.tenor.device)
+    coarse = step * _sum(rows, strikes, contour, step * index, kernels)
+    value = 0.5 * (coarse + step * _sum(rows, strikes, contour, step * (index[:-1] + 0.5), kernels))
+    error = _refined_error(value, coarse)
+    for _ in range(_HALVINGS):
+        left = torch.nonzero(~(error <= _ACCURATE)).squeeze(-1)
+        if not len(left):
             break
-        intervals *= 2
-        value[rows], coarse = _trapezoid(model.at(rows), tenor, variance[rows], log_moneyness, nodes, intervals)
-        gap[rows] = (value[rows] - coarse).abs().amax(-1, keepdim=True)
-    return value, torch.where(gap <= _COARSE_GAP, _GAP_TO_ERROR * gap, gap)
+        intervals, step = 2 * intervals, 0.5 * step
+        index = torch.arange(intervals, dtype=torch.float64, device=rows.tenor.device) + 0.5
+        coarse, some = value[left], strikes if strikes.ndim == 1 else strikes[left]
+        finer = 0.5 * (coarse + step * _sum(rows.at(left), some, contour, step * index, kernels))
+        value[left], error[left] = finer, _refined_error(finer, coarse)
+    return value, error
 
 
-def _trapezoid(
-    model: Heston, tenor: float, variance: Tensor, log_moneyness: Tensor, nodes: _Nodes, intervals: int
-) -> tuple[Tensor, Tensor]:
-    """The rule with ``intervals`` and with half as many, both [batch, strike]."""
-    step = nodes.reach / intervals
-    t = step * torch.arange(intervals + 1, dtype=torch.float64, device=variance.device)
-    u = nodes.scale * torch.sinh(t)
-    q = u.square() + 0.25
-    weight = nodes.scale * torch.cosh(t) * step / q
-    weight[0] *= 0.5
-    log_phi = log_characteristic_function(model, tenor, u)
-    phi = torch.exp(log_phi.re)
-    black_phi = torch.exp(-0.5 * variance.unsqueeze(-1) * q)
-    difference = torch.cat((black_phi - phi * torch.cos(log_phi.im), -phi * torch.sin(log_phi.im)), dim=-1)
-    angle = u.unsqueeze(-1) * log_moneyness
-    damping = torch.exp(0.5 * log_moneyness) / math.pi
-    waves = torch.cat((torch.cos(angle), torch.sin(angle))) * weight.repeat(2).unsqueeze(-1) * damping
-    even = torch.arange(0, intervals + 1, 2, device=u.device)
-    even = torch.cat((even, even + intervals + 1))
-    return difference @ waves, 2.0 * difference[:, even] @ waves[even]
+def _refined_error(value: Tensor, coarse: Tensor) -> Tensor:
+    """Error of a rule from its distance to the rule of twice its step, [row]."""
+    gap = (value - coarse).detach().abs().amax(-1)
+    squared = _GAP_TO_ERROR * gap.square() / value.detach().abs().amax(-1)
+    return torch.where(gap > 0.0, torch.minimum(gap, squared), gap)
+
+
+def _sum(rows: Rows, strikes: Tensor, contour: Contour, t: Tensor, kernels: Kernels) -> Tensor:
+    """Sum of the integrand over the nodes at t, the one at 0 by half, [row, strike]."""
+    y, slope = contour.nodes(t), contour.slopes(t).scaled(torch.where(t > 0.0, 1.0, 0.5))
+    many = len(rows.tenor) if t.is_cuda else max(1, _CACHED // len(t))
+    shared = _waves(strikes, y, slope) if strikes.ndim == 1 else None
+    parts = []
+    for start in range(0, len(rows.tenor), many):
+        chunk = slice(start, start + many)
+        some = rows.at(chunk)
+        f = kernels.integrand(some, y.re) if contour.bend == 0.0 else bent_integrand(some, y)
+        if shared:
+            parts.append(f.re @ shared.re - f.im @ shared.im)
+        else:
+            waves = _waves(strikes[chunk], y, slope)
+            parts.append((f.re.unsqueeze(-2) @ waves.re - f.im.unsqueeze(-2) @ waves.im).squeeze(-2))
+    return torch.cat(parts)
+
+
+def _waves(strikes: Tensor, y: Pair, slope: Pair) -> Pair:
+    """e^{-iy kappa} y', [*, node, strike]."""
+    angle = y.re.unsqueeze(-1) * strikes.unsqueeze(-2)
+    size = torch.exp(y.im.unsqueeze(-1) * strikes.unsqueeze(-2))
+    wave = Pair(size * torch.cos(angle), -size * torch.sin(angle))
+    return wave.times(Pair(slope.re.unsqueeze(-1), slope.im.unsqueeze(-1)))
 
 
 class Surfaces(NamedTuple):
@@ -218,31 +358,116 @@ class Surfaces(NamedTuple):
     flag: Tensor
 
 
-def surfaces(parameters: Tensor, grid: Grid, *, vol_tolerance: float = 1e-6) -> Surfaces:
+def surfaces(parameters: Tensor, grid: Grid, *, vol_tolerance: float = 1e-6, kernels: Kernels = EAGER) -> Surfaces:
     """Implied-volatility surfaces of Heston models.
 
     Args:
         parameters: [batch, 5], the last axis ordered as ``PARAMETERS``.
         grid: tenors and nodes.
         vol_tolerance: largest accepted error of a vol: the error of its price over its vega.
+        kernels: ``EAGER``, or ``compiled()``, whose values differ in their last digits.
 
     Returns:
         Vols (decimal) in float64 and, for each point, an index into ``FLAGS``.
     """
-    model = Heston.of(parameters)
-    log_moneyness = torch.from_numpy(grid.log_moneyness).to(model.v0.device)
-    slices = [
-        _slice(model, float(tenor), k, vol_tolerance) for tenor, k in zip(grid.tenors, log_moneyness, strict=True)
-    ]
-    return Surfaces(*(torch.stack(parts, dim=1) for parts in zip(*slices, strict=True)))
+    batch, device = len(parameters), parameters.device
+    tenors, nodes = (torch.tensor(axis, dtype=torch.float64, device=device) for axis in (grid.tenors, grid.nodes))
+    if grid.convention == "log_moneyness":
+        each = [
+            _smiles(_rows(parameters, tenor[None]), nodes / tenor.sqrt(), vol_tolerance, kernels) for tenor in tenors
+        ]
+        return Surfaces(*(torch.stack(parts, dim=1) for parts in zip(*each, strict=True)))
+    rows = _rows(parameters, tenors)
+    if grid.convention == "sqrt_time":
+        smiles = _smiles(rows, nodes, vol_tolerance, kernels)
+    else:
+        smiles = _smiles_in_deltas(rows, torch.tensor(grid.d1, device=device), vol_tolerance, kernels)
+    return Surfaces(*(part.unflatten(0, (batch, len(tenors))) for part in smiles))
 
 
-def _slice(model: Heston, tenor: float, log_moneyness: Tensor, vol_tolerance: float) -> Surfaces:
-    """One tenor of ``surfaces``: vols and flags, both [batch, node]."""
-    prices = otm_prices(model, tenor, log_moneyness)
-    total_vol = black.implied_total_vol(log_moneyness, prices.price)
-    vol_error = prices.error / (black.vega(log_moneyness, total_vol) * math.sqrt(tenor))
-    known = vol_error <= vol_tolerance  # False where the inversion found no vol
-    reason = torch.where(prices.error > _COARSE_GAP, NOT_CONVERGED, PRICE_TOO_SMALL)
-    vol = torch.where(known, total_vol / math.sqrt(tenor), torch.nan)
-    return Surfaces(vol, torch.where(known, OK, reason).to(torch.uint8))
+def _rows(parameters: Tensor, tenors: Tensor) -> Rows:
+    """Each model at each tenor."""
+    model = Heston.of(parameters.repeat_interleave(len(tenors), dim=0))
+    return Rows.of(model, tenors.repeat(len(parameters)))
+
+
+def _smiles(rows: Rows, strikes: Tensor, vol_tolerance: float, kernels: Kernels) -> Surfaces:
+    """Vols and flags at scaled strikes kappa [strike] or [row, strike], both [row, strike]."""
+    integral, error = _integral(rows, strikes, kernels)
+    many = len(rows.tenor) if rows.tenor.is_cuda else max(1, _CACHED // strikes.shape[-1])
+    parts = []
+    for start in range(0, len(rows.tenor), many):
+        chunk = slice(start, start + many)
+        some = strikes if strikes.ndim == 1 else strikes[chunk]
+        parts.append(_inverted(rows.at(chunk), some, integral[chunk], error[chunk], vol_tolerance, kernels.black))
+    return Surfaces(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def _inverted(
+    rows: Rows, strikes: Tensor, integral: Tensor, error: Tensor, vol_tolerance: float, kernels: black.Kernels
+) -> Surfaces:
+    """Vols of the control variate's price plus the integral, from the control variate's vol; all [row, strike]."""
+    root = rows.tenor.sqrt().unsqueeze(-1)
+    x = (strikes * root).abs()
+    start = rows.variance.sqrt().unsqueeze(-1).expand_as(x)
+    control = black.log_price(x, start, kernels)
+    b = torch.exp(control.value) + integral
+    solvable = (b > 0.0) & (b < torch.exp(-0.5 * x))
+    total_vol = black.solve(x, torch.log(torch.where(solvable, b, 0.5 * torch.exp(-0.5 * x))), start, control, kernels)
+    vega = torch.exp(-0.5 * ((x / total_vol).square() + 0.25 * total_vol.square())) / math.sqrt(2.0 * math.pi)
+    known = solvable & (error + _ROUNDING <= vol_tolerance * vega * root)
+    reason = torch.where(error > _CONVERGED, NOT_CONVERGED, PRICE_TOO_SMALL)
+    return Surfaces(torch.where(known, total_vol / root, torch.nan), torch.where(known, OK, reason).to(torch.uint8))
+
+
+def _smiles_in_deltas(rows: Rows, d1: Tensor, vol_tolerance: float, kernels: Kernels) -> Surfaces:
+    """Vols and flags where calls have the deltas N(d1), both [row, node]: the fixed point k = s^2 / 2 - s d1."""
+    root = rows.tenor.sqrt().unsqueeze(-1)
+    total_vol = rows.variance.sqrt().unsqueeze(-1).expand(-1, len(d1))
+    strikes = total_vol * (0.5 * total_vol - d1) / root
+    vol, flag = torch.full_like(strikes, torch.nan), torch.full(strikes.shape, NO_STRIKE, dtype=torch.uint8)
+    flag = flag.to(strikes.device)
+    left = torch.arange(len(strikes), device=strikes.device)
+    for _ in range(_MOST_STRIKE_STEPS):
+        smile = _smiles(rows.at(left), strikes, vol_tolerance, kernels)
+        total_vol = smile.vol * root[left]
+        following = total_vol * (0.5 * total_vol - d1) / root[left]
+        settled = (following - strikes).abs() * root[left] <= _STRIKE_SETTLED * total_vol
+        done = settled | (smile.flag != OK)
+        vol[left] = torch.where(settled, smile.vol, torch.nan)
+        flag[left] = torch.where(done, smile.flag, NO_STRIKE)
+        strikes, open_rows = torch.where(done, strikes, following), ~done.all(-1)
+        if not open_rows.any():
+            break
+        left, strikes = left[open_rows], strikes[open_rows]
+    return Surfaces(vol, flag)
+
+
+def jacobian(parameters: Tensor, grid: Grid) -> Tensor:
+    """Derivatives of the implied vols by the parameters, exact: by forward differentiation of the prices over vega.
+
+    Args:
+        parameters: [batch, 5], the last axis ordered as ``PARAMETERS``.
+        grid: tenors and nodes; of convention ``log_moneyness`` or ``sqrt_time``.
+
+    Returns:
+        [batch, tenor, node, 5] per unit of each parameter; NaN where ``surfaces`` has no vol.
+
+    Raises:
+        ValueError: the nodes are deltas, which move with the parameters.
+    """
+    k = torch.tensor(grid.log_moneyness, dtype=torch.float64, device=parameters.device)
+    vol = surfaces(parameters, grid).vol
+    tenors = torch.tensor(grid.tenors, dtype=torch.float64, device=parameters.device)
+    by_vol = black.vega(k, vol * tenors.sqrt().unsqueeze(-1)) * tenors.sqrt().unsqueeze(-1)
+    columns = []
+    for direction in torch.eye(len(PARAMETERS), dtype=torch.float64, device=parameters.device):
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(parameters.to(torch.float64), direction.expand_as(parameters).contiguous())
+            prices = [
+                otm_prices(Heston.of(dual), tenor, strikes).price
+                for tenor, strikes in zip(grid.tenors.tolist(), k, strict=True)
+            ]
+            tangents = [forward_ad.unpack_dual(price).tangent for price in prices]
+        columns.append(torch.stack(tangents, dim=1) / by_vol)
+    return torch.stack(columns, dim=-1)

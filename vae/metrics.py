@@ -7,14 +7,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vae import arbitrage
 from vae.elbo import bounds
+from vae.grid import Grid
 from vae.model import Vae
 from vae.ppca import PrincipalComponents
+from vae.units import BASIS_POINTS
 
 _ACTIVE_VARIANCE = 0.01  # Burda et al. (2016), arXiv:1509.00519, section 5
 _ROWS = 256  # surfaces evaluated at a time: bounds the memory of the importance samples
-
-BASIS_POINTS = 1e4
 
 
 def likelihood_metrics(model: Vae, x: Tensor, *, samples: int, seed: int) -> dict[str, float]:
@@ -69,6 +70,21 @@ def pca_likelihood_metrics(components: PrincipalComponents, x: Tensor, *, latent
         "pca_log_likelihood_nats": likelihood,
         "pca_log_likelihood_se_nats": likelihood_se,
     }
+
+
+def arbitrage_metrics(name: str, iv: NDArray[np.floating], grid: Grid, *, tolerance: float) -> dict[str, float]:
+    """Static arbitrage of surfaces iv [surface, tenor, node]: the share free of it, and rate and sizes of each kind.
+
+    Sizes are over the surfaces beyond the tolerance; see ``arbitrage.violations`` for the kinds.
+    """
+    found = arbitrage.violations(iv, grid)
+    figures = {f"{name}_arbitrage_free_rate": arbitrage.free_rate(found, tolerance=tolerance)}
+    for kind, summary in arbitrage.summarise(found, grid, tolerance=tolerance).items():
+        unit, scale = ("_bp_of_forward", BASIS_POINTS) if kind in arbitrage.PRICE_KINDS else ("", 1.0)
+        figures[f"{name}_{kind}_free_rate"] = summary.free_rate
+        figures[f"{name}_{kind}_mean{unit}"] = scale * summary.mean
+        figures[f"{name}_{kind}_max{unit}"] = scale * summary.largest
+    return figures
 
 
 def rmse_bp(

@@ -47,11 +47,18 @@ def sqrt_right_half_plane(z: Pair) -> Pair:
     return Pair(re, 0.5 * z.im / re)
 
 
+def exp(z: Pair) -> Pair:
+    """e^z."""
+    size = torch.exp(z.re)
+    return Pair(size * torch.cos(z.im), size * torch.sin(z.im))
+
+
 def expm1(z: Pair) -> Pair:
     """e^z - 1, accurate for small z."""
-    half_sine = torch.sin(0.5 * z.im)
-    re = torch.expm1(z.re) * torch.cos(z.im) - 2.0 * half_sine.square()
-    return Pair(re, torch.exp(z.re) * torch.sin(z.im))
+    less, half = torch.expm1(z.re), 0.5 * z.im
+    sine, cosine = torch.sin(half), torch.cos(half)
+    size, squared = less + 1.0, 2.0 * sine.square()
+    return Pair(less - squared * size, 2.0 * size * sine * cosine)
 
 
 def log1p(z: Pair) -> Pair:

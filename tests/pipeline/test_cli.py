@@ -3,12 +3,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from pipeline import tables
 from pipeline.cli import main
 from tests.workspace import Workspace
+from vae import arbitrage
+from vae.grid import Grid
 from vae.runtime import SurfaceModel
 
 
@@ -96,3 +100,97 @@ def test_a_command_beyond_the_installed_extras_says_what_to_install(monkeypatch:
     result = volvae("flow", "run")
     assert result.exit_code == 2
     assert "pip install 'volvae[pipeline,schedule]' has what this command needs" in result.stderr
+
+
+@pytest.mark.parametrize("ending", ["parquet", "npy"])
+def test_arbitrage_of_samples_beside_the_data(finished: Workspace, bundle: str, tmp_path: Path, ending: str) -> None:
+    path, results = str(tmp_path / f"a.{ending}"), str(finished.folder / "results")
+    assert volvae("sample", "-n", "600", "-o", path, "--bundle", bundle).exit_code == 0
+    asked = volvae("arbitrage", path, "--bundle", bundle, "--results", results, "--json")
+
+    figures = json.loads(asked.stdout)
+    model = SurfaceModel.load(bundle)
+    found = arbitrage.violations(model.sample(600, seed=0), model.grid)
+    assert figures["surfaces"] == 600
+    assert figures["free_rate"] == arbitrage.free_rate(found, tolerance=1e-6)
+    metrics = json.loads((finished.folder / "results/evaluate.json").read_text())
+    assert figures["data_free_rate"] == metrics["data_arbitrage_free_rate"]
+    assert list(figures["kinds"]) == list(arbitrage.KINDS)
+    for kind, row in figures["kinds"].items():
+        limit = 1e-6 if kind in arbitrage.PRICE_KINDS else arbitrage.SHAPE_TOLERANCE
+        largest = found.largest(kind)
+        assert row["max"] == largest[largest > limit].max(initial=0.0)
+        assert row["data_free_rate"] == metrics[f"data_{kind}_free_rate"]
+
+
+def test_arbitrage_as_text_says_where_and_what_it_does_not_know(tmp_path: Path) -> None:
+    iv = np.full((2, 3, 9), 0.2, np.float32)
+    iv[1, 1] = 0.1  # total variance falls at the second tenor
+    grid = Grid(np.array([0.25, 0.5, 1.0]), np.linspace(-0.4, 0.4, 9), "log_moneyness")
+    path = tmp_path / "mine.parquet"
+    tables.write_surfaces(path, [iv], grid, count=2)
+    result = volvae("arbitrage", str(path), "--results", str(tmp_path))
+
+    assert result.exit_code == 0, result.output
+    assert "2 surfaces, 50.00% free of arbitrage beyond 1e-06 of the forward; data unknown" in result.output
+    assert "evaluate.json has none" in result.output
+    assert "calendar   0.25: 1" in result.output
+
+
+def test_surfaces_come_back_from_parquet_with_their_grid(tmp_path: Path) -> None:
+    iv = np.random.default_rng(1).uniform(0.1, 0.5, (3, 2, 4)).astype(np.float32)
+    iv[1, 0, 2] = np.nan
+    for convention in ("log_moneyness", "sqrt_time"):
+        grid = Grid(np.array([0.25, 1.0]), np.array([-0.3, -0.1, 0.0, 0.2]), convention)
+        path = tmp_path / f"{convention}.parquet"
+        tables.write_surfaces(path, [iv], grid, count=3)
+        back, found = tables.read_surfaces(path)
+        np.testing.assert_array_equal(back, iv)
+        assert found.convention == convention
+        np.testing.assert_allclose(found.nodes, grid.nodes, rtol=1e-15)
+
+
+def _parquet(path: Path, **columns: list) -> None:
+    table = {
+        "surface": [0] * 4,
+        "tenor_years": [0.5, 0.5, 1.0, 1.0],
+        "log_moneyness": [0.0, 0.1, 0.0, 0.1],
+        "iv": [0.2] * 4,
+    }
+    pq.write_table(pa.table({k: v for k, v in (table | columns).items() if v}), path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"iv": []}, "has no column 'iv'; needed: surface, tenor_years, log_moneyness, iv"),
+        ({"iv": ["a"] * 4}, "is not a Parquet file of surfaces"),
+        ({"surface": [0, 0, 0, 1]}, "has surfaces with different points"),
+        ({"tenor_years": [0.5, 0.5, 0.5, 1.0]}, "different numbers of points"),
+        ({"tenor_years": [-0.5, -0.5, 1.0, 1.0]}, "tenors must be positive"),
+        ({"log_moneyness": [0.0, 0.1, 0.0, 0.3]}, "is the same at each tenor"),
+    ],
+)
+def test_a_table_that_holds_no_surfaces_is_one_line(tmp_path: Path, columns: dict, message: str) -> None:
+    path = tmp_path / "bad.parquet"
+    _parquet(path, **columns)
+    result = volvae("arbitrage", str(path))
+    assert result.exit_code == 2
+    assert message in result.output
+    assert len(result.output.splitlines()) == 1
+
+
+def test_a_file_that_is_no_table_is_one_line(bundle: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "flat.npy", np.zeros(3))
+    (tmp_path / "text.npy").write_text("vols")
+    (tmp_path / "text.parquet").write_text("vols")
+    for name, message in {
+        "flat.npy": "must hold an array of vols [surface, 3 tenors, 9 nodes]",
+        "text.npy": "is not a npy file",
+        "text.parquet": "is not a Parquet file of surfaces",
+        "none.npy": "cannot be read: No such file",
+        "none.parquet": "cannot be read",
+    }.items():
+        result = volvae("arbitrage", str(tmp_path / name), "--bundle", bundle)
+        assert (result.exit_code, len(result.output.splitlines())) == (2, 1), result.output
+        assert message in result.output

@@ -12,6 +12,7 @@ from scipy.integrate import quad
 
 from vae import black, heston
 from vae.grid import Grid
+from vae.pairs import Pair
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "heston.json").read_text("utf-8"))
 SETS = {s["id"]: s for s in REFERENCE["sets"]}
@@ -24,6 +25,11 @@ def model(values: dict) -> heston.Heston:
     return heston.Heston(
         *(torch.tensor([float(values[names.get(n, n)])], dtype=torch.float64) for n in heston.PARAMETERS)
     )
+
+
+def log_phi(parameters: list[float], tenor: float, u: torch.Tensor) -> Pair:
+    row = heston.Heston.of(torch.tensor([parameters], dtype=torch.float64))
+    return heston.log_characteristic_function(row, torch.tensor([tenor], dtype=torch.float64), Pair(u, 0.0 * u))
 
 
 def wings() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -110,9 +116,7 @@ def test_characteristic_function_is_hestons(tenor: float) -> None:
     expected = kappa * theta / xi**2 * ((beta - d) * tenor - 2 * np.log((1 - g * decay) / (1 - g)))
     expected += v0 / xi**2 * (beta - d) * (1 - decay) / (1 - g * decay)
 
-    ours = heston.log_characteristic_function(
-        heston.Heston.of(torch.tensor([TYPICAL], dtype=torch.float64)), tenor, torch.from_numpy(u)
-    )
+    ours = log_phi(TYPICAL, tenor, torch.from_numpy(u))
 
     np.testing.assert_allclose(ours.re[0] + 1j * ours.im[0].numpy(), expected, rtol=1e-11, atol=1e-13)
 
@@ -141,8 +145,7 @@ def test_price_matches_quadrature_over_the_variance_path_when_uncorrelated() -> 
     bond = (2 * h * math.exp((kappa + h) * tenor / 2) / denominator) ** (2 * kappa * theta / xi**2)
     bond *= math.exp(-rate * v0 * 2 * (math.exp(h * tenor) - 1) / denominator)
 
-    parameters = heston.Heston.of(torch.tensor([[v0, kappa, theta, xi, 0.0]], dtype=torch.float64))
-    ours = heston.log_characteristic_function(parameters, tenor, torch.zeros(1, dtype=torch.float64))
+    ours = log_phi([v0, kappa, theta, xi, 0.0], tenor, torch.zeros(1, dtype=torch.float64))
 
     assert ours.re.item() == pytest.approx(math.log(bond), rel=1e-12)
 
@@ -153,8 +156,8 @@ def test_integral_matches_adaptive_quadrature() -> None:
     tenor, k = 0.5, 0.1
 
     def integrand(u: float) -> float:
-        log_phi = heston.log_characteristic_function(parameters, tenor, torch.tensor([u], dtype=torch.float64))
-        phi = np.exp(log_phi.re.item() + 1j * log_phi.im.item())
+        log = log_phi(TYPICAL, tenor, torch.tensor([u], dtype=torch.float64))
+        phi = np.exp(log.re.item() + 1j * log.im.item())
         return float((np.exp(-1j * u * k) * phi).real / (u * u + 0.25))
 
     integral, _ = quad(integrand, 0.0, 200.0, epsabs=1e-13, epsrel=1e-12, limit=400)
