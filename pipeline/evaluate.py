@@ -69,9 +69,9 @@ def main(params: Params, *, surfaces: Path, model: Path, curve: Path, metrics: P
         check_writable(path)
     grid = files.read_grid(surfaces)
     trained = weights.read_model(model)
-    test = files.read_split(surfaces, "test")
-    components = principal_components(files.read_split(surfaces, "train")["iv"].flatten(1))
-    quoted, truth = (test[name].double().flatten(1) for name in ("iv", "clean"))
+    known = "clean" if "clean" in files.read_split(surfaces, "test") else "iv"  # quotes are all there is of the truth
+    components = principal_components(files.read_points(surfaces, "train"))
+    quoted, truth = (files.read_points(surfaces, "test", name).double() for name in ("iv", known))
     with new_folder(plots) as folder:
         result = evaluate(trained, components, quoted, truth, grid, params.evaluate)
         files.write_csv(folder / "error_by_tenor.csv", *_error_by_tenor(result, grid))

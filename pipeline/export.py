@@ -23,7 +23,7 @@ def main(params: Params, *, surfaces: Path, model: Path, bundle: Path, metrics: 
     check_writable(metrics)
     grid = files.read_grid(surfaces)
     trained = weights.read_model(model)
-    iv = files.read_split(surfaces, "test")["iv"]
+    iv = files.read_points(surfaces, "test").unflatten(1, grid.shape)
     with new_folder(bundle) as folder:
         contents = graph_files(trained, grid)
         manifest = make_manifest(trained, grid, contents)

@@ -19,6 +19,7 @@ from vae.grid import Grid
 
 SPLITS = ("train", "validation", "test")
 GRID = "grid.json"
+VALUES = "values"  # tensor of a split that holds vectors instead of surfaces
 
 
 class Tensors(NamedTuple):
@@ -64,7 +65,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: there is no such file, or it holds something else.
     """
-    with _reading(path):
+    with reading(path):
         value = json.loads(path.read_text("utf-8"))
     if not isinstance(value, dict):
         raise InputError(f"{path} must hold a JSON object, but holds a {type(value).__name__}")
@@ -77,7 +78,7 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         InputError: there is no such file.
     """
-    with _reading(path):
+    with reading(path):
         return path.read_bytes()
 
 
@@ -87,19 +88,45 @@ def read_tensors(path: Path) -> Tensors:
     Raises:
         InputError: there is no such file, or it is of another format.
     """
-    with _reading(path), safetensors.safe_open(path, framework="pt") as file:
+    with reading(path), safetensors.safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         return Tensors(tensors, file.metadata() or {})
 
 
 def read_split(surfaces: Path, split: str) -> dict[str, Tensor]:
-    """One of ``SPLITS`` of the prepared surfaces: ``iv``, ``parameters`` and, where it is known, ``clean``."""
+    """One of ``SPLITS`` of the prepared data; docs/formats.md lists its tensors by source."""
     return read_tensors(surfaces / f"{split}.safetensors").tensors
+
+
+def read_points(surfaces: Path, split: str, name: str = "iv") -> Tensor:
+    """All points of each surface (or vector) of a split, [surface, D].
+
+    Raises:
+        InputError: the split is empty, holds missing points or has a likelihood that no model has.
+    """
+    path = surfaces / f"{split}.safetensors"
+    tensors, metadata = read_tensors(path)
+    if metadata.get("likelihood", "gaussian") != "gaussian":
+        raise InputError(f"{path} has the likelihood {metadata['likelihood']}; models can be trained on: gaussian")
+    points = tensors[VALUES if VALUES in tensors else name].flatten(1)
+    if not len(points):
+        raise InputError(f"{path} is empty; give the split {split} a larger share in params.yaml")
+    missing = int(points.isnan().sum())
+    if missing:
+        raise InputError(
+            f"{path} holds missing points; {missing} of {points.numel()} are beyond the reach of the quotes, "
+            "so prepare.grid must be narrower"
+        )
+    return points
 
 
 def read_grid(surfaces: Path) -> Grid:
     """The grid of the prepared surfaces."""
     path = surfaces / GRID
+    if surfaces.is_dir() and not path.exists():
+        raise InputError(
+            f"{surfaces} holds no {GRID}: prepare.source: array makes vectors; allowed: surfaces on a grid"
+        )
     try:
         return Grid.from_dict(read_json(path))
     except (TypeError, ValueError) as error:
@@ -112,7 +139,8 @@ def sha256(content: bytes) -> str:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
+    """Errors of reading a file as one line that names it."""
     try:
         yield
     except FileNotFoundError as error:

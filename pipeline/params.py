@@ -1,11 +1,23 @@
 """params.yaml -> frozen, strictly checked values: the only validator of settings."""
 
+import datetime as dt
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -20,6 +32,17 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Name = Annotated[str, Field(min_length=1)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Noise = Annotated[float, Field(ge=0.0, le=50.0)]
+
+
+def _day(value: object) -> object:
+    """A day written as text, where it is one; YAML reads a bare 2023-02-15 as a date itself."""
+    return dt.date.fromisoformat(value) if isinstance(value, str) else value
+
+
+Day = Annotated[dt.date, BeforeValidator(_day)]
 
 
 class _Block(BaseModel):
@@ -97,15 +120,180 @@ class HestonRanges(_Block):
         return self
 
 
-class PrepareParams(_Block):
-    """Settings of the stage ``prepare``."""
+class Shares(_Block):
+    """Shares of the splits, which add up to 1; a share may be 0."""
 
+    train: Share = 0.7
+    validation: Share = 0.15
+    test: Share = 0.15
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        total = self.train + self.validation + self.test
+        if not math.isclose(total, 1.0, abs_tol=1e-9):
+            raise ValueError(f"the shares of the splits must add up to 1, but add up to {total:g}")
+        return self
+
+    def stretches(self, count: int) -> dict[str, slice]:
+        """Consecutive stretches of ``count`` things by split."""
+        ends = {"train": self.train, "validation": self.train + self.validation, "test": 1.0}
+        stops = [math.floor(share * count + 0.5) for share in ends.values()]
+        starts = [0, *stops[:-1]]
+        return {split: slice(start, stop) for split, start, stop in zip(ends, starts, stops, strict=True)}
+
+
+class QuoteColumns(_Block):
+    """The user's name of each canonical column; see docs/quotes.md."""
+
+    date: Name | None = None
+    tenor_years: Name | None = None
+    days: Name | None = None
+    expiry: Name | None = None
+    log_moneyness: Name | None = None
+    call_delta: Name | None = None
+    strike: Name | None = None
+    moneyness: Name | None = None
+    forward: Name | None = None
+    spot: Name | None = None
+    rate: Name | None = None
+    dividend_yield: Name | None = None
+    iv: Name | None = None
+    bid_iv: Name | None = None
+    ask_iv: Name | None = None
+    price: Name | None = None
+    bid: Name | None = None
+    ask: Name | None = None
+    type: Name | None = None
+    weight: Name | None = None
+    exercise: Name | None = None
+    quoted_at: Name | None = None
+
+    @model_validator(mode="after")
+    def _describes_quotes(self) -> Self:
+        self._one_of("tenor_years", "days", "expiry")
+        place = self._one_of("log_moneyness", "call_delta", "strike", "moneyness")
+        quote = self._one_of("iv", "bid_iv", "price", "bid")
+        for first, second in (("bid_iv", "ask_iv"), ("bid", "ask")):
+            if (getattr(self, first) is None) != (getattr(self, second) is None):
+                raise ValueError(f"{first} and {second} go together")
+        if quote in ("price", "bid") and self.type is None:
+            raise ValueError(f"{quote} needs type, a column of call and put")
+        if quote in ("price", "bid") and place in ("log_moneyness", "call_delta"):
+            raise ValueError(f"prices are read by strike or moneyness, not by {place}")
+        if place == "moneyness" and self.spot is None:
+            raise ValueError("moneyness (strike / spot) needs spot")
+        if place == "strike" and self.forward is None and self.spot is None and not self.priced:
+            raise ValueError("strike needs forward, or spot, or prices of calls and puts (price or bid and ask)")
+        return self
+
+    @property
+    def priced(self) -> bool:
+        """Whether quotes are prices rather than vols."""
+        return self.price is not None or self.bid is not None
+
+    def _one_of(self, *names: str) -> str:
+        """The one canonical column of ``names`` that is set."""
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) != 1:
+            got = " and ".join(given) or "none"
+            raise ValueError(f"exactly one of {', '.join(names)} must be set, not {got}")
+        return given[0]
+
+
+class QuotesParams(_Block):
+    """Quotes in a file of the user, one row a quote; see docs/quotes.md."""
+
+    path: Name
+    columns: QuoteColumns
+    date: Day | None = None
+    vol_unit: Literal["decimal", "percent"] = "decimal"
+    drop_where: Name | None = None
+    max_relative_spread: Positive | None = None
+    max_vol: Positive = 5.0
+    max_age_days: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None = None
+    min_points: Count = 5
+    rate: Number = 0.0
+    dividend_yield: Number = 0.0
+    splits: Shares = Shares()
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if (self.columns.date is None) == (self.date is None):
+            raise ValueError("exactly one of columns.date and date must be set")
+        if self.vol_unit == "percent" and self.columns.priced:
+            raise ValueError("vol_unit is for vols, but the columns are prices")
+        if self.max_age_days is not None and self.columns.quoted_at is None:
+            raise ValueError("max_age_days needs columns.quoted_at")
+        return self
+
+
+class ArrayParams(_Block):
+    """An array [n, D] in a file of the user; see docs/quotes.md."""
+
+    path: Name
+    likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
+    key: Name | None = None
+    columns: Annotated[list[Name], Field(min_length=1)] | None = None
+    splits: Shares = Shares()
+    shuffle: bool = True
+
+
+class _Prepare(_Block):
+    """Settings of all sources of the stage ``prepare``: a source overrides those that it requires."""
+
+    seed: Seed | None = None
+    surfaces: SplitSizes | None = None
+    quote_noise_bp: Noise | None = None
+    vol_tolerance: Positive | None = None
+    grid: GridParams | None = None
+    heston: HestonRanges | None = None
+    quotes: QuotesParams | None = None
+    array: ArrayParams | None = None
+
+
+class HestonPrepare(_Prepare):
+    """Settings of exact Heston surfaces with quote noise."""
+
+    source: Literal["heston"] = "heston"
     seed: Seed
     surfaces: SplitSizes
-    quote_noise_bp: Annotated[float, Field(ge=0.0, le=50.0)]
+    quote_noise_bp: Noise
     vol_tolerance: Positive
     grid: GridParams
     heston: HestonRanges
+
+
+class QuotesPrepare(_Prepare):
+    """Settings of surfaces from quotes."""
+
+    source: Literal["quotes"]
+    grid: GridParams
+    quotes: QuotesParams
+
+
+class ArrayPrepare(_Prepare):
+    """Settings of vectors without a grid."""
+
+    source: Literal["array"]
+    seed: Seed
+    array: ArrayParams
+
+
+def _source(values: object) -> object:
+    """Which settings of the stage ``prepare`` a mapping means to be."""
+    return values.get("source", "heston") if isinstance(values, Mapping) else "heston"
+
+
+PrepareParams = Annotated[
+    Annotated[HestonPrepare, Tag("heston")]
+    | Annotated[QuotesPrepare, Tag("quotes")]
+    | Annotated[ArrayPrepare, Tag("array")],
+    Discriminator(
+        _source,
+        custom_error_type="source",
+        custom_error_message="source: Input should be 'heston', 'quotes' or 'array'",
+    ),
+]
 
 
 class ModelParams(_Block):
@@ -175,13 +363,15 @@ class Params(_Block):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        if isinstance(self.prepare, ArrayPrepare):
+            return self
         tenors, nodes = self.prepare.grid.build().shape
         if self.train.model.basis > tenors * nodes:
             raise ValueError(
                 f"train.model.basis ({self.train.model.basis}) must not exceed the {tenors * nodes} points "
                 "of prepare.grid"
             )
-        if self.train.batch > self.prepare.surfaces.train:
+        if isinstance(self.prepare, HestonPrepare) and self.train.batch > self.prepare.surfaces.train:
             raise ValueError(
                 f"train.batch ({self.train.batch}) must not exceed prepare.surfaces.train "
                 f"({self.prepare.surfaces.train})"
@@ -210,10 +400,17 @@ def read_params(path: Path = PARAMS) -> Params:
 
 def _fault(fault: ErrorDetails) -> str:
     """One fault as key: what is wrong, in the words a user can act on."""
-    key = ".".join(str(part) for part in fault["loc"])
+    location, source = fault["loc"], None
+    if location[:1] == ("prepare",) and len(location) > 1:
+        source, location = location[1], ("prepare", *location[2:])  # pydantic names the source as if it were a key
+    key = ".".join(str(part) for part in location)
+    if fault["type"] == "source":
+        return f"{key}.{fault['msg']} (got {fault['input']['source']!r})"
     if fault["type"] == "extra_forbidden":
-        return f"{key} is not a key; allowed: {', '.join(_keys(fault['loc'][:-1]))}"
+        return f"{key} is not a key; allowed: {', '.join(_keys(location[:-1]))}"
     message = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "missing" and source and len(location) == 2:
+        message += f" where prepare.source is {source}"
     got = f" (got {fault['input']!r})" if fault["type"] not in _SELF_EXPLAINING else ""
     return f"{key}: {message}{got}" if key else f"{message}{got}"
 

@@ -1,4 +1,4 @@
-"""The stage prepare: exact Heston surfaces with quote noise, split, on the grid of params.yaml."""
+"""The stage prepare: splits of exact Heston surfaces with quote noise, of a user's quotes or of a user's array."""
 
 import time
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline import files
+from pipeline import arrays, files, quotes
 from pipeline.atomic import check_writable, new_folder
 from pipeline.errors import StageError
-from pipeline.params import HestonRanges, Params, PrepareParams
+from pipeline.params import ArrayPrepare, HestonPrepare, HestonRanges, Params, QuotesPrepare
 from pipeline.progress import track
 from vae import heston
 from vae.units import BASIS_POINTS
@@ -32,7 +32,7 @@ class Prepared(NamedTuple):
     rejected: dict[str, int]
 
 
-def prepare(params: PrepareParams) -> dict[str, Prepared]:
+def prepare(params: HestonPrepare) -> dict[str, Prepared]:
     """The splits: consecutive stretches of one Sobol design, so that no surface depends on another's fate."""
     sizes = [getattr(params.surfaces, split) for split in files.SPLITS]
     design = sobol_design(params.heston, sum(sizes), seed=params.seed)
@@ -59,18 +59,30 @@ def sobol_design(ranges: HestonRanges, surfaces: int, *, seed: int) -> Tensor:
 def main(params: Params, *, surfaces: Path, metrics: Path) -> None:
     """Write the splits and the grid to the folder ``surfaces`` and the data report to ``metrics``."""
     check_writable(metrics)
+    settings = params.prepare
     with new_folder(surfaces) as folder:
-        splits = prepare(params.prepare)
-        for split, data in splits.items():
-            tensors = {"iv": data.iv, "clean": data.clean, "parameters": data.parameters}
-            files.write_tensors(folder / f"{split}.safetensors", tensors)
-        files.write_json(folder / files.GRID, params.prepare.grid.build().to_dict())
-        files.write_json(metrics, report(splits))
+        if isinstance(settings, QuotesPrepare):
+            figures = quotes.write(settings, folder)
+        elif isinstance(settings, ArrayPrepare):
+            figures = arrays.write(settings, folder)
+        else:
+            figures = write(settings, folder)
+        files.write_json(metrics, figures)
 
 
-def report(splits: dict[str, Prepared]) -> dict[str, float]:
+def write(settings: HestonPrepare, folder: Path) -> dict[str, float | str]:
+    """Write Heston surfaces and their grid to a folder; flat figures of the data."""
+    splits = prepare(settings)
+    for split, data in splits.items():
+        tensors = {"iv": data.iv, "clean": data.clean, "parameters": data.parameters}
+        files.write_tensors(folder / f"{split}.safetensors", tensors)
+    files.write_json(folder / files.GRID, settings.grid.build().to_dict())
+    return report(splits)
+
+
+def report(splits: dict[str, Prepared]) -> dict[str, float | str]:
     """Counts, reasons of rejection and ranges, as flat metrics."""
-    result: dict[str, float] = {}
+    result: dict[str, float | str] = {}
     for split, data in splits.items():
         result[f"{split}_surfaces"] = len(data.iv)
         for reason, count in data.rejected.items():
@@ -84,7 +96,7 @@ def report(splits: dict[str, Prepared]) -> dict[str, float]:
     return result
 
 
-def _priced(params: PrepareParams, design: Tensor) -> heston.Surfaces:
+def _priced(params: HestonPrepare, design: Tensor) -> heston.Surfaces:
     """Exact surfaces of all design points, on CUDA where there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     grid = params.grid.build()
@@ -104,7 +116,7 @@ def _priced(params: PrepareParams, design: Tensor) -> heston.Surfaces:
     return heston.Surfaces(*(torch.cat(part) for part in parts))
 
 
-def _accepted(params: PrepareParams, stream: int, parameters: Tensor, surfaces: heston.Surfaces) -> Prepared:
+def _accepted(params: HestonPrepare, stream: int, parameters: Tensor, surfaces: heston.Surfaces) -> Prepared:
     """The complete surfaces of a split, with quote noise of its own random stream."""
     worst = surfaces.flag.flatten(1).amax(1)
     complete = worst == heston.OK

@@ -1,6 +1,7 @@
 """The stage register: one MLflow run and one model version for each distinct bundle, data and parameters."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,11 @@ def main(
     measured = {p.stem: p for p in (prepare_metrics, train_metrics, evaluate_metrics, export_metrics)}
     hashes = lineage.dvc_hashes(surfaces, model, bundle)
     git = lineage.git()
-    settings = flatten(params.model_dump(by_alias=True))
+    settings = flatten(params.model_dump(mode="json", by_alias=True, exclude_none=True))
     record = registry.Record(
         content=files.sha256(json.dumps([hashes, settings], sort_keys=True).encode()),
         parameters=settings,
-        metrics={f"{stage}/{k}": v for stage, path in measured.items() for k, v in files.read_json(path).items()},
+        metrics=_numbers(measured),
         tags={
             "git.commit": git.commit or "none",
             "git.dirty": str(git.dirty).lower(),
@@ -49,6 +50,12 @@ def main(
         record, experiment=settings_block.experiment, model=settings_block.model, alias=settings_block.alias
     )
     files.write_json(metrics, registered._asdict())
+
+
+def _numbers(measured: Mapping[str, Path]) -> dict[str, float]:
+    """The figures of each stage that are numbers: MLflow's metrics are nothing else."""
+    figures = {f"{stage}/{k}": v for stage, path in measured.items() for k, v in files.read_json(path).items()}
+    return {name: value for name, value in figures.items() if isinstance(value, int | float)}
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -23,20 +23,19 @@ _CURVE = ("epoch", "train_elbo_nats", "validation_elbo_nats", "scale_bp", "skipp
 
 
 def new_fit(params: TrainParams, train: Tensor, validation: Tensor) -> Fit:
-    """The training state at the pPCA of the training surfaces; both arguments are iv [surface, tenor, node].
+    """The training state at the pPCA of the training surfaces; both arguments are their points [surface, D].
 
     Raises:
         ValueError: the sizes of the model do not suit the data.
     """
     device = choose_device(params.device)
     torch.manual_seed(params.seed)  # initial weights
-    x, held_out = train.flatten(1), validation.flatten(1)
     sizes = params.model
-    architecture = Architecture(x.shape[1], sizes.basis, sizes.latents, sizes.width, sizes.depth)
+    architecture = Architecture(train.shape[1], sizes.basis, sizes.latents, sizes.width, sizes.depth)
     # Coordinates in double precision: a vol has 8 digits in single, and 4 are the surfaces' common mean.
-    components = principal_components(x)
+    components = principal_components(train)
     model = Vae.from_components(architecture, components)
-    coordinates = [model.coordinates(part.double()) for part in (x, held_out)]
+    coordinates = [model.coordinates(part.double()) for part in (train, validation)]
     single = [Coordinates(*(part.float().to(device) for part in c)) for c in coordinates]
     schedule = Schedule(
         epochs=params.epochs,
@@ -55,7 +54,7 @@ def main(params: Params, *, surfaces: Path, model: Path, metrics: Path, curve: P
     for path in (metrics, curve):
         check_writable(path)
     with new_folder(model) as folder:
-        train, validation = (files.read_split(surfaces, split)["iv"] for split in ("train", "validation"))
+        train, validation = (files.read_points(surfaces, split) for split in ("train", "validation"))
         try:
             fit = new_fit(params.train, train, validation)
         except ValueError as error:

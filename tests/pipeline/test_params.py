@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.params import read_params
+from pipeline.params import Shares, read_params
 from tests.workspace import Workspace
 
 
@@ -32,6 +32,16 @@ def test_the_projects_own_params_are_valid(root) -> None:
         ("prepare__heston__kappa__low", 0.0, r"prepare\.heston: kappa\.low must be above 0"),
         ("prepare__heston__v0__low", 1.0, r"prepare\.heston\.v0: low \(1\) must be below high \(0\.16\)"),
         ("prepare__quote_noise_bp", -1.0, r"prepare\.quote_noise_bp: Input should be greater than or equal to 0"),
+        (
+            "prepare__source",
+            "market",
+            r"prepare\.source: Input should be 'heston', 'quotes' or 'array' \(got 'market'\)",
+        ),
+        ("prepare__source", "quotes", r"prepare\.quotes: Field required where prepare\.source is quotes"),
+        ("prepare__source", "array", r"prepare\.array: Field required where prepare\.source is array"),
+        ("prepare__heston", None, r"prepare\.heston: Field required where prepare\.source is heston"),
+        ("prepare__quotes", {"path": "q.csv"}, r"prepare\.quotes\.columns: Field required"),
+        ("prepare__quote", {}, r"prepare\.quote is not a key; allowed: seed, surfaces, .*, quotes, array, source"),
         ("register__alias", "v2", r"register\.alias: String should match pattern"),
     ],
 )
@@ -59,6 +69,28 @@ def test_what_is_not_a_mapping_in_yaml_is_refused(workspace: Workspace, text: st
 def test_a_missing_file_is_named(tmp_path) -> None:
     with pytest.raises(InputError, match=r"params\.yaml cannot be read: No such file"):
         read_params(tmp_path / "params.yaml")
+
+
+def test_the_source_is_heston_where_none_is_named(workspace: Workspace) -> None:
+    workspace.set(prepare__source=None)
+    assert workspace.params().prepare.source == "heston"
+
+
+@pytest.mark.parametrize(
+    ("shares", "count", "sizes"),
+    [
+        ((0.7, 0.15, 0.15), 20, [14, 3, 3]),
+        ((1.0, 0.0, 0.0), 1, [1, 0, 0]),
+        ((0.7, 0.15, 0.15), 1, [1, 0, 0]),
+        ((0.0, 0.0, 1.0), 7, [0, 0, 7]),
+        ((0.1, 0.2, 0.7), 7, [1, 1, 5]),
+    ],
+)
+def test_shares_split_everything_without_overlap(shares: tuple[float, ...], count: int, sizes: list[int]) -> None:
+    stretches = Shares(train=shares[0], validation=shares[1], test=shares[2]).stretches(count)
+    rows = [list(range(count))[stretch] for stretch in stretches.values()]
+    assert [len(part) for part in rows] == sizes
+    assert [row for part in rows for row in part] == list(range(count))
 
 
 def test_nodes_may_be_a_list(workspace: Workspace) -> None:

@@ -1,0 +1,95 @@
+"""The source array of the stage prepare: vectors of any kind, without a grid."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline import files
+from pipeline.columns import Columns
+from pipeline.errors import InputError
+from pipeline.params import ArrayParams, ArrayPrepare
+
+_SUFFIXES = (".npy", ".safetensors", ".parquet")
+
+
+def read(params: ArrayParams) -> NDArray[np.float32]:
+    """The array of a file, float32 [n, D].
+
+    Raises:
+        InputError: the file cannot be read, or holds no matrix of finite numbers, inside [0, 1] for Bernoulli.
+    """
+    path = Path(params.path)
+    if path.suffix not in _SUFFIXES:
+        raise InputError(f"{path} must end in {', '.join(_SUFFIXES)}")
+    for name, suffix in (("key", ".safetensors"), ("columns", ".parquet")):
+        if getattr(params, name) is not None and path.suffix != suffix:
+            raise InputError(f"params.yaml: prepare.array.{name} is for {suffix} files, not for {path}")
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
+    raw = {".npy": _npy, ".safetensors": _safetensors, ".parquet": _parquet}[path.suffix](path, params)
+    if raw.ndim != 2 or not raw.size:
+        raise InputError(f"{path} holds an array of shape {list(raw.shape)}; allowed: [n, D], neither of them 0")
+    if raw.dtype.kind not in "fiub":
+        raise InputError(f"{path} holds {raw.dtype}; allowed: floating-point numbers, integers or booleans")
+    with np.errstate(over="ignore"):  # too large for single precision is not finite
+        values = raw.astype(np.float32)
+    _check(path, values, params)
+    return values
+
+
+def write(settings: ArrayPrepare, folder: Path) -> dict[str, float | str]:
+    """Write the splits to a folder; flat figures of the data."""
+    params = settings.array
+    values = read(params)
+    order = np.random.default_rng(settings.seed).permutation(len(values)) if params.shuffle else np.arange(len(values))
+    figures: dict[str, float | str] = {
+        "sha256": files.sha256(files.read_bytes(Path(params.path))),
+        "vectors": len(values),
+        "dimensions": values.shape[1],
+        "min_value": float(values.min()),
+        "max_value": float(values.max()),
+    }
+    for split, stretch in params.splits.stretches(len(values)).items():
+        part = torch.from_numpy(values[order[stretch]])
+        files.write_tensors(folder / f"{split}.safetensors", {files.VALUES: part}, {"likelihood": params.likelihood})
+        figures[f"{split}_vectors"] = len(part)
+    return figures
+
+
+def _npy(path: Path, _: ArrayParams) -> NDArray[np.generic]:
+    with files.reading(path), path.open("rb") as stream:
+        return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+
+
+def _safetensors(path: Path, params: ArrayParams) -> NDArray[np.generic]:
+    tensors = files.read_tensors(path).tensors
+    key = params.key or (next(iter(tensors)) if len(tensors) == 1 else None)
+    if key not in tensors:
+        asked = f"no tensor {key}" if key else "several tensors, so prepare.array.key must name one"
+        raise InputError(f"{path} has {asked}; allowed: {', '.join(tensors)}")
+    tensor = tensors[key]
+    return np.asarray((tensor.double() if tensor.is_floating_point() else tensor).numpy())
+
+
+def _parquet(path: Path, params: ArrayParams) -> NDArray[np.generic]:
+    source = Columns.read(path)
+    return np.stack([source.numbers(name) for name in params.columns or source.names], axis=1)
+
+
+def _check(path: Path, values: NDArray[np.float32], params: ArrayParams) -> None:
+    """Raise InputError for numbers that the likelihood does not allow."""
+    wrong = ~np.isfinite(values)
+    if wrong.any():
+        raise InputError(f"{path}: {wrong.sum()} of {values.size} numbers are not finite, the first {_place(wrong)}")
+    if params.likelihood == "bernoulli":
+        wrong = (values < 0) | (values > 1)
+        if wrong.any():
+            first = values[wrong][0]
+            raise InputError(f"{path} holds {first:g} {_place(wrong)}; allowed with likelihood bernoulli: 0 to 1")
+
+
+def _place(wrong: NDArray[np.bool_]) -> str:
+    row, column = np.argwhere(wrong)[0]
+    return f"at row {row + 1}, column {column + 1}"

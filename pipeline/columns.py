@@ -1,0 +1,174 @@
+"""Columns of a user's Parquet or CSV file as arrays: numbers, days, flags and words."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+
+Array = NDArray[np.float64]
+
+_LARGEST_BLOCK = 2**31 - 1
+_EPOCH = dt.datetime(1970, 1, 1)
+_DATES = "allowed: ISO dates (2023-02-15), yyyymmdd, or a column of dates"
+
+
+class Columns:
+    """The columns of a file; each is read as what it must be, or refused by name.
+
+    Raises:
+        InputError: the file is missing, empty, or neither Parquet nor CSV as its name says.
+    """
+
+    def __init__(self, path: Path, table: pa.Table) -> None:
+        self.path, self._table = path, table
+        if not self.rows:
+            raise InputError(f"{path} has no rows")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """All columns of a file whose name ends in .parquet or .csv."""
+        if path.suffix not in (".parquet", ".csv"):
+            raise InputError(f"{path} must end in .parquet or .csv")
+        try:
+            return cls(path, _parquet(path) if path.suffix == ".parquet" else _csv(path))
+        except FileNotFoundError as error:
+            raise InputError(f"{path} does not exist") from error
+        except pa.ArrowInvalid as error:
+            kind = path.suffix.removeprefix(".")
+            raise InputError(f"{path} is not a {kind} file, or is damaged: {_line(error)}") from error
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror or _line(error)}") from error
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int(self._table.num_rows)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns."""
+        return list(self._table.column_names)
+
+    def numbers(self, name: str) -> Array:
+        """A column of numbers, NaN where it is empty or infinite, [row]."""
+        column = self._column(name, empty=pa.float64())
+        kind = column.type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+            raise self._fault(name, f"holds {kind}, but must hold numbers")
+        numbers = _plain(column.cast(pa.float64(), safe=False))
+        numbers[np.isinf(numbers)] = np.nan
+        return numbers
+
+    def instants(self, name: str) -> Array:
+        """A column of dates or times as days since 1970-01-01, NaN where it is empty, [row]."""
+        column = self._column(name, empty=pa.float64())
+        kind = column.type
+        if pa.types.is_date(kind):
+            return _plain(column.cast(pa.date32()).cast(pa.int32()).cast(pa.float64()))
+        if pa.types.is_timestamp(kind):
+            local = pc.local_timestamp(column) if kind.tz else column
+            return _plain(local.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).cast(pa.float64())) / 86_400e6
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+            return self._from_digits(name, self.numbers(name))
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            return self._from_text(name, column)
+        raise self._fault(name, f"holds {kind}, but must hold dates; {_DATES}")
+
+    def days(self, name: str) -> Array:
+        """A column of dates or times as whole days since 1970-01-01, NaN where it is empty, [row]."""
+        return np.floor(self.instants(name))
+
+    def flags(self, name: str) -> NDArray[np.bool_]:
+        """A column of true and false, false where it is empty, [row]."""
+        column = self._column(name, empty=pa.bool_())
+        if not pa.types.is_boolean(column.type):
+            raise self._fault(name, f"holds {column.type}, but must hold true and false")
+        return np.asarray(pc.fill_null(column, False).to_numpy(zero_copy_only=False), np.bool_)  # noqa: FBT003
+
+    def words(self, name: str, allowed: tuple[str, ...]) -> NDArray[np.int64]:
+        """A column of the words ``allowed``, in any case, as indices into them, -1 where it is empty, [row]."""
+        column = self._column(name, empty=pa.string())
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+            raise self._fault(name, f"holds {column.type}, but must hold words; allowed: {', '.join(allowed)}")
+        lower = pc.utf8_lower(pc.utf8_trim_whitespace(column))
+        index = pc.index_in(lower, pa.array(allowed, lower.type))
+        unknown = column.filter(pc.and_(pc.is_null(index), pc.is_valid(lower)))
+        if len(unknown):
+            raise self._fault(name, f"holds {unknown[0].as_py()!r}; allowed: {', '.join(allowed)}")
+        return np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), np.int64)
+
+    def _column(self, name: str, *, empty: pa.DataType) -> pa.Array:
+        """A column in one piece, without dictionary; one without any value has the type ``empty``."""
+        count = self.names.count(name)
+        if count != 1:
+            what = "has no column" if not count else f"has {count} columns"
+            raise InputError(f"{self.path} {what} {name}; its columns: {', '.join(self.names)}")
+        column = self._table.column(name).combine_chunks()
+        if isinstance(column, pa.ChunkedArray):
+            column = pa.concat_arrays(column.chunks)
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        return column.cast(empty) if pa.types.is_null(column.type) else column
+
+    def _from_text(self, name: str, column: pa.Array) -> Array:
+        """Days since 1970-01-01 of dates written as text."""
+        unique = pc.unique(column)
+        days = [np.nan if (text := value.as_py()) is None else self._from_one_text(name, text) for value in unique]
+        index = pc.index_in(column, unique).to_numpy(zero_copy_only=False)
+        result: Array = np.array(days, np.float64)[index]
+        return result
+
+    def _from_one_text(self, name: str, text: str) -> float:
+        try:
+            moment = dt.datetime.fromisoformat(text.strip())
+        except ValueError as error:
+            raise self._fault(name, f"holds {text!r}, which is not a date; {_DATES}") from error
+        return (moment.replace(tzinfo=None) - _EPOCH) / dt.timedelta(days=1)
+
+    def _from_digits(self, name: str, numbers: Array) -> Array:
+        """Days since 1970-01-01 of numbers yyyymmdd."""
+        known = np.isfinite(numbers)
+        digits = np.clip(numbers[known], 0.0, 1e8).astype(np.int64)
+        years, months, days = digits // 10_000, digits // 100 % 100, digits % 100
+        month = ((years - 1970) * 12 + months - 1).astype("datetime64[M]")
+        date = month.astype("datetime64[D]") + (days - 1)
+        right = (digits == numbers[known]) & (years > 1900) & (years < 2300)
+        right &= (months >= 1) & (months <= 12) & (date.astype("datetime64[M]") == month)
+        if not right.all():
+            raise self._fault(name, f"holds {numbers[known][~right][0]:.12g}, which is not a date; {_DATES}")
+        result = np.full(len(numbers), np.nan)
+        result[known] = date.astype(np.int64)
+        return result
+
+    def _fault(self, name: str, what: str) -> InputError:
+        return InputError(f"{self.path}: column {name} {what}")
+
+
+def _parquet(path: Path) -> pa.Table:
+    with path.open("rb") as stream:
+        return pq.read_table(stream)
+
+
+def _csv(path: Path) -> pa.Table:
+    convert = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
+    # One block: the type of a column is what all of its rows allow, not the first megabyte alone.
+    read = pyarrow.csv.ReadOptions(block_size=min(path.stat().st_size + 1, _LARGEST_BLOCK))
+    with path.open("rb") as stream:
+        return pyarrow.csv.read_csv(stream, read_options=read, convert_options=convert)
+
+
+def _plain(column: pa.Array) -> Array:
+    """A float64 column as an array, NaN where it is empty."""
+    return np.array(column.to_numpy(zero_copy_only=False), np.float64)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")

@@ -1,0 +1,545 @@
+"""Surfaces from files of quotes: what is read, what is rejected and why, what is refused."""
+
+import datetime as dt
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from ruamel.yaml import YAML
+from scipy.stats import norm
+
+from pipeline import files, quotes, register
+from pipeline.params import QuotesParams
+from tests.workspace import Workspace
+from vae.grid import Grid
+
+Table = dict[str, list[Any]]
+
+DAYS = [26, 182, 364]
+K = np.linspace(-0.4, 0.3, 9)  # the nodes of the workspace
+DATES = [dt.date(2024, 1, 1) + dt.timedelta(days=i) for i in range(20)]
+GRID = Grid(np.array(DAYS) / 365, K, "log_moneyness")
+COLUMNS = {"date": "date", "days": "days", "log_moneyness": "k", "iv": "iv"}
+EXTERNAL = Path("shared/data")
+
+
+def vols(seed: int = 0, dates: int = len(DATES)) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0.15, 0.35, (dates, len(DAYS), len(K)))
+
+
+def table(iv: np.ndarray) -> Table:
+    """One row for each point of surfaces [date, tenor, node]."""
+    date, day, node = (index.ravel().tolist() for index in np.indices(iv.shape))
+    return {
+        "date": [DATES[i].isoformat() for i in date],
+        "days": [DAYS[i] for i in day],
+        "k": [K[i].item() for i in node],
+        "iv": iv.ravel().tolist(),
+    }
+
+
+def write(path: Path, columns: Table | pa.Table) -> Path:
+    content = columns if isinstance(columns, pa.Table) else pa.table(columns)
+    if path.suffix == ".csv":
+        pyarrow.csv.write_csv(content, path)
+    else:
+        pq.write_table(content, path)
+    return path
+
+
+def settings(path: Path, columns: dict[str, str] | None = None, **values: Any) -> QuotesParams:
+    block = {"path": str(path), "columns": columns or COLUMNS, "min_points": 1, **values}
+    return QuotesParams.model_validate(block)
+
+
+def reasons(market: quotes.Market) -> dict[str, int]:
+    return {reason: count for reason, count in market.rejected.items() if count}
+
+
+@pytest.fixture
+def chosen(workspace: Workspace) -> Callable[..., Workspace]:
+    """The workspace with quotes as the source, on a grid in log-moneyness."""
+
+    def choose(path: Path, columns: dict[str, str] | None = None, **values: Any) -> Workspace:
+        block = {"path": str(path), "columns": columns or COLUMNS, **values}
+        workspace.set(
+            prepare__source="quotes", prepare__quotes=block, prepare__grid__convention="log_moneyness",
+            prepare__heston=None, prepare__surfaces=None, prepare__seed=None,
+        )  # fmt: skip
+        return workspace
+
+    return choose
+
+
+def test_a_file_becomes_the_splits_of_its_dates(chosen: Callable[..., Workspace]) -> None:
+    """In order of the dates, none of them in two splits, beside grid, figures and report."""
+    iv = vols()
+    workspace = chosen(write(Path("quotes.parquet"), table(iv)))
+    assert workspace.run("prepare") == 0
+
+    splits = {split: files.read_split(Path("data/surfaces"), split) for split in files.SPLITS}
+    assert [len(s["iv"]) for s in splits.values()] == [14, 3, 3]
+    dates = np.concatenate([s["date"].numpy() for s in splits.values()])
+    assert dates.dtype == np.int32
+    assert dates.tolist() == [(day - dt.date(1970, 1, 1)).days for day in DATES]
+    together = np.concatenate([s["iv"].numpy() for s in splits.values()])
+    np.testing.assert_array_equal(together, iv.astype(np.float32))
+    assert set(splits["train"]) == {"iv", "date"}
+    assert files.read_grid(Path("data/surfaces")).to_dict() == GRID.to_dict()
+    figures = json.loads(Path("results/prepare.json").read_text())
+    assert figures["quotes"] == figures["quotes_used"] == iv.size
+    assert figures["sha256"] == files.sha256(Path("quotes.parquet").read_bytes())
+    assert figures["test_filled_rate"] == 1.0
+    report = json.loads(Path("data/surfaces/report.json").read_text())
+    assert np.array(report["filled_rate_by_tenor_and_node"]).tolist() == np.ones(GRID.shape).tolist()
+    assert report["periods"]["validation"] == ["2024-01-15", "2024-01-17"]
+
+
+def test_the_order_and_format_of_a_file_do_not_matter(chosen: Callable[..., Workspace]) -> None:
+    """Parquet, the same again, rows in another order, CSV: the same bytes."""
+    rows = pa.table(table(np.where(vols() < 0.18, np.nan, vols())))
+    order = np.random.default_rng(1).permutation(rows.num_rows)
+    workspace, made = chosen(Path("a.parquet")), []
+    for name, content in (("a.parquet", rows), ("a.parquet", rows), ("b.parquet", rows.take(order)), ("c.csv", rows)):
+        workspace.set(prepare__quotes__path=str(write(Path(name), content)))
+        assert workspace.run("prepare") == 0
+        made.append([Path(f"data/surfaces/{split}.safetensors").read_bytes() for split in files.SPLITS])
+    assert made[0] == made[1] == made[2] == made[3]
+
+
+def test_each_date_is_made_of_its_own_rows(tmp_path: Path) -> None:
+    """Later dates, or their absence, change nothing."""
+    iv = vols()
+    all_dates = quotes.read(settings(write(tmp_path / "all.parquet", table(iv))), GRID)
+    first = quotes.read(settings(write(tmp_path / "first.parquet", table(iv[:7]))), GRID)
+    np.testing.assert_array_equal(all_dates.iv[:7], first.iv)
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        pa.array([d.isoformat() for d in DATES[:3]], pa.large_string()),
+        pa.array([d.isoformat() for d in DATES[:3]]).dictionary_encode(),
+        pa.array([f"{d:%Y%m%d}" for d in DATES[:3]]),
+        pa.array([int(f"{d:%Y%m%d}") for d in DATES[:3]], pa.int64()),
+        pa.array([float(f"{d:%Y%m%d}") for d in DATES[:3]]),
+        pa.array(DATES[:3], pa.date32()),
+        pa.array(DATES[:3], pa.date64()),
+        pa.array([dt.datetime(d.year, d.month, d.day, 17, 30) for d in DATES[:3]], pa.timestamp("ns")),
+        pa.array([dt.datetime(d.year, d.month, d.day, 15) for d in DATES[:3]], pa.timestamp("s", "America/New_York")),
+    ],
+    ids=lambda array: str(array.type),
+)
+def test_dates_in_every_form(tmp_path: Path, dates: pa.Array) -> None:
+    rows = pa.table({"date": dates, "days": [26] * 3, "k": [0.0] * 3, "iv": [0.2] * 3})
+    market = quotes.read(settings(write(tmp_path / "q.parquet", rows)), Grid([26 / 365, 1], [0, 1], "log_moneyness"))
+    assert market.dates.tolist() == [(day - dt.date(1970, 1, 1)).days for day in DATES[:3]]
+
+
+def test_percent_is_converted(tmp_path: Path) -> None:
+    rows = table(100.0 * vols())
+    market = quotes.read(settings(write(tmp_path / "q.csv", rows), vol_unit="percent"), GRID)
+    np.testing.assert_allclose(market.iv, vols(), rtol=1e-14)
+
+
+def test_an_expiry_date_and_a_constant_date(tmp_path: Path) -> None:
+    rows = table(vols(dates=1))
+    rows["expiry"] = [int(f"{DATES[0] + dt.timedelta(days=d):%Y%m%d}") for d in rows["days"]]
+    columns = {"expiry": "expiry", "log_moneyness": "k", "iv": "iv"}
+    market = quotes.read(settings(write(tmp_path / "q.csv", rows), columns, date="2024-01-01"), GRID)
+    np.testing.assert_array_equal(market.iv, vols(dates=1))
+
+
+def test_a_grid_in_deltas(tmp_path: Path) -> None:
+    """Quotes by delta return exactly; the same by log-moneyness to rounding, and at other deltas by interpolation."""
+    grid = Grid(GRID.tenors, np.linspace(0.1, 0.9, len(K)), "delta")
+    iv = 0.2 + 0.1 * vols()
+    rows = table(iv)
+    rows["delta"] = np.broadcast_to(grid.nodes, iv.shape).ravel().tolist()
+    rows["k"] = grid.log_moneyness_of(iv).ravel().tolist()
+    path = write(tmp_path / "q.parquet", rows)
+    by_delta = {"date": "date", "days": "days", "call_delta": "delta", "iv": "iv"}
+    np.testing.assert_array_equal(quotes.read(settings(path, by_delta), grid).iv, iv)
+    np.testing.assert_array_equal(quotes.read(settings(path), grid).iv, iv)
+    other = Grid(GRID.tenors, [0.15, 0.5, 0.77], "delta")
+    np.testing.assert_allclose(quotes.read(settings(path), other).iv, 0.225, atol=0.011)
+
+
+CHAIN = {"date": "date", "days": "days", "strike": "strike", "type": "type", "bid": "bid", "ask": "ask"}
+
+
+def chain(forward: float = 5012.0, rate: float = 0.04, spread: float = 0.0) -> Table:
+    """Calls and puts of every expiry of one date at round strikes, from vols that fall along the strike."""
+    rows: Table = {name: [] for name in CHAIN.values()} | {"vol": []}
+    for days in DAYS:
+        tenor = days / 365
+        for strike in np.arange(3400.0, 6700.0, 50.0).tolist():
+            vol = 0.2 - 0.1 * np.log(strike / forward)
+            d1 = np.log(forward / strike) / (vol * tenor**0.5) + 0.5 * vol * tenor**0.5
+            for sign, name in ((1, "call"), (-1, "put")):
+                inside = forward * norm.cdf(sign * d1) - strike * norm.cdf(sign * (d1 - vol * tenor**0.5))
+                price = np.exp(-rate * tenor) * sign * inside
+                row = (DATES[0], days, strike, name, price * (1 - spread), price * (1 + spread), vol)
+                for values, value in zip(rows.values(), row, strict=True):
+                    values.append(value)
+    return rows
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.02])
+def test_prices_of_calls_and_puts_need_nothing_else(tmp_path: Path, spread: float) -> None:
+    """Forward and discount factor by parity, vols from what is out of the money."""
+    grid = Grid(GRID.tenors, np.linspace(-0.15, 0.15, 7), "log_moneyness")
+    market = quotes.read(settings(write(tmp_path / "q.parquet", chain(spread=spread)), CHAIN), grid)
+    np.testing.assert_allclose(market.iv[0], np.broadcast_to(0.2 - 0.1 * grid.nodes, grid.shape), atol=1e-5)
+    assert set(reasons(market)) <= {"in_the_money", "price_outside_bounds"}
+    assert market.rejected["in_the_money"] == len(chain()["bid"]) // 2
+
+
+@pytest.mark.parametrize("given", ["forward", "spot", "moneyness"])
+def test_calls_alone_with_forward_or_spot(tmp_path: Path, given: str) -> None:
+    """A call in the money counts as the put; the forward is quoted or carried from spot at rate and dividend yield."""
+    rate, dividend_yield = 0.04, 0.01
+    rows = pa.table(chain())
+    rows = rows.filter(pa.compute.equal(rows["type"], "call"))
+    tenor = np.array(rows["days"]) / 365
+    spot = 5012.0 * np.exp(-(rate - dividend_yield) * tenor)
+    rows = rows.append_column("forward", pa.array(np.full(len(tenor), 5012.0))).append_column("spot", pa.array(spot))
+    rows = rows.append_column("moneyness", pa.array(np.array(rows["strike"]) / spot))
+    columns = dict(CHAIN, **{given: given}, **({"spot": "spot"} if given == "moneyness" else {}))
+    if given == "moneyness":
+        del columns["strike"]
+    params = settings(write(tmp_path / "q.parquet", rows), columns, rate=rate, dividend_yield=dividend_yield)
+    grid = Grid(GRID.tenors, np.linspace(-0.1, 0.1, 5), "log_moneyness")
+    market = quotes.read(params, grid)
+    np.testing.assert_allclose(market.iv[0], np.broadcast_to(0.2 - 0.1 * grid.nodes, grid.shape), atol=1e-5)
+
+
+def test_a_call_alone_without_forward_is_rejected(tmp_path: Path) -> None:
+    rows = chain()
+    rows["days"] = [
+        days + (days == 26 and kind == "call") for days, kind in zip(rows["days"], rows["type"], strict=True)
+    ]
+    market = quotes.read(settings(write(tmp_path / "q.parquet", rows), CHAIN), GRID)
+    assert market.rejected["no_forward"] == 2 * rows["days"].count(27)
+
+
+BID_ASK = {"date": "date", "days": "days", "log_moneyness": "k", "bid_iv": "bid", "ask_iv": "ask"}
+ONE = {"date": ["2024-01-01"], "days": [26], "k": [0.0], "iv": [0.2], "bid": [0.19], "ask": [0.21], "weight": [1.0],
+       "strike": [100.0], "forward": [100.0], "type": ["call"], "price": [1.0], "delta": [0.5],
+       "exercise": ["european"], "bad": [False], "at": ["2024-01-01 12:00:00"]}  # fmt: skip
+STRIKE = {"date": "date", "days": "days", "strike": "strike", "forward": "forward", "iv": "iv"}
+DELTA = {"date": "date", "days": "days", "call_delta": "delta", "iv": "iv"}
+PRICE = {"date": "date", "days": "days", "strike": "strike", "forward": "forward", "price": "price", "type": "type"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "change", "more", "reason"),
+    [
+        (COLUMNS, {"bad": True}, {"drop_where": "bad"}, "flagged"),
+        (COLUMNS | {"exercise": "exercise"}, {"exercise": "American"}, {}, "american"),
+        (COLUMNS, {"iv": np.nan}, {}, "missing_value"),
+        (COLUMNS, {"iv": np.inf}, {}, "missing_value"),
+        (COLUMNS, {"iv": None}, {}, "missing_value"),
+        (COLUMNS, {"date": None}, {}, "missing_value"),
+        (COLUMNS, {"k": -np.inf}, {}, "missing_value"),
+        (PRICE, {"type": None}, {}, "missing_value"),
+        (BID_ASK, {"bid": np.nan}, {}, "missing_bid"),
+        (BID_ASK, {"bid": 0.0}, {}, "missing_bid"),
+        (BID_ASK, {"ask": None}, {}, "missing_ask"),
+        (BID_ASK, {"bid": -np.inf, "ask": np.inf}, {}, "missing_bid"),
+        (COLUMNS, {"days": 0}, {}, "expired"),
+        (COLUMNS, {"days": -10_000_000}, {"rate": 0.05}, "expired"),
+        (STRIKE, {"strike": 0.0}, {}, "strike_not_positive"),
+        (STRIKE, {"strike": -5.0}, {}, "strike_not_positive"),
+        (STRIKE, {"forward": 0.0}, {}, "forward_not_positive"),
+        (DELTA, {"delta": 1.0}, {}, "delta_not_inside_0_1"),
+        (COLUMNS | {"weight": "weight"}, {"weight": 0.0}, {}, "weight_not_positive"),
+        (COLUMNS | {"quoted_at": "at"}, {"at": "2024-01-02 00:00:00"}, {}, "quoted_after_date"),
+        (COLUMNS | {"quoted_at": "at"}, {"at": "2023-12-29 23:00:00"}, {"max_age_days": 2}, "stale"),
+        (BID_ASK, {"bid": 0.22}, {}, "crossed"),
+        (BID_ASK, {"bid": 0.1}, {"max_relative_spread": 0.5}, "wide"),
+        (COLUMNS, {"iv": -0.2}, {}, "vol_not_positive"),
+        (COLUMNS, {"iv": 0.0}, {}, "vol_not_positive"),
+        (BID_ASK, {"bid": -0.1}, {}, "vol_not_positive"),
+        (COLUMNS, {"iv": 5.1}, {}, "vol_above_max"),
+        (PRICE, {"price": 90.0}, {"max_vol": 2.0}, "vol_above_max"),
+        (PRICE, {"price": -1.0}, {}, "price_outside_bounds"),
+        (PRICE, {"price": 100.0}, {}, "price_outside_bounds"),
+        (PRICE, {"price": 4.0, "strike": 95.0}, {}, "price_outside_bounds"),
+        (PRICE, {"price": 5.0, "strike": 95.0}, {}, "price_outside_bounds"),
+        (COLUMNS, {"date": "2024-01-02"}, {"min_points": 2}, "too_few_points"),
+    ],
+)  # fmt: skip
+def test_a_bad_row_is_counted_under_its_reason(
+    tmp_path: Path, columns: dict[str, str], change: dict[str, Any], more: dict[str, Any], reason: str
+) -> None:
+    """Among good ones, and listed by its place in the file; alone it is an error that names the reason."""
+    names = (*columns.values(), *more.get("drop_where", "").split())
+    bad = {name: [change.get(name, ONE[name][0])] for name in names}
+    good = [{name: ONE[name] for name in names} | {"days": [day]} for day in (364, 182)]
+    rows = {name: [*good[0][name], *bad[name], *good[1][name]] for name in names}
+    grid = Grid(GRID.tenors, [0.5, 0.6], "delta") if "call_delta" in columns else Grid(GRID.tenors, [0.0, 1.0])
+    market = quotes.read(settings(write(tmp_path / "q.parquet", rows), columns, **more), grid)
+    assert reasons(market) == {reason: 1}
+    assert market.rejected_rows == [(2, reason)]
+
+    message = "all 1 options are american" if reason == "american" else f"has no usable quote: 1 {reason}"
+    with pytest.raises(quotes.InputError, match=message):
+        quotes.read(settings(write(tmp_path / "alone.parquet", bad), columns, **more), GRID)
+
+
+def repeated(tmp_path: Path, vols_at: list[tuple[float, str]], **names: str) -> quotes.Market:
+    """One option with several vols, quoted at times of one day."""
+    rows = {name: values * len(vols_at) for name, values in ONE.items()}
+    rows["iv"], rows["at"] = ([*part] for part in zip(*vols_at, strict=True))
+    return quotes.read(settings(write(tmp_path / "q.parquet", rows), COLUMNS | names), Grid(GRID.tenors, [0.0, 1.0]))
+
+
+def test_of_the_same_quote_twice_one_is_kept(tmp_path: Path) -> None:
+    market = repeated(tmp_path, [(0.2, "2024-01-01")] * 3)
+    assert reasons(market) == {"duplicate": 2}
+    assert market.iv[0, 0, 0] == 0.2
+
+
+def test_of_conflicting_quotes_the_latest_is_kept(tmp_path: Path) -> None:
+    at = [(0.3, "2024-01-01 10:00"), (0.2, "2024-01-01 12:00"), (0.1, "2024-01-01 11:00")]
+    market = repeated(tmp_path, at, quoted_at="at")
+    assert reasons(market) == {"duplicate": 2}
+    assert market.iv[0, 0, 0] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("names", "counts"), [({}, "3 conflicting"), ({"quoted_at": "at"}, "1 duplicate, 2 conflicting")]
+)
+def test_conflicting_quotes_without_a_latest_are_all_rejected(
+    tmp_path: Path, names: dict[str, str], counts: str
+) -> None:
+    with pytest.raises(quotes.InputError, match=f"has no usable quote: {counts}"):
+        repeated(tmp_path, [(0.3, "2024-01-01 10:00"), (0.2, "2024-01-01 12:00"), (0.1, "2024-01-01 12:00")], **names)
+
+
+def test_conflicting_quotes_with_weights_are_averaged(tmp_path: Path) -> None:
+    """Those of the latest time; the weights of ONE are equal."""
+    at = [(0.3, "2024-01-01 10:00"), (0.2, "2024-01-01 12:00"), (0.1, "2024-01-01 12:00"), (0.3, "2024-01-01 12:00")]
+    market = repeated(tmp_path, at, quoted_at="at", weight="weight")
+    assert reasons(market) == {"duplicate": 1, "merged": 2}
+    assert market.iv[0, 0, 0] == pytest.approx(0.2, rel=1e-15)
+
+
+def test_a_long_csv_whose_first_numbers_are_whole(tmp_path: Path) -> None:
+    """The type of a column is not that of its first megabyte."""
+    count = 60_000
+    vols_there = ["2"] * (count - 1) + ["0.5"]
+    lines = [f"2024-01-01,{i // 100 + 1},{i % 100 / 100},{vol}\n" for i, vol in enumerate(vols_there)]
+    path = tmp_path / "q.csv"
+    path.write_text("date,days,k,iv\n" + "".join(lines))
+    assert path.stat().st_size > 2**20
+    market = quotes.read(settings(path), Grid([1 / 365, 600 / 365], [0.0, 0.99], "log_moneyness"))
+    np.testing.assert_array_equal(market.iv[0], [[2.0, 2.0], [2.0, 0.5]])
+
+
+def test_a_call_and_a_put_at_one_strike_are_no_duplicates(tmp_path: Path) -> None:
+    """Of vols with a type, the one out of the money is used."""
+    rows = {name: values * 2 for name, values in ONE.items()} | {
+        "type": ["c", "P"],
+        "iv": [0.3, 0.2],
+        "strike": [90.0] * 2,
+    }
+    grid = Grid(GRID.tenors, [np.log(0.9), 1.0], "log_moneyness")
+    market = quotes.read(settings(write(tmp_path / "q.parquet", rows), STRIKE | {"type": "type"}), grid)
+    assert reasons(market) == {"in_the_money": 1}
+    assert market.iv[0, 0, 0] == 0.2
+
+
+def refused(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> str:
+    """The line with which prepare refuses, having written nothing."""
+    assert workspace.run("prepare") == 2
+    assert not Path("data/surfaces").exists()
+    assert not Path("results/prepare.json").exists()
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("q.parquet", None, r"q\.parquet does not exist"),
+        ("q.xlsx", b"PK", r"q\.xlsx must end in \.parquet or \.csv"),
+        ("q.parquet", b"", r"q\.parquet is not a parquet file, or is damaged"),
+        ("q.parquet", b"date,days,k,iv\n2024-01-01,26,0,0.2\n", r"q\.parquet is not a parquet file, or is damaged"),
+        ("q.csv", b"", r"q\.csv is not a csv file, or is damaged: Empty CSV file"),
+        ("q.csv", b"date,days,k,iv\n", r"q\.csv has no rows"),
+        ("q.csv", b"PAR1\x15\x04\x15\n\xff\xfe,\x00", r"q\.csv (is not a csv file|has no column)"),
+        ("q.csv", b"date,days,k,iv\n1,2\n", r"q\.csv is not a csv file, or is damaged: .*Expected 4 columns"),
+        ("q.csv", b"A letter to the editor.\nWith a second line.\n", r"has no column date; its columns: A letter"),
+        ("q.csv", b"date,days,k\n2024-01-01,26,0\n", r"q\.csv has no column iv; its columns: date, days, k"),
+        ("q.csv", b"date,days,k,k,iv\n2024-01-01,26,0,0,0.2\n", r"q\.csv has 2 columns k"),
+        ("q.csv", b"date,days,k,iv\n2024-01-01,26,0,high\n", r"column iv holds string, but must hold numbers"),
+        ("q.csv", b"date,days,k,iv\n2024-01-01,26,0,true\n", r"column iv holds bool, but must hold numbers"),
+        ("q.csv", b"date,days,k,iv\n2024-13-01,26,0,0.2\n", r"holds '2024-13-01', which is not a date; allowed"),
+        ("q.csv", b"date,days,k,iv\n20240230,26,0,0.2\n", r"column date holds 20240230, which is not a date"),
+        ("q.csv", b"date,days,k,iv\ntrue,26,0,0.2\n", r"column date holds bool, but must hold dates"),
+        ("q.csv", b"date,days,k,iv\n2024-01-01,26,-1,-0.2\n2024-01-01,0,0,0.2\n",
+         r"q\.csv has no usable quote: 1 expired, 1 vol_not_positive"),
+        ("q.csv", b"date,days,k,iv\n2024-01-01,26,0,0.2\n", r"q\.csv has no usable quote: 1 too_few_points"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_used_is_one_line(
+    chosen: Callable[..., Workspace], capsys: pytest.CaptureFixture[str], name: str, content: bytes | None, message: str
+) -> None:
+    workspace = chosen(Path(name))
+    if content is not None:
+        Path(name).write_bytes(content)
+    assert re.search(message, refused(workspace, capsys))
+
+
+@pytest.mark.parametrize(
+    ("columns", "more", "message"),
+    [
+        (PRICE, {}, r"column type holds 'straddle'; allowed: call, c, put, p"),
+        (COLUMNS | {"exercise": "iv"}, {}, r"column iv holds double, but must hold words; allowed: european, american"),
+        (COLUMNS, {"drop_where": "iv"}, r"column iv holds double, but must hold true and false"),
+        (COLUMNS, {"drop_where": "suspect"}, r"has no column suspect"),
+    ],
+)
+def test_a_column_of_a_wrong_type_is_named(
+    chosen: Callable[..., Workspace], capsys: pytest.CaptureFixture[str], columns: Any, more: Any, message: str
+) -> None:
+    rows = ONE | {"type": ["straddle"]}
+    assert re.search(message, refused(chosen(write(Path("q.parquet"), rows), columns, **more), capsys))
+
+
+def test_quotes_off_the_grid_are_refused(chosen: Callable[..., Workspace], capsys: pytest.CaptureFixture[str]) -> None:
+    workspace = chosen(write(Path("q.parquet"), ONE | {"k": [0.03]}), min_points=1)
+    assert "q.parquet: no quote is within reach of prepare.grid" in refused(workspace, capsys)
+
+
+@pytest.mark.parametrize(
+    ("columns", "more", "message"),
+    [
+        ({"days": "d", "log_moneyness": "k", "iv": "v"}, {}, "exactly one of columns.date and date must be set"),
+        (COLUMNS, {"date": "2024-01-01"}, "exactly one of columns.date and date must be set"),
+        (COLUMNS | {"expiry": "e"}, {}, "exactly one of tenor_years, days, expiry must be set, not days and expiry"),
+        (COLUMNS | {"strike": "s"}, {}, "exactly one of log_moneyness, call_delta, strike, moneyness must be set"),
+        ({"date": "d", "days": "d", "log_moneyness": "k"}, {}, "one of iv, bid_iv, price, bid must be set, not none"),
+        ({"date": "d", "days": "d", "log_moneyness": "k", "bid_iv": "b"}, {}, "bid_iv and ask_iv go together"),
+        ({"date": "d", "days": "d", "strike": "s", "price": "p"}, {}, "price needs type, a column of call and put"),
+        ({"date": "d", "days": "d", "call_delta": "s", "price": "p", "type": "t"}, {}, "not by call_delta"),
+        ({"date": "d", "days": "d", "moneyness": "m", "iv": "v"}, {}, "needs spot"),
+        ({"date": "d", "days": "d", "strike": "s", "iv": "v"}, {}, "strike needs forward, or spot, or prices"),
+        (COLUMNS | {"delta": "d"}, {}, "columns.delta is not a key; allowed: date, tenor_years, days"),
+        (PRICE, {"vol_unit": "percent"}, "vol_unit is for vols, but the columns are prices"),
+        (COLUMNS, {"max_age_days": 3}, "max_age_days needs columns.quoted_at"),
+        (COLUMNS, {"vol_unit": "bp"}, "prepare.quotes.vol_unit: Input should be 'decimal' or 'percent' (got 'bp')"),
+        (COLUMNS, {"splits": {"train": 1}}, "the shares of the splits must add up to 1, but add up to 1.3"),
+        (COLUMNS, {"min_points": 0}, "prepare.quotes.min_points: Input should be greater than or equal to 1 (got 0)"),
+    ],
+)  # fmt: skip
+def test_settings_that_make_no_sense_are_named(
+    chosen: Callable[..., Workspace], capsys: pytest.CaptureFixture[str], columns: Any, more: Any, message: str
+) -> None:
+    line = refused(chosen(Path("q.parquet"), columns, **more), capsys)
+    assert line.startswith("prepare: params.yaml: prepare.quotes")
+    assert message in line
+
+
+def test_training_on_quotes(chosen: Callable[..., Workspace]) -> None:
+    """Where nothing is clean, what is quoted is the truth; the stages run to a bundle."""
+    dates = [dt.date(2020, 1, 1) + dt.timedelta(days=i) for i in range(120)]
+    days = [table(vols(i, 1)) | {"date": [date.isoformat()] * GRID.nodes.size * 3} for i, date in enumerate(dates)]
+    rows = {name: [value for day in days for value in day[name]] for name in days[0]}
+    workspace = chosen(write(Path("q.parquet"), rows))
+    for stage in ("prepare", "train", "evaluate", "export"):
+        assert workspace.run(stage) == 0, stage
+    assert json.loads(Path("results/evaluate.json").read_text())["reconstruction_rmse_bp"] > 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "splits", "message"),
+    [
+        (np.nan, {"train": 0.8, "validation": 0.1, "test": 0.1}, "train.safetensors holds missing points; 1 of"),
+        (0.2, {"train": 1, "validation": 0, "test": 0}, "validation.safetensors is empty; give the split validation"),
+        (
+            0.2,
+            {"train": 0.8, "validation": 0.1, "test": 0.1},
+            "a batch of 32 needs as many training surfaces, but there",
+        ),
+    ],
+)
+def test_training_says_what_it_lacks(
+    chosen: Callable[..., Workspace], capsys: pytest.CaptureFixture[str], change: float, splits: Any, message: str
+) -> None:
+    iv = vols()
+    iv[0, 0, 0] = change
+    workspace = chosen(write(Path("q.parquet"), table(iv)), splits=splits)
+    assert workspace.run("prepare") == 0
+    capsys.readouterr()
+    assert workspace.run("train") == 2
+    assert message in capsys.readouterr().err
+
+
+def test_only_numbers_become_metrics_of_a_registered_model(tmp_path: Path) -> None:
+    """The sha256 of the quotes stays in the file."""
+    (tmp_path / "prepare.json").write_text('{"sha256": "ab12", "dates": 3}')
+    assert register._numbers({"prepare": tmp_path / "prepare.json"}) == {"prepare/dates": 3}
+
+
+def example(root: Path, number: int, path: Path) -> dict[str, Any]:
+    """params.yaml of the project with an example of docs/quotes.md in place, and its path replaced."""
+    blocks = re.findall(r"```yaml\n(.*?)```", (root / "docs/quotes.md").read_text("utf-8"), re.DOTALL)
+    change = YAML(typ="safe").load(blocks[number])
+    change["prepare"]["quotes"]["path"] = str(path)
+    values = YAML(typ="safe").load(root / "params.yaml")
+    values["prepare"] = change["prepare"]
+    values["train"]["model"] |= change.get("train", {}).get("model", {})
+    return values
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "surfaces", "rejected"),
+    [
+        (0, "fx_audusd/audusd_2012_2019.parquet", [1290, 277, 276], {"flagged": 2240}),
+        (1, "spx_2006_2009/spx_iv_long.parquet", [593, 127, 127], {}),
+        (2, "spx_chain_2023_02_15/spx_chain.parquet", [1, 0, 0], {"missing_bid": 674, "wide": 2}),
+    ],
+)
+def test_examples_of_the_documentation_prepare_real_markets(
+    root: Path, workspace: Workspace, number: int, name: str, surfaces: list[int], rejected: dict[str, int]
+) -> None:
+    """With nothing but a params.yaml: every point of every surface, every rejected row accounted for."""
+    path = root.parent / EXTERNAL / name
+    if not path.exists():
+        pytest.skip(f"the data is not here: {path}")
+    YAML().dump(example(root, number, path), workspace.folder / "params.yaml")
+    assert workspace.run("prepare") == 0
+
+    figures = json.loads(Path("results/prepare.json").read_text())
+    assert [figures[f"{split}_surfaces"] for split in files.SPLITS] == surfaces
+    assert {k: v for k, v in figures.items() if k.startswith("rejected") and v} == {
+        f"rejected_{reason}": count for reason, count in rejected.items()
+    }
+    assert [v for k, v in figures.items() if k.endswith("filled_rate")] == [1.0] * sum(n > 0 for n in surfaces)
+    listed = Path("data/surfaces/rejected.csv").read_text().splitlines()[1:]
+    assert len(listed) == sum(rejected.values())
+    if number == 2:
+        _check_at_the_money(pq.read_table(path).to_pydict())
+
+
+def _check_at_the_money(rows: Table) -> None:
+    """The vol at the forward lies inside the bid and ask vols of the strikes around it, at every tenor."""
+    iv = files.read_split(Path("data/surfaces"), "train")["iv"].numpy()[0]
+    grid = files.read_grid(Path("data/surfaces"))
+    (node,) = np.flatnonzero(np.abs(grid.nodes) < 1e-12)
+    expiry = np.array([(dt.date.fromisoformat(str(e)) - dt.date(2023, 2, 15)).days for e in rows["Expiry"]])
+    k = np.log(np.array(rows["Strike"]) / np.array(rows["Fwd"]))
+    for tenor, vol in zip(np.rint(grid.tenors * 365), iv[:, node], strict=True):
+        own = np.flatnonzero(expiry == tenor)
+        own = own[np.argsort(k[own])]
+        bid, ask = (np.interp(0.0, k[own], np.array(rows[side], float)[own]) for side in ("Bid", "Ask"))
+        assert bid <= vol <= ask

@@ -1,0 +1,190 @@
+"""Surfaces from the ragged quotes of one day: parity forwards, implied vols, and reading onto a grid.
+
+Total variance w = vol^2 tenor is read along k = ln(K/F) by monotone cubics and linearly in the tenor at equal k.
+Nothing is extrapolated: a point that the quotes do not enclose is NaN, a point that is quoted is the quote itself.
+
+Reference: Fritsch, Carlson (1980), "Monotone piecewise cubic interpolation", SIAM J. Numer. Anal. 17(2); Gatheral,
+Jacquier (2014), arXiv:1204.0646, lemma 2.1 (w linear in the tenor at equal k adds no calendar arbitrage).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+from scipy.special import ndtr, ndtri
+
+from vae.black import implied_total_vol
+from vae.grid import Grid
+
+Array = NDArray[np.float64]
+
+_SAME_TENOR = 1e-5  # years, five minutes: settings are written with few digits
+_SAME_NODE = 1e-9
+_NEAREST_PAIRS = 40
+_FEWEST_PAIRS = 4  # for a discount factor of their own
+_HALVINGS = 60
+
+
+class Parity(NamedTuple):
+    """Forward of an expiry and discount factor to it."""
+
+    forward: float
+    discount: float
+
+
+class Smile(NamedTuple):
+    """Quotes of one expiry: tenor in years, increasing k = ln(K/F) and Black vols, both [quote]."""
+
+    tenor: float
+    k: Array
+    vol: Array
+
+
+def parity(strikes: Array, difference: Array, *, discount: float) -> Parity:
+    """Forward and discount factor from C - P = D (F - K), by medians, which single bad quotes do not move.
+
+    The pairs nearest the money are used. D is the median slope between them where there are at least four, and
+    ``discount`` where there are fewer or where that slope is not within a factor of 2 of it.
+
+    Args:
+        strikes: of the pairs, distinct, [pair].
+        difference: price of the call less that of the put, [pair].
+        discount: the discount factor as far as it is known.
+
+    Raises:
+        ValueError: there is no pair.
+
+    Reference: Theil (1950), "A rank-invariant method of linear and polynomial regression analysis".
+    """
+    if len(strikes) == 0:
+        raise ValueError("put-call parity needs a call and a put at one strike")
+    nearest = np.argsort(np.abs(difference), kind="stable")[:_NEAREST_PAIRS]
+    x, y = strikes[nearest], difference[nearest]
+    if len(x) >= _FEWEST_PAIRS:
+        i, j = np.triu_indices(len(x), 1)
+        slope = -float(np.median((y[i] - y[j]) / (x[i] - x[j])))
+        discount = slope if 0.5 * discount < slope < 2.0 * discount else discount
+    return Parity(float(np.median(x + y / discount)), discount)
+
+
+def implied_vols(k: Array, price: Array, tenor: Array, *, call: NDArray[np.bool_]) -> Array:
+    """Black vols of undiscounted prices per unit of forward; NaN where a price is outside the no-arbitrage bounds.
+
+    Args:
+        k: ln(K/F), [quote].
+        price: of the call or put; one in the money is turned into the other by parity, [quote].
+        tenor: years, positive, [quote].
+        call: which quotes are calls, [quote].
+    """
+    intrinsic = np.where(call, 1.0, -1.0) * -np.expm1(k)
+    otm = price - np.maximum(intrinsic, 0.0)
+    total_vol = implied_total_vol(torch.from_numpy(k), torch.from_numpy(otm)).numpy()
+    vols: Array = total_vol / np.sqrt(tenor)
+    return vols
+
+
+def log_moneyness_of_delta(delta: Array, total_vol: Array) -> Array:
+    """k = ln(K/F) of forward call deltas N(d1) inside (0, 1)."""
+    k: Array = total_vol * (0.5 * total_vol - ndtri(delta))
+    return k
+
+
+def smile(tenor: float, k: Array, vol: Array, weight: Array) -> Smile:
+    """A smile of quotes in any order; quotes at the same k become one, with their weighted mean vol."""
+    order = np.lexsort((vol, k))
+    k, vol, weight = k[order], vol[order], weight[order]
+    group = np.cumsum(np.diff(k, prepend=k[:1]) > _SAME_NODE)
+    first = np.flatnonzero(np.diff(group, prepend=-1))
+    if len(first) == len(k):
+        return Smile(tenor, k, vol)
+    mean = np.bincount(group, weight * vol) / np.bincount(group, weight)
+    single = np.bincount(group) == 1
+    return Smile(tenor, k[first], np.where(single, vol[first], mean))
+
+
+def surface(smiles: Sequence[Smile], grid: Grid) -> Array:
+    """The vols [tenor, node] of a grid that the quotes of one day reach; NaN elsewhere.
+
+    A point is reached where an expiry at or before its tenor and one at or after it quote strikes on both sides of its
+    k; of several the nearest are used. A smile of one quote serves only a point that coincides with it.
+
+    Args:
+        smiles: one for each expiry, of increasing tenor.
+        grid: of any convention; with deltas a point's k solves k = w/2 - sqrt(w) d1.
+    """
+    vols = np.full(grid.shape, np.nan)
+    for i, tenor in enumerate(grid.tenors.tolist()):
+        for quoted in smiles:
+            if abs(quoted.tenor - tenor) <= _SAME_TENOR:
+                _pass_through(vols[i], quoted, grid, i)
+    curves = [_Curve(s) for s in smiles if len(s.k) > 1]
+    if curves and np.isnan(vols).any():
+        tenors = grid.tenors[:, None]
+        k = _at_deltas(curves, tenors, grid.d1) if grid.convention == "delta" else grid.log_moneyness
+        read = np.sqrt(_total_variance(curves, tenors, k) / tenors)
+        vols = np.where(np.isnan(vols), read, vols)
+    return vols
+
+
+class _Curve:
+    """Total variance of one expiry along k, NaN outside its quotes."""
+
+    def __init__(self, quoted: Smile) -> None:
+        self.tenor, self.k = quoted.tenor, quoted.k
+        self._read = PchipInterpolator(quoted.k, quoted.vol**2 * quoted.tenor)
+
+    def at(self, k: Array) -> Array:
+        inside = np.clip(k, self.k[0], self.k[-1])
+        return np.where(np.abs(k - inside) <= _SAME_NODE, self._read(inside), np.nan)
+
+
+def _total_variance(curves: Sequence[_Curve], tenors: Array, k: Array) -> Array:
+    """Total variance at tenors [tenor, 1] and k [tenor, point]: linear between the nearest expiries that reach k."""
+    read = np.stack([curve.at(k) for curve in curves])
+    expiries = np.array([curve.tenor for curve in curves])
+    known = ~np.isnan(read)
+    earlier = known & (expiries[:, None, None] <= tenors + _SAME_TENOR)
+    later = known & (expiries[:, None, None] >= tenors - _SAME_TENOR)
+    i, j = len(curves) - 1 - earlier[::-1].argmax(0), later.argmax(0)
+    # where one expiry is the grid's tenor as nearly as settings are written, its vols are kept
+    held = np.clip(tenors, np.minimum(expiries[i], expiries[j]), np.maximum(expiries[i], expiries[j]))
+    span = expiries[j] - expiries[i]
+    weight = np.divide(held - expiries[i], span, out=np.zeros_like(span), where=span != 0.0)
+    first, second = (np.take_along_axis(read, index[None], 0)[0] for index in (i, j))
+    mixed = (1.0 - weight) * first + weight * second
+    return np.where(earlier.any(0) & later.any(0), mixed * (tenors / held), np.nan)
+
+
+def _at_deltas(curves: Sequence[_Curve], tenors: Array, d1: Array) -> Array:
+    """k where a call has the delta N(d1), [tenor, node]: bisection between quoted strikes; NaN where none has."""
+
+    def d1_at(k: Array) -> Array:
+        w = _total_variance(curves, tenors, k)
+        return (0.5 * w - k) / np.sqrt(w)
+
+    knots = np.unique(np.concatenate([curve.k for curve in curves]))
+    at_knots = d1_at(np.broadcast_to(knots, (len(tenors), len(knots))))[:, None]
+    # d1 falls along k; comparisons with NaN, where a knot is not reached, are False
+    between = (at_knots[..., :-1] >= d1[:, None]) & (at_knots[..., 1:] <= d1[:, None])
+    first = np.where(between, np.abs(knots[:-1]), np.inf).argmin(-1)  # of several, the one nearest the money
+    low, high = knots[first], knots[first + 1]
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        right = d1_at(middle) >= d1
+        low, high = np.where(right, middle, low), np.where(right, high, middle)
+    k = 0.5 * (low + high)
+    return np.where(between.any(-1) & (np.abs(d1_at(k) - d1) <= _SAME_NODE), k, np.nan)
+
+
+def _pass_through(row: Array, quoted: Smile, grid: Grid, tenor: int) -> None:
+    """Put the quotes that coincide with nodes of one tenor in their place, unchanged."""
+    if grid.convention == "delta":
+        total_vol = quoted.vol * np.sqrt(quoted.tenor)
+        places, nodes = ndtr(0.5 * total_vol - quoted.k / total_vol), grid.nodes
+    else:
+        places, nodes = quoted.k, grid.log_moneyness[tenor]
+    node, quote = np.nonzero(np.abs(nodes[:, None] - places) <= _SAME_NODE)
+    row[node] = quoted.vol[quote]
