@@ -19,7 +19,7 @@ import torch
 
 from pipeline import weights
 from pipeline.params import read_params
-from pipeline.prepare import sobol_design
+from pipeline.simulation import sobol_design
 from vae import graphs, heston
 from vae.grid import Grid
 from vae.runtime import SurfaceModel
@@ -43,7 +43,7 @@ def surfaces() -> dict[str, float]:
     """Surfaces a second of the default design: volvae, and QuantLib's analytic engine with its Black inversion."""
     params = read_params().prepare
     grid = params.grid.build()
-    design = sobol_design(params.heston, 1024, seed=params.seed)
+    design = sobol_design(params.heston, 0, 4096, seed=params.seed)
     few = design[:2]
     ours, theirs = in_turns(lambda: heston.surfaces(design, grid), lambda: quantlib_surfaces(few, grid))
     rates = len(design) / ours, len(few) / theirs

@@ -5,6 +5,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from vae.grid import Grid
 
 SPLITS = ("train", "validation", "test")
 GRID = "grid.json"
+_BYTES = {"F32": 4, "F64": 8}
 VALUES = "values"  # tensor of a split that holds vectors instead of surfaces
 
 
@@ -55,8 +57,41 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors as safetensors."""
+    write_bytes(path, tensor_bytes(tensors, metadata))
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Tensors as the content of a safetensors file."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, safetensors.torch.save(contiguous, dict(metadata or {})))
+    return safetensors.torch.save(contiguous, dict(metadata or {}))
+
+
+def join_tensors(path: Path, parts: Sequence[Path]) -> None:
+    """Write the rows of safetensors files, which hold the same tensors, as one; a tensor of a part at a time in memory.
+
+    Raises:
+        InputError: a part cannot be read, or the path cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        files = []
+        for part in parts:
+            stack.enter_context(reading(part))
+            files.append(stack.enter_context(safetensors.safe_open(part, framework="numpy")))
+        header, offset = {}, 0
+        widths = {name: _BYTES[files[0].get_slice(name).get_dtype()] for name in files[0].keys()}  # noqa: SIM118
+        for name in sorted(widths, key=lambda name: (-widths[name], name)):  # wide ones first, so that all lie aligned
+            slices = [file.get_slice(name) for file in files]
+            shape = [sum(s.get_shape()[0] for s in slices), *slices[0].get_shape()[1:]]
+            size = math.prod(shape) * widths[name]
+            header[name] = {"dtype": slices[0].get_dtype(), "shape": shape, "data_offsets": [offset, offset + size]}
+            offset += size
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        with new_file(path) as stream:
+            stream.write(len(text).to_bytes(8, "little") + text)
+            for name in header:
+                for file in files:
+                    stream.write(file.get_tensor(name).tobytes())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -91,6 +126,16 @@ def read_tensors(path: Path) -> Tensors:
     with reading(path), safetensors.safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         return Tensors(tensors, file.metadata() or {})
+
+
+def read_text(path: Path) -> dict[str, str]:
+    """The text stored beside the tensors of a safetensors file.
+
+    Raises:
+        InputError: there is no such file, or it is of another format.
+    """
+    with reading(path), safetensors.safe_open(path, framework="numpy") as file:
+        return file.metadata() or {}
 
 
 def read_split(surfaces: Path, split: str) -> dict[str, Tensor]:

@@ -247,6 +247,11 @@ class _Prepare(_Block):
     vol_tolerance: Positive | None = None
     grid: GridParams | None = None
     heston: HestonRanges | None = None
+    surfaces_per_shard: Count = 4096
+    compiled: bool = False
+    engine: Literal["local", "dask"] = "local"
+    workers: Count | None = None
+    address: Name | None = None
     quotes: QuotesParams | None = None
     array: ArrayParams | None = None
 
@@ -261,6 +266,14 @@ class HestonPrepare(_Prepare):
     vol_tolerance: Positive
     grid: GridParams
     heston: HestonRanges
+
+    @model_validator(mode="after")
+    def _has_an_engine(self) -> Self:
+        if (self.engine == "dask") != (self.address is not None):
+            raise ValueError(
+                f"engine: {self.engine} {'needs' if self.address is None else 'has no'} address (tcp://host:8786)"
+            )
+        return self
 
 
 class QuotesPrepare(_Prepare):

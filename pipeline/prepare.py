@@ -1,59 +1,26 @@
 """The stage prepare: splits of exact Heston surfaces with quote noise, of a user's quotes or of a user's array."""
 
+import json
+import os
+import shutil
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from pipeline import arrays, files, quotes
+from pipeline import arrays, engine, files, quotes, simulation
 from pipeline.atomic import check_writable, new_folder
 from pipeline.errors import StageError
-from pipeline.params import ArrayPrepare, HestonPrepare, HestonRanges, Params, QuotesPrepare
+from pipeline.params import ArrayPrepare, HestonPrepare, Params, QuotesPrepare
 from pipeline.progress import track
+from pipeline.simulation import Shard
 from vae import heston
-from vae.units import BASIS_POINTS
 
-_CHUNK = 1024  # surfaces priced at a time: their quadrature fits the cache of a core
-
-
-class Prepared(NamedTuple):
-    """Accepted surfaces of one split, and how many were rejected by reason.
-
-    ``iv`` is quoted, ``clean`` exact, both float32 [surface, tenor, node]; ``parameters`` is float64 [surface, 5].
-    """
-
-    iv: Tensor
-    clean: Tensor
-    parameters: Tensor
-    rejected: dict[str, int]
-
-
-def prepare(params: HestonPrepare) -> dict[str, Prepared]:
-    """The splits: consecutive stretches of one Sobol design, so that no surface depends on another's fate."""
-    sizes = [getattr(params.surfaces, split) for split in files.SPLITS]
-    design = sobol_design(params.heston, sum(sizes), seed=params.seed)
-    priced = _priced(params, design)
-    stretches = zip(design.split(sizes), priced.vol.split(sizes), priced.flag.split(sizes), strict=True)
-    return {
-        split: _accepted(params, stream, parameters, heston.Surfaces(vol, flag))
-        for stream, (split, (parameters, vol, flag)) in enumerate(zip(files.SPLITS, stretches, strict=True))
-    }
-
-
-def sobol_design(ranges: HestonRanges, surfaces: int, *, seed: int) -> Tensor:
-    """Scrambled Sobol points in the box of Heston parameters, float64 [surface, 5].
-
-    Reference: Owen (1998), "Scrambling Sobol' and Niederreiter-Xing points", J. Complexity 14(4).
-    """
-    box = [getattr(ranges, name) for name in heston.PARAMETERS]
-    low = torch.tensor([side.low for side in box], dtype=torch.float64)
-    high = torch.tensor([side.high for side in box], dtype=torch.float64)
-    engine = torch.quasirandom.SobolEngine(len(box), scramble=True, seed=seed)
-    return low + (high - low) * engine.draw(surfaces, dtype=torch.float64)
+CHECKPOINTS = Path(".checkpoints/prepare")  # outside DVC: its outputs are deleted before a stage runs
 
 
 def main(params: Params, *, surfaces: Path, metrics: Path) -> None:
@@ -68,67 +35,108 @@ def main(params: Params, *, surfaces: Path, metrics: Path) -> None:
         else:
             figures = write(settings, folder)
         files.write_json(metrics, figures)
+    shutil.rmtree(CHECKPOINTS, ignore_errors=True)
 
 
 def write(settings: HestonPrepare, folder: Path) -> dict[str, float | str]:
     """Write Heston surfaces and their grid to a folder; flat figures of the data."""
-    splits = prepare(settings)
-    for split, data in splits.items():
-        tensors = {"iv": data.iv, "clean": data.clean, "parameters": data.parameters}
-        files.write_tensors(folder / f"{split}.safetensors", tensors)
+    shards = finished_shards(settings)
+    figures: dict[str, float | str] = {}
+    for split in files.SPLITS:
+        parts = [path for shard, path in shards.items() if shard.split == split]
+        figures |= _figures(split, parts)
+        files.join_tensors(folder / f"{split}.safetensors", parts)
     files.write_json(folder / files.GRID, settings.grid.build().to_dict())
-    return report(splits)
+    return figures
 
 
-def report(splits: dict[str, Prepared]) -> dict[str, float | str]:
-    """Counts, reasons of rejection and ranges, as flat metrics."""
-    result: dict[str, float | str] = {}
-    for split, data in splits.items():
-        result[f"{split}_surfaces"] = len(data.iv)
-        for reason, count in data.rejected.items():
-            result[f"{split}_rejected_{reason.replace(' ', '_')}"] = count
-    train = splits["train"]
-    for name, values in zip(heston.PARAMETERS, train.parameters.T, strict=True):
-        result[f"train_{name}_min"] = values.min().item()
-        result[f"train_{name}_max"] = values.max().item()
-    result["train_iv_min_vol"] = train.iv.min().item()
-    result["train_iv_max_vol"] = train.iv.max().item()
-    return result
+def finished_shards(settings: HestonPrepare) -> dict[Shard, Path]:
+    """The file of each shard in the order of the design; those of a run that was killed are not made again.
+
+    A file's name ends in the sha256 of its content, so that a damaged one is noticed and made again.
+    """
+    key = simulation.key_of(settings)
+    store = CHECKPOINTS / key[:16]
+    _remove_others(store)
+    shards = simulation.plan(settings)
+    found = {shard: path for shard in shards if (path := _intact(store, shard))}
+    if found:
+        print(f"prepare: resumed with {len(found)} of {len(shards)} shards from {store}", file=sys.stderr, flush=True)
+    made = _timed(_run(settings, partial(simulation.simulate, settings, key), [s for s in shards if s not in found]))
+    for shard, content, _ in track(made, total=len(shards), done=len(found), label="prepare", note=_note):
+        found[shard] = store / f"{_stem(shard)}-{files.sha256(content)}.safetensors"
+        files.write_bytes(found[shard], content)
+    return {shard: found[shard] for shard in shards}
 
 
-def _priced(params: HestonPrepare, design: Tensor) -> heston.Surfaces:
-    """Exact surfaces of all design points, on CUDA where there is one."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    grid = params.grid.build()
-    start = time.monotonic()
-    chunks = design.split(_CHUNK)
-
-    def surfaces() -> Iterator[tuple[int, heston.Surfaces]]:
-        for number, chunk in enumerate(chunks, start=1):
-            priced = heston.surfaces(chunk.to(device), grid, vol_tolerance=params.vol_tolerance)
-            yield number, heston.Surfaces(*(part.cpu() for part in priced))
-
-    def speed(item: tuple[int, heston.Surfaces]) -> str:
-        return f"{item[0] * _CHUNK / (time.monotonic() - start):,.0f} surfaces/s"
-
-    tracked = track(surfaces(), total=len(chunks), label="prepare", note=speed)
-    parts = zip(*(priced for _, priced in tracked), strict=True)
-    return heston.Surfaces(*(torch.cat(part) for part in parts))
+def _run(
+    settings: HestonPrepare, function: Callable[[Shard], bytes], shards: Sequence[Shard]
+) -> Iterator[tuple[Shard, bytes]]:
+    """The shards as they are done, by the engine of the settings; a GPU is one worker."""
+    if settings.engine == "dask":
+        return engine.dask(function, shards, address=str(settings.address))
+    cores = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+    return engine.local(function, shards, workers=settings.workers or cores)
 
 
-def _accepted(params: HestonPrepare, stream: int, parameters: Tensor, surfaces: heston.Surfaces) -> Prepared:
-    """The complete surfaces of a split, with quote noise of its own random stream."""
-    worst = surfaces.flag.flatten(1).amax(1)
-    complete = worst == heston.OK
-    rejected = {reason: int((worst == flag).sum()) for flag, reason in enumerate(heston.FLAGS) if flag != heston.OK}
-    if complete.sum() < 2:
-        raise StageError(f"of {len(worst)} surfaces too few are complete: {rejected}; narrow prepare.grid.nodes")
-    generator = np.random.default_rng([params.seed, stream])
-    noise = torch.from_numpy(generator.standard_normal(surfaces.vol.shape))
-    quoted = surfaces.vol + params.quote_noise_bp / BASIS_POINTS * noise
-    return Prepared(
-        iv=quoted[complete].float(),
-        clean=surfaces.vol[complete].float(),
-        parameters=parameters[complete],
-        rejected=rejected,
-    )
+class _Made(NamedTuple):
+    shard: Shard
+    content: bytes
+    surfaces_per_second: float
+
+
+def _timed(results: Iterator[tuple[Shard, bytes]]) -> Iterator[_Made]:
+    """Results with the speed since the first was asked for."""
+    start, surfaces = time.monotonic(), 0
+    for shard, content in results:
+        surfaces += shard.size
+        yield _Made(shard, content, surfaces / (time.monotonic() - start))
+
+
+def _note(made: _Made) -> str:
+    return f"{made.surfaces_per_second:,.0f} surfaces/s"
+
+
+def _stem(shard: Shard) -> str:
+    return f"{shard.split}-{shard.number:05}"
+
+
+def _intact(store: Path, shard: Shard) -> Path | None:
+    """The file of a shard whose content is what its name says; any other one is removed."""
+    for path in store.glob(f"{_stem(shard)}-*.safetensors"):
+        if files.sha256(files.read_bytes(path)) == path.stem.rpartition("-")[2]:
+            return path
+        path.unlink()
+    return None
+
+
+def _remove_others(store: Path) -> None:
+    """Remove the shards of other settings: they would only fill the disk."""
+    for other in CHECKPOINTS.glob("*"):
+        if other != store:
+            shutil.rmtree(other)
+
+
+def _figures(split: str, parts: Sequence[Path]) -> dict[str, float | str]:
+    """Accepted surfaces of a split, rejected ones by reason and, of the training split, the ranges of its numbers.
+
+    Raises:
+        StageError: fewer than two surfaces are left.
+    """
+    reports = [json.loads(files.read_text(part)["report"]) for part in parts]
+    accepted = sum(report["surfaces"] for report in reports)
+    rejected = {
+        f"{split}_rejected_{reason.replace(' ', '_')}": sum(report["rejected"][reason] for report in reports)
+        for reason in heston.FLAGS[1:]
+    }
+    if accepted < 2:
+        raise StageError(
+            f"{accepted} of the {split} surfaces are complete, which is too few: {rejected}; narrow prepare.grid.nodes"
+        )
+    figures: dict[str, float | str] = {f"{split}_surfaces": accepted, **rejected}
+    if split == "train":
+        for name in reports[0]["ranges"]:
+            lows, highs = zip(*(report["ranges"][name] for report in reports if report["surfaces"]), strict=True)
+            unit = "_vol" if name == "iv" else ""
+            figures |= {f"train_{name}_min{unit}": min(lows), f"train_{name}_max{unit}": max(highs)}
+    return figures

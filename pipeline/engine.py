@@ -1,0 +1,94 @@
+"""Independent tasks on the cores of this machine or on a Dask cluster. The only module that imports dask."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import TypeVar
+
+from pipeline.errors import InputError, StageError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+_QUEUED = 2  # tasks of each worker that are under way: more would only fill memory with results
+_CONNECT_SECONDS = 30
+_RETRIES = 3
+
+
+def local(function: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int) -> Iterator[tuple[Task, Result]]:
+    """Each task with its result, as they are done, by processes of this machine; by this one if there is one worker.
+
+    Raises:
+        StageError: a worker was killed.
+    """
+    workers = min(workers, len(tasks))
+    if workers <= 1:
+        yield from ((task, function(task)) for task in tasks)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would copy the state of torch's threads
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    try:
+        yield from _as_done(pool, function, tasks, _QUEUED * workers)
+    except BrokenProcessPool as error:
+        raise StageError("a worker was killed, perhaps for want of memory; what is finished is kept") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def dask(function: Callable[[Task], Result], tasks: Sequence[Task], *, address: str) -> Iterator[tuple[Task, Result]]:
+    """Each task with its result, as they are done, by the workers of a Dask cluster; a lost worker's tasks move on.
+
+    Raises:
+        InputError: the package distributed is not installed.
+        StageError: there is no scheduler at the address, or it has no workers, or loses one after the other.
+    """
+    try:
+        from distributed import Client, KilledWorker  # noqa: PLC0415 - an extra of its own
+    except ImportError as error:
+        raise InputError("prepare.engine: dask needs the package distributed: pip install '.[dask]'") from error
+    try:
+        client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise StageError(f"prepare.address: no Dask scheduler answers at {address}") from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
+            window = _QUEUED * sum(client.nthreads().values())
+            with client.get_executor(pure=False, retries=_RETRIES) as executor:
+                yield from _as_done(executor, function, tasks, window)
+        except TimeoutError as error:
+            raise StageError(f"prepare.address: the Dask scheduler at {address} has no workers") from error
+        except KilledWorker as error:
+            raise StageError(f"workers of {address} die again and again; what is finished is kept: {error}") from error
+
+
+def _as_done(
+    executor: Executor, function: Callable[[Task], Result], tasks: Sequence[Task], window: int
+) -> Iterator[tuple[Task, Result]]:
+    """Results in the order in which they come, at most ``window`` tasks under way."""
+    left = iter(tasks)
+    running: dict[Future[Result], Task] = {}
+    while True:
+        for task in islice(left, window - len(running)):
+            running[executor.submit(function, task)] = task
+        if not running:
+            return
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            yield running.pop(future), future.result()
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that started it is gone, even by SIGKILL."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent.join,), daemon=True).start()
+
+
+def _exit_after(event: Callable[[], None]) -> None:
+    event()
+    os._exit(1)

@@ -1,0 +1,138 @@
+"""Heston surfaces with quote noise in shards: each a pure function of the settings and its place in the design."""
+
+import contextlib
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline import files
+from pipeline.errors import StageError
+from pipeline.params import HestonPrepare, HestonRanges
+from vae import black, compiled, grid, heston, pairs
+from vae.units import BASIS_POINTS
+
+_ENGINE = ("engine", "address", "workers")  # settings that say where shards are made, not what is in them
+
+
+class Shard(NamedTuple):
+    """Some consecutive points of the Sobol design, all of one split."""
+
+    split: str
+    number: int
+    first: int
+    size: int
+
+
+def plan(params: HestonPrepare) -> list[Shard]:
+    """All shards: the splits are consecutive stretches of one design, cut into equal pieces."""
+    shards, first = [], 0
+    for split in files.SPLITS:
+        end = first + getattr(params.surfaces, split)
+        starts = range(first, end, params.surfaces_per_shard)
+        shards += [
+            Shard(split, number, start, min(params.surfaces_per_shard, end - start))
+            for number, start in enumerate(starts)
+        ]
+        first = end
+    return shards
+
+
+def simulate(params: HestonPrepare, key: str, shard: Shard) -> bytes:
+    """The complete surfaces of a shard as a safetensors file; its text counts the rejected ones by reason.
+
+    ``iv`` is quoted, ``clean`` exact, both float32 [surface, tenor, node]; ``parameters`` is float64 [surface, 5].
+    One thread does the work, so that sums are rounded alike wherever it is done.
+
+    Raises:
+        StageError: the code here is not that of ``key``, or there is no compiler where one is asked for.
+    """
+    if key != key_of(params):
+        raise StageError("a worker runs another version of volvae, numpy or torch; install the same everywhere")
+    parameters = sobol_design(params.heston, shard.first, shard.size, seed=params.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with _one_thread():
+        surfaces = heston.surfaces(
+            parameters.to(device),
+            params.grid.build(),
+            vol_tolerance=params.vol_tolerance,
+            kernels=_compiled(device) if params.compiled else heston.EAGER,
+        )
+    vol, worst = surfaces.vol.cpu(), surfaces.flag.cpu().flatten(1).amax(1)
+    complete = worst == heston.OK
+    noise = torch.from_numpy(_generator(params.seed, shard).standard_normal(vol.shape))
+    quoted = vol + params.quote_noise_bp / BASIS_POINTS * noise
+    tensors = {
+        "iv": quoted[complete].float(),
+        "clean": vol[complete].float(),
+        "parameters": parameters[complete],
+    }
+    report = {
+        "surfaces": int(complete.sum()),
+        "rejected": {reason: int((worst == flag).sum()) for flag, reason in enumerate(heston.FLAGS) if flag},
+        "ranges": _ranges(tensors) if complete.any() else {},
+    }
+    return files.tensor_bytes(tensors, {"report": json.dumps(report)})
+
+
+def _ranges(tensors: dict[str, Tensor]) -> dict[str, tuple[float, float]]:
+    """Least and largest value of each parameter and of the vols."""
+    columns = dict(zip(heston.PARAMETERS, tensors["parameters"].T, strict=True)) | {"iv": tensors["iv"]}
+    return {name: (values.min().item(), values.max().item()) for name, values in columns.items()}
+
+
+def sobol_design(ranges: HestonRanges, first: int, size: int, *, seed: int) -> Tensor:
+    """Points ``first`` and following of a scrambled Sobol design in the box of Heston parameters, float64 [size, 5].
+
+    Reference: Owen (1998), "Scrambling Sobol' and Niederreiter-Xing points", J. Complexity 14(4).
+    """
+    box = [getattr(ranges, name) for name in heston.PARAMETERS]
+    low = torch.tensor([side.low for side in box], dtype=torch.float64)
+    high = torch.tensor([side.high for side in box], dtype=torch.float64)
+    engine = torch.quasirandom.SobolEngine(len(box), scramble=True, seed=seed)
+    design: Tensor = low + (high - low) * engine.fast_forward(first).draw(size, dtype=torch.float64)
+    return design
+
+
+def key_of(params: HestonPrepare) -> str:
+    """What the content of shards depends on: settings, code and the libraries that compute."""
+    settings = params.model_dump_json(exclude={*_ENGINE, "quotes", "array"})
+    modules = (black, compiled, grid, heston, pairs)
+    sources = [_source(module) for module in modules] + [Path(__file__).read_bytes()]
+    return files.sha256(b"\n".join([settings.encode(), torch.__version__.encode(), np.__version__.encode(), *sources]))
+
+
+def _source(module: ModuleType) -> bytes:
+    return Path(str(module.__file__)).read_bytes()
+
+
+def _generator(seed: int, shard: Shard) -> np.random.Generator:
+    """The noise of a shard: a counter-based generator that is keyed by the seed and counts from the shard's place.
+
+    Reference: Salmon, Moraes, Dror, Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3" (Philox).
+    """
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, shard.first, 0]))
+
+
+@functools.cache
+def _compiled(device: torch.device) -> heston.Kernels:
+    try:
+        return compiled.kernels(device)
+    except RuntimeError as error:
+        raise StageError(f"prepare.compiled: true needs a C++ compiler: {error}") from error
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
