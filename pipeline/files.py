@@ -85,7 +85,7 @@ def join_tensors(path: Path, parts: Sequence[Path]) -> None:
             size = math.prod(shape) * widths[name]
             header[name] = {"dtype": slices[0].get_dtype(), "shape": shape, "data_offsets": [offset, offset + size]}
             offset += size
-        text = json.dumps(header).encode()
+        text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
         with new_file(path) as stream:
             stream.write(len(text).to_bytes(8, "little") + text)

@@ -125,15 +125,12 @@ def _figures(split: str, parts: Sequence[Path]) -> dict[str, float | str]:
     """
     reports = [json.loads(files.read_text(part)["report"]) for part in parts]
     accepted = sum(report["surfaces"] for report in reports)
-    rejected = {
-        f"{split}_rejected_{reason.replace(' ', '_')}": sum(report["rejected"][reason] for report in reports)
-        for reason in heston.FLAGS[1:]
-    }
+    rejected = {reason: sum(report["rejected"][reason] for report in reports) for reason in heston.FLAGS[1:]}
     if accepted < 2:
-        raise StageError(
-            f"{accepted} of the {split} surfaces are complete, which is too few: {rejected}; narrow prepare.grid.nodes"
-        )
-    figures: dict[str, float | str] = {f"{split}_surfaces": accepted, **rejected}
+        reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.items() if count)
+        raise StageError(f"{accepted} {split} surfaces are complete, too few: {reasons}; narrow prepare.grid.nodes")
+    figures: dict[str, float | str] = {f"{split}_surfaces": accepted}
+    figures |= {f"{split}_rejected_{reason.replace(' ', '_')}": count for reason, count in rejected.items()}
     if split == "train":
         for name in reports[0]["ranges"]:
             lows, highs = zip(*(report["ranges"][name] for report in reports if report["surfaces"]), strict=True)

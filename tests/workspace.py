@@ -12,6 +12,8 @@ from pipeline.params import Params, read_params
 
 TINY: dict[str, Any] = {
     "prepare.surfaces": {"train": 256, "validation": 64, "test": 64},
+    "prepare.surfaces_per_shard": 64,
+    "prepare.workers": 1,
     "prepare.grid.tenors_days": [26, 182, 364],
     "prepare.grid.nodes": {"start": -0.4, "stop": 0.3, "count": 9},
     "train.model": {"latents": 3, "basis": 12, "width": 16, "depth": 1},

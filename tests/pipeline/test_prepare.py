@@ -1,0 +1,260 @@
+"""Simulated data in shards: the same bytes from every engine, and after a kill at any moment."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from distributed import Client
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import engine, files, prepare, simulation
+from pipeline.errors import StageError
+from pipeline.params import HestonPrepare
+from pipeline.simulation import Shard
+from tests.workspace import PATHS, Workspace
+from vae import heston
+
+ARGUMENTS = ["prepare", *(part for name, path in PATHS["prepare"].items() for part in (f"--{name}", path))]
+
+
+def prepared(folder: Path) -> dict[str, bytes]:
+    paths = [*sorted((folder / "data/surfaces").iterdir()), folder / "results/prepare.json"]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def heston_settings(workspace: Workspace) -> HestonPrepare:
+    params = workspace.params().prepare
+    assert isinstance(params, HestonPrepare)
+    return params
+
+
+def test_shards_are_the_design_cut_into_pieces(workspace: Workspace) -> None:
+    params = heston_settings(workspace)
+    shards = simulation.plan(params)
+    assert [(s.split, s.number, s.size) for s in shards] == [
+        ("train", 0, 64), ("train", 1, 64), ("train", 2, 64), ("train", 3, 64), ("validation", 0, 64), ("test", 0, 64),
+    ]  # fmt: skip
+    whole = simulation.sobol_design(params.heston, 0, 384, seed=params.seed)
+    pieces = [simulation.sobol_design(params.heston, s.first, s.size, seed=params.seed) for s in shards]
+    assert torch.equal(torch.cat(pieces), whole)
+
+
+def test_a_shard_is_a_pure_function_of_settings_and_place(workspace: Workspace) -> None:
+    params = heston_settings(workspace)
+    key = simulation.key_of(params)
+    first, second = simulation.plan(params)[1:3]
+    assert simulation.simulate(params, key, second) == simulation.simulate(params, key, second)
+
+    noise = [
+        tensors["iv"].double() - tensors["clean"].double()
+        for tensors in (safetensors.torch.load(simulation.simulate(params, key, s)) for s in (first, second))
+    ]
+    correlation = np.corrcoef(noise[0].flatten().numpy(), noise[1].flatten().numpy())[0, 1]
+    assert abs(correlation) < 5 / np.sqrt(noise[0].numel())
+
+
+def test_a_worker_with_other_code_is_refused(workspace: Workspace) -> None:
+    params = heston_settings(workspace)
+    with pytest.raises(StageError, match="another version of volvae"):
+        simulation.simulate(params, "other", simulation.plan(params)[0])
+
+
+def test_where_shards_are_made_does_not_change_their_key(workspace: Workspace) -> None:
+    key = simulation.key_of(heston_settings(workspace))
+    workspace.set(prepare__engine="dask", prepare__address="tcp://127.0.0.1:8786", prepare__workers=7)
+    assert simulation.key_of(heston_settings(workspace)) == key
+    workspace.set(prepare__seed=8)
+    assert simulation.key_of(heston_settings(workspace)) != key
+
+
+def test_two_processes_make_the_bytes_of_one(finished: Workspace, workspace: Workspace) -> None:
+    workspace.set(prepare__workers=2)
+    assert workspace.run("prepare") == 0
+    assert prepared(workspace.folder) == prepared(finished.folder)
+
+
+KILLED = """
+import os, signal, sys
+moment, calls, fsync = int(sys.argv[1]), 0, os.fsync
+def counted(descriptor):
+    global calls
+    calls += 1
+    if calls == moment:
+        os.kill(os.getpid(), signal.SIGKILL)
+    fsync(descriptor)
+os.fsync = counted
+from pipeline.__main__ import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [1, 4, 12, 15, 22])
+def test_a_run_killed_at_any_write_resumes_to_the_same_bytes(
+    root: Path, finished: Workspace, workspace: Workspace, moment: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL before the content or the name of a file is on disk: of a shard, a split, the grid or the report."""
+    command = [sys.executable, "-c", KILLED, str(moment), *ARGUMENTS]
+    ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(root)}, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert not Path("data/surfaces").exists() or moment == 22
+    kept = list(prepare.CHECKPOINTS.glob("*/*-*.safetensors"))
+
+    assert workspace.run("prepare") == 0
+
+    assert prepared(workspace.folder) == prepared(finished.folder)
+    assert (f"resumed with {len(kept)} of 6 shards" in capfd.readouterr().err) == bool(kept)
+    assert not prepare.CHECKPOINTS.exists()
+
+
+def test_a_damaged_shard_is_made_again(finished: Workspace, workspace: Workspace) -> None:
+    shards = prepare.finished_shards(heston_settings(workspace))
+    path = next(iter(shards.values()))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    (path.parent / "train-00001-0123.safetensors").write_bytes(b"half")
+
+    assert workspace.run("prepare") == 0
+    assert prepared(workspace.folder) == prepared(finished.folder)
+
+
+def test_shards_of_other_settings_are_removed(workspace: Workspace) -> None:
+    other = prepare.CHECKPOINTS / "0123456789abcdef"
+    other.mkdir(parents=True)
+    prepare.finished_shards(heston_settings(workspace))
+    assert not other.exists()
+
+
+def test_too_few_complete_surfaces_are_one_line(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace.set(prepare__grid__nodes={"start": -6.0, "stop": 6.0, "count": 9})
+    assert workspace.run("prepare") == 1
+    message = capsys.readouterr().err
+    assert "0 train surfaces are complete, too few: 256 price too small for its accuracy; narrow" in message
+    assert not Path("data/surfaces").exists()
+
+
+def test_surfaces_on_a_grid_in_deltas(workspace: Workspace) -> None:
+    workspace.set(prepare__grid={"convention": "delta", "tenors_days": [30, 365], "nodes": [0.1, 0.25, 0.5, 0.75, 0.9]})
+    workspace.set(train__model__basis=5)
+    assert workspace.run("prepare") == 0
+    split = files.read_split(Path("data/surfaces"), "test")
+    grid = files.read_grid(Path("data/surfaces"))
+    assert split["clean"].shape[1:] == (2, 5)
+    exact = heston.surfaces(split["parameters"], grid).vol
+    torch.testing.assert_close(split["clean"], exact.float(), rtol=0.0, atol=0.0)
+
+
+def _die(_: int) -> bytes:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return b""
+
+
+def test_a_killed_worker_is_one_line() -> None:
+    with pytest.raises(StageError, match="a worker was killed"):
+        list(engine.local(_die, [1, 2, 3], workers=2))
+
+
+@pytest.fixture
+def cluster(root: Path, tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """The address of a Dask scheduler on the loopback, and its two worker processes."""
+    file = str(tmp_path / "scheduler.json")
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    dask = [sys.executable, "-m", "dask"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
+    scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", file]
+    worker = [*dask, "worker", "--scheduler-file", file, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    processes = [subprocess.Popen(command, **quiet) for command in (scheduler, worker, worker)]
+    try:
+        with Client(scheduler_file=file, timeout=60, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+            address = client.scheduler_info()["address"]
+        yield address, processes[1:]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.slow
+def test_dask_makes_the_same_bytes_although_a_worker_dies(
+    finished: Workspace, workspace: Workspace, cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, workers = cluster
+    workspace.set(prepare__engine="dask", prepare__address=address, prepare__workers=None)
+    run = engine.dask
+
+    def and_kill(*arguments, **options):
+        for number, result in enumerate(run(*arguments, **options)):
+            if number == 0:
+                workers[0].kill()
+            yield result
+
+    monkeypatch.setattr(engine, "dask", and_kill)
+    assert workspace.run("prepare") == 0
+    assert workers[0].wait() == -signal.SIGKILL
+    assert prepared(workspace.folder) == prepared(finished.folder)
+
+
+def test_no_scheduler_at_the_address_is_one_line(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(engine, "_CONNECT_SECONDS", 0.2)
+    workspace.set(prepare__engine="dask", prepare__address="tcp://127.0.0.1:9", prepare__workers=None)
+    assert workspace.run("prepare") == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "prepare failed: prepare.address: no Dask scheduler answers at tcp://127.0.0.1:9"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"prepare__engine": "dask"}, "engine: dask needs address (tcp://host:8786)"),
+        ({"prepare__address": "tcp://here:8786"}, "engine: local has no address"),
+        ({"prepare__engine": "spark"}, "prepare.engine: Input should be 'local' or 'dask' (got 'spark')"),
+        ({"prepare__surfaces_per_shard": 0}, "prepare.surfaces_per_shard"),
+    ],
+)
+def test_engine_settings_are_checked(
+    workspace: Workspace, values: dict, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace.set(**values)
+    assert workspace.run("prepare") == 2
+    assert message in capsys.readouterr().err
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.integers(1, 3))
+def test_joined_tensors_are_those_of_the_library(tmp_path_factory, rows: list[int], width: int) -> None:
+    folder = tmp_path_factory.mktemp("join")
+    parts = []
+    for number, count in enumerate(rows):
+        tensors = {"b": torch.rand(count, width, 3), "a": torch.rand(count, dtype=torch.float64)}
+        files.write_tensors(folder / f"{number}", tensors)
+        parts.append(tensors)
+    files.join_tensors(folder / "whole", [folder / f"{number}" for number in range(len(rows))])
+    together = {name: torch.cat([part[name] for part in parts]) for name in ("a", "b")}
+    assert (folder / "whole").read_bytes() == safetensors.torch.save(together)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_differs_in_the_last_digits_only(finished: Workspace, workspace: Workspace) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler")
+    workspace.set(prepare__compiled=True)
+    params = heston_settings(workspace)
+    shard = Shard("test", 0, 320, 64)
+    tensors = safetensors.torch.load(simulation.simulate(params, simulation.key_of(params), shard))
+    eager = files.read_split(finished.folder / "data/surfaces", "test")
+    torch.testing.assert_close(tensors["clean"], eager["clean"], rtol=0.0, atol=1e-7)
+    assert torch.equal(tensors["parameters"], eager["parameters"])
