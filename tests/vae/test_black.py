@@ -5,7 +5,9 @@ import QuantLib as ql
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mpmath import mp
 from scipy.stats import norm
+from torch.autograd import gradcheck
 
 from vae import black
 
@@ -31,21 +33,54 @@ def test_vega_is_the_derivative_of_the_price() -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.floats(-8.0, 8.0), st.floats(-7.0, 1.6))
-def test_vol_survives_price_and_back(standard_deviations: float, log_s: float) -> None:
-    """vol -> price -> vol, from 1e-3 to 5 in total vol, to the rounding of the price.
+@given(st.floats(-8.0, 8.0), st.floats(-14.0, 2.7))
+def test_log_price_has_full_relative_accuracy(standard_deviations: float, log_s: float) -> None:
+    """ln b and its slope against 60 digits, from 1e-6 to 15 in total vol: no region loses a digit."""
+    s = math.exp(log_s)
+    x = abs(standard_deviations) * s
+    with mp.workdps(60):
+        a, b = mp.mpf(x) / mp.mpf(s), mp.mpf(s) / 2
+        price = (
+            mp.exp(-mp.mpf(x) / 2) * mp.erfc((a - b) / mp.sqrt(2))
+            - mp.exp(mp.mpf(x) / 2) * mp.erfc((a + b) / mp.sqrt(2))
+        ) / 2
+        slope = mp.exp(-(a**2 + b**2) / 2) / mp.sqrt(2 * mp.pi) / price
 
-    The formula's difference of two close terms, at small s, costs it the factor 1 / s + |k| / s^2.
-    """
+    ours = black.log_price(tensor(x), tensor(s))
+
+    assert ours.value.item() == pytest.approx(float(mp.log(price)), rel=1e-15, abs=2e-15)
+    assert ours.slope.item() == pytest.approx(float(slope), rel=1e-14)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.floats(-8.0, 8.0), st.floats(-12.0, 1.6))
+def test_vol_survives_price_and_back(standard_deviations: float, log_s: float) -> None:
+    """vol -> price -> vol, from 6e-6 to 5 in total vol, to the rounding of the price."""
     s = math.exp(log_s)
     k = standard_deviations * s
     price = black.otm_price(tensor(k), tensor(s))
 
     result = black.implied_total_vol(tensor(k), price).item()
 
-    price_rounding = 2e-15 * (4.0 + 2.0 / s + 2.0 * abs(k) / s**2 + k**2 / s**2) * price.item()
-    rounding = price_rounding / black.vega(tensor(k), tensor(s)).item() + 4e-15 * s
+    price_rounding = 1e-15 * (2.0 + abs(k) + (k / s) ** 2) * price.item()
+    rounding = price_rounding / black.vega(tensor(k), tensor(s)).item() + 2e-15 * s
     assert result == pytest.approx(s, abs=rounding)
+
+
+def test_the_way_back_starts_anywhere() -> None:
+    k, s = tensor(-0.5, 0.0, 0.3, 2.0), tensor(0.4, 0.2, 0.1, 3.5)
+    price = black.otm_price(k, s)
+    for guess in (1e-3, 0.1, 1.0, 6.0):
+        torch.testing.assert_close(black.implied_total_vol(k, price, tensor(guess)), s, rtol=1e-13, atol=0.0)
+
+
+def test_implied_vol_has_the_derivatives_of_the_implicit_function() -> None:
+    """Forward and backward, against differences; and 1 / vega."""
+    k, s = tensor(-0.3, 0.05, 0.2, 1.0), tensor(0.2, 0.3, 0.15, 1.2)
+    price = black.otm_price(k, s)
+    assert gradcheck(black.implied_total_vol, (k.requires_grad_(), price.requires_grad_()), check_forward_ad=True)
+    (derivative,) = torch.autograd.grad(black.implied_total_vol(k, price).sum(), price)
+    torch.testing.assert_close(derivative, 1.0 / black.vega(k.detach(), s), rtol=1e-12, atol=0.0)
 
 
 def test_extremely_small_prices_are_inverted() -> None:

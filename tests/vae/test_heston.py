@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
+from benchmarks import stress
 from vae import black, heston
 from vae.grid import Grid
 from vae.pairs import Pair
@@ -187,24 +188,105 @@ def test_implied_vols_match_quantlib() -> None:
     assert checked >= 0.9 * ours.vol.numel()
 
 
-def quantlib_vol(theta: list[float], days: int, k: float) -> float | None:
-    """QuantLib's implied vol; None where its own price is too small to carry 1e-8 in vol."""
+def quantlib_price(theta: list[float], days: int, k: float) -> float:
+    """Price of the out-of-the-money option by the analytic engine with adaptive Gauss-Lobatto quadrature."""
     today = ql.Date(1, 7, 2020)
     ql.Settings.instance().evaluationDate = today
-    count = ql.Actual365Fixed()
-    flat = ql.YieldTermStructureHandle(ql.FlatForward(today, 0.0, count))
+    flat = ql.YieldTermStructureHandle(ql.FlatForward(today, 0.0, ql.Actual365Fixed()))
     v0, kappa, long_run, xi, rho = theta
     process = ql.HestonProcess(flat, flat, ql.QuoteHandle(ql.SimpleQuote(1.0)), v0, kappa, long_run, xi, rho)
-    engine = ql.AnalyticHestonEngine(ql.HestonModel(process), 1e-14, 100_000)  # adaptive Gauss-Lobatto
-    kind = ql.Option.Call if k >= 0 else ql.Option.Put
-    option = ql.VanillaOption(ql.PlainVanillaPayoff(kind, math.exp(k)), ql.EuropeanExercise(today + days))
-    option.setPricingEngine(engine)
-    price = option.NPV()
+    option = ql.VanillaOption(ql.PlainVanillaPayoff(kind(k), math.exp(k)), ql.EuropeanExercise(today + days))
+    option.setPricingEngine(ql.AnalyticHestonEngine(ql.HestonModel(process), 1e-14, 100_000))
+    return float(option.NPV())
+
+
+def quantlib_vol(theta: list[float], days: int, k: float) -> float | None:
+    """QuantLib's implied vol; None where its own price is too small to carry 1e-8 in vol."""
+    price = quantlib_price(theta, days, k)
     if price < 1e-9:
         return None
-    return float(ql.blackFormulaImpliedStdDev(kind, math.exp(k), 1.0, price, 1.0, 0.0, 0.2, 1e-15, 1000)) / math.sqrt(
-        days / 365
-    )
+    deviation = ql.blackFormulaImpliedStdDev(kind(k), math.exp(k), 1.0, price, 1.0, 0.0, 0.2, 1e-15, 1000)
+    return float(deviation) / math.sqrt(days / 365)
+
+
+def kind(k: float) -> int:
+    return ql.Option.Call if k >= 0 else ql.Option.Put
+
+
+def test_options_of_the_stress_grid_agree_with_quantlib_or_are_flagged() -> None:
+    """One model in 23 of Andersen and Lake's, all tenors and strikes; `make bench` takes all of them."""
+    found = stress.verdict(every=23)
+    assert found.wrong == 0
+    assert found.agree + found.flagged == 153 * 36
+    assert found.flagged == 0
+
+
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_bent_contour_gives_the_integral_of_the_real_line(side: float) -> None:
+    """Cauchy's theorem, where both converge: the two share no node and no value of the transform."""
+    parameters = torch.tensor([TYPICAL, [0.04, 0.5, 0.09, 1.0, 0.6]], dtype=torch.float64)
+    rows = heston.Rows.of(heston.Heston.of(parameters), torch.tensor([0.5, 2.0], dtype=torch.float64))
+    strikes = -side * torch.linspace(0.0, 1.5, 7, dtype=torch.float64)
+    straight, bent = (heston._along_contours(rows, strikes, int(s), heston.EAGER) for s in (0, side))
+    assert (straight[1] <= 1e-14).all()
+    assert (bent[1] <= 1e-14).all()
+    torch.testing.assert_close(bent[0], straight[0], rtol=0.0, atol=5e-15)
+
+
+@pytest.mark.parametrize("convention", ["log_moneyness", "delta"])
+def test_vols_on_other_grids_are_those_of_their_strikes(convention: str) -> None:
+    """Each vol gives back the Heston price of its own strike, and a node of the grid in deltas its delta."""
+    nodes = np.array([-0.2, 0.0, 0.05]) if convention == "log_moneyness" else np.array([0.1, 0.5, 0.9])
+    grid = Grid(np.array([30, 365]) / 365, nodes, convention)
+    parameters = torch.tensor([TYPICAL, [0.01, 0.5, 0.02, 1.0, -0.9]], dtype=torch.float64)
+    result = heston.surfaces(parameters, grid)
+    assert (result.flag == heston.OK).all()
+
+    k = torch.from_numpy(np.broadcast_to(grid.log_moneyness_of(result.vol.numpy()), result.vol.shape).copy())
+    for i, tenor in enumerate(grid.tenors.tolist()):
+        total_vol = result.vol[:, i] * math.sqrt(tenor)
+        prices = heston.otm_prices(heston.Heston.of(parameters), torch.full((2,), tenor, dtype=torch.float64), k[:, i])
+        torch.testing.assert_close(black.otm_price(k[:, i], total_vol), prices.price, rtol=0.0, atol=1e-14)
+        if convention == "delta":
+            delta = torch.special.ndtr(0.5 * total_vol - k[:, i] / total_vol)
+            torch.testing.assert_close(delta, torch.from_numpy(nodes).expand_as(delta), rtol=0.0, atol=1e-12)
+
+
+def test_a_delta_out_of_reach_is_flagged() -> None:
+    """Nothing is read where prices are too small for a vol."""
+    grid = Grid(np.array([1 / 365, 1.0]), np.array([1e-14, 0.5]), "delta")
+    result = heston.surfaces(torch.tensor([TYPICAL], dtype=torch.float64), grid)
+    assert (result.flag[..., 0] != heston.OK).all()
+    assert torch.isnan(result.vol[..., 0]).all()
+    assert (result.flag[..., 1] == heston.OK).all()
+
+
+def test_jacobian_is_the_derivative_of_quantlibs_vols() -> None:
+    """Each parameter against central differences of QuantLib's prices over vega, extrapolated to step 0."""
+    parameters = [0.05, 1.2, 0.07, 0.6, -0.5]
+    grid = Grid(np.array([90, 365]) / 365, np.array([-0.25, 0.0, 0.2]))
+    jacobian = heston.jacobian(torch.tensor([parameters], dtype=torch.float64), grid)[0]
+    vols = heston.surfaces(torch.tensor([parameters], dtype=torch.float64), grid).vol[0]
+
+    def price(number: int, step: float, days: int, k: float) -> float:
+        moved = list(parameters)
+        moved[number] += step
+        return quantlib_price(moved, days, k)
+
+    for number in range(len(parameters)):
+        for i, tenor in enumerate(grid.tenors.tolist()):
+            for j, k in enumerate(grid.log_moneyness[i].tolist()):
+                days = round(365 * tenor)
+                slopes = [(price(number, h, days, k) - price(number, -h, days, k)) / (2.0 * h) for h in (2e-3, 1e-3)]
+                slope = (4.0 * slopes[1] - slopes[0]) / 3.0
+                total_vol = vols[i, j] * math.sqrt(tenor)
+                by_vol = black.vega(torch.tensor(k), total_vol).item() * math.sqrt(tenor)
+                assert jacobian[i, j, number].item() == pytest.approx(slope / by_vol, rel=2e-6, abs=1e-8)
+
+
+def test_jacobian_needs_fixed_strikes() -> None:
+    with pytest.raises(ValueError, match="depends on the vols"):
+        heston.jacobian(torch.tensor([TYPICAL]), Grid(np.array([0.5, 1.0]), np.array([0.2, 0.5]), "delta"))
 
 
 positive = st.floats(1e-3, 1.0)
