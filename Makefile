@@ -42,7 +42,7 @@ $(INSTALLED): pyproject.toml requirements.lock
 lock: $(INSTALLED)
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//; /^onnxruntime/d' > requirements.lock.new
 	$(BIN)/python -m pip freeze | sed -n 's/^onnxruntime\(-gpu\)\{0,1\}==\(.*\)/onnxruntime==\2\nonnxruntime-gpu==\2/p' >> requirements.lock.new
-	sort --ignore-case requirements.lock.new > requirements.lock
+	LC_ALL=C sort --ignore-case --field-separator== --key=1,1 requirements.lock.new > requirements.lock
 	rm requirements.lock.new
 
 clean:

@@ -72,26 +72,28 @@ def join_tensors(path: Path, parts: Sequence[Path]) -> None:
     Raises:
         InputError: a part cannot be read, or the path cannot be written.
     """
-    with contextlib.ExitStack() as stack:
-        files = []
-        for part in parts:
-            stack.enter_context(reading(part))
-            files.append(stack.enter_context(safetensors.safe_open(part, framework="numpy")))
-        header, offset = {}, 0
-        widths = {name: _BYTES[files[0].get_slice(name).get_dtype()] for name in files[0].keys()}  # noqa: SIM118
-        for name in sorted(widths, key=lambda name: (-widths[name], name)):  # wide ones first, so that all lie aligned
-            slices = [file.get_slice(name) for file in files]
-            shape = [sum(s.get_shape()[0] for s in slices), *slices[0].get_shape()[1:]]
-            size = math.prod(shape) * widths[name]
-            header[name] = {"dtype": slices[0].get_dtype(), "shape": shape, "data_offsets": [offset, offset + size]}
-            offset += size
-        text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)
-        with new_file(path) as stream:
-            stream.write(len(text).to_bytes(8, "little") + text)
-            for name in header:
-                for file in files:
+    layouts = [_layout(part) for part in parts]
+    header, offset = {}, 0
+    for name, (dtype, _, *rest) in sorted(layouts[0].items(), key=lambda item: (-_BYTES[item[1][0]], item[0])):
+        shape = [sum(layout[name][1] for layout in layouts), *rest]
+        size = math.prod(shape) * _BYTES[dtype]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # what follows, wide numbers first, lies aligned
+    with new_file(path) as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for name in header:
+            for part in parts:
+                with reading(part), safetensors.safe_open(part, framework="numpy") as file:
                     stream.write(file.get_tensor(name).tobytes())
+
+
+def _layout(path: Path) -> dict[str, list[Any]]:
+    """Type and shape of each tensor of a safetensors file."""
+    with reading(path), safetensors.safe_open(path, framework="numpy") as file:
+        slices = {name: file.get_slice(name) for name in sorted(file.keys())}
+        return {name: [part.get_dtype(), *part.get_shape()] for name, part in slices.items()}
 
 
 def read_json(path: Path) -> dict[str, Any]:
