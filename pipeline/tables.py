@@ -14,21 +14,23 @@ from pipeline.atomic import new_file
 from pipeline.errors import InputError
 from vae.grid import Grid
 
-_SCHEMA = pa.schema(
-    [
-        pa.field("surface", pa.int64(), nullable=False),
-        pa.field("tenor_years", pa.float64(), nullable=False),
-        pa.field("log_moneyness", pa.float64(), nullable=False),
-        pa.field("iv", pa.float32(), nullable=False),
-    ]
-)
+_COLUMNS = ("surface", "tenor_years", "log_moneyness", "iv")
+_DELTA = "call_delta"  # a column more, for a grid in deltas
+_TYPES = {
+    "surface": pa.int64(),
+    "tenor_years": pa.float64(),
+    "log_moneyness": pa.float64(),
+    _DELTA: pa.float64(),
+    "iv": pa.float32(),
+}
 _SAME_NODE = 1e-9
 
 
 def write_surfaces(path: Path, blocks: Iterable[NDArray[np.float32]], grid: Grid, *, count: int) -> None:
     """Write blocks [batch, tenor, node] that make up ``count`` surfaces, one at a time.
 
-    Parquet has one row a point: surface, tenor_years, log_moneyness, iv; npy is the float32 array [count, tenor, node].
+    Parquet has one row a point: surface, tenor_years, log_moneyness, iv and, for a grid in deltas, call_delta; npy is
+    the float32 array [count, tenor, node].
 
     Raises:
         InputError: the file ends in neither .parquet nor .npy, or the path cannot be written.
@@ -44,18 +46,20 @@ def write_surfaces(path: Path, blocks: Iterable[NDArray[np.float32]], grid: Grid
 def read_surfaces(path: Path) -> tuple[NDArray[np.float32], Grid]:
     """Surfaces iv [surface, tenor, node] and their grid from Parquet as ``write_surfaces`` writes it.
 
-    Rows are ordered by surface, tenor and log-moneyness; an iv that is null or NaN is missing. The nodes are
-    log-moneyness where that is the same at each tenor, and log-moneyness / sqrt(tenor) where that is.
+    Rows are ordered by surface, tenor and node; an iv that is null or NaN is missing. The nodes are call deltas where
+    there is such a column, log-moneyness where that is the same at each tenor, and else log-moneyness / sqrt(tenor).
 
     Raises:
         InputError: the file is missing, is no Parquet, lacks a column, or its surfaces do not lie on one such grid.
     """
-    surface, tenor, k, iv = _read_columns(path)
+    columns = _read_columns(path)
+    surface, tenor, iv = (columns[name] for name in ("surface", "tenor_years", "iv"))
+    place = _DELTA if _DELTA in columns else "log_moneyness"
     points = _first_run(surface)
-    if len(surface) % points or not _same_in_each_surface(surface, tenor, k, points):
-        raise InputError(f"{path} has surfaces with different points; each needs the same tenors and log-moneyness")
+    if len(surface) % points or not _same_in_each_surface(surface, tenor, columns[place], points):
+        raise InputError(f"{path} has surfaces with different points; each needs the same tenors and {place}")
     try:
-        grid = _grid(tenor[:points], k[:points])
+        grid = _grid(tenor[:points], columns[place][:points], place)
     except ValueError as error:
         raise InputError(f"{path} has no grid: {error}") from error
     return iv.reshape(-1, *grid.shape), grid
@@ -78,15 +82,16 @@ def read_array(path: Path, grid: Grid) -> NDArray[np.floating]:
     return iv
 
 
-def _read_columns(path: Path) -> list[NDArray[Any]]:
-    """The columns of the schema, in its order."""
+def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
+    """The columns by name, call_delta where there is one."""
     try:
         file = pq.ParquetFile(path)
-        missing = [name for name in _SCHEMA.names if name not in file.schema_arrow.names]
+        present = file.schema_arrow.names
+        missing = [name for name in _COLUMNS if name not in present]
         if missing:
-            raise InputError(f"{path} has no column {missing[0]!r}; needed: {', '.join(_SCHEMA.names)}")
-        table = file.read(columns=_SCHEMA.names)
-        columns = [table[field.name].cast(field.type).to_numpy() for field in _SCHEMA]
+            raise InputError(f"{path} has no column {missing[0]!r}; needed: {', '.join(_COLUMNS)}")
+        table = file.read(columns=[name for name in _TYPES if name in present])
+        columns = {name: table[name].cast(_TYPES[name]).to_numpy() for name in table.column_names}
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except pa.ArrowException as error:
@@ -102,21 +107,23 @@ def _first_run(values: NDArray[Any]) -> int:
     return int(changes[0]) if len(changes) else len(values)
 
 
-def _same_in_each_surface(surface: NDArray[Any], tenor: NDArray[Any], k: NDArray[Any], points: int) -> bool:
-    """Whether every ``points`` rows are one surface more, at the tenors and log-moneyness of the first."""
-    surface, tenor, k = (column.reshape(-1, points) for column in (surface, tenor, k))
+def _same_in_each_surface(surface: NDArray[Any], tenor: NDArray[Any], place: NDArray[Any], points: int) -> bool:
+    """Whether every ``points`` rows are one surface more, at the tenors and places of the first."""
+    surface, tenor, place = (column.reshape(-1, points) for column in (surface, tenor, place))
     one_each = (surface == surface[:, :1]).all() and len(np.unique(surface[:, 0])) == len(surface)
-    return bool(one_each and (tenor == tenor[0]).all() and (k == k[0]).all())
+    return bool(one_each and (tenor == tenor[0]).all() and (place == place[0]).all())
 
 
-def _grid(tenor: NDArray[np.float64], k: NDArray[np.float64]) -> Grid:
-    """The grid of a surface's points, given by tenor and log-moneyness, both [point]."""
+def _grid(tenor: NDArray[np.float64], k: NDArray[np.float64], place: str) -> Grid:
+    """The grid of a surface's points, given by tenor and log-moneyness or, where that is the place, delta; [point]."""
     nodes = _first_run(tenor)
     if len(tenor) % nodes or not (tenor.reshape(-1, nodes) == tenor[::nodes, None]).all():
         raise ValueError("its tenors have different numbers of points")
     tenor, k = tenor.reshape(-1, nodes), k.reshape(-1, nodes)
     if (k == k[0]).all():
-        return Grid(tenor[:, 0], k[0], "log_moneyness")
+        return Grid(tenor[:, 0], k[0], "delta" if place == _DELTA else "log_moneyness")
+    if place == _DELTA:
+        raise ValueError(f"{_DELTA} is not the same at each tenor")
     scaled = k / np.sqrt(tenor)
     if np.allclose(scaled, scaled[0], rtol=0.0, atol=_SAME_NODE):
         return Grid(tenor[:, 0], scaled[0], "sqrt_time")
@@ -124,20 +131,22 @@ def _grid(tenor: NDArray[np.float64], k: NDArray[np.float64]) -> Grid:
 
 
 def _write_parquet(path: Path, blocks: Iterable[NDArray[np.float32]], grid: Grid) -> None:
-    points = grid.shape[0] * grid.shape[1]
-    tenors = np.repeat(grid.tenors, grid.shape[1])
-    log_moneyness = grid.log_moneyness.ravel()
+    in_deltas = grid.convention == "delta"
+    names = [name for name in _TYPES if in_deltas or name != _DELTA]
+    schema = pa.schema([pa.field(name, _TYPES[name], nullable=False) for name in names])
     first = 0
-    with new_file(path) as stream, pq.ParquetWriter(stream, _SCHEMA, compression="zstd") as writer:
+    with new_file(path) as stream, pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for block in blocks:
             surfaces = np.arange(first, first + len(block))
-            columns = (
-                np.repeat(surfaces, points),
-                np.tile(tenors, len(block)),
-                np.tile(log_moneyness, len(block)),
-                block.ravel(),
-            )
-            writer.write_table(pa.table([pa.array(c) for c in columns], schema=_SCHEMA))
+            columns: dict[str, NDArray[Any]] = {
+                "surface": surfaces[:, None, None],
+                "tenor_years": grid.tenors[:, None],
+                "log_moneyness": grid.log_moneyness_of(block),
+                _DELTA: grid.nodes,
+                "iv": block,
+            }
+            arrays = [pa.array(np.broadcast_to(columns[name], block.shape).ravel()) for name in names]
+            writer.write_table(pa.table(arrays, schema=schema))
             first += len(block)
 
 

@@ -140,14 +140,17 @@ def test_arbitrage_as_text_says_where_and_what_it_does_not_know(tmp_path: Path) 
 def test_surfaces_come_back_from_parquet_with_their_grid(tmp_path: Path) -> None:
     iv = np.random.default_rng(1).uniform(0.1, 0.5, (3, 2, 4)).astype(np.float32)
     iv[1, 0, 2] = np.nan
-    for convention in ("log_moneyness", "sqrt_time"):
-        grid = Grid(np.array([0.25, 1.0]), np.array([-0.3, -0.1, 0.0, 0.2]), convention)
+    for convention in ("log_moneyness", "sqrt_time", "delta"):
+        nodes = np.array([0.1, 0.4, 0.5, 0.9]) if convention == "delta" else np.array([-0.3, -0.1, 0.0, 0.2])
+        grid = Grid(np.array([0.25, 1.0]), nodes, convention)
         path = tmp_path / f"{convention}.parquet"
         tables.write_surfaces(path, [iv], grid, count=3)
         back, found = tables.read_surfaces(path)
         np.testing.assert_array_equal(back, iv)
         assert found.convention == convention
         np.testing.assert_allclose(found.nodes, grid.nodes, rtol=1e-15)
+        k = pq.read_table(path)["log_moneyness"].to_numpy().reshape(iv.shape)
+        np.testing.assert_array_equal(k, np.broadcast_to(grid.log_moneyness_of(iv), iv.shape))
 
 
 def _parquet(path: Path, **columns: list) -> None:
