@@ -30,7 +30,7 @@ _HALVINGS = 5
 _BEND = math.pi / 8.0  # widest angle, half-way to where the control variate stops falling
 _ACCURATE = 1e-15  # a rule is refined until its error is estimated below this
 _CONVERGED = 1e-11
-_GAP_TO_ERROR = 1e4  # see _refined_error
+_GAP_TO_ERROR = 1e4  # what thousands of models from the whole range of parameters need, with a margin
 _ROUNDING = 1e-15  # rounding of a price, per unit of sqrt(forward strike)
 _CACHED = 65_536  # points worked on at a time: their arrays stay in the cache of a core
 _MOST_STRIKE_STEPS = 60
@@ -240,7 +240,8 @@ def otm_prices(model: Heston, tenor: float | Tensor, log_moneyness: Tensor) -> P
         log_moneyness: k, [strike] or [row, strike], float64.
 
     Returns:
-        Prices and error bounds, both [row, strike]. A bound is larger than rounding where the rule did not converge.
+        Prices and error bounds, both [row, strike]. A bound is larger than rounding where the rule did not converge; it
+        is infinite, and the price NaN, where the integrand does not fall.
     """
     years = torch.as_tensor(tenor, dtype=torch.float64, device=model.v0.device)
     rows = Rows.of(model, years.broadcast_to(model.v0.shape))
@@ -271,14 +272,11 @@ def _integral(rows: Rows, strikes: Tensor, kernels: Kernels) -> tuple[Tensor, Te
 
 def _along_contours(rows: Rows, strikes: Tensor, side: int, kernels: Kernels) -> tuple[Tensor, Tensor]:
     """The integral along the real line or contours bent to one side, [row, strike], and its error, [row]."""
-    scale = 1.0 / (math.pi * rows.tenor.sqrt())
-    value = torch.full((len(scale), strikes.shape[-1]), torch.nan, dtype=torch.float64, device=scale.device)
-    error = torch.full_like(scale, torch.inf)
+    value = torch.full((len(rows.tenor), strikes.shape[-1]), torch.nan, dtype=torch.float64, device=rows.tenor.device)
+    error = torch.full_like(rows.tenor, torch.inf)
     for members, contour in _contours(rows, strikes.abs().amax(-1), side):
         some = strikes if strikes.ndim == 1 else strikes[members]
-        part, part_error = _refined(rows.at(members), some, contour, kernels)
-        value[members] = part * scale[members].unsqueeze(-1)
-        error[members] = (part_error * scale[members]).detach()
+        value[members], error[members] = _refined(rows.at(members), some, contour, kernels)
     return value, error
 
 
@@ -349,7 +347,7 @@ def _fall(rows: Rows, scale: Tensor, t: Tensor, bend: Tensor) -> Tensor:
 
 
 def _refined(rows: Rows, strikes: Tensor, contour: Contour, kernels: Kernels) -> tuple[Tensor, Tensor]:
-    """The integral over y along a contour, [row, strike], and its error, [row].
+    """The integral along a contour, [row, strike], and its error, [row].
 
     The rule is halved until its error is small: that of a step h falls like e^{-c/h}, so that half the step squares it
     in units of the integral, and the error follows from the distance of two rules.
@@ -380,7 +378,7 @@ def _refined_error(value: Tensor, coarse: Tensor) -> Tensor:
 
 
 def _sum(rows: Rows, strikes: Tensor, contour: Contour, t: Tensor, kernels: Kernels) -> Tensor:
-    """Sum of the integrand over the nodes at t, the one at 0 by half, [row, strike]."""
+    """Sum of the integrand over pi at the nodes t, the one at 0 by half, [row, strike]."""
     y, slope = contour.nodes(t), contour.slopes(t).scaled(torch.where(t > 0.0, 1.0, 0.5))
     shared = _waves(strikes, y, slope) if strikes.ndim == 1 else None
     parts = []
@@ -391,7 +389,7 @@ def _sum(rows: Rows, strikes: Tensor, contour: Contour, t: Tensor, kernels: Kern
             parts.append((f.unsqueeze(-2) @ _waves(strikes[chunk], y, slope)).squeeze(-2))
         else:
             parts.append(f @ shared)
-    return torch.cat(parts)
+    return torch.cat(parts) / (math.pi * rows.tenor.sqrt().unsqueeze(-1))  # du = dy / sqrt(T)
 
 
 def _chunks(rows: Rows, points: int) -> Iterator[slice]:

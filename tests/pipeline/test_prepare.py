@@ -258,3 +258,14 @@ def test_a_compiled_run_differs_in_the_last_digits_only(finished: Workspace, wor
     eager = files.read_split(finished.folder / "data/surfaces", "test")
     torch.testing.assert_close(tensors["clean"], eager["clean"], rtol=0.0, atol=1e-7)
     assert torch.equal(tensors["parameters"], eager["parameters"])
+
+
+@pytest.mark.slow
+def test_compiling_without_a_compiler_is_one_line(root: Path, workspace: Workspace) -> None:
+    workspace.set(prepare__compiled=True)
+    command = [sys.executable, "-m", "pipeline", *ARGUMENTS]
+    environment = {"PATH": "", "PYTHONPATH": str(root), "TORCHINDUCTOR_CACHE_DIR": str(workspace.folder / "cache")}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1, ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("prepare failed: prepare.compiled: true needs a C++ compiler")
+    assert "Traceback" not in ended.stderr
