@@ -1,7 +1,6 @@
 """Simulated data in shards: the same bytes from every engine, and after a kill at any moment."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,9 +18,8 @@ from hypothesis import strategies as st
 from pipeline import engine, files, prepare, simulation
 from pipeline.errors import StageError
 from pipeline.params import HestonPrepare
-from pipeline.simulation import Shard
 from tests.workspace import PATHS, Workspace
-from vae import heston
+from vae import compiled, heston
 
 ARGUMENTS = ["prepare", *(part for name, path in PATHS["prepare"].items() for part in (f"--{name}", path))]
 
@@ -247,17 +245,17 @@ def test_joined_tensors_are_those_of_the_library(tmp_path_factory, rows: list[in
     assert (folder / "whole").read_bytes() == safetensors.torch.save(together)
 
 
-@pytest.mark.slow
-def test_a_compiled_run_differs_in_the_last_digits_only(finished: Workspace, workspace: Workspace) -> None:
-    if shutil.which("g++") is None:
-        pytest.skip("no C++ compiler")
+def test_compiled_kernels_are_used_where_they_are_asked_for(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they compute is in tests/vae/test_compiled.py."""
+    asked = []
+    monkeypatch.setattr(compiled, "kernels", lambda device: asked.append(device) or heston.EAGER)
+    simulation._compiled.cache_clear()
     workspace.set(prepare__compiled=True)
-    params = heston_settings(workspace)
-    shard = Shard("test", 0, 320, 64)
-    tensors = safetensors.torch.load(simulation.simulate(params, simulation.key_of(params), shard))
-    eager = files.read_split(finished.folder / "data/surfaces", "test")
-    torch.testing.assert_close(tensors["clean"], eager["clean"], rtol=0.0, atol=1e-7)
-    assert torch.equal(tensors["parameters"], eager["parameters"])
+    prepare.finished_shards(heston_settings(workspace))
+    simulation._compiled.cache_clear()
+    assert asked == [torch.device("cuda" if torch.cuda.is_available() else "cpu")]
 
 
 @pytest.mark.slow
