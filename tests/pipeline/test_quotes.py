@@ -134,6 +134,7 @@ def test_each_date_is_made_of_its_own_rows(tmp_path: Path) -> None:
         pa.array(DATES[:3], pa.date64()),
         pa.array([dt.datetime(d.year, d.month, d.day, 17, 30) for d in DATES[:3]], pa.timestamp("ns")),
         pa.array([dt.datetime(d.year, d.month, d.day, 15) for d in DATES[:3]], pa.timestamp("s", "America/New_York")),
+        pa.array([f" {d.isoformat()} " for d in DATES[:3]], pa.string_view()),
     ],
     ids=lambda array: str(array.type),
 )
@@ -141,6 +142,27 @@ def test_dates_in_every_form(tmp_path: Path, dates: pa.Array) -> None:
     rows = pa.table({"date": dates, "days": [26] * 3, "k": [0.0] * 3, "iv": [0.2] * 3})
     market = quotes.read(settings(write(tmp_path / "q.parquet", rows)), Grid([26 / 365, 1], [0, 1], "log_moneyness"))
     assert market.dates.tolist() == [(day - dt.date(1970, 1, 1)).days for day in DATES[:3]]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_time_with_an_offset_has_its_local_date(tmp_path: Path, suffix: str) -> None:
+    """Of a file of either format, not the next date in UTC."""
+    rows = {"date": ["2024-01-01T22:00:00-05:00"], "days": [26], "k": [0.0], "iv": [0.2]}
+    market = quotes.read(settings(write(tmp_path / f"q{suffix}", rows)), Grid(GRID.tenors, [0.0, 1.0]))
+    assert market.dates.tolist() == [(DATES[0] - dt.date(1970, 1, 1)).days]
+
+
+@pytest.mark.parametrize(
+    ("dates", "message"),
+    [
+        (pa.array([10**7], pa.date32()), "column date holds dates beyond the year 9999"),
+        (pa.array([0], pa.timestamp("us", "Mars/Olympus")), "column date cannot be read as dates: Cannot locate"),
+    ],
+)
+def test_dates_beyond_the_calendar_are_refused(tmp_path: Path, dates: pa.Array, message: str) -> None:
+    rows = pa.table({"date": dates, "days": [26], "k": [0.0], "iv": [0.2]})
+    with pytest.raises(quotes.InputError, match=message):
+        quotes.read(settings(write(tmp_path / "q.parquet", rows)), GRID)
 
 
 def test_percent_is_converted(tmp_path: Path) -> None:
@@ -249,6 +271,8 @@ PRICE = {"date": "date", "days": "days", "strike": "strike", "forward": "forward
         (COLUMNS, {"iv": None}, {}, "missing_value"),
         (COLUMNS, {"date": None}, {}, "missing_value"),
         (COLUMNS, {"k": -np.inf}, {}, "missing_value"),
+        (COLUMNS, {"k": 1e300}, {}, "missing_value"),
+        (COLUMNS, {"date": " "}, {}, "missing_value"),
         (PRICE, {"type": None}, {}, "missing_value"),
         (BID_ASK, {"bid": np.nan}, {}, "missing_bid"),
         (BID_ASK, {"bid": 0.0}, {}, "missing_bid"),
@@ -267,6 +291,7 @@ PRICE = {"date": "date", "days": "days", "strike": "strike", "forward": "forward
         (BID_ASK, {"bid": 0.1}, {"max_relative_spread": 0.5}, "wide"),
         (COLUMNS, {"iv": -0.2}, {}, "vol_not_positive"),
         (COLUMNS, {"iv": 0.0}, {}, "vol_not_positive"),
+        (COLUMNS, {"iv": 1e-200}, {}, "vol_not_positive"),
         (BID_ASK, {"bid": -0.1}, {}, "vol_not_positive"),
         (COLUMNS, {"iv": 5.1}, {}, "vol_above_max"),
         (PRICE, {"price": 90.0}, {"max_vol": 2.0}, "vol_above_max"),
@@ -380,7 +405,8 @@ def refused(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> str:
         ("q.csv", b"A letter to the editor.\nWith a second line.\n", r"has no column date; its columns: A letter"),
         ("q.csv", b"date,days,k\n2024-01-01,26,0\n", r"q\.csv has no column iv; its columns: date, days, k"),
         ("q.csv", b"date,days,k,k,iv\n2024-01-01,26,0,0,0.2\n", r"q\.csv has 2 columns k"),
-        ("q.csv", b"date,days,k,iv\n2024-01-01,26,0,high\n", r"column iv holds string, but must hold numbers"),
+        ("q.csv", b"date,days,k,\xefv\n2024-01-01,26,0,0.2\n", r"q\.csv is not a csv file, or is damaged: 'utf-8'"),
+        ("q.csv", b"date,days,k,iv\n2024-01-01,26,0,high\n", r"iv holds text \(.*'high'.*\), but must hold numbers"),
         ("q.csv", b"date,days,k,iv\n2024-01-01,26,0,true\n", r"column iv holds bool, but must hold numbers"),
         ("q.csv", b"date,days,k,iv\n2024-13-01,26,0,0.2\n", r"holds '2024-13-01', which is not a date; allowed"),
         ("q.csv", b"date,days,k,iv\n20240230,26,0,0.2\n", r"column date holds 20240230, which is not a date"),
