@@ -255,7 +255,7 @@ def test_a_call_alone_without_forward_is_rejected(tmp_path: Path) -> None:
 BID_ASK = {"date": "date", "days": "days", "log_moneyness": "k", "bid_iv": "bid", "ask_iv": "ask"}
 ONE = {"date": ["2024-01-01"], "days": [26], "k": [0.0], "iv": [0.2], "bid": [0.19], "ask": [0.21], "weight": [1.0],
        "strike": [100.0], "forward": [100.0], "type": ["call"], "price": [1.0], "delta": [0.5],
-       "exercise": ["european"], "bad": [False], "at": ["2024-01-01 12:00:00"]}  # fmt: skip
+       "exercise": ["european"], "rate": [0.045], "bad": [False], "at": ["2024-01-01 12:00:00"]}  # fmt: skip
 STRIKE = {"date": "date", "days": "days", "strike": "strike", "forward": "forward", "iv": "iv"}
 DELTA = {"date": "date", "days": "days", "call_delta": "delta", "iv": "iv"}
 PRICE = {"date": "date", "days": "days", "strike": "strike", "forward": "forward", "price": "price", "type": "type"}
@@ -266,6 +266,8 @@ PRICE = {"date": "date", "days": "days", "strike": "strike", "forward": "forward
     [
         (COLUMNS, {"bad": True}, {"drop_where": "bad"}, "flagged"),
         (COLUMNS | {"exercise": "exercise"}, {"exercise": "American"}, {}, "american"),
+        (COLUMNS | {"exercise": "exercise"}, {"exercise": None}, {}, "missing_value"),
+        (COLUMNS | {"rate": "rate"}, {"rate": 4.5}, {}, "rate_above_1"),
         (COLUMNS, {"iv": np.nan}, {}, "missing_value"),
         (COLUMNS, {"iv": np.inf}, {}, "missing_value"),
         (COLUMNS, {"iv": None}, {}, "missing_value"),
@@ -293,7 +295,7 @@ PRICE = {"date": "date", "days": "days", "strike": "strike", "forward": "forward
         (COLUMNS, {"iv": 0.0}, {}, "vol_not_positive"),
         (COLUMNS, {"iv": 1e-200}, {}, "vol_not_positive"),
         (BID_ASK, {"bid": -0.1}, {}, "vol_not_positive"),
-        (COLUMNS, {"iv": 5.1}, {}, "vol_above_max"),
+        (COLUMNS, {"iv": 1.1}, {"max_vol": 1.0}, "vol_above_max"),
         (PRICE, {"price": 90.0}, {"max_vol": 2.0}, "vol_above_max"),
         (PRICE, {"price": -1.0}, {}, "price_outside_bounds"),
         (PRICE, {"price": 100.0}, {}, "price_outside_bounds"),
@@ -370,6 +372,32 @@ def test_a_long_csv_whose_first_numbers_are_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(market.iv[0], [[2.0, 2.0], [2.0, 0.5]])
 
 
+def test_one_option_with_two_forwards_is_conflicting(tmp_path: Path) -> None:
+    """Its vol has two places; weights settle where."""
+    rows = {name: values * 2 for name, values in ONE.items()} | {"forward": [90.0, 110.0], "weight": [3.0, 1.0]}
+    path = write(tmp_path / "q.parquet", rows)
+    with pytest.raises(quotes.InputError, match="has no usable quote: 2 conflicting"):
+        quotes.read(settings(path, STRIKE), GRID)
+    grid = Grid(GRID.tenors, [np.log(100 / 95), 1.0], "log_moneyness")
+    assert quotes.read(settings(path, STRIKE | {"weight": "weight"}), grid).iv[0, 0, 0] == 0.2
+
+
+def test_tenors_that_differ_by_rounding_are_one_expiry(tmp_path: Path) -> None:
+    rows = {"date": ["2024-01-01"] * 4, "k": [-0.15, -0.05, 0.05, 0.15], "iv": [0.2] * 4}
+    rows["tenor"] = (26 / 365 * (1 + 1e-13 * np.arange(4))).tolist()
+    columns = {"date": "date", "tenor_years": "tenor", "log_moneyness": "k", "iv": "iv"}
+    market = quotes.read(settings(write(tmp_path / "q.parquet", rows), columns), Grid(GRID.tenors, [-0.1, 0.1]))
+    np.testing.assert_allclose(market.iv[0, 0], 0.2, rtol=1e-14)
+
+
+def test_a_call_and_a_put_at_one_delta_are_no_duplicates(tmp_path: Path) -> None:
+    rows = {name: values * 2 for name, values in ONE.items()} | {"type": ["c", "p"], "iv": [0.3, 0.2]}
+    grid = Grid(GRID.tenors, [0.5, 0.6], "delta")
+    market = quotes.read(settings(write(tmp_path / "q.parquet", rows), DELTA | {"type": "type"}), grid)
+    assert reasons(market) == {"in_the_money": 1}
+    assert market.iv[0, 0, 0] == 0.3
+
+
 def test_a_call_and_a_put_at_one_strike_are_no_duplicates(tmp_path: Path) -> None:
     """Of vols with a type, the one out of the money is used."""
     rows = {name: values * 2 for name, values in ONE.items()} | {
@@ -429,7 +457,8 @@ def test_a_file_that_cannot_be_used_is_one_line(
     ("columns", "more", "message"),
     [
         (PRICE, {}, r"column type holds 'straddle'; allowed: call, c, put, p"),
-        (COLUMNS | {"exercise": "iv"}, {}, r"column iv holds double, but must hold words; allowed: european, american"),
+        ({"date": "date", "days": "days", "log_moneyness": "k", "iv": "k"}, {}, r"log_moneyness and iv are both k"),
+        (COLUMNS | {"exercise": "weight"}, {}, r"column weight holds double, but must hold words; allowed: european"),
         (COLUMNS, {"drop_where": "iv"}, r"column iv holds double, but must hold true and false"),
         (COLUMNS, {"drop_where": "suspect"}, r"has no column suspect"),
     ],
@@ -439,6 +468,13 @@ def test_a_column_of_a_wrong_type_is_named(
 ) -> None:
     rows = ONE | {"type": ["straddle"]}
     assert re.search(message, refused(chosen(write(Path("q.parquet"), rows), columns, **more), capsys))
+
+
+def test_vols_in_percent_that_are_said_to_be_decimals_are_refused(
+    chosen: Callable[..., Workspace], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(chosen(write(Path("q.parquet"), table(20.0 * vols()))), capsys)
+    assert re.search(r"q\.parquet: the median vol 5.* is 5.* percent; .* set prepare\.quotes\.vol_unit: percent", line)
 
 
 def test_quotes_off_the_grid_are_refused(chosen: Callable[..., Workspace], capsys: pytest.CaptureFixture[str]) -> None:
