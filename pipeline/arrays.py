@@ -27,14 +27,14 @@ def read(params: ArrayParams) -> NDArray[np.float32]:
         if getattr(params, name) is not None and path.suffix != suffix:
             raise InputError(f"params.yaml: prepare.array.{name} is for {suffix} files, not for {path}")
     if not path.is_file():
-        raise InputError(f"{path} does not exist")
+        raise InputError(f"{path} is a folder" if path.is_dir() else f"{path} does not exist")
     raw = {".npy": _npy, ".safetensors": _safetensors, ".parquet": _parquet}[path.suffix](path, params)
     if raw.ndim != 2 or not raw.size:
         raise InputError(f"{path} holds an array of shape {list(raw.shape)}; allowed: [n, D], neither of them 0")
     if raw.dtype.kind not in "fiub":
         raise InputError(f"{path} holds {raw.dtype}; allowed: floating-point numbers, integers or booleans")
     with np.errstate(over="ignore"):  # too large for single precision is not finite
-        values = raw.astype(np.float32)
+        values = raw.astype(np.float32, order="C")
     _check(path, values, params)
     return values
 
@@ -59,12 +59,14 @@ def write(settings: ArrayPrepare, folder: Path) -> dict[str, float | str]:
 
 
 def _npy(path: Path, _: ArrayParams) -> NDArray[np.generic]:
-    with files.reading(path), path.open("rb") as stream:
-        return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+    with files.reading(path):  # mapped, so that an array larger than the file is found before memory is
+        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
 
 def _safetensors(path: Path, params: ArrayParams) -> NDArray[np.generic]:
     tensors = files.read_tensors(path).tensors
+    if not tensors:
+        raise InputError(f"{path} holds no tensors")
     key = params.key or (next(iter(tensors)) if len(tensors) == 1 else None)
     if key not in tensors:
         asked = f"no tensor {key}" if key else "several tensors, so prepare.array.key must name one"
@@ -91,5 +93,5 @@ def _check(path: Path, values: NDArray[np.float32], params: ArrayParams) -> None
 
 
 def _place(wrong: NDArray[np.bool_]) -> str:
-    row, column = np.argwhere(wrong)[0]
+    row, column = np.unravel_index(wrong.argmax(), wrong.shape)
     return f"at row {row + 1}, column {column + 1}"

@@ -16,6 +16,10 @@ from pipeline.errors import InputError
 Array = NDArray[np.float64]
 
 _LARGEST_BLOCK = 2**31 - 1
+_LARGEST, _SMALLEST = 1e50, 1e-50  # beyond these a number counts as infinite or as 0, so that no product overflows
+_LAST_DAY = 2_932_896  # 9999-12-31, in days since 1970-01-01
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+_LOCAL_TIMES = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"]
 _EPOCH = dt.datetime(1970, 1, 1)
 _DATES = "allowed: ISO dates (2023-02-15), yyyymmdd, or a column of dates"
 
@@ -28,7 +32,7 @@ class Columns:
     """
 
     def __init__(self, path: Path, table: pa.Table) -> None:
-        self.path, self._table = path, table
+        self.path, self.names, self._table = path, table.column_names, table
         if not self.rows:
             raise InputError(f"{path} has no rows")
 
@@ -41,7 +45,7 @@ class Columns:
             return cls(path, _parquet(path) if path.suffix == ".parquet" else _csv(path))
         except FileNotFoundError as error:
             raise InputError(f"{path} does not exist") from error
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowException, ValueError) as error:  # a ValueError: names that are not UTF-8
             kind = path.suffix.removeprefix(".")
             raise InputError(f"{path} is not a {kind} file, or is damaged: {_line(error)}") from error
         except OSError as error:
@@ -52,35 +56,36 @@ class Columns:
         """Number of rows."""
         return int(self._table.num_rows)
 
-    @property
-    def names(self) -> list[str]:
-        """Names of the columns."""
-        return list(self._table.column_names)
-
     def numbers(self, name: str) -> Array:
         """A column of numbers, NaN where it is empty or infinite, [row]."""
         column = self._column(name, empty=pa.float64())
         kind = column.type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-            raise self._fault(name, f"holds {kind}, but must hold numbers")
+            raise self._fault(name, f"holds {_kind(column)}, but must hold numbers")
         numbers = _plain(column.cast(pa.float64(), safe=False))
-        numbers[np.isinf(numbers)] = np.nan
+        numbers[np.abs(numbers) > _LARGEST] = np.nan
+        numbers[np.abs(numbers) < _SMALLEST] = 0.0
         return numbers
 
     def instants(self, name: str) -> Array:
         """A column of dates or times as days since 1970-01-01, NaN where it is empty, [row]."""
         column = self._column(name, empty=pa.float64())
         kind = column.type
-        if pa.types.is_date(kind):
-            return _plain(column.cast(pa.date32()).cast(pa.int32()).cast(pa.float64()))
-        if pa.types.is_timestamp(kind):
-            local = pc.local_timestamp(column) if kind.tz else column
-            return _plain(local.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).cast(pa.float64())) / 86_400e6
         if pa.types.is_integer(kind) or pa.types.is_floating(kind):
             return self._from_digits(name, self.numbers(name))
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        if pa.types.is_large_string(kind):
             return self._from_text(name, column)
-        raise self._fault(name, f"holds {kind}, but must hold dates; {_DATES}")
+        if not (pa.types.is_date(kind) or pa.types.is_timestamp(kind)):
+            raise self._fault(name, f"holds {kind}, but must hold dates; {_DATES}")
+        try:
+            local = pc.local_timestamp(column) if pa.types.is_timestamp(kind) and kind.tz else column
+            microseconds = local.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+            days = _plain(microseconds.cast(pa.float64(), safe=False)) / 86_400e6
+        except pa.ArrowInvalid as error:
+            raise self._fault(name, f"cannot be read as dates: {_line(error)}") from error
+        if (np.abs(days) > _LAST_DAY).any():
+            raise self._fault(name, f"holds dates beyond the year 9999; {_DATES}")
+        return days
 
     def days(self, name: str) -> Array:
         """A column of dates or times as whole days since 1970-01-01, NaN where it is empty, [row]."""
@@ -95,10 +100,10 @@ class Columns:
 
     def words(self, name: str, allowed: tuple[str, ...]) -> NDArray[np.int64]:
         """A column of the words ``allowed``, in any case, as indices into them, -1 where it is empty, [row]."""
-        column = self._column(name, empty=pa.string())
-        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        column = self._column(name, empty=pa.large_string())
+        if not pa.types.is_large_string(column.type):
             raise self._fault(name, f"holds {column.type}, but must hold words; allowed: {', '.join(allowed)}")
-        lower = pc.utf8_lower(pc.utf8_trim_whitespace(column))
+        lower = pc.utf8_lower(column)
         index = pc.index_in(lower, pa.array(allowed, lower.type))
         unknown = column.filter(pc.and_(pc.is_null(index), pc.is_valid(lower)))
         if len(unknown):
@@ -106,7 +111,10 @@ class Columns:
         return np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), np.int64)
 
     def _column(self, name: str, *, empty: pa.DataType) -> pa.Array:
-        """A column in one piece, without dictionary; one without any value has the type ``empty``."""
+        """A column in one piece, without dictionary; one without any value has the type ``empty``.
+
+        Text is trimmed, and empty where nothing is left.
+        """
         count = self.names.count(name)
         if count != 1:
             what = "has no column" if not count else f"has {count} columns"
@@ -116,6 +124,9 @@ class Columns:
             column = pa.concat_arrays(column.chunks)
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
+        if any(is_text(column.type) for is_text in _TEXTS):
+            text = pc.utf8_trim_whitespace(column.cast(pa.large_string()))
+            column = pc.replace_with_mask(text, pc.equal(text, ""), pa.scalar(None, text.type))
         return column.cast(empty) if pa.types.is_null(column.type) else column
 
     def _from_text(self, name: str, column: pa.Array) -> Array:
@@ -128,7 +139,7 @@ class Columns:
 
     def _from_one_text(self, name: str, text: str) -> float:
         try:
-            moment = dt.datetime.fromisoformat(text.strip())
+            moment = dt.datetime.fromisoformat(text)
         except ValueError as error:
             raise self._fault(name, f"holds {text!r}, which is not a date; {_DATES}") from error
         return (moment.replace(tzinfo=None) - _EPOCH) / dt.timedelta(days=1)
@@ -154,11 +165,12 @@ class Columns:
 
 def _parquet(path: Path) -> pa.Table:
     with path.open("rb") as stream:
-        return pq.read_table(stream)
+        return pq.ParquetFile(stream).read()
 
 
 def _csv(path: Path) -> pa.Table:
-    convert = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
+    # A time with an offset remains text, whose date is local as in Parquet; Arrow would take its date in UTC.
+    convert = pyarrow.csv.ConvertOptions(strings_can_be_null=True, timestamp_parsers=_LOCAL_TIMES)
     # One block: the type of a column is what all of its rows allow, not the first megabyte alone.
     read = pyarrow.csv.ReadOptions(block_size=min(path.stat().st_size + 1, _LARGEST_BLOCK))
     with path.open("rb") as stream:
@@ -168,6 +180,17 @@ def _csv(path: Path) -> pa.Table:
 def _plain(column: pa.Array) -> Array:
     """A float64 column as an array, NaN where it is empty."""
     return np.array(column.to_numpy(zero_copy_only=False), np.float64)
+
+
+def _kind(column: pa.Array) -> str:
+    """The type of a column, for text with the first value that is not a number."""
+    if not pa.types.is_large_string(column.type):
+        return str(column.type)
+    try:
+        column.cast(pa.float64())
+    except pa.ArrowInvalid as error:
+        return f"text ({_line(error)})"
+    return "text"
 
 
 def _line(error: Exception) -> str:

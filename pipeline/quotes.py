@@ -30,6 +30,7 @@ REASONS = (
     "expired",
     "strike_not_positive",
     "forward_not_positive",
+    "rate_above_1",
     "delta_not_inside_0_1",
     "weight_not_positive",
     "quoted_after_date",
@@ -49,11 +50,13 @@ REASONS = (
 _DAYS_PER_YEAR = 365.0  # ACT/365
 _EPOCH = dt.date(1970, 1, 1)
 _CALLS, _PUTS = ("call", "c"), ("put", "p")
-_NUMBERS = ("forward", "spot", "rate", "dividend_yield", "weight")
+_MARKET = ("forward", "spot", "rate", "dividend_yield")
 _PLACES = ("strike", "moneyness", "log_moneyness", "call_delta")
 _KEY = ("date", "tenor", "place", "put")
-_QUOTE = ("value", "bid", "ask")
+_QUOTE = ("value", "bid", "ask", *_MARKET)
 _PERCENT = 0.01
+_HIGHEST_MEDIAN = 2.0  # vol: above it, decimals are percent
+_TENOR_DIGITS = 9  # decimals of a year: rounding must not split an expiry
 _EXPONENTS = (-50.0, 50.0)  # of growth factors: a senseless tenor must not overflow
 
 Mask = NDArray[np.bool_]
@@ -117,6 +120,7 @@ def write(settings: QuotesPrepare, folder: Path) -> dict[str, float | str]:
         "quotes_used": market.rows - len(market.rejected_rows),
         "dates": len(market.dates),
         "dates_off_grid": market.off_grid,
+        "median_vol": float(np.nanmedian(market.iv)),
         **{f"rejected_{reason}": count for reason, count in market.rejected.items()},
     }
     periods = {}
@@ -158,8 +162,9 @@ class _Rows:
         path = Path(params.path)
         source = Columns.read(path)
         names = {key: name for key, name in params.columns.model_dump().items() if name is not None}
+        _check_names(names)
         unit = _PERCENT if params.vol_unit == "percent" and not params.columns.priced else 1.0
-        values = {key: source.numbers(names[key]) for key in _NUMBERS if key in names}
+        values = {key: source.numbers(names[key]) for key in (*_MARKET, "weight") if key in names}
         values["date"] = _dates(params, names, source)
         values["tenor"] = _tenors(names, source, values["date"])
         values["place"] = next(source.numbers(names[key]) for key in _PLACES if key in names)
@@ -173,7 +178,8 @@ class _Rows:
             kind = source.words(names["type"], (*_CALLS, *_PUTS))
             values["put"] = np.where(kind < 0, np.nan, kind >= len(_CALLS))
         if "exercise" in names:
-            values["american"] = source.words(names["exercise"], ("european", "american")).astype(np.float64)
+            exercise = source.words(names["exercise"], ("european", "american"))
+            values["american"] = np.where(exercise < 0, np.nan, exercise)
         if "quoted_at" in names:
             values["quoted_at"] = source.instants(names["quoted_at"])
         if params.drop_where is not None:
@@ -217,6 +223,14 @@ class _Rows:
         return [(row + 1, REASONS[reason[row]]) for row in np.flatnonzero(reason >= 0).tolist()]
 
 
+def _check_names(names: dict[str, str]) -> None:
+    """Raise InputError where two canonical columns are one of the file; a time may be both date and quoted_at."""
+    keys: dict[str, str] = {}
+    for key, name in names.items():
+        if key != "quoted_at" and keys.setdefault(name, key) != key:
+            raise InputError(f"params.yaml: prepare.quotes.columns: {keys[name]} and {key} are both {name}")
+
+
 def _numbers(source: Columns, names: dict[str, str], key: str) -> Iterator[Array]:
     if key in names:
         yield source.numbers(names[key])
@@ -232,7 +246,7 @@ def _dates(params: QuotesParams, names: dict[str, str], source: Columns) -> Arra
 def _tenors(names: dict[str, str], source: Columns, dates: Array) -> Array:
     """The tenor of each row, years."""
     if "tenor_years" in names:
-        return source.numbers(names["tenor_years"])
+        return source.numbers(names["tenor_years"]).round(_TENOR_DIGITS)
     days = source.numbers(names["days"]) if "days" in names else source.days(names["expiry"]) - dates
     return days / _DAYS_PER_YEAR
 
@@ -244,19 +258,14 @@ def _check_rows(rows: _Rows, params: QuotesParams) -> None:
     if american.all():
         raise InputError(f"{params.path}: all {len(american)} options are american; allowed: european ones")
     rows.reject("american", american)
-    for name in (*_KEY, *_NUMBERS, "quoted_at"):
+    for name in (*_KEY, *_MARKET, "weight", "american", "quoted_at"):
         rows.reject("missing_value", ~np.isfinite(rows.get(name, 0.0)))
     if "bid" in rows:
         for side in ("bid", "ask"):
             rows.reject(f"missing_{side}", ~np.isfinite(rows[side]) | (rows[side] == 0.0))
     rows.reject("missing_value", ~np.isfinite(rows["value"]))
     rows.reject("expired", rows["tenor"] <= 0.0)
-    if params.columns.strike is not None or params.columns.moneyness is not None:
-        rows.reject("strike_not_positive", rows["place"] <= 0.0)
-    if params.columns.call_delta is not None:
-        rows.reject("delta_not_inside_0_1", (rows["place"] <= 0.0) | (rows["place"] >= 1.0))
-    for name in ("forward", "spot"):
-        rows.reject("forward_not_positive", rows.get(name, 1.0) <= 0.0)
+    _check_places(rows, params)
     rows.reject("weight_not_positive", rows["weight"] <= 0.0)
     age = rows["date"] - np.floor(rows.get("quoted_at", 0.0))
     if "quoted_at" in rows:
@@ -264,6 +273,18 @@ def _check_rows(rows: _Rows, params: QuotesParams) -> None:
     if params.max_age_days is not None:
         rows.reject("stale", age > params.max_age_days)
     _check_levels(rows, params)
+
+
+def _check_places(rows: _Rows, params: QuotesParams) -> None:
+    """Reject strikes, deltas, forwards and rates that cannot be."""
+    if params.columns.strike is not None or params.columns.moneyness is not None:
+        rows.reject("strike_not_positive", rows["place"] <= 0.0)
+    if params.columns.call_delta is not None:
+        rows.reject("delta_not_inside_0_1", (rows["place"] <= 0.0) | (rows["place"] >= 1.0))
+    for name in ("forward", "spot"):
+        rows.reject("forward_not_positive", rows.get(name, 1.0) <= 0.0)
+    for name in ("rate", "dividend_yield"):
+        rows.reject("rate_above_1", np.abs(rows.get(name, getattr(params, name))) > 1.0)
 
 
 def _check_levels(rows: _Rows, params: QuotesParams) -> None:
@@ -276,8 +297,19 @@ def _check_levels(rows: _Rows, params: QuotesParams) -> None:
     if params.columns.priced:
         rows.reject("price_outside_bounds", lowest <= 0.0)
     else:
+        _check_unit(rows["value"][rows.kept], params)
         rows.reject("vol_not_positive", lowest <= 0.0)
         rows.reject("vol_above_max", rows["value"] > params.max_vol)
+
+
+def _check_unit(vols: Array, params: QuotesParams) -> None:
+    """Raise InputError for vols in percent that are said to be decimals."""
+    median = float(np.median(vols)) if len(vols) else 0.0
+    if params.vol_unit == "decimal" and median > _HIGHEST_MEDIAN:
+        raise InputError(
+            f"{params.path}: the median vol {median:g} is {median / _PERCENT:g} percent; "
+            "for vols in percent set prepare.quotes.vol_unit: percent"
+        )
 
 
 def _check_duplicates(rows: _Rows) -> None:
@@ -313,15 +345,14 @@ def _add_vols(rows: _Rows, params: QuotesParams) -> None:
     """Add k and vol to the rows by what they quote, and reject those that have none or one that is not needed."""
     columns = params.columns
     tenor = np.where(rows.kept, rows["tenor"], 1.0)
-    rows["k"] = rows["vol"] = rows["value"]
-    if columns.call_delta is not None:
-        delta = np.where(rows.kept, rows["place"], 0.5)
-        rows["k"] = quotes.log_moneyness_of_delta(delta, rows["vol"] * np.sqrt(tenor))
-        return
+    rows["vol"] = rows["value"]
     pairs = _pairs(rows)
     discount = np.exp(np.clip(-rows.get("rate", params.rate) * tenor, *_EXPONENTS))
     if columns.log_moneyness is not None:
         rows["k"] = rows["place"]
+    elif columns.call_delta is not None:
+        delta = np.where(rows.kept, rows["place"], 0.5)
+        rows["k"] = quotes.log_moneyness_of_delta(delta, rows["vol"] * np.sqrt(tenor))
     else:
         strike = rows["place"] * (rows["spot"] if columns.moneyness is not None else 1.0)
         forward = _carried(rows, params, tenor, discount)

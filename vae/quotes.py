@@ -25,6 +25,8 @@ _SAME_TENOR = 1e-5  # years, five minutes: settings are written with few digits
 _SAME_NODE = 1e-9
 _NEAREST_PAIRS = 40
 _FEWEST_PAIRS = 4  # for a discount factor of their own
+_LARGEST_RATIO = 4.0  # of the median slope to the discount factor that is known
+_ROUNDING = 1e-12  # of a price: what it has above its intrinsic value is lost in this
 _HALVINGS = 60
 
 
@@ -47,7 +49,8 @@ def parity(strikes: Array, difference: Array, *, discount: float) -> Parity:
     """Forward and discount factor from C - P = D (F - K), by medians, which single bad quotes do not move.
 
     The pairs nearest the money are used. D is the median slope between them where there are at least four, and
-    ``discount`` where there are fewer or where that slope is not within a factor of 2 of it.
+    ``discount`` where there are fewer. Both are NaN where that slope is not within a factor of 4 of ``discount``: then
+    prices and strikes do not belong together.
 
     Args:
         strikes: of the pairs, distinct, [pair].
@@ -66,12 +69,12 @@ def parity(strikes: Array, difference: Array, *, discount: float) -> Parity:
     if len(x) >= _FEWEST_PAIRS:
         i, j = np.triu_indices(len(x), 1)
         slope = -float(np.median((y[i] - y[j]) / (x[i] - x[j])))
-        discount = slope if 0.5 * discount < slope < 2.0 * discount else discount
+        discount = slope if 1.0 / _LARGEST_RATIO < slope / discount < _LARGEST_RATIO else np.nan
     return Parity(float(np.median(x + y / discount)), discount)
 
 
 def implied_vols(k: Array, price: Array, tenor: Array, *, call: NDArray[np.bool_]) -> Array:
-    """Black vols of undiscounted prices per unit of forward; NaN where a price is outside the no-arbitrage bounds.
+    """Black vols of undiscounted prices per unit of forward; NaN where a price is not inside the no-arbitrage bounds.
 
     Args:
         k: ln(K/F), [quote].
@@ -81,6 +84,7 @@ def implied_vols(k: Array, price: Array, tenor: Array, *, call: NDArray[np.bool_
     """
     intrinsic = np.where(call, 1.0, -1.0) * -np.expm1(k)
     otm = price - np.maximum(intrinsic, 0.0)
+    otm = np.where(otm > _ROUNDING * price, otm, np.nan)
     total_vol = implied_total_vol(torch.from_numpy(k), torch.from_numpy(otm)).numpy()
     vols: Array = total_vol / np.sqrt(tenor)
     return vols

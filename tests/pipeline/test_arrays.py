@@ -17,6 +17,9 @@ from tests.workspace import Workspace
 
 VALUES = np.random.default_rng(0).uniform(size=(200, 15)).astype(np.float32)
 
+HUGE = np.lib.format.magic(1, 0) + b"\x76\x00" + (str({"descr": "<f8", "fortran_order": False, "shape": (10**13, 5)})
+                                                 .ljust(117) + "\n").encode() + bytes(100)  # fmt: skip
+
 
 def write(path: Path, values: np.ndarray = VALUES) -> Path:
     if path.suffix == ".npy":
@@ -99,7 +102,9 @@ def holed(value: float) -> np.ndarray:
         ("a.npy", b"1,2\n3,4\n", {}, r"a\.npy is damaged or of another format"),
         ("a.safetensors", b"1,2\n3,4\n", {}, r"a\.safetensors is damaged or of another format"),
         ("a.parquet", b"1,2\n3,4\n", {}, r"a\.parquet is not a parquet file, or is damaged"),
-        ("a.npy", np.array([[{}]], object), {}, r"a\.npy is damaged or of another format: Object arrays"),
+        ("a.npy", np.array([[{}]], object), {}, r"a\.npy is damaged or of another format: .*Python objects"),
+        ("a.npy", HUGE, {}, r"a\.npy is damaged or of another format"),
+        ("a.safetensors", safetensors.numpy.save({}), {}, r"a\.safetensors holds no tensors"),
         ("a.npy", VALUES[0], {}, r"a\.npy holds an array of shape \[15\]; allowed: \[n, D\]"),
         ("a.npy", VALUES[:0], {}, r"a\.npy holds an array of shape \[0, 15\]; allowed: \[n, D\]"),
         ("a.npy", VALUES + 1j, {}, r"a\.npy holds complex64; allowed: floating-point numbers"),

@@ -134,6 +134,7 @@ def test_each_date_is_made_of_its_own_rows(tmp_path: Path) -> None:
         pa.array(DATES[:3], pa.date64()),
         pa.array([dt.datetime(d.year, d.month, d.day, 17, 30) for d in DATES[:3]], pa.timestamp("ns")),
         pa.array([dt.datetime(d.year, d.month, d.day, 15) for d in DATES[:3]], pa.timestamp("s", "America/New_York")),
+        pa.array([f" {d.isoformat()} " for d in DATES[:3]], pa.string_view()),
     ],
     ids=lambda array: str(array.type),
 )
@@ -141,6 +142,27 @@ def test_dates_in_every_form(tmp_path: Path, dates: pa.Array) -> None:
     rows = pa.table({"date": dates, "days": [26] * 3, "k": [0.0] * 3, "iv": [0.2] * 3})
     market = quotes.read(settings(write(tmp_path / "q.parquet", rows)), Grid([26 / 365, 1], [0, 1], "log_moneyness"))
     assert market.dates.tolist() == [(day - dt.date(1970, 1, 1)).days for day in DATES[:3]]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_time_with_an_offset_has_its_local_date(tmp_path: Path, suffix: str) -> None:
+    """Of a file of either format, not the next date in UTC."""
+    rows = {"date": ["2024-01-01T22:00:00-05:00"], "days": [26], "k": [0.0], "iv": [0.2]}
+    market = quotes.read(settings(write(tmp_path / f"q{suffix}", rows)), Grid(GRID.tenors, [0.0, 1.0]))
+    assert market.dates.tolist() == [(DATES[0] - dt.date(1970, 1, 1)).days]
+
+
+@pytest.mark.parametrize(
+    ("dates", "message"),
+    [
+        (pa.array([10**7], pa.date32()), "column date holds dates beyond the year 9999"),
+        (pa.array([0], pa.timestamp("us", "Mars/Olympus")), "column date cannot be read as dates: Cannot locate"),
+    ],
+)
+def test_dates_beyond_the_calendar_are_refused(tmp_path: Path, dates: pa.Array, message: str) -> None:
+    rows = pa.table({"date": dates, "days": [26], "k": [0.0], "iv": [0.2]})
+    with pytest.raises(quotes.InputError, match=message):
+        quotes.read(settings(write(tmp_path / "q.parquet", rows)), GRID)
 
 
 def test_percent_is_converted(tmp_path: Path) -> None:
@@ -233,7 +255,7 @@ def test_a_call_alone_without_forward_is_rejected(tmp_path: Path) -> None:
 BID_ASK = {"date": "date", "days": "days", "log_moneyness": "k", "bid_iv": "bid", "ask_iv": "ask"}
 ONE = {"date": ["2024-01-01"], "days": [26], "k": [0.0], "iv": [0.2], "bid": [0.19], "ask": [0.21], "weight": [1.0],
        "strike": [100.0], "forward": [100.0], "type": ["call"], "price": [1.0], "delta": [0.5],
-       "exercise": ["european"], "bad": [False], "at": ["2024-01-01 12:00:00"]}  # fmt: skip
+       "exercise": ["european"], "rate": [0.045], "bad": [False], "at": ["2024-01-01 12:00:00"]}  # fmt: skip
 STRIKE = {"date": "date", "days": "days", "strike": "strike", "forward": "forward", "iv": "iv"}
 DELTA = {"date": "date", "days": "days", "call_delta": "delta", "iv": "iv"}
 PRICE = {"date": "date", "days": "days", "strike": "strike", "forward": "forward", "price": "price", "type": "type"}
@@ -244,11 +266,15 @@ PRICE = {"date": "date", "days": "days", "strike": "strike", "forward": "forward
     [
         (COLUMNS, {"bad": True}, {"drop_where": "bad"}, "flagged"),
         (COLUMNS | {"exercise": "exercise"}, {"exercise": "American"}, {}, "american"),
+        (COLUMNS | {"exercise": "exercise"}, {"exercise": None}, {}, "missing_value"),
+        (COLUMNS | {"rate": "rate"}, {"rate": 4.5}, {}, "rate_above_1"),
         (COLUMNS, {"iv": np.nan}, {}, "missing_value"),
         (COLUMNS, {"iv": np.inf}, {}, "missing_value"),
         (COLUMNS, {"iv": None}, {}, "missing_value"),
         (COLUMNS, {"date": None}, {}, "missing_value"),
         (COLUMNS, {"k": -np.inf}, {}, "missing_value"),
+        (COLUMNS, {"k": 1e300}, {}, "missing_value"),
+        (COLUMNS, {"date": " "}, {}, "missing_value"),
         (PRICE, {"type": None}, {}, "missing_value"),
         (BID_ASK, {"bid": np.nan}, {}, "missing_bid"),
         (BID_ASK, {"bid": 0.0}, {}, "missing_bid"),
@@ -267,8 +293,9 @@ PRICE = {"date": "date", "days": "days", "strike": "strike", "forward": "forward
         (BID_ASK, {"bid": 0.1}, {"max_relative_spread": 0.5}, "wide"),
         (COLUMNS, {"iv": -0.2}, {}, "vol_not_positive"),
         (COLUMNS, {"iv": 0.0}, {}, "vol_not_positive"),
+        (COLUMNS, {"iv": 1e-200}, {}, "vol_not_positive"),
         (BID_ASK, {"bid": -0.1}, {}, "vol_not_positive"),
-        (COLUMNS, {"iv": 5.1}, {}, "vol_above_max"),
+        (COLUMNS, {"iv": 1.1}, {"max_vol": 1.0}, "vol_above_max"),
         (PRICE, {"price": 90.0}, {"max_vol": 2.0}, "vol_above_max"),
         (PRICE, {"price": -1.0}, {}, "price_outside_bounds"),
         (PRICE, {"price": 100.0}, {}, "price_outside_bounds"),
@@ -345,6 +372,32 @@ def test_a_long_csv_whose_first_numbers_are_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(market.iv[0], [[2.0, 2.0], [2.0, 0.5]])
 
 
+def test_one_option_with_two_forwards_is_conflicting(tmp_path: Path) -> None:
+    """Its vol has two places; weights settle where."""
+    rows = {name: values * 2 for name, values in ONE.items()} | {"forward": [90.0, 110.0], "weight": [3.0, 1.0]}
+    path = write(tmp_path / "q.parquet", rows)
+    with pytest.raises(quotes.InputError, match="has no usable quote: 2 conflicting"):
+        quotes.read(settings(path, STRIKE), GRID)
+    grid = Grid(GRID.tenors, [np.log(100 / 95), 1.0], "log_moneyness")
+    assert quotes.read(settings(path, STRIKE | {"weight": "weight"}), grid).iv[0, 0, 0] == 0.2
+
+
+def test_tenors_that_differ_by_rounding_are_one_expiry(tmp_path: Path) -> None:
+    rows = {"date": ["2024-01-01"] * 4, "k": [-0.15, -0.05, 0.05, 0.15], "iv": [0.2] * 4}
+    rows["tenor"] = (26 / 365 * (1 + 1e-13 * np.arange(4))).tolist()
+    columns = {"date": "date", "tenor_years": "tenor", "log_moneyness": "k", "iv": "iv"}
+    market = quotes.read(settings(write(tmp_path / "q.parquet", rows), columns), Grid(GRID.tenors, [-0.1, 0.1]))
+    np.testing.assert_allclose(market.iv[0, 0], 0.2, rtol=1e-14)
+
+
+def test_a_call_and_a_put_at_one_delta_are_no_duplicates(tmp_path: Path) -> None:
+    rows = {name: values * 2 for name, values in ONE.items()} | {"type": ["c", "p"], "iv": [0.3, 0.2]}
+    grid = Grid(GRID.tenors, [0.5, 0.6], "delta")
+    market = quotes.read(settings(write(tmp_path / "q.parquet", rows), DELTA | {"type": "type"}), grid)
+    assert reasons(market) == {"in_the_money": 1}
+    assert market.iv[0, 0, 0] == 0.3
+
+
 def test_a_call_and_a_put_at_one_strike_are_no_duplicates(tmp_path: Path) -> None:
     """Of vols with a type, the one out of the money is used."""
     rows = {name: values * 2 for name, values in ONE.items()} | {
@@ -380,7 +433,8 @@ def refused(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> str:
         ("q.csv", b"A letter to the editor.\nWith a second line.\n", r"has no column date; its columns: A letter"),
         ("q.csv", b"date,days,k\n2024-01-01,26,0\n", r"q\.csv has no column iv; its columns: date, days, k"),
         ("q.csv", b"date,days,k,k,iv\n2024-01-01,26,0,0,0.2\n", r"q\.csv has 2 columns k"),
-        ("q.csv", b"date,days,k,iv\n2024-01-01,26,0,high\n", r"column iv holds string, but must hold numbers"),
+        ("q.csv", b"date,days,k,\xefv\n2024-01-01,26,0,0.2\n", r"q\.csv is not a csv file, or is damaged: 'utf-8'"),
+        ("q.csv", b"date,days,k,iv\n2024-01-01,26,0,high\n", r"iv holds text \(.*'high'.*\), but must hold numbers"),
         ("q.csv", b"date,days,k,iv\n2024-01-01,26,0,true\n", r"column iv holds bool, but must hold numbers"),
         ("q.csv", b"date,days,k,iv\n2024-13-01,26,0,0.2\n", r"holds '2024-13-01', which is not a date; allowed"),
         ("q.csv", b"date,days,k,iv\n20240230,26,0,0.2\n", r"column date holds 20240230, which is not a date"),
@@ -403,7 +457,8 @@ def test_a_file_that_cannot_be_used_is_one_line(
     ("columns", "more", "message"),
     [
         (PRICE, {}, r"column type holds 'straddle'; allowed: call, c, put, p"),
-        (COLUMNS | {"exercise": "iv"}, {}, r"column iv holds double, but must hold words; allowed: european, american"),
+        ({"date": "date", "days": "days", "log_moneyness": "k", "iv": "k"}, {}, r"log_moneyness and iv are both k"),
+        (COLUMNS | {"exercise": "weight"}, {}, r"column weight holds double, but must hold words; allowed: european"),
         (COLUMNS, {"drop_where": "iv"}, r"column iv holds double, but must hold true and false"),
         (COLUMNS, {"drop_where": "suspect"}, r"has no column suspect"),
     ],
@@ -413,6 +468,13 @@ def test_a_column_of_a_wrong_type_is_named(
 ) -> None:
     rows = ONE | {"type": ["straddle"]}
     assert re.search(message, refused(chosen(write(Path("q.parquet"), rows), columns, **more), capsys))
+
+
+def test_vols_in_percent_that_are_said_to_be_decimals_are_refused(
+    chosen: Callable[..., Workspace], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(chosen(write(Path("q.parquet"), table(20.0 * vols()))), capsys)
+    assert re.search(r"q\.parquet: the median vol 5.* is 5.* percent; .* set prepare\.quotes\.vol_unit: percent", line)
 
 
 def test_quotes_off_the_grid_are_refused(chosen: Callable[..., Workspace], capsys: pytest.CaptureFixture[str]) -> None:

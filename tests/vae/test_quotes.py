@@ -64,9 +64,10 @@ def test_few_pairs_use_the_discount_factor_that_is_known(count: int) -> None:
     assert found == pytest.approx((FORWARD, DISCOUNT), rel=1e-14)
 
 
-def test_a_senseless_slope_is_not_a_discount_factor() -> None:
+@pytest.mark.parametrize("unit", [-1.0, 0.01, 100.0])
+def test_strikes_of_another_unit_have_no_forward(unit: float) -> None:
     strikes = np.linspace(90.0, 110.0, 9)
-    assert quotes.parity(strikes, strikes - FORWARD, discount=0.9).discount == 0.9
+    assert np.isnan(quotes.parity(unit * strikes, DISCOUNT * (FORWARD - strikes), discount=1.0)).all()
 
 
 def test_parity_needs_a_pair() -> None:
@@ -81,6 +82,15 @@ def test_vols_of_prices_in_and_out_of_the_money(*, call: bool) -> None:
     tenor = np.full(40, TENOR)
     found = quotes.implied_vols(np.log(strikes / FORWARD), price, tenor, call=np.full(40, call))
     np.testing.assert_allclose(found, vols, rtol=1e-10)
+
+
+def test_an_option_in_the_money_whose_time_value_is_rounding_has_no_vol() -> None:
+    """At the strikes where it is more, the vol is right."""
+    strikes = FORWARD * np.linspace(0.3, 0.9, 40)
+    price = black(strikes, np.full(40, 0.2), call=True, discount=1.0) / FORWARD
+    found = quotes.implied_vols(np.log(strikes / FORWARD), price, np.full(40, TENOR), call=np.ones(40, bool))
+    np.testing.assert_allclose(found[~np.isnan(found)], 0.2, rtol=1e-4)
+    assert 0 < np.isnan(found).sum() < 20
 
 
 @pytest.mark.parametrize(("k", "price"), [(0.1, 0.0), (0.1, -0.01), (0.1, 1.0), (-0.1, 0.09), (-0.1, 1.0)])
