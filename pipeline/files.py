@@ -152,10 +152,11 @@ def read_points(surfaces: Path, split: str, name: str = "iv") -> Tensor:
         InputError: the split is empty, holds missing points or has a likelihood that no model has.
     """
     path = surfaces / f"{split}.safetensors"
-    tensors, metadata = read_tensors(path)
+    with reading(path), safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        points: Tensor = file.get_tensor(VALUES if VALUES in file.keys() else name).flatten(1)  # noqa: SIM118
     if metadata.get("likelihood", "gaussian") != "gaussian":
         raise InputError(f"{path} has the likelihood {metadata['likelihood']}; models can be trained on: gaussian")
-    points = tensors[VALUES if VALUES in tensors else name].flatten(1)
     if not len(points):
         raise InputError(f"{path} is empty; give the split {split} a larger share in params.yaml")
     missing = int(points.isnan().sum())

@@ -1,7 +1,6 @@
 """The stage prepare: splits of exact Heston surfaces with quote noise, of a user's quotes or of a user's array."""
 
 import json
-import os
 import shutil
 import sys
 import time
@@ -75,7 +74,7 @@ def _run(
     """The shards as they are done, by the engine of the settings; a GPU is one worker."""
     if settings.engine == "dask":
         return engine.dask(function, shards, address=str(settings.address))
-    cores = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+    cores = 1 if torch.cuda.is_available() else torch.get_num_threads()
     return engine.local(function, shards, workers=settings.workers or cores)
 
 
@@ -132,7 +131,7 @@ def _figures(split: str, parts: Sequence[Path]) -> dict[str, float | str]:
     figures: dict[str, float | str] = {f"{split}_surfaces": accepted}
     figures |= {f"{split}_rejected_{reason.replace(' ', '_')}": count for reason, count in rejected.items()}
     if split == "train":
-        for name in reports[0]["ranges"]:
+        for name in (*heston.PARAMETERS, "iv"):
             lows, highs = zip(*(report["ranges"][name] for report in reports if report["surfaces"]), strict=True)
             unit = "_vol" if name == "iv" else ""
             figures |= {f"train_{name}_min{unit}": min(lows), f"train_{name}_max{unit}": max(highs)}

@@ -19,6 +19,7 @@ from vae.ppca import principal_components
 from vae.units import BASIS_POINTS
 
 CHECKPOINT = Path(".checkpoints/train.safetensors")  # outside DVC: its outputs are deleted before a stage runs
+_ROWS = 65_536  # surfaces in double precision at a time: bounds the memory
 _CURVE = ("epoch", "train_elbo_nats", "validation_elbo_nats", "scale_bp", "skipped_steps")
 
 
@@ -35,8 +36,7 @@ def new_fit(params: TrainParams, train: Tensor, validation: Tensor) -> Fit:
     # Coordinates in double precision: a vol has 8 digits in single, and 4 are the surfaces' common mean.
     components = principal_components(train)
     model = Vae.from_components(architecture, components)
-    coordinates = [model.coordinates(part.double()) for part in (train, validation)]
-    single = [Coordinates(*(part.float().to(device) for part in c)) for c in coordinates]
+    single = [_coordinates(model, part, device) for part in (train, validation)]
     schedule = Schedule(
         epochs=params.epochs,
         batch=params.batch,
@@ -47,6 +47,12 @@ def new_fit(params: TrainParams, train: Tensor, validation: Tensor) -> Fit:
         seed=params.seed,
     )
     return Fit(model.float().to(device), single[0], single[1], schedule)
+
+
+def _coordinates(model: Vae, points: Tensor, device: torch.device) -> Coordinates:
+    """Observations [surface, D] in the basis of a model, in double precision some at a time, then rounded."""
+    blocks = [model.coordinates(block.double()) for block in points.split(_ROWS)]
+    return Coordinates(*(torch.cat([part.float() for part in parts]).to(device) for parts in zip(*blocks, strict=True)))
 
 
 def main(params: Params, *, surfaces: Path, model: Path, metrics: Path, curve: Path) -> None:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+_ROWS = 65_536  # observations in double precision at a time: bounds the memory
+
 
 class PrincipalComponents(NamedTuple):
     """Mean [D], orthonormal eigenvectors [D, D] and eigenvalues [D], largest first, of a sample covariance."""
@@ -42,10 +44,13 @@ class PrincipalComponents(NamedTuple):
 
 def principal_components(x: Tensor) -> PrincipalComponents:
     """Principal components of x [batch, D], in float64; each vector's largest entry is positive."""
-    x = x.to(torch.float64)
-    mean = x.mean(0)
-    centred = x - mean
-    variances, vectors = torch.linalg.eigh(centred.T @ centred / len(x))
+    blocks = x.split(_ROWS)
+    mean = torch.stack([block.to(torch.float64).sum(0) for block in blocks]).sum(0) / len(x)
+    covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=x.device)
+    for block in blocks:
+        centred = block.to(torch.float64) - mean
+        covariance.addmm_(centred.T, centred)
+    variances, vectors = torch.linalg.eigh(covariance / len(x))
     variances, vectors = variances.flip(0).clamp_min(0.0), vectors.flip(1)
     largest = vectors.abs().argmax(0, keepdim=True)
     return PrincipalComponents(mean, vectors * vectors.gather(0, largest).sign(), variances)
