@@ -55,6 +55,7 @@ _PLACES = ("strike", "moneyness", "log_moneyness", "call_delta")
 _KEY = ("date", "tenor", "place", "put")
 _QUOTE = ("value", "bid", "ask", *_MARKET)
 _PERCENT = 0.01
+_LOWEST_VOL = 1e-6  # of a smile that reaches 1 its square would be rounding
 _HIGHEST_MEDIAN = 2.0  # vol: above it, decimals are percent
 _TENOR_DIGITS = 9  # decimals of a year: rounding must not split an expiry
 _EXPONENTS = (-50.0, 50.0)  # of growth factors: a senseless tenor must not overflow
@@ -298,7 +299,7 @@ def _check_levels(rows: _Rows, params: QuotesParams) -> None:
         rows.reject("price_outside_bounds", lowest <= 0.0)
     else:
         _check_unit(rows["value"][rows.kept], params)
-        rows.reject("vol_not_positive", lowest <= 0.0)
+        rows.reject("vol_not_positive", lowest < _LOWEST_VOL)
         rows.reject("vol_above_max", rows["value"] > params.max_vol)
 
 
@@ -367,7 +368,7 @@ def _add_vols(rows: _Rows, params: QuotesParams) -> None:
         price = rows["value"][row] / discount[row] / forward[row]
         rows["vol"] = np.full(len(tenor), np.nan)
         rows["vol"][row] = quotes.implied_vols(rows["k"][row], price, tenor[row], call=rows["put"][row] == 0.0)
-        rows.reject("price_outside_bounds", np.isnan(rows["vol"]))
+        rows.reject("price_outside_bounds", ~(rows["vol"] >= _LOWEST_VOL))
         rows.reject("vol_above_max", rows["vol"] > params.max_vol)
 
 
