@@ -68,7 +68,7 @@ def page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]) -> st
             _sample_surfaces(result.samples, grid),
             "Surfaces drawn from the prior; choose one, turn it with the mouse.",
         ),
-        (_smiles(result, grid), "Exact test surfaces (lines) and their reconstructions (points)."),
+        (_smiles(result, grid), "Test surfaces (lines) and their reconstructions (points)."),
         (_error_map(result, grid), "Reconstruction error over the grid, bp of vol."),
         (_error_by_tenor(result, grid), "Reconstruction error by tenor beside PCA with as many latents."),
         (_training(curve), "Training: ELBO per surface."),
@@ -205,4 +205,4 @@ def _latents(latents: Array) -> go.Figure:
 
 
 def _node_title(grid: Grid) -> str:
-    return "k / sqrt(tenor)" if grid.convention == "sqrt_time" else "k = ln(K/F)"
+    return {"sqrt_time": "k / sqrt(tenor)", "log_moneyness": "k = ln(K/F)", "delta": "call delta"}[grid.convention]
