@@ -6,7 +6,7 @@ characteristic function of ln(S_T/F). A row is one model at one tenor T; y = u s
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -245,10 +245,15 @@ def otm_prices(model: Heston, tenor: float | Tensor, log_moneyness: Tensor) -> P
     """
     years = torch.as_tensor(tenor, dtype=torch.float64, device=model.v0.device)
     rows = Rows.of(model, years.broadcast_to(model.v0.shape))
-    strikes = log_moneyness / (years.sqrt().unsqueeze(-1) if years.ndim else years.sqrt())
-    control = black.otm_price(log_moneyness, rows.variance.sqrt().unsqueeze(-1))
+    return _prices(rows, log_moneyness / (years.sqrt().unsqueeze(-1) if years.ndim else years.sqrt()))
+
+
+def _prices(rows: Rows, strikes: Tensor) -> Prices:
+    """Prices at scaled strikes kappa [strike] or [row, strike]."""
     integral, error = _integral(rows, strikes, EAGER)
-    damping = torch.exp(0.5 * log_moneyness)
+    k = strikes * rows.tenor.sqrt().unsqueeze(-1)
+    damping = torch.exp(0.5 * k)
+    control = black.otm_price(k, rows.variance.sqrt().unsqueeze(-1))
     return Prices(control + damping * integral, damping * (error + _ROUNDING))
 
 
@@ -426,25 +431,33 @@ def surfaces(parameters: Tensor, grid: Grid, *, vol_tolerance: float = 1e-6, ker
     Returns:
         Vols (decimal) in float64 and, for each point, an index into ``FLAGS``.
     """
-    batch, device = len(parameters), parameters.device
-    tenors, nodes = (torch.tensor(axis, dtype=torch.float64, device=device) for axis in (grid.tenors, grid.nodes))
-    if grid.convention == "log_moneyness":
-        each = [
-            _smiles(_rows(parameters, tenor[None]), nodes / tenor.sqrt(), vol_tolerance, kernels) for tenor in tenors
-        ]
-        return Surfaces(*(torch.stack(parts, dim=1) for parts in zip(*each, strict=True)))
-    rows = _rows(parameters, tenors)
-    if grid.convention == "sqrt_time":
-        smiles = _smiles(rows, nodes, vol_tolerance, kernels)
+    if grid.convention == "delta":
+        tenors, d1 = (torch.tensor(axis, device=parameters.device) for axis in (grid.tenors, grid.d1))
+        each = [_smiles_in_deltas(_rows(parameters, tenors), d1, vol_tolerance, kernels)]
     else:
-        smiles = _smiles_in_deltas(rows, torch.tensor(grid.d1, device=device), vol_tolerance, kernels)
-    return Surfaces(*(part.unflatten(0, (batch, len(tenors))) for part in smiles))
+        each = [_smiles(rows, strikes, vol_tolerance, kernels) for rows, strikes in _groups(parameters, grid)]
+    return Surfaces(*(_joined(parts, len(parameters)) for parts in zip(*each, strict=True)))
+
+
+def _groups(parameters: Tensor, grid: Grid) -> Iterator[tuple[Rows, Tensor]]:
+    """Models at the tenors that share their scaled strikes kappa [strike]: all tenors, or one after the other."""
+    tenors, nodes = (torch.tensor(axis, device=parameters.device) for axis in (grid.tenors, grid.nodes))
+    if grid.convention == "sqrt_time":
+        yield _rows(parameters, tenors), nodes
+    else:
+        for tenor in tenors:
+            yield _rows(parameters, tenor[None]), nodes / tenor.sqrt()
 
 
 def _rows(parameters: Tensor, tenors: Tensor) -> Rows:
     """Each model at each tenor."""
     model = Heston.of(parameters.repeat_interleave(len(tenors), dim=0))
     return Rows.of(model, tenors.repeat(len(parameters)))
+
+
+def _joined(parts: Sequence[Tensor], batch: int) -> Tensor:
+    """[batch, tenor, node] from the [batch of tenors, node] of each group."""
+    return torch.cat([part.unflatten(0, (batch, -1)) for part in parts], dim=1)
 
 
 def _smiles(rows: Rows, strikes: Tensor, vol_tolerance: float, kernels: Kernels) -> Surfaces:
@@ -508,18 +521,14 @@ def jacobian(parameters: Tensor, grid: Grid) -> Tensor:
     Raises:
         ValueError: the nodes are deltas, which move with the parameters.
     """
-    k = torch.tensor(grid.log_moneyness, dtype=torch.float64, device=parameters.device)
-    vol = surfaces(parameters, grid).vol
-    tenors = torch.tensor(grid.tenors, dtype=torch.float64, device=parameters.device)
-    by_vol = black.vega(k, vol * tenors.sqrt().unsqueeze(-1)) * tenors.sqrt().unsqueeze(-1)
+    k = torch.tensor(grid.log_moneyness, device=parameters.device)
+    root = torch.tensor(grid.tenors, device=parameters.device).sqrt().unsqueeze(-1)
+    by_vol = black.vega(k, surfaces(parameters, grid).vol * root) * root
     columns = []
     for direction in torch.eye(len(PARAMETERS), dtype=torch.float64, device=parameters.device):
         with forward_ad.dual_level():
             dual = forward_ad.make_dual(parameters.to(torch.float64), direction.expand_as(parameters).contiguous())
-            prices = [
-                otm_prices(Heston.of(dual), tenor, strikes).price
-                for tenor, strikes in zip(grid.tenors.tolist(), k, strict=True)
-            ]
-            tangents = [forward_ad.unpack_dual(price).tangent for price in prices]
-        columns.append(torch.stack(tangents, dim=1) / by_vol)
+            prices = [_prices(rows, strikes).price for rows, strikes in _groups(dual, grid)]
+            tangent = forward_ad.unpack_dual(_joined(prices, len(parameters))).tangent
+        columns.append(tangent / by_vol)
     return torch.stack(columns, dim=-1)
