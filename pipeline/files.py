@@ -20,6 +20,7 @@ from vae.grid import Grid
 
 SPLITS = ("train", "validation", "test")
 GRID = "grid.json"
+LAW = "law.json"  # of simulated data: what their density needs
 _BYTES = {"F32": 4, "F64": 8}
 VALUES = "values"  # tensor of a split that holds vectors instead of surfaces
 
@@ -29,6 +30,13 @@ class Tensors(NamedTuple):
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
+
+
+class Law(NamedTuple):
+    """Standard deviation of the noise on each vol, and the logarithm of the volume of the box of parameters."""
+
+    quote_noise_vol: float
+    log_volume: float
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -179,6 +187,17 @@ def read_grid(surfaces: Path) -> Grid:
         return Grid.from_dict(read_json(path))
     except (TypeError, ValueError) as error:
         raise InputError(f"{path} is not a grid: {error}") from error
+
+
+def read_law(surfaces: Path) -> Law | None:
+    """The law of simulated data; None where the data has none that is known."""
+    path = surfaces / LAW
+    if not path.exists():
+        return None
+    try:
+        return Law(**{name: float(value) for name, value in read_json(path).items()})
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path} is not a law: {error}") from error
 
 
 def sha256(content: bytes) -> str:

@@ -46,6 +46,7 @@ def write(settings: HestonPrepare, folder: Path) -> dict[str, float | str]:
         figures |= _figures(split, parts)
         files.join_tensors(folder / f"{split}.safetensors", parts)
     files.write_json(folder / files.GRID, settings.grid.build().to_dict())
+    files.write_json(folder / files.LAW, simulation.law(settings)._asdict())
     return figures
 
 

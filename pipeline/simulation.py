@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -98,6 +99,12 @@ def sobol_design(ranges: HestonRanges, first: int, size: int, *, seed: int) -> T
     engine = torch.quasirandom.SobolEngine(len(box), scramble=True, seed=seed)
     design: Tensor = low + (high - low) * engine.fast_forward(first).draw(size, dtype=torch.float64)
     return design
+
+
+def law(params: HestonPrepare) -> files.Law:
+    """The law of the quoted surfaces: parameters uniform on their box, and independent noise."""
+    box = [getattr(params.heston, name) for name in heston.PARAMETERS]
+    return files.Law(params.quote_noise_bp / BASIS_POINTS, sum(math.log(side.high - side.low) for side in box))
 
 
 def key_of(params: HestonPrepare) -> str:

@@ -32,7 +32,7 @@ def text(figures: dict[str, dict[str, Any]], results: Path, bundle: Path) -> str
     return f"""\
 reconstruction   {evaluate["reconstruction_rmse_bp"]:.2f} bp of vol, held out
 PCA              {evaluate["pca_reconstruction_rmse_bp"]:.2f} bp with as many latents
-ELBO             {evaluate["elbo_nats"]:,.1f} +- {evaluate["elbo_se_nats"]:.1f} nats a surface
+ELBO             {evaluate["elbo_nats"]:,.1f} +- {evaluate["elbo_se_nats"]:.1f} nats a surface{_ceiling(evaluate)}
 bound            {evaluate["iwae_nats"]:,.1f} nats, importance-weighted; pPCA {evaluate["pca_log_likelihood_nats"]:,.1f}
 latents          {evaluate["active_units"]} of {evaluate["latents"]} active
 arbitrage-free   {rates}
@@ -47,6 +47,12 @@ next             volvae sample -n 1000 --seed 7 -o surfaces.parquet
                  volvae report --open
                  mlflow ui --backend-store-uri {register["store"]}
                  edit params.yaml, then dvc repro"""
+
+
+def _ceiling(evaluate: dict[str, Any]) -> str:
+    """The exact ceiling, where the law of the data is known."""
+    gap = evaluate.get("elbo_gap_to_oracle_nats")
+    return "" if gap is None else f", {gap:.1f} below the exact ceiling"
 
 
 _SURFACES = ("data", "reconstruction", "sample")

@@ -309,3 +309,27 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
 
     assert not left.exists()
     assert {p.name for p in tmp_path.iterdir()} == {"model", ".model.bak", f".model.{os.getpid()}.alive"}
+
+
+def test_the_exact_ceiling_stands_above_every_model(finished: Workspace) -> None:
+    """The mean log density of the test surfaces under the law that made them; not where that is not known."""
+    figures = files.read_json(finished.folder / "results/evaluate.json")
+    assert figures["oracle_nats"] > figures["iwae_nats"]
+    gap = figures["oracle_nats"] - figures["elbo_nats"]
+    assert figures["elbo_gap_to_oracle_nats"] == pytest.approx(gap, rel=1e-9)
+    assert 0.0 < figures["elbo_gap_to_oracle_se_nats"] < gap
+
+
+def test_without_noise_there_is_no_ceiling(workspace: Workspace) -> None:
+    workspace.set(prepare__quote_noise_bp=0.0)
+    for stage in ("prepare", "train", "evaluate"):
+        assert workspace.run(stage) == 0
+    assert "oracle_nats" not in files.read_json(Path("results/evaluate.json"))
+
+
+def test_a_damaged_law_is_one_line(in_finished, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = in_finished("results/evaluate.json")
+    (folder / "data/surfaces/law.json").unlink()
+    (folder / "data/surfaces/law.json").write_text('{"quote_noise_vol": 1e-4}')
+    assert Workspace(folder).run("evaluate") == 2
+    assert "data/surfaces/law.json is not a law" in capsys.readouterr().err
