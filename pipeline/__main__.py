@@ -1,11 +1,13 @@
 """python -m pipeline STAGE --name PATH ...: one stage, as dvc.yaml calls it.
 
-The paths of a stage are the keyword arguments of its ``main``; exit code 0, 1 (failed) or 2 (bad usage or input).
+The paths of a stage are the keyword arguments of its ``main``; exit code 0, 1 (failed), 2 (bad usage or input) or 130
+(interrupted).
 """
 
 import argparse
 import importlib
 import inspect
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StageError as error:
         print(f"{stage} failed: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"{stage}: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0
 
 

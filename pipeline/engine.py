@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
@@ -83,7 +84,8 @@ def _as_done(
 
 
 def _end_with_parent() -> None:
-    """End this worker when the process that started it is gone, even by SIGKILL."""
+    """Leave interrupts to the process that started this worker, and end when that is gone, even by SIGKILL."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_exit_after, args=(parent.join,), daemon=True).start()

@@ -114,6 +114,27 @@ def test_a_run_killed_at_any_write_resumes_to_the_same_bytes(
     assert not prepare.CHECKPOINTS.exists()
 
 
+@pytest.mark.slow
+def test_an_interrupt_is_one_line_and_keeps_the_shards(root: Path, workspace: Workspace) -> None:
+    """To all processes of the group, as a terminal sends it, when the first shard is there."""
+    workspace.set(prepare__workers=2, prepare__surfaces__train=20_000)
+    program = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    program += "from pipeline.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, *ARGUMENTS]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        while not list(prepare.CHECKPOINTS.glob("*/*-*.safetensors")):
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        message = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert message.splitlines()[-1] == "prepare: interrupted"
+    assert "Traceback" not in message
+    assert list(prepare.CHECKPOINTS.glob("*/*-*.safetensors"))
+
+
 def test_a_damaged_shard_is_made_again(finished: Workspace, workspace: Workspace) -> None:
     shards = prepare.finished_shards(heston_settings(workspace))
     path = next(iter(shards.values()))
