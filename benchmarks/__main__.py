@@ -3,7 +3,6 @@
 Every pair is measured in turns within one run, so that its ratio holds where the machine's speed wanders.
 """
 
-import json
 import math
 import statistics
 import sys
@@ -17,8 +16,9 @@ import numpy as np
 import QuantLib as ql
 import torch
 
-from benchmarks import stress
+from benchmarks import card, stress, training
 from pipeline import weights
+from pipeline.errors import InputError, StageError
 from pipeline.params import HestonPrepare, read_params
 from pipeline.simulation import sobol_design
 from vae import compiled, graphs, heston
@@ -32,14 +32,17 @@ _BUNDLE, _MODEL = Path("artifacts/bundle"), Path("artifacts/model")
 
 
 def main() -> None:
-    """Measure on one core and print."""
+    """Measure on one core, training on all, and print."""
     torch.set_num_threads(1)
     results = {**surfaces(), **agreement(), **stressed(), **(decoding() if _BUNDLE.exists() else {})}
-    for name, value in results.items():
-        print(f"{name:52} {value:14,.6g}")
     if not _BUNDLE.exists():
         print(f"decoding was left out: {_BUNDLE} does not exist; `make run` makes it", file=sys.stderr)
-    print(json.dumps(results))
+    try:
+        trained = training.results()
+    except (InputError, StageError) as error:
+        print(f"training was left out: {error}", file=sys.stderr)
+        trained = {}
+    card.show(results | trained, *(training.verdicts(trained) if trained else []))
 
 
 def surfaces() -> dict[str, float]:

@@ -43,6 +43,18 @@ def _one_line_errors(command: Callable[Parameters, None]) -> Callable[Parameters
     return run
 
 
+def _conditions(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
+    """Names and values of NAME=VALUE."""
+    conditions = {}
+    for value in values:
+        name, _equals, number = value.partition("=")
+        try:
+            conditions[name] = float(number)
+        except ValueError as error:
+            raise click.BadParameter(f"{value!r} must be NAME=NUMBER") from error
+    return conditions
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="volvae")
 def main() -> None:
@@ -80,15 +92,32 @@ def main() -> None:
     show_default=True,
     help="Where to run.",
 )
+@click.option(
+    "--given",
+    "conditions",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=_conditions,
+    help="What the surfaces should have, of the model's conditions; may be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @_one_line_errors
-def sample(count: int, seed: int, output: Path, bundle: Path, provider: "Provider", *, as_json: bool) -> None:
+def sample(
+    count: int,
+    seed: int,
+    output: Path,
+    bundle: Path,
+    provider: "Provider",
+    conditions: dict[str, float],
+    *,
+    as_json: bool,
+) -> None:
     """Draw surfaces from the model and write them to a file."""
     from pipeline import tables
     from vae.runtime import SurfaceModel
 
     model = SurfaceModel.load(bundle, provider=provider)
-    blocks = model.sample_blocks(count, seed=seed)
+    blocks = model.sample_blocks(count, seed=seed, conditions=conditions)
     hidden = not sys.stderr.isatty()
     with click.progressbar(
         blocks, length=-(-count // model.block), label="sample", file=sys.stderr, hidden=hidden

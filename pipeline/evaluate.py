@@ -1,5 +1,6 @@
 """The stage evaluate: held-out bounds, reconstruction beside PCA, arbitrage; metrics, plots and one HTML page."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,19 +13,24 @@ from pipeline import files, report, weights
 from pipeline.atomic import check_writable, new_folder
 from pipeline.params import EvaluateParams, Params
 from pipeline.report import Evaluation
-from vae import heston, metrics, oracle
+from pipeline.weights import Prior
+from vae import features, heston, metrics, oracle
 from vae.grid import Grid
 from vae.model import Vae
-from vae.ppca import PrincipalComponents, principal_components
+from vae.ppca import PrincipalComponents, filled, principal_components
+from vae.prior import Mixture, bounded
 
 Array = NDArray[np.float64]
 
 _ROWS = 1024  # surfaces differentiated at a time
+_FEWEST_COMPARED = 50  # complete surfaces, below which samples are not compared with them
 
 
 def evaluate(
     model: Vae,
+    prior: Prior,
     components: PrincipalComponents,
+    train: Tensor,
     quoted: Tensor,
     truth: Tensor,
     grid: Grid,
@@ -35,34 +41,44 @@ def evaluate(
 
     Args:
         model: the trained one.
+        prior: of conditions and its latents.
         components: of the training surfaces, for the baseline.
-        quoted: what the model sees, [surface, D].
+        train: training surfaces like ``truth``, in random order: what samples can resemble at best, [surface, D].
+        quoted: what the model sees, [surface, D]; NaN where missing.
         truth: what it should say, [surface, D].
         grid: of the surfaces.
         params: settings.
         ceiling: the true log density of each quoted surface where it is known, [surface].
     """
-    latents = model.architecture.latents
-    generator = torch.Generator().manual_seed(params.seed)
-    prior = torch.randn(params.prior_samples, latents, generator=generator, dtype=torch.float64)
+    latents, shipped = model.architecture.latents, prior.latents
     with torch.no_grad():
-        posterior_mean = model.encode(model.coordinates(quoted).values).mean
-        samples = model.expand(model.decode(prior))
+        seen = model.observe(quoted)
+        posterior_mean = model.encode(seen.values, seen.missing).mean
+        uniform, normal = _random(params.prior_samples, latents, seed=params.seed)
+        samples = _decoded(model, shipped.sample(uniform, bounded(normal)))
+        standard = _decoded(model, normal)
         reconstruction = model.expand(model.decode(posterior_mean))
-    pca = components.reconstruct(quoted, latents)
+    pca = components.complete(quoted, latents) if quoted.isnan().any() else components.reconstruct(quoted, latents)
     surfaces = {
         "data": _surfaces(truth, grid),
         "reconstruction": _surfaces(reconstruction, grid),
         "sample": _surfaces(samples, grid),
+        "standard_normal_sample": _surfaces(standard, grid),
     }
     figures = {
         **metrics.likelihood_metrics(
-            model, quoted, samples=params.importance_samples, seed=params.seed, ceiling=ceiling
+            model, quoted, samples=params.importance_samples, seed=params.seed, prior=shipped, ceiling=ceiling
         ),
         **metrics.latent_metrics(posterior_mean),
         **metrics.error_metrics("reconstruction", reconstruction, truth),
         **metrics.error_metrics("pca_reconstruction", pca, truth),
         **metrics.pca_likelihood_metrics(components, quoted, latents=latents),
+        **metrics.completion_metrics(
+            model, components, quoted[: params.completion_surfaces], known=params.completion_points, seed=params.seed
+        ),
+        **_fidelity(model, components, samples, standard, truth, train, params),
+        **_conditions(model, prior, truth, grid, params),
+        "sample_non_positive_rate": (samples <= 0.0).any(1).double().mean().item(),
     }
     for name, iv in surfaces.items():
         figures |= metrics.arbitrage_metrics(name, iv, grid, tolerance=params.arbitrage_tolerance)
@@ -78,32 +94,98 @@ def evaluate(
     )
 
 
+def _random(count: int, latents: int, *, seed: int) -> tuple[Array, Array]:
+    """Uniform [sample] and standard normal [sample, latent] numbers."""
+    generator = np.random.default_rng(seed)
+    return generator.random(count), generator.standard_normal((count, latents))
+
+
+def _decoded(model: Vae, z: Array) -> Tensor:
+    """Decoder means at latents, [sample, D]."""
+    return model.expand(model.decode(torch.from_numpy(z)))
+
+
+def _conditions(model: Vae, prior: Prior, truth: Tensor, grid: Grid, params: EvaluateParams) -> dict[str, float]:
+    """How far samples miss the features of complete test surfaces that they are asked for, beside the features' spread."""
+    if not prior.conditions:
+        return {}
+    functionals = torch.from_numpy(features.functionals(prior.conditions, grid)).flatten(1)
+    asked = truth[~truth.isnan().any(1)] @ functionals.T
+    uniform, normal = _random(len(asked), model.architecture.latents, seed=params.seed)
+    with torch.no_grad():
+        samples = _decoded(model, prior.joint.sample_given(asked.numpy(), uniform, bounded(normal)))
+    missed = (samples @ functionals.T - asked).square().mean(0).sqrt()
+    return {
+        f"condition_{name}_{kind}": value
+        for name, *values in zip(prior.conditions, missed.tolist(), asked.std(0).tolist(), strict=True)
+        for kind, value in zip(("rmse", "spread"), values, strict=True)
+    }
+
+
+def _fidelity(
+    model: Vae,
+    components: PrincipalComponents,
+    samples: Tensor,
+    standard: Tensor,
+    truth: Tensor,
+    train: Tensor,
+    params: EvaluateParams,
+) -> dict[str, float]:
+    """Samples beside training surfaces, both against the complete test surfaces; nothing where there are too few.
+
+    A classifier looks along the principal directions in which surfaces vary by more than the noise.
+    """
+    truth, train = (rows[~rows.isnan().any(1)] for rows in (truth, train))
+    if min(len(truth), len(train)) < _FEWEST_COMPARED:
+        return {}
+    varied = int((components.variances > 2.0 * model.noise.square().mean()).sum())
+    features = components.vectors[:, : max(varied, 1)]
+    return metrics.fidelity_metrics("sample", samples, truth, train, features, seed=params.seed) | {
+        f"standard_normal_{name}": value
+        for name, value in metrics.fidelity_metrics(
+            "sample", standard, truth, train, features, seed=params.seed
+        ).items()
+        if not name.endswith("floor")
+    }
+
+
 def main(params: Params, *, surfaces: Path, model: Path, curve: Path, metrics: Path, plots: Path, page: Path) -> None:
     """Write ``metrics``, the tables of the folder ``plots`` and the report ``page``."""
     for path in (metrics, page):
         check_writable(path)
     grid = files.read_grid(surfaces)
     trained = weights.read_model(model)
+    prior = weights.read_prior(model, latents=trained.architecture.latents)
     test = files.read_split(surfaces, "test")
     known = "clean" if "clean" in test else "iv"  # quotes are all there is of the truth
-    components = principal_components(files.read_points(surfaces, "train"))
     quoted, truth = (files.read_points(surfaces, "test", name).double() for name in ("iv", known))
+    fitted = files.read_points(surfaces, "train")
+    components = principal_components(filled(fitted, trained.architecture.latents))
     with new_folder(plots) as folder:
         ceiling = _ceiling(test, grid, files.read_law(surfaces))
-        result = evaluate(trained, components, quoted, truth, grid, params.evaluate, ceiling)
+        train = _some(files.read_points(surfaces, "train", known), len(truth), seed=params.evaluate.seed)
+        result = evaluate(trained, prior, components, train, quoted, truth, grid, params.evaluate, ceiling)
         files.write_csv(folder / "error_by_tenor.csv", *_error_by_tenor(result, grid))
         files.write_csv(folder / "error_by_node.csv", *_error_by_node(result, grid))
+        files.write_csv(folder / "completion.csv", *_completion(result, params.evaluate))
         content = report.page(result, grid, report.read_curve(curve))
         files.write_bytes(page, content.encode())
         files.write_json(metrics, result.figures)
 
 
+def _some(rows: Tensor, count: int, *, seed: int) -> Tensor:
+    """As many random rows, in double precision."""
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+    return rows[order[:count]].double()
+
+
 def _ceiling(test: dict[str, Tensor], grid: Grid, law: files.Law | None) -> Tensor | None:
     """The true log density of each quoted test surface, [surface].
 
-    None where the law is not known or has no noise, so that no density is finite, or strikes move with the parameters.
+    None where the law is not known or has no noise, so that no density is finite, where strikes move with the parameters
+    or where points are missing.
     """
-    if law is None or law.quote_noise_vol == 0.0 or grid.convention == "delta":
+    if law is None or law.quote_noise_vol == 0.0 or grid.convention == "delta" or test["iv"].isnan().any():
         return None
     noise = (test["iv"].double() - test["clean"].double()).flatten(1)
     parts = zip(test["parameters"].split(_ROWS), noise.split(_ROWS), strict=True)
@@ -134,6 +216,22 @@ def _error_by_tenor(result: Evaluation, grid: Grid) -> Table:
     columns = (grid.tenors.tolist(), result.error_by_tenor.tolist(), result.pca_error_by_tenor.tolist())
     header = ("tenor_years", "reconstruction_rmse_bp", "pca_reconstruction_rmse_bp")
     return header, list(zip(*columns, strict=True))
+
+
+def _completion(result: Evaluation, params: EvaluateParams) -> Table:
+    """Completion from each number of points, for the model and for PCA."""
+    figures = result.figures
+    rows = [
+        (
+            count,
+            figures[f"completion_mae_bp_{count}"],
+            figures[f"pca_completion_mae_bp_{count}"],
+            figures.get(f"interval_coverage_90_{count}", math.nan),
+        )
+        for count in params.completion_points
+        if f"completion_mae_bp_{count}" in figures
+    ]
+    return ("known_points", "completion_mae_bp", "pca_completion_mae_bp", "interval_coverage_90"), rows
 
 
 def _error_by_node(result: Evaluation, grid: Grid) -> Table:

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import safetensors
 import safetensors.torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.atomic import new_file
@@ -72,6 +74,13 @@ def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | No
     """Tensors as the content of a safetensors file."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return safetensors.torch.save(contiguous, dict(metadata or {}))
+
+
+def array_bytes(values: NDArray[np.float64]) -> bytes:
+    """An array as the content of a .npy file."""
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.ascontiguousarray(values), allow_pickle=False)
+    return stream.getvalue()
 
 
 def join_tensors(path: Path, parts: Sequence[Path]) -> None:
@@ -154,26 +163,25 @@ def read_split(surfaces: Path, split: str) -> dict[str, Tensor]:
 
 
 def read_points(surfaces: Path, split: str, name: str = "iv") -> Tensor:
-    """All points of each surface (or vector) of a split, [surface, D].
+    """All points of each surface (or vector) of a split, [surface, D]; NaN where missing.
 
     Raises:
-        InputError: the split is empty, holds missing points or has a likelihood that no model has.
+        InputError: the split is empty, or a surface has no point.
     """
     path = surfaces / f"{split}.safetensors"
     with reading(path), safetensors.safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
         points: Tensor = file.get_tensor(VALUES if VALUES in file.keys() else name).flatten(1)  # noqa: SIM118
-    if metadata.get("likelihood", "gaussian") != "gaussian":
-        raise InputError(f"{path} has the likelihood {metadata['likelihood']}; models can be trained on: gaussian")
     if not len(points):
         raise InputError(f"{path} is empty; give the split {split} a larger share in params.yaml")
-    missing = int(points.isnan().sum())
-    if missing:
-        raise InputError(
-            f"{path} holds missing points; {missing} of {points.numel()} are beyond the reach of the quotes, "
-            "so prepare.grid must be narrower"
-        )
+    empty = points.isnan().all(1)
+    if empty.any():
+        raise InputError(f"{path}: surface {int(empty.nonzero()[0]) + 1} has no point; raise prepare.quotes.min_points")
     return points
+
+
+def read_likelihood(surfaces: Path) -> str:
+    """The likelihood that the data asks for: of surfaces always Gaussian."""
+    return read_text(surfaces / f"{SPLITS[0]}.safetensors").get("likelihood", "gaussian")
 
 
 def read_grid(surfaces: Path) -> Grid:

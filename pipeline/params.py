@@ -3,6 +3,7 @@
 import datetime as dt
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -29,11 +30,15 @@ PARAMS = Path("params.yaml")
 _DAYS_PER_YEAR = 365.0  # ACT/365
 
 Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Name = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Scale = Literal["shared", "point"]
+Transform = Literal["none", "log"]
 Noise = Annotated[float, Field(ge=0.0, le=50.0)]
 
 
@@ -315,7 +320,10 @@ class ModelParams(_Block):
     latents: Count
     basis: Count
     width: Count
-    depth: Count
+    depth: Annotated[int, Field(ge=0)]
+    transform: Transform = "none"
+    scale: Scale = "shared"
+    scale_floor: NotNegative = 0.0
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -324,28 +332,76 @@ class ModelParams(_Block):
         return self
 
 
+class PenaltyParams(_Block):
+    """Epochs after the others in which the model learns to keep its samples free of arbitrage."""
+
+    epochs: Whole = 0
+    samples: Count = 64
+    nats: Positive = 0.1
+
+
+class PriorParams(_Block):
+    """The mixtures of which the one that fits the validation codes best ships; see ``vae.prior``."""
+
+    components: Annotated[list[Count], Field(min_length=1)] = [1, 10, 100]
+    surfaces: Annotated[int, Field(ge=2)] = 40_000
+
+
 class TrainParams(_Block):
     """Settings of the stage ``train``; see ``vae.fit.Schedule``."""
 
     seed: Seed
     device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    compiled: bool = False
+    deterministic: bool = True
     model: ModelParams
+    scaffold_latents: Whole = 0
     epochs: Count
     batch: Count
     learning_rate: Positive
     scale_rate: Positive
-    warmup_steps: Annotated[int, Field(ge=0)]
+    warmup_steps: Whole
     gradient_clip: Positive
+    weight_decay: NotNegative = 0.0
+    beta: NotNegative = 1.0
+    beta_warmup_epochs: Whole = 0
+    importance_samples: Count = 1
+    hidden_share: Share = 0.0
+    patience_epochs: Whole = 0
     checkpoint_epochs: Count
+    arbitrage: PenaltyParams = PenaltyParams()
+    prior: PriorParams = PriorParams()
+    conditions: Annotated[list[Name], Field(max_length=8)] = []
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        latents, basis = self.model.latents + self.scaffold_latents, self.model.basis
+        if latents > basis:
+            raise ValueError(f"model.latents and scaffold_latents ({latents}) must not exceed model.basis ({basis})")
+        if self.scaffold_latents and self.epochs < 2:
+            raise ValueError("scaffold_latents needs 2 epochs or more")
+        return self
 
 
 class EvaluateParams(_Block):
     """Settings of the stage ``evaluate``."""
 
     seed: Seed
-    importance_samples: Annotated[int, Field(ge=2, le=100_000)]
+    importance_samples: Annotated[list[Annotated[int, Field(ge=1, le=100_000)]], Field(min_length=1)]
     prior_samples: Annotated[int, Field(ge=100)]
+    completion_points: Annotated[list[Count], Field(min_length=1)] = [5, 10, 20, 40]
+    completion_surfaces: Count = 500
     arbitrage_tolerance: Positive
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        for less, more in pairwise(self.importance_samples):
+            if more <= less or more % less:
+                raise ValueError(f"importance_samples: each must be a multiple of the one before, not {less}, {more}")
+        if self.importance_samples[-1] < 2:
+            raise ValueError("importance_samples must end in 2 or more")
+        return self
 
 
 class ExportParams(_Block):

@@ -71,8 +71,10 @@ def page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]) -> st
         (_smiles(result, grid), "Test surfaces (lines) and their reconstructions (points)."),
         (_error_map(result, grid), "Reconstruction error over the grid, bp of vol."),
         (_error_by_tenor(result, grid), "Reconstruction error by tenor beside PCA with as many latents."),
-        (_training(curve), "Training: ELBO per surface."),
-        (_latents(result.latents), "Posterior means of the test surfaces; the prior is N(0, 1)."),
+        (_completion(result.figures), "Whole surfaces from a few random points: mean absolute error over all points."),
+        (_bounds(result.figures), "Bounds on the log-likelihood: the importance-weighted one by its draws."),
+        (_training(curve), "Training: objective and validation ELBO of a surface."),
+        (_latents(result.latents), "Posterior means of the test surfaces; the seed's prior is N(0, 1)."),
     )
     blocks = "".join(
         f"<figure>{_div(figure, f'figure{n}')}<figcaption>{html.escape(caption)}</figcaption></figure>"
@@ -86,6 +88,7 @@ def page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]) -> st
         f"<p>{len(result.truth):,} test surfaces, {grid.shape[0]} tenors x {grid.shape[1]} nodes. "
         "1 bp is 0.0001 of volatility; nats are of the density of decimal vols.</p>"
         f'<div class="cards">{_cards(result.figures)}</div><div class="pair">{blocks}</div>'
+        f"<h2>Samples beside data</h2><table>{_fidelity_rows(result.figures)}</table>"
         f"<h2>Surfaces free of arbitrage, by kind</h2><table>{_arbitrage_rows(result.figures)}</table>"
         f"<h2>All figures</h2><table>{_rows(result.figures)}</table></html>\n"
     )
@@ -109,11 +112,57 @@ def _rows(figures: Mapping[str, float]) -> str:
 
 def _arbitrage_rows(figures: Mapping[str, float]) -> str:
     """Rate of each kind for the data, the reconstructions and the samples."""
-    names = ("data", "reconstruction", "sample")
-    rows = [("", *names)] + [
+    names = ("data", "reconstruction", "sample", "standard_normal_sample")
+    rows = [("", "data", "reconstruction", "sample", "sample of N(0, I)")] + [
         (kind, *(f"{figures[f'{name}_{kind}_free_rate']:.1%}" for name in names)) for kind in ("arbitrage", *KINDS)
     ]
     return "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+
+
+def _fidelity_rows(figures: Mapping[str, float]) -> str:
+    """Distance and classifier for the shipped prior and N(0, I), and what training surfaces have."""
+    rows: list[tuple[str, ...]] = [("", "sample", "sample of N(0, I)", "training surfaces")]
+    for label, name, floor in (
+        ("energy distance to test surfaces", "energy_distance", "energy_floor"),
+        ("accuracy of a classifier", "classifier_accuracy", "classifier_floor"),
+    ):
+        keys = (f"sample_{name}", f"standard_normal_sample_{name}", f"sample_{floor}")
+        rows.append((label, *(f"{figures[key]:.4f}" if key in figures else "-" for key in keys)))
+    return "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+
+
+def _numbered(figures: Mapping[str, float], prefix: str, suffix: str = "") -> dict[int, float]:
+    """Figures whose names carry a number, by that number."""
+    found = {
+        key.removeprefix(prefix).removesuffix(suffix): value
+        for key, value in figures.items()
+        if key.startswith(prefix) and key.endswith(suffix)
+    }
+    return {int(number): value for number, value in found.items() if number.isdigit()}
+
+
+def _completion(figures: Mapping[str, float]) -> go.Figure:
+    figure = go.Figure()
+    for prefix, name, color in (
+        ("completion_mae_bp_", "volvae", _BLUE),
+        ("pca_completion_mae_bp_", "PCA", _ORANGE),
+    ):
+        errors = _numbered(figures, prefix)
+        figure.add_scatter(
+            x=list(errors), y=list(errors.values()), name=name, mode="lines+markers", line={"color": color}
+        )
+    return figure.update_layout(xaxis_title="known points", yaxis_title="MAE, bp", xaxis_type="log", yaxis_type="log")
+
+
+def _bounds(figures: Mapping[str, float]) -> go.Figure:
+    figure = go.Figure()
+    bounds = _numbered(figures, "iwae_", "_nats")
+    figure.add_scatter(
+        x=list(bounds), y=list(bounds.values()), name="bound", mode="lines+markers", line={"color": _BLUE}
+    )
+    if "oracle_nats" in figures:
+        figure.add_hline(y=figures["oracle_nats"], line={"color": _GREY, "dash": "dot"}, annotation_text="ceiling")
+    return figure.update_layout(xaxis_title="draws", yaxis_title="nats", xaxis_type="log")
 
 
 def _div(figure: go.Figure, name: str) -> str:
@@ -188,7 +237,7 @@ def _error_by_tenor(result: Evaluation, grid: Grid) -> go.Figure:
 def _training(curve: Mapping[str, list[float]]) -> go.Figure:
     figure = go.Figure()
     for key, name, color in (
-        ("train_elbo_nats", "training", _GREY),
+        ("train_objective_nats", "training", _GREY),
         ("validation_elbo_nats", "validation", _BLUE),
     ):
         figure.add_scatter(x=curve["epoch"], y=curve[key], name=name, line={"color": color})

@@ -1,43 +1,147 @@
-"""The stage train: a VAE on the prepared surfaces, resumed from a checkpoint where one fits."""
+"""The stage train: a VAE on the prepared surfaces, resumed from a checkpoint where one fits.
 
+`torchrun --nproc-per-node N -m pipeline train ...` shares every batch among N processes.
+"""
+
+import contextlib
 import json
+import os
 import sys
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline import files, weights
 from pipeline.atomic import check_writable, new_folder
 from pipeline.errors import InputError, StageError
-from pipeline.params import Params, TrainParams
+from pipeline.params import Params, PenaltyParams, TrainParams
 from pipeline.progress import track
+from pipeline.weights import Prior
+from vae import features
 from vae.fit import DivergedError, Epoch, Fit, Schedule
-from vae.model import Architecture, Coordinates, Vae
-from vae.ppca import principal_components
+from vae.grid import Grid
+from vae.model import Architecture, Observations, Vae, transformed
+from vae.penalty import ArbitragePenalty
+from vae.ppca import filled, principal_components
+from vae.prior import Mixture, TooFewRowsError, fit_mixture
+from vae.replicas import Replicas
 from vae.units import BASIS_POINTS
 
 CHECKPOINT = Path(".checkpoints/train.safetensors")  # outside DVC: its outputs are deleted before a stage runs
+_TOLERANCE = 1e-6  # of the forward
 _ROWS = 65_536  # surfaces in double precision at a time: bounds the memory
-_CURVE = ("epoch", "train_elbo_nats", "validation_elbo_nats", "scale_bp", "skipped_steps")
+_CURVE = ("epoch", "train_objective_nats", "validation_elbo_nats", "scale_bp", "skipped_steps")
 
 
-def new_fit(params: TrainParams, train: Tensor, validation: Tensor) -> Fit:
-    """The training state at the pPCA of the training surfaces; both arguments are their points [surface, D].
+def new_fit(
+    params: TrainParams,
+    train: Tensor,
+    validation: Tensor,
+    *,
+    likelihood: str = "gaussian",
+    device: torch.device | None = None,
+    grid: Grid | None = None,
+    replicas: Replicas = Replicas(),  # noqa: B008 - frozen
+) -> Fit:
+    """The training state at the best linear model of the training surfaces; both arguments are points [surface, D].
+
+    The grid is needed where arbitrage is penalised.
 
     Raises:
         ValueError: the sizes of the model do not suit the data.
     """
-    device = choose_device(params.device)
     torch.manual_seed(params.seed)  # initial weights
     sizes = params.model
-    architecture = Architecture(train.shape[1], sizes.basis, sizes.latents, sizes.width, sizes.depth)
-    # Coordinates in double precision: a vol has 8 digits in single, and 4 are the surfaces' common mean.
-    components = principal_components(train)
-    model = Vae.from_components(architecture, components)
-    single = [_coordinates(model, part, device) for part in (train, validation)]
-    schedule = Schedule(
+    architecture = Architecture(
+        **{"dimension": train.shape[1], **sizes.model_dump()},
+        likelihood=likelihood,  # type: ignore[arg-type]  # checked there
+        sees_missing=bool(params.hidden_share or train.isnan().any() or validation.isnan().any()),
+    )
+    components = principal_components(filled(transformed(train, sizes.transform), sizes.latents))
+    start = Vae.from_components(architecture, components)
+    model = Vae.from_components(replace(architecture, latents=sizes.latents + params.scaffold_latents), components)
+    device = device or torch.device("cpu")
+    for module in (start, model):
+        module.float().to(device)
+        module.precision = torch.bfloat16 if params.precision == "bfloat16" else None
+    data = [
+        _observations(start, part, device, points=hides)
+        for part, hides in ((train, params.hidden_share > 0.0), (validation, False))
+    ]
+    penalty = _penalty(params.arbitrage, grid, device) if grid and params.arbitrage.epochs else None
+    schedule = _schedule(params)
+    return Fit(
+        model, data[0], data[1], schedule, start=start, replicas=replicas, penalty=penalty, compiled=params.compiled
+    )
+
+
+def main(params: Params, *, surfaces: Path, model: Path, metrics: Path, curve: Path) -> None:
+    """Write weights and architecture to the folder ``model``, figures to ``metrics`` and ``curve``."""
+    with _joined(params.train) as (replicas, device), _arithmetic(params.train):
+        if replicas.rank:  # helps the first process, which writes
+            _trained(params.train, surfaces, device, replicas)
+            return
+        for path in (metrics, curve):
+            check_writable(path)
+        with new_folder(model) as folder:
+            fit, rows = _trained(params.train, surfaces, device, replicas)
+            shipped = best_model(fit)
+            prior = fit_prior(params.train, shipped, surfaces)
+            weights.write_model(folder, fit.architecture, fit.best_weights, prior)
+            files.write_csv(curve, _CURVE, rows)
+            files.write_json(metrics, _summary(fit, shipped, prior, rows))
+        CHECKPOINT.unlink(missing_ok=True)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that params.yaml names; ``auto`` is CUDA where there is one. Of several processes each has its own.
+
+    Raises:
+        InputError: CUDA is asked for and absent.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("params.yaml: train.device: cuda, but torch finds no CUDA device; allowed here: auto, cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def _trained(
+    params: TrainParams, surfaces: Path, device: torch.device, replicas: Replicas
+) -> tuple[Fit, list[list[float]]]:
+    """The fit at its end, and the rows of the training curve."""
+    train, validation = (files.read_points(surfaces, split) for split in ("train", "validation"))
+    likelihood = files.read_likelihood(surfaces)
+    try:
+        grid = files.read_grid(surfaces) if params.arbitrage.epochs else None
+        fit = new_fit(params, train, validation, likelihood=likelihood, device=device, grid=grid, replicas=replicas)
+    except ValueError as error:
+        raise InputError(f"params.yaml: train: {error}") from error
+    return fit, _run(fit, params, key=_key(params, surfaces), first=not replicas.rank)
+
+
+def _observations(model: Vae, x: Tensor, device: torch.device, *, points: bool) -> Observations:
+    """Observations x [surface, D] of a model, some at a time: the mean goes first, so that digits are left."""
+    missing = bool(x.isnan().any())
+    return Observations.join(
+        [model.observe(block.to(device), points=points, missing=missing) for block in x.split(_ROWS)]
+    )
+
+
+def _penalty(params: PenaltyParams, grid: Grid, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Nats of surfaces [batch, D]: ``params.nats`` for each 1e-6 of the forward that a trade earns."""
+    measure = ArbitragePenalty(grid).to(device)
+    return lambda x: params.nats / _TOLERANCE * measure(x.unflatten(-1, grid.shape))
+
+
+def _schedule(params: TrainParams) -> Schedule:
+    return Schedule(
         epochs=params.epochs,
         batch=params.batch,
         learning_rate=params.learning_rate,
@@ -45,61 +149,64 @@ def new_fit(params: TrainParams, train: Tensor, validation: Tensor) -> Fit:
         warmup_steps=params.warmup_steps,
         gradient_clip=params.gradient_clip,
         seed=params.seed,
+        scaffold=params.scaffold_latents,
+        beta=params.beta,
+        beta_warmup_epochs=params.beta_warmup_epochs,
+        importance_samples=params.importance_samples,
+        hidden_share=params.hidden_share,
+        patience=params.patience_epochs,
+        weight_decay=params.weight_decay,
+        penalty_epochs=params.arbitrage.epochs,
+        penalty_samples=params.arbitrage.samples,
     )
-    return Fit(model.float().to(device), single[0], single[1], schedule)
 
 
-def _coordinates(model: Vae, points: Tensor, device: torch.device) -> Coordinates:
-    """Observations [surface, D] in the basis of a model, in double precision some at a time, then rounded."""
-    blocks = [model.coordinates(block.double()) for block in points.split(_ROWS)]
-    return Coordinates(*(torch.cat([part.float() for part in parts]).to(device) for parts in zip(*blocks, strict=True)))
+@contextlib.contextmanager
+def _joined(params: TrainParams) -> Iterator[tuple[Replicas, torch.device]]:
+    """This process among those that torchrun started, and its device."""
+    device, count = choose_device(params.device), int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Replicas(), device
+        return
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Replicas(torch.distributed.get_rank(), count), device
+    finally:
+        torch.distributed.destroy_process_group()
 
 
-def main(params: Params, *, surfaces: Path, model: Path, metrics: Path, curve: Path) -> None:
-    """Write weights and architecture to the folder ``model``, figures to ``metrics`` and ``curve``."""
-    for path in (metrics, curve):
-        check_writable(path)
-    with new_folder(model) as folder:
-        train, validation = (files.read_points(surfaces, split) for split in ("train", "validation"))
-        try:
-            fit = new_fit(params.train, train, validation)
-        except ValueError as error:
-            raise InputError(f"params.yaml: train: {error}") from error
-        rows = _run(fit, params.train, key=_key(params.train, surfaces))
-        weights.write_model(folder, fit.model.architecture, fit.best_weights)
-        files.write_csv(curve, _CURVE, rows)
-        files.write_json(metrics, _summary(fit, rows))
-    CHECKPOINT.unlink(missing_ok=True)
+@contextlib.contextmanager
+def _arithmetic(params: TrainParams) -> Iterator[None]:
+    """How products are rounded, and that sums are made in one order."""
+    before = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
+    if params.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.set_float32_matmul_precision("high" if params.precision == "tf32" else "highest")
+    torch.use_deterministic_algorithms(params.deterministic)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.use_deterministic_algorithms(before[1])
 
 
-def choose_device(name: str) -> torch.device:
-    """The device that params.yaml names; ``auto`` is CUDA where there is one.
-
-    Raises:
-        InputError: CUDA is asked for and absent.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("params.yaml: train.device: cuda, but torch finds no CUDA device; allowed here: auto, cpu")
-    return torch.device(name)
-
-
-def _run(fit: Fit, params: TrainParams, *, key: str) -> list[list[float]]:
-    """Train to the end with checkpoints; the rows of the training curve."""
+def _run(fit: Fit, params: TrainParams, *, key: str, first: bool) -> list[list[float]]:
+    """Train to the end; the rows of the training curve. The first process writes checkpoints and shows progress."""
     rows = _resume(fit, key)
-    started, first = time.monotonic(), fit.next_epoch
+    started, begun = time.monotonic(), fit.next_epoch
 
     def note(epoch: Epoch) -> str:
-        speed = (epoch.number - first) * fit.surfaces / (time.monotonic() - started)
+        speed = (epoch.number - begun) * fit.surfaces / (time.monotonic() - started)
         scale = BASIS_POINTS * epoch.scale
         return f"validation ELBO {epoch.validation_elbo:,.1f} nats, scale {scale:.2f} bp, {speed:,.0f} surfaces/s"
 
-    epochs = track(fit.epochs(), total=params.epochs, done=first, label="train", note=note)
+    epochs = fit.epochs()
+    if first:
+        epochs = track(epochs, total=fit.total_epochs, done=begun, label="train", note=note)
     try:
         for epoch in epochs:
             rows.append([*epoch[:3], BASIS_POINTS * epoch.scale, epoch.skipped_steps])
-            if epoch.number % params.checkpoint_epochs == 0 and epoch.number < params.epochs:
+            if first and epoch.number % params.checkpoint_epochs == 0 and not fit.finished:
                 metadata = {"key": key, "curve": json.dumps(rows)}
                 files.write_tensors(CHECKPOINT, fit.state(), metadata)
     except DivergedError as error:
@@ -128,13 +235,66 @@ def _key(params: TrainParams, surfaces: Path) -> str:
     return files.sha256("\n".join([settings, torch.__version__, *data]).encode())
 
 
-def _summary(fit: Fit, rows: list[list[float]]) -> dict[str, float]:
+def best_model(fit: Fit) -> Vae:
+    """The model with the best weights on validation, in double precision on the CPU."""
+    model = Vae(fit.architecture)
+    model.load_state_dict(fit.best_weights)
+    return model.double().eval()
+
+
+def fit_prior(params: TrainParams, model: Vae, surfaces: Path) -> Prior:
+    """The mixture of conditions and codes, of those that params.yaml names, that fits the validation split best."""
+    functionals = _functionals(params, surfaces)
+    train, validation = (
+        _codes(model, files.read_points(surfaces, split)[: params.prior.surfaces], functionals, seed)
+        for seed, split in enumerate(("train", "validation"), start=params.seed)
+    )
+    candidates = [Mixture.standard_normal(train.shape[1])] if not params.conditions else []
+    for components in params.prior.components:
+        with contextlib.suppress(TooFewRowsError):
+            candidates.append(fit_mixture(train, components, seed=params.seed))
+    if not candidates:
+        raise InputError(f"params.yaml: train.prior.components: too few surfaces ({len(train)}) for any of them")
+    best = max(candidates, key=lambda mixture: mixture.log_density(validation).mean())
+    return Prior(best, tuple(params.conditions))
+
+
+def _functionals(params: TrainParams, surfaces: Path) -> Tensor:
+    """Conditions as weights of the points, [condition, D]."""
+    if not params.conditions:
+        return torch.empty(0, 0, dtype=torch.float64)
+    try:
+        weights_of = features.functionals(tuple(params.conditions), files.read_grid(surfaces))
+    except ValueError as error:
+        raise InputError(f"params.yaml: train.conditions: {error}") from error
+    return torch.from_numpy(weights_of).flatten(1)
+
+
+def _codes(model: Vae, x: Tensor, functionals: Tensor, seed: int) -> NDArray[np.float64]:
+    """A draw from the posterior of each surface x [surface, D] behind its conditions, [surface, condition + latent]."""
+    generator = torch.Generator().manual_seed(seed)
+    parts = []
+    with torch.no_grad():
+        for rows in x.split(_ROWS):
+            seen = model.observe(rows.double())
+            posterior = model.encode(seen.values, seen.missing)
+            z = posterior.sample(torch.randn(posterior.mean.shape, generator=generator, dtype=torch.float64))
+            asked = model.expand(model.decode(z)) @ functionals.T if len(functionals) else z[:, :0]
+            parts.append(torch.cat([asked, z], dim=1))
+    return torch.cat(parts).numpy()
+
+
+def _summary(fit: Fit, shipped: Vae, prior: Prior, rows: list[list[float]]) -> dict[str, float]:
     """Flat metrics of the run."""
-    return {
+    figures = {
         "best_validation_elbo_nats": fit.best_elbo,
         "initial_ppca_validation_elbo_nats": fit.initial_elbo,
+        "arbitrage_penalty_cost_nats": fit.unpenalised_elbo - fit.best_elbo,
         "epochs": len(rows),
-        "scale_bp": BASIS_POINTS * fit.best_weights["log_scale"].exp().item(),
-        "parameters": sum(p.numel() for p in fit.model.parameters()),
+        "parameters": sum(p.numel() for p in shipped.parameters()),
         "skipped_steps": int(sum(row[-1] for row in rows)),
+        "prior_components": len(prior.joint.weights),
     }
+    if shipped.architecture.likelihood == "gaussian":
+        figures["scale_bp"] = BASIS_POINTS * shipped.noise.square().mean().sqrt().item()
+    return figures

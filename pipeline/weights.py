@@ -1,22 +1,40 @@
-"""The trained model on disk: weights as safetensors, architecture as JSON."""
+"""The trained model on disk: weights and prior as safetensors, architecture as JSON."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from pipeline import files
 from pipeline.errors import InputError
 from vae.model import Architecture, Vae
+from vae.prior import Mixture
 
-_WEIGHTS, _ARCHITECTURE = "weights.safetensors", "architecture.json"
+_WEIGHTS, _ARCHITECTURE, _PRIOR = "weights.safetensors", "architecture.json", "prior.safetensors"
 
 
-def write_model(folder: Path, architecture: Architecture, weights: Mapping[str, Tensor]) -> None:
-    """Write both files to an existing folder."""
+class Prior(NamedTuple):
+    """The law of conditions and latents together: the conditions by name, then z."""
+
+    joint: Mixture
+    conditions: tuple[str, ...] = ()
+
+    @property
+    def latents(self) -> Mixture:
+        """The law of z alone."""
+        return self.joint.select(range(len(self.conditions), self.joint.dimension))
+
+
+def write_model(folder: Path, architecture: Architecture, weights: Mapping[str, Tensor], prior: Prior) -> None:
+    """Write all files to an existing folder."""
     files.write_tensors(folder / _WEIGHTS, weights)
     files.write_json(folder / _ARCHITECTURE, asdict(architecture))
+    table = torch.from_numpy(prior.joint.table())
+    files.write_tensors(folder / _PRIOR, {"table": table}, {"conditions": json.dumps(prior.conditions)})
 
 
 def read_model(folder: Path) -> Vae:
@@ -33,3 +51,18 @@ def read_model(folder: Path) -> Vae:
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{folder} does not hold one model: {' '.join(str(error).split())}") from error
     return model.double().eval()
+
+
+def read_prior(folder: Path, *, latents: int) -> Prior:
+    """The prior of a folder.
+
+    Raises:
+        InputError: a file is missing or damaged, or the prior is not one of so many latents.
+    """
+    tensors, metadata = files.read_tensors(folder / _PRIOR)
+    with files.reading(folder / _PRIOR):
+        names = tuple(json.loads(metadata.get("conditions", "[]")))
+        joint = Mixture.from_table(tensors["table"].numpy()) if "table" in tensors else Mixture.standard_normal(0)
+        if joint.dimension != len(names) + latents:
+            raise ValueError(f"{joint.dimension} numbers, but {len(names)} conditions and {latents} latents")
+    return Prior(joint, names)

@@ -1,19 +1,27 @@
 """The evidence lower bound and the importance-weighted bound, as named parts, in nats for each observation.
 
-Reference: Kingma, Welling (2014), arXiv:1312.6114; Burda, Grosse, Salakhutdinov (2016), arXiv:1509.00519.
+Where points are missing, both bound the density of those that are known.
+
+Reference: Kingma, Welling (2014), arXiv:1312.6114; Burda, Grosse, Salakhutdinov (2016), arXiv:1509.00519; of missing
+points Nazábal, Olmos, Ghahramani, Valera (2020), arXiv:1807.03653, section 3.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
-from vae.model import Coordinates, Posterior, Vae
+from vae.model import Observations, Posterior, Vae
+from vae.prior import Mixture
+
+_LOG_TWO_PI = math.log(2.0 * math.pi)
 
 
 class Elbo(NamedTuple):
-    """E_q[log p(x|z)] and KL(q(z|x) || p(z)), both [batch], in nats."""
+    """E_q[log p(x|z)] and KL(q(z|x) || p(z)), both [batch], in nats: minus the distortion, and the rate."""
 
     log_likelihood: Tensor
     kl: Tensor
@@ -24,49 +32,121 @@ class Elbo(NamedTuple):
         return self.log_likelihood - self.kl
 
 
-def elbo(model: Vae, x: Coordinates, noise: Tensor) -> Elbo:
+def elbo(model: Vae, x: Observations, noise: Tensor) -> Elbo:
     """The bound at beta = 1 from one draw for each observation, noise [batch, latent]; the KL in closed form."""
-    posterior = model.encode(x.values)
-    log_likelihood = gaussian_log_likelihood(model, x, posterior.sample(noise))
-    return Elbo(log_likelihood, kl_to_standard_normal(posterior))
+    posterior = model.encode(x.values, x.missing)
+    return Elbo(log_likelihood(model, x, posterior.sample(noise)), kl_of_latents(posterior).sum(-1))
+
+
+def objective(model: Vae, x: Observations, noise: Tensor, weights: Tensor) -> Tensor:
+    """What training maximises, [batch]: the bound, less the KL of each latent times its weight [latent] beyond 1.
+
+    The bound is the ELBO of one draw or, with several draws noise [sample, batch, latent], the importance-weighted one.
+    """
+    found = bounds(model, x, noise)
+    bound = found.elbo.value if len(noise) == 1 else found.importance_weighted
+    return bound - found.kl_of_latents @ (weights - 1.0)
+
+
+def guess(model: Vae, x: Observations, seen: Observations, noise: Tensor) -> Tensor:
+    """log q(z|seen) of a draw from q(z|x), [batch], where ``seen`` is x with points hidden; noise [batch, latent].
+
+    The draw is taken as given and only the reading of missing points learns, so that this leaves the bound as it is.
+    Its optimum covers the posteriors of all surfaces that agree with the points that are seen.
+
+    Reference: of learning from one's own simulations Le, Baydin, Wood (2017), arXiv:1610.09900, equation 3.
+    """
+    if seen.missing is None:
+        raise ValueError("nothing is hidden")
+    with torch.no_grad():
+        z = model.encode(x.values, x.missing).sample(noise)
+        filled = model.encode(seen.values)
+    posterior = model.correct(filled, seen.values, seen.missing)
+    deviation = (z - posterior.mean) * torch.exp(-posterior.log_std)
+    return -(0.5 * deviation.square() + posterior.log_std + 0.5 * _LOG_TWO_PI).sum(-1)
 
 
 class Bounds(NamedTuple):
-    """The bound and log p(x|z) p(z) / q(z|x) of the draws it averages, [sample, batch]."""
+    """Both bounds from the same draws.
+
+    Attributes:
+        elbo: its parts, [batch].
+        kl_of_latents: KL(q(z|x) || N(0, I)) of each latent, [batch, latent].
+        log_weights: log p(x|z) p(z) / q(z|x) of each draw, [sample, batch].
+        z: the draws, [sample, batch, latent].
+    """
 
     elbo: Elbo
+    kl_of_latents: Tensor
     log_weights: Tensor
+    z: Tensor
 
     @property
     def importance_weighted(self) -> Tensor:
         """log (1/K) sum_k of the weights, [batch]: at least the ELBO in expectation, and rising with K."""
-        return torch.logsumexp(self.log_weights, dim=0) - math.log(len(self.log_weights))
+        return _log_mean(self.log_weights, 0)
 
     @property
     def effective_samples(self) -> Tensor:
         """1 / sum of the squared normalised weights, [batch]; near 1 the bound is loose."""
-        return 1.0 / torch.softmax(self.log_weights, dim=0).square().sum(0)
+        return _effective(self.log_weights, 0)
+
+    def grouped(self, samples: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Bound and effective samples of each number of samples, both [batch]: means over groups of that many draws."""
+        groups = [self.log_weights.unflatten(0, (-1, count)) for count in samples]
+        return [(_log_mean(group, 1).mean(0), _effective(group, 1).mean(0)) for group in groups]
+
+    def prior_gain(self, prior: Mixture) -> Tensor:
+        """What the ELBO gains where the prior is another than N(0, I): E_q[log prior(z) - log N(z; 0, I)], [batch]."""
+        standard = -0.5 * (self.z.square() + _LOG_TWO_PI).sum(-1)
+        shipped = torch.from_numpy(prior.log_density(self.z.double().cpu().numpy())).to(standard)
+        return (shipped - standard).mean(0)
 
 
-def bounds(model: Vae, x: Coordinates, noise: Tensor) -> Bounds:
-    """Both bounds from the same draws, noise [sample, batch, latent] of N(0, I)."""
-    posterior = model.encode(x.values)
+def bounds(model: Vae, x: Observations, noise: Tensor) -> Bounds:
+    """Both bounds with the prior N(0, I) from the same draws, noise [sample, batch, latent] of N(0, I)."""
+    posterior = model.encode(x.values, x.missing)
     z = posterior.sample(noise)
-    log_likelihood = gaussian_log_likelihood(model, x, z)
+    likelihood = log_likelihood(model, x, z)
     log_density_ratio = (0.5 * (noise.square() - z.square()) + posterior.log_std).sum(-1)  # log p(z) / q(z|x)
-    elbo_parts = Elbo(log_likelihood.mean(0), kl_to_standard_normal(posterior))
-    return Bounds(elbo_parts, log_likelihood + log_density_ratio)
+    kl = kl_of_latents(posterior)
+    return Bounds(Elbo(likelihood.mean(0), kl.sum(-1)), kl, likelihood + log_density_ratio, z)
 
 
-def gaussian_log_likelihood(model: Vae, x: Coordinates, z: Tensor) -> Tensor:
-    """log N(x; x(z), scale^2 I) in nats, [*sample, batch], for z [*sample, batch, latent]."""
-    squared_error = (x.values - model.decode(z)).square().sum(-1) + x.remainder
-    normaliser = math.log(2.0 * math.pi) + 2.0 * model.log_scale
-    dimension = model.architecture.dimension
-    return -0.5 * (dimension * normaliser + squared_error * torch.exp(-2.0 * model.log_scale))
+def _log_mean(log_weights: Tensor, axis: int) -> Tensor:
+    return torch.logsumexp(log_weights, dim=axis) - math.log(log_weights.shape[axis])
 
 
-def kl_to_standard_normal(posterior: Posterior) -> Tensor:
-    """KL(q || N(0, I)) summed over latents, [batch]."""
+def _effective(log_weights: Tensor, axis: int) -> Tensor:
+    return 1.0 / torch.softmax(log_weights, dim=axis).square().sum(axis)
+
+
+def log_likelihood(model: Vae, x: Observations, z: Tensor) -> Tensor:
+    """log p(x|z) of the known points, in nats of the density in units of the data, [*sample, batch].
+
+    z is [*sample, batch, latent]. Of transformed points the change of variables is included.
+    """
+    inner = _log_likelihood(model, x, z)
+    return inner if x.log_slope is None else inner + x.log_slope
+
+
+def _log_likelihood(model: Vae, x: Observations, z: Tensor) -> Tensor:
+    """The same in the units of the model."""
+    values = model.decode(z)
+    if x.points is None or not (model.pointwise or x.missing is not None):
+        scale, dimension = model.scale, model.architecture.dimension
+        squared_error = (x.values - values).square().sum(-1) + x.remainder
+        return -0.5 * (dimension * (_LOG_TWO_PI + 2.0 * scale.log()) + squared_error / scale.square())
+    if model.architecture.likelihood == "bernoulli":
+        logits = model.natural(values)
+        terms = (x.points + model.center) * logits - softplus(logits)
+    else:
+        error = (x.points - values @ model.basis.T) / model.scale
+        terms = -0.5 * (_LOG_TWO_PI + 2.0 * model.scale.log() + error.square())
+    return (terms if x.missing is None else terms * (1.0 - x.missing)).sum(-1)
+
+
+def kl_of_latents(posterior: Posterior) -> Tensor:
+    """KL(q || N(0, I)) of each latent, [batch, latent]."""
     variance = torch.exp(2.0 * posterior.log_std)
-    return 0.5 * (posterior.mean.square() + variance - 1.0 - 2.0 * posterior.log_std).sum(-1)
+    return 0.5 * (posterior.mean.square() + variance - 1.0 - 2.0 * posterior.log_std)

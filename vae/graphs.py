@@ -38,7 +38,7 @@ class Encoder(nn.Module):
 
     def forward(self, iv: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and standard deviation."""
-        centred = iv.flatten(1) - self.model.center
+        centred = self.model.inner(iv.flatten(1)) - self.model.center
         posterior = self.model.encode(centred @ self.model.basis)
         return posterior.mean, posterior.log_std.exp()
 

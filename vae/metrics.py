@@ -1,63 +1,78 @@
 """Held-out numbers of a model: arrays in, flat dictionaries out, units in the names."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vae import arbitrage
+from vae import arbitrage, completion, fidelity
 from vae.elbo import bounds
 from vae.grid import Grid
 from vae.model import Vae
 from vae.ppca import PrincipalComponents
+from vae.prior import Mixture
 from vae.units import BASIS_POINTS
 
 _ACTIVE_VARIANCE = 0.01  # Burda et al. (2016), arXiv:1509.00519, section 5
-_ROWS = 256  # surfaces evaluated at a time: bounds the memory of the importance samples
+_NINETY = 1.6448536269514722  # standard deviations on either side that hold 90 % of a normal
+_DRAWS = 16_384  # importance samples at a time: bounds the memory
 
 
 def likelihood_metrics(
-    model: Vae, x: Tensor, *, samples: int, seed: int, ceiling: Tensor | None = None
+    model: Vae, x: Tensor, *, samples: Sequence[int], seed: int, prior: Mixture, ceiling: Tensor | None = None
 ) -> dict[str, float]:
-    """ELBO and importance-weighted bound of observations x [batch, D], in nats of the density of decimal vols.
+    """ELBO and importance-weighted bounds of observations x [batch, D], in nats of the density of decimal vols.
 
-    Standard errors are across surfaces, which dominates the Monte Carlo error of ``samples`` draws for each. Where the
-    true log density of each observation is known, ``ceiling`` [batch], its mean and the ELBO's distance to it stand
-    beside; the error of the distance is that of the differences, which is smaller.
+    Standard errors are across surfaces, which dominates the Monte Carlo error of the draws. The bound of K samples is
+    the mean over groups of K of the same draws, so that it never falls with K. ``prior_elbo_nats`` is the ELBO of the
+    model with the prior that ships. Where the true log density of each observation is known, ``ceiling`` [batch], its
+    mean and the ELBO's distance to it stand beside; the error of that distance is that of the differences: smaller.
+
+    Args:
+        model: in the type of x.
+        x: NaN where a point is missing.
+        samples: numbers K of draws, each a multiple of the one before.
+        seed: of the draws.
+        prior: the one that ships.
+        ceiling: see above.
     """
     generator = torch.Generator(x.device).manual_seed(seed)
-    parts = []
+    parts: list[tuple[Tensor, ...]] = []
     with torch.no_grad():
-        for rows in x.split(_ROWS):
-            shape = (samples, len(rows), model.architecture.latents)
+        for rows in x.split(max(1, _DRAWS // samples[-1])):
+            shape = (samples[-1], len(rows), model.architecture.latents)
             noise = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
-            found = bounds(model, model.coordinates(rows), noise)
-            parts.append((found.elbo.value, found.elbo.kl, found.importance_weighted, found.effective_samples))
-    elbo, kl, weighted, effective = (torch.cat(values) for values in zip(*parts, strict=True))
+            found = bounds(model, model.observe(rows), noise)
+            weighted = found.grouped(samples)
+            gain = found.prior_gain(prior)
+            parts.append((found.elbo.value, found.elbo.kl, gain, *(value for pair in weighted for value in pair)))
+    elbo, kl, gain, *weighted_parts = (torch.cat(values) for values in zip(*parts, strict=True))
     bound, bound_se = _mean_and_error(elbo)
-    iwae, iwae_se = _mean_and_error(weighted)
-    oracle = {} if ceiling is None else _oracle_metrics(elbo, ceiling)
-    return {
+    figures = {
         "elbo_nats": bound,
         "elbo_se_nats": bound_se,
-        **oracle,
-        "iwae_nats": iwae,
-        "iwae_se_nats": iwae_se,
-        "iwae_samples": samples,
-        "iwae_effective_samples": effective.mean().item(),
+        **({} if ceiling is None else _oracle_metrics(elbo, elbo + gain, ceiling)),
+        "prior_elbo_nats": (elbo + gain).mean().item(),
+        "prior_gain_nats": gain.mean().item(),
         "kl_nats": kl.mean().item(),
-        "scale_bp": BASIS_POINTS * model.log_scale.exp().item(),
+        "distortion_nats": -(elbo + kl).mean().item(),
     }
+    for k, value, effective in zip(samples, weighted_parts[::2], weighted_parts[1::2], strict=True):
+        figures |= {f"iwae_{k}_nats": value.mean().item(), f"iwae_{k}_effective_samples": effective.mean().item()}
+    iwae, iwae_se = _mean_and_error(weighted_parts[-2])
+    return figures | {"iwae_nats": iwae, "iwae_se_nats": iwae_se, "iwae_samples": samples[-1]}
 
 
-def _oracle_metrics(elbo: Tensor, ceiling: Tensor) -> dict[str, float]:
+def _oracle_metrics(elbo: Tensor, prior_elbo: Tensor, ceiling: Tensor) -> dict[str, float]:
     gap, gap_se = _mean_and_error(ceiling - elbo)
     return {
         "oracle_nats": ceiling.mean().item(),
         "elbo_gap_to_oracle_nats": gap,
         "elbo_gap_to_oracle_se_nats": gap_se,
+        "prior_elbo_gap_to_oracle_nats": (ceiling - prior_elbo).mean().item(),
     }
 
 
@@ -70,8 +85,9 @@ def latent_metrics(posterior_mean: Tensor) -> dict[str, float]:
 
 
 def error_metrics(name: str, approximation: Tensor, truth: Tensor) -> dict[str, float]:
-    """Root mean square and largest error of vols, in basis points of vol."""
+    """Root mean square and largest error of vols, in basis points of vol; points that are not known do not count."""
     error = (approximation - truth).abs() * BASIS_POINTS
+    error = error[~error.isnan()]
     return {
         f"{name}_rmse_bp": error.square().mean().sqrt().item(),
         f"{name}_max_bp": error.max().item(),
@@ -106,8 +122,63 @@ def rmse_bp(
     approximation: NDArray[np.float64], truth: NDArray[np.float64], axes: tuple[int, ...]
 ) -> NDArray[np.float64]:
     """Root mean square error over ``axes``, in basis points of vol."""
-    result: NDArray[np.float64] = BASIS_POINTS * np.sqrt(np.mean((approximation - truth) ** 2, axis=axes))
+    result: NDArray[np.float64] = BASIS_POINTS * np.sqrt(np.nanmean((approximation - truth) ** 2, axis=axes))
     return result
+
+
+def completion_metrics(
+    model: Vae, components: PrincipalComponents, x: Tensor, *, known: Sequence[int], seed: int
+) -> dict[str, float]:
+    """Completion of surfaces x [batch, D] from few random points, beside that of pPCA with as many latents.
+
+    Mean absolute errors are over all points that were quoted, hidden or not, as in Bergeron, Fung, Hull, Poulos (2021),
+    arXiv:2102.03945. The coverage is the share of hidden quotes inside the interval that should hold 90 % of them.
+    Numbers of points that a surface does not have are left out.
+    """
+    generator = torch.Generator(x.device).manual_seed(seed)
+    latents = model.architecture.latents
+    figures: dict[str, float] = {}
+    covered, hidden_points = 0, 0
+    for count in (count for count in known if count <= x.shape[1]):
+        seen = completion.hide(x, count, generator)
+        found = completion.complete(model, seen)
+        hidden = seen.isnan() & ~x.isnan()
+        inside = ((x - found.mean).abs() <= _NINETY * found.std) & hidden
+        figures[f"completion_mae_bp_{count}"] = _mae_bp(found.mean, x)
+        figures[f"pca_completion_mae_bp_{count}"] = _mae_bp(components.complete(seen, latents), x)
+        if hidden.any():
+            figures[f"interval_coverage_90_{count}"] = (inside.sum() / hidden.sum()).item()
+        covered, hidden_points = covered + int(inside.sum()), hidden_points + int(hidden.sum())
+    return figures if not hidden_points else figures | {"interval_coverage_90": covered / hidden_points}
+
+
+def fidelity_metrics(
+    name: str, samples: Tensor, test: Tensor, train: Tensor, features: Tensor, *, seed: int
+) -> dict[str, float]:
+    """How samples [n, D] resemble test surfaces, beside how training surfaces do: the floor. All are cut to one size.
+
+    Args:
+        name: of the samples.
+        samples: surfaces in random order.
+        test: likewise.
+        train: likewise.
+        features: directions that a classifier looks along, [D, F].
+        seed: of the classifiers.
+    """
+    count = min(len(samples), len(test), len(train))
+    samples, test, train = samples[:count], test[:count], train[:count]
+    unit = test.std(0).clamp_min(torch.finfo(test.dtype).tiny)
+    seen = [(rows @ features).numpy() for rows in (samples, test, train)]
+    return {
+        f"{name}_energy_distance": fidelity.energy_distance(samples, test, unit=unit),
+        f"{name}_energy_floor": fidelity.energy_distance(train, test, unit=unit),
+        f"{name}_classifier_accuracy": fidelity.classifier_accuracy(seen[0], seen[1], seed=seed),
+        f"{name}_classifier_floor": fidelity.classifier_accuracy(seen[2], seen[1], seed=seed),
+    }
+
+
+def _mae_bp(approximation: Tensor, truth: Tensor) -> float:
+    return BASIS_POINTS * (approximation - truth).abs().nanmean().item()
 
 
 def _mean_and_error(values: Tensor) -> tuple[float, float]:

@@ -1,30 +1,59 @@
-"""The variational autoencoder: encoder, decoder and observation scale, over an orthonormal basis of the data.
+"""The variational autoencoder: encoder, decoder and likelihood, over an orthonormal basis of the data.
 
 An observation x in R^D has coordinates y in R^R in the leading principal directions and a remainder outside of them.
-Decoder means lie in the span of the basis and the noise is isotropic, so |x - x(z)|^2 = |y - y(z)|^2 + |remainder|^2
-exactly: training needs R numbers for each surface instead of D and optimises the same ELBO.
-Encoder and decoder are a linear map plus a network whose last layer starts at zero, so an untrained model is the
-probabilistic PCA of its data.
+Decoder means lie in the span of the basis. Where noise is isotropic and no point is missing,
+|x - x(z)|^2 = |y - y(z)|^2 + |remainder|^2 exactly: training needs R numbers for each surface instead of D and
+optimises the same ELBO. Encoder and decoder are a linear map plus a network whose last layer starts at zero, so an
+untrained model is the best linear one: probabilistic PCA or, with noise of its own at each point, factor analysis.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
+from vae.factors import factor_analysis, ppca
 from vae.ppca import PrincipalComponents
+
+Likelihood = Literal["gaussian", "bernoulli"]
+Scale = Literal["shared", "point"]
+Transform = Literal["none", "log"]
+
+_LEAST_PROBABILITY = 1e-3  # of a Bernoulli point at the start
+_LOGIT_SLOPE = 4.0  # of the logit at probability 1/2
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes: observed points D, basis R, latents, and the hidden layers of each network."""
+    """What the weights of a model mean.
+
+    Attributes:
+        dimension: observed points D.
+        basis: principal directions R that the networks see.
+        latents: size of z.
+        width, depth: hidden units and hidden layers of each network; a model of depth 0 is linear.
+        likelihood: of a point: ``gaussian``, or ``bernoulli`` for values in [0, 1].
+        transform: of Gaussian points: ``log`` models their logarithm, so that noise is in proportion to the point.
+        scale: standard deviation of Gaussian noise, ``shared`` by all points or one for each ``point``.
+        scale_floor: what that scale never falls below, in units of the transformed data.
+        sees_missing: whether the encoder learns to read surfaces with missing points.
+
+    Raises:
+        ValueError: sizes that do not fit.
+    """
 
     dimension: int
     basis: int
     latents: int
     width: int
     depth: int
+    likelihood: Likelihood = "gaussian"
+    transform: Transform = "none"
+    scale: Scale = "shared"
+    scale_floor: float = 0.0
+    sees_missing: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.latents <= self.basis <= self.dimension:
@@ -32,17 +61,40 @@ class Architecture:
                 f"sizes must satisfy 1 <= latents ({self.latents}) <= basis ({self.basis}) <= "
                 f"points of a surface ({self.dimension})"
             )
+        for name, allowed in (("likelihood", Likelihood), ("transform", Transform), ("scale", Scale)):
+            if getattr(self, name) not in get_args(allowed):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(get_args(allowed))}")
+        if self.likelihood == "bernoulli" and (self.transform, self.scale) != ("none", "shared"):
+            raise ValueError("a bernoulli likelihood has no noise: transform must be none and scale shared")
 
 
-class Coordinates(NamedTuple):
-    """Observations in the basis: coordinates [*batch, R] and the squared length of the remainder [*batch]."""
+class Observations(NamedTuple):
+    """Observations as a model reads them.
+
+    Attributes:
+        values: coordinates in the basis, [batch, R]; missing points are filled by pPCA given the others.
+        remainder: squared length of what lies outside of the basis, [batch].
+        points: less the mean, 0 where missing, [batch, D]; None where the likelihood needs no points.
+        missing: 1 where a point is missing, [batch, D]; None where none is.
+        log_slope: log of the derivative of the transform, summed over the known points, [batch]; None where that is 0.
+    """
 
     values: Tensor
     remainder: Tensor
+    points: Tensor | None = None
+    missing: Tensor | None = None
+    log_slope: Tensor | None = None
 
-    def at(self, rows: Tensor) -> "Coordinates":
+    def at(self, rows: Tensor | slice) -> "Observations":
         """The observations with these indices."""
-        return Coordinates(self.values[rows], self.remainder[rows])
+        values, remainder, *rest = (part if part is None else part[rows] for part in self)
+        return Observations(values, remainder, *rest)  # type: ignore[arg-type]  # these two are never None
+
+    @classmethod
+    def join(cls, parts: Sequence["Observations"]) -> "Observations":
+        """Parts of one set of observations, one after the other."""
+        first = parts[0]
+        return cls(*(None if first[i] is None else torch.cat([p[i] for p in parts]) for i in range(len(first))))  # type: ignore[arg-type,misc]
 
 
 class Posterior(NamedTuple):
@@ -57,78 +109,205 @@ class Posterior(NamedTuple):
 
 
 class Vae(nn.Module):
-    """p(x|z) = N(x(z), scale^2 I), p(z) = N(0, I), q(z|x) diagonal.
+    """p(x|z) = N(x(z), scale^2) or Bernoulli(sigmoid x(z)) at each point, p(z) = N(0, I), q(z|x) diagonal.
 
     Use ``from_components`` to start at the pPCA solution; the plain constructor leaves buffers to ``load_state_dict``.
+
+    Attributes:
+        precision: type in which the networks multiply; likelihood and linear maps keep the parameters' own.
     """
 
     center: Tensor
     basis: Tensor
     unit: Tensor
+    loadings: Tensor
+    spread: Tensor
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
+        self.precision: torch.dtype | None = None
         points, basis, latents = architecture.dimension, architecture.basis, architecture.latents
         self.register_buffer("center", torch.zeros(points))
         self.register_buffer("basis", torch.zeros(points, basis))
         self.register_buffer("unit", torch.ones(basis))
         self.encoder_linear = nn.Linear(basis, latents, bias=False)
         self.encoder_network = _network(basis, 2 * latents, architecture)
+        if architecture.sees_missing:
+            self.register_buffer("loadings", torch.zeros(points, latents))
+            self.register_buffer("spread", torch.ones(points))
+            self.partial_network = _network(basis + points, 2 * latents, architecture)
         self.decoder_linear = nn.Linear(latents, basis, bias=False)
         self.decoder_network = _network(latents, basis, architecture)
         self.log_std = nn.Parameter(torch.zeros(latents))
-        self.log_scale = nn.Parameter(torch.zeros(()))
+        if architecture.likelihood == "gaussian":
+            self.log_scale = nn.Parameter(torch.zeros(() if architecture.scale == "shared" else points))
 
     @classmethod
     def from_components(cls, architecture: Architecture, components: PrincipalComponents) -> "Vae":
-        """The model that is the pPCA of ``components``, in their dtype.
+        """The model that is the pPCA of ``components``, in their dtype; of Bernoulli points, a linear model near it.
 
         Raises:
             ValueError: where the data has fewer directions of variance than the basis asks for.
         """
-        model = cls(architecture).to(components.mean.dtype)
-        latents, basis = architecture.latents, architecture.basis
-        variances = components.variances[:basis]
+        model = cls(architecture).to(components.mean)
+        variances = components.variances[: architecture.basis]
         if variances[-1] <= 0.0:
             directions = int((variances > 0.0).sum())
-            raise ValueError(f"the data varies in {directions} directions only, fewer than basis = {basis}")
-        noise = components.noise_variance(latents)
-        signal = (variances[:latents] - noise).clamp_min(0.0).sqrt()
-        leading = torch.eye(basis, latents, dtype=variances.dtype)
-        unit = variances.sqrt()
+            raise ValueError(
+                f"the data varies in {directions} directions only, fewer than basis = {architecture.basis}"
+            )
+        linear = (factor_analysis if architecture.scale == "point" else ppca)(components, architecture.latents)
+        basis, unit = components.vectors[:, : architecture.basis], variances.sqrt()
+        reading = (linear.loadings / linear.noise.unsqueeze(1)).T / (1.0 + linear.information).unsqueeze(1)
+        slope = _LOGIT_SLOPE if architecture.likelihood == "bernoulli" else 1.0
         values = {
             "center": components.mean,
-            "basis": components.vectors[:, :basis],
-            "unit": unit,
-            "encoder_linear.weight": (leading * (signal / unit[:latents])).T,
-            "decoder_linear.weight": leading * (signal / unit[:latents]),
-            "log_std": 0.5 * torch.log(noise / variances[:latents]),
-            "log_scale": 0.5 * torch.log(noise),
+            "basis": basis,
+            "unit": slope * unit,
+            "encoder_linear.weight": slope * (reading @ basis) * unit,
+            "decoder_linear.weight": (basis.T @ linear.loadings) / unit.unsqueeze(1),
+            "log_std": -0.5 * torch.log1p(linear.information),
         }
+        if architecture.likelihood == "gaussian":
+            own = torch.maximum(linear.noise - architecture.scale_floor**2, 1e-6 * linear.noise)
+            values["log_scale"] = 0.5 * torch.log(own if architecture.scale == "point" else own[0])
+        if architecture.sees_missing:
+            values["loadings"], values["spread"] = linear.loadings, linear.noise.sqrt()
         model.load_state_dict(model.state_dict() | values)
         return model
 
-    def coordinates(self, x: Tensor) -> Coordinates:
-        """Coordinates of observations x [*batch, D]."""
-        centred = x - self.center
+    @property
+    def scale(self) -> Tensor:
+        """Standard deviation of the noise, [] or [D]: its own part and the floor, added as variances."""
+        return (torch.exp(2.0 * self.log_scale) + self.architecture.scale_floor**2).sqrt()
+
+    def observe(self, x: Tensor, *, points: bool = False, missing: bool = False) -> Observations:
+        """Observations x [batch, D], NaN where missing, with points and missing where asked for or where needed.
+
+        Raises:
+            ValueError: a point is missing and the model does not read such surfaces, or is not positive and has no log.
+        """
+        absent = x.isnan()
+        inner = torch.where(absent, self.center, transformed(x, self.architecture.transform))
+        log_slope = None if self.architecture.transform == "none" else -torch.where(absent, 0.0, inner).sum(-1)
+        centred = inner - self.center
+        if missing or absent.any():
+            return self._incomplete(centred, absent.to(x.dtype), log_slope)
         values = centred @ self.basis
-        return Coordinates(values, (centred - values @ self.basis.T).square().sum(-1))
+        remainder = (centred - values @ self.basis.T).square().sum(-1)
+        return Observations(values, remainder, centred if points or self.pointwise else None, None, log_slope)
+
+    @property
+    def noise(self) -> Tensor:
+        """Standard deviation of the noise in units of the data, about the centre where it depends on it, [] or [D]."""
+        return self.scale * self.center.exp() if self.architecture.transform == "log" else self.scale
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether the likelihood of complete observations needs their points."""
+        return self.architecture.likelihood != "gaussian" or self.architecture.scale != "shared"
+
+    def hide(self, x: Observations, hidden: Tensor) -> Observations:
+        """Observations with points, of which those that are 1 in ``hidden`` [batch, D] are missing too."""
+        if x.points is None:
+            raise ValueError("to hide points, observations must carry them")
+        missing = hidden if x.missing is None else torch.maximum(hidden, x.missing)
+        return self._incomplete(x.points * (1.0 - missing), missing, None)
+
+    def _incomplete(self, points: Tensor, missing: Tensor, log_slope: Tensor | None) -> Observations:
+        """Observations with centred points, 0 where they are ``missing``, which the linear start fills.
+
+        With its loadings W and the spread s of its noise: W (I + V'V)^-1 V'(points / s), over known rows of V = W/s.
+        """
+        if not self.architecture.sees_missing:
+            raise ValueError("this model was not trained to read surfaces with missing points")
+        latents, spread = self.architecture.latents, self.spread.double()
+        scaled, known = self.loadings.double() / spread.unsqueeze(1), 1.0 - missing.double()
+        products = (scaled.unsqueeze(2) * scaled.unsqueeze(1)).flatten(1)
+        precision = (known @ products).unflatten(1, (latents, latents)) + torch.eye(latents).to(known)
+        scores = torch.linalg.solve(precision, ((points.double() / spread) @ scaled).unsqueeze(-1)).squeeze(-1)
+        filled = points + missing * (scores @ self.loadings.double().T).to(points)
+        values = filled @ self.basis
+        remainder = (filled - values @ self.basis.T).square().sum(-1)
+        return Observations(values, remainder, points, missing, log_slope)
+
+    def inner(self, x: Tensor) -> Tensor:
+        """Points in the units of the model."""
+        return x.log() if self.architecture.transform == "log" else x
 
     def expand(self, values: Tensor) -> Tensor:
-        """Points [*batch, D] from coordinates [*batch, R]."""
-        return self.center + values @ self.basis.T
+        """Points [*batch, D] in units of the data from coordinates [*batch, R]: means, medians (log) or chances."""
+        natural = self.natural(values)
+        if self.architecture.likelihood == "bernoulli":
+            return natural.sigmoid()
+        return natural.exp() if self.architecture.transform == "log" else natural
 
-    def encode(self, values: Tensor) -> Posterior:
-        """Posterior given coordinates [*batch, R]."""
+    def natural(self, values: Tensor) -> Tensor:
+        """Points [*batch, D] in the units of the model, or logits, from coordinates [*batch, R]."""
+        center = self.center
+        if self.architecture.likelihood == "bernoulli":
+            center = center.clamp(_LEAST_PROBABILITY, 1.0 - _LEAST_PROBABILITY).logit()
+        return center + values @ self.basis.T
+
+    def encode(self, values: Tensor, missing: Tensor | None = None) -> Posterior:
+        """Posterior given coordinates [*batch, R] and, where points are missing, which: 1 in missing [*batch, D]."""
         whitened = values / self.unit
-        shift, log_std = self.encoder_network(whitened).chunk(2, dim=-1)
-        return Posterior(self.encoder_linear(whitened) + shift, self.log_std + log_std)
+        shift, log_std = self._multiply(self.encoder_network, whitened).chunk(2, dim=-1)
+        posterior = Posterior(self.encoder_linear(whitened) + shift, self.log_std + log_std)
+        return posterior if missing is None else self.correct(posterior, values, missing)
+
+    def correct(self, posterior: Posterior, values: Tensor, missing: Tensor) -> Posterior:
+        """The posterior of a surface whose missing points are known to be filled, from that where they are not."""
+        seen = torch.cat([values / self.unit, missing], dim=-1)
+        shift, log_std = self._multiply(self.partial_network, seen).chunk(2, dim=-1)
+        return Posterior(posterior.mean + shift, posterior.log_std + log_std)
 
     def decode(self, z: Tensor) -> Tensor:
         """Coordinates [*batch, R] of the decoder mean at z [*batch, latent]."""
-        values: Tensor = (self.decoder_linear(z) + self.decoder_network(z)) * self.unit
+        values: Tensor = (self.decoder_linear(z) + self._multiply(self.decoder_network, z)) * self.unit
         return values
+
+    def without_last_latents(self, count: int) -> "Vae":
+        """The model that is left where the last latents are 0: worth the same if those carried nothing."""
+        kept = self.architecture.latents - count
+        model = Vae(replace(self.architecture, latents=kept)).to(self.center)
+        model.precision = self.precision
+        weights = {
+            name: value[..., :kept] if _ends_in_latents(name) else value for name, value in self.state_dict().items()
+        }
+        for name in ("encoder_linear.weight", "log_std"):
+            weights[name] = weights[name][:kept]
+        last = len(self.encoder_network) - 1
+        for name in (
+            f"{network}_network.{last}.{kind}" for network in ("encoder", "partial") for kind in ("weight", "bias")
+        ):
+            if name in weights:
+                weights[name] = torch.cat([half[:kept] for half in weights[name].chunk(2)])
+        model.load_state_dict(weights)
+        return model
+
+    def _multiply(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        """A network's output in the type of its inputs, its products in ``precision``."""
+        if self.precision is None:
+            output: Tensor = network(inputs)
+            return output
+        with torch.autocast(inputs.device.type, self.precision):
+            output = network(inputs)
+        return output.to(inputs.dtype)
+
+
+def transformed(x: Tensor, transform: Transform) -> Tensor:
+    """Points in the units of a model, NaN where they are.
+
+    Raises:
+        ValueError: a point has no logarithm.
+    """
+    if transform == "none":
+        return x
+    if (x <= 0.0).any():
+        raise ValueError("transform: log needs points above 0")
+    return x.log()
 
 
 def _network(inputs: int, outputs: int, architecture: Architecture) -> nn.Sequential:
@@ -141,3 +320,8 @@ def _network(inputs: int, outputs: int, architecture: Architecture) -> nn.Sequen
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     return nn.Sequential(*layers, last)
+
+
+def _ends_in_latents(name: str) -> bool:
+    """Whether the last axis of a weight is that of the latents."""
+    return name in ("decoder_linear.weight", "decoder_network.0.weight", "loadings")

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 _ROWS = 65_536  # observations in double precision at a time: bounds the memory
+_MOST_FILLS = 200
+_FILLED = 1e-6  # largest change of a filled point, in standard deviations of its column
 
 
 class PrincipalComponents(NamedTuple):
@@ -29,17 +31,76 @@ class PrincipalComponents(NamedTuple):
         vectors = self.vectors[:, :latents]
         return self.mean + ((x - self.mean) @ vectors) @ vectors.T
 
+    def complete(self, x: Tensor, latents: int) -> Tensor:
+        """Means of all points of x [batch, D] without noise, under pPCA given the points that are not NaN."""
+        given = self._given(x, latents)
+        scores = torch.cholesky_solve(given.projection.unsqueeze(-1), given.factor).squeeze(-1)
+        return self.mean + scores @ given.loadings.T
+
     def log_likelihood(self, x: Tensor, latents: int) -> Tensor:
-        """Exact log density of pPCA at x [*batch, D] in nats, [*batch]."""
+        """Exact log density of pPCA at x [batch, D] in nats, [batch]; of the points that are not NaN."""
+        given, noise = self._given(x, latents), self.noise_variance(latents)
+        whitened = torch.linalg.solve_triangular(given.factor, given.projection.unsqueeze(-1), upper=False).squeeze(-1)
+        log_factor = given.factor.diagonal(dim1=1, dim2=2).log().sum(1)
+        log_determinant = (given.known - latents) * torch.log(noise) + 2.0 * log_factor
+        distance = (given.square - whitened.square().sum(1)) / noise
+        density: Tensor = -0.5 * (given.known * math.log(2.0 * math.pi) + log_determinant + distance)
+        return density
+
+    def _given(self, x: Tensor, latents: int) -> "_Given":
         noise = self.noise_variance(latents)
-        centred = x - self.mean
-        scores = centred @ self.vectors[:, :latents]
-        variances = self.variances[:latents]
-        dimension = x.shape[-1]
-        log_determinant = torch.log(variances).sum() + (dimension - latents) * torch.log(noise)
-        outside = centred.square().sum(-1) - scores.square().sum(-1)
-        distance = (scores.square() / variances).sum(-1) + outside / noise
-        return -0.5 * (dimension * math.log(2.0 * math.pi) + log_determinant + distance)
+        loadings = self.vectors[:, :latents] * (self.variances[:latents] - noise).clamp_min(0.0).sqrt()
+        known = ~x.isnan()
+        centred = torch.where(known, x - self.mean, 0.0)
+        products = (loadings.unsqueeze(2) * loadings.unsqueeze(1)).flatten(1)
+        precision = (known.to(x.dtype) @ products).unflatten(1, (latents, latents))
+        precision = precision + noise * torch.eye(latents, dtype=x.dtype, device=x.device)
+        factor = torch.linalg.cholesky(precision)
+        count = known.sum(1).to(x.dtype)
+        return _Given(loadings, factor, centred @ loadings, count, centred.square().sum(1))
+
+
+class _Given(NamedTuple):
+    """What known points say of the latents f of x = mean + W f + noise, f ~ N(0, I), over the known rows of W.
+
+    Attributes:
+        loadings: W, [D, latent].
+        factor: lower factor of W'W + noise variance I, [batch, latent, latent].
+        projection: W'(x - mean), [batch, latent].
+        known: number of points, [batch].
+        square: |x - mean|^2, [batch].
+    """
+
+    loadings: Tensor
+    factor: Tensor
+    projection: Tensor
+    known: Tensor
+    square: Tensor
+
+
+def filled(x: Tensor, latents: int) -> Tensor:
+    """x [batch, D] with its missing points, which are NaN, filled in agreement with its own pPCA, then in float64.
+
+    Reference: Josse, Husson (2012), "Handling missing values in exploratory multivariate data analysis methods",
+    Journal de la SFdS 153(2), section 1.2 (regularised iterative PCA).
+
+    Raises:
+        ValueError: a column has no known point.
+    """
+    missing = x.isnan()
+    if not missing.any():
+        return x
+    x = x.to(torch.float64)
+    empty = missing.all(0)
+    if empty.any():
+        raise ValueError(f"column {int(empty.nonzero()[0]) + 1} of {x.shape[1]} has no known point")
+    spread = torch.where(missing, x.nanmean(0), x).std(0).clamp_min(torch.finfo(x.dtype).tiny)
+    full = torch.where(missing, x.nanmean(0), x)
+    for _ in range(_MOST_FILLS):
+        before, full = full, torch.where(missing, principal_components(full).complete(x, latents), x)
+        if ((full - before).abs() <= _FILLED * spread).all():
+            break
+    return full
 
 
 def principal_components(x: Tensor) -> PrincipalComponents:

@@ -7,6 +7,7 @@
 """
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vae.grid import Grid
+from vae.prior import Mixture, bounded
 
 # onnxruntime reads this when it is imported, and reports home unless it is set.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -28,9 +30,9 @@ except ImportError as error:
         "vae.runtime needs onnxruntime: pip install 'volvae[cpu]', or 'volvae[gpu]' with an NVIDIA GPU"
     ) from error
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
-DECODER, ENCODER = "decoder.onnx", "encoder.onnx"
+DECODER, ENCODER, PRIOR = "decoder.onnx", "encoder.onnx", "prior.npy"
 
 Array = NDArray[np.float32]
 Provider = Literal["auto", "cpu", "cuda"]
@@ -55,6 +57,7 @@ class SurfaceModel:
     Attributes:
         grid: tenors and nodes of every surface.
         latents: size of z.
+        conditions: names of what samples can be asked for.
         manifest: the bundle's description, as read.
         provider: the onnxruntime provider that runs the decoder.
         block: surfaces of each item of ``sample_blocks`` but the last.
@@ -62,12 +65,14 @@ class SurfaceModel:
 
     block = 4096  # a draw depends on the seed and its row, through the block it lies in
 
-    def __init__(self, graphs: Mapping[str, bytes], manifest: dict[str, Any], options: "_Options") -> None:
+    def __init__(self, contents: Mapping[str, bytes], manifest: dict[str, Any], options: "_Options") -> None:
         self.manifest = manifest
         self.grid = Grid.from_dict(manifest["grid"])
         self.latents = int(manifest["latents"])
-        self._decoder = _session(graphs[DECODER], options)
-        self._encoder = _session(graphs[ENCODER], options)
+        self.conditions = tuple(manifest["conditions"])
+        self._decoder = _session(contents[DECODER], options)
+        self._encoder = _session(contents[ENCODER], options)
+        self._joint = _prior(contents[PRIOR], len(self.conditions) + self.latents)
         self.provider: str = self._decoder.get_providers()[0]
 
     @classmethod
@@ -86,26 +91,49 @@ class SurfaceModel:
         options = _Options(_provider_name(provider), threads)
         folder = Path(bundle)
         manifest = _read_manifest(folder)
-        graphs = {name: _read_graph(folder / name, manifest) for name in (DECODER, ENCODER)}
-        return cls(graphs, manifest, options)
+        contents = {name: _read_content(folder / name, manifest) for name in (DECODER, ENCODER, PRIOR)}
+        return cls(contents, manifest, options)
 
-    def sample(self, n: int, *, seed: int) -> Array:
+    def sample(self, n: int, *, seed: int, conditions: Mapping[str, float] | None = None) -> Array:
         """n surfaces drawn from the prior, float32 [n, tenor, node]: decimal Black vols.
 
         Row i depends on the seed and i alone: the first rows of a larger request are a smaller one.
+
+        Args:
+            n: how many.
+            seed: the same gives the same surfaces.
+            conditions: what the surfaces should have, some of ``self.conditions`` by name.
+
+        Raises:
+            ValueError: a number out of range, or a condition that the model does not know.
         """
         surfaces = np.empty((_count(n), *self.grid.shape), np.float32)
         start = 0
-        for block in self.sample_blocks(n, seed=seed):
+        for block in self.sample_blocks(n, seed=seed, conditions=conditions):
             surfaces[start : start + len(block)] = block
             start += len(block)
         return surfaces
 
-    def sample_blocks(self, n: int, *, seed: int) -> Iterator[Array]:
+    def sample_blocks(self, n: int, *, seed: int, conditions: Mapping[str, float] | None = None) -> Iterator[Array]:
         """The rows of ``sample`` a block at a time, for requests larger than memory."""
+        known = self._asked(conditions or {})
+        first = len(self.conditions)
+        prior = self._joint.select([*known, *range(first, first + self.latents)])
+        given = np.broadcast_to(np.array(list(known.values())), (self.block, len(known)))
         for start in range(0, _count(n), self.block):
-            z = _latents(start // self.block, _seed(seed), (self.block, self.latents))
+            uniform, normal = _random(start // self.block, _seed(seed), (self.block, self.latents))
+            normal = bounded(normal)
+            z = prior.sample_given(given, uniform, normal) if known else prior.sample(uniform, normal)
             yield self.decode(z[: n - start])
+
+    def _asked(self, conditions: Mapping[str, float]) -> dict[int, float]:
+        """Requested values by the place of their condition."""
+        for name, value in conditions.items():
+            if name not in self.conditions:
+                raise ValueError(f"{name!r} is not a condition; allowed: {', '.join(self.conditions) or 'none'}")
+            if not np.isfinite(value):
+                raise ValueError(f"the condition {name} is {value}; it must be finite")
+        return {i: conditions[name] for i, name in enumerate(self.conditions) if name in conditions}
 
     def decode(self, z: ArrayLike) -> Array:
         """Surfaces iv [batch, tenor, node] of latents z [batch, latent]."""
@@ -163,24 +191,37 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _read_graph(path: Path, manifest: Mapping[str, Any]) -> bytes:
+def _read_content(path: Path, manifest: Mapping[str, Any]) -> bytes:
     try:
-        graph = path.read_bytes()
+        content = path.read_bytes()
         expected = manifest["files"][path.name]["sha256"]
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror})") from error
     except (KeyError, TypeError) as error:
         raise BundleError(f"{path.parent / MANIFEST} does not name {path.name}") from error
-    found = hashlib.sha256(graph).hexdigest()
+    found = hashlib.sha256(content).hexdigest()
     if found != expected:
         raise BundleError(f"{path} was altered: its sha256 is {found}, the manifest says {expected}")
-    return graph
+    return content
 
 
-def _latents(block: int, seed: int, shape: tuple[int, int]) -> Array:
-    """Standard normal latents of one block of rows, from a counter-based generator (Salmon et al. 2011, Philox)."""
+def _prior(content: bytes, dimension: int) -> Mixture:
+    try:
+        prior = Mixture.from_table(np.lib.format.read_array(io.BytesIO(content), allow_pickle=False))
+    except ValueError as error:
+        raise BundleError(f"{PRIOR} is damaged: {error}") from error
+    if prior.dimension != dimension:
+        raise BundleError(f"{PRIOR} is of {prior.dimension} numbers, but the manifest names {dimension}")
+    return prior
+
+
+def _random(block: int, seed: int, shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Uniform [row] and standard normal [row, latent] numbers of one block of rows, from a counter-based generator.
+
+    Reference: Salmon, Moraes, Dror, Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3" (Philox).
+    """
     generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, block]))
-    return generator.standard_normal(shape).astype(np.float32)
+    return generator.random(shape[0]), generator.standard_normal(shape)
 
 
 def _count(n: int) -> int:

@@ -583,14 +583,15 @@ def example(root: Path, number: int, path: Path) -> dict[str, Any]:
     change["prepare"]["quotes"]["path"] = str(path)
     values = YAML(typ="safe").load(root / "params.yaml")
     values["prepare"] = change["prepare"]
-    values["train"]["model"] |= change.get("train", {}).get("model", {})
+    train = change.get("train", {})
+    values["train"] |= train | {"model": values["train"]["model"] | train.get("model", {})}
     return values
 
 
 @pytest.mark.parametrize(
     ("number", "name", "surfaces", "rejected"),
     [
-        (0, "fx_audusd/audusd_2012_2019.parquet", [1290, 277, 276], {"flagged": 2240}),
+        (0, "fx_audusd/audusd_2012_2019.parquet", [1474, 92, 277], {"flagged": 2240}),
         (1, "spx_2006_2009/spx_iv_long.parquet", [593, 127, 127], {}),
         (2, "spx_chain_2023_02_15/spx_chain.parquet", [1, 0, 0], {"missing_bid": 674, "wide": 2}),
     ],

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from pipeline import export, files
+from pipeline.weights import Prior
 from vae.grid import Grid
 from vae.model import Architecture, Vae
 from vae.ppca import principal_components
+from vae.prior import Mixture
 from vae.runtime import BundleError, SurfaceModel
 
 GRID = Grid(np.array([0.1, 0.5]), np.linspace(-0.2, 0.2, 4))
@@ -26,10 +28,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = Vae.from_components(Architecture(8, 8, 3, 16, 2), principal_components(x))
     folder = tmp_path_factory.mktemp("model") / "bundle"
     folder.mkdir()
-    contents = export.graph_files(model, GRID)
+    prior = Prior(Mixture.standard_normal(3))
+    contents = {**export.graph_files(model, GRID), "prior.npy": files.array_bytes(prior.joint.table())}
     for name, graph in contents.items():
         files.write_bytes(folder / name, graph)
-    files.write_json(folder / "manifest.json", export.make_manifest(model, GRID, contents))
+    files.write_json(folder / "manifest.json", export.make_manifest(model, prior, GRID, contents))
     return folder
 
 
@@ -118,8 +121,8 @@ def test_an_altered_file_is_refused(bundle: Path, tmp_path: Path, name: str, dam
         (None, "is not a bundle: .*manifest.json cannot be read"),
         ("{", "is not the manifest of a bundle"),
         ("[]", "is not the manifest of a bundle"),
-        ('{"format": 99}', "has format 99; this version of volvae reads format 1"),
-        ('{"format": 1}', "does not name decoder.onnx"),
+        ('{"format": 99}', "has format 99; this version of volvae reads format 2"),
+        ('{"format": 2}', "does not name decoder.onnx"),
     ],
 )
 def test_a_foreign_manifest_is_refused(bundle: Path, tmp_path: Path, text: str | None, message: str) -> None:

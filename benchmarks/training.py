@@ -1,0 +1,318 @@
+"""Training side by side: held-out error and ELBO against seconds of four trainers, on the same surfaces and threads.
+
+D is the points of a surface:
+
+    recipe       volvae               origin               plain                pythae
+    networks     params.yaml          D-32-64-128-4        D-256-256-256-6      D-256-256-256-6
+    activation   SiLU                 leaky ReLU           SiLU                 SiLU
+    start        pPCA                 torch's              torch's              torch's
+    sees         basis of the data    vols                 standardised vols    standardised vols
+    reconstructs vols                 vols                 standardised vols    standardised vols
+    likelihood   Gaussian, learned    squared error * D    Gaussian, learned    Gaussian, scale 1
+                 scale                                     scale
+    KL           sum over latents     mean over latents    sum over latents     sum over latents
+    batch        params.yaml          all surfaces         256                  256
+    optimiser    SOAP, warm-up,       Adam 0.01, weight    Adam 0.001           Adam 0.001
+                 cosine to zero       decay 0.01
+    precision    float32              float64              float32              float32
+    loop         vae.fit              bare                 torch's DataLoader   pythae's BaseTrainer
+
+- volvae is what ``make run`` trains but for its epochs, which are as many as fit into the seconds: its schedule is a
+  cosine over a known number of them. Its principal components and its look at the validation split are part of its
+  seconds. While its scaffold stands it has that many latents more than it ends with, and is measured with them.
+- origin is the recipe of github.com/sinabaghal/VariationalAutoEncoderforHeston, with no activation after the first
+  layer of its decoder and one after the last. It learns vols, where that project has total variances, vol^2 * days:
+  these reach from 0.01 to 80 here, and with them it ends at several times the error. Its scheduler, which lowers the
+  rate after 3000 steps without a better loss, never comes to act in the seconds here.
+- plain is the loop of PyTorch's tutorials.
+- pythae is the package's VAE and trainer with networks of the same sizes, as its own are for images, and the batch and
+  rate of plain instead of its defaults of 64 and 0.0001. Its bookkeeping between epochs is left out of its seconds.
+
+All are measured at the weights that they have at the moment: origin and plain at any step, volvae and pythae at ends of
+epochs.
+
+The trainers take turns of a second or two, so that all see the same machine, and the clock of each stops while it waits
+and while it is measured: the root mean square error of vols of the test split, decoded at the mean of the posterior,
+against the surfaces without noise; and the ELBO in nats of the density of decimal vols. A recipe without a scale of the
+noise is given the best one, which is the root mean square residual of the test split under draws of q.
+
+The seconds to an error compare like with like: the error is the best that the rival reaches in its seconds, and a
+ratio is the seconds in which the rival is first within 1 % of it over those in which volvae is first as good.
+"""
+
+import contextlib
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import click
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from benchmarks import card
+from benchmarks.recipes import Data, Learned, Origin, Plain, Pythae, Trainer, Volvae
+from pipeline import engine, files, simulation
+from pipeline.errors import InputError, StageError
+from pipeline.params import HestonPrepare, TrainParams, read_params
+from vae import heston, oracle
+from vae.units import BASIS_POINTS
+
+Result = TypeVar("Result")
+
+SURFACES = Path("data/surfaces")
+SECONDS = 60.0
+BARS = {"origin": 10.0, "plain": 3.0}  # least seconds of a rival to its best error for one of volvae's to the same
+
+_MOMENTS = 12  # at which a trainer is measured, evenly spaced in the logarithm of the seconds
+_FIRST_MOMENT = 0.01  # of the seconds
+_TURN_SECONDS = 1.0
+_REACHED = 1.01  # times the best error: near enough to count
+_TRIAL_EPOCHS, _TRIAL_SHARE = 100, 0.05  # most epochs, and share of the seconds, in which the speed is judged
+_MARGIN = 0.98  # of the seconds, planned for epochs: they are not all equally fast
+_DRAWS = 4  # of q for each test surface, for the ELBO
+_ROWS = 1024  # surfaces differentiated at a time
+
+
+class Moment(NamedTuple):
+    """Figures of the test split after so many seconds of training."""
+
+    seconds: float
+    rmse_bp: float
+    elbo_nats: float
+
+
+Curves = dict[str, list[Moment]]
+
+
+@click.command()
+@click.option("--seconds", default=SECONDS, show_default=True, help="Of training, for each trainer.")
+@click.option("--threads", default=os.cpu_count() or 1, show_default=True, help="Of every trainer.")
+@click.option("--surfaces", default=SURFACES, show_default=True, type=click.Path(path_type=Path), help="Prepared data.")
+@click.option("--plot", type=click.Path(path_type=Path), help="PNG of error and ELBO against seconds.")
+def main(seconds: float, threads: int, surfaces: Path, plot: Path | None) -> None:
+    """Measure training, and print."""
+    try:
+        with prepared(surfaces) as folder:
+            data = read(folder)
+            found = compared(data, seconds=seconds, threads=threads)
+            if plot:
+                draw(found, oracle_nats(folder), plot)
+    except (InputError, StageError) as error:
+        sys.exit(str(error))
+    for name, curve in found.items():
+        for moment in curve:
+            print(f"{name:8} {moment.seconds:8.2f} s {moment.rmse_bp:12.3f} bp {moment.elbo_nats:14.1f} nats")
+    measured = figures(found)
+    card.show(measured, *verdicts(measured))
+
+
+def results(seconds: float = SECONDS, surfaces: Path = SURFACES) -> dict[str, float]:
+    """The figures of training on all cores.
+
+    Raises:
+        InputError: there are no prepared surfaces, and params.yaml does not say how to simulate them.
+        StageError: they could not be simulated.
+    """
+    with prepared(surfaces) as folder:
+        return figures(compared(read(folder), seconds=seconds, threads=os.cpu_count() or 1))
+
+
+def verdicts(results: Mapping[str, float]) -> list[str]:
+    """A line for each bar."""
+    ratios = {name: results[f"training_ratio_to_{name}"] for name in BARS}
+    return [
+        f"training: {ratio:.3g} times as fast as {name} to the best error of {name}; the bar of {BARS[name]:g} is "
+        f"{'met' if ratio >= BARS[name] else 'missed'}"
+        for name, ratio in ratios.items()
+    ]
+
+
+@contextlib.contextmanager
+def prepared(surfaces: Path) -> Iterator[Path]:
+    """The folder of Heston surfaces: the one that ``make run`` leaves, or a temporary one of those of params.yaml."""
+    if (surfaces / files.LAW).exists():
+        yield surfaces
+        return
+    settings = read_params().prepare
+    if not isinstance(settings, HestonPrepare):
+        raise InputError(f"training is measured on prepare.source: heston, not {settings.source}")
+    with tempfile.TemporaryDirectory() as name:
+        simulate(settings, Path(name))
+        yield Path(name)
+
+
+def simulate(settings: HestonPrepare, folder: Path) -> None:
+    """Write what the stage prepare writes, on all cores."""
+    print(f"training: simulates {sum(settings.surfaces.model_dump().values()):,} surfaces", file=sys.stderr)
+    shards = simulation.plan(settings)
+    paths = {shard: folder / f"{shard.split}-{shard.number:05}.safetensors" for shard in shards}
+    function = partial(simulation.simulate, settings, simulation.key_of(settings))
+    for shard, content in engine.local(function, shards, workers=settings.workers or os.cpu_count() or 1):
+        files.write_bytes(paths[shard], content)
+    for split in files.SPLITS:
+        files.join_tensors(folder / f"{split}.safetensors", [paths[shard] for shard in shards if shard.split == split])
+    files.write_json(folder / files.GRID, settings.grid.build().to_dict())
+    files.write_json(folder / files.LAW, simulation.law(settings)._asdict())
+
+
+def read(surfaces: Path) -> Data:
+    """The splits of a folder of Heston surfaces."""
+    train, validation, test = (files.read_points(surfaces, split) for split in files.SPLITS)
+    clean = files.read_points(surfaces, "test", "clean").double()
+    return Data(train, validation, test, clean)
+
+
+def compared(data: Data, *, seconds: float, threads: int) -> Curves:
+    """The curves of all trainers, each on so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return curves(data, read_params().train, seconds)
+    finally:
+        torch.set_num_threads(before)
+
+
+class Run:
+    """A trainer with its clock, and what was measured of it."""
+
+    def __init__(self, start: Callable[[], Trainer], data: Data, seconds: float, *, to_its_end: bool) -> None:
+        self._data, self._seconds = data, 0.0
+        self._limit = math.inf if to_its_end else seconds
+        self._trainer = self._timed(start)
+        self._due = _after(self._seconds, np.geomspace(_FIRST_MOMENT * seconds, seconds, _MOMENTS))
+        self.finished = False
+        self.curve = [measure(self._trainer.learned(), data, self._seconds)]
+
+    def take_turn(self) -> None:
+        """Train for a while, and measure at the moments that fall into it."""
+        end = self._seconds + _TURN_SECONDS
+        while not self.finished and self._seconds < end:
+            self.finished = not self._timed(self._trainer.advance) or self._seconds >= self._limit
+            if self.finished or len(_after(self._seconds, self._due)) < len(self._due):
+                self._due = _after(self._seconds, self._due)
+                self.curve.append(measure(self._trainer.learned(), self._data, self._seconds))
+
+    def _timed(self, call: Callable[[], Result]) -> Result:
+        start = time.perf_counter()
+        result = call()
+        self._seconds += time.perf_counter() - start
+        return result
+
+
+def _after(seconds: float, moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The moments that are still to come."""
+    return moments[moments > seconds]
+
+
+def measure(learned: Learned, data: Data, seconds: float) -> Moment:
+    """Error and ELBO on the test split, from the same draws at every moment."""
+    with torch.no_grad():
+        error = (learned.reconstructed(data.test) - data.clean).square().mean().sqrt()
+        elbo = learned.elbo(data.test, draws=_DRAWS, generator=torch.Generator().manual_seed(0)).mean()
+    return Moment(seconds, BASIS_POINTS * error.item(), elbo.item())
+
+
+def curves(data: Data, params: TrainParams, seconds: float) -> Curves:
+    """What was measured of each trainer in about so many seconds of each, in turns, while it had not diverged."""
+    epochs = affordable_epochs(data, params, seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        starts: dict[str, Callable[[], Trainer]] = {
+            "volvae": partial(Volvae, data, params, epochs),
+            "origin": partial(Origin, data, params.seed),
+            "plain": partial(Plain, data, params.seed),
+            "pythae": partial(Pythae, data, params.seed, Path(folder)),
+        }
+        runs = {name: Run(start, data, seconds, to_its_end=name == "volvae") for name, start in starts.items()}
+        while not all(run.finished for run in runs.values()):
+            for run in runs.values():
+                run.take_turn()
+    return {name: [moment for moment in run.curve if all(map(math.isfinite, moment))] for name, run in runs.items()}
+
+
+def affordable_epochs(data: Data, params: TrainParams, seconds: float) -> int:
+    """Epochs of volvae that end in about so many seconds, judged by its start and by some epochs after the first."""
+    start = time.perf_counter()
+    trial = Volvae(data, params, _TRIAL_EPOCHS)
+    ready = time.perf_counter() - start
+    trial.advance()
+    start, epochs = time.perf_counter(), 0
+    while not epochs or (epochs < _TRIAL_EPOCHS - 1 and time.perf_counter() - start < _TRIAL_SHARE * seconds):
+        trial.advance()
+        epochs += 1
+    epoch = (time.perf_counter() - start) / epochs
+    return max(2, math.floor((_MARGIN * seconds - ready) / epoch))
+
+
+def figures(found: Curves) -> dict[str, float]:
+    """Flat figures: each trainer's last moment and, against each rival, the seconds to the rival's best error.
+
+    Where volvae never gets there, its seconds are missing and the ratio is 0.
+    """
+    results: dict[str, float] = {}
+    for name, curve in found.items():
+        results |= {f"training_{name}_{figure}": value for figure, value in curve[-1]._asdict().items()}
+    for rival in [name for name in found if name != "volvae"]:
+        best = min(moment.rmse_bp for moment in found[rival])
+        theirs, ours = seconds_to(found[rival], _REACHED * best), seconds_to(found["volvae"], best)
+        results[f"training_{rival}_best_rmse_bp"] = best
+        results[f"training_{rival}_seconds_to_its_best"] = theirs
+        if ours < math.inf:
+            results[f"training_volvae_seconds_to_best_of_{rival}"] = ours
+        results[f"training_ratio_to_{rival}"] = theirs / ours
+    return results
+
+
+def seconds_to(curve: list[Moment], rmse_bp: float) -> float:
+    """Seconds after which the error was first so small, on a straight line between moments in logarithms."""
+    for number, after in enumerate(curve):
+        if after.rmse_bp <= rmse_bp:
+            if not number:
+                return after.seconds
+            before = curve[number - 1]
+            part = math.log(before.rmse_bp / rmse_bp) / math.log(before.rmse_bp / after.rmse_bp)
+            return before.seconds * math.exp(part * math.log(after.seconds / before.seconds))
+    return math.inf
+
+
+def oracle_nats(surfaces: Path) -> float:
+    """Mean log density of the test surfaces under the law that made them: what no ELBO exceeds but by chance."""
+    test, law = files.read_split(surfaces, "test"), files.read_law(surfaces)
+    if law is None:
+        raise InputError(f"{surfaces} holds no {files.LAW}; `dvc repro` makes it")
+    grid, total = files.read_grid(surfaces), 0.0
+    noise = (test["iv"].double() - test["clean"].double()).flatten(1)
+    for parameters, added in zip(test["parameters"].split(_ROWS), noise.split(_ROWS), strict=True):
+        jacobian = heston.jacobian(parameters, grid).flatten(1, 2)
+        density = oracle.log_likelihood(jacobian, added, scale=law.quote_noise_vol, log_volume=law.log_volume)
+        total += density.sum().item()
+    return total / len(noise)
+
+
+def draw(found: Curves, ceiling_nats: float, path: Path) -> None:
+    """Write a PNG of error, and of the distance of the ELBO to its ceiling, against seconds."""
+    figure = Figure(figsize=(11.0, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name, curve in found.items():
+        seconds = [moment.seconds for moment in curve]
+        left.plot(seconds, [moment.rmse_bp for moment in curve], marker=".", label=name)
+        right.plot(seconds, [ceiling_nats - moment.elbo_nats for moment in curve], marker=".", label=name)
+    first = _FIRST_MOMENT * max(curve[-1].seconds for curve in found.values())
+    for axes, label in ((left, "error of the test surfaces, bp of vol"), (right, "oracle less ELBO, nats")):
+        axes.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel=label)
+        axes.set_xlim(left=0.5 * first)
+        axes.grid(visible=True, which="major", alpha=0.3)
+        axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    main()

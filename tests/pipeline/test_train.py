@@ -1,0 +1,161 @@
+"""The stage train on a tiny design: processes that share a batch, a kill, and data of other kinds than complete surfaces."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import files, train, weights
+from tests.workspace import PATHS, Workspace, write_tiny_params
+
+ROOT = Path(__file__).parents[2]
+ARGUMENTS = [part for name, path in PATHS["train"].items() for part in (f"--{name}", path)]
+KILLED = """
+import os, signal, sys
+from pipeline.__main__ import main
+from vae.fit import Fit
+step, count = Fit._step, 0
+def killed(self, *arguments, **named):
+    global count
+    count += 1
+    if count > int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, *arguments, **named)
+Fit._step = killed
+main(["train", *sys.argv[2:]])
+"""
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return files.read_tensors(folder / "artifacts/model/weights.safetensors").tensors
+
+
+@pytest.fixture
+def untrained(in_finished) -> Workspace:
+    """Prepared surfaces without a model, and settings that the test may change."""
+    folder = in_finished("artifacts")
+    (folder / "params.yaml").unlink()
+    write_tiny_params(ROOT, folder)
+    return Workspace(folder)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(untrained: Workspace) -> None:
+    """Each takes half of every batch of 32: weights agree within 1e-5, though sums are rounded in another order."""
+    untrained.set(train__epochs=4)
+    assert run(untrained.folder, "-m", "pipeline", "train", *ARGUMENTS).returncode == 0
+    alone = weights_of(untrained.folder)
+    shutil.rmtree(untrained.folder / "artifacts")
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+    result = run(untrained.folder, *launcher, "-m", "pipeline", "train", *ARGUMENTS)
+
+    assert result.returncode == 0, result.stderr
+    for name, value in weights_of(untrained.folder).items():
+        torch.testing.assert_close(value, alone[name], rtol=0.0, atol=1e-5, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [9, 30, 37])
+def test_a_killed_training_ends_in_the_same_bytes(untrained: Workspace, steps: int) -> None:
+    """SIGKILL with the scaffold, without it, and while arbitrage is penalised; 8 steps an epoch."""
+    untrained.set(train__epochs=4, train__arbitrage={"epochs": 1, "samples": 8, "nats": 1.0})
+    assert run(untrained.folder, "-m", "pipeline", "train", *ARGUMENTS).returncode == 0
+    straight = (untrained.folder / "artifacts/model/weights.safetensors").read_bytes()
+    shutil.rmtree(untrained.folder / "artifacts")
+
+    assert run(untrained.folder, "-c", KILLED, str(steps), *ARGUMENTS).returncode == -signal.SIGKILL
+    assert train.CHECKPOINT.exists()
+    resumed = run(untrained.folder, "-m", "pipeline", "train", *ARGUMENTS)
+
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"resumed after epoch {steps // 8}" in resumed.stderr
+    assert (untrained.folder / "artifacts/model/weights.safetensors").read_bytes() == straight
+
+
+def test_missing_points_are_trained_on_and_completed(untrained: Workspace) -> None:
+    """A third of the points of every surface is missing; the hidden ones come back better than their mean."""
+    data = untrained.folder / "data/surfaces"
+    generator = torch.Generator().manual_seed(1)
+    for split in files.SPLITS:
+        tensors = files.read_split(data, split)
+        holes = torch.rand(tensors["iv"].shape, generator=generator) < 1 / 3
+        tensors["iv"] = torch.where(holes, torch.nan, tensors["iv"])
+        (data / f"{split}.safetensors").unlink()
+        files.write_tensors(data / f"{split}.safetensors", tensors)
+    assert untrained.run("train") == 0
+
+    model = weights.read_model(untrained.folder / "artifacts/model")
+    test = files.read_split(data, "test")
+    seen = model.observe(test["iv"].double().flatten(1))
+    with torch.no_grad():
+        found = model.expand(model.decode(model.encode(seen.values, seen.missing).mean))
+    hidden = test["iv"].flatten(1).isnan()
+    error = (found - test["clean"].flatten(1))[hidden]
+    spread = (test["clean"].flatten(1) - test["clean"].flatten(1).mean(0))[hidden]
+    assert error.square().mean() < 0.1 * spread.square().mean()
+    assert untrained.run("evaluate") == 0
+
+
+def test_bernoulli_vectors_are_trained_on(untrained: Workspace) -> None:
+    """Points that are 0 or 1, two prototypes with a tenth of them flipped: the model learns which is which."""
+    generator = np.random.default_rng(2)
+    prototypes = generator.integers(0, 2, (2, 12))
+    values = prototypes[generator.integers(0, 2, 400)] ^ (generator.random((400, 12)) < 0.1)
+    np.save(untrained.folder / "values.npy", values.astype(np.float32))
+    untrained.set(
+        prepare={"source": "array", "seed": 1, "array": {"path": "values.npy", "likelihood": "bernoulli"}},
+        train__epochs=30, train__arbitrage={"epochs": 0}, train__model__latents=1, train__scaffold_latents=0,
+    )  # fmt: skip
+    shutil.rmtree(untrained.folder / "data")
+    assert untrained.run("prepare") == 0
+    assert untrained.run("train") == 0
+
+    figures = files.read_json(untrained.folder / "results/train.json")
+    independent = -12 * np.log(2.0)  # each point alone is a fair coin where the prototypes differ
+    assert figures["best_validation_elbo_nats"] > max(independent, figures["initial_ppca_validation_elbo_nats"])
+    assert "scale_bp" not in figures
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train__batch": 200, "train__model__latents": 12, "train__model__basis": 12}, "must not exceed model.basis"),
+        ({"train__conditions": ["vix"]}, "train.conditions: 'vix' is not a feature; allowed: atm_level, skew,"),
+    ],
+)
+def test_settings_that_do_not_fit_end_with_exit_code_2(
+    untrained: Workspace, capsys: pytest.CaptureFixture[str], settings: dict, message: str
+) -> None:
+    untrained.set(**settings)
+    assert untrained.run("train") == 2
+    assert message in capsys.readouterr().err
+    assert not (untrained.folder / "artifacts/model").exists()
+
+
+def test_columns_that_say_nothing_are_named(untrained: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """One point never quoted, then all points the same in every surface."""
+    data = untrained.folder / "data/surfaces"
+    tensors = files.read_split(data, "train")
+    for iv, message in (
+        (torch.where(torch.arange(9) == 4, torch.nan, tensors["iv"]), "column 5 of 27 has no known point"),
+        (torch.full_like(tensors["iv"], 0.2), "the data varies in 0 directions only, fewer than basis = 12"),
+    ):
+        (data / "train.safetensors").unlink()
+        files.write_tensors(data / "train.safetensors", tensors | {"iv": iv})
+        assert untrained.run("train") == 2
+        assert message in capsys.readouterr().err
+        assert not (untrained.folder / "artifacts/model").exists()

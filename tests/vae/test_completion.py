@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import torch
+
+from vae import heston
+from vae.completion import complete, hide
+from vae.grid import Grid
+from vae.model import Architecture, Vae
+from vae.ppca import PrincipalComponents, principal_components
+
+
+def linear(rows: int = 4000, scale: str = "shared", transform: str = "none") -> tuple[Vae, PrincipalComponents, torch.Tensor]:
+    """A model without networks, its components and data that it fits: three factors, ten points and noise."""
+    generator = torch.Generator().manual_seed(1)
+    mix = torch.randn(3, 10, generator=generator, dtype=torch.float64)
+    x = torch.randn(rows, 3, generator=generator, dtype=torch.float64) @ mix
+    size = torch.linspace(0.1, 0.4, 10, dtype=torch.float64) if scale == "point" else 0.2
+    x = x + size * torch.randn(rows, 10, generator=generator, dtype=torch.float64)
+    components = principal_components(x)
+    architecture = Architecture(10, 10, 3, 4, 0, scale=scale, transform=transform, sees_missing=True)  # type: ignore[arg-type]
+    return Vae.from_components(architecture, components), components, x
+
+
+def test_a_linear_model_completes_by_the_exact_conditional_mean_and_variance() -> None:
+    """Against the formulas of a joint Gaussian, with its covariance written out."""
+    model, components, x = linear()
+    seen = hide(x[:20], 4, torch.Generator().manual_seed(2))
+
+    found = complete(model, seen)
+
+    noise = components.noise_variance(3)
+    loadings = components.vectors[:, :3] * (components.variances[:3] - noise).sqrt()
+    signal = loadings @ loadings.T
+    for row, (mean, std) in enumerate(zip(found.mean, found.std, strict=True)):
+        known = ~seen[row].isnan()
+        gain = signal[:, known] @ torch.linalg.inv(signal[known][:, known] + noise * torch.eye(4, dtype=torch.float64))
+        expected = components.mean + gain @ (seen[row] - components.mean)[known]
+        variance = (signal - gain @ signal[known]).diagonal() + noise
+        torch.testing.assert_close(mean, expected, rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(std, variance.sqrt(), rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(found.mean, components.complete(seen, 3), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize(("scale", "transform"), [("shared", "none"), ("point", "none"), ("point", "log")])
+def test_intervals_cover_what_they_say(scale: str, transform: str) -> None:
+    """The shares of hidden points inside 50, 90 and 99 % intervals, within five standard errors."""
+    model, _, x = linear(scale=scale, transform="none")
+    if transform == "log":
+        logs, x = x, (0.1 * x).exp()
+        model = Vae.from_components(
+            Architecture(10, 10, 3, 4, 0, scale="point", transform="log", sees_missing=True),
+            principal_components(0.1 * logs),
+        )
+    seen = hide(x, 4, torch.Generator().manual_seed(3))
+    found = complete(model, seen)
+    hidden = seen.isnan()
+    error = (x - found.mean) if transform == "none" else found.mean * (x / found.mean).log()
+    for share, reach in ((0.5, 0.6745), (0.9, 1.6449), (0.99, 2.5758)):
+        inside = (error.abs() <= reach * found.std)[hidden].double().mean().item()
+        assert inside == pytest.approx(share, abs=5 * np.sqrt(share * (1 - share) / 4000))
+
+
+def test_the_latents_are_a_maximum_of_the_posterior() -> None:
+    """A nonlinear model: no direction nearby is more probable, and more points leave less uncertain."""
+    generator = torch.Generator().manual_seed(4)
+    grid = Grid(np.array([0.1, 0.5, 1.0]), np.linspace(-0.3, 0.3, 5))
+    theta = torch.tensor([0.04, 2.0, 0.06, 0.5, -0.5]) * (0.7 + 0.6 * torch.rand(400, 5, generator=generator))
+    x = heston.surfaces(theta.double(), grid).vol.flatten(1)
+    model = Vae.from_components(Architecture(15, 10, 3, 16, 2), principal_components(x))
+    with torch.no_grad():
+        for parameter in model.decoder_network.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+        model.log_scale.fill_(-6.0)
+    model.architecture = Architecture(15, 10, 3, 16, 2, sees_missing=False)
+    few, many = (hide(x[:50], count, torch.Generator().manual_seed(5)) for count in (3, 12))
+
+    found = complete(model, few)
+
+    def cost(z: torch.Tensor) -> torch.Tensor:
+        error = torch.nan_to_num(few - model.expand(model.decode(z))) / model.scale
+        return 0.5 * (error.square().sum(1) + z.square().sum(1))
+
+    with torch.no_grad():
+        least = cost(found.latents)
+        for _ in range(50):
+            moved = found.latents + 1e-3 * torch.randn(found.latents.shape, generator=generator, dtype=torch.float64)
+            assert (cost(moved) >= least - 1e-9).all()
+    assert complete(model, many).std.mean() < found.std.mean()
+
+
+def test_hiding_keeps_the_asked_number_of_known_points() -> None:
+    x = torch.rand(30, 8, dtype=torch.float64)
+    x[:, 0] = torch.nan
+    x[0, :6] = torch.nan
+    seen = hide(x, 5, torch.Generator().manual_seed(6))
+    counts = (~seen.isnan()).sum(1)
+    assert counts.tolist() == [2] + [5] * 29
+    assert ((seen == x) | seen.isnan()).all()
+
+
+def test_completion_needs_gaussian_noise() -> None:
+    x = (torch.rand(50, 4, dtype=torch.float64) > 0.5).double()
+    model = Vae.from_components(Architecture(4, 4, 1, 4, 0, likelihood="bernoulli"), principal_components(x))
+    with pytest.raises(ValueError, match="completion needs a gaussian likelihood, not bernoulli"):
+        complete(model, x)

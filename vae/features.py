@@ -1,0 +1,65 @@
+"""Named features of a surface, which samples can be asked for: linear functions of its vols.
+
+- ``atm_level``: the at-the-money vol at the middle tenor.
+- ``skew``: the slope of the vol there, by log-moneyness; on a grid in deltas the vol at delta 0.75 less that at 0.25.
+- ``term_slope``: the at-the-money vol at the longest tenor less that at the shortest.
+
+Between nodes vols are read by splines.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vae.grid import Grid
+from vae.interpolation import Spline
+
+FEATURES = ("atm_level", "skew", "term_slope")
+
+Array = NDArray[np.float64]
+
+_ATM_DELTA, _PUT_DELTA, _CALL_DELTA = 0.5, 0.75, 0.25
+
+
+def functionals(names: tuple[str, ...], grid: Grid) -> Array:
+    """Each feature as weights of the vols of a surface, [feature, tenor, node].
+
+    Raises:
+        ValueError: a name is unknown, or the nodes do not enclose what a feature reads.
+    """
+    return np.stack([_functional(name, grid) for name in names])
+
+
+def _functional(name: str, grid: Grid) -> Array:
+    weights = np.zeros(grid.shape)
+    middle = len(grid.tenors) // 2
+    if name == "atm_level":
+        weights[middle] = _level(grid, middle)
+    elif name == "skew":
+        weights[middle] = _slope(grid, middle)
+    elif name == "term_slope":
+        weights[-1], weights[0] = _level(grid, len(grid.tenors) - 1), -_level(grid, 0)
+    else:
+        raise ValueError(f"{name!r} is not a feature; allowed: {', '.join(FEATURES)}")
+    if not np.isfinite(weights).all():
+        raise ValueError(f"{name} is beyond the nodes of the grid, {grid.nodes[0]:g} to {grid.nodes[-1]:g}")
+    return weights
+
+
+def _level(grid: Grid, tenor: int) -> Array:
+    """Weights of the nodes in the at-the-money vol, [node]."""
+    if grid.convention == "delta":
+        return _read(grid.nodes, _ATM_DELTA)[0]
+    return _read(grid.log_moneyness[tenor], 0.0)[0]
+
+
+def _slope(grid: Grid, tenor: int) -> Array:
+    if grid.convention == "delta":
+        return _read(grid.nodes, _PUT_DELTA)[0] - _read(grid.nodes, _CALL_DELTA)[0]
+    return _read(grid.log_moneyness[tenor], 0.0)[1]
+
+
+def _read(knots: Array, point: float) -> tuple[Array, Array]:
+    """Weights of the values at knots in a spline's value and slope at a point; NaN outside of the knots."""
+    identity = np.eye(len(knots))
+    curve = Spline.through(np.broadcast_to(knots, identity.shape), identity).at(np.array([point]))
+    return curve.value[:, 0], curve.first[:, 0]

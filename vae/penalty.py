@@ -1,0 +1,99 @@
+"""Static arbitrage as a differentiable penalty on surfaces, to train against; ``vae.arbitrage`` is what measures it.
+
+Reference: Carr, Madan (2005), "A note on sufficient conditions for no arbitrage"; of penalties on generated surfaces
+Vuletić, Cont (2024), "VolGAN", section 3.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vae.grid import Grid
+from vae.interpolation import Spline
+
+_REFINEMENT = 5  # points read for each interval, as many as are measured
+_LEAST_VARIANCE = 1e-8
+_LEAST_VOL = 1e-3
+_ROUNDING = 2e-7  # of the forward
+
+
+class ArbitragePenalty(nn.Module):
+    """What the worst calendar spread and butterflies of each smile of surfaces earn, added up.
+
+    Smiles are splines of total variance, read five times as densely as their nodes. What rounding to single precision
+    can earn does not count. Vols that are not positive count with what they lack.
+
+    Raises:
+        ValueError: the grid is in deltas, whose strikes move with the vols.
+    """
+
+    strikes: Tensor
+    k: Tensor
+    tenors: Tensor
+    same: Tensor
+    longer: Tensor
+    reached: Tensor
+
+    def __init__(self, grid: Grid) -> None:
+        super().__init__()
+        if grid.convention == "delta":
+            raise ValueError("a penalty on arbitrage needs strikes that do not move: grids in deltas have none")
+        nodes = grid.log_moneyness
+        parts = np.arange(_REFINEMENT) / _REFINEMENT
+        fine = (nodes[:, :-1, None] + np.diff(nodes)[:, :, None] * parts).reshape(len(nodes), -1)
+        k = np.concatenate([fine, nodes[:, -1:]], axis=1)
+        same = np.stack([_reader(own, points) for own, points in zip(nodes, k, strict=True)])
+        longer = np.stack([_reader(own, points) for own, points in zip(nodes[1:], k[:-1], strict=True)])
+        buffers = {
+            "k": k,
+            "strikes": np.exp(k),
+            "tenors": grid.tenors[:, None],
+            "same": same,
+            "longer": np.nan_to_num(longer),
+            "reached": np.isfinite(longer[..., 0]),
+        }
+        for name, values in buffers.items():
+            tensor = torch.tensor(values)
+            self.register_buffer(name, tensor.float() if tensor.is_floating_point() else tensor)
+
+    def forward(self, iv: Tensor) -> Tensor:
+        """The penalty of each of the surfaces iv [batch, tenor, node] in units of the forward, [batch]."""
+        variance = iv.square() * self.tenors
+        price = self._call(_read(self.same, variance), self.k, self.strikes)
+        later = self._call(_read(self.longer, variance[:, 1:]), self.k[:-1], self.strikes[:-1])
+        falls = torch.where(self.reached, price[:, :-1] - later, -math.inf)
+        earned = [falls.amax(-1), *(excess.amax(-1) for excess in self._butterflies(price))]
+        lacking = (_LEAST_VOL - iv).relu().sum((-2, -1))
+        return lacking + torch.cat(earned, dim=-1).sub(_ROUNDING).relu().sum(-1)
+
+    def _call(self, variance: Tensor, k: Tensor, strikes: Tensor) -> Tensor:
+        """Black calls per unit of forward; their out-of-the-money part alone would lose the parity of rounding."""
+        total_vol = variance.clamp_min(_LEAST_VARIANCE).sqrt()
+        d1 = -k / total_vol + 0.5 * total_vol
+        call: Tensor = torch.special.ndtr(d1) - strikes * torch.special.ndtr(d1 - total_vol)
+        return call
+
+    def _butterflies(self, price: Tensor) -> Iterator[Tensor]:
+        """How far a call costs more than the chord over spreads of 1, 2, 4, ... points."""
+        points, reach = price.shape[-1], 1
+        while 2 * reach < points:
+            low, mid, high = (self.strikes[:, s : points - 2 * reach + s] for s in (0, reach, 2 * reach))
+            weight = (high - mid) / (high - low)
+            left, middle, right = (price[..., s : points - 2 * reach + s] for s in (0, reach, 2 * reach))
+            yield middle - weight * left - (1.0 - weight) * right
+            reach *= 2
+
+
+def _reader(knots: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The matrix [point, knot] that reads a spline at points; NaN outside of the knots."""
+    identity = np.eye(len(knots))
+    spline = Spline.through(np.broadcast_to(knots, identity.shape), identity)
+    return spline.at(points).value.T
+
+
+def _read(reader: Tensor, variance: Tensor) -> Tensor:
+    """Total variance [batch, tenor, point] from that of nodes."""
+    return torch.einsum("tpn,btn->btp", reader, variance)

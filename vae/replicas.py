@@ -1,0 +1,36 @@
+"""Processes that train one model together: each takes its part of every batch, and all take the same step."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """This process among those that ``torch.distributed`` has joined.
+
+    Attributes:
+        rank: of this process.
+        count: of processes.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    def rows(self, batch: int) -> slice:
+        """This process's part of a batch; sizes differ by one at most."""
+        return slice(self.rank * batch // self.count, (self.rank + 1) * batch // self.count)
+
+    def add(self, parameters: Iterable[nn.Parameter], value: Tensor) -> Tensor:
+        """Add up gradients, and a value, over all processes; every process gets the same bits."""
+        if self.count == 1:
+            return value
+        tensors = [p.grad for p in parameters if p.grad is not None] + [value]
+        joined = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(joined)
+        for tensor, part in zip(tensors, joined.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+        return value
