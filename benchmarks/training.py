@@ -61,8 +61,8 @@ from benchmarks import card
 from benchmarks.recipes import Data, Learned, Origin, Plain, Pythae, Trainer, Volvae
 from pipeline import engine, files, simulation
 from pipeline.errors import InputError, StageError
+from pipeline.evaluate import true_log_density
 from pipeline.params import HestonPrepare, TrainParams, read_params
-from vae import heston, oracle
 from vae.units import BASIS_POINTS
 
 Result = TypeVar("Result")
@@ -78,7 +78,6 @@ _REACHED = 1.01  # times the best error: near enough to count
 _TRIAL_EPOCHS, _TRIAL_SHARE = 100, 0.05  # most epochs, and share of the seconds, in which the speed is judged
 _MARGIN = 0.98  # of the seconds, planned for epochs: they are not all equally fast
 _DRAWS = 4  # of q for each test surface, for the ELBO
-_ROWS = 1024  # surfaces differentiated at a time
 
 
 class Moment(NamedTuple):
@@ -284,16 +283,12 @@ def seconds_to(curve: list[Moment], rmse_bp: float) -> float:
 
 def oracle_nats(surfaces: Path) -> float:
     """Mean log density of the test surfaces under the law that made them: what no ELBO exceeds but by chance."""
-    test, law = files.read_split(surfaces, "test"), files.read_law(surfaces)
-    if law is None:
-        raise InputError(f"{surfaces} holds no {files.LAW}; `dvc repro` makes it")
-    grid, total = files.read_grid(surfaces), 0.0
-    noise = (test["iv"].double() - test["clean"].double()).flatten(1)
-    for parameters, added in zip(test["parameters"].split(_ROWS), noise.split(_ROWS), strict=True):
-        jacobian = heston.jacobian(parameters, grid).flatten(1, 2)
-        density = oracle.log_likelihood(jacobian, added, scale=law.quote_noise_vol, log_volume=law.log_volume)
-        total += density.sum().item()
-    return total / len(noise)
+    densities = true_log_density(
+        files.read_split(surfaces, "test"), files.read_grid(surfaces), files.read_law(surfaces)
+    )
+    if densities is None:
+        raise InputError(f"the density of the surfaces in {surfaces} is not known")
+    return densities.mean().item()
 
 
 def draw(found: Curves, ceiling_nats: float, path: Path) -> None:

@@ -18,7 +18,7 @@ from vae import features, heston, metrics, oracle
 from vae.grid import Grid
 from vae.model import Vae
 from vae.ppca import PrincipalComponents, filled, principal_components
-from vae.prior import Mixture, bounded
+from vae.prior import bounded
 
 Array = NDArray[np.float64]
 
@@ -56,13 +56,14 @@ def evaluate(
         posterior_mean = model.encode(seen.values, seen.missing).mean
         uniform, normal = _random(params.prior_samples, latents, seed=params.seed)
         samples = _decoded(model, shipped.sample(uniform, bounded(normal)))
-        standard = _decoded(model, normal)
+        unbounded, standard = _decoded(model, shipped.sample(uniform, normal)), _decoded(model, normal)
         reconstruction = model.expand(model.decode(posterior_mean))
     pca = components.complete(quoted, latents) if quoted.isnan().any() else components.reconstruct(quoted, latents)
     surfaces = {
         "data": _surfaces(truth, grid),
         "reconstruction": _surfaces(reconstruction, grid),
         "sample": _surfaces(samples, grid),
+        "unbounded_sample": _surfaces(unbounded, grid),
         "standard_normal_sample": _surfaces(standard, grid),
     }
     figures = {
@@ -106,7 +107,7 @@ def _decoded(model: Vae, z: Array) -> Tensor:
 
 
 def _conditions(model: Vae, prior: Prior, truth: Tensor, grid: Grid, params: EvaluateParams) -> dict[str, float]:
-    """How far samples miss the features of complete test surfaces that they are asked for, beside the features' spread."""
+    """How far samples miss the features of complete test surfaces that they are asked for, beside their spread."""
     if not prior.conditions:
         return {}
     functionals = torch.from_numpy(features.functionals(prior.conditions, grid)).flatten(1)
@@ -162,9 +163,9 @@ def main(params: Params, *, surfaces: Path, model: Path, curve: Path, metrics: P
     fitted = files.read_points(surfaces, "train")
     components = principal_components(filled(fitted, trained.architecture.latents))
     with new_folder(plots) as folder:
-        ceiling = _ceiling(test, grid, files.read_law(surfaces))
+        densities = true_log_density(test, grid, files.read_law(surfaces))
         train = _some(files.read_points(surfaces, "train", known), len(truth), seed=params.evaluate.seed)
-        result = evaluate(trained, prior, components, train, quoted, truth, grid, params.evaluate, ceiling)
+        result = evaluate(trained, prior, components, train, quoted, truth, grid, params.evaluate, densities)
         files.write_csv(folder / "error_by_tenor.csv", *_error_by_tenor(result, grid))
         files.write_csv(folder / "error_by_node.csv", *_error_by_node(result, grid))
         files.write_csv(folder / "completion.csv", *_completion(result, params.evaluate))
@@ -179,11 +180,11 @@ def _some(rows: Tensor, count: int, *, seed: int) -> Tensor:
     return rows[order[:count]].double()
 
 
-def _ceiling(test: dict[str, Tensor], grid: Grid, law: files.Law | None) -> Tensor | None:
+def true_log_density(test: dict[str, Tensor], grid: Grid, law: files.Law | None) -> Tensor | None:
     """The true log density of each quoted test surface, [surface].
 
-    None where the law is not known or has no noise, so that no density is finite, where strikes move with the parameters
-    or where points are missing.
+    None where the law is not known or has no noise, so that no density is finite, where strikes move with the
+    parameters or where points are missing.
     """
     if law is None or law.quote_noise_vol == 0.0 or grid.convention == "delta" or test["iv"].isnan().any():
         return None

@@ -98,8 +98,9 @@ class Mixture(NamedTuple):
     def select(self, order: Sequence[int]) -> "Mixture":
         """The law of some of the numbers, in this order."""
         chosen = np.array(order, dtype=np.int64)
-        covariance = self.factors @ self.factors.transpose(0, 2, 1)
-        return Mixture(self.weights, self.means[:, chosen], _factor(covariance[:, chosen[:, None], chosen]))
+        upper = np.linalg.qr(self.factors[:, chosen].transpose(0, 2, 1)).R  # of Q R = L', so that L L' = R'R
+        signs = np.sign(np.diagonal(upper, axis1=1, axis2=2))
+        return Mixture(self.weights, self.means[:, chosen], (signs[:, :, None] * upper).transpose(0, 2, 1))
 
     def scaled(self, shift: Array, unit: Array) -> "Mixture":
         """The law of shift + unit z, both [d]."""

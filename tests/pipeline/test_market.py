@@ -1,4 +1,4 @@
-"""Training and completion on real market data, with the settings that docs/quotes.md gives; skipped where it is absent."""
+"""Training and completion on real market data with the settings of docs/quotes.md; skipped where it is absent."""
 
 from pathlib import Path
 

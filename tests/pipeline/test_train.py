@@ -1,4 +1,4 @@
-"""The stage train on a tiny design: processes that share a batch, a kill, and data of other kinds than complete surfaces."""
+"""The stage train on a tiny design: processes that share a batch, a kill, and other data than complete surfaces."""
 
 import os
 import shutil

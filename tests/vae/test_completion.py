@@ -9,7 +9,9 @@ from vae.model import Architecture, Vae
 from vae.ppca import PrincipalComponents, principal_components
 
 
-def linear(rows: int = 4000, scale: str = "shared", transform: str = "none") -> tuple[Vae, PrincipalComponents, torch.Tensor]:
+def linear(
+    rows: int = 4000, scale: str = "shared", transform: str = "none"
+) -> tuple[Vae, PrincipalComponents, torch.Tensor]:
     """A model without networks, its components and data that it fits: three factors, ten points and noise."""
     generator = torch.Generator().manual_seed(1)
     mix = torch.randn(3, 10, generator=generator, dtype=torch.float64)

@@ -172,16 +172,14 @@ def test_missing_points_against_the_exact_likelihood_of_those_known() -> None:
 
     observed = model.observe(holes)
     with torch.no_grad():
-        information = (
-            (1.0 - observed.missing) @ (model.loadings / model.spread.unsqueeze(1)).square()
-        )  # one latent: the exact posterior has the variance 1 / (1 + information)
+        information = (1.0 - observed.missing) @ (
+            model.loadings / model.spread.unsqueeze(1)
+        ).square()  # one latent: the exact posterior has the variance 1 / (1 + information)
         mean = model.encode(observed.values).mean  # the fill is in agreement with it
         std = (1.0 + information).rsqrt()
         noise = torch.randn(20_000, len(test), 1, dtype=torch.float64)
         z = mean + std * noise
-        weights = (
-            log_likelihood(model, observed, z) + (0.5 * (noise.square() - z.square())).sum(-1) + std.log().sum(-1)
-        )
+        weights = log_likelihood(model, observed, z) + (0.5 * (noise.square() - z.square())).sum(-1) + std.log().sum(-1)
     torch.testing.assert_close(weights.mean(0), exact, rtol=0.0, atol=0.05)
 
 

@@ -53,14 +53,14 @@ def test_descent_removes_arbitrage() -> None:
     iv += 0.02 * torch.randn(iv.shape, generator=torch.Generator().manual_seed(1))
     iv.requires_grad_()
     measure, optimizer = ArbitragePenalty(GRID), torch.optim.Adam([iv], lr=1e-3)
-    before = arbitrage.free_rate(arbitrage.violations(iv.detach().numpy(), GRID), tolerance=1e-5)
+    before = arbitrage.violations(iv.detach().numpy(), GRID)
     for _ in range(400):
         optimizer.zero_grad()
         measure(iv).sum().backward()
         optimizer.step()
-    after = arbitrage.free_rate(arbitrage.violations(iv.detach().numpy(), GRID), tolerance=1e-5)
-    assert before == 0.0
-    assert after >= 0.75
+    after = arbitrage.violations(iv.detach().numpy(), GRID)
+    for kind in ("calendar", "butterfly"):
+        assert after.largest(kind).max() < 0.1 * before.largest(kind).max()
 
 
 def test_a_grid_in_deltas_is_refused() -> None:

@@ -37,8 +37,7 @@ def test_draws_have_the_moments_of_the_mixture() -> None:
     z = draws(MIXTURE, 400_000)
     mean = MIXTURE.weights @ MIXTURE.means
     second = sum(
-        w * (f @ f.T + np.outer(m, m))
-        for w, m, f in zip(MIXTURE.weights, MIXTURE.means, MIXTURE.factors, strict=True)
+        w * (f @ f.T + np.outer(m, m)) for w, m, f in zip(MIXTURE.weights, MIXTURE.means, MIXTURE.factors, strict=True)
     )
     np.testing.assert_allclose(z.mean(0), mean, atol=0.01)
     np.testing.assert_allclose(z.T @ z / len(z), second, atol=0.03)

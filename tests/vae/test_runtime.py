@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -21,14 +22,21 @@ GRID = Grid(np.array([0.1, 0.5]), np.linspace(-0.2, 0.2, 4))
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of an untrained model."""
+def untrained() -> Vae:
+    """A model that is linear still."""
     torch.manual_seed(0)
     x = 0.2 + 0.02 * torch.randn(300, 8, dtype=torch.float64) @ torch.randn(8, 8, dtype=torch.float64)
-    model = Vae.from_components(Architecture(8, 8, 3, 16, 2), principal_components(x))
-    folder = tmp_path_factory.mktemp("model") / "bundle"
+    return Vae.from_components(Architecture(8, 8, 3, 16, 2), principal_components(x))
+
+
+@pytest.fixture(scope="module")
+def bundle(untrained: Vae, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of it."""
+    return write_bundle(tmp_path_factory.mktemp("model") / "bundle", untrained, Prior(Mixture.standard_normal(3)))
+
+
+def write_bundle(folder: Path, model: Vae, prior: Prior) -> Path:
     folder.mkdir()
-    prior = Prior(Mixture.standard_normal(3))
     contents = {**export.graph_files(model, GRID), "prior.npy": files.array_bytes(prior.joint.table())}
     for name, graph in contents.items():
         files.write_bytes(folder / name, graph)
@@ -57,6 +65,48 @@ def test_a_row_does_not_depend_on_the_size_of_the_request(model: SurfaceModel) -
     blocks = list(model.sample_blocks(model.block + 100, seed=3))
     assert [len(block) for block in blocks] == [model.block, 100]
     np.testing.assert_array_equal(np.concatenate(blocks), large)
+
+
+def test_samples_have_the_conditions_that_they_are_asked_for(untrained: Vae, tmp_path: Path) -> None:
+    """Two conditions that are vols of the surface, one of them asked for; the other stays free."""
+    with torch.no_grad():
+        points = untrained.expand(untrained.decode(torch.eye(3, dtype=torch.float64))) - untrained.center
+    slopes, level = points[:, [0, 5]].T.numpy(), untrained.center[[0, 5]].numpy()
+    joint = np.concatenate([slopes, np.eye(3)])  # of z, which the conditions are linear in
+    covariance = joint @ joint.T + 1e-9 * np.eye(5)
+    mixture = Mixture(np.ones(1), np.concatenate([level, np.zeros(3)])[None], np.linalg.cholesky(covariance)[None])
+    model = SurfaceModel.load(write_bundle(tmp_path / "bundle", untrained, Prior(mixture, ("first", "sixth"))))
+
+    asked = float(level[1] + 0.02)
+    surfaces = model.sample(2000, seed=1, conditions={"sixth": asked}).reshape(2000, 8)
+
+    assert model.conditions == ("first", "sixth")
+    np.testing.assert_allclose(surfaces[:, 5], asked, atol=1e-3)
+    assert surfaces[:, 0].std() > 5e-3
+    np.testing.assert_array_equal(model.sample(5, seed=1, conditions={"sixth": asked}).reshape(5, 8), surfaces[:5])
+    for conditions, message in (
+        ({"vix": 0.2}, "'vix' is not a condition; allowed: first, sixth"),
+        ({"sixth": math.nan}, "the condition sixth is nan; it must be finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.sample(1, seed=1, conditions=conditions)
+
+
+def test_a_damaged_prior_is_refused(bundle: Path, tmp_path: Path) -> None:
+    """Its checksum agrees with the manifest, its content with nothing."""
+    for content, message in (
+        (b"no array", "prior.npy is damaged"),
+        (files.array_bytes(np.zeros((1, 4))), "prior.npy is damaged: an array of shape"),
+        (files.array_bytes(Mixture.standard_normal(2).table()), "prior.npy is of 2 numbers, but the manifest names 3"),
+    ):
+        folder = copy(bundle, tmp_path).parent / "bundle"
+        (folder / "prior.npy").write_bytes(content)
+        manifest = files.read_json(folder / "manifest.json")
+        manifest["files"]["prior.npy"] = {"sha256": files.sha256(content), "bytes": len(content)}
+        files.write_json(folder / "manifest.json", manifest)
+        with pytest.raises(BundleError, match=message):
+            SurfaceModel.load(folder)
+        shutil.rmtree(folder)
 
 
 def test_latents_of_samples_are_standard_normal(model: SurfaceModel) -> None:
