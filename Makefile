@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+RIVALS := $(VENV)/rivals
 # The two onnxruntime wheels overwrite each other, so one is chosen: the GPU one where there is an NVIDIA GPU.
 RUNTIME := $(if $(shell nvidia-smi --list-gpus 2>/dev/null),gpu,cpu)
 
@@ -27,8 +28,12 @@ lint: $(INSTALLED)
 	mypy
 	lint-imports
 
-bench: $(INSTALLED)
-	python -m benchmarks
+bench: $(INSTALLED) $(RIVALS)
+	PYTHONPATH=$(RIVALS) python -m benchmarks
+
+# Beside the environment and without what it asks for: its requirement dataclasses hides that of Python from prefect.
+$(RIVALS):
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ pythae==0.1.2 imageio==2.38.1
 
 $(INSTALLED): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \

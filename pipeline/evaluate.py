@@ -164,7 +164,9 @@ def main(params: Params, *, surfaces: Path, model: Path, curve: Path, metrics: P
     components = principal_components(filled(fitted, trained.architecture.latents))
     with new_folder(plots) as folder:
         densities = true_log_density(test, grid, files.read_law(surfaces))
-        train = _some(files.read_points(surfaces, "train", known), len(truth), seed=params.evaluate.seed)
+        train = _some(
+            files.read_points(surfaces, "train", known), params.evaluate.prior_samples, seed=params.evaluate.seed
+        )
         result = evaluate(trained, prior, components, train, quoted, truth, grid, params.evaluate, densities)
         files.write_csv(folder / "error_by_tenor.csv", *_error_by_tenor(result, grid))
         files.write_csv(folder / "error_by_node.csv", *_error_by_node(result, grid))

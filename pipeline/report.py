@@ -27,7 +27,7 @@ _HEADLINES = (
     ("elbo_nats", "ELBO, nats", ",.1f"),
     ("iwae_nats", "importance-weighted bound, nats", ",.1f"),
     ("active_units", "active latents", "d"),
-    ("sample_arbitrage_free_rate", "arbitrage-free samples", ".1%"),
+    ("sample_arbitrage_free_rate", "arbitrage-free samples", ".2%"),
 )
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1c2530; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
@@ -114,7 +114,7 @@ def _arbitrage_rows(figures: Mapping[str, float]) -> str:
     """Rate of each kind for the data, the reconstructions and the samples."""
     names = ("data", "reconstruction", "sample", "unbounded_sample", "standard_normal_sample")
     rows = [("", "data", "reconstruction", "sample", "sample with all its tails", "sample of N(0, I)")] + [
-        (kind, *(f"{figures[f'{name}_{kind}_free_rate']:.1%}" for name in names)) for kind in ("arbitrage", *KINDS)
+        (kind, *(f"{figures[f'{name}_{kind}_free_rate']:.2%}" for name in names)) for kind in ("arbitrage", *KINDS)
     ]
     return "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
 

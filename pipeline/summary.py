@@ -28,14 +28,15 @@ def read(results: Path) -> dict[str, dict[str, Any]]:
 def text(figures: dict[str, dict[str, Any]], results: Path, bundle: Path) -> str:
     """The figures that matter, where everything is and what to do next."""
     evaluate, export, register = (figures[stage] for stage in ("evaluate", "export", "register"))
-    rates = ", ".join(f"{name} {evaluate[f'{name}_arbitrage_free_rate']:.1%}" for name in _SURFACES)
+    rates = ", ".join(f"{name} {evaluate[f'{name}_arbitrage_free_rate']:.2%}" for name in _SURFACES)
+    bound = f"{evaluate['elbo_nats']:,.1f} +- {evaluate['elbo_se_nats']:.1f} nats a surface{_ceiling(evaluate)}"
     return f"""\
 reconstruction   {evaluate["reconstruction_rmse_bp"]:.2f} bp of vol, held out
 PCA              {evaluate["pca_reconstruction_rmse_bp"]:.2f} bp with as many latents
-ELBO             {evaluate["elbo_nats"]:,.1f} +- {evaluate["elbo_se_nats"]:.1f} nats a surface{_ceiling(evaluate)}
+{_completion(evaluate)}ELBO             {bound}
 bound            {evaluate["iwae_nats"]:,.1f} nats, importance-weighted; pPCA {evaluate["pca_log_likelihood_nats"]:,.1f}
 latents          {evaluate["active_units"]} of {evaluate["latents"]} active
-arbitrage-free   {rates}
+{_samples(evaluate)}arbitrage-free   {rates}
 ONNX and torch   {export["parity_decoder_max_vol"]:.1g} vol apart at most
 
 report           {results / "report.html"}
@@ -47,6 +48,27 @@ next             volvae sample -n 1000 --seed 7 -o surfaces.parquet
                  volvae report --open
                  mlflow ui --backend-store-uri {register["store"]}
                  edit params.yaml, then dvc repro"""
+
+
+def _completion(evaluate: dict[str, Any]) -> str:
+    """Completion from ten points, where that was measured."""
+    if "completion_mae_bp_10" not in evaluate:
+        return ""
+    ours, pca = evaluate["completion_mae_bp_10"], evaluate["pca_completion_mae_bp_10"]
+    coverage = evaluate["interval_coverage_90"]
+    return f"completion       {ours:.1f} bp from 10 random points (PCA {pca:.1f}); 90 % intervals hold {coverage:.1%}\n"
+
+
+def _samples(evaluate: dict[str, Any]) -> str:
+    """How samples resemble test surfaces, beside how training surfaces do, where there were enough to compare."""
+    if "sample_energy_distance" not in evaluate:
+        return ""
+    distance, floor = evaluate["sample_energy_distance"], evaluate["sample_energy_floor"]
+    right, chance = evaluate["sample_classifier_accuracy"], evaluate["sample_classifier_floor"]
+    return (
+        f"samples          energy distance {distance:.2g} (training surfaces {floor:.2g}), "
+        f"a classifier is right {right:.1%} of the time ({chance:.1%})\n"
+    )
 
 
 def _ceiling(evaluate: dict[str, Any]) -> str:

@@ -155,7 +155,9 @@ def completion_metrics(
 def fidelity_metrics(
     name: str, samples: Tensor, test: Tensor, train: Tensor, features: Tensor, *, seed: int
 ) -> dict[str, float]:
-    """How samples [n, D] resemble test surfaces, beside how training surfaces do: the floor. All are cut to one size.
+    """How samples [n, D] resemble test surfaces, beside how training surfaces do: the floor.
+
+    Distances are means over as many parts of the size of the test set as there are: one part alone is noisy.
 
     Args:
         name: of the samples.
@@ -165,16 +167,21 @@ def fidelity_metrics(
         features: directions that a classifier looks along, [D, F].
         seed: of the classifiers.
     """
-    count = min(len(samples), len(test), len(train))
-    samples, test, train = samples[:count], test[:count], train[:count]
     unit = test.std(0).clamp_min(torch.finfo(test.dtype).tiny)
     seen = [(rows @ features).numpy() for rows in (samples, test, train)]
     return {
-        f"{name}_energy_distance": fidelity.energy_distance(samples, test, unit=unit),
-        f"{name}_energy_floor": fidelity.energy_distance(train, test, unit=unit),
+        f"{name}_energy_distance": _mean_distance(samples, test, unit),
+        f"{name}_energy_floor": _mean_distance(train, test, unit),
         f"{name}_classifier_accuracy": fidelity.classifier_accuracy(seen[0], seen[1], seed=seed),
         f"{name}_classifier_floor": fidelity.classifier_accuracy(seen[2], seen[1], seed=seed),
     }
+
+
+def _mean_distance(rows: Tensor, test: Tensor, unit: Tensor) -> float:
+    """Mean energy distance of test surfaces to consecutive parts of rows, each of their number; at least one part."""
+    whole = max(1, len(rows) // len(test))
+    parts = rows[: whole * len(test)].split(len(test))
+    return sum(fidelity.energy_distance(part, test, unit=unit) for part in parts) / whole
 
 
 def _mae_bp(approximation: Tensor, truth: Tensor) -> float:

@@ -152,14 +152,3 @@ def test_vectors_are_trained_on_but_have_no_grid(
         assert workspace.run(stage) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert "data/surfaces holds no grid.json: prepare.source: array makes vectors; allowed: surfaces" in line
-
-
-def test_no_model_has_the_likelihood_bernoulli(
-    chosen: Callable[..., Workspace], capsys: pytest.CaptureFixture[str]
-) -> None:
-    workspace = chosen(write(Path("a.npy")), likelihood="bernoulli")
-    assert workspace.run("prepare") == 0
-    assert workspace.run("train") == 2
-    assert (
-        "train.safetensors has the likelihood bernoulli; models can be trained on: gaussian" in capsys.readouterr().err
-    )

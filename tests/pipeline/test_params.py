@@ -14,7 +14,7 @@ def test_the_projects_own_params_are_valid(root) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("train__epoch", 3, r"train\.epoch is not a key; allowed: seed, device, model, epochs"),
+        ("train__epoch", 3, r"train\.epoch is not a key; allowed: seed, device, precision, compiled, .*, conditions"),
         ("prepare__heston__v0__hi", 3, r"prepare\.heston\.v0\.hi is not a key; allowed: low, high"),
         ("training", {}, r"training is not a key; allowed: prepare, train, evaluate, export, register"),
         ("train__epochs", 0, r"train\.epochs: Input should be greater than or equal to 1 \(got 0\)"),
@@ -23,6 +23,17 @@ def test_the_projects_own_params_are_valid(root) -> None:
         ("train__device", "gpu", r"train\.device: Input should be 'auto', 'cpu' or 'cuda' \(got 'gpu'\)"),
         ("train__model__latents", 13, r"train\.model: latents \(13\) must not exceed basis \(12\)"),
         ("train__model__basis", 28, r"train\.model\.basis \(28\) must not exceed the 27 points of prepare\.grid"),
+        ("train__model__transform", "sqrt", r"train\.model\.transform: Input should be 'none' or 'log' \(got 'sqrt'\)"),
+        ("train__hidden_share", 1.5, r"train\.hidden_share: Input should be less than or equal to 1 \(got 1\.5\)"),
+        (
+            "train__scaffold_latents",
+            10,
+            r"model\.latents and scaffold_latents \(13\) must not exceed model\.basis \(12\)",
+        ),
+        ("train__importance_samples", 0, r"train\.importance_samples: Input should be greater than or equal to 1"),
+        ("train__prior__components", [], r"train\.prior\.components: List should have at least 1 item"),
+        ("evaluate__importance_samples", [1, 10, 15], r"each must be a multiple of the one before, not 10, 15"),
+        ("evaluate__importance_samples", [1], r"importance_samples must end in 2 or more"),
         ("train__batch", 257, r"train\.batch \(257\) must not exceed prepare\.surfaces\.train \(256\)"),
         ("prepare__grid__tenors_days", [30, 10], r"prepare\.grid: tenors must be finite and increasing"),
         ("prepare__grid__tenors_days", [-1, 10], r"prepare\.grid\.tenors_days\.0: Input should be greater than 0"),

@@ -11,7 +11,7 @@ import mlflow
 import onnx
 import pytest
 
-from tests.workspace import write_tiny_params
+from tests.workspace import Workspace, write_tiny_params
 
 pytestmark = pytest.mark.slow
 
@@ -106,7 +106,7 @@ def test_the_run_says_what_made_the_model(clone: Path) -> None:
     for path in ("data/surfaces", "artifacts/bundle"):
         assert f"md5: {run.data.tags[f'dvc.{path}']}\n" in lock
     bundle = {a.path for a in client.list_artifacts(run.info.run_id, "bundle")}
-    assert bundle == {"bundle/decoder.onnx", "bundle/encoder.onnx", "bundle/manifest.json"}
+    assert bundle == {f"bundle/{name}" for name in ("decoder.onnx", "encoder.onnx", "manifest.json", "prior.npy")}
     assert [a.path for a in client.list_artifacts(run.info.run_id, "report")] == ["report/report.html"]
     info = mlflow.models.get_model_info(f"models:/volvae/{version.version}")
     assert info.signature.inputs.input_names() == ["z"]
@@ -172,9 +172,7 @@ def test_prefect_runs_the_same_stages(clone: Path) -> None:
     positions = [log.index(f"Stage '{stage}' didn't change, skipping") for stage in STAGES]
     assert positions == sorted(positions)
 
-    params = clone / "params.yaml"
-    params.write_text(params.read_text().replace("importance_samples: 4", "importance_samples: 5"))
-    assert "importance_samples: 5" in params.read_text()
+    Workspace(clone).set(evaluate__importance_samples=[1, 5])
     changed = shell(clone, "volvae", "flow", "run")
     assert changed.returncode == 0, changed.stdout + changed.stderr
     log = changed.stdout + changed.stderr
@@ -182,7 +180,7 @@ def test_prefect_runs_the_same_stages(clone: Path) -> None:
     assert "Running stage 'evaluate'" in log
     assert registered(clone)["version"] == "2"
 
-    params.write_text(params.read_text().replace("importance_samples: 5", "importance_samples: 1"))
+    Workspace(clone).set(evaluate__importance_samples=[1])
     failed = shell(clone, sys.executable, "-m", "pipeline.flow")
     assert failed.returncode == 1
-    assert "evaluate.importance_samples: Input should be greater than or equal to 2" in failed.stderr
+    assert "evaluate: importance_samples must end in 2 or more" in failed.stderr

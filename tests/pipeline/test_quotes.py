@@ -587,7 +587,7 @@ def example(root: Path, number: int, path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("number", "name", "surfaces", "rejected"),
     [
-        (0, "fx_audusd/audusd_2012_2019.parquet", [1474, 92, 277], {"flagged": 2240}),
+        (0, "fx_audusd/audusd_2012_2019.parquet", [1474, 93, 276], {"flagged": 2240}),
         (1, "spx_2006_2009/spx_iv_long.parquet", [593, 127, 127], {}),
         (2, "spx_chain_2023_02_15/spx_chain.parquet", [1, 0, 0], {"missing_bid": 674, "wide": 2}),
     ],

@@ -74,12 +74,12 @@ def test_killed_training_resumes_to_the_same_bytes(
     workspace = Workspace(folder)
     step, steps = Fit._step, 0
 
-    def killed(self: Fit, *arguments):
+    def killed(self: Fit, *arguments, **named):
         nonlocal steps
         steps += 1
         if steps > 20:  # in the third epoch of 8 steps
             raise KeyboardInterrupt
-        return step(self, *arguments)
+        return step(self, *arguments, **named)
 
     monkeypatch.setattr(Fit, "_step", killed)
     assert workspace.run("train") == 130
