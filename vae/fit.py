@@ -164,9 +164,10 @@ class Fit:
             train_objective, skipped = self._train_epoch(self.next_epoch)
             validation_elbo = self._validation_elbo(self.model)
             self.next_epoch += 1
+            number = self.next_epoch
             self._keep(validation_elbo)
-            yield Epoch(self.next_epoch, train_objective, validation_elbo, self.typical_scale, skipped)
-            self._skip_ahead()
+            self._skip_ahead()  # before the state can be saved, so that a resumed run skips as well
+            yield Epoch(number, train_objective, validation_elbo, self.typical_scale, skipped)
 
     def _keep(self, validation_elbo: float) -> None:
         """Keep the weights where they are the best so far; with a penalty, the last ones, for the samples' sake."""
@@ -261,7 +262,7 @@ class Fit:
         x = self._train.at(rows[mine])
         value = self._objective(self.model, x, noise, weights).sum() / batch
         guessed = 0.0 if hidden is None else self._guess(x, noise[0], hidden.at(mine)) / batch
-        penalty = self._penalty_of_samples(x, generator) if penalised else 0.0
+        penalty = self._penalty_of_samples(rows, generator) if penalised else 0.0
         (-(value + guessed - penalty) / self.model.architecture.dimension).backward()
         value = self._replicas.add(self.model.parameters(), value.detach())
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.schedule.gradient_clip)
@@ -270,18 +271,21 @@ class Fit:
         self._optimizer.step()
         return value
 
-    def _penalty_of_samples(self, x: Observations, generator: torch.Generator) -> Tensor:
-        """Mean penalty of surfaces decoded at latents that priors may draw, this process's share of it.
+    def _penalty_of_samples(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Mean penalty of surfaces decoded at latents that priors may draw; of several processes, the part of this one.
 
         Half are draws of N(0, I); half are codes of data moved by part of its spread, as a fitted prior moves them.
         """
         if self._penalty is None:
             raise ValueError("there is no penalty")
-        count = self.schedule.penalty_samples
-        noise = self._noise((2, count), generator)
-        codes = self.model.encode(x.values[:count], x.missing if x.missing is None else x.missing[:count]).mean.detach()
-        z = torch.cat([noise[0], codes + _SMEAR * noise[1, : len(codes)]])
-        return self._penalty(self.model.expand(self.model.decode(z))).mean() / self._replicas.count
+        count = min(self.schedule.penalty_samples, len(rows))
+        part = self._replicas.rows(count)
+        noise = self._noise((2, count), generator)[:, part]
+        x = self._train.at(rows[:count][part])
+        with torch.no_grad():
+            codes = self.model.encode(x.values, x.missing).mean
+        z = torch.cat([noise[0], codes + _SMEAR * noise[1]])
+        return self._penalty(self.model.expand(self.model.decode(z))).sum() / (2 * count)
 
     def _guess(self, x: Observations, noise: Tensor, hidden: "_Hidden") -> Tensor:
         """Sum of what is learned from the first rows of a part of a batch, some of whose points are hidden."""

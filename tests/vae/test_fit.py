@@ -164,6 +164,7 @@ def test_training_stops_when_validation_stays_behind() -> None:
     best = max(history, key=lambda epoch: epoch.validation_elbo)
     started_best = best.validation_elbo <= fit.initial_elbo
     assert len(history) == (3 if started_best else best.number + 3) < 200
+    assert fit.finished
 
 
 def test_a_penalty_is_kept_after_the_schedule_and_its_cost_is_known() -> None:
