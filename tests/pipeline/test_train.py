@@ -13,6 +13,8 @@ import torch
 
 from pipeline import files, train, weights
 from tests.workspace import PATHS, Workspace, write_tiny_params
+from vae.features import functionals
+from vae.runtime import SurfaceModel
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = [part for name, path in PATHS["train"].items() for part in (f"--{name}", path)]
@@ -112,6 +114,21 @@ def test_missing_points_are_trained_on_and_completed(untrained: Workspace) -> No
     spread = (test["clean"].flatten(1) - test["clean"].flatten(1).mean(0))[hidden]
     assert error.square().mean() < 0.1 * spread.square().mean()
     assert untrained.run("evaluate") == 0
+
+
+def test_samples_can_be_asked_for_the_conditions_of_params(untrained: Workspace) -> None:
+    """The bundle draws surfaces at a level, and evaluation says how far samples miss what they are asked for."""
+    untrained.set(train__conditions=["atm_level"])
+    for stage in ("train", "evaluate", "export"):
+        assert untrained.run(stage) == 0, stage
+
+    figures = files.read_json(Path("results/evaluate.json"))
+    assert figures["condition_atm_level_rmse"] < 0.25 * figures["condition_atm_level_spread"]
+    model = SurfaceModel.load("artifacts/bundle", provider="cpu")
+    assert model.conditions == ("atm_level",)
+    low, high = (model.sample(500, seed=1, conditions={"atm_level": level}) for level in (0.2, 0.3))
+    read = functionals(("atm_level",), model.grid)[0]
+    assert 0.05 < ((high - low) * read).sum((1, 2)).mean() < 0.15
 
 
 def test_bernoulli_vectors_are_trained_on(untrained: Workspace) -> None:
