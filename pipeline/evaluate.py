@@ -140,14 +140,9 @@ def _fidelity(
     if min(len(truth), len(train)) < _FEWEST_COMPARED:
         return {}
     varied = int((components.variances > 2.0 * model.noise.square().mean()).sum())
-    features = components.vectors[:, : max(varied, 1)]
-    return metrics.fidelity_metrics("sample", samples, truth, train, features, seed=params.seed) | {
-        f"standard_normal_{name}": value
-        for name, value in metrics.fidelity_metrics(
-            "sample", standard, truth, train, features, seed=params.seed
-        ).items()
-        if not name.endswith("floor")
-    }
+    directions = components.vectors[:, : max(varied, 1)]
+    drawn = {"sample": samples, "standard_normal_sample": standard}
+    return metrics.fidelity_metrics(drawn, truth, train, directions, seed=params.seed)
 
 
 def main(params: Params, *, surfaces: Path, model: Path, curve: Path, metrics: Path, plots: Path, page: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae.grid import Grid
-from vae.interpolation import Curve, Spline
+from vae.interpolation import Curve, Spline, refined
 from vae.normal import normal_cdf
 
 Array = NDArray[np.float64]
@@ -26,7 +26,6 @@ KINDS = PRICE_KINDS + SHAPE_KINDS
 
 SHAPE_TOLERANCE = 1e-3  # of g and of the wing's slope: vols rounded to single precision move g by 1e-4 or less
 
-_REFINEMENT = 5  # points read for each interval of a complete smile
 _MEANINGFUL_PRICE = 1e-6  # of the forward
 _STEEPEST_WING = 2.0
 _LEAST_VARIANCE = 1e-12  # where a spline dips below it, options are worth their intrinsic value
@@ -181,16 +180,10 @@ def _smiles(iv: Array, quoted: NDArray[np.bool_], grid: Grid) -> list[_Smile]:
     for tenor, row in enumerate(quoted):
         if row.sum() >= 2:
             spline = Spline.through(k[..., tenor, row], variance[:, tenor, row])
-            points = _refined(spline.x, _REFINEMENT if row.all() else 1)
+            points = refined(spline.x) if row.all() else spline.x
             value, *derivatives = spline.at(points)
             smiles.append(_Smile(tenor, spline, points, Curve(np.maximum(value, _LEAST_VARIANCE), *derivatives)))
     return smiles
-
-
-def _refined(knots: Array, times: int) -> Array:
-    """Points that divide each interval between knots into equal parts, the knots among them."""
-    parts = knots[..., :-1, None] + np.diff(knots)[..., None] * (np.arange(times) / times)
-    return np.concatenate((parts.reshape(*knots.shape[:-1], -1), knots[..., -1:]), axis=-1)
 
 
 def _measure(found: Violations, rows: NDArray[np.int64], smiles: list[_Smile]) -> None:

@@ -86,13 +86,11 @@ class Bounds(NamedTuple):
         """log (1/K) sum_k of the weights, [batch]: at least the ELBO in expectation, and rising with K."""
         return _log_mean(self.log_weights, 0)
 
-    @property
-    def effective_samples(self) -> Tensor:
-        """1 / sum of the squared normalised weights, [batch]; near 1 the bound is loose."""
-        return _effective(self.log_weights, 0)
-
     def grouped(self, samples: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-        """Bound and effective samples of each number of samples, both [batch]: means over groups of that many draws."""
+        """Bound and effective samples of each number of samples, both [batch]: means over groups of that many draws.
+
+        The effective ones are 1 / sum of the squared normalised weights; near 1 the bound is loose.
+        """
         groups = [self.log_weights.unflatten(0, (-1, count)) for count in samples]
         return [(_log_mean(group, 1).mean(0), _effective(group, 1).mean(0)) for group in groups]
 

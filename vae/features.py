@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae.grid import Grid
-from vae.interpolation import Spline
+from vae.interpolation import Curve, readers
 
 FEATURES = ("atm_level", "skew", "term_slope")
 
@@ -48,18 +48,16 @@ def _functional(name: str, grid: Grid) -> Array:
 def _level(grid: Grid, tenor: int) -> Array:
     """Weights of the nodes in the at-the-money vol, [node]."""
     if grid.convention == "delta":
-        return _read(grid.nodes, _ATM_DELTA)[0]
-    return _read(grid.log_moneyness[tenor], 0.0)[0]
+        return _read(grid.nodes, _ATM_DELTA).value
+    return _read(grid.log_moneyness[tenor], 0.0).value
 
 
 def _slope(grid: Grid, tenor: int) -> Array:
     if grid.convention == "delta":
-        return _read(grid.nodes, _PUT_DELTA)[0] - _read(grid.nodes, _CALL_DELTA)[0]
-    return _read(grid.log_moneyness[tenor], 0.0)[1]
+        return _read(grid.nodes, _PUT_DELTA).value - _read(grid.nodes, _CALL_DELTA).value
+    return _read(grid.log_moneyness[tenor], 0.0).first
 
 
-def _read(knots: Array, point: float) -> tuple[Array, Array]:
-    """Weights of the values at knots in a spline's value and slope at a point; NaN outside of the knots."""
-    identity = np.eye(len(knots))
-    curve = Spline.through(np.broadcast_to(knots, identity.shape), identity).at(np.array([point]))
-    return curve.value[:, 0], curve.first[:, 0]
+def _read(knots: Array, point: float) -> Curve:
+    """What values at knots weigh in a spline's value and derivatives at a point, [knot]; NaN outside of the knots."""
+    return Curve(*(part[0] for part in readers(knots, np.array([point]))))

@@ -16,6 +16,7 @@ from vae.grid import Grid
 
 Array = NDArray[np.float64]
 
+REFINEMENT = 5  # points read for each interval
 _MOST_ITERATIONS = 100
 _SETTLED = 1e-13
 
@@ -57,6 +58,22 @@ class Spline(NamedTuple):
         inside = (points >= self.x[..., :1]) & (points <= self.x[..., -1:])
         curve = (y0 + t * (m0 + t * (b + t * c)), m0 + t * (2.0 * b + 3.0 * t * c), 2.0 * b + 6.0 * t * c)
         return Curve(*(np.where(inside, part, np.nan) for part in curve))
+
+
+def readers(knots: Array, points: Array) -> Curve:
+    """What values at knots [knot] weigh in the spline through them at points [point], each [point, knot]."""
+    identity = np.eye(len(knots))
+    curve = Spline.through(np.broadcast_to(knots, identity.shape), identity).at(points)
+    return Curve(*(part.T for part in curve))
+
+
+def refined(knots: Array) -> Array:
+    """Points that divide each interval between knots [*batch, knot] into equal parts, the knots among them.
+
+    There splines are looked at for arbitrage.
+    """
+    parts = knots[..., :-1, None] + np.diff(knots)[..., None] * (np.arange(REFINEMENT) / REFINEMENT)
+    return np.concatenate((parts.reshape(*knots.shape[:-1], -1), knots[..., -1:]), axis=-1)
 
 
 def smiles(iv: NDArray[np.floating], grid: Grid) -> Spline:

@@ -1,7 +1,7 @@
 """Held-out numbers of a model: arrays in, flat dictionaries out, units in the names."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -153,28 +153,32 @@ def completion_metrics(
 
 
 def fidelity_metrics(
-    name: str, samples: Tensor, test: Tensor, train: Tensor, features: Tensor, *, seed: int
+    samples: Mapping[str, Tensor], test: Tensor, train: Tensor, features: Tensor, *, seed: int
 ) -> dict[str, float]:
     """How samples [n, D] resemble test surfaces, beside how training surfaces do: the floor.
 
     Distances are means over as many parts of the size of the test set as there are: one part alone is noisy.
 
     Args:
-        name: of the samples.
-        samples: surfaces in random order.
+        samples: surfaces in random order, by name.
         test: likewise.
         train: likewise.
         features: directions that a classifier looks along, [D, F].
         seed: of the classifiers.
     """
     unit = test.std(0).clamp_min(torch.finfo(test.dtype).tiny)
-    seen = [(rows @ features).numpy() for rows in (samples, test, train)]
-    return {
-        f"{name}_energy_distance": _mean_distance(samples, test, unit),
-        f"{name}_energy_floor": _mean_distance(train, test, unit),
-        f"{name}_classifier_accuracy": fidelity.classifier_accuracy(seen[0], seen[1], seed=seed),
-        f"{name}_classifier_floor": fidelity.classifier_accuracy(seen[2], seen[1], seed=seed),
+
+    def accuracy(rows: Tensor) -> float:
+        return fidelity.classifier_accuracy((rows @ features).numpy(), (test @ features).numpy(), seed=seed)
+
+    figures = {
+        "sample_energy_floor": _mean_distance(train, test, unit),
+        "sample_classifier_floor": accuracy(train),
     }
+    for name, rows in samples.items():
+        figures[f"{name}_energy_distance"] = _mean_distance(rows, test, unit)
+        figures[f"{name}_classifier_accuracy"] = accuracy(rows)
+    return figures
 
 
 def _mean_distance(rows: Tensor, test: Tensor, unit: Tensor) -> float:

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from vae.grid import Grid
-from vae.interpolation import Spline
+from vae.interpolation import readers, refined
 
-_REFINEMENT = 5  # points read for each interval, as many as are measured
 _LEAST_VARIANCE = 1e-8
 _LEAST_VOL = 1e-3
 _ROUNDING = 2e-7  # of the forward
@@ -42,11 +41,9 @@ class ArbitragePenalty(nn.Module):
         if grid.convention == "delta":
             raise ValueError("a penalty on arbitrage needs strikes that do not move: grids in deltas have none")
         nodes = grid.log_moneyness
-        parts = np.arange(_REFINEMENT) / _REFINEMENT
-        fine = (nodes[:, :-1, None] + np.diff(nodes)[:, :, None] * parts).reshape(len(nodes), -1)
-        k = np.concatenate([fine, nodes[:, -1:]], axis=1)
-        same = np.stack([_reader(own, points) for own, points in zip(nodes, k, strict=True)])
-        longer = np.stack([_reader(own, points) for own, points in zip(nodes[1:], k[:-1], strict=True)])
+        k = refined(nodes)
+        same = np.stack([readers(own, points).value for own, points in zip(nodes, k, strict=True)])
+        longer = np.stack([readers(own, points).value for own, points in zip(nodes[1:], k[:-1], strict=True)])
         buffers = {
             "k": k,
             "strikes": np.exp(k),
@@ -85,13 +82,6 @@ class ArbitragePenalty(nn.Module):
             left, middle, right = (price[..., s : points - 2 * reach + s] for s in (0, reach, 2 * reach))
             yield middle - weight * left - (1.0 - weight) * right
             reach *= 2
-
-
-def _reader(knots: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The matrix [point, knot] that reads a spline at points; NaN outside of the knots."""
-    identity = np.eye(len(knots))
-    spline = Spline.through(np.broadcast_to(knots, identity.shape), identity)
-    return spline.at(points).value.T
 
 
 def _read(reader: Tensor, variance: Tensor) -> Tensor:
