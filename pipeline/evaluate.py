@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from pipeline import files, report, weights
 from pipeline.atomic import check_writable, new_folder
+from pipeline.conditions import read_conditions
 from pipeline.params import EvaluateParams, Params
 from pipeline.report import Evaluation
 from pipeline.weights import Prior
-from vae import features, heston, metrics, oracle
+from vae import heston, metrics, oracle
 from vae.grid import Grid
 from vae.model import Vae
 from vae.ppca import PrincipalComponents, filled, principal_components
@@ -22,8 +24,26 @@ from vae.prior import bounded
 
 Array = NDArray[np.float64]
 
+
 _ROWS = 1024  # surfaces differentiated at a time
 _FEWEST_COMPARED = 50  # complete surfaces, below which samples are not compared with them
+
+
+class Asked(NamedTuple):
+    """What samples are asked for, and how surfaces are read to see what they have.
+
+    Attributes:
+        values: conditions of the test surfaces, [surface, condition]; NaN where unknown.
+        weights, constant: a surface [D] has the conditions constant + weights @ surface, [condition, D], [condition].
+    """
+
+    values: Tensor
+    weights: Tensor
+    constant: Tensor
+
+    def read(self, x: Tensor) -> Tensor:
+        """What surfaces x [batch, D] have, [batch, condition]."""
+        return x @ self.weights.T + self.constant
 
 
 def evaluate(
@@ -36,6 +56,7 @@ def evaluate(
     grid: Grid,
     params: EvaluateParams,
     ceiling: Tensor | None = None,
+    asked: Asked | None = None,
 ) -> Evaluation:
     """Measure a model on test surfaces.
 
@@ -49,6 +70,7 @@ def evaluate(
         grid: of the surfaces.
         params: settings.
         ceiling: the true log density of each quoted surface where it is known, [surface].
+        asked: the conditions of the prior, where it has any.
     """
     latents, shipped = model.architecture.latents, prior.latents
     with torch.no_grad():
@@ -78,7 +100,7 @@ def evaluate(
             model, components, quoted[: params.completion_surfaces], known=params.completion_points, seed=params.seed
         ),
         **_fidelity(model, components, samples, standard, truth, train, params),
-        **_conditions(model, prior, truth, grid, params),
+        **(_conditions(model, prior, reconstruction, asked, seed=params.seed) if asked else {}),
         "sample_non_positive_rate": (samples <= 0.0).any(1).double().mean().item(),
     }
     for name, iv in surfaces.items():
@@ -106,20 +128,24 @@ def _decoded(model: Vae, z: Array) -> Tensor:
     return model.expand(model.decode(torch.from_numpy(z)))
 
 
-def _conditions(model: Vae, prior: Prior, truth: Tensor, grid: Grid, params: EvaluateParams) -> dict[str, float]:
-    """How far samples miss the features of complete test surfaces that they are asked for, beside their spread."""
-    if not prior.conditions:
+def _conditions(model: Vae, prior: Prior, reconstruction: Tensor, asked: Asked, *, seed: int) -> dict[str, float]:
+    """How far samples miss the conditions of test surfaces, beside how far reconstructions do, and their spread."""
+    known = ~asked.values.isnan().any(1)
+    if not known.any():
         return {}
-    functionals = torch.from_numpy(features.functionals(prior.conditions, grid)).flatten(1)
-    asked = truth[~truth.isnan().any(1)] @ functionals.T
-    uniform, normal = _random(len(asked), model.architecture.latents, seed=params.seed)
+    wanted = asked.values[known]
+    uniform, normal = _random(len(wanted), model.architecture.latents, seed=seed)
     with torch.no_grad():
-        samples = _decoded(model, prior.joint.sample_given(asked.numpy(), uniform, bounded(normal)))
-    missed = (samples @ functionals.T - asked).square().mean(0).sqrt()
+        samples = _decoded(model, prior.joint.sample_given(wanted.numpy(), uniform, bounded(normal)))
+    columns = {
+        "rmse": (asked.read(samples) - wanted).square().mean(0).sqrt(),
+        "floor": (asked.read(reconstruction[known]) - wanted).square().mean(0).sqrt(),
+        "spread": wanted.std(0, correction=0),
+    }
     return {
-        f"condition_{name}_{kind}": value
-        for name, *values in zip(prior.conditions, missed.tolist(), asked.std(0).tolist(), strict=True)
-        for kind, value in zip(("rmse", "spread"), values, strict=True)
+        f"condition_{name}_{kind}": values[place].item()
+        for place, name in enumerate(prior.conditions)
+        for kind, values in columns.items()
     }
 
 
@@ -155,20 +181,54 @@ def main(params: Params, *, surfaces: Path, model: Path, curve: Path, metrics: P
     test = files.read_split(surfaces, "test")
     known = "clean" if "clean" in test else "iv"  # quotes are all there is of the truth
     quoted, truth = (files.read_points(surfaces, "test", name).double() for name in ("iv", known))
-    fitted = files.read_points(surfaces, "train")
-    components = principal_components(filled(fitted, trained.architecture.latents))
+    latents = trained.architecture.latents
+    fitted = filled(files.read_points(surfaces, "train"), latents)
+    components = principal_components(fitted)
+    asked = _asked(prior.conditions, surfaces, truth, fitted, components, latents)
     with new_folder(plots) as folder:
         densities = true_log_density(test, grid, files.read_law(surfaces))
         train = _some(
             files.read_points(surfaces, "train", known), params.evaluate.prior_samples, seed=params.evaluate.seed
         )
-        result = evaluate(trained, prior, components, train, quoted, truth, grid, params.evaluate, densities)
+        result = evaluate(trained, prior, components, train, quoted, truth, grid, params.evaluate, densities, asked)
         files.write_csv(folder / "error_by_tenor.csv", *_error_by_tenor(result, grid))
         files.write_csv(folder / "error_by_node.csv", *_error_by_node(result, grid))
         files.write_csv(folder / "completion.csv", *_completion(result, params.evaluate))
         content = report.page(result, grid, report.read_curve(curve))
         files.write_bytes(page, content.encode())
         files.write_json(metrics, result.figures)
+
+
+def _asked(
+    names: tuple[str, ...], surfaces: Path, truth: Tensor, fitted: Tensor, components: PrincipalComponents, latents: int
+) -> Asked | None:
+    """The conditions of the test surfaces ``truth``, None where the prior has none.
+
+    Numbers that came with the dates are read off a surface by least squares on the scores of the training surfaces
+    ``fitted`` along the first principal components.
+    """
+    if not names:
+        return None
+    train, test = (read_conditions(names, surfaces, split) for split in ("train", "test"))
+    weights, constant = torch.zeros(len(names), truth.shape[1], dtype=truth.dtype), torch.zeros(len(names)).double()
+    vectors = components.vectors[:, :latents]
+    for place, name in enumerate(names):
+        if name in train.functionals:
+            weights[place] = train.functionals[name]
+            continue
+        known = train.numbers[name].isfinite()
+        scores = (fitted[known].double() - components.mean) @ vectors
+        constant[place], slope = _regression(scores, train.numbers[name][known])
+        weights[place] = vectors @ slope
+        constant[place] -= components.mean @ weights[place]
+    return Asked(test.of(truth), weights, constant)
+
+
+def _regression(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Constant and slope [d] of the least squares of y [n] on x [n, d]."""
+    design = torch.cat([torch.ones(len(x), 1).to(x), x], dim=1)
+    constant, slope = torch.linalg.lstsq(design, y.unsqueeze(1), driver="gelsd").solution[:, 0].split([1, x.shape[1]])
+    return constant[0], slope
 
 
 def _some(rows: Tensor, count: int, *, seed: int) -> Tensor:

@@ -25,6 +25,7 @@ GRID = "grid.json"
 LAW = "law.json"  # of simulated data: what their density needs
 _BYTES = {"F32": 4, "F64": 8}
 VALUES = "values"  # tensor of a split that holds vectors instead of surfaces
+_CONDITION = "condition."  # begins the names of tensors that hold a number of each date
 
 
 class Tensors(NamedTuple):
@@ -177,6 +178,18 @@ def read_points(surfaces: Path, split: str, name: str = "iv") -> Tensor:
     if empty.any():
         raise InputError(f"{path}: surface {int(empty.nonzero()[0]) + 1} has no point; raise prepare.quotes.min_points")
     return points
+
+
+def write_dated(path: Path, iv: Tensor, dates: Tensor, conditions: Mapping[str, Tensor]) -> None:
+    """Write a split of surfaces iv [date, tenor, node] with the numbers of their dates by name, [date]."""
+    numbers = {f"{_CONDITION}{name}": values for name, values in conditions.items()}
+    write_tensors(path, {"iv": iv, "date": dates, **numbers})
+
+
+def read_conditions(surfaces: Path, split: str) -> dict[str, Tensor]:
+    """The numbers of each date by name, float64 [surface], NaN where unknown; none where data has no dates."""
+    tensors = read_split(surfaces, split)
+    return {name.removeprefix(_CONDITION): x for name, x in tensors.items() if name.startswith(_CONDITION)}
 
 
 def read_likelihood(surfaces: Path) -> str:

@@ -210,6 +210,7 @@ class QuotesParams(_Block):
 
     path: Name
     columns: QuoteColumns
+    conditions: dict[Name, Name] = {}
     date: Day | None = None
     vol_unit: Literal["decimal", "percent"] = "decimal"
     drop_where: Name | None = None

@@ -70,6 +70,7 @@ class Market(NamedTuple):
     Attributes:
         dates: days since 1970-01-01, increasing, int32 [date].
         iv: Black vols, NaN where no quote is within reach, float64 [date, tenor, node].
+        conditions: numbers of the dates by name, NaN where the file has none, float64 [date].
         rejected: rows by reason, all of ``REASONS``.
         rejected_rows: rows of the file, counted from 1, in order, with their reason.
         rows: of the file.
@@ -78,6 +79,7 @@ class Market(NamedTuple):
 
     dates: NDArray[np.int32]
     iv: Array
+    conditions: dict[str, Array]
     rejected: dict[str, int]
     rejected_rows: list[tuple[int, str]]
     rows: int
@@ -90,7 +92,8 @@ def read(params: QuotesParams, grid: Grid) -> Market:
     Raises:
         InputError: the file cannot be read, lacks a column or has one of a wrong type, or no row is usable.
     """
-    rows = _Rows.read(params)
+    source = Columns.read(Path(params.path))
+    rows = _Rows.read(params, source)
     _check_rows(rows, params)
     _check_duplicates(rows)
     _add_vols(rows, params)
@@ -104,6 +107,7 @@ def read(params: QuotesParams, grid: Grid) -> Market:
     return Market(
         dates=np.array(dates, np.int32),
         iv=np.stack(vols),
+        conditions={key: _by_date(params, source, key, np.array(dates)) for key in params.conditions},
         rejected=rows.rejected,
         rejected_rows=rows.rejected_rows,
         rows=len(rows.kept),
@@ -127,8 +131,9 @@ def write(settings: QuotesPrepare, folder: Path) -> dict[str, float | str]:
     periods = {}
     for split, stretch in settings.quotes.splits.stretches(len(market.dates)).items():
         dates, iv = market.dates[stretch], market.iv[stretch]
-        tensors = {"iv": torch.from_numpy(iv).float(), "date": torch.from_numpy(dates)}
-        files.write_tensors(folder / f"{split}.safetensors", tensors)
+        conditions = {name: torch.from_numpy(values[stretch]) for name, values in market.conditions.items()}
+        path = folder / f"{split}.safetensors"
+        files.write_dated(path, torch.from_numpy(iv).float(), torch.from_numpy(dates), conditions)
         figures[f"{split}_surfaces"] = len(iv)
         if len(iv):
             figures[f"{split}_filled_rate"] = float(np.isfinite(iv).mean())
@@ -158,12 +163,9 @@ class _Rows:
         self._reason = np.full(len(self._order), -1)
 
     @classmethod
-    def read(cls, params: QuotesParams) -> "_Rows":
+    def read(cls, params: QuotesParams, source: Columns) -> "_Rows":
         """All rows of the file."""
-        path = Path(params.path)
-        source = Columns.read(path)
-        names = {key: name for key, name in params.columns.model_dump().items() if name is not None}
-        _check_names(names)
+        names = _names(params)
         unit = _PERCENT if params.vol_unit == "percent" and not params.columns.priced else 1.0
         values = {key: source.numbers(names[key]) for key in (*_MARKET, "weight") if key in names}
         values["date"] = _dates(params, names, source)
@@ -224,12 +226,18 @@ class _Rows:
         return [(row + 1, REASONS[reason[row]]) for row in np.flatnonzero(reason >= 0).tolist()]
 
 
-def _check_names(names: dict[str, str]) -> None:
-    """Raise InputError where two canonical columns are one of the file; a time may be both date and quoted_at."""
+def _names(params: QuotesParams) -> dict[str, str]:
+    """The file's name of each canonical column that it has.
+
+    Raises:
+        InputError: two of them are one column; a time alone may be both date and quoted_at.
+    """
+    names = {key: name for key, name in params.columns.model_dump().items() if name is not None}
     keys: dict[str, str] = {}
     for key, name in names.items():
         if key != "quoted_at" and keys.setdefault(name, key) != key:
             raise InputError(f"params.yaml: prepare.quotes.columns: {keys[name]} and {key} are both {name}")
+    return names
 
 
 def _numbers(source: Columns, names: dict[str, str], key: str) -> Iterator[Array]:
@@ -242,6 +250,29 @@ def _dates(params: QuotesParams, names: dict[str, str], source: Columns) -> Arra
     if params.date is None:
         return source.days(names["date"])
     return np.full(source.rows, float((params.date - _EPOCH).days))
+
+
+def _by_date(params: QuotesParams, source: Columns, key: str, dates: Array) -> Array:
+    """A condition on each of ``dates``, NaN where no row of the date has it; the row of a rejected quote may.
+
+    Raises:
+        InputError: it is nowhere a number, or rows of one date differ.
+    """
+    name = params.conditions[key]
+    day, value = _dates(params, _names(params), source), source.numbers(name)
+    known = np.isfinite(day) & np.isfinite(value)
+    if not known.any():
+        raise InputError(f"{params.path}: column {name}, the condition {key}, holds no number")
+    pairs = np.unique(np.stack((day[known], value[known])), axis=1)
+    differ = np.flatnonzero(np.diff(pairs[0]) == 0.0)
+    if len(differ):
+        (date, first), (_, second) = pairs.T[differ[0] : differ[0] + 2]
+        raise InputError(
+            f"{params.path}: column {name}, the condition {key}, is one number a date, "
+            f"but holds {first:g} and {second:g} on {_iso(date)}"
+        )
+    place = np.minimum(np.searchsorted(pairs[0], dates), pairs.shape[1] - 1)
+    return np.where(pairs[0, place] == dates, pairs[1, place], np.nan)
 
 
 def _tenors(names: dict[str, str], source: Columns, dates: Array) -> Array:

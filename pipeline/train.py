@@ -19,17 +19,17 @@ from torch import Tensor
 
 from pipeline import files, weights
 from pipeline.atomic import check_writable, new_folder
+from pipeline.conditions import read_conditions
 from pipeline.errors import InputError, StageError
 from pipeline.params import Params, PenaltyParams, TrainParams
 from pipeline.progress import track
 from pipeline.weights import Prior
-from vae import features
 from vae.fit import DivergedError, Epoch, Fit, Schedule
 from vae.grid import Grid
 from vae.model import Architecture, Observations, Vae, transformed
 from vae.penalty import ArbitragePenalty
 from vae.ppca import filled, principal_components
-from vae.prior import Mixture, TooFewRowsError, fit_mixture
+from vae.prior import Mixture, TooFewRowsError, fewest_rows, fit_mixture
 from vae.replicas import Replicas
 from vae.units import BASIS_POINTS
 
@@ -118,6 +118,7 @@ def _trained(
     """The fit at its end, and the rows of the training curve."""
     train, validation = (files.read_points(surfaces, split) for split in ("train", "validation"))
     likelihood = files.read_likelihood(surfaces)
+    _check_conditions(params, surfaces)
     try:
         grid = files.read_grid(surfaces) if params.arbitrage.epochs else None
         fit = new_fit(params, train, validation, likelihood=likelihood, device=device, grid=grid, replicas=replicas)
@@ -244,44 +245,49 @@ def best_model(fit: Fit) -> Vae:
 
 def fit_prior(params: TrainParams, model: Vae, surfaces: Path) -> Prior:
     """The mixture of conditions and codes, of those that params.yaml names, that fits the validation split best."""
-    functionals = _functionals(params, surfaces)
     train, validation = (
-        _codes(model, files.read_points(surfaces, split)[: params.prior.surfaces], functionals, seed)
+        _codes(params, model, surfaces, split, seed=seed)
         for seed, split in enumerate(("train", "validation"), start=params.seed)
     )
     candidates = [Mixture.standard_normal(train.shape[1])] if not params.conditions else []
     for components in params.prior.components:
         with contextlib.suppress(TooFewRowsError):
             candidates.append(fit_mixture(train, components, seed=params.seed))
-    if not candidates:
-        raise InputError(f"params.yaml: train.prior.components: too few surfaces ({len(train)}) for any of them")
     best = max(candidates, key=lambda mixture: mixture.log_density(validation).mean())
     return Prior(best, tuple(params.conditions))
 
 
-def _functionals(params: TrainParams, surfaces: Path) -> Tensor:
-    """Conditions as weights of the points, [condition, D]."""
+def _check_conditions(params: TrainParams, surfaces: Path) -> None:
+    """Raise InputError for conditions that no prior could be fitted to: before training, which may take hours."""
     if not params.conditions:
-        return torch.empty(0, 0, dtype=torch.float64)
-    try:
-        weights_of = features.functionals(tuple(params.conditions), files.read_grid(surfaces))
-    except ValueError as error:
-        raise InputError(f"params.yaml: train.conditions: {error}") from error
-    return torch.from_numpy(weights_of).flatten(1)
+        return
+    fewest = fewest_rows(min(params.prior.components), len(params.conditions) + params.model.latents)
+    for split, needed in (("train", fewest), ("validation", 1)):
+        count = min(len(files.read_points(surfaces, split)), params.prior.surfaces)
+        known = int(read_conditions(tuple(params.conditions), surfaces, split).known(count).sum())
+        if known < needed:
+            raise InputError(
+                f"params.yaml: train.conditions: {known} surfaces of the split {split} have all of "
+                f"{', '.join(params.conditions)}, but train.prior.components needs {needed}"
+            )
 
 
-def _codes(model: Vae, x: Tensor, functionals: Tensor, seed: int) -> NDArray[np.float64]:
-    """A draw from the posterior of each surface x [surface, D] behind its conditions, [surface, condition + latent]."""
+def _codes(params: TrainParams, model: Vae, surfaces: Path, split: str, *, seed: int) -> NDArray[np.float64]:
+    """Conditions and a draw from the posterior of each surface that has them all, [surface, condition + latent]."""
+    x = files.read_points(surfaces, split)[: params.prior.surfaces]
+    conditions = read_conditions(tuple(params.conditions), surfaces, split)
     generator = torch.Generator().manual_seed(seed)
     parts = []
     with torch.no_grad():
-        for rows in x.split(_ROWS):
-            seen = model.observe(rows.double())
+        for start in range(0, len(x), _ROWS):
+            rows = slice(start, min(start + _ROWS, len(x)))
+            seen = model.observe(x[rows].double())
             posterior = model.encode(seen.values, seen.missing)
             z = posterior.sample(torch.randn(posterior.mean.shape, generator=generator, dtype=torch.float64))
-            asked = model.expand(model.decode(z)) @ functionals.T if len(functionals) else z[:, :0]
+            asked = conditions.of(model.expand(model.decode(z)), rows)
             parts.append(torch.cat([asked, z], dim=1))
-    return torch.cat(parts).numpy()
+    codes = torch.cat(parts)
+    return codes[~codes.isnan().any(1)].numpy()
 
 
 def _summary(fit: Fit, shipped: Vae, prior: Prior, rows: list[list[float]]) -> dict[str, float]:

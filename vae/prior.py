@@ -130,6 +130,11 @@ def bounded(normal: Array) -> Array:
     return inside
 
 
+def fewest_rows(components: int, dimension: int) -> int:
+    """Rows that a mixture is fitted to at least: as many as it has numbers to learn."""
+    return components * (1 + dimension + dimension * (dimension + 1) // 2)
+
+
 def fit_mixture(z: Array, components: int, *, seed: int) -> Mixture:
     """Maximum likelihood by EM for rows z [n, d].
 
@@ -139,7 +144,7 @@ def fit_mixture(z: Array, components: int, *, seed: int) -> Mixture:
         TooFewRowsError: there are fewer rows than the components have numbers to learn.
     """
     dimension = z.shape[1]
-    needed = components * (1 + dimension + dimension * (dimension + 1) // 2)
+    needed = fewest_rows(components, dimension)
     if len(z) < needed:
         raise TooFewRowsError(f"{components} components of {dimension} latents need {needed} surfaces, not {len(z)}")
     shift, unit = z.mean(0), z.std(0) + np.finfo(np.float64).tiny

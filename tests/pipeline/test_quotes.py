@@ -63,6 +63,35 @@ def reasons(market: quotes.Market) -> dict[str, int]:
     return {reason: count for reason, count in market.rejected.items() if count}
 
 
+def test_a_column_becomes_a_number_of_each_date(tmp_path: Path) -> None:
+    """A date may lack it, and a row that is rejected may have it."""
+    rows = table(vols(dates=4))
+    days = np.array(rows["date"])
+    index = np.select([days == DATES[0].isoformat(), days == DATES[2].isoformat()], [18.5, 21.0], np.nan)
+    index[np.flatnonzero(days == DATES[2].isoformat())[1:]] = np.nan
+    rows["iv"][int(np.flatnonzero(days == DATES[2].isoformat())[0])] = -0.2
+    path = write(tmp_path / "q.parquet", rows | {"VIX": index.tolist()})
+
+    market = quotes.read(settings(path, conditions={"vix": "VIX"}), GRID)
+
+    np.testing.assert_array_equal(market.conditions["vix"], [18.5, np.nan, 21.0, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ([18.0, 19.0], "column VIX, the condition vix, is one number a date, but holds 18 and 19 on 2024-01-01"),
+        ([None, None], "column VIX, the condition vix, holds no number"),
+        (["a", "b"], "column VIX holds text"),
+    ],
+)
+def test_a_column_that_is_not_a_number_of_each_date_is_named(tmp_path: Path, index: list[Any], message: str) -> None:
+    rows = {name: values[:2] for name, values in table(vols(dates=1)).items()}
+    path = write(tmp_path / "q.parquet", rows | {"VIX": index})
+    with pytest.raises(quotes.InputError, match=message):
+        quotes.read(settings(path, conditions={"vix": "VIX"}), GRID)
+
+
 @pytest.fixture
 def chosen(workspace: Workspace) -> Callable[..., Workspace]:
     """The workspace with quotes as the source, on a grid in log-moneyness."""

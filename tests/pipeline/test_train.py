@@ -131,6 +131,30 @@ def test_samples_can_be_asked_for_the_conditions_of_params(untrained: Workspace)
     assert 0.05 < ((high - low) * read).sum((1, 2)).mean() < 0.15
 
 
+def test_samples_can_be_asked_for_a_column_of_the_quotes(untrained: Workspace) -> None:
+    """An index on most dates, the at-the-money vol in percent and some noise: samples follow it."""
+    data, generator = untrained.folder / "data/surfaces", torch.Generator().manual_seed(3)
+    read = torch.from_numpy(functionals(("atm_level",), files.read_grid(data))[0])
+    for split in files.SPLITS:
+        iv = files.read_split(data, split)["iv"]
+        index = 100.0 * (iv.double() * read).sum((1, 2)) + 0.3 * torch.randn(len(iv), generator=generator).double()
+        index[::7] = torch.nan
+        (data / f"{split}.safetensors").unlink()
+        files.write_dated(data / f"{split}.safetensors", iv, torch.arange(len(iv)).int(), {"vix": index})
+    (data / files.LAW).unlink()
+    untrained.set(train__conditions=["skew", "vix"], train__prior={"components": [1], "surfaces": 256})
+    for stage in ("train", "evaluate", "export"):
+        assert untrained.run(stage) == 0, stage
+
+    figures = files.read_json(Path("results/evaluate.json"))
+    missed, floor, spread = (figures[f"condition_vix_{kind}"] for kind in ("rmse", "floor", "spread"))
+    assert max(missed, floor) < 0.25 * spread
+    model = SurfaceModel.load("artifacts/bundle", provider="cpu")
+    assert model.conditions == ("skew", "vix")
+    low, high = (model.sample(500, seed=1, conditions={"vix": level}) for level in (20.0, 30.0))
+    assert ((high - low) * read.numpy()).sum((1, 2)).mean() == pytest.approx(0.1, rel=0.1)
+
+
 def test_bernoulli_vectors_are_trained_on(untrained: Workspace) -> None:
     """Points that are 0 or 1, two prototypes with a tenth of them flipped: the model learns which is which."""
     generator = np.random.default_rng(2)
@@ -151,11 +175,28 @@ def test_bernoulli_vectors_are_trained_on(untrained: Workspace) -> None:
     assert "scale_bp" not in figures
 
 
+def test_a_condition_that_too_few_surfaces_have_ends_before_training(
+    untrained: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = untrained.folder / "data/surfaces"
+    for split in ("train", "validation"):
+        iv = files.read_split(data, split)["iv"]
+        index = torch.full((len(iv),), torch.nan).double()
+        index[:10] = 20.0
+        (data / f"{split}.safetensors").unlink()
+        files.write_dated(data / f"{split}.safetensors", iv, torch.arange(len(iv)).int(), {"vix": index})
+    untrained.set(train__conditions=["vix"])
+    assert untrained.run("train") == 2
+    message = "train.conditions: 10 surfaces of the split train have all of vix, but train.prior.components needs 15"
+    assert message in capsys.readouterr().err
+    assert not train.CHECKPOINT.exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"train__batch": 200, "train__model__latents": 12, "train__model__basis": 12}, "must not exceed model.basis"),
-        ({"train__conditions": ["vix"]}, "train.conditions: 'vix' is not a feature; allowed: atm_level, skew,"),
+        ({"train__conditions": ["vix"]}, "'vix' is neither a feature of surfaces nor one of prepare.quotes.cond"),
     ],
 )
 def test_settings_that_do_not_fit_end_with_exit_code_2(
