@@ -55,6 +55,18 @@ def _conditions(_: click.Context, __: click.Parameter, values: tuple[str, ...]) 
     return conditions
 
 
+_bundle_option = click.option(
+    "--bundle", type=click.Path(path_type=Path), default=_BUNDLE, show_default=True, help="Folder of the model."
+)
+_provider_option = click.option(
+    "--provider",
+    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    default="auto",
+    show_default=True,
+    help="Where to run.",
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="volvae")
 def main() -> None:
@@ -78,20 +90,8 @@ def main() -> None:
     required=True,
     help="A .parquet or .npy file.",
 )
-@click.option(
-    "--bundle",
-    type=click.Path(path_type=Path),
-    default=_BUNDLE,
-    show_default=True,
-    help="Folder of the model.",
-)
-@click.option(
-    "--provider",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where to run.",
-)
+@_bundle_option
+@_provider_option
 @click.option(
     "--given",
     "conditions",
@@ -127,6 +127,90 @@ def sample(
     tenors, nodes = model.grid.shape
     text = f"{count:,} surfaces of {tenors} tenors x {nodes} nodes, seed {seed}, on {model.provider}: {output}"
     click.echo(json.dumps(outcome) if as_json else text)
+
+
+@main.command(epilog="Example: volvae complete quotes.csv -o surface.csv --plot")
+@click.argument("quotes", type=click.Path(path_type=Path))
+@click.option("-o", "output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="A .csv file.")
+@click.option("--plot", is_flag=True, help="Write a page beside the output that shows the smiles and the quotes.")
+@_bundle_option
+@_provider_option
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@_one_line_errors
+def complete(quotes: Path, output: Path, bundle: Path, provider: "Provider", *, plot: bool, as_json: bool) -> None:
+    """Complete a surface from quotes.
+
+    Columns: iv; tenor_years or days; log_moneyness, call_delta, or strike and forward; weight if there is one.
+    """
+    from pipeline import complete as command
+    from pipeline.atomic import new_file
+    from vae.runtime import SurfaceModel
+
+    if output.suffix != ".csv":
+        raise InputError(f"{output} must end in .csv")
+    read = command.read(quotes)
+    model = SurfaceModel.load(bundle, provider=provider)
+    found = command.run(model, read)
+    content = command.page(model, read, found).encode() if plot else b""
+    command.write(output, model, found)
+    outcome = command.figures(read, found) | {"path": str(output)}
+    text = (
+        f"{outcome['quotes_used']} of {outcome['quotes']} quotes used, {outcome['quotes_mean_error_bp']:.1f} bp off on "
+        f"average; standard deviation of a point {outcome['median_std_bp']:.1f} bp, at most "
+        f"{outcome['largest_std_bp']:.1f} bp: {output}"
+    )
+    if plot:
+        page = output.with_suffix(".html")
+        with new_file(page) as stream:
+            stream.write(content)
+        outcome, text = outcome | {"plot": str(page)}, f"{text}, {page}"
+    click.echo(json.dumps(outcome) if as_json else text)
+
+
+@main.command(epilog="Example: volvae score surfaces.parquet -o scores.csv")
+@click.argument("surfaces", type=click.Path(path_type=Path))
+@click.option("-o", "output", type=click.Path(path_type=Path, dir_okay=False), help="A .csv file with a row a surface.")
+@_bundle_option
+@_provider_option
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@_one_line_errors
+def score(surfaces: Path, output: Path | None, bundle: Path, provider: "Provider", *, as_json: bool) -> None:
+    """Say how likely surfaces are, on the model's grid: the odd ones stand out."""
+    from pipeline import score as command
+    from pipeline import tables
+    from vae.runtime import SurfaceModel
+
+    if output is not None and output.suffix != ".csv":
+        raise InputError(f"{output} must end in .csv")
+    model = SurfaceModel.load(bundle, provider=provider)
+    iv = tables.read_on_grid(surfaces, model.grid)
+    scores = model.score(iv)
+    if output is not None:
+        command.write(output, scores)
+    outcome = command.figures(scores)
+    text = (
+        f"{outcome['surfaces']:,} surfaces, median {outcome['median_nats']:,.1f} nats, lowest "
+        f"{outcome['lowest_nats']:,.1f} (surface {outcome['lowest_surface']}); {outcome['odd_surfaces']:,} are odder "
+        f"than 99 % of the training surfaces"
+    )
+    click.echo(json.dumps(outcome) if as_json else text)
+
+
+@main.command(epilog="Example: volvae doctor")
+@_bundle_option
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@_one_line_errors
+def doctor(bundle: Path, *, as_json: bool) -> None:
+    """Check versions, providers, threads, telemetry, and the bundle with one call of each graph."""
+    from pipeline import doctor as command
+
+    found = command.findings(bundle)
+    if as_json:
+        click.echo(json.dumps([finding._asdict() for finding in found], indent=2))
+    else:
+        for finding in found:
+            click.echo(f"{'FAULT' if finding.fault else 'ok':6}{finding.name:12}{finding.text}")
+    sys.exit(1 if any(finding.fault for finding in found) else 0)
 
 
 @main.command(epilog="Example: volvae arbitrage surfaces.parquet")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline import files, weights
@@ -14,64 +15,90 @@ from pipeline.atomic import check_writable, new_folder
 from pipeline.errors import StageError
 from pipeline.params import ExportParams, Params
 from pipeline.weights import Prior
-from vae import graphs, runtime
+from vae import completion, graphs, runtime
+from vae.bundle import COMPLETER, DECODER, ENCODER, FORMAT, HALF_DECODER, MANIFEST, QUANTILES, SAMPLER, SCORER
 from vae.grid import Grid
 from vae.model import Vae
+from vae.reading import Reader
+from vae.sampler import sampler_graph
+from vae.units import BASIS_POINTS
+
+_ROWS = 256  # surfaces scored at a time
+_KNOWN = 40  # points from which surfaces are completed to compare
 
 
 def main(params: Params, *, surfaces: Path, model: Path, bundle: Path, metrics: Path) -> None:
     """Write the folder ``bundle`` and the parity figures ``metrics``."""
     check_writable(metrics)
-    grid = files.read_grid(surfaces)
+    settings, grid = params.export, files.read_grid(surfaces)
     trained = weights.read_model(model)
-    iv = _complete(files.read_points(surfaces, "test")).unflatten(1, grid.shape)
+    prior = weights.read_prior(model, latents=trained.architecture.latents)
+    test, train = (files.read_points(surfaces, split).unflatten(1, grid.shape) for split in ("test", "train"))
     with new_folder(bundle) as folder:
-        prior = weights.read_prior(model, latents=trained.architecture.latents)
-        contents = {**graph_files(trained, grid), runtime.PRIOR: files.array_bytes(prior.joint.table())}
-        manifest = make_manifest(trained, prior, grid, contents)
+        contents = graph_files(trained, prior, grid, half=settings.fp16)
+        scored = train[torch.randperm(len(train), generator=_generator(settings))[: settings.scored_surfaces]]
+        manifest = make_manifest(trained, prior, grid, contents, scores(trained, scored))
         for name, content in contents.items():
             files.write_bytes(folder / name, content)
-        files.write_json(folder / runtime.MANIFEST, manifest)
-        figures = parity(trained, folder, iv, params.export)
-        _check(figures, params.export)
-        files.write_json(folder / runtime.MANIFEST, {**manifest, "parity": figures})
+        files.write_json(folder / MANIFEST, manifest)
+        figures = parity(trained, folder, test, settings)
+        _check(figures, settings)
+        files.write_json(folder / MANIFEST, {**manifest, "parity": figures})
         sizes = {f"{Path(n).stem}_bytes": len(content) for n, content in contents.items()}
         files.write_json(metrics, {**figures, **sizes})
 
 
-def _complete(points: Tensor) -> Tensor:
-    """The surfaces without missing points, which alone the encoder's graph reads."""
-    return points[~points.isnan().any(1)]
-
-
-def graph_files(model: Vae, grid: Grid) -> dict[str, bytes]:
+def graph_files(model: Vae, prior: Prior, grid: Grid, *, half: bool = False) -> dict[str, bytes]:
     """The ONNX files of a bundle by name."""
     metadata = {
         "volvae_version": version("volvae"),
-        "format": str(runtime.FORMAT),
+        "format": str(FORMAT),
         "grid": json.dumps(grid.to_dict()),
-        "units": "iv: decimal Black volatility; tenors: years, ACT/365",
+        "units": "iv: decimal Black volatility; tenor: years, ACT/365; log_moneyness: ln(strike / forward)",
         "observation_scale_vol": repr(scale_of(model)),
+        "conditions": json.dumps(prior.conditions),
     }
     single = _single(model)
-    return {
-        runtime.DECODER: graphs.decoder_graph(single, grid, metadata),
-        runtime.ENCODER: graphs.encoder_graph(single, grid, metadata),
+    made = {
+        DECODER: graphs.decoder_graph(single, grid, metadata),
+        ENCODER: graphs.encoder_graph(single, grid, metadata),
+        SAMPLER: sampler_graph(single, prior.joint, len(prior.conditions), grid, metadata),
+        COMPLETER: graphs.completer_graph(single, grid, metadata),
+        SCORER: graphs.scorer_graph(single, grid, metadata),
     }
+    return made | ({HALF_DECODER: graphs.half_decoder_graph(single, grid, metadata)} if half else {})
 
 
-def make_manifest(model: Vae, prior: Prior, grid: Grid, contents: Mapping[str, bytes]) -> dict[str, object]:
+def make_manifest(
+    model: Vae, prior: Prior, grid: Grid, contents: Mapping[str, bytes], scores: Mapping[str, object]
+) -> dict[str, object]:
     """What a bundle says of itself."""
     return {
-        "format": runtime.FORMAT,
+        "format": FORMAT,
         "volvae_version": version("volvae"),
         "latents": model.architecture.latents,
         "conditions": list(prior.conditions),
         "prior": f"mixture of {len(prior.joint.weights)} Gaussians over the conditions and z",
+        "reads_missing": model.architecture.sees_missing,
         "observation_scale_vol": scale_of(model),
         "grid": grid.to_dict(),
+        "scores": dict(scores),
         "files": {name: {"sha256": files.sha256(content), "bytes": len(content)} for name, content in contents.items()},
     }
+
+
+def scores(model: Vae, iv: Tensor) -> dict[str, object]:
+    """What ``SurfaceModel.score`` compares with: quantiles over training surfaces iv [surface, tenor, node]."""
+    scorer, known = graphs.Scorer(_single(model)), ~iv.isnan()
+    mask = known.float() if model.architecture.sees_missing else None
+    with torch.no_grad():
+        parts = [
+            scorer(torch.nan_to_num(iv[rows]), None if mask is None else mask[rows])
+            for rows in torch.arange(len(iv)).split(_ROWS)
+        ]
+    points = known.flatten(1).sum(1)
+    quantiles = np.quantile((torch.cat(parts) / points).numpy(), QUANTILES)
+    return {"nats_a_point": quantiles.tolist(), "fewest_points": int(points.min()), "surfaces": len(iv)}
 
 
 def scale_of(model: Vae) -> float:
@@ -82,32 +109,82 @@ def scale_of(model: Vae) -> float:
 def parity(model: Vae, bundle: Path, iv: Tensor, params: ExportParams) -> dict[str, float]:
     """Largest differences between the bundle on the CPU and ``model`` in double precision.
 
-    Vols on random latents and on the codes of surfaces iv [surface, tenor, node]; posterior means on those surfaces,
-    also in units of their standard deviation.
+    Vols on random latents and on the codes of surfaces iv [surface, tenor, node]; posteriors and scores of those
+    surfaces; vols of samples at their own latents; surfaces completed from some points of the first ones.
     """
     loaded = runtime.SurfaceModel.load(bundle, provider="cpu")
-    generator = torch.Generator().manual_seed(params.seed)
+    generator = _generator(params)
     random = torch.randn(params.parity_samples, model.architecture.latents, generator=generator)
+    x, mask = torch.nan_to_num(iv.double()), (~iv.isnan()).double() if model.architecture.sees_missing else None
+    decoder = graphs.Decoder(model, loaded.grid)
     with torch.no_grad():
-        posterior = model.encode(model.observe(iv.double().flatten(1)).values)
-        latents = torch.cat((random, posterior.mean.float()))
-        expected = graphs.Decoder(model, loaded.grid)(latents.double()).numpy()
-    mean, std = posterior.mean.numpy(), posterior.log_std.exp().numpy()
-    encoded = loaded.encode(iv.numpy())
+        mean, std = (part.numpy() for part in graphs.Encoder(model)(x, mask))
+        latents = torch.cat((random, torch.from_numpy(mean).float()))
+        expected = decoder(latents.double()).numpy()
+        some = None if mask is None else mask[: params.parity_scores]
+        nats = graphs.Scorer(model)(x[: params.parity_scores], some).numpy()
+    encoded, scored = loaded.encode(iv.numpy()), loaded.score(iv[: params.parity_scores].numpy())
     difference = np.abs(encoded.mean - mean)
     return {
         "parity_decoder_max_vol": float(np.abs(loaded.decode(latents.numpy()) - expected).max()),
         "parity_encoder_max": float(difference.max(initial=0.0)),
         "parity_encoder_max_in_stds": float((difference / std).max(initial=0.0)),
         "parity_encoder_std_max_relative": float(np.abs(encoded.std / std - 1.0).max(initial=0.0)),
+        "parity_sampler_max_vol": _sampler_parity(decoder, loaded, params),
+        "parity_completer_max_vol": _completer_parity(model, loaded, iv[: params.parity_completions], generator),
+        "parity_scorer_max_nats": float(np.abs(scored.nats - nats).max()),
         "parity_samples": len(latents),
+        **_variants(bundle, latents.numpy(), expected),
     }
+
+
+def _sampler_parity(decoder: graphs.Decoder, loaded: runtime.SurfaceModel, params: ExportParams) -> float:
+    """Vols of samples against the decoder at the latents that the graph gives beside."""
+    drawn = loaded.draw(params.parity_samples, seed=params.seed)
+    with torch.no_grad():
+        expected = decoder(torch.from_numpy(drawn.latents).double()).numpy()
+    return float(np.abs(drawn.iv - expected).max())
+
+
+def _completer_parity(model: Vae, loaded: runtime.SurfaceModel, iv: Tensor, generator: torch.Generator) -> float:
+    """Completion from some of the known points of surfaces iv [surface, tenor, node]."""
+    seen = completion.hide(iv.double().flatten(1), _KNOWN, generator).unflatten(1, iv.shape[1:])
+    reader = Reader(loaded.grid)
+    largest = 0.0
+    for surface in seen:
+        found = loaded.complete(surface.numpy())
+        known = ~surface.isnan()
+        k = torch.from_numpy(loaded.grid.log_moneyness_of(surface.numpy())).expand(surface.shape)[known]
+        tenor = torch.from_numpy(np.array(loaded.grid.tenors)).unsqueeze(1).expand(surface.shape)[known]
+        quotes = completion.Quotes(k, tenor, surface[known], torch.ones_like(k))
+        with torch.no_grad():
+            expected, _ = completion.complete_quotes(model, reader, quotes, iterations=graphs.COMPLETION_STEPS)
+        largest = max(largest, float(np.abs(found.iv.ravel() - expected.mean[0].numpy()).max()))
+    return largest
+
+
+def _variants(bundle: Path, latents: NDArray[np.float32], expected: NDArray[np.float64]) -> dict[str, float]:
+    """Largest differences of the decoder in half precision and with TF32, where there are these."""
+    found = {}
+    if (bundle / HALF_DECODER).exists():
+        half = runtime.SurfaceModel.load(bundle, half=True)
+        found["fp16_decoder_max_bp"] = BASIS_POINTS * float(np.abs(half.decode(latents) - expected).max())
+    if torch.cuda.is_available():
+        rounded = runtime.SurfaceModel.load(bundle, provider="cuda", tf32=True)
+        found["tf32_decoder_max_bp"] = BASIS_POINTS * float(np.abs(rounded.decode(latents) - expected).max())
+    return found
+
+
+def _generator(params: ExportParams) -> torch.Generator:
+    return torch.Generator().manual_seed(params.seed)
 
 
 def _check(figures: Mapping[str, float], params: ExportParams) -> None:
     """Raise StageError for a figure above its tolerance, or one that is not a number."""
     limits = {
         "parity_decoder_max_vol": ("export.parity_tolerance_vol", params.parity_tolerance_vol),
+        "parity_sampler_max_vol": ("export.parity_tolerance_vol", params.parity_tolerance_vol),
+        "parity_completer_max_vol": ("export.parity_tolerance_vol", params.parity_tolerance_vol),
         "parity_encoder_max_in_stds": ("export.parity_tolerance_latent", params.parity_tolerance_latent),
     }
     for name, (key, limit) in limits.items():

@@ -409,7 +409,11 @@ class ExportParams(_Block):
     """Settings of the stage ``export``."""
 
     seed: Seed
+    fp16: bool = False
+    scored_surfaces: Annotated[int, Field(ge=2)] = 5000
     parity_samples: Count
+    parity_scores: Count = 200
+    parity_completions: Count = 20
     parity_tolerance_vol: Positive
     parity_tolerance_latent: Positive
 

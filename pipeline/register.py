@@ -8,7 +8,8 @@ from typing import Any
 from pipeline import files, lineage, registry
 from pipeline.atomic import check_writable
 from pipeline.params import Params
-from vae.runtime import DECODER, SurfaceModel
+from vae.bundle import DECODER
+from vae.runtime import SurfaceModel
 
 
 def main(

@@ -65,6 +65,25 @@ def read_surfaces(path: Path) -> tuple[NDArray[np.float32], Grid]:
     return iv.reshape(-1, *grid.shape), grid
 
 
+def read_on_grid(path: Path, grid: Grid) -> NDArray[np.floating]:
+    """Surfaces [surface, tenor, node] of a known grid from Parquet or npy.
+
+    Raises:
+        InputError: the file cannot be read as surfaces, or these lie on another grid.
+    """
+    if path.suffix == ".npy":
+        return read_array(path, grid)
+    iv, found = read_surfaces(path)
+    same = found.shape == grid.shape and all(
+        np.allclose(mine, theirs, rtol=0.0, atol=_SAME_NODE)
+        for mine, theirs in ((found.tenors, grid.tenors), (found.nodes, grid.nodes))
+    )
+    if not same:
+        tenors, nodes = grid.shape
+        raise InputError(f"{path} has surfaces on another grid than the model's {tenors} tenors x {nodes} nodes")
+    return iv
+
+
 def read_array(path: Path, grid: Grid) -> NDArray[np.floating]:
     """Surfaces [surface, tenor, node] of a known grid from npy.
 

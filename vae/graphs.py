@@ -1,6 +1,7 @@
-"""The trained model as ONNX graphs: vols and latents in, vols and posteriors out, all scaling inside."""
+"""The trained model as ONNX graphs: vols, quotes and latents in and out, all scaling inside."""
 
 import contextlib
+import copy
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -9,11 +10,15 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from vae.completion import Quotes, check_gaussian, complete_quotes, log_evidence, vols_at
 from vae.grid import Grid
 from vae.model import Vae
+from vae.reading import Reader
 
 OPSET = 18
 IR_VERSION = 9  # the newest pair that onnxruntime 1.17 and later all load; see docs/formats.md
+COMPLETION_STEPS = 10
+SCORE_STEPS = 3
 
 
 class Decoder(nn.Module):
@@ -29,54 +34,158 @@ class Decoder(nn.Module):
         return iv
 
 
+class HalfDecoder(nn.Module):
+    """The decoder with products in half precision, which GPUs make twice as fast; the centre is added in single."""
+
+    def __init__(self, model: Vae, grid: Grid) -> None:
+        super().__init__()
+        self.network, self.center, self.shape = model.half(), model.center.float(), grid.shape
+        self.transform = model.architecture.transform
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Decimal vols of the decoder mean, in single precision."""
+        iv: Tensor = self.center + (self.network.decode(z.half()) @ self.network.basis.T).float()
+        vols: Tensor = (iv.exp() if self.transform == "log" else iv).unflatten(-1, self.shape)
+        return vols
+
+
 class Encoder(nn.Module):
-    """iv [batch, tenor, node] -> mean and std of the posterior, both [batch, latent]."""
+    """iv and mask [batch, tenor, node] -> mean and std of the posterior, both [batch, latent].
+
+    The mask is 1 where a point is known and 0 where it is missing, whatever iv is there; a model that was not trained
+    to read missing points has none.
+    """
 
     def __init__(self, model: Vae) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, iv: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, iv: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Posterior mean and standard deviation."""
-        centred = self.model.inner(iv.flatten(1)) - self.model.center
-        posterior = self.model.encode(centred @ self.model.basis)
+        seen = self.model.read(iv.flatten(1), None if mask is None else 1.0 - mask.flatten(1))
+        posterior = self.model.encode(seen.values, seen.missing)
         return posterior.mean, posterior.log_std.exp()
+
+
+class Scorer(nn.Module):
+    """iv and mask [batch, tenor, node] -> nats [batch], the log density of the known points.
+
+    Raises:
+        ValueError: the model's noise is not Gaussian.
+    """
+
+    def __init__(self, model: Vae) -> None:
+        check_gaussian(model)
+        super().__init__()
+        self.model = model
+
+    def forward(self, iv: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Nats of the density of decimal vols, by Laplace's approximation."""
+        missing = None if mask is None else 1.0 - mask.flatten(1)
+        return log_evidence(self.model, iv.flatten(1), missing, iterations=SCORE_STEPS)
+
+
+class Completer(nn.Module):
+    """Quotes anywhere on the grid -> the whole surface, its standard deviations, and the latents that explain them.
+
+    Raises:
+        ValueError: the model's noise is not Gaussian.
+    """
+
+    def __init__(self, model: Vae, grid: Grid) -> None:
+        check_gaussian(model)
+        super().__init__()
+        self.model, self.shape = model, grid.shape
+        self.reader = Reader(grid).to(model.center)
+
+    def forward(
+        self, log_moneyness: Tensor, tenor: Tensor, iv: Tensor, weight: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The surface and its standard deviations [tenor, node], latents, vols at the quotes, and which were used.
+
+        Args:
+            log_moneyness: k = ln(K/F), [quote].
+            tenor: years, [quote].
+            iv: decimal vols, [quote].
+            weight: precision in units of that of a point of the data, [quote].
+        """
+        quotes = Quotes(log_moneyness, tenor, iv, weight)
+        found, readings = complete_quotes(self.model, self.reader, quotes, iterations=COMPLETION_STEPS)
+        fitted = vols_at(readings, tenor, found.mean).squeeze(0)
+        surface, std = (part.squeeze(0).unflatten(0, self.shape) for part in (found.mean, found.std))
+        return surface, std, found.latents.squeeze(0), fitted, readings.reached
 
 
 def decoder_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> bytes:
     """``decoder.onnx``: input z, output iv, single precision."""
-    example = torch.zeros(2, model.architecture.latents)
-    return _graph(Decoder(model, grid), example, inputs="z", outputs=["iv"], metadata=metadata)
+    z = torch.zeros(2, model.architecture.latents)
+    return finished(program(Decoder(model, grid), {"z": z}, outputs=["iv"], free={"z": "batch"}), metadata)
+
+
+def half_decoder_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> bytes:
+    """``decoder_fp16.onnx``: as ``decoder.onnx``, products in half precision."""
+    z = torch.zeros(2, model.architecture.latents)
+    half = HalfDecoder(copy.deepcopy(model), grid)
+    return finished(program(half, {"z": z}, outputs=["iv"], free={"z": "batch"}), metadata)
 
 
 def encoder_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> bytes:
-    """``encoder.onnx``: input iv, outputs mean and std, single precision."""
-    example = model.center.float().reshape(1, *grid.shape).repeat(2, 1, 1)
-    return _graph(Encoder(model), example, inputs="iv", outputs=["mean", "std"], metadata=metadata)
+    """``encoder.onnx``: inputs iv and mask, outputs mean and std, single precision."""
+    return finished(_of_surfaces(Encoder(model), model, grid, ["mean", "std"]), metadata)
 
 
-def _graph(
-    module: nn.Module, example: Tensor, *, inputs: str, outputs: list[str], metadata: Mapping[str, str]
-) -> bytes:
-    """One self-contained, checked file whose bytes depend on the weights and ``metadata`` alone."""
-    module = module.eval()
-    with _quiet_exporter():
-        program = torch.onnx.export(
-            module,
-            (example,),
-            input_names=[inputs],
+def scorer_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> bytes:
+    """``scorer.onnx``: inputs iv and mask, output nats, single precision."""
+    return finished(_of_surfaces(Scorer(model), model, grid, ["nats"]), metadata)
+
+
+def completer_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> bytes:
+    """``completer.onnx``: inputs log_moneyness, tenor, iv and weight, all [quote], in single precision."""
+    examples = {"log_moneyness": 0.0, "tenor": float(grid.tenors[0]), "iv": 0.2, "weight": 1.0}
+    inputs = {name: torch.full((3,), value) for name, value in examples.items()}
+    outputs = ["surface", "std", "z", "fitted", "used"]
+    free = dict.fromkeys(inputs, "quote")
+    return finished(program(Completer(model, grid), inputs, outputs=outputs, free=free), metadata)
+
+
+def _of_surfaces(module: nn.Module, model: Vae, grid: Grid, outputs: list[str]) -> onnx.ModelProto:
+    """The graph of a module that reads surfaces, with a mask where the model reads missing points."""
+    surfaces = {"iv": torch.full((2, *grid.shape), 0.2)}
+    if model.architecture.sees_missing:
+        surfaces["mask"] = torch.ones(2, *grid.shape)
+    return program(module, surfaces, outputs=outputs, free=dict.fromkeys(surfaces, "batch"))
+
+
+def program(
+    module: nn.Module, inputs: Mapping[str, Tensor], *, outputs: list[str], free: Mapping[str, str]
+) -> onnx.ModelProto:
+    """A module as a graph; the first axis of the inputs in ``free`` is free and has the name given there.
+
+    The inputs must be different tensors: the exporter takes one tensor for one input.
+    """
+    sizes = {axis: torch.export.Dim(axis) for axis in free.values()}
+    with _quiet_exporter(), torch.no_grad():
+        found = torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            input_names=list(inputs),
             output_names=outputs,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=tuple({0: sizes[free[name]]} if name in free else None for name in inputs),
             opset_version=OPSET,
             dynamo=True,
             external_data=False,
             verbose=False,
         )
-    if program is None:
+    if found is None:
         raise RuntimeError("torch.onnx.export returned no program")
-    proto = program.model_proto
-    _strip(proto)
+    proto = found.model_proto
     proto.ir_version = IR_VERSION
+    return proto
+
+
+def finished(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
+    """A checked file of a graph, with nothing in it that says where and when it was made."""
+    _strip(proto)
     proto.producer_name, proto.producer_version = "volvae", metadata["volvae_version"]
     for key in sorted(metadata):
         proto.metadata_props.add(key=key, value=metadata[key])
@@ -107,6 +216,7 @@ def _quiet_exporter() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("ignore", message="# The axis name")  # of a second input with the same free axis
             yield
     finally:
         logger.setLevel(level)

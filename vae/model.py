@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
+from vae import elimination
 from vae.factors import factor_analysis, ppca
 from vae.ppca import PrincipalComponents
 
@@ -188,15 +189,29 @@ class Vae(nn.Module):
         Raises:
             ValueError: a point is missing and the model does not read such surfaces, or is not positive and has no log.
         """
+        transformed(x, self.architecture.transform)  # raises where there is no logarithm
         absent = x.isnan()
-        inner = torch.where(absent, self.center, transformed(x, self.architecture.transform))
-        log_slope = None if self.architecture.transform == "none" else -torch.where(absent, 0.0, inner).sum(-1)
+        seen = self.read(x, absent.to(x.dtype) if missing or absent.any() else None)
+        return seen if points or self.pointwise or seen.missing is not None else seen._replace(points=None)
+
+    def read(self, x: Tensor, missing: Tensor | None = None) -> Observations:
+        """Observations x [batch, D], with points, of which those that are 1 in ``missing`` [batch, D] are missing.
+
+        What x holds there does not matter; the other points must be known, and positive where they have logarithms.
+        """
+        if missing is None:
+            inner = self.inner(x)
+        else:
+            absent = missing > 0.0
+            inner = torch.where(absent, self.center, self.inner(torch.where(absent, 1.0, x)))
+        own = inner if missing is None else torch.where(absent, 0.0, inner)
+        log_slope = None if self.architecture.transform == "none" else -own.sum(-1)
         centred = inner - self.center
-        if missing or absent.any():
-            return self._incomplete(centred, absent.to(x.dtype), log_slope)
+        if missing is not None:
+            return self._incomplete(centred, missing, log_slope)
         values = centred @ self.basis
         remainder = (centred - values @ self.basis.T).square().sum(-1)
-        return Observations(values, remainder, centred if points or self.pointwise else None, None, log_slope)
+        return Observations(values, remainder, centred, None, log_slope)
 
     @property
     def noise(self) -> Tensor:
@@ -225,8 +240,9 @@ class Vae(nn.Module):
         latents, spread = self.architecture.latents, self.spread.double()
         scaled, known = self.loadings.double() / spread.unsqueeze(1), 1.0 - missing.double()
         products = (scaled.unsqueeze(2) * scaled.unsqueeze(1)).flatten(1)
-        precision = (known @ products).unflatten(1, (latents, latents)) + torch.eye(latents).to(known)
-        scores = torch.linalg.solve(precision, ((points.double() / spread) @ scaled).unsqueeze(-1)).squeeze(-1)
+        identity = torch.eye(latents, dtype=known.dtype, device=known.device)
+        precision = (known @ products).unflatten(1, (latents, latents)) + identity
+        scores = elimination.solve(precision, ((points.double() / spread) @ scaled).unsqueeze(-1)).squeeze(-1)
         filled = points + missing * (scores @ self.loadings.double().T).to(points)
         values = filled @ self.basis
         remainder = (filled - values @ self.basis.T).square().sum(-1)
@@ -258,15 +274,30 @@ class Vae(nn.Module):
         return posterior if missing is None else self.correct(posterior, values, missing)
 
     def correct(self, posterior: Posterior, values: Tensor, missing: Tensor) -> Posterior:
-        """The posterior of a surface whose missing points are known to be filled, from that where they are not."""
+        """The posterior of a surface whose missing points are known to be filled, from that where they are not.
+
+        Where no point is missing they are the same, whatever surfaces lie beside in the batch.
+        """
         seen = torch.cat([values / self.unit, missing], dim=-1)
-        shift, log_std = self._multiply(self.partial_network, seen).chunk(2, dim=-1)
+        shift, log_std = (self._multiply(self.partial_network, seen) * missing.amax(-1, keepdim=True)).chunk(2, dim=-1)
         return Posterior(posterior.mean + shift, posterior.log_std + log_std)
 
     def decode(self, z: Tensor) -> Tensor:
         """Coordinates [*batch, R] of the decoder mean at z [*batch, latent]."""
         values: Tensor = (self.decoder_linear(z) + self._multiply(self.decoder_network, z)) * self.unit
         return values
+
+    def decode_with_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """``decode`` of z [batch, latent] and its derivatives by the latents, [batch, latent, R]."""
+        layer, slope = z, torch.eye(z.shape[1], dtype=z.dtype, device=z.device).expand(*z.shape, -1)
+        for module in self.decoder_network:
+            if isinstance(module, nn.Linear):
+                layer, slope = module(layer), slope @ module.weight.T
+            else:  # x sigmoid(x)
+                gate = layer.sigmoid()
+                layer = layer * gate
+                slope = slope * (gate + layer - layer * gate).unsqueeze(1)
+        return (self.decoder_linear(z) + layer) * self.unit, (self.decoder_linear.weight.T + slope) * self.unit
 
     def without_last_latents(self, count: int) -> "Vae":
         """The model that is left where the last latents are 0: worth the same if those carried nothing."""

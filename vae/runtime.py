@@ -1,4 +1,4 @@
-"""Load a bundle and sample, decode and encode surfaces: numpy and onnxruntime only.
+"""Load a bundle and sample, decode, encode, complete and score surfaces: numpy and onnxruntime only.
 
 >>> from vae.runtime import SurfaceModel
 >>> model = SurfaceModel.load("artifacts/bundle")      # doctest: +SKIP
@@ -6,42 +6,31 @@
 (1000, 17, 41)
 """
 
-import hashlib
-import io
-import json
-import os
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from statistics import NormalDist
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vae import bundle
+from vae.bundle import BundleError
 from vae.grid import Grid
-from vae.prior import Mixture, bounded
+from vae.sessions import Graph, Options, Provider
+from vae.surfaces import Surfaces
 
-# onnxruntime reads this when it is imported, and reports home unless it is set.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-try:
-    import onnxruntime
-except ImportError as error:
-    raise ImportError(
-        "vae.runtime needs onnxruntime: pip install 'volvae[cpu]', or 'volvae[gpu]' with an NVIDIA GPU"
-    ) from error
-
-FORMAT = 2
-MANIFEST = "manifest.json"
-DECODER, ENCODER, PRIOR = "decoder.onnx", "encoder.onnx", "prior.npy"
+__all__ = ["BundleError", "Completion", "Draws", "Posterior", "Provider", "Scores", "SurfaceModel", "Surfaces"]
 
 Array = NDArray[np.float32]
-Provider = Literal["auto", "cpu", "cuda"]
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-
-
-class BundleError(ValueError):
-    """The folder is not a bundle that this version can trust and read."""
+_FEW = 16  # rows below which a new array costs less than binding one
+_SCORED = 256  # surfaces scored at a time: the graph holds the derivatives of all their points
+_MOST_QUOTES = 20_000
+_LARGEST_ROW = 2**50
+_QUOTE_COLUMNS = ("log_moneyness", "tenor", "iv", "weight")
+_NORMAL = NormalDist()
 
 
 class Posterior(NamedTuple):
@@ -51,181 +40,352 @@ class Posterior(NamedTuple):
     std: Array
 
 
+class Draws(NamedTuple):
+    """Surfaces [batch, tenor, node] and their latents [batch, latent]."""
+
+    iv: Array
+    latents: Array
+
+
+class Scores(NamedTuple):
+    """How likely surfaces are.
+
+    Attributes:
+        nats: log density of the known points, by Laplace's approximation, [batch].
+        percentile: share of the training surfaces, in percent, that are less likely by point, [batch]; NaN for a
+            surface with fewer points than any of them has.
+    """
+
+    nats: Array
+    percentile: NDArray[np.float64]
+
+
+class Completion(NamedTuple):
+    """A surface given quotes.
+
+    Attributes:
+        iv: vols, [tenor, node].
+        std: standard deviation of a quote at each point, the noise of the data included, [tenor, node].
+        latents: the most probable ones, [latent].
+        fitted: the surface's vols at the quotes, NaN where those are not used, [quote].
+        used: whether the grid reaches a quote, [quote].
+    """
+
+    iv: Array
+    std: Array
+    latents: Array
+    fitted: Array
+    used: NDArray[np.bool_]
+
+
 class SurfaceModel:
-    """A trained generator of implied-volatility surfaces.
+    """A trained generator of implied-volatility surfaces; any thread may call it, and any forked process.
 
     Attributes:
         grid: tenors and nodes of every surface.
         latents: size of z.
         conditions: names of what samples can be asked for.
         manifest: the bundle's description, as read.
-        provider: the onnxruntime provider that runs the decoder.
-        block: surfaces of each item of ``sample_blocks`` but the last.
+        block: surfaces that are made at a time, which bounds memory.
     """
 
-    block = 4096  # a draw depends on the seed and its row, through the block it lies in
+    block = 4096
 
-    def __init__(self, contents: Mapping[str, bytes], manifest: dict[str, Any], options: "_Options") -> None:
+    def __init__(self, contents: Mapping[str, bytes], manifest: dict[str, Any], options: Options) -> None:
         self.manifest = manifest
         self.grid = Grid.from_dict(manifest["grid"])
         self.latents = int(manifest["latents"])
         self.conditions = tuple(manifest["conditions"])
-        self._decoder = _session(contents[DECODER], options)
-        self._encoder = _session(contents[ENCODER], options)
-        self._joint = _prior(contents[PRIOR], len(self.conditions) + self.latents)
-        self.provider: str = self._decoder.get_providers()[0]
+        surface, z = self.grid.shape, (self.latents,)
+        masked = {"iv": surface, "mask": surface} if manifest["reads_missing"] else {"iv": surface}
+        counted: dict[str, tuple[int, ...]] = {"key": (), "offset": (), "count": (), "temperature": ()}
+        if self.conditions:
+            counted["conditions"] = ()
+        fitted: dict[str, tuple[int, ...]] = {
+            "surface": surface[1:], "std": surface[1:], "z": (), "fitted": (), "used": (),
+        }  # fmt: skip
+        signatures: dict[str, tuple[Mapping[str, tuple[int, ...]], Mapping[str, tuple[int, ...]]]] = {
+            bundle.DECODER: ({"z": z}, {"iv": surface}),
+            bundle.HALF_DECODER: ({"z": z}, {"iv": surface}),
+            bundle.ENCODER: (masked, {"mean": z, "std": z}),
+            bundle.SAMPLER: (counted, {"iv": surface, "z": z}),
+            bundle.COMPLETER: (dict.fromkeys(_QUOTE_COLUMNS, ()), fitted),
+            bundle.SCORER: (masked, {"nats": ()}),
+        }
+        self._graphs = {
+            name: Graph(name, content, options, inputs=signatures[name][0], outputs=signatures[name][1])
+            for name, content in contents.items()
+        }
+        self._decoder = self._graphs[bundle.HALF_DECODER if bundle.HALF_DECODER in contents else bundle.DECODER]
+        scores = manifest["scores"]
+        self._score_quantiles, self._fewest_points = np.array(scores["nats_a_point"]), scores["fewest_points"]
 
     @classmethod
-    def load(cls, bundle: str | Path, *, provider: Provider = "auto", threads: int = 0) -> Self:
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        provider: Provider = "auto",
+        threads: int = 0,
+        tf32: bool = False,
+        half: bool = False,
+    ) -> Self:
         """Read a bundle and check each file against the manifest.
 
         Args:
-            bundle: the folder that the export stage wrote.
-            provider: ``cpu``, ``cuda``, or ``auto`` for CUDA where this onnxruntime has it.
+            folder: of the bundle that the export stage wrote.
+            provider: ``cpu``, ``cuda``, ``tensorrt``, or ``auto`` for CUDA where this onnxruntime has it.
             threads: of one call on the CPU; 0 for one a core.
+            tf32: whether CUDA may round products to ten bits, which moves vols by 1e-3.
+            half: decode in half precision, where the bundle has such a decoder.
 
         Raises:
             BundleError: the folder, its manifest or one of its files is missing, altered or of another format.
             ValueError: a provider that is unknown or that this onnxruntime lacks, or a negative number of threads.
         """
-        options = _Options(_provider_name(provider), threads)
-        folder = Path(bundle)
-        manifest = _read_manifest(folder)
-        contents = {name: _read_content(folder / name, manifest) for name in (DECODER, ENCODER, PRIOR)}
-        return cls(contents, manifest, options)
+        options = Options(provider, threads, tf32)
+        options.check()
+        folder = Path(folder)
+        manifest = bundle.read_manifest(folder)
+        names = [*bundle.GRAPHS, *([bundle.HALF_DECODER] if half else [])]
+        contents = {name: bundle.read_content(folder / name, manifest) for name in names}
+        try:
+            model = cls(contents, manifest, options)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{folder / bundle.MANIFEST} is not the manifest of a bundle: {error!r}") from error
+        model._decoder.session  # noqa: B018 - what cannot run is said at once
+        return model
 
-    def sample(self, n: int, *, seed: int, conditions: Mapping[str, float] | None = None) -> Array:
+    @property
+    def provider(self) -> str:
+        """The onnxruntime provider that really runs the decoder."""
+        return self._decoder.provider
+
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int,
+        conditions: Mapping[str, float] | None = None,
+        temperature: float = 1.0,
+        offset: int = 0,
+    ) -> Array:
         """n surfaces drawn from the prior, float32 [n, tenor, node]: decimal Black vols.
 
-        Row i depends on the seed and i alone: the first rows of a larger request are a smaller one.
+        Row i depends on the seed and offset + i alone: a request may be cut in any way, over any number of machines.
 
         Args:
             n: how many.
             seed: the same gives the same surfaces.
             conditions: what the surfaces should have, some of ``self.conditions`` by name.
+            temperature: factor of the random numbers within each component of the prior; less than 1 stays nearer to
+                what is common.
+            offset: rows to skip.
 
         Raises:
             ValueError: a number out of range, or a condition that the model does not know.
         """
         surfaces = np.empty((_count(n), *self.grid.shape), np.float32)
-        start = 0
-        for block in self.sample_blocks(n, seed=seed, conditions=conditions):
-            surfaces[start : start + len(block)] = block
-            start += len(block)
+        for feeds, rows in self._requests(n, seed, conditions, temperature, offset):
+            self._graphs[bundle.SAMPLER].run_into(feeds, {"iv": surfaces[rows]})
         return surfaces
 
-    def sample_blocks(self, n: int, *, seed: int, conditions: Mapping[str, float] | None = None) -> Iterator[Array]:
-        """The rows of ``sample`` a block at a time, for requests larger than memory."""
-        known = self._asked(conditions or {})
-        first = len(self.conditions)
-        prior = self._joint.select([*known, *range(first, first + self.latents)])
-        given = np.broadcast_to(np.array(list(known.values())), (self.block, len(known)))
-        for start in range(0, _count(n), self.block):
-            uniform, normal = _random(start // self.block, _seed(seed), (self.block, self.latents))
-            normal = bounded(normal)
-            z = prior.sample_given(given, uniform, normal) if known else prior.sample(uniform, normal)
-            yield self.decode(z[: n - start])
+    def draw(self, n: int, *, seed: int) -> Draws:
+        """The surfaces of ``sample`` with the latents that they are decoded from."""
+        draws = Draws(np.empty((_count(n), *self.grid.shape), np.float32), np.empty((n, self.latents), np.float32))
+        for feeds, rows in self._requests(n, seed, None, 1.0, 0):
+            self._graphs[bundle.SAMPLER].run_into(feeds, {"iv": draws.iv[rows], "z": draws.latents[rows]})
+        return draws
 
-    def _asked(self, conditions: Mapping[str, float]) -> dict[int, float]:
-        """Requested values by the place of their condition."""
+    def sample_blocks(
+        self,
+        n: int,
+        *,
+        seed: int,
+        conditions: Mapping[str, float] | None = None,
+        temperature: float = 1.0,
+        offset: int = 0,
+    ) -> Iterator[Array]:
+        """The rows of ``sample`` a block at a time, for requests larger than memory."""
+        for feeds, rows in self._requests(n, seed, conditions, temperature, offset):
+            surfaces = np.empty((rows.stop - rows.start, *self.grid.shape), np.float32)
+            self._graphs[bundle.SAMPLER].run_into(feeds, {"iv": surfaces})
+            yield surfaces
+
+    def decode(self, z: ArrayLike) -> Array:
+        """Surfaces iv [batch, tenor, node] of latents z [batch, latent]."""
+        latents = _batch("z", z, (self.latents,))
+        if len(latents) <= _FEW:
+            return self._decoder.run({"z": latents}, ("iv",))[0]
+        surfaces = np.empty((len(latents), *self.grid.shape), np.float32)
+        for rows in self._blocks(len(latents)):
+            self._decoder.run_into({"z": latents[rows]}, {"iv": surfaces[rows]})
+        return surfaces
+
+    def encode(self, iv: ArrayLike) -> Posterior:
+        """Posterior of the latents given surfaces iv [batch, tenor, node]; missing points are NaN."""
+        surfaces = self._surfaces(iv)
+        mean, std = np.empty((2, len(surfaces), self.latents), np.float32)
+        for rows in self._blocks(len(surfaces)):
+            self._graphs[bundle.ENCODER].run_into(self._masked(surfaces[rows]), {"mean": mean[rows], "std": std[rows]})
+        return Posterior(mean, std)
+
+    def score(self, iv: ArrayLike) -> Scores:
+        """How likely surfaces iv [batch, tenor, node] are; missing points are NaN."""
+        surfaces = self._surfaces(iv)
+        nats = np.empty(len(surfaces), np.float32)
+        for rows in self._blocks(len(surfaces), block=_SCORED):
+            self._graphs[bundle.SCORER].run_into(self._masked(surfaces[rows]), {"nats": nats[rows]})
+        points = np.isfinite(surfaces).sum((1, 2))
+        percentile = 100.0 * np.interp(nats / points, self._score_quantiles, bundle.QUANTILES)
+        return Scores(nats, np.where(points >= self._fewest_points, percentile, np.nan))
+
+    def complete(
+        self,
+        iv: ArrayLike,
+        *,
+        tenor: ArrayLike | None = None,
+        log_moneyness: ArrayLike | None = None,
+        call_delta: ArrayLike | None = None,
+        weight: ArrayLike | None = None,
+    ) -> Completion:
+        """The whole surface from one quote, a few, or a chain.
+
+        Args:
+            iv: decimal vols of quotes, [quote]; or a surface [tenor, node] on the grid whose missing points are NaN,
+                which needs no coordinates.
+            tenor: years, [quote] or one for all.
+            log_moneyness: k = ln(K/F), [quote] or one for all; or else
+            call_delta: forward call delta N(d1) of each quote.
+            weight: precision of each quote in units of that of a point of the data, [quote] or one for all.
+
+        Raises:
+            ValueError: shapes that do not agree, numbers out of range, or no quote that the grid reaches.
+        """
+        quotes = self._quotes(iv, tenor, log_moneyness, call_delta, 1.0 if weight is None else weight)
+        found = self._graphs[bundle.COMPLETER].run(quotes, ("surface", "std", "z", "fitted", "used"))
+        completion = Completion(*found)
+        if not completion.used.any():
+            tenors, nodes = self.grid.tenors, self.grid.nodes
+            raise ValueError(
+                f"no quote is within reach of the grid: tenors {tenors[0]:.4g} to {tenors[-1]:.4g} years, nodes "
+                f"{nodes[0]:g} to {nodes[-1]:g} ({self.grid.convention})"
+            )
+        return completion._replace(fitted=np.where(completion.used, completion.fitted, np.float32(np.nan)))
+
+    def surfaces(self, iv: ArrayLike) -> Surfaces:
+        """Vols [batch, tenor, node] with their coordinates."""
+        return Surfaces(np.asarray(iv), self.grid)
+
+    def _blocks(self, count: int, *, block: int = 0) -> Iterator[slice]:
+        size = block or self.block
+        for start in range(0, count, size):
+            yield slice(start, min(start + size, count))
+
+    def _requests(
+        self, n: int, seed: int, conditions: Mapping[str, float] | None, temperature: float, offset: int
+    ) -> Iterator[tuple[dict[str, NDArray[Any]], slice]]:
+        """What the sampler is fed with for each block of rows."""
+        if not 0 <= offset <= _LARGEST_ROW - _count(n):
+            raise ValueError(f"offset is {offset}; allowed: 0 to 2^50 less the number of surfaces")
+        if not 0.0 <= temperature < math.inf:
+            raise ValueError(f"temperature is {temperature}; allowed: 0 and above")
+        asked = self._asked(conditions or {})
+        feeds: dict[str, NDArray[Any]] = {
+            "key": np.array([_seed(seed)], np.uint64),
+            "temperature": np.array([temperature], np.float32),
+            **({"conditions": asked} if self.conditions else {}),
+        }
+        for rows in self._blocks(n):
+            place = {"offset": np.array([offset + rows.start]), "count": np.array([rows.stop - rows.start])}
+            yield {**feeds, **place}, rows
+
+    def _asked(self, conditions: Mapping[str, float]) -> Array:
+        """Requested values in the order of the conditions, NaN where any will do."""
         for name, value in conditions.items():
             if name not in self.conditions:
                 raise ValueError(f"{name!r} is not a condition; allowed: {', '.join(self.conditions) or 'none'}")
             if not np.isfinite(value):
                 raise ValueError(f"the condition {name} is {value}; it must be finite")
-        return {i: conditions[name] for i, name in enumerate(self.conditions) if name in conditions}
+        return np.array([conditions.get(name, np.nan) for name in self.conditions], np.float32)
 
-    def decode(self, z: ArrayLike) -> Array:
-        """Surfaces iv [batch, tenor, node] of latents z [batch, latent]."""
-        latents = _batch("z", z, (self.latents,))
-        (surfaces,) = self._decoder.run(None, {"z": latents})
-        return np.asarray(surfaces, np.float32)
+    def _surfaces(self, iv: ArrayLike) -> Array:
+        """Surfaces that graphs can read: positive where they are known."""
+        surfaces = _shaped("iv", iv, self.grid.shape)
+        known = ~np.isnan(surfaces)
+        wrong = known & ~((surfaces > 0.0) & (surfaces < np.inf))
+        if wrong.any():
+            row = _first(wrong)
+            raise ValueError(
+                f"iv must be positive and finite where it is known, but row {row} holds {surfaces[wrong][0]:g}"
+            )
+        if not self.manifest["reads_missing"] and not known.all():
+            raise ValueError(f"row {_first(~known)} of iv has missing points, which this model was not trained to read")
+        empty = np.asarray(~known.any(axis=(1, 2), keepdims=True))
+        if empty.any():
+            raise ValueError(f"row {_first(empty)} of iv has no known point")
+        return surfaces
 
-    def encode(self, iv: ArrayLike) -> Posterior:
-        """Posterior of the latents given complete surfaces iv [batch, tenor, node]."""
-        mean, std = self._encoder.run(None, {"iv": _batch("iv", iv, self.grid.shape)})
-        return Posterior(np.asarray(mean, np.float32), np.asarray(std, np.float32))
+    def _masked(self, surfaces: Array) -> dict[str, NDArray[Any]]:
+        if not self.manifest["reads_missing"]:
+            return {"iv": surfaces}
+        known = ~np.isnan(surfaces)
+        return {"iv": np.where(known, surfaces, np.float32(0.2)), "mask": known.astype(np.float32)}
 
+    def _quotes(
+        self,
+        iv: ArrayLike,
+        tenor: ArrayLike | None,
+        log_moneyness: ArrayLike | None,
+        call_delta: ArrayLike | None,
+        weight: ArrayLike,
+    ) -> dict[str, NDArray[Any]]:
+        """The columns that the completer reads, each [quote]."""
+        vols = np.asarray(iv, np.float64)
+        if tenor is None and log_moneyness is None and call_delta is None:
+            return self._points(vols, weight)
+        if tenor is None or (log_moneyness is None) == (call_delta is None):
+            raise ValueError("quotes need tenor and one of log_moneyness and call_delta")
+        place = log_moneyness if call_delta is None else call_delta
+        try:
+            columns = np.broadcast_arrays(vols, *(np.asarray(part, np.float64) for part in (tenor, place, weight)))
+        except ValueError as error:
+            raise ValueError(f"iv, tenor, coordinates and weight differ in shape: {error}") from error
+        vols, years, where, weights = (np.atleast_1d(column) for column in columns)
+        for name, column in (("iv", vols), ("tenor", years), ("weight", weights)):
+            if not ((column > 0.0) & (column < np.inf)).all():
+                raise ValueError(f"{name} of quotes must be positive and finite")
+        if call_delta is not None:
+            if not ((where > 0.0) & (where < 1.0)).all():
+                raise ValueError("call_delta of quotes must lie inside (0, 1)")
+            where = k_of_delta(where, vols * np.sqrt(years))
+        if not np.isfinite(where).all():
+            raise ValueError("log_moneyness of quotes must be finite")
+        if vols.ndim != 1 or not 1 <= vols.size <= _MOST_QUOTES:
+            raise ValueError(f"quotes have shape {vols.shape}; allowed: [quote], 1 to {_MOST_QUOTES:,} of them")
+        values = (where, years, vols, weights)
+        return {name: value.astype(np.float32) for name, value in zip(_QUOTE_COLUMNS, values, strict=True)}
 
-class _Options(NamedTuple):
-    provider: str
-    threads: int
-
-
-def _session(graph: bytes, options: _Options) -> onnxruntime.InferenceSession:
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = options.threads
-    # Idle threads that spin cost a host more than they save a small graph.
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers: list[Any] = [_PROVIDERS["cpu"]]
-    if options.provider == _PROVIDERS["cuda"]:
-        providers.insert(0, (options.provider, {"use_tf32": "0"}))  # TF32 is off by 1e-3 vol
-    try:
-        return onnxruntime.InferenceSession(graph, settings, providers=providers)
-    except Exception as error:  # onnxruntime raises a dozen unrelated types
-        raise BundleError(f"onnxruntime {onnxruntime.__version__} cannot load a graph: {error}") from error
-
-
-def _provider_name(provider: str) -> str:
-    available = onnxruntime.get_available_providers()
-    if provider == "auto":
-        return _PROVIDERS["cuda"] if _PROVIDERS["cuda"] in available else _PROVIDERS["cpu"]
-    if provider not in _PROVIDERS:
-        raise ValueError(f"provider is {provider!r}; allowed: auto, {', '.join(_PROVIDERS)}")
-    if _PROVIDERS[provider] not in available:
-        raise ValueError(f"provider {provider!r} is not in this onnxruntime, which has {', '.join(available)}")
-    return _PROVIDERS[provider]
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
-        found = manifest["format"]
-    except OSError as error:
-        raise BundleError(f"{folder} is not a bundle: {path} cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{path} is not the manifest of a bundle: {error!r}") from error
-    if found != FORMAT:
-        raise BundleError(f"{path} has format {found!r}; this version of volvae reads format {FORMAT}")
-    return dict(manifest)
-
-
-def _read_content(path: Path, manifest: Mapping[str, Any]) -> bytes:
-    try:
-        content = path.read_bytes()
-        expected = manifest["files"][path.name]["sha256"]
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read ({error.strerror})") from error
-    except (KeyError, TypeError) as error:
-        raise BundleError(f"{path.parent / MANIFEST} does not name {path.name}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
-        raise BundleError(f"{path} was altered: its sha256 is {found}, the manifest says {expected}")
-    return content
+    def _points(self, iv: NDArray[np.float64], weight: ArrayLike) -> dict[str, NDArray[Any]]:
+        """The known points of a surface as quotes."""
+        if iv.shape != self.grid.shape:
+            raise ValueError(f"iv has shape {iv.shape}; expected {self.grid.shape}, or quotes with their coordinates")
+        known = np.isfinite(iv)
+        years = np.broadcast_to(self.grid.tenors[:, None], iv.shape)[known]
+        weights = np.broadcast_to(np.asarray(weight, np.float64), iv.shape)[known]
+        k = np.broadcast_to(self.grid.log_moneyness_of(iv), iv.shape)[known]
+        return self._quotes(iv[known], years, k, None, weights)
 
 
-def _prior(content: bytes, dimension: int) -> Mixture:
-    try:
-        prior = Mixture.from_table(np.lib.format.read_array(io.BytesIO(content), allow_pickle=False))
-    except ValueError as error:
-        raise BundleError(f"{PRIOR} is damaged: {error}") from error
-    if prior.dimension != dimension:
-        raise BundleError(f"{PRIOR} is of {prior.dimension} numbers, but the manifest names {dimension}")
-    return prior
-
-
-def _random(block: int, seed: int, shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Uniform [row] and standard normal [row, latent] numbers of one block of rows, from a counter-based generator.
-
-    Reference: Salmon, Moraes, Dror, Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3" (Philox).
-    """
-    generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, block]))
-    return generator.random(shape[0]), generator.standard_normal(shape)
+def k_of_delta(delta: NDArray[np.float64], deviation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log-moneyness of call deltas N(d1) of quotes with total volatilities, all [quote]."""
+    d1 = np.array([_NORMAL.inv_cdf(one) for one in delta.tolist()])
+    k: NDArray[np.float64] = deviation * (0.5 * deviation - d1)
+    return k
 
 
 def _count(n: int) -> int:
-    if not 1 <= n <= 2**50:
+    if not 1 <= n <= _LARGEST_ROW:
         raise ValueError(f"n is {n}; the number of surfaces must be between 1 and 2^50")
     return n
 
@@ -236,14 +396,22 @@ def _seed(seed: int) -> int:
     return seed
 
 
+def _shaped(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Values as single precision [batch, *shape] in one piece."""
+    array = np.ascontiguousarray(values, np.float32)
+    if array.ndim != 1 + len(shape) or array.shape[1:] != shape or not len(array):
+        raise ValueError(f"{name} has shape {array.shape}; expected (batch, {', '.join(map(str, shape))}), not empty")
+    return array
+
+
 def _batch(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:
-    array = np.asarray(values, np.float32)
-    if array.ndim != 1 + len(shape) or array.shape[1:] != shape:
-        raise ValueError(f"{name} has shape {array.shape}; expected (batch, {', '.join(map(str, shape))})")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, but row {_first_bad_row(array)} is not")
-    return np.ascontiguousarray(array)
+    array = _shaped(name, values, shape)
+    # That the sum of squares is finite tells so of all; where it is not, they are looked at one by one.
+    if not math.isfinite(np.vdot(array, array)) and not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, but row {_first(~np.isfinite(array))} is not")
+    return array
 
 
-def _first_bad_row(array: Array) -> int:
-    return int(np.argmin(np.isfinite(array).reshape(len(array), -1).all(axis=1)))
+def _first(wrong: NDArray[np.bool_]) -> int:
+    """The first row that has one."""
+    return int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))

@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def test_bad_usage_is_one_clear_line_and_exit_code_2(
 
 
 def test_every_command_has_help_with_an_example() -> None:
-    for path in (("sample",), ("report",), ("flow", "run")):
+    for path in (("sample",), ("complete",), ("score",), ("doctor",), ("report",), ("flow", "run")):
         result = volvae(*path, "--help")
         assert result.exit_code == 0
         assert f"Example: volvae {' '.join(path)}" in result.stdout
@@ -197,3 +198,80 @@ def test_a_file_that_is_no_table_is_one_line(bundle: str, tmp_path: Path) -> Non
         result = volvae("arbitrage", str(tmp_path / name), "--bundle", bundle)
         assert (result.exit_code, len(result.output.splitlines())) == (2, 1), result.output
         assert message in result.output
+
+
+QUOTES = "days,strike,forward,iv\n26,100,100,0.22\n182,90,100,0.26\n182,104,100,0.21\n900,100,100,0.2\n"
+
+
+def test_complete_writes_the_surface_and_a_page(bundle: str, tmp_path: Path) -> None:
+    (tmp_path / "quotes.csv").write_text(QUOTES)
+    output = tmp_path / "surface.csv"
+    result = volvae("complete", str(tmp_path / "quotes.csv"), "-o", str(output), "--plot", "--bundle", bundle, "--json")
+
+    assert result.exit_code == 0, result.output
+    figures = json.loads(result.stdout)
+    assert (figures["quotes"], figures["quotes_used"]) == (4, 3)
+    model = SurfaceModel.load(bundle)
+    k = np.log([1.0, 0.9, 1.04, 1.0])
+    expected = model.complete([0.22, 0.26, 0.21, 0.2], tenor=np.array([26, 182, 182, 900]) / 365, log_moneyness=k)
+    table = np.genfromtxt(output, delimiter=",", names=True)
+    assert table.dtype.names == ("tenor_years", "log_moneyness", "iv", "std", "low_90", "high_90")
+    np.testing.assert_allclose(table["iv"], expected.iv.ravel(), atol=1e-6)
+    np.testing.assert_allclose(table["high_90"] - table["low_90"], 2 * 1.6449 * expected.std.ravel(), rtol=1e-3)
+    assert "quotes out of reach in red" in (tmp_path / "surface.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("days,strike,iv\n26,100,0.2\n", "has no column forward; its columns: days, strike, iv"),
+        ("days,iv\n26,0.2\n", "exactly one column of log_moneyness, call_delta, strike, not 0"),
+        ("days,tenor_years,log_moneyness,iv\n26,0.1,0,0.2\n", "exactly one column of tenor_years, days, not 2"),
+        ("days,log_moneyness,iv\n26,0,0.2\n26,,0.2\n", "column log_moneyness is empty or not finite in row 2"),
+        ("days,strike,forward,iv\n26,100,0,0.2\n", "strike and forward must be positive"),
+        ("days,log_moneyness,iv\n9999,0,0.2\n", "no quote is within reach of the grid: tenors"),
+        ("", "quotes.csv"),
+    ],
+)
+def test_quotes_that_cannot_be_completed_are_named(bundle: str, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "quotes.csv").write_text(text)
+    result = volvae("complete", str(tmp_path / "quotes.csv"), "-o", str(tmp_path / "a.csv"), "--bundle", bundle)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["quotes.csv"]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "npy"])
+def test_score_finds_the_broken_surface(bundle: str, tmp_path: Path, ending: str) -> None:
+    model = SurfaceModel.load(bundle)
+    iv = model.sample(20, seed=1)
+    iv[7, 1, 4] += 0.1
+    path, output = tmp_path / f"s.{ending}", tmp_path / "scores.csv"
+    tables.write_surfaces(path, [iv], model.grid, count=20)
+    result = volvae("score", str(path), "-o", str(output), "--bundle", bundle, "--json")
+
+    assert json.loads(result.stdout)["lowest_surface"] == 7
+    table = np.genfromtxt(output, delimiter=",", names=True)
+    np.testing.assert_allclose(table["nats"], model.score(iv).nats, rtol=1e-4)
+    assert table["percentile"][7] == 0.0
+
+
+def test_surfaces_of_another_grid_are_not_scored(bundle: str, tmp_path: Path) -> None:
+    grid = Grid(np.array([0.1, 1.0]), np.linspace(-0.2, 0.2, 5))
+    tables.write_surfaces(tmp_path / "s.parquet", [np.full((3, 2, 5), 0.2, np.float32)], grid, count=3)
+    result = volvae("score", str(tmp_path / "s.parquet"), "--bundle", bundle)
+    assert result.exit_code == 2
+    assert "has surfaces on another grid than the model's 3 tenors x 9 nodes" in result.stderr
+
+
+def test_doctor_finds_a_sound_bundle_and_a_damaged_one(bundle: str, tmp_path: Path) -> None:
+    sound = volvae("doctor", "--bundle", bundle, "--json")
+    assert sound.exit_code == 0
+    assert {finding["name"] for finding in json.loads(sound.stdout)} >= {"wheels", "providers", "telemetry", "bundle"}
+    shutil.copytree(bundle, tmp_path / "bundle")
+    graph = tmp_path / "bundle/sampler.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1])
+    damaged = volvae("doctor", "--bundle", str(tmp_path / "bundle"))
+    assert damaged.exit_code == 1
+    assert "FAULT bundle" in damaged.stdout
+    assert "sampler.onnx was altered" in damaged.stdout

@@ -1,12 +1,16 @@
+import hashlib
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -15,18 +19,29 @@ from pipeline.weights import Prior
 from vae.grid import Grid
 from vae.model import Architecture, Vae
 from vae.ppca import principal_components
-from vae.prior import Mixture
+from vae.prior import REACH, Mixture
 from vae.runtime import BundleError, SurfaceModel
 
 GRID = Grid(np.array([0.1, 0.5]), np.linspace(-0.2, 0.2, 4))
 
 
+def data() -> torch.Tensor:
+    torch.manual_seed(0)
+    return 0.2 + 0.02 * torch.randn(300, 8, dtype=torch.float64) @ torch.randn(8, 8, dtype=torch.float64)
+
+
 @pytest.fixture(scope="module")
 def untrained() -> Vae:
     """A model that is linear still."""
-    torch.manual_seed(0)
-    x = 0.2 + 0.02 * torch.randn(300, 8, dtype=torch.float64) @ torch.randn(8, 8, dtype=torch.float64)
-    return Vae.from_components(Architecture(8, 8, 3, 16, 2), principal_components(x))
+    return Vae.from_components(Architecture(8, 8, 3, 16, 2), principal_components(data()))
+
+
+@pytest.fixture(scope="module")
+def reading(tmp_path_factory: pytest.TempPathFactory) -> tuple[Vae, SurfaceModel]:
+    """A linear model that reads missing points, as it is and from its bundle."""
+    vae = Vae.from_components(Architecture(8, 8, 3, 16, 2, sees_missing=True), principal_components(data()))
+    folder = tmp_path_factory.mktemp("reading") / "bundle"
+    return vae, SurfaceModel.load(write_bundle(folder, vae, Prior(Mixture.standard_normal(3))), provider="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +52,11 @@ def bundle(untrained: Vae, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_bundle(folder: Path, model: Vae, prior: Prior) -> Path:
     folder.mkdir()
-    contents = {**export.graph_files(model, GRID), "prior.npy": files.array_bytes(prior.joint.table())}
+    contents = export.graph_files(model, prior, GRID)
     for name, graph in contents.items():
         files.write_bytes(folder / name, graph)
-    files.write_json(folder / "manifest.json", export.make_manifest(model, prior, GRID, contents))
+    scores = {"nats_a_point": np.linspace(1.0, 5.0, 1001).tolist(), "fewest_points": 8, "surfaces": 2}
+    files.write_json(folder / "manifest.json", export.make_manifest(model, prior, GRID, contents, scores))
     return folder
 
 
@@ -83,7 +99,8 @@ def test_samples_have_the_conditions_that_they_are_asked_for(untrained: Vae, tmp
     assert model.conditions == ("first", "sixth")
     np.testing.assert_allclose(surfaces[:, 5], asked, atol=1e-3)
     assert surfaces[:, 0].std() > 5e-3
-    np.testing.assert_array_equal(model.sample(5, seed=1, conditions={"sixth": asked}).reshape(5, 8), surfaces[:5])
+    first = model.sample(5, seed=1, conditions={"sixth": asked}).reshape(5, 8)
+    np.testing.assert_allclose(first, surfaces[:5], atol=1e-6)
     for conditions, message in (
         ({"vix": 0.2}, "'vix' is not a condition; allowed: first, sixth"),
         ({"sixth": math.nan}, "the condition sixth is nan; it must be finite"),
@@ -92,30 +109,151 @@ def test_samples_have_the_conditions_that_they_are_asked_for(untrained: Vae, tmp
             model.sample(1, seed=1, conditions=conditions)
 
 
-def test_a_damaged_prior_is_refused(bundle: Path, tmp_path: Path) -> None:
-    """Its checksum agrees with the manifest, its content with nothing."""
-    for content, message in (
-        (b"no array", "prior.npy is damaged"),
-        (files.array_bytes(np.zeros((1, 4))), "prior.npy is damaged: an array of shape"),
-        (files.array_bytes(Mixture.standard_normal(2).table()), "prior.npy is of 2 numbers, but the manifest names 3"),
-    ):
-        folder = copy(bundle, tmp_path).parent / "bundle"
-        (folder / "prior.npy").write_bytes(content)
-        manifest = files.read_json(folder / "manifest.json")
-        manifest["files"]["prior.npy"] = {"sha256": files.sha256(content), "bytes": len(content)}
-        files.write_json(folder / "manifest.json", manifest)
-        with pytest.raises(BundleError, match=message):
-            SurfaceModel.load(folder)
-        shutil.rmtree(folder)
-
-
 def test_latents_of_samples_are_standard_normal(model: SurfaceModel) -> None:
-    """The linear start lets the draws be read back: mean and covariance within five standard errors."""
-    z = model.encode(model.sample(20_000, seed=1)).mean
-    shrinkage = 1.0 - np.square(model.encode(model.sample(1, seed=1)).std)  # of the pPCA posterior mean
-    z = z / shrinkage
+    """Mean and covariance within five standard errors, and what is left of the tails below the reach."""
+    z = model.draw(20_000, seed=1).latents
     assert np.abs(z.mean(0)).max() <= 5 / np.sqrt(len(z))
     assert np.abs(np.cov(z.T) - np.eye(3)).max() <= 5 * np.sqrt(2 / len(z))
+    assert 3.0 < np.linalg.norm(z, axis=1).max() < REACH
+
+
+def test_offset_cuts_a_request_anywhere(model: SurfaceModel) -> None:
+    whole = model.sample(50, seed=4)
+    parts = [model.sample(count, seed=4, offset=offset) for offset, count in ((0, 20), (20, 1), (21, 29))]
+    np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-6, rtol=0)
+
+
+def test_temperature_draws_samples_together(model: SurfaceModel) -> None:
+    spread = [model.sample(2000, seed=4, temperature=t).std(0).mean() for t in (0.0, 0.5, 1.0)]
+    assert spread[0] < 1e-3 * spread[2]
+    assert spread[1] == pytest.approx(0.5 * spread[2], rel=0.02)
+
+
+def test_a_block_is_all_that_a_stream_holds(model: SurfaceModel) -> None:
+    """Ten million surfaces are a generator's next item away, not their memory."""
+    stream = model.sample_blocks(10_000_000, seed=3)
+    np.testing.assert_array_equal(next(stream), model.sample(model.block, seed=3))
+
+
+def test_a_forked_process_samples_the_same(bundle: Path) -> None:
+    """With sessions and their threads made before the fork."""
+    model = SurfaceModel.load(bundle, provider="cpu", threads=2)
+    expected = model.sample(9000, seed=5).tobytes()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, hashlib.sha256(model.sample(9000, seed=5).tobytes()).digest())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reader, 32) == hashlib.sha256(expected).digest()
+
+
+def test_another_process_samples_the_same(bundle: Path, model: SurfaceModel) -> None:
+    program = (
+        "import hashlib; from vae.runtime import SurfaceModel; "
+        f"print(hashlib.sha256(SurfaceModel.load({str(bundle)!r}, provider='cpu').sample(50, seed=9)).hexdigest())"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == hashlib.sha256(model.sample(50, seed=9)).hexdigest()
+
+
+def test_missing_points_are_read_as_the_model_reads_them(reading: tuple[Vae, SurfaceModel]) -> None:
+    """NaN in one row; its neighbour is complete and reads as if it were alone."""
+    vae, model = reading
+    iv = model.sample(2, seed=1)
+    iv[0, 1, 2:] = np.nan
+    found = model.encode(iv)
+    with torch.no_grad():
+        for row in range(2):
+            seen = vae.double().observe(torch.from_numpy(iv[row : row + 1]).double().flatten(1))
+            expected = vae.encode(seen.values, seen.missing)
+            np.testing.assert_allclose(found.mean[row], expected.mean[0].numpy(), atol=1e-4)
+            np.testing.assert_allclose(found.std[row], expected.log_std[0].exp().numpy(), rtol=1e-4)
+
+
+def test_a_model_that_reads_complete_surfaces_only_says_so(model: SurfaceModel) -> None:
+    iv = model.sample(2, seed=1)
+    iv[1, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="row 1 of iv has missing points, which this model was not trained to read"):
+        model.encode(iv)
+
+
+def test_scores_are_the_density_of_a_linear_model(untrained: Vae, reading: tuple[Vae, SurfaceModel]) -> None:
+    """A model without hidden layers that has learned is probabilistic PCA, whose density is known exactly."""
+    _, model = reading
+    iv = np.random.default_rng(1).normal(0.2, 0.02, (20, 2, 4)).astype(np.float32)
+    iv[3, 0] = np.nan
+    components = principal_components(data())
+    expected = components.log_likelihood(torch.from_numpy(iv).double().flatten(1), 3).numpy()
+    scores = model.score(iv)
+    np.testing.assert_allclose(scores.nats, expected, rtol=2e-4, atol=2e-3)
+    assert np.isnan(scores.percentile[3])
+    assert untrained.architecture.latents == model.latents
+
+
+def test_percentiles_rank_by_nats_a_point(model: SurfaceModel) -> None:
+    """The manifest of the test says that training surfaces have 1 to 5 nats a point, evenly."""
+    scores = model.score(model.sample(200, seed=2))
+    expected = np.clip(100.0 * (scores.nats / 8 - 1.0) / 4.0, 0.0, 100.0)
+    np.testing.assert_allclose(scores.percentile, expected, atol=0.01)
+
+
+def test_a_surface_is_completed_from_its_own_points(model: SurfaceModel) -> None:
+    """As a surface with holes, as quotes by log-moneyness, and by call delta: the same answer."""
+    surface = model.sample(1, seed=3)[0]
+    holes = surface.copy()
+    holes[:, ::2] = np.nan
+    found = model.complete(holes)
+    known = ~np.isnan(holes)
+    k = GRID.log_moneyness[known]
+    tenor = np.broadcast_to(GRID.tenors[:, None], holes.shape)[known]
+    quotes = surface[known]
+    deviation = quotes * np.sqrt(tenor)
+    delta = [NormalDist().cdf(d) for d in (0.5 * deviation - k / deviation).tolist()]
+    for other in (
+        model.complete(quotes, tenor=tenor, log_moneyness=k),
+        model.complete(quotes, tenor=tenor, call_delta=delta, weight=1.0),
+    ):
+        np.testing.assert_allclose(other.iv, found.iv, atol=2e-6)
+    assert found.used.all()
+    assert found.iv.shape == found.std.shape == (2, 4)
+    assert (found.std > 0.0).all()
+    np.testing.assert_allclose(found.fitted, quotes, atol=0.05)
+
+
+def test_completion_is_the_posterior_of_a_linear_model(reading: tuple[Vae, SurfaceModel]) -> None:
+    """Mean and standard deviation of pPCA given three points, in closed form."""
+    _, model = reading
+    surface = data()[0].float().numpy().reshape(2, 4)
+    holes = np.full_like(surface, np.nan)
+    holes.ravel()[[0, 3, 6]] = surface.ravel()[[0, 3, 6]]
+    found = model.complete(holes)
+    components = principal_components(data())
+    noise = components.noise_variance(3)
+    loadings = components.vectors[:, :3] * (components.variances[:3] - noise).sqrt()
+    own = loadings[[0, 3, 6]]
+    covariance = torch.linalg.inv(torch.eye(3, dtype=torch.float64) + own.T @ own / noise)
+    error = torch.from_numpy(surface).double().flatten()[[0, 3, 6]] - components.mean[[0, 3, 6]]
+    mean = components.mean + loadings @ covariance @ own.T @ error / noise
+    variance = (loadings @ covariance * loadings).sum(1) + noise
+    np.testing.assert_allclose(found.iv.ravel(), mean.numpy(), atol=1e-6)
+    np.testing.assert_allclose(found.std.ravel(), variance.sqrt().numpy(), rtol=1e-4)
+
+
+def test_quotes_out_of_reach_are_reported_and_not_used(model: SurfaceModel) -> None:
+    inside = model.complete([0.2, 0.21], tenor=[0.1, 0.5], log_moneyness=0.0)
+    both = model.complete([0.2, 0.21, 0.9, 0.9], tenor=[0.1, 0.5, 2.0, 0.3], log_moneyness=[0.0, 0.0, 0.0, 1.0])
+    np.testing.assert_array_equal(both.used, [True, True, False, False])
+    np.testing.assert_allclose(both.iv, inside.iv, atol=1e-6)
+    assert np.isnan(both.fitted[2:]).all()
+    with pytest.raises(ValueError, match=r"no quote is within reach of the grid: tenors 0.1 to 0.5 years"):
+        model.complete([0.2], tenor=3.0, log_moneyness=0.0)
+
+
+def test_surfaces_have_coordinates(model: SurfaceModel) -> None:
+    surfaces = model.surfaces(model.sample(3, seed=1))
+    np.testing.assert_array_equal(surfaces.log_moneyness, GRID.log_moneyness)
+    np.testing.assert_allclose(surfaces.at(0.0, 0.5).shape, (3, 1))
 
 
 def test_threads_give_the_same_surfaces(model: SurfaceModel) -> None:
@@ -149,7 +287,7 @@ def copy(bundle: Path, folder: Path) -> Path:
     return Path(shutil.copytree(bundle, folder / "bundle"))
 
 
-@pytest.mark.parametrize("name", ["decoder.onnx", "encoder.onnx"])
+@pytest.mark.parametrize("name", ["decoder.onnx", "completer.onnx"])
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "missing", "swapped"])
 def test_an_altered_file_is_refused(bundle: Path, tmp_path: Path, name: str, damage: str) -> None:
     path = copy(bundle, tmp_path) / name
@@ -157,7 +295,7 @@ def test_an_altered_file_is_refused(bundle: Path, tmp_path: Path, name: str, dam
     if damage == "missing":
         path.unlink()
     elif damage == "swapped":
-        shutil.copy(bundle / ({"decoder.onnx", "encoder.onnx"} - {name}).pop(), path)
+        shutil.copy(bundle / ({"decoder.onnx", "completer.onnx"} - {name}).pop(), path)
     else:
         graph[100] ^= 1
         path.write_bytes(graph if damage == "flipped" else graph[:-50])
@@ -171,8 +309,8 @@ def test_an_altered_file_is_refused(bundle: Path, tmp_path: Path, name: str, dam
         (None, "is not a bundle: .*manifest.json cannot be read"),
         ("{", "is not the manifest of a bundle"),
         ("[]", "is not the manifest of a bundle"),
-        ('{"format": 99}', "has format 99; this version of volvae reads format 2"),
-        ('{"format": 2}', "does not name decoder.onnx"),
+        ('{"format": 99}', "has format 99; this version of volvae reads format 3"),
+        ('{"format": 3}', "does not name decoder.onnx"),
     ],
 )
 def test_a_foreign_manifest_is_refused(bundle: Path, tmp_path: Path, text: str | None, message: str) -> None:
@@ -191,7 +329,46 @@ def test_a_file_that_is_no_graph_is_refused(bundle: Path, tmp_path: Path) -> Non
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["decoder.onnx"]["sha256"] = files.sha256(b"no graph")
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(BundleError, match="cannot load a graph"):
+    with pytest.raises(BundleError, match=r"cannot load decoder\.onnx"):
+        SurfaceModel.load(folder)
+
+
+def replace_graph(bundle: Path, folder: Path, name: str, content: bytes) -> Path:
+    """A bundle with another file in place of one, whose checksum agrees."""
+    target = copy(bundle, folder)
+    (target / name).write_bytes(content)
+    manifest = files.read_json(target / "manifest.json")
+    manifest["files"][name] = {"sha256": files.sha256(content), "bytes": len(content)}
+    files.write_json(target / "manifest.json", manifest)
+    return target
+
+
+def test_a_foreign_graph_is_refused_by_its_inputs(bundle: Path, tmp_path: Path) -> None:
+    """The encoder under the name of the decoder, its checksum right."""
+    folder = replace_graph(bundle, tmp_path, "decoder.onnx", (bundle / "encoder.onnx").read_bytes())
+    with pytest.raises(BundleError, match=r"decoder.onnx has the inputs .*'iv'.*but this bundle's has .*'z'"):
+        SurfaceModel.load(folder)
+
+
+def test_external_data_is_refused(bundle: Path, tmp_path: Path) -> None:
+    """A graph whose weights would be read from another file of the machine."""
+    graph = onnx.load_from_string((bundle / "decoder.onnx").read_bytes())
+    weights = max(graph.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    weights.ClearField("raw_data")
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="../../../etc/passwd")
+    folder = replace_graph(bundle, tmp_path, "decoder.onnx", graph.SerializeToString())
+    with pytest.raises(BundleError, match=r"cannot load decoder.onnx"):
+        SurfaceModel.load(folder)
+
+
+@pytest.mark.parametrize("key", ["grid", "latents", "conditions", "reads_missing", "scores", "files"])
+def test_a_manifest_without_a_key_is_refused(bundle: Path, tmp_path: Path, key: str) -> None:
+    folder = copy(bundle, tmp_path)
+    manifest = files.read_json(folder / "manifest.json")
+    del manifest[key]
+    files.write_json(folder / "manifest.json", manifest)
+    with pytest.raises(BundleError, match=r"manifest\.json"):
         SurfaceModel.load(folder)
 
 
@@ -205,7 +382,10 @@ def test_a_file_that_is_no_graph_is_refused(bundle: Path, tmp_path: Path) -> Non
         (lambda m: m.decode(np.zeros(3)), r"z has shape \(3,\)"),
         (lambda m: m.decode([[0, 0, 0], [0, np.nan, 0]]), "z must be finite, but row 1 is not"),
         (lambda m: m.encode(np.zeros((1, 4, 2))), r"iv has shape \(1, 4, 2\); expected \(batch, 2, 4\)"),
-        (lambda m: m.encode(np.full((1, 2, 4), np.inf)), "iv must be finite, but row 0 is not"),
+        (
+            lambda m: m.encode(np.full((1, 2, 4), np.inf)),
+            "iv must be positive and finite where it is known, but row 0 holds inf",
+        ),
     ],
 )
 def test_bad_arguments_are_named(model: SurfaceModel, call, message: str) -> None:
@@ -214,7 +394,7 @@ def test_bad_arguments_are_named(model: SurfaceModel, call, message: str) -> Non
 
 
 def test_an_unknown_or_absent_provider_is_named(bundle: Path) -> None:
-    with pytest.raises(ValueError, match="provider is 'tpu'; allowed: auto, cpu, cuda"):
+    with pytest.raises(ValueError, match="provider is 'tpu'; allowed: auto, cpu, cuda, tensorrt"):
         SurfaceModel.load(bundle, provider="tpu")
 
 

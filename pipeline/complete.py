@@ -1,0 +1,145 @@
+"""The command complete: a file of quotes in, the whole surface with its uncertainty out, and a page that shows both."""
+
+import csv
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.atomic import new_file
+from pipeline.columns import Columns
+from pipeline.errors import InputError
+from vae.runtime import Completion, SurfaceModel, k_of_delta
+
+Array = NDArray[np.float64]
+
+_PLACES = ("log_moneyness", "call_delta", "strike")
+_DAYS_PER_YEAR = 365.0  # ACT/365
+_NINETY = 1.6449  # standard deviations on each side of an interval that holds 90 %
+
+
+class Quotes(NamedTuple):
+    """Quotes of one surface as the runtime reads them, each [quote]; places by log-moneyness or else by call delta."""
+
+    iv: Array
+    tenor: Array
+    log_moneyness: Array | None
+    call_delta: Array | None
+    weight: Array | None
+
+
+def read(path: Path) -> Quotes:
+    """Quotes of a CSV or Parquet file with the canonical column names of docs/quotes.md.
+
+    Raises:
+        InputError: the file cannot be read, or lacks a column that is needed.
+    """
+    source = Columns.read(path)
+    tenor = _one_of(source, "tenor_years", "days")
+    place = _one_of(source, *_PLACES)
+    for name in ("iv", *(["forward"] if place == "strike" else [])):
+        if name not in source.names:
+            raise InputError(f"{path} has no column {name}; its columns: {', '.join(source.names)}")
+    columns = {name: _finite(source, name) for name in ("iv", tenor, place)}
+    where = columns[place]
+    if place == "strike":
+        forward = _finite(source, "forward")
+        if not ((where > 0.0) & (forward > 0.0)).all():
+            raise InputError(f"{path}: strike and forward must be positive")
+        where = np.log(where / forward)
+    return Quotes(
+        iv=columns["iv"],
+        tenor=columns[tenor] / (_DAYS_PER_YEAR if tenor == "days" else 1.0),
+        log_moneyness=None if place == "call_delta" else where,
+        call_delta=where if place == "call_delta" else None,
+        weight=_finite(source, "weight") if "weight" in source.names else None,
+    )
+
+
+def run(model: SurfaceModel, quotes: Quotes) -> Completion:
+    """The surface that explains quotes."""
+    return model.complete(
+        quotes.iv,
+        tenor=quotes.tenor,
+        log_moneyness=quotes.log_moneyness,
+        call_delta=quotes.call_delta,
+        weight=quotes.weight,
+    )
+
+
+def write(path: Path, model: SurfaceModel, found: Completion) -> None:
+    """The points of a surface as CSV: tenor_years, log_moneyness, iv, std and the ends of the 90 % interval."""
+    tenors = np.broadcast_to(model.grid.tenors[:, None], found.iv.shape)
+    k = np.broadcast_to(model.grid.log_moneyness_of(found.iv), found.iv.shape)
+    low, high = found.iv - _NINETY * found.std, found.iv + _NINETY * found.std
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("tenor_years", "log_moneyness", "iv", "std", "low_90", "high_90"))
+    for row in zip(*(part.ravel().tolist() for part in (tenors, k, found.iv, found.std, low, high)), strict=True):
+        writer.writerow(f"{value:.8g}" for value in row)
+    with new_file(path) as stream:
+        stream.write(text.getvalue().encode())
+
+
+def figures(quotes: Quotes, found: Completion) -> dict[str, float]:
+    """How many quotes were used, how far the surface is from them, and how sure it is of its points."""
+    used = found.used
+    error = 1e4 * np.abs(found.fitted[used] - quotes.iv[used])
+    return {
+        "quotes": len(used),
+        "quotes_used": int(used.sum()),
+        "quotes_mean_error_bp": float(error.mean()),
+        "quotes_largest_error_bp": float(error.max()),
+        "median_std_bp": float(1e4 * np.median(found.std)),
+        "largest_std_bp": float(1e4 * found.std.max()),
+    }
+
+
+def page(model: SurfaceModel, quotes: Quotes, found: Completion) -> str:
+    """One HTML page: each smile with its 90 % interval, and the quotes on the smile of the nearest tenor."""
+    import plotly.graph_objects as go  # noqa: PLC0415 - only this needs it
+    from plotly.subplots import make_subplots  # noqa: PLC0415
+
+    tenors, k = model.grid.tenors, np.broadcast_to(model.grid.log_moneyness_of(found.iv), found.iv.shape)
+    nearest = np.abs(quotes.tenor[:, None] - tenors).argmin(1)
+    columns = 3
+    rows = -(-len(tenors) // columns)
+    titles = [f"{365.0 * tenor:.0f} days" for tenor in tenors]
+    figure = make_subplots(rows=rows, cols=columns, subplot_titles=titles, vertical_spacing=0.3 / rows)
+    places = quotes.log_moneyness
+    if places is None:
+        places = k_of_delta(np.asarray(quotes.call_delta), quotes.iv * np.sqrt(quotes.tenor))
+    for i in range(len(tenors)):
+        spot = {"row": i // columns + 1, "col": i % columns + 1}
+        low, high = (100.0 * (found.iv[i] + sign * _NINETY * found.std[i]) for sign in (-1.0, 1.0))
+        band = {"x": np.concatenate([k[i], k[i][::-1]]), "y": np.concatenate([low, high[::-1]])}
+        spot["showlegend"] = i == 0
+        figure.add_scatter(**band, fill="toself", line_width=0, fillcolor="rgba(37, 99, 235, 0.2)", name="90 %", **spot)
+        figure.add_scatter(x=k[i], y=100.0 * found.iv[i], line_color="#2563eb", name="surface", mode="lines", **spot)
+        own = nearest == i
+        points = {"x": places[own], "y": 100.0 * quotes.iv[own]}
+        marker = {"color": np.where(found.used[own], "#111827", "#dc2626"), "size": 6}
+        spot["showlegend"] = i == int(nearest.min())
+        figure.add_scatter(**points, mode="markers", marker=marker, name="quotes", **spot)
+    figure.update_layout(
+        template="simple_white", height=240 * rows, title="Implied vol, %, by log-moneyness; quotes out of reach in red"
+    )
+    html: str = go.Figure(figure).to_html(include_plotlyjs=True, full_html=True)
+    return html
+
+
+def _one_of(source: Columns, *names: str) -> str:
+    found = [name for name in names if name in source.names]
+    if len(found) != 1:
+        raise InputError(f"{source.path} must have exactly one column of {', '.join(names)}, not {len(found)}")
+    return found[0]
+
+
+def _finite(source: Columns, name: str) -> Array:
+    values = source.numbers(name)
+    if not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values))) + 1
+        raise InputError(f"{source.path}: column {name} is empty or not finite in row {row}")
+    return values

@@ -1,0 +1,88 @@
+"""Reading by weights against the splines of vae.interpolation, and what the grid does not reach."""
+
+import numpy as np
+import pytest
+import torch
+
+from vae import interpolation
+from vae.completion import vols_at
+from vae.grid import Grid
+from vae.reading import Reader
+from vae.surfaces import Surfaces
+
+TENORS, NODES = np.array([0.1, 0.25, 0.7, 1.0]), np.linspace(-0.4, 0.3, 7)
+
+
+def smooth(grid: Grid) -> np.ndarray:
+    place = grid.nodes if grid.convention != "delta" else -np.array(grid.d1)
+    return 0.2 + 0.03 * grid.tenors[:, None] - 0.1 * place + 0.2 * place**2
+
+
+@pytest.mark.parametrize("convention", ["sqrt_time", "log_moneyness"])
+def test_weights_read_what_splines_read(convention: str) -> None:
+    grid = Grid(TENORS, NODES, convention)
+    generator = np.random.default_rng(1)
+    tenor = generator.uniform(TENORS[0], TENORS[-1], 500)
+    k = generator.uniform(-0.5, 0.4, 500)
+    iv = smooth(grid)
+
+    readings = Reader(grid)(torch.from_numpy(k), torch.from_numpy(tenor), torch.full((500,), 0.2).double())
+    found = vols_at(readings, torch.from_numpy(tenor), torch.from_numpy(iv).flatten().unsqueeze(0))[0].numpy()
+
+    expected = Surfaces(iv[None], grid).at(k, tenor)[0]
+    np.testing.assert_array_equal(readings.reached.numpy(), np.isfinite(expected))
+    assert 100 < np.isfinite(expected).sum() < 500
+    np.testing.assert_allclose(found[np.isfinite(expected)], expected[np.isfinite(expected)], rtol=1e-9)
+
+
+@pytest.mark.parametrize("convention", ["sqrt_time", "log_moneyness", "delta"])
+def test_points_of_the_grid_are_read_as_they_are(convention: str) -> None:
+    """In single precision too, where the ends of the nodes are missed by a rounding."""
+    grid = Grid(TENORS, np.linspace(0.1, 0.9, 7) if convention == "delta" else NODES, convention)
+    iv = smooth(grid).astype(np.float32)
+    k = np.broadcast_to(grid.log_moneyness_of(iv), iv.shape).astype(np.float32)
+    tenor = np.broadcast_to(TENORS[:, None], iv.shape).astype(np.float32)
+    points = (torch.from_numpy(part.ravel().copy()) for part in (k, tenor, iv))
+
+    readings = Reader(grid).float()(*points)
+
+    assert readings.reached.all()
+    found = vols_at(readings, torch.from_numpy(tenor.ravel().copy()), torch.from_numpy(iv).flatten().unsqueeze(0))
+    np.testing.assert_allclose(found[0].numpy(), iv.ravel(), rtol=3e-6)
+    np.testing.assert_array_equal(readings.nearest.numpy(), np.eye(iv.size))
+    np.testing.assert_allclose(readings.hats.sum(1).numpy(), 1.0, rtol=1e-6)
+
+
+def test_reading_keeps_calendar_monotonicity() -> None:
+    """Total variance that rises from tenor to tenor rises between them."""
+    grid = Grid(TENORS, NODES, "log_moneyness")
+    tenor = np.linspace(TENORS[0], TENORS[-1], 101)
+    vols = np.concatenate([Surfaces(smooth(grid)[None], grid).at([k], t) for t in tenor for k in (-0.2, 0.1)])
+    variance = vols.reshape(101, 2) ** 2 * tenor[:, None]
+    assert (np.diff(variance, axis=0) > 0.0).all()
+
+
+def test_surfaces_come_with_coordinates() -> None:
+    grid = Grid(TENORS, NODES)
+    surfaces = Surfaces(np.stack([smooth(grid), 2.0 * smooth(grid)]), grid)
+    table = surfaces.to_pandas()
+    assert list(table.columns) == ["surface", "tenor_years", "log_moneyness", "iv"]
+    assert len(surfaces) == 2
+    last = table.iloc[-1]
+    assert (last.surface, last.tenor_years, last.iv) == (1, 1.0, surfaces.iv[1, -1, -1])
+    assert last.log_moneyness == grid.log_moneyness[-1, -1]
+    np.testing.assert_allclose(surfaces.at(grid.log_moneyness[2], 0.7), surfaces.iv[:, 2])
+    with pytest.raises(ValueError, match=r"iv has shape \(2, 4\); expected \(surface, 4, 7\)"):
+        Surfaces(np.zeros((2, 4)), grid)
+    with pytest.raises(ValueError, match="allowed: one axis"):
+        surfaces.at(np.zeros((2, 2)), 0.5)
+
+
+def test_the_reader_knows_only_the_interpolation_of_the_audit() -> None:
+    """The splines in which arbitrage is measured are those that quotes are read from."""
+    grid = Grid(TENORS, NODES)
+    smile = interpolation.smiles(smooth(grid), grid)
+    k = 0.5 * (grid.log_moneyness[1, :-1] + grid.log_moneyness[1, 1:])
+    readings = Reader(grid)(torch.from_numpy(k), torch.full_like(torch.from_numpy(k), 0.25), torch.from_numpy(k))
+    found = readings.weights @ torch.from_numpy(smooth(grid)).flatten().square()
+    np.testing.assert_allclose(found.numpy(), interpolation.total_variance(smile, TENORS, 0.25, k), rtol=1e-12)

@@ -1,0 +1,132 @@
+"""The random numbers of sampler.onnx against integers of any size, and its draws against vae.prior."""
+
+import math
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from scipy import stats
+
+from vae.grid import Grid
+from vae.model import Architecture, Vae
+from vae.ppca import principal_components
+from vae.prior import Mixture, bounded
+from vae.sampler import KEYS, sampler_graph, words
+
+GRID = Grid(np.array([0.1, 0.5]), np.linspace(-0.2, 0.2, 4))
+LATENTS, MASK = 3, 2**64 - 1
+
+
+def squares(counter: int, key: int) -> int:
+    """Widynski (2022), listing 2, in integers that do not wrap."""
+    x = y = counter * key & MASK
+    z = y + key & MASK
+    for added in (y, z, y):
+        x = x * x + added & MASK
+        x = (x >> 32) | (x << 32) & MASK
+    return (x * x + z & MASK) >> 32
+
+
+def uniform(key: int, row: int, count: int) -> np.ndarray:
+    high, low = (squares(key, first) for first in KEYS)
+    own = 2 * (high << 32 | low) + 1 & MASK
+    numbers = [squares(row * count + place & MASK, own) for place in range(count)]
+    return np.array(numbers, np.float32) * np.float32(2.0**-32) + np.float32(2.0**-33)
+
+
+def model() -> Vae:
+    torch.manual_seed(0)
+    x = 0.2 + 0.02 * torch.randn(300, 8, dtype=torch.float64) @ torch.randn(8, 8, dtype=torch.float64)
+    return Vae.from_components(Architecture(8, 8, LATENTS, 16, 2), principal_components(x)).float()
+
+
+def mixture(dimension: int, components: int) -> Mixture:
+    generator = np.random.default_rng(3)
+    factors = np.tril(generator.normal(size=(components, dimension, dimension)))
+    factors += 2.0 * np.eye(dimension) * np.sign(np.einsum("kii->ki", factors))[:, :, None]
+    factors *= np.sign(np.einsum("kii->ki", factors))[:, None, :]
+    return Mixture(generator.dirichlet(np.ones(components)), generator.normal(size=(components, dimension)), factors)
+
+
+def session(content: bytes) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+
+def request(key: int, offset: int, count: int) -> dict[str, np.ndarray]:
+    return {"key": np.array([key], np.uint64), "offset": np.array([offset]), "count": np.array([count])}
+
+
+@pytest.fixture(scope="module")
+def graph() -> bytes:
+    return sampler_graph(model(), mixture(LATENTS, 4), 0, GRID, {"volvae_version": "1"})
+
+
+@pytest.fixture(scope="module")
+def conditioned() -> bytes:
+    return sampler_graph(model(), mixture(2 + LATENTS, 4), 2, GRID, {"volvae_version": "1"})
+
+
+def uniform_of(graph: bytes, key: int, offset: int, count: int) -> np.ndarray:
+    """What the graph draws inside."""
+    whole = onnx.load_from_string(graph)
+    inside = onnx.helper.make_tensor_value_info("uniform", onnx.TensorProto.FLOAT, [None, words(LATENTS)])
+    whole.graph.output.append(inside)
+    feeds = request(key, offset, count) | {"temperature": np.ones(1, np.float32)}
+    return np.asarray(session(whole.SerializeToString()).run(["uniform"], feeds)[0])
+
+
+@pytest.mark.parametrize("key", [0, 1, 7, 2**32, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("offset", [0, 12_345, 2**50 - 5])
+def test_uniform_numbers_are_squares_to_the_last_bit(graph: bytes, key: int, offset: int) -> None:
+    count = words(LATENTS)
+    expected = np.stack([uniform(key, offset + row, count) for row in range(5)])
+    np.testing.assert_array_equal(uniform_of(graph, key, offset, 5), expected)
+
+
+def test_uniform_numbers_are_uniform_and_independent(graph: bytes) -> None:
+    """Kolmogorov and Smirnov's test of each place, and correlations between places, rows and neighbouring keys."""
+    numbers = uniform_of(graph, 11, 0, 50_000)
+    assert 0.0 < numbers.min() < numbers.max() <= 1.0
+    for column in numbers.T:
+        assert stats.kstest(column, "uniform").pvalue > 1e-4
+    others = np.concatenate([numbers[1:].T, uniform_of(graph, 12, 0, 50_000)[:-1].T])
+    correlation = np.corrcoef(np.concatenate([numbers[:-1].T, others]))
+    assert np.abs(correlation - np.eye(len(correlation))).max() < 5 / math.sqrt(50_000)
+
+
+def draws(key: int, count: int, mix: Mixture, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """The uniform number and the bounded normal ones of each row, in double precision."""
+    numbers = np.stack([uniform(key, row, words(LATENTS)) for row in range(count)]).astype(float)
+    half = (words(LATENTS) - 1) // 2
+    radius = np.sqrt(-2.0 * np.log(numbers[:, 1 : 1 + half]))
+    angle = 2.0 * math.pi * numbers[:, 1 + half :]
+    normal = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)[:, :LATENTS]
+    return numbers[:, 0], bounded(temperature * normal)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 0.0])
+def test_draws_are_those_of_the_mixture(graph: bytes, temperature: float) -> None:
+    mix = mixture(LATENTS, 4)
+    feeds = request(5, 0, 300) | {"temperature": np.array([temperature], np.float32)}
+    iv, z = session(graph).run(["iv", "z"], feeds)
+    np.testing.assert_allclose(z, mix.sample(*draws(5, 300, mix, temperature)), atol=2e-5)
+    with torch.no_grad():
+        expected = model().expand(model().decode(torch.from_numpy(z))).numpy()
+    np.testing.assert_allclose(iv.reshape(300, 8), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("asked", [(0.3, -0.2), (math.nan, 0.5), (0.1, math.nan), (math.nan, math.nan)])
+def test_draws_given_conditions_are_those_of_the_mixture(conditioned: bytes, asked: tuple[float, float]) -> None:
+    """Some of the conditions, all or none: the law of z given them, which vae.prior has in another way."""
+    known = [i for i, value in enumerate(asked) if not math.isnan(value)]
+    law = mixture(2 + LATENTS, 4).select([*known, *range(2, 2 + LATENTS)])
+    feeds = request(5, 0, 300) | {"temperature": np.ones(1, np.float32), "conditions": np.array(asked, np.float32)}
+
+    z = session(conditioned).run(["z"], feeds)[0]
+
+    given = np.broadcast_to(np.array(asked, np.float32)[known].astype(float), (300, len(known)))
+    chosen, normal = draws(5, 300, law, 1.0)
+    expected = law.sample_given(given, chosen, normal) if known else law.sample(chosen, normal)
+    np.testing.assert_allclose(z, expected, atol=5e-5)

@@ -1,0 +1,182 @@
+"""``sampler.onnx``: surfaces from a key, an offset and a count, the random numbers made inside the graph.
+
+Every number is a function of the key and its own place, so that row i is the same however a request is cut, and on
+every runtime. A row takes consecutive 32-bit words of Widynski's Squares, whose shifts and rotations are written as
+divisions and products of 64-bit integers, which wrap and for which CUDA has kernels. The first word chooses a component
+of the prior, the others become normal numbers by Box and Muller.
+
+Reference: Widynski (2022), "Squares: a fast counter-based RNG", arXiv:2004.06278; Box, Muller (1958), "A note on the
+generation of random normal deviates".
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import torch
+from onnx import compose, inliner, numpy_helper, parser
+from torch import Tensor, nn
+
+from vae import elimination, graphs
+from vae.grid import Grid
+from vae.model import Vae
+from vae.prior import REACH, Mixture
+
+# Irregular and odd, as Squares asks. They turn the user's key, which may be any number, into one that is so too.
+KEYS = (0xC58EFD154CE32F6D, 0x548C9DECBCE65297)
+
+_UNIFORM = """
+<ir_version: 9, opset_import: ["": 18, "volvae": 1]>
+uniform (uint64[1] key, int64[1] offset, int64[1] count) => (float[batch, words] uniform) {
+  high = volvae.squares (key, first_key)
+  low = volvae.squares (key, second_key)
+  shifted = Mul (high, half)
+  joined = Add (shifted, low)
+  even = Mul (joined, two)
+  own_key = Add (even, one)
+
+  start = Squeeze (offset)
+  length = Squeeze (count)
+  stop = Add (start, length)
+  step = Constant <value_int = 1> ()
+  row = Range (start, stop, step)
+  axis = Constant <value_ints = [1]> ()
+  column = Unsqueeze (row, axis)
+  place = Cast <to = 13> (column)
+  first = Mul (place, words)
+  counter = Add (first, place_in_row)
+  word = volvae.squares (counter, own_key)
+
+  number = Cast <to = 1> (word)
+  scale = Constant <value = float[1] {2.3283064365386963e-10}> ()
+  least = Constant <value = float[1] {1.1641532182693481e-10}> ()
+  scaled = Mul (number, scale)
+  uniform = Add (scaled, least)
+}
+<domain: "volvae", opset_import: ["": 18]>
+squares (counter, key) => (word) {
+  half = Constant <value = uint64[1] {4294967296}> ()
+  y = Mul (counter, key)
+  z = Add (y, key)
+  square1 = Mul (y, y)
+  sum1 = Add (square1, y)
+  x1 = volvae.rotate (sum1)
+  square2 = Mul (x1, x1)
+  sum2 = Add (square2, z)
+  x2 = volvae.rotate (sum2)
+  square3 = Mul (x2, x2)
+  sum3 = Add (square3, y)
+  x3 = volvae.rotate (sum3)
+  square4 = Mul (x3, x3)
+  sum4 = Add (square4, z)
+  word = Div (sum4, half)
+}
+<domain: "volvae", opset_import: ["": 18]>
+rotate (x) => (rotated) {
+  half = Constant <value = uint64[1] {4294967296}> ()
+  right = Div (x, half)
+  left = Mul (x, half)
+  rotated = Add (left, right)
+}
+"""
+
+
+class Sampler(nn.Module):
+    """Surfaces and latents from numbers that are uniform on (0, 1], ``words`` of them for each."""
+
+    means: Tensor
+    covariances: Tensor
+    log_weights: Tensor
+
+    def __init__(self, model: Vae, joint: Mixture, conditions: int, grid: Grid) -> None:
+        super().__init__()
+        self.decoder, self.conditions = graphs.Decoder(model, grid), conditions
+        self.latents = model.architecture.latents
+        with np.errstate(divide="ignore"):
+            values = {
+                "means": joint.means,
+                "covariances": joint.factors @ joint.factors.transpose(0, 2, 1),
+                "log_weights": np.log(joint.weights),
+            }
+        for name, value in values.items():
+            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(value)))
+
+    def forward(self, uniform: Tensor, temperature: Tensor, conditions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """iv [batch, tenor, node] and z [batch, latent].
+
+        Args:
+            uniform: [batch, words].
+            temperature: by which the normal numbers of a component are multiplied, [1].
+            conditions: values asked for, NaN where any will do, [condition]; None of a model without.
+        """
+        thresholds, means, factors = (part.to(uniform.dtype) for part in self._given(conditions))
+        component = (uniform[:, :1] >= thresholds[:-1]).sum(1)
+        normal = _bounded(temperature * _normal(uniform[:, 1:])[:, : self.latents])
+        z = means[component] + (factors[component] * normal.unsqueeze(1)).sum(2)
+        return self.decoder(z), z
+
+    def _given(self, conditions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Cumulative weights, means and lower factors of the components given the conditions, one after the other."""
+        means, covariances, log_weights = self.means, self.covariances, self.log_weights
+        for i, value in enumerate(() if conditions is None else conditions.unbind()):
+            known = ~value.isnan()
+            variance, along = covariances[:, i, i], covariances[:, :, i]
+            error = torch.where(known, value.to(means.dtype) - means[:, i], 0.0)
+            gain = torch.where(known, along / variance.unsqueeze(1), 0.0)
+            log_weights = log_weights - torch.where(known, 0.5 * (error.square() / variance + variance.log()), 0.0)
+            means = means + gain * error.unsqueeze(1)
+            covariances = covariances - gain.unsqueeze(2) * along.unsqueeze(1)
+        own = covariances[:, self.conditions :, self.conditions :]
+        return log_weights.softmax(0).cumsum(0), means[:, self.conditions :], elimination.cholesky(own)
+
+
+def words(latents: int) -> int:
+    """Random words of a row: one for the component, and two for each pair of normal numbers."""
+    return 1 + 2 * ((latents + 1) // 2)
+
+
+def sampler_graph(model: Vae, joint: Mixture, conditions: int, grid: Grid, metadata: Mapping[str, str]) -> bytes:
+    """``sampler.onnx``: inputs key, offset, count, temperature and, where there are any, conditions; outputs iv and z.
+
+    The mixture ``joint`` is of the conditions and z.
+    """
+    count = words(model.architecture.latents)
+    inputs = {"uniform": torch.full((2, count), 0.5), "temperature": torch.ones(1)}
+    if conditions:
+        inputs["conditions"] = torch.full((conditions,), torch.nan)
+    drawn = graphs.program(
+        Sampler(model, joint, conditions, grid), inputs, outputs=["iv", "z"], free={"uniform": "batch"}
+    )
+    whole = compose.merge_models(_uniform(count), drawn, io_map=[("uniform", "uniform")])
+    return graphs.finished(whole, metadata)
+
+
+def _uniform(words: int) -> onnx.ModelProto:
+    """The graph of the random numbers, [count, words]."""
+    proto = parser.parse_model(_UNIFORM)
+    constants = {
+        "first_key": np.array(KEYS[:1], np.uint64),
+        "second_key": np.array(KEYS[1:], np.uint64),
+        "half": np.array([2**32], np.uint64),
+        "one": np.array([1], np.uint64),
+        "two": np.array([2], np.uint64),
+        "words": np.array([words], np.uint64),
+        "place_in_row": np.arange(words, dtype=np.uint64),
+    }
+    proto.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    return inliner.inline_local_functions(proto)
+
+
+def _normal(uniform: Tensor) -> Tensor:
+    """N(0, 1) numbers from as many uniform ones, an even number, [batch, number]."""
+    radius, angle = uniform.chunk(2, dim=1)
+    radius, angle = (-2.0 * radius.log()).sqrt(), 2.0 * math.pi * angle
+    return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
+
+
+def _bounded(normal: Tensor) -> Tensor:
+    """``vae.prior.bounded`` in operations that every runtime has."""
+    ratio = normal.square().sum(1, keepdim=True) / REACH**2
+    eighth = ratio.square().square()  # power of the length
+    return normal / (1.0 + eighth).sqrt().sqrt().sqrt()
