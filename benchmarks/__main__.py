@@ -6,37 +6,31 @@ Every pair is measured in turns within one run, so that its ratio holds where th
 import math
 import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import QuantLib as ql
 import torch
 
-from benchmarks import card, stress, training
-from pipeline import weights
+from benchmarks import card, serving, stress, training
+from benchmarks.turns import in_turns
 from pipeline.errors import InputError, StageError
 from pipeline.params import HestonPrepare, read_params
 from pipeline.simulation import sobol_design
-from vae import compiled, graphs, heston
+from vae import compiled, heston
 from vae.grid import Grid
-from vae.runtime import SurfaceModel
 
 _ROUNDS = 5
 _VOL_AGREEMENT = 1e-8
 _AGREEMENT_SURFACES = 64
-_BUNDLE, _MODEL = Path("artifacts/bundle"), Path("artifacts/model")
 
 
 def main() -> None:
     """Measure on one core, training on all, and print."""
     torch.set_num_threads(1)
-    results = {**surfaces(), **agreement(), **stressed(), **(decoding() if _BUNDLE.exists() else {})}
-    if not _BUNDLE.exists():
-        print(f"decoding was left out: {_BUNDLE} does not exist; `make run` makes it", file=sys.stderr)
+    results = {**surfaces(), **agreement(), **stressed(), **(serving.results() if serving.BUNDLE.exists() else {})}
+    if not serving.BUNDLE.exists():
+        print(f"serving was left out: {serving.BUNDLE} does not exist; `make run` makes it", file=sys.stderr)
     try:
         trained = training.results()
     except (InputError, StageError) as error:
@@ -50,14 +44,21 @@ def surfaces() -> dict[str, float]:
     design, grid = default_design(4096)
     few = design[:2].tolist()
     kernels = compiled.kernels(torch.device("cpu"))
-    fast, theirs = in_turns(lambda: heston.surfaces(design, grid, kernels=kernels), lambda: quantlib_vols(few, grid))
-    eager, again = in_turns(lambda: heston.surfaces(design, grid), lambda: quantlib_vols(few, grid))
+    seconds = in_turns(
+        {
+            "compiled": lambda: heston.surfaces(design, grid, kernels=kernels),
+            "eager": lambda: heston.surfaces(design, grid),
+            "quantlib": lambda: quantlib_vols(few, grid),
+        },
+        repeats=1,
+        rounds=_ROUNDS,
+    )
+    theirs = len(few) / seconds.pop("quantlib")
+    ours = {name: len(design) / value for name, value in seconds.items()}
     return {
-        "surfaces_per_second_volvae_compiled_1_core": len(design) / fast,
-        "surfaces_per_second_volvae_eager_1_core": len(design) / eager,
-        "surfaces_per_second_quantlib_1_core": len(few) / theirs,
-        "surfaces_ratio_compiled": len(design) / fast * theirs / len(few),
-        "surfaces_ratio_eager": len(design) / eager * again / len(few),
+        **{f"surfaces_per_second_volvae_{name}_1_core": speed for name, speed in ours.items()},
+        "surfaces_per_second_quantlib_1_core": theirs,
+        **{f"surfaces_ratio_{name}": speed / theirs for name, speed in ours.items()},
     }
 
 
@@ -108,41 +109,6 @@ def default_design(count: int) -> tuple[torch.Tensor, Grid]:
     if not isinstance(params, HestonPrepare):
         raise SystemExit("make bench measures prepare.source: heston")
     return sobol_design(params.heston, 0, count, seed=params.seed), params.grid.build()
-
-
-def decoding() -> dict[str, float]:
-    """Surfaces a second through the decoder: onnxruntime and torch eager, one thread, three batch sizes."""
-    model = SurfaceModel.load(_BUNDLE, provider="cpu", threads=1)
-    eager = graphs.Decoder(weights.read_model(_MODEL).float(), model.grid)
-    results = {}
-    for batch in (1, 256, 4096):
-        z = torch.randn(batch, model.latents)
-        repeats = max(1, 4096 // batch)
-        with torch.no_grad():
-            ours, theirs = in_turns(
-                partial(repeat, repeats, model.decode, z.numpy()), partial(repeat, repeats, eager, z)
-            )
-        results[f"decode_per_second_onnxruntime_batch_{batch}"] = batch * repeats / ours
-        results[f"decode_ratio_to_torch_eager_batch_{batch}"] = theirs / ours
-    return results
-
-
-def repeat(times: int, call: Callable[[Any], object], argument: object) -> None:
-    """Call again and again."""
-    for _ in range(times):
-        call(argument)
-
-
-def in_turns(first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:
-    """Median seconds of each, after one call to warm up."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for turn in range(_ROUNDS + 1):
-        for call, seconds in zip((first, second), times, strict=True):
-            start = time.perf_counter()
-            call()
-            if turn:
-                seconds.append(time.perf_counter() - start)
-    return statistics.median(times[0]), statistics.median(times[1])
 
 
 def quantlib_vols(parameters: list[list[float]], grid: Grid) -> np.ndarray:

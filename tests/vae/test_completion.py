@@ -3,10 +3,11 @@ import pytest
 import torch
 
 from vae import heston
-from vae.completion import complete, hide
+from vae.completion import Quotes, complete, complete_quotes, hide, log_evidence
 from vae.grid import Grid
 from vae.model import Architecture, Vae
 from vae.ppca import PrincipalComponents, principal_components
+from vae.reading import Reader
 
 
 def linear(
@@ -105,3 +106,60 @@ def test_completion_needs_gaussian_noise() -> None:
     model = Vae.from_components(Architecture(4, 4, 1, 4, 0, likelihood="bernoulli"), principal_components(x))
     with pytest.raises(ValueError, match="completion needs a gaussian likelihood, not bernoulli"):
         complete(model, x)
+
+
+@pytest.mark.parametrize(("scale", "transform"), [("shared", "none"), ("point", "none"), ("point", "log")])
+def test_quotes_on_the_grid_are_points(scale: str, transform: str) -> None:
+    """Some points of a surface as quotes: the same completion as of the surface with holes."""
+    grid = Grid(np.array([0.1, 0.5]), np.linspace(-0.2, 0.2, 5), "log_moneyness")
+    generator = torch.Generator().manual_seed(1)
+    mix = torch.randn(3, 10, generator=generator, dtype=torch.float64)
+    x = 0.2 + 0.01 * torch.randn(500, 3, generator=generator, dtype=torch.float64) @ mix
+    x = (x + 0.001 * torch.randn(500, 10, generator=generator, dtype=torch.float64)).clamp_min(0.05)
+    inner = x.log() if transform == "log" else x
+    architecture = Architecture(10, 10, 3, 4, 0, scale=scale, transform=transform, sees_missing=True)  # type: ignore[arg-type]
+    model = Vae.from_components(architecture, principal_components(inner))
+    k = torch.from_numpy(np.broadcast_to(grid.log_moneyness, grid.shape).copy()).flatten()
+    tenor = torch.from_numpy(np.repeat(grid.tenors, 5))
+    for seen in hide(x[:10], 4, generator):
+        known = ~seen.isnan()
+        quotes = Quotes(k[known], tenor[known], seen[known], torch.ones(4, dtype=torch.float64))
+        with torch.no_grad():
+            found, readings = complete_quotes(model, Reader(grid), quotes, iterations=30)
+        expected = complete(model, seen.unsqueeze(0))
+        assert readings.reached.all()
+        torch.testing.assert_close(found.mean, expected.mean, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(found.std, expected.std, rtol=1e-5, atol=1e-7)
+
+
+def test_a_weight_is_a_number_of_equal_quotes() -> None:
+    """A quote of weight 2 is the same quote twice."""
+    grid = Grid(np.array([0.1, 0.5]), np.linspace(-0.2, 0.2, 5), "log_moneyness")
+    model, _, x = linear()
+    model = Vae.from_components(model.architecture, principal_components(0.2 + 0.01 * x))
+    k, tenor, iv = (torch.tensor(part).double() for part in ([0.05, -0.1], [0.3, 0.1], [0.21, 0.25]))
+    once = Quotes(k, tenor, iv, torch.tensor([2.0, 1.0]).double())
+    twice = Quotes(*(torch.cat([part[:1], part]) for part in (k, tenor, iv)), torch.ones(3).double())
+    with torch.no_grad():
+        one, other = (complete_quotes(model, Reader(grid), quotes, iterations=30)[0] for quotes in (once, twice))
+    torch.testing.assert_close(one.mean, other.mean, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(one.std, other.std, rtol=1e-6, atol=1e-8)
+
+
+def test_the_evidence_of_a_linear_model_is_its_density() -> None:
+    """Complete and with holes, of vols and, with the change of variables, of their logarithms."""
+    model, components, x = linear()
+    seen = hide(x[:50], 6, torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        whole = log_evidence(model, x[:50], None, iterations=3)
+        part = log_evidence(model, torch.nan_to_num(seen), seen.isnan().double(), iterations=3)
+    torch.testing.assert_close(whole, components.log_likelihood(x[:50], 3), rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(part, components.log_likelihood(seen, 3), rtol=1e-8, atol=1e-8)
+    logs = Vae.from_components(
+        Architecture(10, 10, 3, 4, 0, transform="log", sees_missing=True), principal_components(0.1 * x)
+    )
+    vols = (0.1 * x[:50]).exp()
+    with torch.no_grad():
+        found = log_evidence(logs, vols, None, iterations=3)
+    expected = principal_components(0.1 * x).log_likelihood(0.1 * x[:50], 3) - 0.1 * x[:50].sum(1)
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)

@@ -1,0 +1,253 @@
+"""What an application feels: decoding, sampling and completion beside the alternatives, on one core.
+
+All of a comparison is measured in turns within one run. The bundle, the model and the test surfaces are those that
+`make run` leaves.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import onnxruntime
+import QuantLib as ql
+import torch
+from torch import Tensor, nn
+
+from benchmarks.turns import in_turns
+from pipeline import files, weights
+from vae import bundle, graphs, heston
+from vae.grid import Grid
+from vae.model import Vae
+from vae.runtime import SurfaceModel
+
+BUNDLE, MODEL, SURFACES = Path("artifacts/bundle"), Path("artifacts/model"), Path("data/surfaces")
+_BATCHES = (1, 16, 256, 1024, 4096, 65_536)
+_BLOCK = 4096
+_QUOTES, _FITTED, _CALIBRATED = 20, 200, 12  # quotes of a surface, surfaces completed, surfaces QuantLib calibrates
+_ADAM_STEPS, _ADAM_RATE = 50_000, 1e-3
+_DAYS = 365
+
+
+def results() -> dict[str, float]:
+    """All figures of serving."""
+    model = SurfaceModel.load(BUNDLE, provider="cpu", threads=1)
+    trained = weights.read_model(MODEL)
+    return {**decoding(model, trained), **single(model), **sampling(model), **completing(model, trained)}
+
+
+def decoding(model: SurfaceModel, trained: Vae) -> dict[str, float]:
+    """Surfaces a second, and how many times those of each alternative."""
+    eager = graphs.Decoder(_single(trained), model.grid).eval()
+    compiled = torch.compile(eager, dynamic=True)
+    plain = NumpyDecoder(trained)
+    found: dict[str, float] = {"gemm_peak_gflops": gemm_peak()}
+    flops = decoder_flops(trained)
+    with torch.no_grad():
+        for batch in _BATCHES:
+            z = torch.randn(batch, model.latents, generator=torch.Generator().manual_seed(batch))
+            calls: dict[str, Callable[[], object]] = {
+                "volvae": partial(model.decode, z.numpy()),
+                "torch_eager": partial(eager, z),
+                "torch_compile": partial(compiled, z),
+                "numpy": partial(plain, z.numpy()),
+            }
+            seconds = in_turns(calls, repeats=max(1, 2048 // batch), rounds=9)
+            ours = seconds.pop("volvae")
+            found[f"decode_per_second_batch_{batch}"] = batch / ours
+            found |= {f"decode_ratio_to_{name}_batch_{batch}": theirs / ours for name, theirs in seconds.items()}
+            if batch >= _BLOCK:
+                share = flops * batch / ours / 1e9 / found["gemm_peak_gflops"]
+                found[f"decode_share_of_gemm_peak_batch_{batch}"] = share
+    return found
+
+
+def single(model: SurfaceModel) -> dict[str, float]:
+    """One surface: the call of an application beside the bare session with everything bound before."""
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        (BUNDLE / bundle.DECODER).read_bytes(), settings, providers=["CPUExecutionProvider"]
+    )
+    z = np.zeros((1, model.latents), np.float32)
+    binding = session.io_binding()
+    binding.bind_ortvalue_input("z", onnxruntime.OrtValue.ortvalue_from_numpy(z))
+    output = onnxruntime.OrtValue.ortvalue_from_shape_and_type([1, *model.grid.shape], np.float32)
+    binding.bind_ortvalue_output("iv", output)
+    calls: dict[str, Callable[[], object]] = {
+        "decode": partial(model.decode, z),
+        "bare": partial(session.run_with_iobinding, binding),
+    }
+    seconds = in_turns(calls, repeats=1, rounds=2000)
+    return {
+        "decode_one_us": 1e6 * seconds["decode"],
+        "decode_one_ratio_to_bare_session": seconds["decode"] / seconds["bare"],
+    }
+
+
+def sampling(model: SurfaceModel) -> dict[str, float]:
+    """Samples a second, their random numbers included, and the share of the decoder's speed."""
+    count = 16 * _BLOCK
+    z = np.random.default_rng(1).standard_normal((count, model.latents)).astype(np.float32)
+    calls: dict[str, Callable[[], object]] = {
+        "sample": partial(model.sample, count, seed=1),
+        "decode": partial(model.decode, z),
+    }
+    seconds = in_turns(calls, repeats=1, rounds=9)
+    return {
+        "sample_per_second": count / seconds["sample"],
+        "sample_share_of_decode": seconds["decode"] / seconds["sample"],
+    }
+
+
+def completing(model: SurfaceModel, trained: Vae) -> dict[str, float]:
+    """Twenty quotes of a test surface: one call, QuantLib's calibration of Heston's model, and 50,000 steps of Adam.
+
+    Errors are mean absolute ones against the clean surface, on the points that were not quoted.
+    """
+    test = files.read_split(SURFACES, "test")
+    quoted, clean = test["iv"].double().numpy(), test["clean"].double().numpy()
+    generator = np.random.default_rng(1)
+    known = np.zeros((_FITTED, quoted[0].size), bool)
+    for row in known:
+        row[generator.choice(row.size, _QUOTES, replace=False)] = True
+    known = known.reshape(-1, *model.grid.shape)
+    k = np.broadcast_to(model.grid.log_moneyness, model.grid.shape)
+    tenor = np.broadcast_to(model.grid.tenors[:, None], model.grid.shape)
+
+    times, errors = [], []
+    for row in range(_FITTED):
+        own = known[row]
+        call = partial(model.complete, quoted[row][own], tenor=tenor[own], log_moneyness=k[own])
+        found = call()
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+        errors.append(np.abs(found.iv - clean[row])[~own].mean())
+    calibration, their_errors, ours_beside = [], [], []
+    for row in range(_CALIBRATED):
+        own = known[row]
+        start = time.perf_counter()
+        parameters = calibrated(quoted[row][own], tenor[own], k[own])
+        calibration.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        model.complete(quoted[row][own], tenor=tenor[own], log_moneyness=k[own])
+        ours_beside.append(time.perf_counter() - start)
+        vols = heston.surfaces(torch.tensor([parameters], dtype=torch.float64), model.grid).vol[0].numpy()
+        their_errors.append(np.nanmean(np.abs(vols - clean[row])[~own]))
+    adam_seconds, adam_errors = adam(
+        trained, quoted[:_CALIBRATED], clean[:_CALIBRATED], known[:_CALIBRATED], model.grid
+    )
+    return {
+        "complete_ms_p50": 1e3 * median(times),
+        "complete_ratio_to_quantlib": median(calibration) / median(ours_beside),
+        "quantlib_calibration_ms_p50": 1e3 * median(calibration),
+        "complete_mae_bp": 1e4 * float(np.mean(errors)),
+        "complete_mae_bp_of_the_calibrated": 1e4 * float(np.mean(errors[:_CALIBRATED])),
+        "quantlib_mae_bp": 1e4 * float(np.mean(their_errors)),
+        "quantlib_median_ae_bp": 1e4 * float(np.median(their_errors)),
+        "adam_50000_steps_seconds": adam_seconds,
+        "adam_50000_steps_mae_bp": 1e4 * adam_errors,
+    }
+
+
+def calibrated(vols: np.ndarray, tenor: np.ndarray, k: np.ndarray) -> list[float]:
+    """v0, kappa, theta, vol of vol and rho by QuantLib's Levenberg-Marquardt on implied vols."""
+    today = ql.Date(1, 7, 2020)
+    ql.Settings.instance().evaluationDate = today
+    flat = ql.YieldTermStructureHandle(ql.FlatForward(today, 0.0, ql.Actual365Fixed()))
+    process = ql.HestonProcess(flat, flat, ql.QuoteHandle(ql.SimpleQuote(1.0)), 0.06, 2.0, 0.06, 0.5, -0.5)
+    model = ql.HestonModel(process)
+    engine = ql.AnalyticHestonEngine(model)
+    helpers = []
+    for vol, years, place in zip(vols.tolist(), tenor.tolist(), k.tolist(), strict=True):
+        quote = ql.QuoteHandle(ql.SimpleQuote(vol))
+        period = ql.Period(round(_DAYS * years), ql.Days)
+        helper = ql.HestonModelHelper(
+            period, ql.NullCalendar(), 1.0, math.exp(place), quote, flat, flat,
+            ql.BlackCalibrationHelper.ImpliedVolError,
+        )  # fmt: skip
+        helper.setPricingEngine(engine)
+        helpers.append(helper)
+    method = ql.LevenbergMarquardt(1e-8, 1e-8, 1e-8)
+    model.calibrate(helpers, method, ql.EndCriteria(500, 50, 1e-8, 1e-8, 1e-8))
+    return [model.v0(), model.kappa(), model.theta(), model.sigma(), model.rho()]
+
+
+def adam(trained: Vae, quoted: np.ndarray, clean: np.ndarray, known: np.ndarray, grid: Grid) -> tuple[float, float]:
+    """Latents by 50,000 steps of Adam on the squared error of the quotes, from 0: seconds of a surface, and the error.
+
+    All surfaces are fitted in one batch, as none of them takes part in another's loss; the time is that of one alone.
+    """
+    decoder = graphs.Decoder(_single(trained), grid)
+    target, mask = (torch.from_numpy(part).float() for part in (quoted, known))
+
+    def descend(rows: slice, steps: int) -> Tensor:
+        z = nn.Parameter(torch.zeros(len(target[rows]), trained.architecture.latents))
+        optimiser = torch.optim.Adam([z], lr=_ADAM_RATE)
+        for _ in range(steps):
+            optimiser.zero_grad(set_to_none=True)
+            (mask[rows] * (decoder(z) - target[rows]).square()).sum().backward()
+            optimiser.step()
+        return z.detach()
+
+    start = time.perf_counter()
+    descend(slice(1), _ADAM_STEPS // 50)
+    seconds = 50.0 * (time.perf_counter() - start)
+    with torch.no_grad():
+        found = decoder(descend(slice(None), _ADAM_STEPS)).numpy()
+    return seconds, float(np.abs(found - clean)[~known].mean())
+
+
+class NumpyDecoder:
+    """The decoder as a careful numpy program: products in place where that is possible."""
+
+    def __init__(self, trained: Vae) -> None:
+        single = _single(trained)
+        layers = [layer for layer in single.decoder_network if isinstance(layer, nn.Linear)]
+        self.layers = [(layer.weight.detach().numpy().T.copy(), layer.bias.detach().numpy()) for layer in layers]
+        self.linear = single.decoder_linear.weight.detach().numpy().T.copy()
+        self.basis = (single.basis * single.unit).numpy().T.copy()
+        self.center = single.center.numpy()
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """Vols [batch, D] at latents z [batch, latent]."""
+        layer = z
+        for weight, bias in self.layers[:-1]:
+            layer = layer @ weight
+            layer += bias
+            layer /= 1.0 + np.exp(-layer)
+        weight, bias = self.layers[-1]
+        values = layer @ weight
+        values += bias
+        values += z @ self.linear
+        points: np.ndarray = values @ self.basis
+        points += self.center
+        return points
+
+
+def gemm_peak() -> float:
+    """The best of torch's single-precision products of square matrices, GFLOP/s on one core."""
+    best = 0.0
+    for size in (1024, 2048):
+        a, b = torch.randn(2, size, size)
+        for _ in range(5):
+            start = time.perf_counter()
+            torch.mm(a, b)
+            best = max(best, 2e-9 * size**3 / (time.perf_counter() - start))
+    return best
+
+
+def decoder_flops(trained: Vae) -> int:
+    """Of the products of one surface."""
+    sizes = [layer.weight.numel() for layer in trained.decoder_network if isinstance(layer, nn.Linear)]
+    return 2 * (sum(sizes) + trained.decoder_linear.weight.numel() + trained.basis.numel())
+
+
+def _single(trained: Vae) -> Vae:
+    copy = Vae(trained.architecture)
+    copy.load_state_dict(trained.state_dict())
+    return copy.float().eval()
