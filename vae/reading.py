@@ -44,6 +44,7 @@ class Reader(nn.Module):
     def __init__(self, grid: Grid) -> None:
         super().__init__()
         self.convention = grid.convention
+        self.reach = float(grid.nodes[0]), float(grid.nodes[-1])
         for name, values in (("tenors", grid.tenors), ("nodes", grid.nodes), ("table", _table(grid.nodes))):
             self.register_buffer(name, torch.from_numpy(np.array(values)))
 
@@ -77,10 +78,10 @@ class Reader(nn.Module):
 
     def _smile(self, place: Tensor) -> Readings:
         """The same for nodes alone, [quote, node]."""
-        start, stop = self.nodes[0], self.nodes[-1]
+        start, stop = self.reach
         slack = _SLACK * (stop - start)
         reached = (place >= start - slack) & (place <= stop + slack)
-        place = torch.minimum(torch.maximum(place, start), stop)
+        place = place.clamp(start, stop)
         left = (place.unsqueeze(1) >= self.nodes[1:-1]).sum(1)
         step = place - self.nodes[left]
         powers = torch.stack([torch.ones_like(step), step, step * step, step * step * step], dim=1)

@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from tests.workspace import Workspace, write_tiny_params
+from vae.bundle import GRAPHS, MANIFEST
 
 pytestmark = pytest.mark.slow
 
@@ -106,7 +107,7 @@ def test_the_run_says_what_made_the_model(clone: Path) -> None:
     for path in ("data/surfaces", "artifacts/bundle"):
         assert f"md5: {run.data.tags[f'dvc.{path}']}\n" in lock
     bundle = {a.path for a in client.list_artifacts(run.info.run_id, "bundle")}
-    assert bundle == {f"bundle/{name}" for name in ("decoder.onnx", "encoder.onnx", "manifest.json", "prior.npy")}
+    assert bundle == {f"bundle/{name}" for name in (*GRAPHS, MANIFEST)}
     assert [a.path for a in client.list_artifacts(run.info.run_id, "report")] == ["report/report.html"]
     info = mlflow.models.get_model_info(f"models:/volvae/{version.version}")
     assert info.signature.inputs.input_names() == ["z"]
