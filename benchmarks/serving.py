@@ -197,8 +197,9 @@ def adam(trained: Vae, quoted: np.ndarray, clean: np.ndarray, known: np.ndarray,
     start = time.perf_counter()
     descend(slice(1), _ADAM_STEPS // 50)
     seconds = 50.0 * (time.perf_counter() - start)
+    latents = descend(slice(None), _ADAM_STEPS)
     with torch.no_grad():
-        found = decoder(descend(slice(None), _ADAM_STEPS)).numpy()
+        found = decoder(latents).numpy()
     return seconds, float(np.abs(found - clean)[~known].mean())
 
 

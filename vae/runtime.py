@@ -25,8 +25,10 @@ __all__ = ["BundleError", "Completion", "Draws", "Posterior", "Provider", "Score
 
 Array = NDArray[np.float32]
 
+_STEP = 512  # surfaces of a call of a graph: what it computes between stays in the processor's cache
 _FEW = 16  # rows below which a new array costs less than binding one
 _SCORED = 256  # surfaces scored at a time: the graph holds the derivatives of all their points
+_IV = ("iv",)
 _MOST_QUOTES = 20_000
 _LARGEST_ROW = 2**50
 _QUOTE_COLUMNS = ("log_moneyness", "tenor", "iv", "weight")
@@ -86,7 +88,7 @@ class SurfaceModel:
         latents: size of z.
         conditions: names of what samples can be asked for.
         manifest: the bundle's description, as read.
-        block: surfaces that are made at a time, which bounds memory.
+        block: surfaces of each item of ``sample_blocks`` but the last.
     """
 
     block = 4096
@@ -207,18 +209,17 @@ class SurfaceModel:
         offset: int = 0,
     ) -> Iterator[Array]:
         """The rows of ``sample`` a block at a time, for requests larger than memory."""
-        for feeds, rows in self._requests(n, seed, conditions, temperature, offset):
-            surfaces = np.empty((rows.stop - rows.start, *self.grid.shape), np.float32)
-            self._graphs[bundle.SAMPLER].run_into(feeds, {"iv": surfaces})
-            yield surfaces
+        for rows in _parts(_count(n), self.block):
+            count, first = rows.stop - rows.start, offset + rows.start
+            yield self.sample(count, seed=seed, conditions=conditions, temperature=temperature, offset=first)
 
     def decode(self, z: ArrayLike) -> Array:
         """Surfaces iv [batch, tenor, node] of latents z [batch, latent]."""
         latents = _batch("z", z, (self.latents,))
         if len(latents) <= _FEW:
-            return self._decoder.run({"z": latents}, ("iv",))[0]
+            return self._decoder.run({"z": latents}, _IV)[0]
         surfaces = np.empty((len(latents), *self.grid.shape), np.float32)
-        for rows in self._blocks(len(latents)):
+        for rows in _parts(len(latents)):
             self._decoder.run_into({"z": latents[rows]}, {"iv": surfaces[rows]})
         return surfaces
 
@@ -226,7 +227,7 @@ class SurfaceModel:
         """Posterior of the latents given surfaces iv [batch, tenor, node]; missing points are NaN."""
         surfaces = self._surfaces(iv)
         mean, std = np.empty((2, len(surfaces), self.latents), np.float32)
-        for rows in self._blocks(len(surfaces)):
+        for rows in _parts(len(surfaces)):
             self._graphs[bundle.ENCODER].run_into(self._masked(surfaces[rows]), {"mean": mean[rows], "std": std[rows]})
         return Posterior(mean, std)
 
@@ -234,7 +235,7 @@ class SurfaceModel:
         """How likely surfaces iv [batch, tenor, node] are; missing points are NaN."""
         surfaces = self._surfaces(iv)
         nats = np.empty(len(surfaces), np.float32)
-        for rows in self._blocks(len(surfaces), block=_SCORED):
+        for rows in _parts(len(surfaces), _SCORED):
             self._graphs[bundle.SCORER].run_into(self._masked(surfaces[rows]), {"nats": nats[rows]})
         points = np.isfinite(surfaces).sum((1, 2))
         percentile = 100.0 * np.interp(nats / points, self._score_quantiles, bundle.QUANTILES)
@@ -277,11 +278,6 @@ class SurfaceModel:
         """Vols [batch, tenor, node] with their coordinates."""
         return Surfaces(np.asarray(iv), self.grid)
 
-    def _blocks(self, count: int, *, block: int = 0) -> Iterator[slice]:
-        size = block or self.block
-        for start in range(0, count, size):
-            yield slice(start, min(start + size, count))
-
     def _requests(
         self, n: int, seed: int, conditions: Mapping[str, float] | None, temperature: float, offset: int
     ) -> Iterator[tuple[dict[str, NDArray[Any]], slice]]:
@@ -296,7 +292,7 @@ class SurfaceModel:
             "temperature": np.array([temperature], np.float32),
             **({"conditions": asked} if self.conditions else {}),
         }
-        for rows in self._blocks(n):
+        for rows in _parts(n):
             place = {"offset": np.array([offset + rows.start]), "count": np.array([rows.stop - rows.start])}
             yield {**feeds, **place}, rows
 
@@ -382,6 +378,11 @@ def k_of_delta(delta: NDArray[np.float64], deviation: NDArray[np.float64]) -> ND
     d1 = np.array([_NORMAL.inv_cdf(one) for one in delta.tolist()])
     k: NDArray[np.float64] = deviation * (0.5 * deviation - d1)
     return k
+
+
+def _parts(count: int, size: int = _STEP) -> Iterator[slice]:
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
 
 
 def _count(n: int) -> int:

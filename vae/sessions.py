@@ -122,7 +122,7 @@ class Graph:
 
     def run(self, feeds: Feeds, outputs: Sequence[str]) -> list[NDArray[Any]]:
         """Outputs by name, as new arrays."""
-        found: list[NDArray[Any]] = self.session.run(outputs, feeds)
+        found: list[NDArray[Any]] = (self._session or self.session).run(outputs, feeds)
         return found
 
     def run_into(self, feeds: Feeds, outputs: Mapping[str, NDArray[Any]]) -> None:
