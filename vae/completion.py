@@ -19,8 +19,8 @@ from vae.model import Vae
 from vae.reading import Reader, Readings
 
 _ITERATIONS = 30
-_DAMPING = 1e-2  # at the start, in units of the curvature
-_EASIER, _HARDER = 0.3, 5.0  # damping after a step that helped, and after one that did not
+_DAMPING = 1e-3  # at the start, in units of the curvature
+_EASIER, _HARDER = 0.1, 5.0  # damping after a step that helped, and after one that did not
 _DAMPINGS = (1e-9, 1e9)
 _SETTLED = 1e-4  # nats: the change of the cost at which an iteration ends
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
@@ -149,8 +149,10 @@ def complete_quotes(model: Vae, reader: Reader, quotes: Quotes, *, iterations: i
     readings = reader(quotes.k, quotes.tenor, quotes.iv)
     live = readings.reached.to(quotes.iv.dtype)
     fit = _fit_to_quotes(model, readings, quotes._replace(weight=quotes.weight * live))
-    share = live.unsqueeze(0) @ readings.nearest
-    nearby = (live * quotes.iv).unsqueeze(0) @ readings.nearest / share.clamp_min(1.0)
+    points = torch.arange(model.architecture.dimension, device=live.device)
+    nearest = (readings.nearest.unsqueeze(1) == points).to(live.dtype)
+    share = live.unsqueeze(0) @ nearest
+    nearby = (live * quotes.iv).unsqueeze(0) @ nearest / share.clamp_min(1.0)
     z, found = most_probable(fit, _guess(model, nearby, (share == 0.0).to(nearby.dtype)), iterations=iterations)
     return _completion(model, z, found), readings
 
@@ -161,7 +163,9 @@ def vols_at(readings: Readings, tenor: Tensor, points: Tensor) -> Tensor:
 
 
 def _fit_to_quotes(model: Vae, readings: Readings, quotes: Quotes) -> Callable[[Tensor], Fit]:
-    variance = readings.hats @ model.scale.square().expand(model.architecture.dimension)
+    variance = model.scale.square()
+    if model.architecture.scale == "point":
+        variance = readings.hats @ variance
     precision = torch.where(readings.reached, quotes.weight / variance, 0.0).unsqueeze(0)
     logarithmic = model.architecture.transform == "log"
     quoted = model.inner(quotes.iv)

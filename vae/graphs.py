@@ -17,7 +17,7 @@ from vae.reading import Reader
 
 OPSET = 18
 IR_VERSION = 9  # the newest pair that onnxruntime 1.17 and later all load; see docs/formats.md
-COMPLETION_STEPS = 10
+COMPLETION_STEPS = 6
 SCORE_STEPS = 3
 
 

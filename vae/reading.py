@@ -24,7 +24,7 @@ class Readings(NamedTuple):
     Attributes:
         weights: total variance at a quote is weights @ (vols squared), [quote, D].
         hats: weights of a quote in linear interpolation, for what is positive and no vol, [quote, D].
-        nearest: 1 at the point of the grid nearest to a quote, [quote, D].
+        nearest: number of the point of the grid nearest to a quote, [quote].
         reached: whether the grid encloses a quote, [quote].
     """
 
@@ -63,9 +63,11 @@ class Reader(nn.Module):
             row = (index.unsqueeze(1) == torch.arange(len(self.tenors), device=k.device)).to(k.dtype)
             weights.append(_outer(row * (part * own).unsqueeze(1), smile.weights))
             hats.append(_outer(row * part.unsqueeze(1), smile.hats))
-            nearest.append(_outer(row * (part > 0.5).to(k.dtype).unsqueeze(1), smile.nearest))
+            nearest.append(index * len(self.nodes) + smile.nearest)
             reached = reached & (smile.reached | (part <= _SLACK))
-        return Readings(weights[0] + weights[1], hats[0] + hats[1], nearest[0] + nearest[1], reached)
+        return Readings(
+            weights[0] + weights[1], hats[0] + hats[1], torch.where(share > 0.5, nearest[1], nearest[0]), reached
+        )
 
     def _place(self, k: Tensor, tenor: Tensor, iv: Tensor, own: Tensor) -> Tensor:
         """Where quotes lie along the nodes of the smiles of tenors ``own``, all [quote]."""
@@ -77,7 +79,7 @@ class Reader(nn.Module):
         return 0.5 * (1.0 + torch.erf((0.5 * deviation - k / deviation) / math.sqrt(2.0)))
 
     def _smile(self, place: Tensor) -> Readings:
-        """The same for nodes alone, [quote, node]."""
+        """The same for the nodes of one smile."""
         start, stop = self.reach
         slack = _SLACK * (stop - start)
         reached = (place >= start - slack) & (place <= stop + slack)
@@ -91,7 +93,7 @@ class Reader(nn.Module):
         before = (left.unsqueeze(1) == numbers).to(place.dtype)
         after = ((left + 1).unsqueeze(1) == numbers).to(place.dtype)
         hats = (1.0 - share) * before + share * after
-        nearest = torch.where(share > 0.5, after, before)
+        nearest = left + (share.squeeze(1) > 0.5).to(left.dtype)
         return Readings(weights, hats, nearest, reached)
 
 
