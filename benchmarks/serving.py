@@ -27,7 +27,7 @@ from vae.runtime import SurfaceModel
 BUNDLE, MODEL, SURFACES = Path("artifacts/bundle"), Path("artifacts/model"), Path("data/surfaces")
 _BATCHES = (1, 16, 256, 1024, 4096, 65_536)
 _BLOCK = 4096
-_QUOTES = (20, 100)  # of a surface
+_QUOTES = (20, 100, 400)  # of the 697 of a surface
 _FITTED, _CALIBRATED = 200, 12  # surfaces completed, and of these surfaces that QuantLib and Adam fit
 _ADAM_STEPS, _ADAM_RATE = 50_000, 1e-3
 _DAYS = 365
