@@ -1,0 +1,61 @@
+"""Graphs of models that the default is not: other grids, logarithms of vols, noise by point, half precision."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from vae import graphs
+from vae.completion import Quotes, complete_quotes
+from vae.grid import Grid
+from vae.model import Architecture, Vae
+from vae.ppca import principal_components
+from vae.reading import Reader
+
+TENORS = np.array([0.1, 0.5])
+METADATA = {"volvae_version": "1"}
+
+
+def trained(transform: str, scale: str) -> Vae:
+    generator = torch.Generator().manual_seed(1)
+    mix = torch.randn(2, 10, generator=generator, dtype=torch.float64)
+    x = 0.2 + 0.02 * torch.rand(500, 2, generator=generator, dtype=torch.float64) @ mix
+    x = (x + 0.001 * torch.randn(500, 10, generator=generator, dtype=torch.float64)).clamp_min(0.05)
+    architecture = Architecture(10, 10, 2, 8, 1, transform=transform, scale=scale, sees_missing=True)  # type: ignore[arg-type]
+    return Vae.from_components(architecture, principal_components(x.log() if transform == "log" else x))
+
+
+@pytest.mark.parametrize(
+    ("convention", "transform", "scale"), [("delta", "log", "point"), ("log_moneyness", "none", "shared")]
+)
+def test_quotes_off_the_grid_are_completed_as_in_torch(convention: str, transform: str, scale: str) -> None:
+    nodes = np.linspace(0.1, 0.9, 5) if convention == "delta" else np.linspace(-0.2, 0.2, 5)
+    grid, model = Grid(TENORS, nodes, convention), trained(transform, scale)
+    k, tenor, iv = (torch.tensor(part).double() for part in ([0.02, -0.03, 0.01], [0.3, 0.15, 0.5], [0.21, 0.2, 0.19]))
+    weight = torch.tensor([1.0, 0.5, 2.0]).double()
+    with torch.no_grad():
+        expected, readings = complete_quotes(model, Reader(grid), Quotes(k, tenor, iv, weight), iterations=30)
+    single = trained(transform, scale).float().eval()
+    session = onnxruntime.InferenceSession(graphs.completer_graph(single, grid, METADATA))
+    inputs = {"log_moneyness": k, "tenor": tenor, "iv": iv, "weight": weight}
+
+    surface, std, z, _, used = session.run(None, {name: part.float().numpy() for name, part in inputs.items()})
+
+    assert used.all()
+    assert readings.reached.all()
+    np.testing.assert_allclose(surface.ravel(), expected.mean[0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(std.ravel(), expected.std[0].numpy(), rtol=1e-3)
+    np.testing.assert_allclose(z, expected.latents[0].numpy(), atol=1e-3)
+
+
+@pytest.mark.parametrize("transform", ["none", "log"])
+def test_half_precision_is_off_by_a_few_basis_points(transform: str) -> None:
+    grid, model = Grid(TENORS, np.linspace(-0.2, 0.2, 5)), trained(transform, "shared").float().eval()
+    z = torch.randn(500, 2, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        expected = graphs.Decoder(model, grid)(z).numpy()
+    session = onnxruntime.InferenceSession(graphs.half_decoder_graph(model, grid, METADATA))
+    found = session.run(None, {"z": z.numpy()})[0]
+    assert found.dtype == np.float32
+    assert 1e-6 < np.abs(found - expected).max() < 1e-3
+    assert next(model.parameters()).dtype == torch.float32
