@@ -57,6 +57,7 @@ def graph_files(model: Vae, prior: Prior, grid: Grid, *, half: bool = False) -> 
         "units": "iv: decimal Black volatility; tenor: years, ACT/365; log_moneyness: ln(strike / forward)",
         "observation_scale_vol": repr(scale_of(model)),
         "conditions": json.dumps(prior.conditions),
+        "weights_sha256": weights_sha256(model),
     }
     single = _single(model)
     made = {
@@ -79,6 +80,7 @@ def make_manifest(
         "latents": model.architecture.latents,
         "conditions": list(prior.conditions),
         "prior": f"mixture of {len(prior.joint.weights)} Gaussians over the conditions and z",
+        "weights_sha256": weights_sha256(model),
         "reads_missing": model.architecture.sees_missing,
         "observation_scale_vol": scale_of(model),
         "grid": grid.to_dict(),
@@ -99,6 +101,11 @@ def scores(model: Vae, iv: Tensor) -> dict[str, object]:
     points = known.flatten(1).sum(1)
     quantiles = np.quantile((torch.cat(parts) / points).numpy(), QUANTILES)
     return {"nats_a_point": quantiles.tolist(), "fewest_points": int(points.min()), "surfaces": len(iv)}
+
+
+def weights_sha256(model: Vae) -> str:
+    """Which weights a graph was made from, whatever the file that they were in."""
+    return files.sha256(files.tensor_bytes(model.state_dict()))
 
 
 def scale_of(model: Vae) -> float:

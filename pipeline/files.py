@@ -10,10 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import safetensors
 import safetensors.torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.atomic import new_file
@@ -75,13 +73,6 @@ def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | No
     """Tensors as the content of a safetensors file."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return safetensors.torch.save(contiguous, dict(metadata or {}))
-
-
-def array_bytes(values: NDArray[np.float64]) -> bytes:
-    """An array as the content of a .npy file."""
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, np.ascontiguousarray(values), allow_pickle=False)
-    return stream.getvalue()
 
 
 def join_tensors(path: Path, parts: Sequence[Path]) -> None:
