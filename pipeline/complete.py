@@ -1,17 +1,16 @@
 """The command complete: a file of quotes in, the whole surface with its uncertainty out, and a page that shows both."""
 
-import csv
-import io
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.atomic import new_file
+from pipeline.atomic import write_csv
 from pipeline.columns import Columns
 from pipeline.errors import InputError
 from vae.runtime import Completion, SurfaceModel, k_of_delta
+from vae.units import BASIS_POINTS
 
 Array = NDArray[np.float64]
 
@@ -74,26 +73,22 @@ def write(path: Path, model: SurfaceModel, found: Completion) -> None:
     tenors = np.broadcast_to(model.grid.tenors[:, None], found.iv.shape)
     k = np.broadcast_to(model.grid.log_moneyness_of(found.iv), found.iv.shape)
     low, high = found.iv - _NINETY * found.std, found.iv + _NINETY * found.std
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("tenor_years", "log_moneyness", "iv", "std", "low_90", "high_90"))
-    for row in zip(*(part.ravel().tolist() for part in (tenors, k, found.iv, found.std, low, high)), strict=True):
-        writer.writerow(f"{value:.8g}" for value in row)
-    with new_file(path) as stream:
-        stream.write(text.getvalue().encode())
+    columns = (part.ravel().tolist() for part in (tenors, k, found.iv, found.std, low, high))
+    rows = [[f"{value:.8g}" for value in row] for row in zip(*columns, strict=True)]
+    write_csv(path, ("tenor_years", "log_moneyness", "iv", "std", "low_90", "high_90"), rows)
 
 
 def figures(quotes: Quotes, found: Completion) -> dict[str, float]:
     """How many quotes were used, how far the surface is from them, and how sure it is of its points."""
     used = found.used
-    error = 1e4 * np.abs(found.fitted[used] - quotes.iv[used])
+    error = BASIS_POINTS * np.abs(found.fitted[used] - quotes.iv[used])
     return {
         "quotes": len(used),
         "quotes_used": int(used.sum()),
         "quotes_mean_error_bp": float(error.mean()),
         "quotes_largest_error_bp": float(error.max()),
-        "median_std_bp": float(1e4 * np.median(found.std)),
-        "largest_std_bp": float(1e4 * found.std.max()),
+        "median_std_bp": float(BASIS_POINTS * np.median(found.std)),
+        "largest_std_bp": float(BASIS_POINTS * found.std.max()),
     }
 
 
@@ -106,7 +101,7 @@ def page(model: SurfaceModel, quotes: Quotes, found: Completion) -> str:
     nearest = np.abs(quotes.tenor[:, None] - tenors).argmin(1)
     columns = 3
     rows = -(-len(tenors) // columns)
-    titles = [f"{365.0 * tenor:.0f} days" for tenor in tenors]
+    titles = [f"{_DAYS_PER_YEAR * tenor:.0f} days" for tenor in tenors]
     figure = make_subplots(rows=rows, cols=columns, subplot_titles=titles, vertical_spacing=0.3 / rows)
     places = quotes.log_moneyness
     if places is None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from vae import sessions
 from vae.runtime import SurfaceModel
+from vae.units import BASIS_POINTS
 
 _PACKAGES = ("volvae", "numpy", "onnxruntime", "onnxruntime-gpu", "torch")
 _CALLS = 200
@@ -73,7 +74,7 @@ def _bundle(folder: Path) -> list[Finding]:
 
 
 def _worst(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(1e4 * np.abs(found - expected).max())
+    return float(BASIS_POINTS * np.abs(found - expected).max())
 
 
 def _median_seconds(call: Callable[[], object]) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline import files, report, weights
-from pipeline.atomic import check_writable, new_folder
+from pipeline.atomic import check_writable, new_folder, write_csv
 from pipeline.conditions import read_conditions
 from pipeline.params import EvaluateParams, Params
 from pipeline.report import Evaluation
@@ -191,9 +191,9 @@ def main(params: Params, *, surfaces: Path, model: Path, curve: Path, metrics: P
             files.read_points(surfaces, "train", known), params.evaluate.prior_samples, seed=params.evaluate.seed
         )
         result = evaluate(trained, prior, components, train, quoted, truth, grid, params.evaluate, densities, asked)
-        files.write_csv(folder / "error_by_tenor.csv", *_error_by_tenor(result, grid))
-        files.write_csv(folder / "error_by_node.csv", *_error_by_node(result, grid))
-        files.write_csv(folder / "completion.csv", *_completion(result, params.evaluate))
+        write_csv(folder / "error_by_tenor.csv", *_error_by_tenor(result, grid))
+        write_csv(folder / "error_by_node.csv", *_error_by_node(result, grid))
+        write_csv(folder / "completion.csv", *_completion(result, params.evaluate))
         content = report.page(result, grid, report.read_curve(curve))
         files.write_bytes(page, content.encode())
         files.write_json(metrics, result.figures)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import files
+from pipeline.atomic import write_csv
 from pipeline.columns import Array, Columns
 from pipeline.errors import InputError
 from pipeline.params import QuotesParams, QuotesPrepare
@@ -139,7 +140,7 @@ def write(settings: QuotesPrepare, folder: Path) -> dict[str, float | str]:
             figures[f"{split}_filled_rate"] = float(np.isfinite(iv).mean())
             periods[split] = [_iso(dates[0]), _iso(dates[-1])]
     files.write_json(folder / files.GRID, grid.to_dict())
-    files.write_csv(folder / REJECTED, ("row", "reason"), market.rejected_rows)
+    write_csv(folder / REJECTED, ("row", "reason"), market.rejected_rows)
     filled = np.isfinite(market.iv).mean(0).tolist()
     report = {"path": settings.quotes.path, "periods": periods, **figures, "filled_rate_by_tenor_and_node": filled}
     files.write_json(folder / REPORT, report)

@@ -1,12 +1,10 @@
 """The command score: a file of surfaces in, how likely each of them is out."""
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.atomic import new_file
+from pipeline.atomic import write_csv
 from vae.runtime import Scores
 
 _ODD = 1.0  # percent: below it a surface is called odd
@@ -14,13 +12,9 @@ _ODD = 1.0  # percent: below it a surface is called odd
 
 def write(path: Path, scores: Scores) -> None:
     """A row a surface as CSV: surface, counted from 0, nats and percentile."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("surface", "nats", "percentile"))
-    for number, (nats, percentile) in enumerate(zip(scores.nats.tolist(), scores.percentile.tolist(), strict=True)):
-        writer.writerow((number, f"{nats:.6g}", f"{percentile:.4g}"))
-    with new_file(path) as stream:
-        stream.write(text.getvalue().encode())
+    ranked = zip(scores.nats.tolist(), scores.percentile.tolist(), strict=True)
+    rows = [(number, f"{nats:.6g}", f"{percentile:.4g}") for number, (nats, percentile) in enumerate(ranked)]
+    write_csv(path, ("surface", "nats", "percentile"), rows)
 
 
 def figures(scores: Scores) -> dict[str, float]:

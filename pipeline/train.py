@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline import files, weights
-from pipeline.atomic import check_writable, new_folder
+from pipeline.atomic import check_writable, new_folder, write_csv
 from pipeline.conditions import read_conditions
 from pipeline.errors import InputError, StageError
 from pipeline.params import Params, PenaltyParams, TrainParams
@@ -94,7 +94,7 @@ def main(params: Params, *, surfaces: Path, model: Path, metrics: Path, curve: P
             shipped = best_model(fit)
             prior = fit_prior(params.train, shipped, surfaces)
             weights.write_model(folder, fit.architecture, fit.best_weights, prior)
-            files.write_csv(curve, _CURVE, rows)
+            write_csv(curve, _CURVE, rows)
             files.write_json(metrics, _summary(fit, shipped, prior, rows))
         CHECKPOINT.unlink(missing_ok=True)
 
@@ -118,7 +118,7 @@ def _trained(
     """The fit at its end, and the rows of the training curve."""
     train, validation = (files.read_points(surfaces, split) for split in ("train", "validation"))
     likelihood = files.read_likelihood(surfaces)
-    _check_conditions(params, surfaces)
+    _check_conditions(params, surfaces, {"train": len(train), "validation": len(validation)})
     try:
         grid = files.read_grid(surfaces) if params.arbitrage.epochs else None
         fit = new_fit(params, train, validation, likelihood=likelihood, device=device, grid=grid, replicas=replicas)
@@ -257,13 +257,13 @@ def fit_prior(params: TrainParams, model: Vae, surfaces: Path) -> Prior:
     return Prior(best, tuple(params.conditions))
 
 
-def _check_conditions(params: TrainParams, surfaces: Path) -> None:
+def _check_conditions(params: TrainParams, surfaces: Path, sizes: Mapping[str, int]) -> None:
     """Raise InputError for conditions that no prior could be fitted to: before training, which may take hours."""
     if not params.conditions:
         return
     fewest = fewest_rows(min(params.prior.components), len(params.conditions) + params.model.latents)
     for split, needed in (("train", fewest), ("validation", 1)):
-        count = min(len(files.read_points(surfaces, split)), params.prior.surfaces)
+        count = min(sizes[split], params.prior.surfaces)
         known = int(read_conditions(tuple(params.conditions), surfaces, split).known(count).sum())
         if known < needed:
             raise InputError(

@@ -148,7 +148,7 @@ def complete_quotes(model: Vae, reader: Reader, quotes: Quotes, *, iterations: i
     """
     readings = reader(quotes.k, quotes.tenor, quotes.iv)
     live = readings.reached.to(quotes.iv.dtype)
-    fit = _fit_to_quotes(model, readings, quotes._replace(weight=quotes.weight * live))
+    fit = _fit_to_quotes(model, readings, quotes)
     points = torch.arange(model.architecture.dimension, device=live.device)
     nearest = (readings.nearest.unsqueeze(1) == points).to(live.dtype)
     share = live.unsqueeze(0) @ nearest
