@@ -17,6 +17,7 @@ from pipeline.params import ExportParams, Params
 from pipeline.weights import Prior
 from vae import completion, graphs, runtime
 from vae.bundle import COMPLETER, DECODER, ENCODER, FORMAT, HALF_DECODER, MANIFEST, QUANTILES, SAMPLER, SCORER
+from vae.completer import completer_graph
 from vae.grid import Grid
 from vae.model import Vae
 from vae.reading import Reader
@@ -64,7 +65,7 @@ def graph_files(model: Vae, prior: Prior, grid: Grid, *, half: bool = False) -> 
         DECODER: graphs.decoder_graph(single, grid, metadata),
         ENCODER: graphs.encoder_graph(single, grid, metadata),
         SAMPLER: sampler_graph(single, prior.joint, len(prior.conditions), grid, metadata),
-        COMPLETER: graphs.completer_graph(single, grid, metadata),
+        COMPLETER: completer_graph(single, grid, metadata),
         SCORER: graphs.scorer_graph(single, grid, metadata),
     }
     return made | ({HALF_DECODER: graphs.half_decoder_graph(single, grid, metadata)} if half else {})
@@ -165,7 +166,7 @@ def _completer_parity(model: Vae, loaded: runtime.SurfaceModel, iv: Tensor, gene
         tenor = torch.from_numpy(np.array(loaded.grid.tenors)).unsqueeze(1).expand(surface.shape)[known]
         quotes = completion.Quotes(k, tenor, surface[known], torch.ones_like(k))
         with torch.no_grad():
-            expected, _ = completion.complete_quotes(model, reader, quotes, iterations=graphs.COMPLETION_STEPS)
+            expected, _ = completion.complete_quotes(model, reader, quotes)
         largest = max(largest, float(np.abs(found.iv.ravel() - expected.mean[0].numpy()).max()))
     return largest
 

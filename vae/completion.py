@@ -18,11 +18,11 @@ from vae import elimination
 from vae.model import Vae
 from vae.reading import Reader, Readings
 
-_ITERATIONS = 30
+MOST_STEPS = 30  # three are enough from ten quotes on
 _DAMPING = 1e-3  # at the start, in units of the curvature
 _EASIER, _HARDER = 0.1, 5.0  # damping after a step that helped, and after one that did not
 _DAMPINGS = (1e-9, 1e9)
-_SETTLED = 1e-4  # nats: the change of the cost at which an iteration ends
+_SETTLED, _ROUNDED = 1e-3, 1e-4  # nats, and share of the cost: what it changes by when an iteration ends
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 _ROWS = 512  # surfaces at a time: bounds the memory of their Jacobians
 _LEAST_VARIANCE = 1e-12  # total variance of a quote, below which a spline has swung
@@ -83,8 +83,8 @@ def hide(x: Tensor, known: int, generator: torch.Generator) -> Tensor:
     return torch.where(order.argsort(1).argsort(1) < known, x, torch.nan)
 
 
-class _State(NamedTuple):
-    """Where an iteration stands: latents, their fit, damping and what the last step changed."""
+class State(NamedTuple):
+    """Where an iteration stands: latents, their fit, the damping and by how much the last step changed the cost."""
 
     z: Tensor
     cost: Tensor
@@ -93,21 +93,19 @@ class _State(NamedTuple):
     damping: Tensor
     change: Tensor
 
+    @property
+    def moving(self) -> Tensor:
+        """Whether any row still moves, a bool []."""
+        return (self.change > _SETTLED + _ROUNDED * self.cost).any()
 
-def most_probable(fit: Callable[[Tensor], Fit], z: Tensor, *, iterations: int) -> tuple[Tensor, Fit]:
-    """The latents [batch, latent] of least cost near z, and the fit there, after so many iterations at most."""
+
+def begin(fit: Callable[[Tensor], Fit], z: Tensor) -> State:
+    """An iteration at z [batch, latent] before its first step."""
     start = fit(z)
-    number = torch.full_like(start.cost, _DAMPING)
-    state = _State(z, *start, number, torch.ones_like(number))
-
-    for _ in range(iterations):
-        if not torch.compiler.is_exporting() and not (state.change > _SETTLED).any():
-            break  # a graph has no such choice: there a step that does not help leaves the latents alone
-        state = _improved(fit, state)
-    return state.z, Fit(state.cost, state.slope, state.curvature)
+    return State(z, *start, torch.full_like(start.cost, _DAMPING), torch.full_like(start.cost, torch.inf))
 
 
-def _improved(fit: Callable[[Tensor], Fit], now: _State) -> _State:
+def improve(fit: Callable[[Tensor], Fit], now: State) -> State:
     """One iteration: a damped step, which is taken where it helps."""
     diagonal = torch.diag_embed(now.curvature.diagonal(dim1=1, dim2=2))
     damped = now.curvature + now.damping[:, None, None] * diagonal
@@ -115,7 +113,7 @@ def _improved(fit: Callable[[Tensor], Fit], now: _State) -> _State:
     found = fit(z)
     better = found.cost < now.cost
     damping = torch.where(better, _EASIER * now.damping, _HARDER * now.damping).clamp(*_DAMPINGS)
-    return _State(
+    return State(
         torch.where(better[:, None], z, now.z),
         torch.where(better, found.cost, now.cost),
         torch.where(better[:, None], found.slope, now.slope),
@@ -123,6 +121,16 @@ def _improved(fit: Callable[[Tensor], Fit], now: _State) -> _State:
         damping,
         (found.cost - now.cost).abs(),
     )
+
+
+def most_probable(fit: Callable[[Tensor], Fit], z: Tensor, *, steps: int) -> State:
+    """The latents [batch, latent] of least cost near z, and the fit there, after so many steps at most."""
+    state = begin(fit, z)
+    for _ in range(steps):
+        if not torch.compiler.is_exporting() and not state.moving:
+            break  # a graph has no such choice: there a step that does not help leaves the latents alone
+        state = improve(fit, state)
+    return state
 
 
 class Quotes(NamedTuple):
@@ -141,49 +149,79 @@ class Quotes(NamedTuple):
     weight: Tensor
 
 
-def complete_quotes(model: Vae, reader: Reader, quotes: Quotes, *, iterations: int) -> tuple[Completion, Readings]:
-    """One surface, [1, D], given quotes anywhere that the grid encloses, and where they lie; others are not used.
+class Posed(NamedTuple):
+    """Quotes as the model sees them.
 
-    The iteration starts where the encoder reads the quotes as if each stood at the nearest point of the grid.
+    Attributes:
+        quoted: vols in the model's units, [quote].
+        tenor: years, [quote].
+        weights: total variance at a quote is weights @ (vols squared), [quote, D].
+        precision: 0 for a quote that is not used, [1, quote].
+    """
+
+    quoted: Tensor
+    tenor: Tensor
+    weights: Tensor
+    precision: Tensor
+
+
+def complete_quotes(model: Vae, reader: Reader, quotes: Quotes) -> tuple[Completion, Readings]:
+    """One surface, [1, D], given quotes anywhere that the grid encloses, and where they lie; others are not used."""
+    posed, guess, readings = pose(model, reader, quotes)
+    found = most_probable(fit_to_quotes(model, posed), guess, steps=MOST_STEPS)
+    return completion(model, found.z, found.curvature), readings
+
+
+def pose(model: Vae, reader: Reader, quotes: Quotes) -> tuple[Posed, Tensor, Readings]:
+    """Quotes as the model sees them, latents [1, latent] to start from, and where the quotes lie.
+
+    The start is where the encoder reads the quotes as if each stood at the nearest point of the grid.
     """
     readings = reader(quotes.k, quotes.tenor, quotes.iv)
-    live = readings.reached.to(quotes.iv.dtype)
-    fit = _fit_to_quotes(model, readings, quotes)
-    points = torch.arange(model.architecture.dimension, device=live.device)
-    nearest = (readings.nearest.unsqueeze(1) == points).to(live.dtype)
-    share = live.unsqueeze(0) @ nearest
-    nearby = (live * quotes.iv).unsqueeze(0) @ nearest / share.clamp_min(1.0)
-    z, found = most_probable(fit, _guess(model, nearby, (share == 0.0).to(nearby.dtype)), iterations=iterations)
-    return _completion(model, z, found), readings
-
-
-def vols_at(readings: Readings, tenor: Tensor, points: Tensor) -> Tensor:
-    """Vols [batch, quote] of surfaces [batch, D] where quotes lie."""
-    return ((points.square() @ readings.weights.T).clamp_min(_LEAST_VARIANCE) / tenor).sqrt()
-
-
-def _fit_to_quotes(model: Vae, readings: Readings, quotes: Quotes) -> Callable[[Tensor], Fit]:
     variance = model.scale.square()
     if model.architecture.scale == "point":
         variance = readings.hats @ variance
     precision = torch.where(readings.reached, quotes.weight / variance, 0.0).unsqueeze(0)
+    live = readings.reached.to(quotes.iv.dtype)
+    nothing = live.new_zeros(model.architecture.dimension)
+    share = nothing.scatter_add(0, readings.nearest, live)
+    nearby = nothing.scatter_add(0, readings.nearest, live * quotes.iv) / share.clamp_min(1.0)
+    guess = _guess(model, nearby.unsqueeze(0), (share == 0.0).to(nearby.dtype).unsqueeze(0))
+    return Posed(model.inner(quotes.iv), quotes.tenor, readings.weights, precision), guess, readings
+
+
+def fit_to_quotes(model: Vae, posed: Posed) -> Callable[[Tensor], Fit]:
+    """The fit of one surface, z [1, latent], to quotes."""
     logarithmic = model.architecture.transform == "log"
-    quoted = model.inner(quotes.iv)
 
     def fit(z: Tensor) -> Fit:
         values, slopes = model.decode_with_jacobian(z)
         points, slopes = model.expand(values), slopes @ model.basis.T
-        vol = vols_at(readings, quotes.tenor, points)
+        vol = vols_at(posed.weights, posed.tenor, points)
         halves = points * (points if logarithmic else 1.0)  # half the derivative of the squared vol by the inner point
-        slopes = (slopes * halves.unsqueeze(1)) @ readings.weights.T / (vol * quotes.tenor).unsqueeze(1)
+        slopes = (slopes * halves.unsqueeze(1)) @ posed.weights.T / (vol * posed.tenor).unsqueeze(1)
         if logarithmic:
-            return _fit(z, quoted - vol.log(), slopes / vol.unsqueeze(1), precision)
-        return _fit(z, quoted - vol, slopes, precision)
+            return _fit(z, posed.quoted - vol.log(), slopes / vol.unsqueeze(1), posed.precision)
+        return _fit(z, posed.quoted - vol, slopes, posed.precision)
 
     return fit
 
 
-def log_evidence(model: Vae, x: Tensor, missing: Tensor | None, *, iterations: int) -> Tensor:
+def completion(model: Vae, z: Tensor, curvature: Tensor) -> Completion:
+    """Every point at latents z [batch, latent], uncertain as their curvature [batch, latent, latent] leaves it."""
+    values, slopes = model.decode_with_jacobian(z)
+    slopes = (slopes @ model.basis.T).double()
+    variance = (slopes * (elimination.inverse(curvature) @ slopes)).sum(1) + model.scale.double().square()
+    mean, std = model.expand(values), variance.sqrt().to(z.dtype)
+    return Completion(mean, mean * std if model.architecture.transform == "log" else std, z)
+
+
+def vols_at(weights: Tensor, tenor: Tensor, points: Tensor) -> Tensor:
+    """Vols [batch, quote] of surfaces [batch, D] where quotes with such weights [quote, D] lie."""
+    return ((points.square() @ weights.T).clamp_min(_LEAST_VARIANCE) / tenor).sqrt()
+
+
+def log_evidence(model: Vae, x: Tensor, missing: Tensor | None, *, steps: int) -> Tensor:
     """log p of the known points of x [batch, D] by Laplace's approximation, nats of the density of the data, [batch].
 
     Unlike a bound at the encoder's posterior it does not fall where the encoder misses.
@@ -192,7 +230,7 @@ def log_evidence(model: Vae, x: Tensor, missing: Tensor | None, *, iterations: i
     known = torch.ones_like(x) if missing is None else 1.0 - missing
     inner = torch.where(known > 0.0, model.inner(torch.where(known > 0.0, x, 1.0)), model.center)
     start = model.encode(seen.values, seen.missing).mean
-    _, found = most_probable(_fit_to_points(model, inner, known), start, iterations=iterations)
+    found = most_probable(_fit_to_points(model, inner, known), start, steps=steps)
     noise = (known * (model.scale.log() + _HALF_LOG_TWO_PI)).double().sum(1)
     log_determinant = elimination.cholesky(found.curvature).diagonal(dim1=1, dim2=2).log().sum(1)
     evidence = -found.cost - noise - log_determinant
@@ -203,8 +241,8 @@ def _complete(model: Vae, x: Tensor) -> Completion:
     missing = x.isnan()
     inner = torch.where(missing, model.center, model.inner(x))
     fit = _fit_to_points(model, inner, (~missing).to(x.dtype))
-    z, found = most_probable(fit, _guess(model, x, missing.to(x.dtype)), iterations=_ITERATIONS)
-    return _completion(model, z, found)
+    found = most_probable(fit, _guess(model, x, missing.to(x.dtype)), steps=MOST_STEPS)
+    return completion(model, found.z, found.curvature)
 
 
 def _fit_to_points(model: Vae, inner: Tensor, known: Tensor) -> Callable[[Tensor], Fit]:
@@ -236,12 +274,3 @@ def _fit(z: Tensor, error: Tensor, slopes: Tensor, precision: Tensor) -> Fit:
         slope=(weighted @ error.unsqueeze(2))[..., 0] - z,
         curvature=weighted @ slopes.transpose(1, 2) + identity,
     )
-
-
-def _completion(model: Vae, z: Tensor, found: Fit) -> Completion:
-    """Every point at the latents of a fit."""
-    values, slopes = model.decode_with_jacobian(z)
-    slopes = (slopes @ model.basis.T).double()
-    variance = (slopes * (elimination.inverse(found.curvature) @ slopes)).sum(1) + model.scale.double().square()
-    mean, std = model.expand(values), variance.sqrt().to(z.dtype)
-    return Completion(mean, mean * std if model.architecture.transform == "log" else std, z)

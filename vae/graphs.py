@@ -10,14 +10,12 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from vae.completion import Quotes, check_gaussian, complete_quotes, log_evidence, vols_at
+from vae.completion import check_gaussian, log_evidence
 from vae.grid import Grid
 from vae.model import Vae
-from vae.reading import Reader
 
 OPSET = 18
 IR_VERSION = 9  # the newest pair that onnxruntime 1.17 and later all load; see docs/formats.md
-COMPLETION_STEPS = 6
 SCORE_STEPS = 3
 
 
@@ -82,51 +80,20 @@ class Scorer(nn.Module):
     def forward(self, iv: Tensor, mask: Tensor | None = None) -> Tensor:
         """Nats of the density of decimal vols, by Laplace's approximation."""
         missing = None if mask is None else 1.0 - mask.flatten(1)
-        return log_evidence(self.model, iv.flatten(1), missing, iterations=SCORE_STEPS)
-
-
-class Completer(nn.Module):
-    """Quotes anywhere on the grid -> the whole surface, its standard deviations, and the latents that explain them.
-
-    Raises:
-        ValueError: the model's noise is not Gaussian.
-    """
-
-    def __init__(self, model: Vae, grid: Grid) -> None:
-        check_gaussian(model)
-        super().__init__()
-        self.model, self.shape = model, grid.shape
-        self.reader = Reader(grid).to(model.center)
-
-    def forward(
-        self, log_moneyness: Tensor, tenor: Tensor, iv: Tensor, weight: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The surface and its standard deviations [tenor, node], latents, vols at the quotes, and which were used.
-
-        Args:
-            log_moneyness: k = ln(K/F), [quote].
-            tenor: years, [quote].
-            iv: decimal vols, [quote].
-            weight: precision in units of that of a point of the data, [quote].
-        """
-        quotes = Quotes(log_moneyness, tenor, iv, weight)
-        found, readings = complete_quotes(self.model, self.reader, quotes, iterations=COMPLETION_STEPS)
-        fitted = vols_at(readings, tenor, found.mean).squeeze(0)
-        surface, std = (part.squeeze(0).unflatten(0, self.shape) for part in (found.mean, found.std))
-        return surface, std, found.latents.squeeze(0), fitted, readings.reached
+        return log_evidence(self.model, iv.flatten(1), missing, steps=SCORE_STEPS)
 
 
 def decoder_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> bytes:
     """``decoder.onnx``: input z, output iv, single precision."""
     z = torch.zeros(2, model.architecture.latents)
-    return finished(program(Decoder(model, grid), {"z": z}, outputs=["iv"], free={"z": "batch"}), metadata)
+    return finished(program(Decoder(model, grid), {"z": z}, outputs=["iv"], free={"z": {0: "batch"}}), metadata)
 
 
 def half_decoder_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> bytes:
     """``decoder_fp16.onnx``: as ``decoder.onnx``, products in half precision."""
     z = torch.zeros(2, model.architecture.latents)
     half = HalfDecoder(copy.deepcopy(model), grid)
-    return finished(program(half, {"z": z}, outputs=["iv"], free={"z": "batch"}), metadata)
+    return finished(program(half, {"z": z}, outputs=["iv"], free={"z": {0: "batch"}}), metadata)
 
 
 def encoder_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> bytes:
@@ -139,38 +106,30 @@ def scorer_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> bytes:
     return finished(_of_surfaces(Scorer(model), model, grid, ["nats"]), metadata)
 
 
-def completer_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> bytes:
-    """``completer.onnx``: inputs log_moneyness, tenor, iv and weight, all [quote], in single precision."""
-    examples = {"log_moneyness": 0.0, "tenor": float(grid.tenors[0]), "iv": 0.2, "weight": 1.0}
-    inputs = {name: torch.full((3,), value) for name, value in examples.items()}
-    outputs = ["surface", "std", "z", "fitted", "used"]
-    free = dict.fromkeys(inputs, "quote")
-    return finished(program(Completer(model, grid), inputs, outputs=outputs, free=free), metadata)
-
-
 def _of_surfaces(module: nn.Module, model: Vae, grid: Grid, outputs: list[str]) -> onnx.ModelProto:
     """The graph of a module that reads surfaces, with a mask where the model reads missing points."""
     surfaces = {"iv": torch.full((2, *grid.shape), 0.2)}
     if model.architecture.sees_missing:
         surfaces["mask"] = torch.ones(2, *grid.shape)
-    return program(module, surfaces, outputs=outputs, free=dict.fromkeys(surfaces, "batch"))
+    return program(module, surfaces, outputs=outputs, free={name: {0: "batch"} for name in surfaces})
 
 
 def program(
-    module: nn.Module, inputs: Mapping[str, Tensor], *, outputs: list[str], free: Mapping[str, str]
+    module: nn.Module, inputs: Mapping[str, Tensor], *, outputs: list[str], free: Mapping[str, Mapping[int, str]]
 ) -> onnx.ModelProto:
-    """A module as a graph; the first axis of the inputs in ``free`` is free and has the name given there.
+    """A module as a graph; the axes of inputs that are in ``free`` are free and have the names given there.
 
     The inputs must be different tensors: the exporter takes one tensor for one input.
     """
-    sizes = {axis: torch.export.Dim(axis) for axis in free.values()}
+    sizes = {name: torch.export.Dim(name) for axes in free.values() for name in axes.values()}
+    shapes = [{axis: sizes[size] for axis, size in free.get(name, {}).items()} or None for name in inputs]
     with _quiet_exporter(), torch.no_grad():
         found = torch.onnx.export(
             module.eval(),
             tuple(inputs.values()),
             input_names=list(inputs),
             output_names=outputs,
-            dynamic_shapes=tuple({0: sizes[free[name]]} if name in free else None for name in inputs),
+            dynamic_shapes=tuple(shapes),
             opset_version=OPSET,
             dynamo=True,
             external_data=False,
@@ -209,14 +168,15 @@ def _strip(proto: onnx.ModelProto) -> None:
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Without the exporter's warnings of torchvision, which is not needed, and of its own deprecated calls."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Without the exporter's warnings of torchvision, which is not needed, and of what it makes itself."""
+    levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnx_ir")}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.filterwarnings("ignore", message="# The axis name")  # of a second input with the same free axis
             yield
     finally:
-        logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -54,23 +54,23 @@ class Reader(nn.Module):
         The vols only say where a quote lies on a grid in deltas.
         """
         later = (tenor.unsqueeze(1) > self.tenors).sum(1).clamp(1, len(self.tenors) - 1)
-        first, second = self.tenors[later - 1], self.tenors[later]
-        share = (tenor - first) / (second - first)
-        weights, hats, nearest, reached = [], [], [], (share >= -_SLACK) & (share <= 1.0 + _SLACK)
+        rows = torch.stack([later - 1, later], dim=1)
+        own = self.tenors[rows]
+        share = (tenor - own[:, 0]) / (own[:, 1] - own[:, 0])
+        within = (share >= -_SLACK) & (share <= 1.0 + _SLACK)
         share = share.clamp(0.0, 1.0)
-        for index, own, part in ((later - 1, first, 1.0 - share), (later, second, share)):
-            smile = self._smile(self._place(k, tenor, iv, own))
-            row = (index.unsqueeze(1) == torch.arange(len(self.tenors), device=k.device)).to(k.dtype)
-            weights.append(_outer(row * (part * own).unsqueeze(1), smile.weights))
-            hats.append(_outer(row * part.unsqueeze(1), smile.hats))
-            nearest.append(index * len(self.nodes) + smile.nearest)
-            reached = reached & (smile.reached | (part <= _SLACK))
+        parts = torch.stack([1.0 - share, share], dim=1)
+        smile = self._smile(self._place(k.unsqueeze(1), tenor.unsqueeze(1), iv.unsqueeze(1), own))
+        nearest = rows * len(self.nodes) + smile.nearest
         return Readings(
-            weights[0] + weights[1], hats[0] + hats[1], torch.where(share > 0.5, nearest[1], nearest[0]), reached
+            weights=self._spread(rows, (parts * own).unsqueeze(2) * smile.weights),
+            hats=self._spread(rows, parts.unsqueeze(2) * smile.hats),
+            nearest=torch.where(share > 0.5, nearest[:, 1], nearest[:, 0]),
+            reached=within & (smile.reached | (parts <= _SLACK)).all(1),
         )
 
     def _place(self, k: Tensor, tenor: Tensor, iv: Tensor, own: Tensor) -> Tensor:
-        """Where quotes lie along the nodes of the smiles of tenors ``own``, all [quote]."""
+        """Where quotes [quote, 1] lie along the nodes of the smiles of tenors ``own`` [quote, 2]."""
         if self.convention == "sqrt_time":
             return k / own.sqrt()
         if self.convention == "log_moneyness":
@@ -79,22 +79,26 @@ class Reader(nn.Module):
         return 0.5 * (1.0 + torch.erf((0.5 * deviation - k / deviation) / math.sqrt(2.0)))
 
     def _smile(self, place: Tensor) -> Readings:
-        """The same for the nodes of one smile."""
+        """The same for places [quote, 2] along the nodes of two smiles: weights and hats are [quote, 2, node]."""
         start, stop = self.reach
         slack = _SLACK * (stop - start)
         reached = (place >= start - slack) & (place <= stop + slack)
         place = place.clamp(start, stop)
-        left = (place.unsqueeze(1) >= self.nodes[1:-1]).sum(1)
+        left = (place.unsqueeze(2) >= self.nodes[1:-1]).sum(2)
         step = place - self.nodes[left]
-        powers = torch.stack([torch.ones_like(step), step, step * step, step * step * step], dim=1)
-        weights = (powers.unsqueeze(2) * self.table[left]).sum(1)
-        share = (step / (self.nodes[left + 1] - self.nodes[left])).unsqueeze(1)
+        powers = torch.stack([torch.ones_like(step), step, step * step, step * step * step], dim=2)
+        weights = (powers.unsqueeze(3) * self.table[left]).sum(2)
+        share = (step / (self.nodes[left + 1] - self.nodes[left])).unsqueeze(2)
         numbers = torch.arange(len(self.nodes), device=place.device)
-        before = (left.unsqueeze(1) == numbers).to(place.dtype)
-        after = ((left + 1).unsqueeze(1) == numbers).to(place.dtype)
-        hats = (1.0 - share) * before + share * after
-        nearest = left + (share.squeeze(1) > 0.5).to(left.dtype)
-        return Readings(weights, hats, nearest, reached)
+        before = (left.unsqueeze(2) == numbers).to(place.dtype)
+        after = ((left + 1).unsqueeze(2) == numbers).to(place.dtype)
+        nearest = left + (share.squeeze(2) > 0.5).to(left.dtype)
+        return Readings(weights, (1.0 - share) * before + share * after, nearest, reached)
+
+    def _spread(self, rows: Tensor, smiles: Tensor) -> Tensor:
+        """What two smiles [quote, 2, node] in the rows [quote, 2] weigh, on all points, [quote, D]."""
+        tenors = torch.arange(len(self.tenors), device=rows.device).unsqueeze(1)
+        return ((rows.unsqueeze(1) == tenors).to(smiles.dtype) @ smiles).flatten(1)
 
 
 def _table(nodes: np.ndarray) -> np.ndarray:
@@ -103,8 +107,3 @@ def _table(nodes: np.ndarray) -> np.ndarray:
     width = np.diff(nodes)[:, None]
     parts = (at.value[:-1], at.first[:-1], 0.5 * at.second[:-1], np.diff(at.second, axis=0) / (6.0 * width))
     return np.stack(parts, axis=1)
-
-
-def _outer(row: Tensor, smile: Tensor) -> Tensor:
-    """Products of [quote, tenor] and [quote, node], [quote, D]."""
-    return (row.unsqueeze(2) * smile.unsqueeze(1)).flatten(1)

@@ -213,12 +213,22 @@ class SurfaceModel:
             count, first = rows.stop - rows.start, offset + rows.start
             yield self.sample(count, seed=seed, conditions=conditions, temperature=temperature, offset=first)
 
-    def decode(self, z: ArrayLike) -> Array:
-        """Surfaces iv [batch, tenor, node] of latents z [batch, latent]."""
+    def decode(self, z: ArrayLike, *, out: Array | None = None) -> Array:
+        """Surfaces iv [batch, tenor, node] of latents z [batch, latent].
+
+        Args:
+            z: latents.
+            out: where to write them, a contiguous float32 array of that shape: memory used again spares the operating
+                system from clearing new pages, a tenth of the time of large batches.
+
+        Raises:
+            ValueError: another shape, type or order.
+        """
         latents = _batch("z", z, (self.latents,))
-        if len(latents) <= _FEW:
+        if out is None and len(latents) <= _FEW:
             return self._decoder.run({"z": latents}, _IV)[0]
-        surfaces = np.empty((len(latents), *self.grid.shape), np.float32)
+        shape = (len(latents), *self.grid.shape)
+        surfaces = np.empty(shape, np.float32) if out is None else _writable("out", out, shape)
         for rows in _parts(len(latents)):
             self._decoder.run_into({"z": latents[rows]}, {"iv": surfaces[rows]})
         return surfaces
@@ -383,6 +393,16 @@ def k_of_delta(delta: NDArray[np.float64], deviation: NDArray[np.float64]) -> ND
 def _parts(count: int, size: int = _STEP) -> Iterator[slice]:
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
+
+
+def _writable(name: str, array: Array, shape: tuple[int, ...]) -> Array:
+    """The array, if surfaces can be written straight into it."""
+    if array.shape != shape or array.dtype != np.float32 or not (array.flags.c_contiguous and array.flags.writeable):
+        raise ValueError(
+            f"{name} must be a writable, contiguous float32 array of shape {list(shape)}, not {array.dtype} of shape "
+            f"{list(array.shape)}"
+        )
+    return array
 
 
 def _count(n: int) -> int:

@@ -146,7 +146,7 @@ def sampler_graph(model: Vae, joint: Mixture, conditions: int, grid: Grid, metad
     if conditions:
         inputs["conditions"] = torch.full((conditions,), torch.nan)
     drawn = graphs.program(
-        Sampler(model, joint, conditions, grid), inputs, outputs=["iv", "z"], free={"uniform": "batch"}
+        Sampler(model, joint, conditions, grid), inputs, outputs=["iv", "z"], free={"uniform": {0: "batch"}}
     )
     whole = compose.merge_models(_uniform(count), drawn, io_map=[("uniform", "uniform")])
     return graphs.finished(whole, metadata)

@@ -125,7 +125,7 @@ def test_quotes_on_the_grid_are_points(scale: str, transform: str) -> None:
         known = ~seen.isnan()
         quotes = Quotes(k[known], tenor[known], seen[known], torch.ones(4, dtype=torch.float64))
         with torch.no_grad():
-            found, readings = complete_quotes(model, Reader(grid), quotes, iterations=30)
+            found, readings = complete_quotes(model, Reader(grid), quotes)
         expected = complete(model, seen.unsqueeze(0))
         assert readings.reached.all()
         torch.testing.assert_close(found.mean, expected.mean, rtol=1e-5, atol=1e-7)
@@ -141,7 +141,7 @@ def test_a_weight_is_a_number_of_equal_quotes() -> None:
     once = Quotes(k, tenor, iv, torch.tensor([2.0, 1.0]).double())
     twice = Quotes(*(torch.cat([part[:1], part]) for part in (k, tenor, iv)), torch.ones(3).double())
     with torch.no_grad():
-        one, other = (complete_quotes(model, Reader(grid), quotes, iterations=30)[0] for quotes in (once, twice))
+        one, other = (complete_quotes(model, Reader(grid), quotes)[0] for quotes in (once, twice))
     torch.testing.assert_close(one.mean, other.mean, rtol=1e-6, atol=1e-8)
     torch.testing.assert_close(one.std, other.std, rtol=1e-6, atol=1e-8)
 
@@ -151,8 +151,8 @@ def test_the_evidence_of_a_linear_model_is_its_density() -> None:
     model, components, x = linear()
     seen = hide(x[:50], 6, torch.Generator().manual_seed(2))
     with torch.no_grad():
-        whole = log_evidence(model, x[:50], None, iterations=3)
-        part = log_evidence(model, torch.nan_to_num(seen), seen.isnan().double(), iterations=3)
+        whole = log_evidence(model, x[:50], None, steps=3)
+        part = log_evidence(model, torch.nan_to_num(seen), seen.isnan().double(), steps=3)
     torch.testing.assert_close(whole, components.log_likelihood(x[:50], 3), rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(part, components.log_likelihood(seen, 3), rtol=1e-8, atol=1e-8)
     logs = Vae.from_components(
@@ -160,6 +160,6 @@ def test_the_evidence_of_a_linear_model_is_its_density() -> None:
     )
     vols = (0.1 * x[:50]).exp()
     with torch.no_grad():
-        found = log_evidence(logs, vols, None, iterations=3)
+        found = log_evidence(logs, vols, None, steps=3)
     expected = principal_components(0.1 * x).log_likelihood(0.1 * x[:50], 3) - 0.1 * x[:50].sum(1)
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)

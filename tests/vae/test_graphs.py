@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vae import graphs
+from vae.completer import completer_graph
 from vae.completion import Quotes, complete_quotes
 from vae.grid import Grid
 from vae.model import Architecture, Vae
@@ -34,9 +35,9 @@ def test_quotes_off_the_grid_are_completed_as_in_torch(convention: str, transfor
     k, tenor, iv = (torch.tensor(part).double() for part in ([0.02, -0.03, 0.01], [0.3, 0.15, 0.5], [0.21, 0.2, 0.19]))
     weight = torch.tensor([1.0, 0.5, 2.0]).double()
     with torch.no_grad():
-        expected, readings = complete_quotes(model, Reader(grid), Quotes(k, tenor, iv, weight), iterations=30)
+        expected, readings = complete_quotes(model, Reader(grid), Quotes(k, tenor, iv, weight))
     single = trained(transform, scale).float().eval()
-    session = onnxruntime.InferenceSession(graphs.completer_graph(single, grid, METADATA))
+    session = onnxruntime.InferenceSession(completer_graph(single, grid, METADATA))
     inputs = {"log_moneyness": k, "tenor": tenor, "iv": iv, "weight": weight}
 
     surface, std, z, _, used = session.run(None, {name: part.float().numpy() for name, part in inputs.items()})

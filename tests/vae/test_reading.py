@@ -27,7 +27,7 @@ def test_weights_read_what_splines_read(convention: str) -> None:
     iv = smooth(grid)
 
     readings = Reader(grid)(torch.from_numpy(k), torch.from_numpy(tenor), torch.full((500,), 0.2).double())
-    found = vols_at(readings, torch.from_numpy(tenor), torch.from_numpy(iv).flatten().unsqueeze(0))[0].numpy()
+    found = vols_at(readings.weights, torch.from_numpy(tenor), torch.from_numpy(iv).flatten().unsqueeze(0))[0].numpy()
 
     expected = Surfaces(iv[None], grid).at(k, tenor)[0]
     np.testing.assert_array_equal(readings.reached.numpy(), np.isfinite(expected))
@@ -42,12 +42,14 @@ def test_points_of_the_grid_are_read_as_they_are(convention: str) -> None:
     iv = smooth(grid).astype(np.float32)
     k = np.broadcast_to(grid.log_moneyness_of(iv), iv.shape).astype(np.float32)
     tenor = np.broadcast_to(TENORS[:, None], iv.shape).astype(np.float32)
-    points = (torch.from_numpy(part.ravel().copy()) for part in (k, tenor, iv))
+    quotes = (torch.from_numpy(part.ravel().copy()) for part in (k, tenor, iv))
 
-    readings = Reader(grid).float()(*points)
+    readings = Reader(grid).float()(*quotes)
 
     assert readings.reached.all()
-    found = vols_at(readings, torch.from_numpy(tenor.ravel().copy()), torch.from_numpy(iv).flatten().unsqueeze(0))
+    found = vols_at(
+        readings.weights, torch.from_numpy(tenor.ravel().copy()), torch.from_numpy(iv).flatten().unsqueeze(0)
+    )
     np.testing.assert_allclose(found[0].numpy(), iv.ravel(), rtol=3e-6)
     np.testing.assert_array_equal(readings.nearest.numpy(), np.arange(iv.size))
     np.testing.assert_allclose(readings.hats.sum(1).numpy(), 1.0, rtol=1e-6)

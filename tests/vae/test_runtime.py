@@ -287,6 +287,19 @@ def copy(bundle: Path, folder: Path) -> Path:
     return Path(shutil.copytree(bundle, folder / "bundle"))
 
 
+def test_surfaces_are_decoded_into_memory_that_is_there(bundle: Path) -> None:
+    model = SurfaceModel.load(bundle)
+    z = np.random.default_rng(1).standard_normal((700, model.latents)).astype(np.float32)
+    out = np.empty((700, *model.grid.shape), np.float32)
+    assert model.decode(z, out=out) is out
+    np.testing.assert_array_equal(out, model.decode(z))
+    one = np.empty((1, *model.grid.shape), np.float32)
+    np.testing.assert_allclose(model.decode(z[:1], out=one), out[:1], atol=1e-6)
+    for wrong in (out[:5], out.astype(np.float64), np.asfortranarray(out), out[::2].repeat(2, 0)[::-1]):
+        with pytest.raises(ValueError, match="out must be a writable, contiguous float32 array of shape"):
+            model.decode(z, out=wrong)
+
+
 @pytest.mark.parametrize("name", ["decoder.onnx", "completer.onnx"])
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "missing", "swapped"])
 def test_an_altered_file_is_refused(bundle: Path, tmp_path: Path, name: str, damage: str) -> None:

@@ -1,0 +1,107 @@
+"""``completer.onnx``: quotes anywhere on the grid in, the whole surface with its standard deviations out.
+
+Steps of Levenberg and Marquardt run inside the graph until they change nothing: what comes before them, one of them,
+and what comes after are traced alone and joined by an ONNX ``Loop``.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from vae import completion
+from vae.completion import Posed, Quotes, State
+from vae.graphs import finished, program
+from vae.grid import Grid
+from vae.loops import looped
+from vae.model import Vae
+from vae.reading import Reader
+
+_POSED = ("quoted", "weights", "precision")
+_KEPT = ("z", "curvature")  # parts of the state that the surface is made of
+
+
+def completer_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> bytes:
+    """``completer.onnx``: inputs log_moneyness, tenor, iv and weight, all [quote], in single precision.
+
+    Outputs are the surface and its standard deviations [tenor, node], the latents z that explain the quotes, the vols
+    there at the quotes, and which of these were used.
+
+    Raises:
+        ValueError: the model's noise is not Gaussian.
+    """
+    completion.check_gaussian(model)
+    examples = {"log_moneyness": 0.0, "tenor": float(grid.tenors[0]), "iv": 0.2, "weight": 1.0}
+    quotes = {name: torch.full((3,), value) for name, value in examples.items()}
+    first = Start(model, grid)
+    with torch.no_grad():
+        made = [part.clone() for part in first(*quotes.values())]
+    posed = dict(zip(_POSED, made, strict=False))
+    state = State(*made[-len(State._fields) :])._asdict()
+    step = {"tenor": quotes["tenor"], **posed, **{f"now_{name}": part for name, part in state.items()}}
+    last = {"tenor": quotes["tenor"], "weights": posed["weights"], **{f"last_{name}": state[name] for name in _KEPT}}
+    free = {name: {0: "quote"} for name in (*quotes, "quoted", "weights")} | {"precision": {1: "quote"}}
+    graph = looped(
+        program(first, quotes, outputs=[*_POSED, "used", *(f"first_{name}" for name in state)], free=free),
+        program(Step(model), step, outputs=["moving", *(f"next_{name}" for name in state)], free=free),
+        program(End(model, grid), last, outputs=["surface", "std", "z", "fitted"], free=free),
+        state=State._fields,
+        condition="moving",
+        most=completion.MOST_STEPS,
+    )
+    return finished(graph, metadata)
+
+
+class Start(nn.Module):
+    """Quotes -> what steps need of them, which are used, and the state before the first step."""
+
+    def __init__(self, model: Vae, grid: Grid) -> None:
+        super().__init__()
+        self.model, self.reader = model, Reader(grid).to(model.center)
+
+    def forward(self, log_moneyness: Tensor, tenor: Tensor, iv: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+        """Quoted vols, weights, precision, used, and the parts of the state."""
+        posed, guess, readings = completion.pose(self.model, self.reader, Quotes(log_moneyness, tenor, iv, weight))
+        state = completion.begin(completion.fit_to_quotes(self.model, posed), guess)
+        return posed.quoted, posed.weights, posed.precision, readings.reached, *state
+
+
+class Step(nn.Module):
+    """The state before a step -> whether it moves on, and the state after."""
+
+    def __init__(self, model: Vae) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        tenor: Tensor,
+        quoted: Tensor,
+        weights: Tensor,
+        precision: Tensor,
+        z: Tensor,
+        cost: Tensor,
+        slope: Tensor,
+        curvature: Tensor,
+        damping: Tensor,
+        change: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Whether it moves on, and the parts of the state."""
+        fit = completion.fit_to_quotes(self.model, Posed(quoted, tenor, weights, precision))
+        after = completion.improve(fit, State(z, cost, slope, curvature, damping, change))
+        return after.moving, *after
+
+
+class End(nn.Module):
+    """Latents and their curvature -> the surface."""
+
+    def __init__(self, model: Vae, grid: Grid) -> None:
+        super().__init__()
+        self.model, self.shape = model, grid.shape
+
+    def forward(self, tenor: Tensor, weights: Tensor, z: Tensor, curvature: Tensor) -> tuple[Tensor, ...]:
+        """Surface and standard deviations [tenor, node], latents, and vols at the quotes."""
+        found = completion.completion(self.model, z, curvature)
+        fitted = completion.vols_at(weights, tenor, found.mean).squeeze(0)
+        surface, std = (part.squeeze(0).unflatten(0, self.shape) for part in (found.mean, found.std))
+        return surface, std, z.squeeze(0), fitted
