@@ -7,12 +7,15 @@ The paths of a stage are the keyword arguments of its ``main``; exit code 0, 1 (
 import argparse
 import importlib
 import inspect
+import os
+import platform
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipeline import telemetry
+from pipeline import lineage, telemetry
 from pipeline.errors import InputError, StageError
 from pipeline.params import Params, read_params
 
@@ -33,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     paths = vars(parser.parse_args(arguments[1:]))
     try:
         params: Params = read_params()
+        start = time.monotonic()
         run(params, **paths)
+        lineage.note_run(stage, paths["metrics"], lineage.Run(round(time.monotonic() - start, 1), _device()))
     except InputError as error:
         print(f"{stage}: {error}", file=sys.stderr)
         return 2
@@ -44,6 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{stage}: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     return 0
+
+
+def _device() -> str:
+    """The GPU where the stage could use one, else the processor."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return f"{platform.machine()}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

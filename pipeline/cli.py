@@ -277,6 +277,81 @@ def report(results: Path, *, in_browser: bool, as_json: bool) -> None:
         webbrowser.open((results / "report.html").absolute().as_uri())
 
 
+@main.command(epilog="Example: volvae promote 3")
+@click.argument("version", default="challenger")
+@click.option("--force", is_flag=True, help="Even if the gate refused it.")
+@_one_line_errors
+def promote(version: str, *, force: bool) -> None:
+    """Make VERSION, a number or an alias, the champion; the challenger where none is given."""
+    from pipeline import registry
+    from pipeline.params import read_params
+
+    settings = read_params().register_
+    with registry.opened(model=settings.model, experiment=settings.experiment) as models:
+        found = models.find(version)
+        if found.refused is not None and not force:
+            raise InputError(
+                f"{models.model} version {found.number} was refused: {found.refused}; --force promotes it all the same"
+            )
+        former = models.promote(found)
+    after = f", after version {former.number}" if former else ""
+    click.echo(f"{models.model} version {found.number} is champion{after}")
+
+
+@main.command(epilog="Example: volvae rollback")
+@_one_line_errors
+def rollback() -> None:
+    """Make the champion's predecessor champion again."""
+    from pipeline import registry
+    from pipeline.params import read_params
+
+    settings = read_params().register_
+    with registry.opened(model=settings.model, experiment=settings.experiment) as models:
+        left, former = models.roll_back()
+    click.echo(f"{models.model} version {former.number} is champion again, after version {left.number}")
+
+
+@main.command(epilog="Example: volvae fetch champion -o bundle")
+@click.argument("version", default="champion")
+@click.option("-o", "output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write.")
+@_one_line_errors
+def fetch(version: str, output: Path) -> None:
+    """Write the bundle of VERSION, a number or an alias, to a folder; the champion where none is given."""
+    from pipeline import registry
+    from pipeline.params import read_params
+
+    settings, folder = read_params().register_, output.absolute()
+    with registry.opened(model=settings.model, experiment=settings.experiment) as models:
+        found = models.find(version)
+        models.fetch(found, folder)
+    click.echo(f"{models.model} version {found.number}: {output}")
+
+
+@main.command(epilog="Example: volvae lineage champion")
+@click.argument("version")
+@click.option("-o", "output", type=click.Path(path_type=Path), help="Write its files to this new folder as well.")
+@click.option("--check", is_flag=True, help="Compare what dvc.lock of this folder records; exit code 1 if it differs.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@_one_line_errors
+def lineage(version: str, output: Path | None, *, check: bool, as_json: bool) -> None:
+    """Say which code, data, settings and machine made VERSION, a number or an alias, and how to make it again."""
+    from pipeline import provenance, registry
+    from pipeline.params import read_params
+
+    settings, folder = read_params().register_, output and output.absolute()
+    with registry.opened(model=settings.model, experiment=settings.experiment) as models:
+        found = models.find(version)
+        with models.files(found, registry.LINEAGE) as kept:
+            told = provenance.read(found, kept, model=models.model, store=models.store)
+            if folder is not None:
+                provenance.write(kept, folder)
+    if check:
+        provenance.check(told)
+        click.echo(f"the outputs here are those of {told.model} version {told.version}")
+    else:
+        click.echo(json.dumps(told._asdict(), indent=2) if as_json else provenance.text(told))
+
+
 @main.group()
 def flow() -> None:
     """Run the stages through Prefect."""

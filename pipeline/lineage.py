@@ -1,26 +1,33 @@
-"""Which code, data and environment made an artifact: git, DVC's hashes, versions."""
+"""Which code, data, settings, environment and machine made an artifact."""
 
 import hashlib
 import json
+import os
 import platform
 import subprocess
+import tempfile
+from collections.abc import Mapping
 from importlib.metadata import version
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
 from pipeline.errors import InputError
 
 LOCK = Path("dvc.lock")
+REQUIREMENTS = Path("requirements.lock")
+RUNS, PATCH = "runs.json", "changes.patch"  # files that are kept with a version
+_RUNS = Path(".checkpoints/runs")
 _PACKAGES = ("volvae", "torch", "numpy", "onnx", "onnxscript", "dvc", "mlflow")
 
 
 class Git(NamedTuple):
-    """Commit of the working tree, and what differs from it; empty outside a repository."""
+    """Where the code came from, and what the working tree changes in it; empty outside a repository."""
 
     commit: str
+    remote: str
     changes: str
 
     @property
@@ -29,38 +36,89 @@ class Git(NamedTuple):
         return bool(self.changes)
 
 
-def git() -> Git:
+class Run(NamedTuple):
+    """How a stage ran on this machine, where its metrics are those of this run."""
+
+    seconds: float
+    device: str
+
+
+def git(folder: Path = Path()) -> Git:
     """State of the working tree; dvc.lock, which DVC rewrites while it runs, does not count as a change."""
-    commit = _run("git", "rev-parse", "HEAD")
-    changes = _run("git", "status", "--porcelain", "--", ".", f":!{LOCK}")
-    return Git(commit, changes)
+    return Git(
+        commit=_run("git", "rev-parse", "HEAD", folder=folder).strip(),
+        remote=_run("git", "remote", "get-url", "origin", folder=folder).strip(),
+        changes=_run("git", "status", "--porcelain", "--", ".", f":!{LOCK}", folder=folder).rstrip(),
+    )
 
 
 def git_patch() -> str:
-    """What the working tree changed in tracked files."""
-    return _run("git", "diff", "HEAD", "--", ".", f":!{LOCK}") + "\n"
+    """What the working tree changes, new files included; empty where it changes nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}  # the user's own is left alone
+        _run("git", "read-tree", "HEAD", environment=index)
+        _run("git", "add", "--all", "--", ".", f":!{LOCK}", environment=index)
+        return _run("git", "diff", "--cached", "--binary", "HEAD", environment=index)
 
 
-def dvc_hashes(*paths: Path) -> dict[str, str]:
-    """DVC's hash of each path, as dvc.lock records it and as the path has it.
+def recorded(lock: Path = LOCK) -> dict[str, dict[str, dict[str, str]]]:
+    """DVC's hashes of what each stage read and made: stage -> ``deps`` or ``outs`` -> path -> hash.
 
     Raises:
-        InputError: dvc.lock is missing or records something else, as when a stage ran without DVC.
+        InputError: dvc.lock is missing.
     """
     try:
-        stages = YAML(typ="safe").load(LOCK)["stages"].values()
+        stages: dict[str, Any] = YAML(typ="safe").load(lock)["stages"]
     except OSError as error:
-        raise InputError(f"{LOCK} cannot be read: {error.strerror}; `dvc repro` writes it") from error
-    recorded = {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", ())}
+        raise InputError(f"{lock} cannot be read: {error.strerror}; `dvc repro` writes it") from error
+    return {
+        name: {kind: {entry["path"]: entry["md5"] for entry in stage.get(kind, ())} for kind in ("deps", "outs")}
+        for name, stage in stages.items()
+    }
+
+
+def check_made_by_dvc(*paths: Path) -> None:
+    """Refuse what is not on disk as dvc.lock records it, as when a stage ran without DVC.
+
+    Raises:
+        InputError: dvc.lock is missing or records something else.
+    """
+    made = {path: digest for stage in recorded().values() for path, digest in stage["outs"].items()}
     for path in paths:
-        if recorded.get(str(path)) != _md5(path):
+        if made.get(str(path)) != _md5(path):
             raise InputError(f"{path} is not what {LOCK} records; run `dvc repro`")
-    return {str(path): recorded[str(path)] for path in paths}
+
+
+def data_hashes(stages: dict[str, dict[str, dict[str, str]]]) -> dict[str, str]:
+    """DVC's hashes of all that is read or made and is not code, by path."""
+    entries = {path: digest for stage in stages.values() for kind in stage.values() for path, digest in kind.items()}
+    return {path: digest for path, digest in sorted(entries.items()) if not path.endswith(".py")}
+
+
+def seeds(settings: Mapping[str, object]) -> dict[str, object]:
+    """Of each stage that has one, from flat settings."""
+    return {name.removesuffix(".seed"): value for name, value in settings.items() if name.endswith(".seed")}
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that shape the result."""
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def note_run(stage: str, metrics: Path, run: Run) -> None:
+    """Keep how a stage ran, beside its checkpoints: times are no output, which must not differ from run to run."""
+    _RUNS.mkdir(parents=True, exist_ok=True)
+    content = json.dumps({**run._asdict(), "metrics_md5": _md5(metrics)})
+    (_RUNS / f"{stage}.json").write_text(content)
+
+
+def run_of(stage: str, metrics: Path) -> Run | None:
+    """How a stage made these metrics; None where it did so elsewhere."""
+    try:
+        kept = json.loads((_RUNS / f"{stage}.json").read_text())
+        return Run(kept["seconds"], kept["device"]) if kept["metrics_md5"] == _md5(metrics) else None
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _md5(path: Path) -> str:
@@ -73,9 +131,12 @@ def _md5(path: Path) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest() + ".dir"
 
 
-def _run(*command: str) -> str:
+def _run(*command: str, folder: Path = Path(), environment: Mapping[str, str] | None = None) -> str:
     """Output of a command; empty where it fails, as git does outside a repository."""
     try:
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        found = subprocess.run(
+            command, check=True, capture_output=True, text=True, cwd=folder, env={**os.environ, **(environment or {})}
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
+    return found.stdout

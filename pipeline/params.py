@@ -418,12 +418,53 @@ class ExportParams(_Block):
     parity_tolerance_latent: Positive
 
 
+class ShareRange(_Block):
+    """Shares from ``low`` to ``high``."""
+
+    low: Share
+    high: Share
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low}) must not exceed high ({self.high})")
+        return self
+
+
+class GateParams(_Block):
+    """What a version must reach before it may be champion; a check that is None is left out."""
+
+    parity_vol: Positive
+    coverage_90: ShareRange | None
+    arbitrage_rate: Share | None
+    pca_ratio: Positive | None
+    decode_ms: Positive
+    worse_nats: NotNegative
+    worse_bp: NotNegative
+
+
 class RegisterParams(_Block):
     """Settings of the stage ``register``."""
 
     experiment: Annotated[str, Field(min_length=1)]
     model: Annotated[str, Field(pattern=r"^[\w. -]+$")]
-    alias: Annotated[str, Field(pattern=r"^[a-z][a-z-]*$")]  # MLflow keeps v1, v2, ... for versions
+    promote: bool
+    gate: GateParams
+
+
+class RetrainParams(_Block):
+    """When a scheduled run that finds changes trains on them."""
+
+    when: Annotated[list[Literal["change", "drift", "age"]], Field(min_length=1)]
+    incoming: Annotated[str, Field(min_length=1)] | None
+    odd_share: Share
+    age_days: Positive
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if "drift" in self.when and self.incoming is None:
+            raise ValueError("when: drift needs incoming, the path of the surfaces that are watched")
+        return self
 
 
 class Params(_Block):
@@ -434,6 +475,7 @@ class Params(_Block):
     evaluate: EvaluateParams
     export: ExportParams
     register_: Annotated[RegisterParams, Field(alias="register")]
+    retrain: RetrainParams
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

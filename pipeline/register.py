@@ -1,15 +1,27 @@
-"""The stage register: one MLflow run and one model version for each distinct bundle, data and parameters."""
+"""The stage register: one MLflow version for each distinct bundle, data and parameters; the gate; the champion."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pipeline import files, lineage, registry
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import files, gate, lineage, registry
 from pipeline.atomic import check_writable
-from pipeline.params import Params
+from pipeline.gate import Check, Verdict
+from pipeline.params import Params, RegisterParams
+from pipeline.registry import Registry, Version
 from vae.bundle import DECODER
 from vae.runtime import SurfaceModel
+
+
+class HeldOut(NamedTuple):
+    """Test surfaces [surface, tenor, node]: as quoted, and without noise where that is known."""
+
+    quoted: NDArray[np.float32]
+    truth: NDArray[np.float32]
 
 
 def main(
@@ -25,32 +37,119 @@ def main(
     export_metrics: Path,
     metrics: Path,
 ) -> None:
-    """Register the bundle and write where it is to ``metrics``."""
+    """Register the bundle, judge it, and write the verdict to ``metrics``."""
     check_writable(metrics)
-    SurfaceModel.load(bundle, provider="cpu")  # refuses a damaged bundle before anything is logged
+    loaded = SurfaceModel.load(bundle, provider="cpu", threads=1)  # refuses a damaged bundle before anything is logged
     measured = {p.stem: p for p in (prepare_metrics, train_metrics, evaluate_metrics, export_metrics)}
-    hashes = lineage.dvc_hashes(surfaces, model, bundle)
-    git = lineage.git()
+    lineage.check_made_by_dvc(surfaces, model, bundle)
+    record = make_record(params, measured, bundle=bundle, page=page)
+    figures = {**files.read_json(evaluate_metrics), **files.read_json(export_metrics)}
+    figures["decode_ms"] = gate.decode_ms(loaded)
+    test = files.read_split(surfaces, "test")
+    held_out = HeldOut(test["iv"].numpy(), test.get("clean", test["iv"]).numpy())
+    settings = params.register_
+    with registry.opened(model=settings.model, experiment=settings.experiment) as models:
+        version = models.register(record)
+        outcome = decide(models, version, loaded, figures, held_out, settings)
+        outcome = {"model": settings.model, "version": version.number, **outcome, "run_id": version.run_id}
+        outcome["store"] = models.store
+    files.write_json(metrics, outcome)
+    print(f"register: {settings.model} version {version.number} {outcome['verdict']}: {outcome['reason']}")
+
+
+def decide(
+    models: Registry,
+    version: Version,
+    loaded: SurfaceModel,
+    figures: Mapping[str, float],
+    held_out: HeldOut,
+    settings: RegisterParams,
+) -> dict[str, Any]:
+    """Judge a version alone and beside the champion; promote it where it is accepted and the settings say so."""
+    champion = models.get(registry.CHAMPION)
+    if champion is not None and champion.number == version.number:
+        return {"verdict": "accepted", "reason": "it is champion already", "champion": champion.number}
+    checks = gate.absolute_checks(figures, settings.gate)
+    compared: dict[str, Any] = {}
+    if champion is not None:
+        with models.files(champion) as folder:
+            rival = SurfaceModel.load(folder, provider="cpu", threads=1)
+            if rival.grid.to_dict() == loaded.grid.to_dict():
+                found = gate.compare(loaded, rival, held_out.quoted, held_out.truth)
+                checks += gate.paired_checks(found, settings.gate)
+                compared = {f"beside_champion_{name}": value for name, value in found._asdict().items()}
+    verdict = Verdict(tuple(checks))
+    parent = champion.number if champion else "none"
+    tags = {f"gate.{check.name}": _said(check) for check in checks} | {"volvae.parent": parent}
+    models.judge(version, accepted=verdict.accepted, reason=verdict.reason, tags=tags)
+    if verdict.accepted and settings.promote and not version.rolled_back:
+        models.promote(version)
+        parent = version.number
+    return {
+        "verdict": "accepted" if verdict.accepted else "refused",
+        "reason": verdict.reason,
+        "champion": parent,
+        **{f"gate_{check.name}": check.value for check in checks},
+        **compared,
+    }
+
+
+def make_record(params: Params, measured: Mapping[str, Path], *, bundle: Path, page: Path) -> registry.Record:
+    """What the run says: settings, figures, and the lineage as tags and files."""
     settings = flatten(params.model_dump(mode="json", by_alias=True, exclude_none=True))
-    record = registry.Record(
-        content=files.sha256(json.dumps([hashes, settings], sort_keys=True).encode()),
+    stages, git, versions = lineage.recorded(), lineage.git(), lineage.versions()
+    hashes = lineage.data_hashes(stages)
+    runs = {stage: run for stage, path in measured.items() if (run := lineage.run_of(stage, path))}
+    patch = lineage.git_patch() if git.dirty else ""
+    times = {f"{stage}/seconds": run.seconds for stage, run in runs.items()}
+    made_from = {path: digest for path, digest in hashes.items() if path in stages["train"]["deps"]}
+    return registry.Record(
+        content=files.sha256(json.dumps([made(stages), settings], sort_keys=True).encode()),
         parameters=settings,
-        metrics=_numbers(measured),
+        metrics=_numbers(measured) | times,
         tags={
             "git.commit": git.commit or "none",
+            "git.remote": git.remote or "none",
             "git.dirty": str(git.dirty).lower(),
+            "lock.sha256": files.sha256(lineage.REQUIREMENTS.read_bytes()) if lineage.REQUIREMENTS.exists() else "none",
+            "device": runs["train"].device if "train" in runs else "unknown",
+            **{f"seed.{name}": str(seed) for name, seed in lineage.seeds(settings).items()},
             **{f"dvc.{path}": digest for path, digest in hashes.items()},
-            **{f"version.{name}": number for name, number in lineage.versions().items()},
+            **{f"version.{name}": number for name, number in versions.items()},
+            **registry.manifest_tag(bundle),
         },
-        artifacts={bundle: "bundle", page: "report", lineage.LOCK: "lineage"},
-        texts={"lineage/git.patch": lineage.git_patch()} if git.dirty else {},
-        decoder=bundle / DECODER,
+        datasets=made_from,
+        artifacts={
+            path.absolute(): folder
+            for path, folder in (
+                (bundle, registry.BUNDLE),
+                (page, "report"),
+                (lineage.LOCK, registry.LINEAGE),
+                (lineage.REQUIREMENTS, registry.LINEAGE),
+            )
+            if path.exists()
+        },
+        texts={
+            f"{registry.LINEAGE}/{name}": text
+            for name, text in (
+                ("params.yaml", Path("params.yaml").read_text("utf-8")),
+                (lineage.RUNS, json.dumps({stage: run._asdict() for stage, run in runs.items()}, indent=2)),
+                (lineage.PATCH, patch),
+            )
+            if text
+        },
+        decoder=(bundle / DECODER).absolute(),
     )
-    settings_block = params.register_
-    registered = registry.register(
-        record, experiment=settings_block.experiment, model=settings_block.model, alias=settings_block.alias
-    )
-    files.write_json(metrics, registered._asdict())
+
+
+def made(stages: Mapping[str, Mapping[str, Mapping[str, str]]]) -> dict[str, str]:
+    """Hashes of the data and the models, which identify a version."""
+    outs = {path: digest for stage in stages.values() for path, digest in stage["outs"].items()}
+    return {path: digest for path, digest in sorted(outs.items()) if not path.startswith("results/")}
+
+
+def _said(check: Check) -> str:
+    return f"{'pass' if check.passed else 'fail'}: {check}"
 
 
 def _numbers(measured: Mapping[str, Path]) -> dict[str, float]:

@@ -42,7 +42,8 @@ ONNX and torch   {export["parity_decoder_max_vol"]:.1g} vol apart at most
 report           {results / "report.html"}
 metrics          {results}/*.json, `dvc metrics show`, `dvc plots show`
 bundle           {bundle}
-registered       {register["model"]} version {register["version"]}, alias {register["alias"]}, in {register["store"]}
+registered       {register["model"]} version {register["version"]}, in {register["store"]}
+gate             {register["verdict"]}, champion is {register["champion"]}: {register["reason"]}
 
 next             volvae sample -n 1000 --seed 7 -o surfaces.parquet
                  volvae report --open

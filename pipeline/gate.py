@@ -1,0 +1,149 @@
+"""The gate: which figures a version must reach, alone and beside the champion, before it may be promoted."""
+
+import time
+from collections.abc import Mapping
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.params import GateParams
+from vae.runtime import SurfaceModel
+from vae.units import BASIS_POINTS
+
+_STANDARD_ERRORS = 2.0
+_CALLS = 200
+
+
+class Check(NamedTuple):
+    """One figure and what it must be.
+
+    Attributes:
+        name: of the figure, with its unit.
+        value: None where it was not measured.
+        wanted: in words.
+        passed: whether it is that.
+    """
+
+    name: str
+    value: float | None
+    wanted: str
+    passed: bool
+
+    def __str__(self) -> str:
+        """The check in a few words."""
+        value = "not measured" if self.value is None else f"{self.value:.4g}"
+        return f"{self.name} {value}, wanted {self.wanted}"
+
+
+class Comparison(NamedTuple):
+    """A challenger less the champion on the same held-out surfaces: mean differences and their standard errors.
+
+    Attributes:
+        surfaces: how many were compared.
+        nats: of the log density of a surface; more is better.
+        bp: of the root mean square error of a reconstruction; less is better.
+    """
+
+    surfaces: int
+    nats: float
+    nats_se: float
+    bp: float
+    bp_se: float
+
+
+class Verdict(NamedTuple):
+    """All checks of a version."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def accepted(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def reason(self) -> str:
+        """In one line, why it is refused, or how many checks it passed."""
+        failed = [str(check) for check in self.checks if not check.passed]
+        return "; ".join(failed) if failed else f"all {len(self.checks)} checks passed"
+
+
+def absolute_checks(figures: Mapping[str, float], gate: GateParams) -> list[Check]:
+    """The version alone: figures of evaluate and export by name, and ``decode_ms``."""
+
+    def get(name: str) -> float | None:
+        return figures.get(name)
+
+    checks = [_most("parity_decoder_max_vol", get("parity_decoder_max_vol"), gate.parity_vol)]
+    if gate.coverage_90 is not None:
+        low, high, coverage = gate.coverage_90.low, gate.coverage_90.high, get("interval_coverage_90")
+        inside = coverage is not None and low <= coverage <= high
+        checks.append(Check("interval_coverage_90", coverage, f"{low:g} to {high:g}", inside))
+    if gate.arbitrage_rate is not None:
+        data, sample = get("data_arbitrage_free_rate"), get("sample_arbitrage_free_rate")
+        least = None if data is None else data - gate.arbitrage_rate
+        checks.append(_least("sample_arbitrage_free_rate", sample, least))
+    if gate.pca_ratio is not None:
+        ours, pca = get("reconstruction_rmse_bp"), get("pca_reconstruction_rmse_bp")
+        ratio = pca / ours if ours and pca is not None else None
+        checks.append(_least("pca_error_ratio", ratio, gate.pca_ratio))
+    checks.append(_most("decode_ms", get("decode_ms"), gate.decode_ms))
+    return checks
+
+
+def paired_checks(found: Comparison, gate: GateParams) -> list[Check]:
+    """The version beside the champion: it may be worse by no more than the margins, at two standard errors."""
+    nats = found.nats - _STANDARD_ERRORS * found.nats_se
+    bp = found.bp + _STANDARD_ERRORS * found.bp_se
+    return [_least("gain_nats_low", nats, -gate.worse_nats), _most("loss_bp_high", bp, gate.worse_bp)]
+
+
+def compare(
+    challenger: SurfaceModel, champion: SurfaceModel, quoted: NDArray[np.float32], truth: NDArray[np.float32]
+) -> Comparison:
+    """Both models on held-out surfaces: ``quoted`` is what they see and ``truth`` what they should say.
+
+    Args:
+        challenger: the new model.
+        champion: the model that it would replace, on the same grid.
+        quoted: vols [surface, tenor, node], NaN where missing.
+        truth: vols without noise where they are known, else those quoted, of the same shape.
+    """
+    nats = (challenger.score(quoted).nats - champion.score(quoted).nats).astype(np.float64)
+    bp = _errors(challenger, quoted, truth) - _errors(champion, quoted, truth)
+    root = np.sqrt(len(quoted))
+    return Comparison(
+        surfaces=len(quoted),
+        nats=float(nats.mean()),
+        nats_se=float(nats.std(ddof=1) / root) if len(nats) > 1 else 0.0,
+        bp=float(bp.mean()),
+        bp_se=float(bp.std(ddof=1) / root) if len(bp) > 1 else 0.0,
+    )
+
+
+def decode_ms(model: SurfaceModel) -> float:
+    """Median milliseconds of one call that decodes one surface."""
+    z, times = np.zeros((1, model.latents), np.float32), []
+    for _ in range(_CALLS):
+        start = time.perf_counter()
+        model.decode(z)
+        times.append(time.perf_counter() - start)
+    return 1e3 * median(times)
+
+
+def _errors(model: SurfaceModel, quoted: NDArray[np.float32], truth: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Root mean square error of each reconstruction over the known points, basis points, [surface]."""
+    difference = model.decode(model.encode(quoted).mean).astype(np.float64) - truth
+    errors: NDArray[np.float64] = BASIS_POINTS * np.sqrt(np.nanmean(np.square(difference), axis=(1, 2)))
+    return errors
+
+
+def _most(name: str, value: float | None, limit: float) -> Check:
+    return Check(name, value, f"at most {limit:g}", value is not None and value <= limit)
+
+
+def _least(name: str, value: float | None, limit: float | None) -> Check:
+    wanted = "a figure of the data" if limit is None else f"at least {limit:g}"
+    return Check(name, value, wanted, value is not None and limit is not None and value >= limit)

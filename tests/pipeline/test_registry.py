@@ -1,0 +1,339 @@
+"""The registry over the embedded store and over a server with PostgreSQL: gate, champion, roll back, errors."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+
+from pipeline import files, registry
+from pipeline.cli import main as cli
+from pipeline.errors import InputError, StageError
+from pipeline.params import Params
+from pipeline.register import HeldOut, decide
+from pipeline.registry import CHAMPION, Record, Registry
+from tests.services import free_port, mlflow_server, postgres
+from tests.workspace import Workspace
+from vae.bundle import DECODER, ENCODER, MANIFEST, SCORER
+from vae.runtime import SurfaceModel
+
+FIGURES = {
+    "parity_decoder_max_vol": 1e-7, "interval_coverage_90": 0.9, "data_arbitrage_free_rate": 1.0,
+    "sample_arbitrage_free_rate": 0.9995, "reconstruction_rmse_bp": 1.0, "pca_reconstruction_rmse_bp": 20.0,
+    "decode_ms": 0.05,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An MLflow server whose store is PostgreSQL."""
+    folder = tmp_path_factory.mktemp("server")
+    with postgres(folder) as database, mlflow_server(folder, store=database) as url:
+        yield url
+
+
+@pytest.fixture
+def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("server", marks=pytest.mark.slow)])
+def store(request: pytest.FixtureRequest, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an empty registry, which the environment names; the current folder is a workspace."""
+    if request.param == "sqlite":
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        return registry.DEFAULT_STORE
+    url = request.getfixturevalue("server")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    name = f"volvae-{workspace.folder.parent.name}-{workspace.folder.name}"
+    workspace.set(register__model=name, register__experiment=name)
+    return url
+
+
+@pytest.fixture(scope="module")
+def bundles(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The model of the finished run, and one that says every other vol 10 % too high, and the rest too low."""
+    good, worse = finished.folder / "artifacts/bundle", tmp_path_factory.mktemp("worse") / "bundle"
+    shutil.copytree(good, worse)
+    (center,) = {
+        tensor.raw_data
+        for tensor in onnx.load(good / ENCODER).graph.initializer
+        if np.prod(tensor.dims) == 27
+        and tensor.raw_data in {t.raw_data for t in onnx.load(good / DECODER).graph.initializer}
+    }
+    bent = np.frombuffer(center, np.float32) * np.where(np.arange(27) % 2, 0.9, 1.1).astype(np.float32)
+    manifest = json.loads((worse / MANIFEST).read_text())
+    for name in (DECODER, ENCODER, SCORER):
+        graph = onnx.load(worse / name)
+        shifted = [tensor for tensor in graph.graph.initializer if tensor.raw_data == center]
+        assert shifted
+        for tensor in shifted:
+            tensor.raw_data = bent.tobytes()
+        content = graph.SerializeToString(deterministic=True)
+        (worse / name).write_bytes(content)
+        manifest["files"][name] = {"sha256": files.sha256(content), "bytes": len(content)}
+    (worse / MANIFEST).write_text(json.dumps(manifest))
+    return {"good": good, "worse": worse}
+
+
+@pytest.fixture
+def held_out(finished: Workspace) -> HeldOut:
+    test = files.read_split(finished.folder / "data/surfaces", "test")
+    return HeldOut(test["iv"].numpy(), test["clean"].numpy())
+
+
+def record(bundle: Path, content: str) -> Record:
+    return Record(
+        content=content, parameters={"train.seed": 7}, metrics={"evaluate/elbo_nats": 1.0},
+        tags={"git.commit": "none", **registry.manifest_tag(bundle)}, datasets={"data/surfaces": "0" * 32 + ".dir"},
+        artifacts={bundle: registry.BUNDLE}, texts={"lineage/params.yaml": "text"}, decoder=bundle / DECODER,
+    )  # fmt: skip
+
+
+def opened(params: Params):
+    return registry.opened(model=params.register_.model, experiment=params.register_.experiment)
+
+
+def add(models: Registry, bundle: Path, content: str, held_out: HeldOut, params: Params) -> dict:
+    version = models.register(record(bundle, content))
+    loaded = SurfaceModel.load(bundle, provider="cpu")
+    return {"version": version.number, **decide(models, version, loaded, FIGURES, held_out, params.register_)}
+
+
+def champion(models: Registry) -> str:
+    return models.find(CHAMPION).number
+
+
+def volvae(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments), catch_exceptions=False)
+
+
+def same_files(folder: Path, other: Path) -> bool:
+    names = {path.name for path in folder.iterdir()}
+    return names == {path.name for path in other.iterdir()} and all(
+        (folder / name).read_bytes() == (other / name).read_bytes() for name in names
+    )
+
+
+def test_a_worse_model_is_refused_a_better_one_promoted_and_rollback_restores(
+    store: str, workspace: Workspace, bundles: dict[str, Path], held_out: HeldOut
+) -> None:
+    params = workspace.params()
+    with opened(params) as models:
+        first = add(models, bundles["worse"], "a", held_out, params)
+        assert (first["verdict"], champion(models)) == ("accepted", first["version"])
+        better = add(models, bundles["good"], "b", held_out, params)
+        assert (better["verdict"], champion(models)) == ("accepted", better["version"])
+        assert better["beside_champion_nats"] > 100.0
+        assert better["beside_champion_bp"] < -5.0
+        assert better["beside_champion_surfaces"] == 64
+        worse = add(models, bundles["worse"], "c", held_out, params)
+        assert (worse["verdict"], champion(models)) == ("refused", better["version"])
+        assert "gain_nats_low -" in worse["reason"]
+        assert "wanted at least -2" in worse["reason"]
+        tags = models.find(worse["version"]).tags
+        assert tags["gate.verdict"] == "refused"
+        assert tags["gate.loss_bp_high"].startswith("fail: loss_bp_high ")
+        assert tags["gate.interval_coverage_90"] == "pass: interval_coverage_90 0.9, wanted 0.85 to 0.95"
+        assert tags["volvae.parent"] == better["version"]
+
+    assert volvae("fetch", "-o", "before").exit_code == 0
+    assert same_files(workspace.folder / "before", bundles["good"])
+    refused = volvae("promote")
+    assert refused.exit_code == 2
+    assert f"version {worse['version']} was refused: gain_nats_low" in refused.stderr
+    forced = volvae("promote", "--force")
+    assert forced.stdout == (
+        f"{params.register_.model} version {worse['version']} is champion, after version {better['version']}\n"
+    )
+    back = volvae("rollback")
+    assert back.stdout == (
+        f"{params.register_.model} version {better['version']} is champion again, after version {worse['version']}\n"
+    )
+    assert volvae("fetch", "-o", "after").exit_code == 0
+    assert same_files(workspace.folder / "after", bundles["good"])
+    assert volvae("rollback").exit_code == 0
+    assert volvae("fetch", "champion", "-o", "first").exit_code == 0
+    assert same_files(workspace.folder / "first", bundles["worse"])
+    ended = volvae("rollback")
+    assert ended.exit_code == 2
+    assert "is the first champion; there is none to go back to" in ended.stderr
+
+
+def test_what_was_rolled_back_is_not_promoted_by_the_next_run(
+    store: str, workspace: Workspace, bundles: dict[str, Path], held_out: HeldOut
+) -> None:
+    params = workspace.params()
+    with opened(params) as models:
+        first = add(models, bundles["worse"], "a", held_out, params)
+        second = add(models, bundles["good"], "b", held_out, params)
+        models.roll_back()
+        again = add(models, bundles["good"], "b", held_out, params)
+        assert (again["version"], again["verdict"]) == (second["version"], "accepted")
+        assert champion(models) == first["version"]
+        models.promote(models.find(second["version"]))
+        assert champion(models) == second["version"]
+        assert not models.find(second["version"]).rolled_back
+
+
+def test_a_champion_without_files_stops_the_decision_and_promote_mends_it(
+    store: str,
+    workspace: Workspace,
+    bundles: dict[str, Path],
+    held_out: HeldOut,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Its files deleted behind MLflow's back: nothing is promoted unseen, and the alias stays."""
+    params = workspace.params()
+    with opened(params) as models:
+        first = add(models, bundles["worse"], "a", held_out, params)
+        run = models.find(first["version"]).run_id
+    servers = {path.resolve() for path in tmp_path_factory.getbasetemp().glob("server*/artifacts")}
+    (folder,) = [path for root in (workspace.folder, *servers) for path in root.rglob(f"{run}/artifacts/bundle")]
+    folder.rename(folder.with_name("hidden"))
+    with pytest.raises(StageError, match=r"bundle of .* version \d+ cannot be read"), opened(params) as models:
+        add(models, bundles["good"], "b", held_out, params)
+    with pytest.raises(StageError, match="cannot be read"), opened(params) as models:
+        models.fetch(models.find(CHAMPION), workspace.folder / "got")
+    assert not (workspace.folder / "got").exists()
+    with opened(params) as models:
+        assert champion(models) == first["version"]
+        models.promote(models.find("challenger"))
+        better = models.find(CHAMPION)
+        assert better.number != first["version"]
+    with pytest.raises(StageError, match="cannot be read"), opened(params) as models:
+        models.roll_back()
+    with opened(params) as models:
+        assert champion(models) == better.number
+        models._client.delete_model_version(models.model, better.number)
+        assert models.get(CHAMPION) is None
+        again = add(models, bundles["good"], "b", held_out, params)
+        assert champion(models) == again["version"]
+
+
+def test_files_that_are_not_those_registered_do_not_become_champion(
+    embedded: None, workspace: Workspace, bundles: dict[str, Path]
+) -> None:
+    params = workspace.params()
+    with opened(params) as models:
+        version = models.register(record(bundles["good"], "a"))
+    (decoder,) = workspace.folder.glob(f"mlartifacts/*/artifacts/bundle/{DECODER}")
+    content = decoder.read_bytes()
+    decoder.write_bytes(content[:-1])
+    with pytest.raises(StageError, match=r"version 1 is damaged: .*decoder.onnx"), opened(params) as models:
+        models.promote(version)
+    shutil.rmtree(decoder.parent)
+    shutil.copytree(bundles["worse"], decoder.parent)
+    with pytest.raises(StageError, match=r"its manifest\.json has another checksum"), opened(params) as models:
+        models.promote(version)
+    with opened(params) as models:
+        assert models.get(CHAMPION) is None
+
+
+def test_the_embedded_registry_moves_with_its_folder(
+    workspace: Workspace,
+    bundles: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    params = workspace.params()
+    with opened(params) as models:
+        models.promote(models.register(record(bundles["good"], "a")))
+    moved = tmp_path_factory.mktemp("moved") / "project"
+    workspace.folder.rename(moved)
+    workspace.folder.mkdir()
+    monkeypatch.chdir(moved)
+    fetched = volvae("fetch", "-o", "got")
+    assert fetched.exit_code == 0, fetched.output
+    assert same_files(moved / "got", bundles["good"])
+    with opened(params) as models:
+        models.register(record(bundles["worse"], "b"))
+    assert not list(workspace.folder.iterdir())
+    places = (
+        "SELECT artifact_location FROM experiments WHERE name = 'volvae' UNION SELECT artifact_uri FROM runs UNION "
+    )
+    places += "SELECT artifact_location FROM logged_models UNION SELECT storage_location FROM model_versions"
+    found = [row[0] for row in sqlite3.connect(moved / "mlflow.db").execute(places)]
+    assert [place for place in found if place and not place.startswith("mlartifacts")] == []
+
+
+def test_a_run_that_was_cut_off_is_closed_and_its_whole_model_used(
+    store: str, workspace: Workspace, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = workspace.params()
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with opened(params) as models, monkeypatch.context() as patch:
+        patch.setattr(registry.mlflow, "register_model", killed)
+        with pytest.raises(Killed):
+            models.register(record(bundles["good"], "a"))
+    with opened(params) as models:
+        whole = models.register(record(bundles["good"], "a"))
+        experiment = models._client.get_experiment_by_name(models.experiment).experiment_id
+        assert [run.info.run_id for run in models._client.search_runs([experiment])] == [whole.run_id]
+        begun = models._client.create_run(experiment, tags={"volvae.content": "b"}).info.run_id
+        models.register(record(bundles["good"], "b"))
+        assert models._client.get_run(begun).info.status == "KILLED"
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("sqlite:////dev/null/mlflow.db", "the MLflow store sqlite:////dev/null/mlflow.db refused: .*Not a directory"),
+        ("http://127.0.0.1:{port}", "the MLflow store http://127.0.0.1:{port} refused: .*"),
+        ("http://me:secret@127.0.0.1:{port}", r"the MLflow store http://me:\*\*\*@127.0.0.1:{port} refused: .*"),
+    ],
+)
+def test_a_store_that_cannot_be_reached_is_one_line_without_the_password(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, uri: str, message: str
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(port=port))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    result = volvae("promote", "1")
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert "secret" not in result.stderr
+    with pytest.raises(StageError, match=message.format(port=port)), opened(workspace.params()) as models:
+        models.find("1")
+
+
+def test_a_store_of_another_version_of_mlflow_is_one_clear_line(
+    embedded: None, workspace: Workspace, bundles: dict[str, Path]
+) -> None:
+    params = workspace.params()
+    with opened(params) as models:
+        models.register(record(bundles["good"], "a"))
+    store = workspace.folder / "mlflow.db"
+    kept = store.read_bytes()
+    with sqlite3.connect(store) as database:
+        database.execute("UPDATE alembic_version SET version_num = '0123456789ab'")
+    database.close()
+    registry.mlflow.tracking._tracking_service.utils._tracking_store_registry._get_store_with_resolved_uri.cache_clear()
+    with pytest.raises(StageError, match=r"refused: .*database schema"), opened(params) as models:
+        models.find("1")
+    store.write_bytes(kept)
+    with opened(params) as models:
+        assert models.find("1").number == "1"
+
+
+def test_an_unknown_version_is_named_with_those_there_are(
+    embedded: None, workspace: Workspace, bundles: dict[str, Path]
+) -> None:
+    with opened(workspace.params()) as models:
+        with pytest.raises(InputError, match="it has none; `dvc repro` registers one"):
+            models.find("1")
+        models.register(record(bundles["good"], "a"))
+        with pytest.raises(InputError, match=r"volvae has no version '7' in sqlite:///mlflow\.db; it has versions 1"):
+            models.find("7")

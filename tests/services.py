@@ -1,0 +1,127 @@
+"""Real servers for tests: PostgreSQL and MLflow on loopback, on free ports, stopped by the test."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+_DEBIAN = Path("/usr/lib/postgresql")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_for(ready: Callable[[], bool], *, seconds: float, what: str) -> None:
+    """Ask again and again until it is ready."""
+    end = time.monotonic() + seconds
+    pause = threading.Event()
+    while not ready():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} is not ready after {seconds:g} s")
+        pause.wait(0.1)
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@contextlib.contextmanager
+def running(command: list[str], folder: Path, log: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen]:
+    """A program in a process group of its own, ended with the block."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **environment},
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, 15)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, 9)
+                process.wait()
+
+
+def connects(address: str) -> bool:
+    try:
+        psycopg2.connect(address).close()
+    except psycopg2.OperationalError:
+        return False
+    return True
+
+
+def postgres_programs() -> Path | None:
+    """The folder of initdb and postgres."""
+    found = shutil.which("initdb")
+    return Path(found).resolve().parent if found else max(_DEBIAN.glob("*/bin"), default=None)
+
+
+@contextlib.contextmanager
+def postgres(folder: Path) -> Iterator[str]:
+    """A PostgreSQL server with an empty database; its address."""
+    programs = postgres_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed: no initdb on the path or in /usr/lib/postgresql")
+    data, port = folder / "postgres", free_port()
+    user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
+    data.mkdir(mode=0o700)
+    if user:
+        shutil.chown(data, user)
+        for parent in data.parents:
+            if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
+                parent.chmod(parent.stat().st_mode | 0o011)
+    subprocess.run(
+        [programs / "initdb", "-D", data, "-U", "volvae", "--auth=trust", "--no-sync", "--no-locale", "-E", "UTF8"],
+        user=user, check=True, capture_output=True, cwd="/",
+    )  # fmt: skip
+    command = [programs / "postgres", "-D", data, "-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c",
+               f"unix_socket_directories={data}", "-c", "fsync=off"]  # fmt: skip
+    server = subprocess.Popen(command, user=user, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        address = f"postgresql://volvae@127.0.0.1:{port}/postgres"
+        wait_for(lambda: connects(address), seconds=60, what="PostgreSQL")
+        yield address
+    finally:
+        server.send_signal(2)  # a fast shutdown
+        server.wait(30)
+
+
+@contextlib.contextmanager
+def mlflow_server(folder: Path, *, store: str, arguments: tuple[str, ...] = ()) -> Iterator[str]:
+    """An MLflow server over this store; its address."""
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--artifacts-destination",
+               str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+               *arguments]  # fmt: skip
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    log = folder / "mlflow.log"
+    with running(command, folder, log, environment) as process:
+        url = f"http://127.0.0.1:{port}"
+
+        def ready() -> bool:
+            assert process.poll() is None, log.read_text()
+            return answers(f"{url}/health")
+
+        wait_for(ready, seconds=180, what="the MLflow server")
+        yield url
