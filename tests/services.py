@@ -108,13 +108,15 @@ def postgres(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def mlflow_server(folder: Path, *, store: str, arguments: tuple[str, ...] = ()) -> Iterator[str]:
-    """An MLflow server over this store; its address."""
+def mlflow_server(folder: Path, *, store: str, password: str | None = None) -> Iterator[str]:
+    """An MLflow server over this store, where there is a password for its user admin; its address."""
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--artifacts-destination",
-               str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-               *arguments]  # fmt: skip
+               str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]  # fmt: skip
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    if password is not None:
+        command += ["--app-name", "basic-auth"]
+        environment |= _passwords(folder, password)
     log = folder / "mlflow.log"
     with running(command, folder, log, environment) as process:
         url = f"http://127.0.0.1:{port}"
@@ -125,3 +127,13 @@ def mlflow_server(folder: Path, *, store: str, arguments: tuple[str, ...] = ()) 
 
         wait_for(ready, seconds=180, what="the MLflow server")
         yield url
+
+
+def _passwords(folder: Path, password: str) -> dict[str, str]:
+    """Settings of MLflow's basic authentication."""
+    users = folder / "users.ini"
+    users.write_text(
+        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/users.db\nadmin_username = admin\n"
+        f"admin_password = {password}\nauthorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    return {"MLFLOW_AUTH_CONFIG_PATH": str(users), "MLFLOW_FLASK_SERVER_SECRET_KEY": "of a test"}

@@ -309,6 +309,20 @@ def test_a_store_that_cannot_be_reached_is_one_line_without_the_password(
         models.find("1")
 
 
+@pytest.mark.slow
+def test_wrong_credentials_are_one_clear_line(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
+    store = f"sqlite:///{workspace.folder}/server.db"
+    with mlflow_server(workspace.folder, store=store, password="a long password") as url:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        with (
+            pytest.raises(StageError, match=rf"the MLflow store {url} refused: .*401"),
+            opened(workspace.params()) as models,
+        ):
+            models.find("1")
+
+
 def test_a_store_of_another_version_of_mlflow_is_one_clear_line(
     embedded: None, workspace: Workspace, bundles: dict[str, Path]
 ) -> None:
