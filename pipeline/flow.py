@@ -1,89 +1,290 @@
 """The pipeline as a Prefect flow: one task for each stage of dvc.yaml. The only module that imports prefect.
 
-DVC decides what runs and holds the cache; Prefect shows, schedules and logs. ``python -m pipeline.flow`` runs it once.
+DVC decides what runs and holds the cache; Prefect shows, schedules, retries and tells. ``python -m pipeline.flow`` runs
+it once.
 """
 
+import base64
+import json
 import os
-import signal
-import subprocess
 import sys
+import zoneinfo
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from pipeline import telemetry
 from pipeline.errors import InputError, StageError
-from pipeline.stages import stage_order
 
 telemetry.switch_off()  # before prefect is imported, which reads the switches then
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")  # 20 is too short on a small machine
 
-from prefect import flow, get_run_logger, task  # noqa: E402
+from prefect import flow, get_run_logger, runtime, task  # noqa: E402
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact  # noqa: E402
+from prefect.blocks.core import Block  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.client.orchestration import get_client  # noqa: E402
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, FlowRun  # noqa: E402
+from prefect.exceptions import ObjectNotFound  # noqa: E402
+from prefect.flows import EntrypointType  # noqa: E402
+from prefect.schedules import Cron, Schedule  # noqa: E402
+from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
+from prefect.states import Completed, Crashed, Failed, State  # noqa: E402
+from prefect.utilities.asyncutils import run_coro_as_sync  # noqa: E402
 
-_GRACE_SECONDS = 10.0
+from pipeline import child, plots, prefect_server, workspace  # noqa: E402
+from pipeline.stages import stage_order  # noqa: E402
+
+_RESULTS = Path("results")
+_LOG = Path(".dvc/tmp/prefect-server.log")
 
 
-@task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
-def run_stage(stage: str) -> None:
-    """``dvc repro`` of one stage, its lines in the task's log.
+class Place(NamedTuple):
+    """Where the commands of a run work.
 
-    Raises:
-        StageError: the stage ended with another exit code than 0.
+    Attributes:
+        folder: of dvc.yaml.
+        store: the MLflow store where the environment names none.
+        lock: descriptor of the folder's lock, which every child holds too.
+        seconds: how long a command may take.
     """
-    logger = get_run_logger()
-    command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=_environment(),
-        start_new_session=True,  # a group of its own, so that nothing of it outlives the task
-    )
-    last = ""
-    try:
-        for line in process.stdout or ():
-            if line.strip():
-                last = line.rstrip()
-                logger.info(last)
-        code = process.wait()
-    finally:
-        _end(process)
-    if code:
-        raise StageError(f"stage {stage} ended with exit code {code}: {last}")
+
+    folder: Path
+    store: str
+    lock: int
+    seconds: float | None
+
+    def run(self, *module: str) -> str:
+        """``python -m module ...`` there, its lines in the log; the last one."""
+        return child.run(
+            module,
+            folder=self.folder,
+            tell=get_run_logger().info,
+            hold=self.lock,
+            seconds=self.seconds,
+            tracking_uri=self.store,
+        )
 
 
-@flow(name="volvae")
-def volvae() -> None:
-    """All stages in the order of dvc.yaml."""
-    for stage in stage_order():
-        run_stage(stage)
+def _curable(_task: object, _run: object, state: State[Any]) -> bool:
+    """Whether to try again: a stage that refuses its input refuses it each time."""
+    return isinstance(state.data, child.CurableError)
 
 
-def run() -> None:
-    """Run the flow once.
+@task(
+    task_run_name="{stage}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=[10.0, 60.0],
+    retry_condition_fn=_curable,
+)
+def run_stage(stage: str, place: Place, *, force: bool = False) -> None:
+    """``dvc repro`` of one stage.
 
     Raises:
+        StageError: it failed.
+    """
+    place.run("dvc", "repro", "--single-item", *(["--force"] if force else []), stage)
+
+
+@task(
+    task_run_name="{what}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=[10.0, 60.0],
+    retry_condition_fn=_curable,
+)
+def exchange(what: str, place: Place) -> None:
+    """``dvc pull`` or ``dvc push``.
+
+    Raises:
+        StageError: it failed.
+    """
+    place.run("dvc", what, *(["--allow-missing"] if what == "pull" else []))
+
+
+def _told(_flow: object, flow_run: FlowRun, state: State[Any]) -> None:
+    """Hook of a run that ended badly."""
+    _tell(flow_run.parameters.get("notify"), f"volvae: run {flow_run.name}: {state.name}", state.message or "")
+
+
+@flow(name="volvae", validate_parameters=True, on_failure=[_told], on_crashed=[_told], on_cancellation=[_told])
+def volvae(
+    *,
+    clean: bool = False,
+    allow_dirty: bool = False,
+    pull: bool = False,
+    push: bool = False,
+    wait_seconds: float = 0.0,
+    if_needed: bool = False,
+    notify: str | None = None,
+    stage_minutes: float | None = None,
+) -> State[Any]:
+    """All stages in the order of dvc.yaml.
+
+    Args:
+        clean: work in a clean checkout of the current folder's commit, in ``.scheduled``; else in the folder itself.
+        allow_dirty: run the commit even where the folder differs from it.
+        pull: fetch data from DVC's remote first.
+        push: store what was made in DVC's remote at the end.
+        wait_seconds: how long to wait for another run that holds the folder.
+        if_needed: run only if the block ``retrain`` of params.yaml finds reason to.
+        notify: Prefect block, TYPE/NAME, that is told of failures and refusals: a webhook or any notification block.
+        stage_minutes: how long a stage may take.
+
+    Returns:
+        Completed, with what came of it; Failed where the folder differs from its commit, another run holds it, there is
+        no such block, or a stage failed.
+    """
+    root = Path.cwd()
+    folder = root / workspace.SCHEDULED if clean else root
+    seconds = None if stage_minutes is None else 60.0 * stage_minutes
+    try:
+        if notify is not None:
+            _block(notify)
+        if clean and not allow_dirty:
+            workspace.check_clean(root)
+        with workspace.locked(folder, holder=str(runtime.flow_run.id), wait_seconds=wait_seconds) as held:
+            if held.left is not None:
+                _sweep(held.left, notify)
+            if clean:
+                workspace.check_out(root)
+            place = Place(folder, f"sqlite:///{root}/mlflow.db", held.descriptor, seconds)
+            if pull:
+                exchange("pull", place)
+            said = _run(place, if_needed=if_needed, notify=notify)
+            if push:
+                exchange("push", place)
+    except (InputError, StageError) as error:
+        return Failed(message=str(error), data=error)
+    return Completed(message=said)
+
+
+def _run(place: Place, *, if_needed: bool, notify: str | None) -> str:
+    """The stages, if there is reason to run them; what came of it in one line."""
+    registered = True
+    if if_needed:
+        decision = json.loads(place.run("pipeline.retrain"))
+        if not decision["run"]:
+            return str(decision["reason"])
+        registered = decision["registered"]
+    for stage in stage_order(place.folder / "dvc.yaml"):
+        run_stage(stage, place, force=stage == "register" and not registered)
+    outcome = _show(place.folder / _RESULTS)
+    said = f"{outcome['model']} version {outcome['version']} {outcome['verdict']}: {outcome['reason']}"
+    if outcome["verdict"] == "refused":
+        _tell(notify, "volvae: a version was refused", said)
+    get_run_logger().info(said)
+    return said
+
+
+def _show(results: Path) -> dict[str, Any]:
+    """Metrics, plots and the verdict as artifacts of the run; the outcome of the stage register."""
+    measured = {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
+    outcome: dict[str, Any] = measured.pop("register")
+    rows = [
+        {"stage": stage, "metric": k, "value": v} for stage, figures in measured.items() for k, v in figures.items()
+    ]
+    create_table_artifact(key="volvae-metrics", table=rows, description="Metrics of every stage")
+    checks = "\n".join(f"| {name} | {value} |" for name, value in outcome.items())
+    create_markdown_artifact(
+        key="volvae-gate", markdown=f"| | |\n|---|---|\n{checks}", description="Verdict of the gate"
+    )
+    content = base64.b64encode(plots.picture(results)).decode()
+    create_image_artifact(key="volvae-plots", image_url=f"data:image/png;base64,{content}", description="Plots")
+    return outcome
+
+
+def _sweep(left: str, notify: str | None) -> None:
+    """Close a run that held the folder and was killed: to Prefect it still runs."""
+    message = "its process was killed"
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_flow_run(left)
+        except (ObjectNotFound, ValueError):
+            return  # of another server
+        if found.state is not None and not found.state.is_final():
+            client.set_flow_run_state(found.id, Crashed(message=message), force=True)
+            _tell(notify, f"volvae: run {found.name}: Crashed", message)
+
+
+def _block(name: str) -> Block:
+    """The block of this TYPE/NAME.
+
+    Raises:
+        InputError: there is none that can be told anything.
+    """
+    try:
+        block = Block.load(name)
+    except ValueError as error:
+        raise InputError(f"notify: {name!r} is no Prefect block: {' '.join(str(error).split())}") from error
+    if not hasattr(block, "notify") and not hasattr(block, "call"):
+        raise InputError(f"notify: {name!r} can be told nothing; allowed: webhook/NAME or a notification block")
+    return block
+
+
+def _tell(name: str | None, subject: str, text: str) -> None:
+    """Tell a block. A message that cannot be sent is no reason to fail, but is said."""
+    if name is None:
+        return
+    try:
+        block = _block(name)
+        if hasattr(block, "notify"):
+            block.notify(body=text, subject=subject)
+        else:
+            run_coro_as_sync(block.call({"subject": subject, "text": text})).raise_for_status()
+    except Exception as error:  # noqa: BLE001  what the many kinds of blocks raise
+        print(f"flow: {name} could not be told {subject!r}: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def run(**parameters: object) -> str:
+    """Run the flow once; what came of it.
+
+    Raises:
+        InputError: bad parameters.
         StageError: a stage failed.
     """
-    volvae()
+    state = volvae(**parameters, return_state=True)
+    if not state.is_completed():
+        state.result()
+    return state.message or ""
 
 
-def _environment() -> dict[str, str]:
-    """This environment, with the running Python first on the path: the commands of dvc.yaml say ``python``."""
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+def serve(*, cron: str, timezone: str | None, port: int, **parameters: object) -> None:
+    """Run the flow on a schedule until interrupted; a server is started where the settings name none.
 
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """Stop the process and its children: first politely, then not."""
-    if process.poll() is not None:
-        return
-    os.killpg(process.pid, signal.SIGTERM)
+    Raises:
+        InputError: cron or timezone are none.
+        StageError: the server does not start.
+    """
+    if timezone is not None and timezone not in zoneinfo.available_timezones():
+        raise InputError(f"no schedule: the timezone {timezone!r} is unknown; allowed: names such as Europe/London")
     try:
-        process.wait(_GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        schedule = Cron(cron, timezone=timezone)
+    except ValueError as error:
+        raise InputError(f"no schedule: {' '.join(str(error).split())}") from error
+    configured = PREFECT_API_URL.value()
+    if configured:
+        _serve(schedule, parameters)
+        return
+    with prefect_server.running(port, _LOG.absolute()) as url, temporary_settings({PREFECT_API_URL: url}):
+        print(f"flow: schedule {cron!r} on {url}; see {url.removesuffix('/api')}", flush=True)
+        _serve(schedule, parameters)
+
+
+def _serve(schedule: Schedule, parameters: dict[str, object]) -> None:
+    one = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+    volvae.serve(
+        name="retrain",
+        schedules=[schedule],
+        parameters=parameters,
+        limit=1,
+        global_limit=one,
+        pause_on_shutdown=False,
+        print_starting_message=False,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""Real servers for tests: PostgreSQL and MLflow on loopback, on free ports, stopped by the test."""
+"""Real servers for tests: PostgreSQL, MLflow and Prefect on loopback, on free ports, stopped by the test."""
 
 import contextlib
+import http.server
+import json
 import os
 import shutil
 import socket
@@ -12,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -137,3 +140,56 @@ def _passwords(folder: Path, password: str) -> dict[str, str]:
         f"admin_password = {password}\nauthorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
     )
     return {"MLFLOW_AUTH_CONFIG_PATH": str(users), "MLFLOW_FLASK_SERVER_SECRET_KEY": "of a test"}
+
+
+@contextlib.contextmanager
+def prefect_server(folder: Path) -> Iterator[str]:
+    """A Prefect server with a store of its own; the address of its API."""
+    port, log = free_port(), folder / "prefect.log"
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    environment = {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    with running(command, folder, log, environment) as process:
+        url = f"http://127.0.0.1:{port}/api"
+
+        def ready() -> bool:
+            assert process.poll() is None, log.read_text()
+            return answers(f"{url}/health")
+
+        wait_for(ready, seconds=180, what="the Prefect server")
+        yield url
+
+
+def post(url: str, content: object) -> Any:
+    """What a server answers to JSON."""
+    request = urllib.request.Request(url, json.dumps(content).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+def flow_runs(url: str) -> list[dict[str, Any]]:
+    """All runs that a Prefect server knows, the first first."""
+    return post(f"{url}/flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC"})
+
+
+@contextlib.contextmanager
+def receiver() -> Iterator[tuple[str, list[Any]]]:
+    """The address of a server that keeps the JSON that is posted to it, and what it got."""
+    got: list[Any] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", got
+        finally:
+            server.shutdown()
+            thread.join()

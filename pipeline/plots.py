@@ -1,0 +1,54 @@
+"""The plots of a run as one picture, for places that show no page."""
+
+import csv
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+
+class _Panel(NamedTuple):
+    """A table and which of its columns are drawn against which."""
+
+    path: str
+    x: str
+    y: tuple[str, ...]
+    title: str
+
+
+_PANELS = (
+    _Panel("training.csv", "epoch", ("validation_elbo_nats",), "validation ELBO, nats"),
+    _Panel(
+        "evaluate/error_by_tenor.csv",
+        "tenor_years",
+        ("reconstruction_rmse_bp", "pca_reconstruction_rmse_bp"),
+        "reconstruction error, bp",
+    ),
+    _Panel(
+        "evaluate/completion.csv",
+        "known_points",
+        ("completion_mae_bp", "pca_completion_mae_bp"),
+        "completion error, bp",
+    ),
+)
+
+
+def picture(results: Path) -> bytes:
+    """A PNG of the tables in ``results/plots`` that are there."""
+    mpl.use("agg")
+    drawn = Figure(figsize=(12.0, 3.4), layout="constrained")
+    for axes, panel in zip(drawn.subplots(1, len(_PANELS)), _PANELS, strict=True):
+        path = results / "plots" / panel.path
+        rows = list(csv.DictReader(path.open(newline=""))) if path.exists() else []
+        for name in panel.y:
+            axes.plot(*([float(row[column] or "nan") for row in rows] for column in (panel.x, name)), label=name)
+        axes.set_title(panel.title, fontsize=10)
+        axes.set_xlabel(panel.x)
+        if len(panel.y) > 1:
+            axes.set_yscale("log")
+            axes.legend(fontsize=7)
+    content = io.BytesIO()
+    drawn.savefig(content, format="png", dpi=80)
+    return content.getvalue()

@@ -1,0 +1,149 @@
+"""The folder that a run works in: its lock, and the clean checkout of scheduled runs."""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from pipeline import lineage
+from pipeline.errors import InputError, StageError
+
+SCHEDULED = Path(".scheduled")  # the checkout, inside the folder that it is a checkout of
+_LOCK = Path(".dvc/tmp/volvae.lock")
+_PAUSE_SECONDS = 0.5
+
+
+class BusyError(StageError):
+    """Another run holds the folder."""
+
+
+class Held(NamedTuple):
+    """A lock that is held.
+
+    Attributes:
+        descriptor: for children that must hold it too.
+        left: the holder before, where it was killed and did not let go itself.
+    """
+
+    descriptor: int
+    left: str | None
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, holder: str, wait_seconds: float = 0.0) -> Iterator[Held]:
+    """Hold the folder against other runs, under the name ``holder``.
+
+    The kernel frees it when the last process that holds it ends, however that ends: no lock is ever stale.
+
+    Raises:
+        BusyError: another run holds it, after that many seconds still.
+        InputError: the folder cannot be written.
+    """
+    path = folder / _LOCK
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a+")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    with stream:
+        _take(stream, folder, until=time.monotonic() + wait_seconds)
+        left = _read(stream).get("holder")
+        _write(stream, {"holder": holder, **_me()})
+        try:
+            yield Held(stream.fileno(), left)
+        finally:
+            _write(stream, {})
+
+
+def _take(stream: IO[str], folder: Path, *, until: float) -> None:
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                found = _read(stream)
+                who = f": process {found['process']} on {found['host']}, since {found['since']}" if found else ""
+                raise BusyError(f"{folder} is held by another run{who}") from None
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
+
+
+def _me() -> dict[str, str]:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"process": str(os.getpid()), "host": socket.gethostname(), "since": now}
+
+
+def _read(stream: IO[str]) -> dict[str, str]:
+    """What the holder wrote; nothing where it let go or wrote half."""
+    stream.seek(0)
+    try:
+        return {str(name): str(value) for name, value in json.loads(stream.read()).items()}
+    except (ValueError, AttributeError):
+        return {}
+
+
+def _write(stream: IO[str], content: dict[str, str]) -> None:
+    stream.truncate(0)
+    stream.write(json.dumps(content))
+    stream.flush()
+
+
+def check_clean(folder: Path) -> None:
+    """Refuse a working tree that differs from its commit.
+
+    Raises:
+        InputError: it does, or the folder is in no git repository.
+    """
+    found = lineage.git(folder)
+    if not found.commit:
+        raise InputError(f"{folder.absolute()} is no git repository with a commit; a clean run needs one")
+    if found.dirty:
+        changed = [line[3:] for line in found.changes.splitlines()]
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise InputError(
+            f"{folder.absolute()} differs from its commit ({', '.join(changed[:3])}{more}); commit that, or let "
+            "--allow-dirty run the commit without it"
+        )
+
+
+def check_out(source: Path) -> Path:
+    """The clean checkout of ``source`` at its commit, whose DVC cache it shares.
+
+    It is kept from run to run: what DVC made there, and the checkpoints of a run that was killed, stay.
+
+    Raises:
+        StageError: git or DVC refuses.
+    """
+    folder = source / SCHEDULED
+    if not (folder / ".git").exists():
+        _run("git", "init", "--quiet", str(folder), folder=source)
+    git = ("git", "-C", str(folder))
+    _run(*git, "fetch", "--quiet", str(source.absolute()), "HEAD", folder=source)
+    _run(*git, "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD", folder=source)
+    _run(*git, "clean", "-ffdq", f"--exclude={lineage.LOCK}", folder=source)
+    remote = lineage.git(source).remote
+    if remote:
+        _run(*git, "config", "remote.origin.url", remote, folder=source)
+    local = source / ".dvc/config.local"
+    if local.exists():  # where a user's own remotes and their passwords are
+        (folder / ".dvc/config.local").write_bytes(local.read_bytes())
+    dvc = (sys.executable, "-m", "dvc", "cache", "dir")
+    _run(*dvc, "--local", _run(*dvc, folder=source), folder=folder)
+    return folder
+
+
+def _run(*command: str, folder: Path) -> str:
+    """Output of a command."""
+    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if found.returncode:
+        raise StageError(f"{' '.join(command)}: {' '.join(found.stderr.split())}")
+    return found.stdout.strip()

@@ -1,0 +1,244 @@
+"""The flow on a real Prefect server, over stages that take no time: failures, refusals, locks, kills, artifacts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.services import flow_runs, post, prefect_server, receiver, wait_for
+from tests.workspace import write_tiny_params
+
+pytestmark = pytest.mark.slow
+
+STAGE = """
+import json, os, signal, sys
+from pathlib import Path
+
+name = sys.argv[1]
+if Path("fail").exists():
+    sys.exit(f"{name} failed: on purpose")
+if Path("hang").exists():
+    Path("hang").write_text(str(os.getpid()))
+    signal.pause()
+Path("results").mkdir(exist_ok=True)
+verdict = Path("verdict").read_text()
+Path(f"results/{name}.json").write_text(json.dumps({
+    "prepare": {"surfaces": 3, "rmse_bp": 1.5},
+    "register": {"model": "volvae", "version": "1", "verdict": verdict, "reason": f"it was {verdict}"},
+}[name]))
+"""
+PIPELINE = """
+stages:
+  register:
+    cmd: python stage.py register
+    deps: [stage.py, verdict, results/prepare.json]
+    metrics: [results/register.json]
+  prepare:
+    cmd: python stage.py prepare
+    deps: [stage.py]
+    metrics: [results/prepare.json]
+"""
+
+
+class Project(NamedTuple):
+    """A folder with a git repository and quick stages, a server, and what its webhook got."""
+
+    folder: Path
+    server: str
+    told: list[Any]
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        environment = {**os.environ, "PREFECT_API_URL": self.server, "PREFECT_HOME": str(self.folder.parent / "home")}
+        command = [sys.executable, "-c", "from pipeline.cli import main; main()", "flow", "run", *arguments]
+        return subprocess.Popen(
+            command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Exit code and output of ``volvae flow run``."""
+        with self.start(*arguments) as process:
+            output = process.stdout.read()
+        return process.returncode, output
+
+    def last(self) -> dict[str, Any]:
+        return flow_runs(self.server)[-1]
+
+    def commit(self) -> None:
+        for command in (["add", "."], ["commit", "--quiet", "--allow-empty", "-m", "change"]):
+            identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+            subprocess.run(["git", *identity, *command], cwd=self.folder, check=True)
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[Any]]]:
+    """A server whose block webhook/told calls a receiver; its address and what the receiver got."""
+    folder = tmp_path_factory.mktemp("prefect")
+    with prefect_server(folder) as server, receiver() as (url, told):
+        program = f"from prefect.blocks.webhook import Webhook; Webhook(url={url!r}).save('told')"
+        environment = {**os.environ, "PREFECT_API_URL": server, "PREFECT_HOME": str(folder / "home")}
+        subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True)
+        yield server, told
+
+
+@pytest.fixture
+def project(root: Path, services: tuple[str, list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    server, told = services
+    told.clear()
+    folder = tmp_path / "project"
+    folder.mkdir()
+    write_tiny_params(root, folder)
+    (folder / "stage.py").write_text(STAGE)
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "verdict").write_text("accepted")
+    (folder / ".gitignore").write_text("/results/\n/.scheduled/\n/mlflow.db\n/fail\n/hang\n")
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=folder, check=True)
+    made = Project(folder, server, told)
+    made.commit()
+    return made
+
+
+def test_stages_run_in_the_order_of_their_data_and_show_their_figures(project: Project) -> None:
+    code, output = project.run("--notify", "webhook/told")
+    assert code == 0, output
+    assert output.index("Task run 'prepare'") < output.index("Task run 'register'")
+    assert "volvae version 1 accepted: it was accepted" in output.splitlines()
+    state = project.last()["state"]
+    assert (state["type"], state["message"]) == ("COMPLETED", "volvae version 1 accepted: it was accepted")
+    assert project.told == []
+    artifacts = {
+        found["key"]: found
+        for found in post(f"{project.server}/artifacts/filter", {})
+        if found["flow_run_id"] == project.last()["id"]
+    }
+    assert set(artifacts) == {"volvae-metrics", "volvae-gate", "volvae-plots"}
+    assert json.loads(artifacts["volvae-metrics"]["data"]) == [
+        {"stage": "prepare", "metric": "surfaces", "value": 3}, {"stage": "prepare", "metric": "rmse_bp", "value": 1.5},
+    ]  # fmt: skip
+    assert "| reason | it was accepted |" in artifacts["volvae-gate"]["data"]
+    assert artifacts["volvae-plots"]["data"].startswith("data:image/png;base64,iVBOR")
+
+
+def test_a_refusal_is_told_and_is_no_failure(project: Project) -> None:
+    (project.folder / "verdict").write_text("refused")
+    code, output = project.run("--notify", "webhook/told")
+    assert code == 0, output
+    assert project.told == [
+        {"subject": "volvae: a version was refused", "text": "volvae version 1 refused: it was refused"}
+    ]
+
+
+def test_a_failure_is_told_once_and_not_retried(project: Project) -> None:
+    (project.folder / "fail").touch()
+    code, output = project.run("--notify", "webhook/told")
+    assert code == 1
+    said = "dvc repro --single-item prepare ended with exit code 255: prepare failed: on purpose"
+    assert f"volvae: {said}" in output.splitlines()
+    run = project.last()
+    assert (run["state"]["type"], run["state"]["message"]) == ("FAILED", said)
+    assert project.told == [{"subject": f"volvae: run {run['name']}: Failed", "text": said}]
+    tasks = post(f"{project.server}/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
+    assert [(found["name"], found["run_count"]) for found in tasks] == [("prepare", 1)]
+
+
+def test_a_block_that_is_not_there_is_refused_before_work(project: Project) -> None:
+    code, output = project.run("--notify", "webhook/nobody")
+    assert code == 2
+    assert "volvae: notify: 'webhook/nobody' is no Prefect block: " in output
+    assert not (project.folder / "results").exists()
+
+
+def hanging(project: Project) -> tuple[subprocess.Popen, int]:
+    """A run whose stage hangs, and the process of the stage."""
+    hang = project.folder / "hang"
+    hang.touch()
+    process = project.start("--notify", "webhook/told")
+    wait_for(lambda: hang.read_text() != "", seconds=120, what="the stage")
+    return process, int(hang.read_text())
+
+
+def gone(process: int) -> bool:
+    return not Path(f"/proc/{process}").exists()
+
+
+def test_a_second_run_is_refused_and_a_killed_one_is_closed_by_the_next(project: Project) -> None:
+    first, stage = hanging(project)
+    killed = project.last()["id"]
+    code, output = project.run()
+    assert code == 1
+    assert f"volvae: {project.folder} is held by another run: process {first.pid} on " in output
+    assert project.last()["state"]["type"] == "FAILED"
+
+    with first:
+        first.kill()
+    wait_for(lambda: gone(stage), seconds=60, what="the end of the stage")
+    runs = {run["id"]: run for run in flow_runs(project.server)}
+    assert runs[killed]["state"]["type"] == "RUNNING"  # as far as the server knows
+
+    (project.folder / "hang").unlink()
+    code, output = project.run("--notify", "webhook/told", "--wait", "60")
+    assert code == 0, output
+    closed = next(run for run in flow_runs(project.server) if run["id"] == killed)
+    assert (closed["state"]["type"], closed["state"]["message"]) == ("CRASHED", "its process was killed")
+    assert project.told == [{"subject": f"volvae: run {closed['name']}: Crashed", "text": "its process was killed"}]
+
+
+def test_an_interrupted_run_ends_its_stage_and_lets_go(project: Project) -> None:
+    process, stage = hanging(project)
+    with process:
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+    wait_for(lambda: gone(stage), seconds=60, what="the end of the stage")
+    (project.folder / "hang").unlink()
+    code, output = project.run()
+    assert code == 0, output
+
+
+def test_a_stage_that_takes_too_long_is_ended(project: Project) -> None:
+    (project.folder / "hang").touch()
+    code, output = project.run("--stage-minutes", "0.1")
+    assert code == 1
+    assert "volvae: dvc repro --single-item prepare was ended after 6 s" in output
+    stage = int((project.folder / "hang").read_text())
+    wait_for(lambda: gone(stage), seconds=60, what="the end of the stage")
+
+
+def test_a_clean_run_works_on_the_commit_and_leaves_the_folder_alone(project: Project, tmp_path: Path) -> None:
+    remote = tmp_path / "remote"
+    dvc = [sys.executable, "-m", "dvc", "remote", "add", "--quiet", "--default", "mine", str(remote)]
+    subprocess.run(dvc, cwd=project.folder, check=True)
+    code, output = project.run("--clean")
+    assert code == 2
+    assert "differs from its commit (.dvc/config); commit that, or let --allow-dirty run" in output
+    project.commit()
+    code, output = project.run("--clean", "--pull", "--push")
+    assert code == 0, output
+    assert not (project.folder / "results").exists()
+    assert not (project.folder / "dvc.lock").exists()
+    assert json.loads((project.folder / ".scheduled/results/register.json").read_text())["verdict"] == "accepted"
+    assert len([path for path in remote.rglob("*") if path.is_file()]) >= 2
+
+    (project.folder / "verdict").write_text("refused")
+    code, output = project.run("--clean", "--allow-dirty")
+    assert code == 0, output
+    assert json.loads((project.folder / ".scheduled/results/register.json").read_text())["verdict"] == "accepted"
+
+
+def test_a_schedule_that_is_none_is_refused(project: Project) -> None:
+    program = "from pipeline.cli import main; main()"
+    for option, value in (("--cron", "every day"), ("--timezone", "Mars/Base")):
+        arguments = {"--cron": "* * * * *", option: value}
+        words = [word for pair in arguments.items() for word in pair]
+        command = [sys.executable, "-c", program, "flow", "serve", *words]
+        result = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
+        assert result.returncode == 2
+        assert result.stderr.startswith("volvae: no schedule: ")
+        assert value in result.stderr

@@ -1,0 +1,65 @@
+"""When a scheduled run trains: decisions on situations that are known, and the drift that the champion sees."""
+
+import pytest
+
+from pipeline import registry, retrain, tables
+from pipeline.params import RetrainParams
+from pipeline.retrain import Situation, decide
+from tests.pipeline.test_registry import record
+from tests.workspace import Workspace
+from vae.runtime import SurfaceModel
+
+CHANGED = {"prepare": ["data/quotes.parquet"], "train": ["train"]}
+
+
+def settings(*when: str) -> RetrainParams:
+    return RetrainParams(when=list(when), incoming="incoming.parquet", odd_share=0.05, age_days=30.0)
+
+
+@pytest.mark.parametrize(
+    ("when", "situation", "run", "reason"),
+    [
+        (("change",), Situation({}, "3", 99.0, 0.9), False, "nothing new: data, code and settings are those of"),
+        (("change",), Situation({}, None, 0.0, None), True, "no version is registered yet"),
+        (("change",), Situation(CHANGED, "3", 1.0, 0.0), True, "changed: prepare: data/quotes.parquet; train: train"),
+        (("drift",), Situation(CHANGED, "3", 99.0, 0.04), False, "changed, but 4.0% of the incoming surfaces are odd"),
+        (("drift",), Situation(CHANGED, "3", 1.0, 0.06), True, "6.0% of the incoming surfaces are odd; changed"),
+        (("drift",), Situation(CHANGED, "3", 1.0, None), False, "changed, but no surfaces to watch: no reason"),
+        (("age",), Situation(CHANGED, "3", 29.0, None), False, "changed, but version 3 is 29.0 days old: no reason"),
+        (("age",), Situation(CHANGED, "3", 31.0, None), True, "version 3 is 31.0 days old; changed: prepare"),
+        (("drift", "age"), Situation(CHANGED, "3", 31.0, 0.0), True, "0.0% of the incoming surfaces are odd; "),
+    ],
+)  # fmt: skip
+def test_decisions(when: tuple[str, ...], situation: Situation, *, run: bool, reason: str) -> None:
+    found = decide(situation, settings(*when))
+    assert found.run is run
+    assert found.reason.startswith(reason)
+
+
+def test_drift_is_what_the_champion_finds_odd(
+    finished: Workspace, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    bundle = finished.folder / "artifacts/bundle"
+    model = SurfaceModel.load(bundle, provider="cpu")
+    usual = model.sample(40, seed=1)
+    broken = usual.copy()
+    broken[:10, 1] *= 1.5
+    files = {}
+    for name, iv in (("usual", usual), ("broken", broken)):
+        files[name] = workspace.folder / f"{name}.parquet"
+        tables.write_surfaces(files[name], [iv], model.grid, count=len(iv))
+    with registry.opened(model="volvae", experiment="volvae") as models:
+        assert retrain.odd_share(models, files["usual"]) is None  # there is no champion yet
+        models.promote(models.register(record(bundle, "a")))
+        assert retrain.odd_share(models, files["usual"]) < 0.05
+        assert retrain.odd_share(models, files["broken"]) == pytest.approx(0.25, abs=0.03)
+
+
+def test_bad_settings_are_named(workspace: Workspace) -> None:
+    workspace.set(retrain__when=["drift"])
+    with pytest.raises(Exception, match="when: drift needs incoming, the path of the surfaces that are watched"):
+        workspace.params()
+    workspace.set(retrain__when=["never"])
+    with pytest.raises(Exception, match=r"retrain.when.*'change', 'drift' or 'age'"):
+        workspace.params()

@@ -1,0 +1,131 @@
+"""The lock of a folder under runs that end in every way, and clean checkouts."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from pipeline import workspace
+from pipeline.errors import InputError
+from pipeline.workspace import BusyError, check_clean, check_out, locked
+
+HOLD = """
+import sys
+from pathlib import Path
+from pipeline.workspace import locked
+with locked(Path(sys.argv[1]), holder="other"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", *arguments]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A git and DVC repository with one commit."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    git(folder, "init", "--quiet")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=folder, check=True)
+    (folder / ".gitignore").write_text("/made/\n/.scheduled/\n")
+    (folder / "code.py").write_text("one\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "first")
+    return folder
+
+
+def holder(folder: Path) -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_second_run_is_refused_and_told_who_holds_the_folder(tmp_path: Path) -> None:
+    process = holder(tmp_path)
+    message = rf"is held by another run: process {process.pid} on \S+, since 20"
+    with pytest.raises(BusyError, match=message), locked(tmp_path, holder="me"):
+        pass
+    process.communicate()
+    with locked(tmp_path, holder="me") as held:
+        assert held.left is None  # it let go by itself
+
+
+def test_a_run_that_waits_gets_the_folder(tmp_path: Path) -> None:
+    process = holder(tmp_path)
+    threading.Timer(0.3, process.communicate).start()
+    with locked(tmp_path, holder="me", wait_seconds=60.0) as held:
+        assert held.left is None
+
+
+def test_the_lock_of_a_killed_run_is_free_and_names_it(tmp_path: Path) -> None:
+    with holder(tmp_path) as process:
+        process.kill()
+    with locked(tmp_path, holder="me") as held:
+        assert held.left == "other"
+    with locked(tmp_path, holder="again") as held:
+        assert held.left is None
+
+
+def test_a_child_holds_the_lock_longer_than_its_killed_parent(tmp_path: Path) -> None:
+    with locked(tmp_path, holder="me") as held:
+        sleeper = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=(held.descriptor,))
+    with pytest.raises(BusyError), locked(tmp_path, holder="next"):
+        pass
+    sleeper.communicate()
+    with locked(tmp_path, holder="next"):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_named() -> None:
+    with pytest.raises(InputError, match=r"/dev/null/\.dvc/tmp/volvae\.lock cannot be written: Not a directory"):
+        locked(Path("/dev/null"), holder="me").__enter__()
+
+
+def test_a_tree_that_differs_from_its_commit_is_refused(repository: Path, tmp_path: Path) -> None:
+    check_clean(repository)
+    (repository / "dvc.lock").write_text("not a change\n")
+    check_clean(repository)
+    (repository / "code.py").write_text("two\n")
+    for name in ("a", "b", "c"):
+        (repository / name).write_text("new\n")
+    with pytest.raises(InputError, match=r"differs from its commit \(code.py, a, b and 1 more\); commit that"):
+        check_clean(repository)
+    with pytest.raises(InputError, match="is no git repository with a commit"):
+        check_clean(tmp_path)
+
+
+def test_a_checkout_is_the_commit_and_keeps_what_was_made(repository: Path) -> None:
+    (repository / ".dvc/config.local").write_text('[remote "mine"]\n    url = /elsewhere\n')
+    git(repository, "remote", "add", "origin", "https://example.org/project.git")
+    (repository / "code.py").write_text("not committed\n")
+
+    folder = check_out(repository)
+
+    assert folder == repository / workspace.SCHEDULED
+    assert (folder / "code.py").read_text() == "one\n"
+    assert git(folder, "rev-parse", "HEAD") == git(repository, "rev-parse", "HEAD")
+    assert git(folder, "remote", "get-url", "origin") == "https://example.org/project.git\n"
+    local = (folder / ".dvc/config.local").read_text()
+    assert f"dir = {repository}/.dvc/cache" in local
+    assert "url = /elsewhere" in local
+
+    (folder / "made").mkdir()
+    (folder / "made/model").write_text("kept")
+    (folder / "dvc.lock").write_text("kept")
+    (folder / "stray").write_text("gone")
+    (folder / "code.py").write_text("gone")
+    (repository / "code.py").write_text("two\n")
+    git(repository, "commit", "--quiet", "-am", "second")
+    check_out(repository)
+    assert (folder / "code.py").read_text() == "two\n"
+    assert not (folder / "stray").exists()
+    assert (folder / "made/model").read_text() == (folder / "dvc.lock").read_text() == "kept"
+    check_clean(folder)
