@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 from pipeline import telemetry
 from pipeline.atomic import new_folder
@@ -38,6 +39,7 @@ from mlflow.entities.model_registry import ModelVersion  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.models import ModelSignature  # noqa: E402
 from mlflow.types import Schema, TensorSpec  # noqa: E402
+from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -300,12 +302,23 @@ def opened(*, model: str, experiment: str) -> Iterator[Registry]:
     try:
         with contextlib.chdir(embedded.parent) if embedded else contextlib.nullcontext(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MLflow's, of its own type hints and integers
+            if embedded and not embedded.exists():
+                _create(embedded)
             mlflow.set_tracking_uri(f"sqlite:///{embedded}" if embedded else uri)
             yield Registry(mlflow.MlflowClient(), store=store, model=model, experiment=experiment)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         raise StageError(f"the MLflow store {store} refused: {_line(error)}") from error
     finally:
         mlflow.set_tracking_uri(asked)  # MLflow keeps it in the environment, which children inherit
+
+
+def _create(store: Path) -> None:
+    """An embedded store that is there whole or not at all: MLflow cannot mend one that a killed process began."""
+    for left in store.parent.glob(f".{store.name}.*"):
+        left.unlink()
+    begun = store.with_name(f".{store.name}.{uuid4()}")  # MLflow keeps what it opened by name
+    mlflow.MlflowClient(f"sqlite:///{begun}").search_experiments(max_results=1)
+    begun.replace(store)
 
 
 def _embedded(uri: str) -> Path | None:
@@ -320,7 +333,8 @@ def _without_password(text: str) -> str:
 
 def _line(error: Exception) -> str:
     """What an error says, in one line."""
-    text = _without_password(" ".join(str(error).split()))
+    cause = getattr(error, "orig", None) or error  # the database's own words, without the statement
+    text = _without_password(" ".join(str(cause).split()))
     return text if len(text) <= 300 else f"{text[:300]} ..."
 
 

@@ -28,6 +28,8 @@ TINY: dict[str, Any] = {
     "evaluate.completion_points": [5, 10],
     "evaluate.completion_surfaces": 20,
     "export.parity_samples": 200,
+    "register.gate.coverage_90": {"low": 0.5, "high": 1.0},
+    "register.gate.pca_ratio": 0.5,
 }
 
 PATHS = {

@@ -144,7 +144,8 @@ def program(
 
 def finished(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
     """A checked file of a graph, with nothing in it that says where and when it was made."""
-    _strip(proto)
+    del proto.metadata_props[:]
+    _strip(proto.graph)
     proto.producer_name, proto.producer_version = "volvae", metadata["volvae_version"]
     for key in sorted(metadata):
         proto.metadata_props.add(key=key, value=metadata[key])
@@ -153,15 +154,17 @@ def finished(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
     return serialized
 
 
-def _strip(proto: onnx.ModelProto) -> None:
+def _strip(graph: onnx.GraphProto) -> None:
     """Remove what the exporter says of the machine: stack traces with paths, its own shapes of constants."""
-    del proto.metadata_props[:]
-    del proto.graph.metadata_props[:]
-    del proto.graph.value_info[:]
-    for node in proto.graph.node:
+    del graph.metadata_props[:]
+    del graph.value_info[:]
+    for node in graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
-    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        for attribute in node.attribute:
+            if attribute.HasField("g"):  # the body of a loop
+                _strip(attribute.g)
+    for value in (*graph.input, *graph.output, *graph.initializer):
         del value.metadata_props[:]
         value.doc_string = ""
 

@@ -2,15 +2,21 @@
 
 import json
 import os
+import random
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import onnx
 import pytest
+from ruamel.yaml import YAML
 
+from tests.services import answers, flow_runs, free_port, running, wait_for
 from tests.workspace import Workspace, write_tiny_params
 from vae.bundle import GRAPHS, MANIFEST
 
@@ -25,11 +31,11 @@ REGISTER = (
 )
 
 
-def shell(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """A command in the clone: this Python first on the path, no network, no state of the user."""
+def environment(folder: Path) -> dict[str, str]:
+    """This Python first on the path, the clone's code, no network, no state of the user."""
     home = folder.parent / "home"
     home.mkdir(exist_ok=True)
-    environment = {
+    return {
         "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
         "HOME": str(home),
         "PYTHONPATH": os.pathsep.join((str(folder), str(folder / "tests/offline"))),
@@ -37,7 +43,11 @@ def shell(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
         "DVC_NO_ANALYTICS": "1",
         "DVC_SITE_CACHE_DIR": str(home / "dvc"),
     }
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def shell(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """A command in the clone."""
+    return subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +73,7 @@ def clone(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def registered(clone: Path) -> dict[str, str]:
+def registered(clone: Path) -> dict[str, Any]:
     return json.loads((clone / "results/register.json").read_text())
 
 
@@ -87,24 +97,31 @@ def test_the_cut_network_is_noticed(clone: Path, tmp_path: Path) -> None:
     assert (tmp_path / "seen").read_text() == "example.org\n"
 
 
-def test_the_run_says_what_made_the_model(clone: Path) -> None:
+def test_the_run_says_what_made_the_model(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parameters, metrics, git commit, DVC hashes, report and bundle; a decoder with signature and input example."""
+    monkeypatch.chdir(clone)  # where the places of artifacts begin
     outcome = registered(clone)
     mlflow.set_tracking_uri(f"sqlite:///{clone}/mlflow.db")
     client = mlflow.MlflowClient()
     version = client.get_model_version_by_alias("volvae", "challenger")
     run = client.get_run(outcome["run_id"])
 
-    assert str(version.version) == outcome["version"] == "1"
+    assert str(version.version) == outcome["version"] == outcome["champion"] == "1"
+    assert outcome["verdict"] == version.tags["gate.verdict"] == "accepted"
+    assert str(client.get_model_version_by_alias("volvae", "champion").version) == "1"
     assert run.info.status == "FINISHED"
     assert run.data.params["train.model.latents"] == "3"
     evaluated = json.loads((clone / "results/evaluate.json").read_text())
+    assert outcome["gate_interval_coverage_90"] == evaluated["interval_coverage_90"]
     assert run.data.metrics["evaluate/elbo_nats"] == pytest.approx(evaluated["elbo_nats"])
     head = shell(clone, "git", "rev-parse", "HEAD").stdout.strip()
     assert run.data.tags["git.commit"] == version.tags["git.commit"] == head
     assert run.data.tags["git.dirty"] == "false"
     lock = (clone / "dvc.lock").read_text()
-    for path in ("data/surfaces", "artifacts/bundle"):
+    (dataset,) = run.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("data/surfaces", run.data.tags["dvc.data/surfaces"])
+    assert run.data.metrics["train/seconds"] > 0.0
+    for path in ("data/surfaces", "artifacts/bundle", "results/evaluate.json"):
         assert f"md5: {run.data.tags[f'dvc.{path}']}\n" in lock
     bundle = {a.path for a in client.list_artifacts(run.info.run_id, "bundle")}
     assert bundle == {f"bundle/{name}" for name in (*GRAPHS, MANIFEST)}
@@ -121,7 +138,91 @@ def test_registering_again_finds_the_same_version(clone: Path) -> None:
     before = registered(clone)
     result = shell(clone, "dvc", "repro", "--force", "--single-item", "register")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert registered(clone) == before
+    again = registered(clone)
+    assert (again["version"], again["run_id"]) == (before["version"], before["run_id"])
+    assert again["reason"] == "it is champion already"
+
+
+def test_from_a_version_alone_the_same_artifacts_are_built_again(clone: Path) -> None:
+    """By the three commands that the version tells, in another folder, without the cache of the first."""
+    told = shell(clone, "volvae", "lineage", "1", "--json")
+    assert told.returncode == 0, told.stderr
+    found = json.loads(told.stdout)
+    assert found["commit"] == shell(clone, "git", "rev-parse", "HEAD").stdout.strip()
+    assert found["parent"] == "none"
+    assert found["seeds"]["train"] == "7"
+    assert set(found["seconds"]) == {"prepare", "train", "evaluate", "export"}
+    text = shell(clone, "volvae", "lineage", "champion").stdout
+    assert all(command in text for command in found["rebuild"])
+    for command in found["rebuild"]:
+        result = shell(clone, "bash", "-c", command)
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.endswith("the outputs here are those of volvae version 1\n")
+    kept = {path.name for path in (clone / "volvae-1.lineage").iterdir()}
+    assert kept == {"dvc.lock", "params.yaml", "requirements.lock", "runs.json"}
+    lock = clone / "volvae-1/dvc.lock"
+    lock.write_text(lock.read_text().replace(found["outputs"]["artifacts/bundle"], "0" * 32 + ".dir"))
+    store = f"MLFLOW_TRACKING_URI=sqlite:///{clone}/mlflow.db"
+    differs = shell(clone / "volvae-1", "bash", "-c", f"{store} volvae lineage 1 --check")
+    assert differs.returncode == 1
+    assert differs.stderr == "volvae: not what volvae version 1 was made of: artifacts/bundle\n"
+    for made in ("volvae-1", "volvae-1.lineage"):
+        shutil.rmtree(clone / made)
+
+
+def test_a_schedule_fires_and_does_nothing_where_nothing_is_new(clone: Path) -> None:
+    """Every minute on a fresh machine: the first run makes the checkout, two more see nothing new."""
+    port = free_port()
+    command = ["volvae", "flow", "serve", "--cron", "* * * * *", "--port", str(port)]
+    with running(command, clone, clone.parent / "serve.log", environment(clone)) as process:
+
+        def ended() -> list[dict[str, Any]]:
+            runs = flow_runs(f"http://127.0.0.1:{port}/api")
+            return [run for run in runs if run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED")]
+
+        def fired() -> bool:
+            assert process.poll() is None, (clone.parent / "serve.log").read_text()
+            return answers(f"http://127.0.0.1:{port}/api/health") and len(ended()) >= 3
+
+        wait_for(fired, seconds=400, what="the third run")
+        states = [(run["state"]["type"], run["state"]["message"]) for run in ended()[:3]]
+    nothing = "nothing new: data, code and settings are those of version 1"
+    first, second, third = states
+    assert first == ("COMPLETED", "volvae version 1 accepted: it is champion already")
+    assert second == third == ("COMPLETED", nothing)
+    assert not answers(f"http://127.0.0.1:{port}/api/health")
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    """DVC's hashes of all that the stages made, but for where it was registered."""
+    stages = YAML(typ="safe").load(folder / "dvc.lock")["stages"].values()
+    made = {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
+    return {path: digest for path, digest in made.items() if path != "results/register.json"}
+
+
+@pytest.mark.timeout(1800)
+def test_after_twenty_kills_at_random_the_next_run_ends_in_the_same_bytes(clone: Path, tmp_path: Path) -> None:
+    """Whatever a SIGKILL hits, nobody has to clean up."""
+    folder = tmp_path / "killed"
+    shell(clone, "git", "clone", "--quiet", str(clone), str(folder))
+    chance = random.Random(7)
+    hit: set[str] = set()
+    kills = 0
+    while kills < 20:
+        finished = (folder / "results/register.json").exists()
+        command = ["dvc", "repro", *(["--force"] if finished else [])]
+        with running(command, folder, tmp_path / "log", environment(clone)) as process:
+            try:
+                process.wait(chance.uniform(0.5, 16.0))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                kills += 1
+        hit |= set(re.findall(r"Running stage '(\w+)'", (tmp_path / "log").read_text())[-1:])
+    assert hit >= {"prepare", "train", "evaluate", "export"}
+    result = shell(folder, "dvc", "repro")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert outputs(folder) == outputs(clone)
+    assert registered(folder)["version"] == "1"
 
 
 def test_a_bundle_that_dvc_did_not_make_is_not_registered(clone: Path) -> None:
@@ -141,7 +242,8 @@ def test_a_bundle_that_dvc_did_not_make_is_not_registered(clone: Path) -> None:
 def test_the_report_command_says_where_everything_is(clone: Path) -> None:
     result = shell(clone, "volvae", "report")
     assert result.returncode == 0, result.stderr
-    for text in ("results/report.html", "artifacts/bundle", "volvae version 1, alias challenger", "volvae sample"):
+    told = ("volvae version 1, in sqlite:///mlflow.db", "accepted, champion is 1: it is champion already")
+    for text in ("results/report.html", "artifacts/bundle", *told, "volvae sample"):
         assert text in result.stdout
 
 

@@ -1,6 +1,7 @@
 """The registry over the embedded store and over a server with PostgreSQL: gate, champion, roll back, errors."""
 
 import json
+import resource
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -285,6 +286,31 @@ def test_a_run_that_was_cut_off_is_closed_and_its_whole_model_used(
         begun = models._client.create_run(experiment, tags={"volvae.content": "b"}).info.run_id
         models.register(record(bundles["good"], "b"))
         assert models._client.get_run(begun).info.status == "KILLED"
+
+
+@pytest.mark.parametrize("kilobytes", [100, 700])
+def test_a_full_disk_is_one_line_and_a_rerun_repairs(
+    embedded: None, workspace: Workspace, bundles: dict[str, Path], tmp_path: Path, kilobytes: int
+) -> None:
+    """Files may not grow beyond so much: the new store does not fit, or an artifact does not."""
+    params = workspace.params()
+    if kilobytes > 100:
+        with opened(params) as models:
+            assert models.get("1") is None
+    big = workspace.folder / "big"
+    big.write_bytes(bytes(1024 * (kilobytes + 1)))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * kilobytes, limits[1]))
+    try:
+        asked = record(bundles["good"], "a")._replace(artifacts={bundles["good"]: registry.BUNDLE, big: "big"})
+        refused = r"the MLflow store sqlite:///mlflow\.db refused: "
+        with pytest.raises(StageError, match=refused), opened(params) as models:
+            models.register(asked)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with opened(params) as models:
+        version = models.register(asked)
+        assert (version.number, models.promote(version)) == ("1", None)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from pipeline.atomic import new_file, new_folder
 from pipeline.errors import InputError
 from tests.workspace import PATHS, Workspace, write_tiny_params
 from vae import graphs, heston
+from vae.bundle import GRAPHS
 from vae.fit import Fit
 from vae.runtime import SurfaceModel
 
@@ -152,7 +153,7 @@ def test_report_is_one_page_that_loads_nothing_else(finished: Workspace) -> None
     assert "reconstruction_rmse_bp" in page
 
 
-@pytest.mark.parametrize("name", ["decoder.onnx", "encoder.onnx"])
+@pytest.mark.parametrize("name", GRAPHS)
 def test_graphs_are_portable_files(finished: Workspace, name: str) -> None:
     """Opset 18, IR 9, no external data, no trace of the machine, described in their metadata."""
     path = finished.folder / "artifacts/bundle" / name
