@@ -12,7 +12,7 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test lint bench lock clean
+.PHONY: run test lint bench experiments lock clean
 
 run: $(INSTALLED)
 	dvc repro
@@ -30,6 +30,12 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED) $(RIVALS)
 	PYTHONPATH=$(RIVALS) python -m benchmarks
+
+# The columns of `dvc exp show` that matter; by itself it shows each of some hundred figures.
+COLUMNS_THAT_MATTER := latents|elbo_nats|reconstruction_rmse_bp|completion_mae_bp_10|sample_energy_distance|sample_arbitrage_free_rate
+
+experiments: $(INSTALLED)
+	@dvc exp show --no-pager --hide-workspace --drop '.*' --keep '^(Experiment|(.*[:.])?($(COLUMNS_THAT_MATTER)))$$'
 
 # Beside the environment and without what it asks for: its requirement dataclasses hides that of Python from prefect.
 $(RIVALS):
