@@ -486,11 +486,14 @@ def test_files_that_are_copied_into_an_image_exist_and_reach_the_builder() -> No
                 assert re.match(r"--from=(\S+)", rest)[1] in STAGES
 
 
-def test_images_install_extras_that_exist_on_a_python_that_is_supported() -> None:
+def test_images_install_extras_that_exist() -> None:
     extras = {extra for stage in STAGES.values() for word, rest in stage if word == "RUN"
               for group in re.findall(r"\.\[([^\]]+)\]", rest) for extra in group.split(",")}  # fmt: skip
     assert extras == {"pipeline", "schedule", "dask", "serve", "$RUNTIME"}
     assert extras - {"$RUNTIME"} | {"cpu", "gpu"} <= set(PROJECT["optional-dependencies"])
+
+
+def test_images_stand_on_a_python_that_is_supported() -> None:
     (version,) = re.match(r"python:([\d.]+)-", STAGES["base"][0][1]).groups()
     assert version in SpecifierSet(PROJECT["requires-python"])
 
