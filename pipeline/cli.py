@@ -1,15 +1,17 @@
 """The command volvae. Each command imports what it needs when it is called, so that sampling needs no torch."""
 
 import json
+import os
 import sys
 import webbrowser
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
+from deploy import settings
 from pipeline import telemetry
 from pipeline.errors import InputError, StageError
 
@@ -364,3 +366,47 @@ def run() -> None:
     from pipeline import flow
 
     flow.run()
+
+
+@main.command(epilog="Example: volvae serve --workers 2", context_settings={"auto_envvar_prefix": settings.ENVIRONMENT})
+@click.option(
+    "--bundle",
+    "source",
+    default=str(_BUNDLE),
+    show_default=True,
+    metavar="FOLDER|models:/NAME@ALIAS",
+    help="The model: a folder, or an alias in MLflow; a change is picked up.",
+)
+@settings.options
+@_one_line_errors
+def serve(source: str, **values: Any) -> None:
+    """Serve the model over HTTP: Open Inference Protocol v2, and routes to sample, complete and score.
+
+    Each option can be set as VOLVAE_OPTION in the environment; VOLVAE_TOKEN is what requests must bear.
+    """
+    from deploy import server
+
+    token = os.environ.get(f"{settings.ENVIRONMENT}_TOKEN")
+    if source.startswith("models:/"):
+        from pipeline import mirror
+
+        with mirror.mirrored(source, poll=values["poll"]) as folder:
+            server.run(settings.Settings(folder, token=token, **values))
+    else:
+        server.run(settings.Settings(Path(source).absolute(), token=token, **values))
+
+
+@main.command("export-triton", epilog="Example: volvae export-triton models")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@_bundle_option
+@_one_line_errors
+def export_triton(folder: Path, bundle: Path) -> None:
+    """Write the model as a repository for NVIDIA's Triton server."""
+    from deploy import triton
+    from pipeline.atomic import new_folder
+
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty; name a new folder")
+    with new_folder(folder) as fresh:
+        names = triton.write(bundle, fresh)
+    click.echo(f"{', '.join(names)}: {folder}")

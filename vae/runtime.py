@@ -192,10 +192,18 @@ class SurfaceModel:
             self._graphs[bundle.SAMPLER].run_into(feeds, {"iv": surfaces[rows]})
         return surfaces
 
-    def draw(self, n: int, *, seed: int) -> Draws:
+    def draw(
+        self,
+        n: int,
+        *,
+        seed: int,
+        conditions: Mapping[str, float] | None = None,
+        temperature: float = 1.0,
+        offset: int = 0,
+    ) -> Draws:
         """The surfaces of ``sample`` with the latents that they are decoded from."""
         draws = Draws(np.empty((_count(n), *self.grid.shape), np.float32), np.empty((n, self.latents), np.float32))
-        for feeds, rows in self._requests(n, seed, None, 1.0, 0):
+        for feeds, rows in self._requests(n, seed, conditions, temperature, offset):
             self._graphs[bundle.SAMPLER].run_into(feeds, {"iv": draws.iv[rows], "z": draws.latents[rows]})
         return draws
 

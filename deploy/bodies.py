@@ -1,0 +1,63 @@
+"""Bodies of requests, read within bounds: of each, and of all that are in memory together."""
+
+from types import TracebackType
+from typing import Self
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from deploy.engine import BusyError
+
+_TOGETHER = 4  # largest bodies that fit in memory at once
+
+
+class Bodies:
+    """What the requests of one worker hold in memory."""
+
+    def __init__(self, *, most: int) -> None:
+        self.most, self.held = most, 0
+
+
+class Body:
+    """The body of one request; ``with`` gives its memory back at the end."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies, self._size = bodies, 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._bodies.held -= self._size
+
+    async def read(self, request: Request) -> bytes:
+        """All of it.
+
+        Raises:
+            HTTPException: it is too large.
+            BusyError: those that are being read fill the memory that is meant for them.
+            ClientDisconnect: it ends before its end.
+        """
+        if int(request.headers.get("content-length", "0")) > self._bodies.most:
+            raise self._too_large()
+        chunks: list[bytes] = []
+        more = True
+        while more:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            chunks.append(message.get("body", b""))
+            more = message.get("more_body", False)
+            self._take(len(chunks[-1]))
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _take(self, size: int) -> None:
+        self._size += size
+        self._bodies.held += size
+        if self._size > self._bodies.most:
+            raise self._too_large()
+        if self._bodies.held > _TOGETHER * self._bodies.most:
+            raise BusyError
+
+    def _too_large(self) -> HTTPException:
+        return HTTPException(413, f"the body is too large; allowed: {self._bodies.most} bytes")

@@ -1,0 +1,83 @@
+"""A connection that is bounded: a request must arrive whole, its head small, and an answer must be taken, in time."""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_MOST_HEAD = 64 * 1024
+
+
+def bounded(seconds: float) -> type[HttpToolsProtocol]:
+    """uvicorn's protocol with a limit on the time of each step; it has none of its own but between requests."""
+    return type("Bounded", (_Bounded,), {"seconds": seconds})
+
+
+class _Bounded(HttpToolsProtocol):
+    seconds: float
+    _arrival: asyncio.TimerHandle | None = None
+    _taking: asyncio.TimerHandle | None = None
+    _begun = 0  # requests so far
+    _in_head = False
+    _head = 0  # bytes of the head that is arriving
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._expect()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._arrived()
+        super().connection_lost(exc)  # which resumes writing
+
+    def data_received(self, data: bytes) -> None:
+        begun = self._begun
+        super().data_received(data)
+        if self._in_head and self._begun == begun:
+            self._head += len(data)
+            if self._head > _MOST_HEAD:
+                self._refuse(b"431 Request Header Fields Too Large", b"the head of the request is too large")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._begun += 1
+        self._in_head, self._head = True, 0
+        self._expect()
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._in_head = False
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._arrived()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._taking = self.loop.call_later(self.seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
+
+    def _expect(self) -> None:
+        self._arrived()
+        self._arrival = self.loop.call_later(self.seconds, self._late)
+
+    def _arrived(self) -> None:
+        if self._arrival is not None:
+            self._arrival.cancel()
+            self._arrival = None
+
+    def _late(self) -> None:
+        self._refuse(b"408 Request Timeout", b"the request did not arrive in time")
+
+    def _refuse(self, status: bytes, why: bytes) -> None:
+        """Close, with an answer where none is due or under way."""
+        cycle = self.cycle
+        idle = cycle is None or cycle.response_complete
+        if idle if self._in_head or cycle is None else not cycle.response_started:
+            content = b'{"error":"%s"}' % why
+            head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+            self.transport.write(head % (status, len(content)) + content)
+        self.transport.close()
