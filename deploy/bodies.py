@@ -6,7 +6,7 @@ from typing import Self
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from deploy.engine import BusyError
+from deploy.queue import BusyError
 
 _TOGETHER = 4  # largest bodies that fit in memory at once
 

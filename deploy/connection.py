@@ -2,18 +2,31 @@
 
 import asyncio
 
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from deploy.queue import Queue
+
+_ALWAYS = b"/v2/health/"  # a busy server is alive
 _MOST_HEAD = 64 * 1024
 
 
-def bounded(seconds: float) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol with a limit on the time of each step; it has none of its own but between requests."""
-    return type("Bounded", (_Bounded,), {"seconds": seconds})
+def bounded(seconds: float, queue: Queue, busy: ASGIApp) -> type[HttpToolsProtocol]:
+    """uvicorn's protocol with limits that it lacks.
+
+    Args:
+        seconds: in which a request must arrive, and in which a reader must take something.
+        queue: where a request waits from its head on. Where it is full, the request never reaches the application, as
+            to refuse it there costs almost as much as to answer.
+        busy: answers instead.
+    """
+    return type("Bounded", (_Bounded,), {"seconds": seconds, "queue": queue, "busy": staticmethod(busy)})
 
 
 class _Bounded(HttpToolsProtocol):
     seconds: float
+    queue: Queue
+    busy: ASGIApp
     _arrival: asyncio.TimerHandle | None = None
     _taking: asyncio.TimerHandle | None = None
     _begun = 0  # requests so far
@@ -43,8 +56,16 @@ class _Bounded(HttpToolsProtocol):
         self._expect()
 
     def on_headers_complete(self) -> None:
-        super().on_headers_complete()
         self._in_head = False
+        behind = self.cycle is not None and not self.cycle.response_complete  # another on this connection
+        if self.queue.full and not self.url.startswith(_ALWAYS):
+            self.app = self.busy
+        elif behind:
+            self.app = self.config.loaded_app
+        else:
+            self.queue.waiting += 1
+            self.app = self._begin
+        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -59,6 +80,10 @@ class _Bounded(HttpToolsProtocol):
         if self._taking is not None:
             self._taking.cancel()
             self._taking = None
+
+    async def _begin(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.queue.waiting -= 1
+        await self.config.loaded_app(scope, receive, send)
 
     def _expect(self) -> None:
         self._arrived()

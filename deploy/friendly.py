@@ -103,8 +103,8 @@ class Friendly:
         """A whole surface from quotes."""
         served, asked = self._service.follower.served, await self._asked(request, Complete)
         columns = {name: column for name, column in msgspec.structs.asdict(asked).items() if column is not None}
-        with self._service.engine as engine:
-            found = await engine.aside(partial(served.surfaces.complete, **columns))
+        with self._service.queue:
+            found = await self._service.engine.aside(partial(served.surfaces.complete, **columns))
         return _answer(served, {"grid": served.surfaces.grid.to_dict(), **found._asdict()})
 
     async def score(self, request: Request) -> Response:
@@ -112,8 +112,8 @@ class Friendly:
         served, asked = self._service.follower.served, await self._asked(request, Score)
         with refusing():
             iv = np.array(asked.iv, np.float32)
-        with self._service.engine as engine:
-            found = await engine.aside(partial(served.surfaces.score, iv))
+        with self._service.queue:
+            found = await self._service.engine.aside(partial(served.surfaces.score, iv))
         return _answer(served, found._asdict())
 
     async def _asked(self, request: Request, kind: type[T]) -> T:
@@ -127,8 +127,8 @@ class Friendly:
 
     async def _sample(self, draws: "_Draws") -> Response:
         self._service.check_size(draws.nbytes, in_json=True)
-        with self._service.engine as engine:
-            iv = await engine.aside(partial(draws.rows, 0, draws.asked.count))
+        with self._service.queue:
+            iv = await self._service.engine.aside(partial(draws.rows, 0, draws.asked.count))
         grid = draws.served.surfaces.grid.to_dict()
         return _answer(draws.served, {"seed": draws.seed, "grid": grid, "iv": iv}, draws.headers)
 
@@ -143,9 +143,9 @@ class Friendly:
     async def _pieces(self, draws: "_Draws", kind: str) -> AsyncIterator[bytes]:
         """Surfaces as they are made."""
         size, write = (_LINES, draws.lines) if kind == LINES else (_PIECE, draws.binary)
-        with self._service.engine as engine:
+        with self._service.queue:
             for start in range(0, draws.asked.count, size):
-                yield await engine.aside(partial(write, start, min(start + size, draws.asked.count)))
+                yield await self._service.engine.aside(partial(write, start, min(start + size, draws.asked.count)))
 
 
 class _Draws(NamedTuple):

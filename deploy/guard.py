@@ -7,7 +7,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy import logs
-from deploy.service import Service, no
+from deploy.service import BUSY, Service, no
 
 # Probes of an orchestrator carry no token, and the page must load before one can be typed into it.
 OPEN = frozenset({"/", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
@@ -47,6 +47,11 @@ class Guard:
         finally:
             self._count(scope, status, perf_counter() - start)
 
+    async def busy(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Turn a request away without a look at it."""
+        self._service.metrics.requests.labels("none", BUSY.status_code).inc()
+        await BUSY(scope, receive, send)
+
     def _refusal(self, scope: Scope) -> ASGIApp | None:
         """The answer to a request that goes no further."""
         headers = dict(scope["headers"])
@@ -62,6 +67,7 @@ class Guard:
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route, metrics = _route(scope), self._service.metrics
         metrics.requests.labels(route, status).inc()
+        metrics.queue.set(self._service.queue.length)
         metrics.seconds.labels(route).observe(seconds)
         if self._service.settings.log_requests:
             logs.info("request", route=route, status=status, ms=round(1e3 * seconds, 3))

@@ -12,7 +12,7 @@ from deploy.follow import Served
 from deploy.models import Model, RefusedError, Tensor, check
 from deploy.service import Service, json_answer
 
-_BINARY = "application/octet-stream"
+_PACKAGE = package_version("volvae")
 _VERSIONED = ("", "/versions/{version}")
 
 
@@ -42,9 +42,7 @@ class Inference:
 
     async def server(self, _: Request) -> Response:
         """Name, version and extensions."""
-        return json_answer(
-            {"name": "volvae", "version": package_version("volvae"), "extensions": ["binary_tensor_data"]}
-        )
+        return json_answer({"name": "volvae", "version": _PACKAGE, "extensions": ["binary_tensor_data"]})
 
     async def live(self, _: Request) -> Response:
         """Whether it can answer at all."""
@@ -84,12 +82,13 @@ class Inference:
             asked = protocol.decode(content, length)
             check(model, asked.inputs)
             self._check_size(model, asked)
-            with self._service.engine as engine:
-                outputs = await engine.call(model, asked.inputs)
-        answer, length = protocol.encode(model.name, served.version, asked, outputs)
-        if length is None:
-            return Response(answer, media_type="application/json")
-        return Response(answer, media_type=_BINARY, headers={protocol.HEADER_LENGTH: str(length)})
+            with self._service.queue:
+                outputs = await self._service.engine.call(model, asked.inputs)
+        answer = protocol.encode(model.name, served.version, asked, outputs)
+        if answer.header_length is None:
+            return Response(answer.body, media_type="application/json")
+        headers = {protocol.HEADER_LENGTH: str(answer.header_length)}
+        return Response(answer.body, media_type="application/octet-stream", headers=headers)
 
     def _find(self, request: Request) -> tuple[Served, Model]:
         served = self._service.follower.served

@@ -37,7 +37,7 @@ class Metrics:
         self.rows = Histogram(
             "volvae_rows", "Rows of a call.", ("model",), buckets=(1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
         )
-        self.queue = Gauge("volvae_queue", "Requests that run or wait.", multiprocess_mode="livesum")
+        self.queue = Gauge("volvae_queue", "Requests that wait or run.", multiprocess_mode="livesum")
         self.workers = Gauge(
             "volvae_workers", "Workers that serve a version.", ("version",), multiprocess_mode="livesum"
         )
@@ -53,9 +53,9 @@ def exposition() -> bytes:
     folder = os.environ[_FOLDER]
     for process in {int(path.stem.rpartition("_")[2]) for path in Path(folder).glob("gauge_*.db")}:
         if not _alive(process):
-            mark_process_dead(process, folder)
+            mark_process_dead(process, folder)  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, folder)
+    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
 
 

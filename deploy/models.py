@@ -55,6 +55,14 @@ class Tensor(NamedTuple):
     optional: bool = False
 
 
+def _rows(inputs: Tensors) -> int:
+    return len(next(iter(inputs.values())))
+
+
+def _part(inputs: Tensors, rows: slice) -> Tensors:
+    return {name: array[rows] for name, array in inputs.items()}
+
+
 class Model(NamedTuple):
     """One of the models of a bundle.
 
@@ -77,8 +85,8 @@ class Model(NamedTuple):
     most: int
     quick: int = 0
     batched: bool = True
-    rows: Callable[[Tensors], int] = lambda inputs: len(next(iter(inputs.values())))
-    part: Callable[[Tensors, slice], Tensors] = lambda inputs, rows: {name: a[rows] for name, a in inputs.items()}
+    rows: Callable[[Tensors], int] = _rows
+    part: Callable[[Tensors, slice], Tensors] = _part
 
     @property
     def row_bytes(self) -> int:

@@ -137,9 +137,8 @@ def decode(body: bytes, length: int) -> Request:
         inputs[tensor.name] = _of_json(tensor) if size is None else _of_bytes(tensor, body, place, size)
         place += size or 0
     if place != len(body):
-        raise ProtocolError(
-            f"the binary tensors have {len(body) - length} bytes, their binary_data_size {place - length}"
-        )
+        told, found = place - length, len(body) - length
+        raise ProtocolError(f"the binary tensors have {found} bytes, but binary_data_size says {told}")
     binary = header.parameters.binary_data_output
     return Request(header.id, inputs, _wanted(header.outputs, binary=binary), binary)
 
@@ -198,7 +197,7 @@ def _wanted(outputs: Sequence[_Output] | None, *, binary: bool) -> dict[str, boo
 
 
 def _of_bytes(tensor: _Input, body: bytes, start: int, size: int) -> Array:
-    """A tensor in binary, as a view of the body where that is aligned."""
+    """A tensor in binary, as a view of the body."""
     dtype, count = _expected(tensor)
     if tensor.data is not None:
         raise ProtocolError(f"input {tensor.name!r} has both data and binary_data_size")
@@ -211,7 +210,8 @@ def _of_bytes(tensor: _Input, body: bytes, start: int, size: int) -> Array:
         raise ProtocolError(f"input {tensor.name!r} ends {start + size - len(body)} bytes behind the body")
     if dtype == np.bool_:  # any other byte would be a value that numpy does not know
         return (np.frombuffer(body, np.uint8, count, start) != 0).reshape(tensor.shape)
-    return np.frombuffer(body, dtype, count, start).reshape(tensor.shape)
+    array: Array = np.frombuffer(body, dtype, count, start).reshape(tensor.shape)
+    return array
 
 
 def _of_json(tensor: _Input) -> Array:
@@ -227,7 +227,8 @@ def _of_json(tensor: _Input) -> Array:
     if dtype.kind in "iu" and not np.iinfo(dtype).min <= array.min() <= array.max() <= np.iinfo(dtype).max:
         raise ProtocolError(f"input {tensor.name!r} has data out of the range of {tensor.datatype}")
     with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, which models refuse by name
-        return array.astype(dtype).reshape(tensor.shape)
+        values: Array = array.astype(dtype).reshape(tensor.shape)
+        return values
 
 
 _KINDS = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}  # kinds of numbers that a tensor of a kind takes

@@ -3,7 +3,7 @@
 import asyncio
 import multiprocessing
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from deploy import logs, metrics, openapi
 from deploy.connection import bounded
@@ -49,8 +48,8 @@ def run(settings: Settings) -> None:
             workers.stop(seconds=settings.drain + settings.grace)
 
 
-def application(service: Service) -> ASGIApp:
-    """All routes over a service."""
+def routes(service: Service) -> list[Route]:
+    """All of them, those that are called most first."""
 
     async def document(_: Request) -> Response:
         return json_answer(openapi.document(service.follower.served, service.settings))
@@ -61,21 +60,35 @@ def application(service: Service) -> ASGIApp:
     async def counters(_: Request) -> Response:
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    @asynccontextmanager
-    async def following(_: Starlette) -> AsyncIterator[None]:
-        task = asyncio.create_task(_follow(service))
-        yield
-        task.cancel()
-
-    routes = [
+    return [
         *Inference(service).routes(),
         *Friendly(service).routes(),
         Route("/metrics", counters),
         Route("/openapi.json", document),
         Route("/", page),
     ]
+
+
+def application(service: Service, routes: Sequence[Route]) -> Guard:
+    """Routes over a service, which follows its bundle as long as the application lives."""
+
+    @asynccontextmanager
+    async def following(_: Starlette) -> AsyncIterator[None]:
+        task = asyncio.create_task(_follow(service))
+        yield
+        task.cancel()
+
     inner = Starlette(routes=routes, exception_handlers=dict.fromkeys(REFUSALS, refusal), lifespan=following)
     return Guard(inner, service)
+
+
+def ready(settings: Settings) -> Service:
+    """A service, once a good model is warm."""
+    logs.configure()
+    counters = metrics.Metrics()
+    follower = Follower(settings.bundle, provider=settings.provider, threads=settings.threads, metrics=counters)
+    follower.first(poll=settings.poll)
+    return Service(settings, follower, counters)
 
 
 async def _follow(service: Service) -> None:
@@ -89,13 +102,13 @@ async def _follow(service: Service) -> None:
 class Worker(uvicorn.Server):
     """One process of the server."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, app: Guard) -> None:
         self._service = service
         settings = service.settings
         super().__init__(
             uvicorn.Config(
-                application(service),
-                http=bounded(settings.receive),
+                app,
+                http=bounded(settings.receive, service.queue, app.busy),
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -123,12 +136,9 @@ class Worker(uvicorn.Server):
 
 
 def _work(settings: Settings, listener: socket.socket) -> None:
-    """The life of a worker: it accepts once a good model is warm."""
-    logs.configure()
-    counters = metrics.Metrics()
-    follower = Follower(settings.bundle, provider=settings.provider, threads=settings.threads, metrics=counters)
-    follower.first(poll=settings.poll)
-    Worker(Service(settings, follower, counters)).run([listener])
+    """The life of a worker."""
+    service = ready(settings)
+    Worker(service, application(service, routes(service))).run([listener])
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -5,14 +5,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deploy.bodies import Bodies, Body
-from deploy.engine import BusyError, Engine
+from deploy.engine import Engine
 from deploy.follow import Follower
 from deploy.metrics import Metrics
 from deploy.models import LateError, RefusedError
 from deploy.protocol import ProtocolError, to_json
+from deploy.queue import BusyError, Queue
 from deploy.settings import Settings
-
-_RETRY = {"retry-after": "1"}
 
 
 class Service:
@@ -24,17 +23,13 @@ class Service:
 
     def __init__(self, settings: Settings, follower: Follower, metrics: Metrics) -> None:
         self.settings, self.follower, self.metrics = settings, follower, metrics
-        self.engine = Engine(queue=settings.queue, deadline=settings.deadline, metrics=metrics)
+        self.queue = Queue(settings.queue)
+        self.engine = Engine(deadline=settings.deadline, metrics=metrics)
         self.draining = False
         self._bodies = Bodies(most=settings.max_body)
 
     def reading(self) -> Body:
-        """A body to read, unless the queue is full.
-
-        Raises:
-            BusyError: it is; the body need not be read then.
-        """
-        self.engine.check()
+        """A body to read."""
         return Body(self._bodies)
 
     def check_json(self, length: int) -> None:
@@ -71,11 +66,12 @@ def refusal(_: Request, error: Exception) -> Response:
         case ProtocolError() | RefusedError():
             return no(400, str(error))
         case BusyError():
-            return no(429, "the queue is full; ask again later", _RETRY)
+            return BUSY
         case LateError():
             return no(504, "there was no answer before the deadline")
         case _:
             return no(500, "the server failed; its log says where")
 
 
+BUSY = no(429, "the queue is full; ask again later", {"retry-after": "1"})
 REFUSALS: tuple[type[Exception], ...] = (HTTPException, ProtocolError, RefusedError, BusyError, LateError, Exception)

@@ -379,7 +379,7 @@ def run() -> None:
 )
 @settings.options
 @_one_line_errors
-def serve(source: str, **values: Any) -> None:
+def serve(source: str, **values: Any) -> None:  # noqa: ANN401 - the options of Settings, each checked by its type
     """Serve the model over HTTP: Open Inference Protocol v2, and routes to sample, complete and score.
 
     Each option can be set as VOLVAE_OPTION in the environment; VOLVAE_TOKEN is what requests must bear.
