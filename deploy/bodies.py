@@ -15,7 +15,18 @@ class Bodies:
     """What the requests of one worker hold in memory."""
 
     def __init__(self, *, most: int) -> None:
-        self.most, self.held = most, 0
+        self._most = most
+        self.held = 0
+
+    def check(self, size: int) -> None:
+        """Raise HTTPException for a body that is too large."""
+        if size > self._most:
+            raise HTTPException(413, f"the body is too large; allowed: {self._most} bytes")
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no memory for more."""
+        return self.held > _TOGETHER * self._most
 
 
 class Body:
@@ -36,28 +47,22 @@ class Body:
         Raises:
             HTTPException: it is too large.
             BusyError: those that are being read fill the memory that is meant for them.
-            ClientDisconnect: it ends before its end.
+            ClientDisconnect: the client left before its end.
         """
-        if int(request.headers.get("content-length", "0")) > self._bodies.most:
-            raise self._too_large()
         chunks: list[bytes] = []
         more = True
         while more:
             message = await request.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
-            chunks.append(message.get("body", b""))
-            more = message.get("more_body", False)
+            chunks.append(message["body"])
+            more = message["more_body"]
             self._take(len(chunks[-1]))
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _take(self, size: int) -> None:
         self._size += size
         self._bodies.held += size
-        if self._size > self._bodies.most:
-            raise self._too_large()
-        if self._bodies.held > _TOGETHER * self._bodies.most:
+        self._bodies.check(self._size)
+        if self._bodies.full:
             raise BusyError
-
-    def _too_large(self) -> HTTPException:
-        return HTTPException(413, f"the body is too large; allowed: {self._bodies.most} bytes")

@@ -1,6 +1,7 @@
 """A connection that is bounded: a request must arrive whole, its head small, and an answer must be taken, in time."""
 
 import asyncio
+from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -9,6 +10,7 @@ from deploy.queue import Queue
 
 _ALWAYS = b"/v2/health/"  # a busy server is alive
 _MOST_HEAD = 64 * 1024
+_LARGE = 64 * 1024
 
 
 def bounded(seconds: float, queue: Queue, busy: ASGIApp) -> type[HttpToolsProtocol]:
@@ -23,6 +25,36 @@ def bounded(seconds: float, queue: Queue, busy: ASGIApp) -> type[HttpToolsProtoc
     return type("Bounded", (_Bounded,), {"seconds": seconds, "queue": queue, "busy": staticmethod(busy)})
 
 
+class _Gathered:
+    """A transport that sends head and body of a small answer at once: a packet for each is the dearest part of it."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._parts: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a transport has
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send at the end of this turn of the event loop, large parts now."""
+        if not self._parts:
+            self._loop.call_soon(self.flush)
+        self._parts.append(data)
+        if len(data) > _LARGE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was gathered."""
+        if self._parts:
+            parts, self._parts = self._parts, []
+            self._transport.writelines(parts)
+
+    def close(self) -> None:
+        """Send the rest and close."""
+        self.flush()
+        self._transport.close()
+
+
 class _Bounded(HttpToolsProtocol):
     seconds: float
     queue: Queue
@@ -35,6 +67,7 @@ class _Bounded(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
+        self.transport = _Gathered(self.transport, self.loop)  # type: ignore[assignment]
         self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:

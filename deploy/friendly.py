@@ -14,7 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from deploy.bodies import Body
 from deploy.follow import Served
+from deploy.guard import route
 from deploy.models import Array, RefusedError, refusing
 from deploy.protocol import ProtocolError, to_json
 from deploy.service import Service, json_answer
@@ -85,9 +87,9 @@ class Friendly:
     def routes(self) -> list[Route]:
         """All of them by POST."""
         return [
-            Route("/sample", self.sample, methods=["POST"]),
-            Route("/complete", self.complete, methods=["POST"]),
-            Route("/score", self.score, methods=["POST"]),
+            route("/sample", self.sample, "POST"),
+            route("/complete", self.complete, "POST"),
+            route("/score", self.score, "POST"),
         ]
 
     async def sample(self, request: Request) -> Response:
@@ -117,7 +119,7 @@ class Friendly:
         return _answer(served, found._asdict())
 
     async def _asked(self, request: Request, kind: type[T]) -> T:
-        with self._service.reading() as body:
+        with Body(self._service.bodies) as body:
             content = await body.read(request)
             self._service.check_json(len(content))
             try:

@@ -8,7 +8,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from deploy import protocol
+from deploy.bodies import Body
 from deploy.follow import Served
+from deploy.guard import route
 from deploy.models import Model, RefusedError, Tensor, check
 from deploy.service import Service, json_answer
 
@@ -25,7 +27,7 @@ class Inference:
     def routes(self) -> list[Route]:
         """With and without a version."""
         models = [
-            Route(f"/v2/models/{{model}}{version}{path}", endpoint, methods=[method])
+            route(f"/v2/models/{{model}}{version}{path}", endpoint, method)
             for path, endpoint, method in (
                 ("/infer", self.infer, "POST"),
                 ("", self.model, "GET"),
@@ -35,9 +37,9 @@ class Inference:
         ]
         return [
             *models,
-            Route("/v2", self.server),
-            Route("/v2/health/live", self.live),
-            Route("/v2/health/ready", self.ready),
+            route("/v2", self.server),
+            route("/v2/health/live", self.live),
+            route("/v2/health/ready", self.ready),
         ]
 
     async def server(self, _: Request) -> Response:
@@ -75,7 +77,7 @@ class Inference:
     async def infer(self, request: Request) -> Response:
         """Outputs of a model, in JSON or in binary."""
         served, model = self._find(request)
-        with self._service.reading() as body:
+        with Body(self._service.bodies) as body:
             content = await body.read(request)
             length = protocol.json_length(request.headers.get(protocol.HEADER_LENGTH), len(content))
             self._service.check_json(length)

@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -27,22 +28,38 @@ class Metrics:
         # prometheus_client decides when it is imported whether counters are shared
         from prometheus_client import Counter, Gauge, Histogram  # noqa: PLC0415
 
-        self.requests = Counter("volvae_requests", "Requests by route and status.", ("route", "status"))
-        self.seconds = Histogram(
+        self._seconds = Histogram(
             "volvae_request_seconds",
             "Time from the head of a request to the end of its answer.",
-            ("route",),
+            ("route", "status"),
             buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0),
         )
-        self.rows = Histogram(
+        self._rows = Histogram(
             "volvae_rows", "Rows of a call.", ("model",), buckets=(1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
         )
-        self.queue = Gauge("volvae_queue", "Requests that wait or run.", multiprocess_mode="livesum")
+        self._queue = Gauge("volvae_queue", "Requests that wait or run.", multiprocess_mode="livesum")
         self.workers = Gauge(
             "volvae_workers", "Workers that serve a version.", ("version",), multiprocess_mode="livesum"
         )
         self.swaps = Counter("volvae_swaps", "Models exchanged for another version, by each worker.")
         self.refused = Counter("volvae_refused_bundles", "Bundles that were not fit to serve.")
+        self._waiting = 0
+        # to look a counter up by its labels takes longer than to count
+        self._seconds_of, self._rows_of = cache(self._seconds.labels), cache(self._rows.labels)
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """Count a request."""
+        self._seconds_of(route, status).observe(seconds)
+
+    def called(self, model: str, rows: int) -> None:
+        """Count a call of a model."""
+        self._rows_of(model).observe(rows)
+
+    def waits(self, requests: int) -> None:
+        """Note the length of the queue."""
+        if requests != self._waiting:
+            self._waiting = requests
+            self._queue.set(requests)
 
 
 def exposition() -> bytes:

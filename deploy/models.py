@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,7 +64,8 @@ def _part(inputs: Tensors, rows: slice) -> Tensors:
     return {name: array[rows] for name, array in inputs.items()}
 
 
-class Model(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Model:
     """One of the models of a bundle.
 
     Attributes:
@@ -110,6 +112,9 @@ def check(model: Model, inputs: Tensors) -> None:
             _check_tensor(model.name, tensor, inputs[name])
         elif not tensor.optional:
             raise RefusedError(f"{model.name} needs the input {name!r}")
+    if model.batched and len({len(array) for array in inputs.values()}) > 1:
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
+        raise RefusedError(f"the inputs of {model.name} differ in their numbers of rows: {shapes}")
 
 
 def run(model: Model, inputs: Tensors, *, until: float) -> dict[str, Array]:
@@ -268,11 +273,7 @@ def _surfaces(model: SurfaceModel) -> tuple[Tensor, ...]:
 def _with_gaps(inputs: Tensors) -> Array:
     """Surfaces with NaN where the mask is 0."""
     iv, mask = inputs["iv"], inputs.get("mask")
-    if mask is None:
-        return iv
-    if mask.shape != iv.shape:
-        raise ValueError(f"mask has shape {list(mask.shape)}, iv {list(iv.shape)}")
-    return np.where(mask > 0.5, iv, np.float32(np.nan))
+    return iv if mask is None else np.where(mask > 0.5, iv, np.float32(np.nan))
 
 
 def _rows_of_samples(inputs: Tensors, rows: slice) -> Tensors:

@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 DATATYPES: Mapping[str, np.dtype[Any]] = MappingProxyType(
     {
-        "BOOL": np.dtype(np.bool_),
+        "BOOL": np.dtype(np.bool_),  # no model reads it
         "INT64": np.dtype("<i8"),
         "UINT64": np.dtype("<u8"),
         "FP32": np.dtype("<f4"),
@@ -197,7 +197,7 @@ def _wanted(outputs: Sequence[_Output] | None, *, binary: bool) -> dict[str, boo
 
 
 def _of_bytes(tensor: _Input, body: bytes, start: int, size: int) -> Array:
-    """A tensor in binary, as a view of the body."""
+    """A tensor in binary, as a view of the body where that lies as processors want it."""
     dtype, count = _expected(tensor)
     if tensor.data is not None:
         raise ProtocolError(f"input {tensor.name!r} has both data and binary_data_size")
@@ -208,10 +208,8 @@ def _of_bytes(tensor: _Input, body: bytes, start: int, size: int) -> Array:
         )
     if start + size > len(body):
         raise ProtocolError(f"input {tensor.name!r} ends {start + size - len(body)} bytes behind the body")
-    if dtype == np.bool_:  # any other byte would be a value that numpy does not know
-        return (np.frombuffer(body, np.uint8, count, start) != 0).reshape(tensor.shape)
     array: Array = np.frombuffer(body, dtype, count, start).reshape(tensor.shape)
-    return array
+    return array if array.flags.aligned else array.copy()
 
 
 def _of_json(tensor: _Input) -> Array:

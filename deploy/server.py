@@ -9,18 +9,17 @@ from functools import partial
 from pathlib import Path
 
 import uvicorn
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 
 from deploy import logs, metrics, openapi
 from deploy.connection import bounded
 from deploy.follow import Follower
 from deploy.friendly import Friendly
-from deploy.guard import Guard
+from deploy.guard import Guard, route
 from deploy.inference import Inference
-from deploy.service import REFUSALS, Service, json_answer, refusal
+from deploy.service import Service, json_answer
 from deploy.settings import Settings
 from deploy.workers import Workers, until_told
 
@@ -63,9 +62,9 @@ def routes(service: Service) -> list[Route]:
     return [
         *Inference(service).routes(),
         *Friendly(service).routes(),
-        Route("/metrics", counters),
-        Route("/openapi.json", document),
-        Route("/", page),
+        route("/metrics", counters),
+        route("/openapi.json", document),
+        route("/", page),
     ]
 
 
@@ -73,13 +72,12 @@ def application(service: Service, routes: Sequence[Route]) -> Guard:
     """Routes over a service, which follows its bundle as long as the application lives."""
 
     @asynccontextmanager
-    async def following(_: Starlette) -> AsyncIterator[None]:
+    async def following(_: Guard) -> AsyncIterator[None]:
         task = asyncio.create_task(_follow(service))
         yield
         task.cancel()
 
-    inner = Starlette(routes=routes, exception_handlers=dict.fromkeys(REFUSALS, refusal), lifespan=following)
-    return Guard(inner, service)
+    return Guard(Router(routes, redirect_slashes=False, lifespan=following), service)
 
 
 def ready(settings: Settings) -> Service:

@@ -1,10 +1,9 @@
 """What all routes share: settings, the model that is served, bounds, and how an answer says no."""
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 
-from deploy.bodies import Bodies, Body
+from deploy.bodies import Bodies
 from deploy.engine import Engine
 from deploy.follow import Follower
 from deploy.metrics import Metrics
@@ -26,11 +25,7 @@ class Service:
         self.queue = Queue(settings.queue)
         self.engine = Engine(deadline=settings.deadline, metrics=metrics)
         self.draining = False
-        self._bodies = Bodies(most=settings.max_body)
-
-    def reading(self) -> Body:
-        """A body to read."""
-        return Body(self._bodies)
+        self.bodies = Bodies(most=settings.max_body)
 
     def check_json(self, length: int) -> None:
         """Raise HTTPException where so many bytes of JSON are too many."""
@@ -58,7 +53,7 @@ def no(status: int, why: str, headers: dict[str, str] | None = None) -> Response
     return json_answer({"error": why}, status, headers)
 
 
-def refusal(_: Request, error: Exception) -> Response:
+def refusal(error: Exception) -> Response:
     """The answer to what went wrong."""
     match error:
         case HTTPException():
@@ -74,4 +69,3 @@ def refusal(_: Request, error: Exception) -> Response:
 
 
 BUSY = no(429, "the queue is full; ask again later", {"retry-after": "1"})
-REFUSALS: tuple[type[Exception], ...] = (HTTPException, ProtocolError, RefusedError, BusyError, LateError, Exception)

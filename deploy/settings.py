@@ -42,23 +42,23 @@ class Settings:
     """
 
     bundle: Path
-    host: str
-    port: int
-    workers: int
-    threads: int
-    provider: "Provider"
-    poll: float
-    queue: int
-    connections: int
-    max_body: int
-    max_answer: int
-    max_json: int
-    max_count: int
-    deadline: float
-    receive: float
-    drain: float
-    grace: int
-    log_requests: bool
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+    threads: int = 1
+    provider: "Provider" = "auto"
+    poll: float = 2.0
+    queue: int = 64
+    connections: int = 1024
+    max_body: int = 64 * _MIB
+    max_answer: int = 64 * _MIB
+    max_json: int = 8 * _MIB
+    max_count: int = 1_000_000
+    deadline: float = 30.0
+    receive: float = 10.0
+    drain: float = 1.0
+    grace: int = 20
+    log_requests: bool = False
     token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
