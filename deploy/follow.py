@@ -20,6 +20,14 @@ class Served(NamedTuple):
     version: str
 
 
+class Mark(NamedTuple):
+    """What tells one bundle from another: the folder behind the link, and the manifest's sha256."""
+
+    folder: Path
+    manifest: str
+    version: str
+
+
 class Follower:
     """The newest good model of a folder.
 
@@ -31,7 +39,7 @@ class Follower:
 
     def __init__(self, folder: Path, *, provider: Provider, threads: int, metrics: Metrics) -> None:
         self.folder, self._provider, self._threads, self._metrics = folder, provider, threads, metrics
-        self._mark: _Mark | None = None
+        self._mark: Mark | None = None
         self._told = ""
 
     def first(self, *, poll: float) -> None:
@@ -49,7 +57,7 @@ class Follower:
         except (ValueError, OSError) as error:
             self._refuse(str(error))
             return False
-        self._mark, self._told = mark, ""
+        self._mark, self._told = found, ""
         return True
 
     def _exchange(self, new: Served) -> None:
@@ -69,30 +77,27 @@ class Follower:
             logs.warning("a bundle is refused, the former stays", reason=why)
 
 
-class _Mark(NamedTuple):
-    """What tells one bundle from another: the folder behind the link, and the manifest's sha256."""
-
-    folder: Path
-    manifest: str
-    version: str
-
-
-def load(mark: "_Mark", *, provider: Provider, threads: int) -> Served:
+def load(found: Mark, *, provider: Provider, threads: int) -> Served:
     """The model of a folder, its files verified and every graph called once.
 
     Raises:
         ValueError: it is not fit to serve.
     """
-    surfaces = SurfaceModel.load(mark.folder, provider=provider, threads=threads)
+    surfaces = SurfaceModel.load(found.folder, provider=provider, threads=threads)
     warm_up(surfaces)
-    return Served(surfaces, models(surfaces), mark.version)
+    return Served(surfaces, models(surfaces), found.version)
 
 
-def _mark(folder: Path) -> _Mark:
+def mark(folder: Path) -> Mark:
+    """What the folder holds now.
+
+    Raises:
+        BundleError: it has no manifest.
+    """
     real = folder.resolve()
     try:
         content = (real / MANIFEST).read_bytes()
     except OSError as error:
         raise BundleError(f"{folder} is not a bundle: {MANIFEST} cannot be read ({error.strerror})") from error
     manifest = hashlib.sha256(content).hexdigest()
-    return _Mark(real, manifest, real.name if folder.is_symlink() else manifest[:12])
+    return Mark(real, manifest, real.name if folder.is_symlink() else manifest[:12])

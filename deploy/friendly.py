@@ -46,7 +46,7 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     count: Annotated[int, Meta(ge=1)] = 1
     seed: Annotated[int, Meta(ge=0)] | None = None
     offset: Annotated[int, Meta(ge=0)] = 0
-    temperature: Annotated[float, Meta(ge=0.0)] = 1.0
+    temperature: Annotated[float, Meta(ge=0.0, le=100.0)] = 1.0
     conditions: dict[str, float] = {}
 
 

@@ -15,7 +15,7 @@ from starlette.routing import Route, Router
 
 from deploy import logs, metrics, openapi
 from deploy.connection import bounded
-from deploy.follow import Follower
+from deploy.follow import Follower, load, mark
 from deploy.friendly import Friendly
 from deploy.guard import Guard, route
 from deploy.inference import Inference
@@ -31,10 +31,12 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; workers that die are replaced.
 
     Raises:
-        ValueError: the bundle is not fit to serve.
-        OSError: the address cannot be listened at.
+        ValueError: the bundle is not fit to serve, or the address cannot be listened at.
     """
     logs.configure()
+    load(
+        mark(settings.bundle), provider=settings.provider, threads=settings.threads
+    )  # before there are workers to fail
     with closing(_listen(settings)) as listener, metrics.shared():
         if settings.open_to_others:
             logs.warning("ANYONE WHO REACHES THIS ADDRESS CAN USE IT: set VOLVAE_TOKEN", host=settings.host)
@@ -142,4 +144,7 @@ def _work(settings: Settings, listener: socket.socket) -> None:
 def _listen(settings: Settings) -> socket.socket:
     """A socket whose connections wait until a worker accepts them."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    return socket.create_server((settings.host, settings.port), family=family, backlog=settings.connections)
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=settings.connections)
+    except OSError as error:
+        raise ValueError(f"{settings.host}:{settings.port} cannot be listened at: {error.strerror}") from error
