@@ -12,7 +12,7 @@ import numpy as np
 import QuantLib as ql
 import torch
 
-from benchmarks import card, serving, stress, training
+from benchmarks import card, server, serving, stress, training
 from benchmarks.turns import in_turns
 from pipeline.errors import InputError, StageError
 from pipeline.params import HestonPrepare, read_params
@@ -28,7 +28,9 @@ _AGREEMENT_SURFACES = 64
 def main() -> None:
     """Measure on one core, training on all, and print."""
     torch.set_num_threads(1)
-    results = {**surfaces(), **agreement(), **stressed(), **(serving.results() if serving.BUNDLE.exists() else {})}
+    results = {**surfaces(), **agreement(), **stressed()}
+    if serving.BUNDLE.exists():
+        results |= {**serving.results(), **server.results()}
     if not serving.BUNDLE.exists():
         print(f"serving was left out: {serving.BUNDLE} does not exist; `make run` makes it", file=sys.stderr)
     try:

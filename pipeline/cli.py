@@ -1,15 +1,17 @@
 """The command volvae. Each command imports what it needs when it is called, so that sampling needs no torch."""
 
 import json
+import os
 import sys
 import webbrowser
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
+from deploy import settings as serving
 from pipeline import telemetry
 from pipeline.errors import InputError, StageError
 
@@ -412,7 +414,7 @@ def run(**parameters: object) -> None:
     click.echo(flow.run(**parameters))
 
 
-@flow.command(epilog='Example: volvae flow serve --cron "0 6 * * 1-5"')
+@flow.command("serve", epilog='Example: volvae flow serve --cron "0 6 * * 1-5"')
 @click.option("--cron", required=True, help="When: minute, hour, day, month, day of the week.")
 @click.option("--timezone", metavar="ZONE", help="Such as Europe/London; UTC where none is given.")
 @click.option(
@@ -424,8 +426,51 @@ def run(**parameters: object) -> None:
 )
 @_run_options(scheduled=True)
 @_one_line_errors
-def serve(cron: str, timezone: str | None, port: int, **parameters: object) -> None:
+def serve_flow(cron: str, timezone: str | None, port: int, **parameters: object) -> None:
     """Run all stages on a schedule, until interrupted."""
     from pipeline import flow
 
     flow.serve(cron=cron, timezone=timezone, port=port, **parameters)
+
+
+@main.command(epilog="Example: volvae serve --workers 2", context_settings={"auto_envvar_prefix": serving.ENVIRONMENT})
+@click.option(
+    "--model",
+    default=str(_BUNDLE),
+    show_default=True,
+    metavar="FOLDER|models:/NAME@ALIAS",
+    help="The model: a folder, or an alias in MLflow; a change is picked up.",
+)
+@serving.options
+@_one_line_errors
+def serve(model: str, **values: Any) -> None:  # noqa: ANN401 - the options of Settings, each checked by its type
+    """Serve the model over HTTP: Open Inference Protocol v2, and routes to sample, complete and score.
+
+    Each option can be set as VOLVAE_OPTION in the environment; VOLVAE_TOKEN is what requests must bear.
+    """
+    from deploy import server
+
+    token = os.environ.get(f"{serving.ENVIRONMENT}_TOKEN")
+    if model.startswith("models:/"):
+        from pipeline import mirror
+
+        with mirror.mirrored(model, poll=values["poll"]) as folder:
+            server.run(serving.Settings(folder, token=token, **values))
+    else:
+        server.run(serving.Settings(Path(model).absolute(), token=token, **values))
+
+
+@main.command("export-triton", epilog="Example: volvae export-triton models")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@_bundle_option
+@_one_line_errors
+def export_triton(folder: Path, bundle: Path) -> None:
+    """Write the model as a repository for NVIDIA's Triton server."""
+    from deploy import triton
+    from pipeline.atomic import new_folder
+
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty; name a new folder")
+    with new_folder(folder) as fresh:
+        names = triton.write(bundle, fresh)
+    click.echo(f"{', '.join(names)}: {folder}")

@@ -31,6 +31,8 @@ _SCORED = 256  # surfaces scored at a time: the graph holds the derivatives of a
 _IV = ("iv",)
 _MOST_QUOTES = 20_000
 _LARGEST_ROW = 2**50
+_LARGEST = float(np.finfo(np.float32).max)
+_HOTTEST = 100.0  # far beyond what any use has, and far below what makes vols infinite
 _QUOTE_COLUMNS = ("log_moneyness", "tenor", "iv", "weight")
 _NORMAL = NormalDist()
 
@@ -192,10 +194,18 @@ class SurfaceModel:
             self._graphs[bundle.SAMPLER].run_into(feeds, {"iv": surfaces[rows]})
         return surfaces
 
-    def draw(self, n: int, *, seed: int) -> Draws:
+    def draw(
+        self,
+        n: int,
+        *,
+        seed: int,
+        conditions: Mapping[str, float] | None = None,
+        temperature: float = 1.0,
+        offset: int = 0,
+    ) -> Draws:
         """The surfaces of ``sample`` with the latents that they are decoded from."""
         draws = Draws(np.empty((_count(n), *self.grid.shape), np.float32), np.empty((n, self.latents), np.float32))
-        for feeds, rows in self._requests(n, seed, None, 1.0, 0):
+        for feeds, rows in self._requests(n, seed, conditions, temperature, offset):
             self._graphs[bundle.SAMPLER].run_into(feeds, {"iv": draws.iv[rows], "z": draws.latents[rows]})
         return draws
 
@@ -294,8 +304,8 @@ class SurfaceModel:
         """What the sampler is fed with for each block of rows."""
         if not 0 <= offset <= _LARGEST_ROW - _count(n):
             raise ValueError(f"offset is {offset}; allowed: 0 to 2^50 less the number of surfaces")
-        if not 0.0 <= temperature < math.inf:
-            raise ValueError(f"temperature is {temperature}; allowed: 0 and above")
+        if not 0.0 <= temperature <= _HOTTEST:
+            raise ValueError(f"temperature is {temperature}; allowed: 0 to {_HOTTEST:g}")
         asked = self._asked(conditions or {})
         feeds: dict[str, NDArray[Any]] = {
             "key": np.array([_seed(seed)], np.uint64),
@@ -311,8 +321,8 @@ class SurfaceModel:
         for name, value in conditions.items():
             if name not in self.conditions:
                 raise ValueError(f"{name!r} is not a condition; allowed: {', '.join(self.conditions) or 'none'}")
-            if not np.isfinite(value):
-                raise ValueError(f"the condition {name} is {value}; it must be finite")
+            if not abs(value) <= _LARGEST:
+                raise ValueError(f"the condition {name} is {value}; it must be finite in single precision")
         return np.array([conditions.get(name, np.nan) for name in self.conditions], np.float32)
 
     def _surfaces(self, iv: ArrayLike) -> Array:

@@ -1,0 +1,303 @@
+"""What a client of the server feels, on loopback, from another process than the server's, which has one worker.
+
+Whatever is compared is measured in turns within one run.
+"""
+
+import json
+import multiprocessing
+import selectors
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+
+from benchmarks.turns import in_turns
+from deploy import metrics, server
+from deploy.guard import route
+from deploy.settings import Settings
+from vae import bundle
+from vae.runtime import SurfaceModel
+
+BUNDLE = Path("artifacts/bundle")
+_CONNECTIONS = 8
+_ROUNDS, _SECONDS = 7, 1.0
+_LOAD_SECONDS, _MANY = 10.0, 256
+_SAMPLES = 1000
+
+
+def results() -> dict[str, float]:
+    """All figures of the server."""
+    model = SurfaceModel.load(BUNDLE, provider="cpu", threads=1)
+    with serving() as port:
+        found = {**decoding(port, model), **sampling(port, model)}
+        return {**found, **loaded(port, model, found["serve_decode_binary_per_second"])}
+
+
+def decoding(port: int, model: SurfaceModel) -> dict[str, float]:
+    """Decoders of one surface a second: beside a route that gives back what it gets, and MLflow's own server."""
+    z = np.random.default_rng(1).standard_normal((1, model.latents)).astype(np.float32)
+    binary, plain = infer(z, binary=True), infer(z, binary=False)
+    with mlflow_serving() as other:
+        rates = rates_in_turns(
+            {
+                "echo": (port, post("/echo", binary.partition(b"\r\n\r\n")[2])),
+                "binary": (port, binary),
+                "json": (port, plain),
+                "mlflow": (other, post("/invocations", json.dumps({"inputs": {"z": z.tolist()}}).encode(), _JSON)),
+            }
+        )
+    return {
+        "serve_echo_per_second": rates["echo"],
+        "serve_decode_binary_per_second": rates["binary"],
+        "serve_decode_json_per_second": rates["json"],
+        "mlflow_serve_decode_per_second": rates["mlflow"],
+        "serve_decode_share_of_echo": rates["binary"] / rates["echo"],
+        "serve_decode_binary_ratio_to_mlflow": rates["binary"] / rates["mlflow"],
+        "serve_decode_json_ratio_to_mlflow": rates["json"] / rates["mlflow"],
+    }
+
+
+def sampling(port: int, model: SurfaceModel) -> dict[str, float]:
+    """Samples by HTTP and by a call in this process."""
+    head = {"accept": "application/octet-stream", **_JSON}
+    request = post("/sample", json.dumps({"count": _SAMPLES, "seed": 7}).encode(), head)
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        size = len(exchange(connection, request))
+        received = bytearray(size)
+        seconds = in_turns(
+            {
+                "http": partial(exchange_into, connection, request, received),
+                "call": partial(model.sample, _SAMPLES, seed=7),
+            },
+            repeats=1,
+            rounds=100,
+        )
+    surfaces = np.frombuffer(received[-4 * _SAMPLES * model.grid.shape[0] * model.grid.shape[1] :], np.float32)
+    assert np.array_equal(surfaces, model.sample(_SAMPLES, seed=7).ravel())
+    return {
+        f"serve_sample_{_SAMPLES}_ms": 1e3 * seconds["http"],
+        f"serve_sample_{_SAMPLES}_ratio_to_call": seconds["http"] / seconds["call"],
+    }
+
+
+def loaded(port: int, model: SurfaceModel, capacity: float) -> dict[str, float]:
+    """Requests that come at random moments, whether or not those before are answered: 70 % and 200 % of capacity."""
+    request = infer(np.zeros((1, model.latents), np.float32), binary=True)
+    found: dict[str, float] = {}
+    for percent, connections in ((70, 64), (200, _MANY)):
+        outcome = open_loop(port, request, rate=capacity * percent / 100, connections=connections)
+        served = np.quantile(outcome.served, [0.5, 0.99, 0.999])
+        found |= {
+            f"serve_load_{percent}_ms_{name}": 1e3 * float(value)
+            for name, value in zip(("p50", "p99", "p99.9"), served, strict=True)
+        }
+        found[f"serve_load_{percent}_answered_share_of_capacity"] = len(outcome.served) / _LOAD_SECONDS / capacity
+        found[f"serve_load_{percent}_refused_percent"] = 100.0 * outcome.refused / outcome.sent
+        found[f"serve_load_{percent}_failed"] = float(outcome.failed)
+    return found
+
+
+_JSON = {"content-type": "application/json"}
+
+
+def post(path: str, body: bytes, headers: dict[str, str] | None = None) -> bytes:
+    """A request as it goes over the wire."""
+    lines = [f"POST {path} HTTP/1.1", "host: localhost", f"content-length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def infer(z: np.ndarray, *, binary: bool) -> bytes:
+    """A request for the decoder."""
+    tensor = {"name": "z", "shape": list(z.shape), "datatype": "FP32"}
+    tensor |= {"parameters": {"binary_data_size": z.nbytes}} if binary else {"data": z.ravel().tolist()}
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": binary}}).encode()
+    if not binary:
+        return post("/v2/models/decoder/infer", head, _JSON)
+    return post("/v2/models/decoder/infer", head + z.tobytes(), {"inference-header-content-length": str(len(head))})
+
+
+def exchange(connection: socket.socket, request: bytes) -> bytes:
+    """The whole answer to a request."""
+    connection.sendall(request)
+    answer = b""
+    while len(answer) < (size := answer_size(answer)):
+        answer += connection.recv(min(2**20, size - len(answer)))
+    return answer
+
+
+def exchange_into(connection: socket.socket, request: bytes, answer: bytearray) -> None:
+    """The same for an answer whose size is known."""
+    connection.sendall(request)
+    rest = memoryview(answer)
+    while rest:
+        rest = rest[connection.recv_into(rest) :]
+
+
+def answer_size(start: bytes) -> int:
+    """Bytes of an answer, head included, as far as can be told from its start."""
+    head, end, _ = start.partition(b"\r\n\r\n")
+    if not end:
+        return len(start) + 1
+    (length,) = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    return len(head) + len(end) + int(length.partition(b":")[2])
+
+
+def rates_in_turns(targets: dict[str, tuple[int, bytes]]) -> dict[str, float]:
+    """Median answers a second of each target with a few connections."""
+    found: dict[str, list[float]] = {name: [] for name in targets}
+    for _ in range(_ROUNDS):
+        for name, (port, request) in targets.items():
+            found[name].append(closed_loop(port, request))
+    return {name: median(rates) for name, rates in found.items()}
+
+
+def closed_loop(port: int, request: bytes) -> float:
+    """Answers a second where each connection asks again as soon as it is answered."""
+    with connected(port, _CONNECTIONS) as connections, selectors.DefaultSelector() as ready:
+        size = len(exchange(connections[0], request))
+        missing = dict.fromkeys(connections, size)
+        for connection in connections:
+            ready.register(connection, selectors.EVENT_READ)
+            connection.sendall(request)
+        answers, end = 0, (start := time.perf_counter()) + _SECONDS
+        while (now := time.perf_counter()) < end:
+            for key, _ in ready.select():
+                connection = key.fileobj
+                assert isinstance(connection, socket.socket)
+                missing[connection] -= len(connection.recv(65536))
+                if not missing[connection]:
+                    answers += 1
+                    missing[connection] = size
+                    connection.sendall(request)
+        return answers / (now - start)
+
+
+class Outcome(NamedTuple):
+    """Seconds from the moment a request was due to its answer, and the numbers of other ends."""
+
+    served: list[float]
+    sent: int
+    refused: int
+    failed: int
+
+
+def open_loop(port: int, request: bytes, *, rate: float, connections: int) -> Outcome:
+    """Requests at random moments; one that is due while all connections wait is sent late, and its time counts."""
+    gaps = np.random.default_rng(1).exponential(1.0 / rate, int(rate * _LOAD_SECONDS))
+    due = deque(np.cumsum(gaps).tolist())
+    served: list[float] = []
+    sent = refused = failed = 0
+    with connected(port, connections) as sockets, selectors.DefaultSelector() as ready:
+        free, asked, answers = deque(sockets), {}, dict.fromkeys(sockets, b"")
+        for connection in sockets:
+            ready.register(connection, selectors.EVENT_READ)
+        start = time.perf_counter()
+        while (now := time.perf_counter() - start) < _LOAD_SECONDS:
+            while due and free and due[0] <= now:
+                connection = free.popleft()
+                asked[connection] = due.popleft()
+                connection.sendall(request)
+                sent += 1
+            for key, _ in ready.select(0):
+                connection = key.fileobj
+                assert isinstance(connection, socket.socket)
+                answers[connection] += connection.recv(65536)
+                answer = answers[connection]
+                if len(answer) == answer_size(answer):
+                    free.append(connection)
+                    answers[connection] = b""
+                    status = answer[9:12]
+                    refused += status == b"429"
+                    failed += status not in (b"200", b"429")
+                    if status == b"200":
+                        served.append(time.perf_counter() - start - asked[connection])
+    return Outcome(served, sent, refused, failed)
+
+
+@contextmanager
+def connected(port: int, number: int) -> Iterator[list[socket.socket]]:
+    """So many connections."""
+    found = [socket.create_connection(("127.0.0.1", port)) for _ in range(number)]
+    try:
+        yield found
+    finally:
+        for connection in found:
+            connection.close()
+
+
+@contextmanager
+def serving() -> Iterator[int]:
+    """The server with one worker and a route /echo; its port."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        process = multiprocessing.get_context("spawn").Process(target=_serve, args=(listener,))
+        process.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            process.terminate()
+            process.join()
+
+
+def _serve(listener: socket.socket) -> None:
+    async def echo(request: Request) -> Response:
+        return Response(await request.body(), media_type="application/octet-stream")
+
+    with metrics.shared():
+        service = server.ready(Settings(BUNDLE))
+        routes = [route("/echo", echo, "POST"), *server.routes(service)]
+        server.Worker(service, server.application(service, routes)).run([listener])
+
+
+@contextmanager
+def mlflow_serving() -> Iterator[int]:
+    """`mlflow models serve` of the same decoder with one worker; its port."""
+    import mlflow.onnx  # noqa: PLC0415 - takes seconds
+    import onnx  # noqa: PLC0415
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/decoder"
+        mlflow.onnx.save_model(onnx.load(BUNDLE / bundle.DECODER), path)
+        command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", path, "--env-manager", "local"]
+        with Path(folder, "log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, "--port", str(port), "--workers", "1"], stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            while not _answers(f"http://127.0.0.1:{port}/ping"):
+                time.sleep(0.2)
+            yield port
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+if __name__ == "__main__":
+    from benchmarks import card
+
+    card.show(results())

@@ -1,0 +1,1 @@
+"""What runs away from the training machine: the exported bundle and HTTP."""

@@ -1,0 +1,103 @@
+"""The model that is served: that of a folder, exchanged whole when the folder's manifest changes."""
+
+import hashlib
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from deploy import logs
+from deploy.metrics import Metrics
+from deploy.models import Model, models, warm_up
+from vae.bundle import MANIFEST, BundleError
+from vae.runtime import Provider, SurfaceModel
+
+
+class Served(NamedTuple):
+    """What one request sees from its start to its end."""
+
+    surfaces: SurfaceModel
+    models: dict[str, Model]
+    version: str
+
+
+class Mark(NamedTuple):
+    """What tells one bundle from another: the folder behind the link, and the manifest's sha256."""
+
+    folder: Path
+    manifest: str
+    version: str
+
+
+class Follower:
+    """The newest good model of a folder.
+
+    Attributes:
+        served: replaced whole, so that a request holds one or the other.
+    """
+
+    served: Served
+
+    def __init__(self, folder: Path, *, provider: Provider, threads: int, metrics: Metrics) -> None:
+        self.folder, self._provider, self._threads, self._metrics = folder, provider, threads, metrics
+        self._mark: Mark | None = None
+        self._told = ""
+
+    def first(self, *, poll: float) -> None:
+        """Wait until there is a good one."""
+        while not self.refresh():
+            time.sleep(poll)
+
+    def refresh(self) -> bool:
+        """Look at the folder, and serve what it holds if that is new and good; whether it is good."""
+        try:
+            found = mark(self.folder)
+            if found == self._mark:
+                return True
+            self._exchange(load(found, provider=self._provider, threads=self._threads))
+        except (ValueError, OSError) as error:
+            self._refuse(str(error))
+            return False
+        self._mark, self._told = found, ""
+        return True
+
+    def _exchange(self, new: Served) -> None:
+        old = self._mark and self.served.version
+        self.served = new
+        if old is not None:
+            self._metrics.swaps.inc()
+            self._metrics.workers.labels(old).set(0)
+        self._metrics.workers.labels(new.version).set(1)
+        logs.info("serves a model", version=new.version, former=old, provider=new.surfaces.provider)
+
+    def _refuse(self, why: str) -> None:
+        """Say so, once for each reason."""
+        if why != self._told:
+            self._told = why
+            self._metrics.refused.inc()
+            logs.warning("a bundle is refused, the former stays", reason=why)
+
+
+def load(found: Mark, *, provider: Provider, threads: int) -> Served:
+    """The model of a folder, its files verified and every graph called once.
+
+    Raises:
+        ValueError: it is not fit to serve.
+    """
+    surfaces = SurfaceModel.load(found.folder, provider=provider, threads=threads)
+    warm_up(surfaces)
+    return Served(surfaces, models(surfaces), found.version)
+
+
+def mark(folder: Path) -> Mark:
+    """What the folder holds now.
+
+    Raises:
+        BundleError: it has no manifest.
+    """
+    real = folder.resolve()
+    try:
+        content = (real / MANIFEST).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{folder} is not a bundle: {MANIFEST} cannot be read ({error.strerror})") from error
+    manifest = hashlib.sha256(content).hexdigest()
+    return Mark(real, manifest, real.name if folder.is_symlink() else manifest[:12])

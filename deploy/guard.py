@@ -1,0 +1,104 @@
+"""What happens to every request, whatever its route: token, encoding, size, refusals, counters, draining."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deploy import logs
+from deploy.service import BUSY, Service, refusal
+
+# Probes of an orchestrator carry no token, and the page must load before one can be typed into it.
+_OPEN = frozenset({"/", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
+_CLOSE = (b"connection", b"close")
+_GONE = 499  # nginx's number for a client that left
+
+
+class Guard:
+    """An application around another, whose exceptions it answers."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+        token = service.settings.token
+        self._expected = None if token is None else f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer and count."""
+        scope["app"] = self  # the mark by which Starlette's router raises where it would answer in plain text
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, status = perf_counter(), 0
+
+        async def tell(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if self._service.draining:
+                    message["headers"] = [*message["headers"], _CLOSE]
+            await send(message)
+
+        try:
+            self._check(scope)
+            await self._app(scope, receive, tell)
+        except ClientDisconnect:
+            status = _GONE
+        except Exception as error:
+            answer = refusal(error)
+            if answer.status_code == 500:
+                logs.failure("a request failed", error, route=_route(scope))
+            if status:  # half of the answer is on its way: that the connection breaks says so
+                raise
+            await answer(scope, receive, tell)
+        finally:
+            self._count(scope, status or _GONE, perf_counter() - start)
+
+    async def busy(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Turn a request away without a look at it."""
+        self._service.metrics.answered("none", BUSY.status_code, 0.0)
+        await BUSY(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        """Raise HTTPException for a request that goes no further."""
+        headers = dict(scope["headers"])
+        if self._expected is not None and scope["path"] not in _OPEN:
+            given = headers.get(b"authorization", b"")
+            if not hmac.compare_digest(given, self._expected):
+                raise HTTPException(401, "a bearer token is needed", {"www-authenticate": "Bearer"})
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise HTTPException(415, "a body must not be compressed", {"accept-encoding": "identity"})
+        self._service.bodies.check(int(headers.get(b"content-length", 0)))
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        route, metrics = _route(scope), self._service.metrics
+        metrics.answered(route, status, seconds)
+        metrics.waits(self._service.queue.length)
+        if self._service.settings.log_requests:
+            logs.info("request", route=route, status=status, ms=round(1e3 * seconds, 3))
+
+
+class Endpoint:
+    """A function of requests as an application; its exceptions are the guard's."""
+
+    def __init__(self, function: Callable[[Request], Awaitable[Response]]) -> None:
+        self._function, self.__name__ = function, function.__name__
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        response = await self._function(Request(scope, receive))
+        await response(scope, receive, send)
+
+
+def route(path: str, function: Callable[[Request], Awaitable[Response]], method: str = "GET") -> Route:
+    """A route to a function."""
+    return Route(path, Endpoint(function), methods=[method])
+
+
+def _route(scope: Scope) -> str:
+    """The name of the function that answers: unlike a path, one of few."""
+    return getattr(scope.get("endpoint"), "__name__", "none")

@@ -1,0 +1,114 @@
+"""The routes of the Open Inference Protocol: health, metadata, inference."""
+
+from importlib.metadata import version as package_version
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from deploy import protocol
+from deploy.bodies import Body
+from deploy.follow import Served
+from deploy.guard import route
+from deploy.models import Model, RefusedError, Tensor, check
+from deploy.service import Service, json_answer
+
+_PACKAGE = package_version("volvae")
+_VERSIONED = ("", "/versions/{version}")
+
+
+class Inference:
+    """The protocol over a service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def routes(self) -> list[Route]:
+        """With and without a version."""
+        models = [
+            route(f"/v2/models/{{model}}{version}{path}", endpoint, method)
+            for path, endpoint, method in (
+                ("/infer", self.infer, "POST"),
+                ("", self.model, "GET"),
+                ("/ready", self.model_ready, "GET"),
+            )
+            for version in _VERSIONED
+        ]
+        return [
+            *models,
+            route("/v2", self.server),
+            route("/v2/health/live", self.live),
+            route("/v2/health/ready", self.ready),
+        ]
+
+    async def server(self, _: Request) -> Response:
+        """Name, version and extensions."""
+        return json_answer({"name": "volvae", "version": _PACKAGE, "extensions": ["binary_tensor_data"]})
+
+    async def live(self, _: Request) -> Response:
+        """Whether it can answer at all."""
+        return json_answer({"live": True})
+
+    async def ready(self, _: Request) -> Response:
+        """Whether it should be sent requests: not while it drains. It listens only once its models are warm."""
+        ready = not self._service.draining
+        return json_answer({"ready": ready}, 200 if ready else 503)
+
+    async def model(self, request: Request) -> Response:
+        """Inputs and outputs of a model."""
+        served, model = self._find(request)
+        return json_answer(
+            {
+                "name": model.name,
+                "versions": [served.version],
+                "platform": "onnx_onnxv1",
+                "inputs": [_metadata(tensor) for tensor in model.inputs],
+                "outputs": [_metadata(tensor) for tensor in model.outputs],
+            }
+        )
+
+    async def model_ready(self, request: Request) -> Response:
+        """Whether a model can be called."""
+        _, model = self._find(request)
+        ready = not self._service.draining
+        return json_answer({"name": model.name, "ready": ready}, 200 if ready else 503)
+
+    async def infer(self, request: Request) -> Response:
+        """Outputs of a model, in JSON or in binary."""
+        served, model = self._find(request)
+        with Body(self._service.bodies) as body:
+            content = await body.read(request)
+            length = protocol.json_length(request.headers.get(protocol.HEADER_LENGTH), len(content))
+            self._service.check_json(length)
+            asked = protocol.decode(content, length)
+            check(model, asked.inputs)
+            self._check_size(model, asked)
+            with self._service.queue:
+                outputs = await self._service.engine.call(model, asked.inputs)
+        answer = protocol.encode(model.name, served.version, asked, outputs)
+        if answer.header_length is None:
+            return Response(answer.body, media_type="application/json")
+        headers = {protocol.HEADER_LENGTH: str(answer.header_length)}
+        return Response(answer.body, media_type="application/octet-stream", headers=headers)
+
+    def _find(self, request: Request) -> tuple[Served, Model]:
+        served = self._service.follower.served
+        name, version = request.path_params["model"], request.path_params.get("version", served.version)
+        if name not in served.models:
+            raise HTTPException(404, f"there is no model {name!r}; there are {', '.join(served.models)}")
+        if version != served.version:
+            raise HTTPException(404, f"{name} has no version {version!r}; it has {served.version!r}")
+        return served, served.models[name]
+
+    def _check_size(self, model: Model, asked: protocol.Request) -> None:
+        """Refuse an answer that would be too large, before it is made."""
+        wanted = asked.outputs or dict.fromkeys((output.name for output in model.outputs), asked.binary)
+        unknown = wanted.keys() - {output.name for output in model.outputs}
+        if unknown:
+            raise RefusedError(f"{model.name} has no output {min(unknown)!r}")
+        self._service.check_size(model.rows(asked.inputs) * model.row_bytes, in_json=not all(wanted.values()))
+
+
+def _metadata(tensor: Tensor) -> dict[str, object]:
+    return {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}

@@ -1,0 +1,83 @@
+"""What Prometheus reads, summed over the workers, which share a folder of counters."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+@contextmanager
+def shared() -> Iterator[None]:
+    """A folder for the counters of this process's children; to be entered before a child imports prometheus_client."""
+    with tempfile.TemporaryDirectory(prefix="volvae-metrics-") as folder:
+        os.environ[_FOLDER] = folder
+        try:
+            yield
+        finally:
+            del os.environ[_FOLDER]
+
+
+class Metrics:
+    """The counters of one worker."""
+
+    def __init__(self) -> None:
+        # prometheus_client decides when it is imported whether counters are shared
+        from prometheus_client import Counter, Gauge, Histogram  # noqa: PLC0415
+
+        self._seconds = Histogram(
+            "volvae_request_seconds",
+            "Time from the head of a request to the end of its answer.",
+            ("route", "status"),
+            buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0),
+        )
+        self._rows = Histogram(
+            "volvae_rows", "Rows of a call.", ("model",), buckets=(1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
+        )
+        self._queue = Gauge("volvae_queue", "Requests that wait or run.", multiprocess_mode="livesum")
+        self.workers = Gauge(
+            "volvae_workers", "Workers that serve a version.", ("version",), multiprocess_mode="livesum"
+        )
+        self.swaps = Counter("volvae_swaps", "Models exchanged for another version, by each worker.")
+        self.refused = Counter("volvae_refused_bundles", "Bundles that were not fit to serve.")
+        self._waiting = 0
+        # to look a counter up by its labels takes longer than to count
+        self._seconds_of, self._rows_of = cache(self._seconds.labels), cache(self._rows.labels)
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """Count a request."""
+        self._seconds_of(route, status).observe(seconds)
+
+    def called(self, model: str, rows: int) -> None:
+        """Count a call of a model."""
+        self._rows_of(model).observe(rows)
+
+    def waits(self, requests: int) -> None:
+        """Note the length of the queue."""
+        if requests != self._waiting:
+            self._waiting = requests
+            self._queue.set(requests)
+
+
+def exposition() -> bytes:
+    """All counters of all workers, in Prometheus's text format."""
+    from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
+    from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead  # noqa: PLC0415
+
+    folder = os.environ[_FOLDER]
+    for process in {int(path.stem.rpartition("_")[2]) for path in Path(folder).glob("gauge_*.db")}:
+        if not _alive(process):
+            mark_process_dead(process, folder)  # type: ignore[no-untyped-call]
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+def _alive(process: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(process, 0)
+        return True
+    return False

@@ -1,0 +1,249 @@
+"""Open Inference Protocol v2 with the binary tensor extension: bytes to typed requests, answers to bytes.
+
+Pure functions. Tensors travel as JSON numbers, in which null stands for NaN, or as little-endian bytes in row-major
+order behind the JSON, whose length the header ``Inference-Header-Content-Length`` then gives.
+
+Reference: https://github.com/kserve/open-inference-protocol, ``specification/protocol/inference_rest.md``; Triton's
+``docs/protocol/extension_binary_data.md``.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import numpy as np
+import orjson
+from msgspec import Meta
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+DATATYPES: Mapping[str, np.dtype[Any]] = MappingProxyType(
+    {
+        "BOOL": np.dtype(np.bool_),  # no model reads it
+        "INT64": np.dtype("<i8"),
+        "UINT64": np.dtype("<u8"),
+        "FP32": np.dtype("<f4"),
+    }
+)
+HEADER_LENGTH = "inference-header-content-length"
+
+# Nested lists of numbers, three axes deep at most, or all of them in one list. As nothing else is read, a body can hold
+# neither strings, which numpy would make as wide as the longest, nor nests that exhaust the stack.
+_Number = float | int | bool | None
+_Line = list[_Number]
+_Plane = list[_Number | _Line]
+_Data = list[_Number | _Plane]
+_Shape = Annotated[list[Annotated[int, Meta(ge=1, lt=2**31)]], Meta(max_length=4)]
+
+
+class ProtocolError(ValueError):
+    """A request that does not follow the protocol; the message says where."""
+
+
+class _InputParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    binary_data_size: Annotated[int, Meta(ge=0)] | None = None
+
+
+class _Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    shape: _Shape
+    datatype: str
+    data: _Data | None = None
+    parameters: _InputParameters = _InputParameters()
+
+
+class _OutputParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    binary_data: bool | None = None
+
+
+class _Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    parameters: _OutputParameters = _OutputParameters()
+
+
+class _Parameters(msgspec.Struct, frozen=True):  # a client may send parameters that other servers understand
+    binary_data_output: bool = False
+
+
+class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    inputs: list[_Input]
+    id: str | None = None
+    parameters: _Parameters = _Parameters()
+    outputs: list[_Output] | None = None
+
+
+_decoder = msgspec.json.Decoder(_Header)
+
+
+class Request(NamedTuple):
+    """A call of a model.
+
+    Attributes:
+        id: to be given back; None where there is none.
+        inputs: tensors by name.
+        outputs: whether each is wanted in binary, by name; None for all of them.
+        binary: whether outputs that say nothing of it are wanted in binary.
+    """
+
+    id: str | None
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, bool] | None
+    binary: bool
+
+
+class Answer(NamedTuple):
+    """A body, and the length of its JSON where tensors follow behind."""
+
+    body: bytes
+    header_length: int | None
+
+
+def json_length(header: str | None, whole: int) -> int:
+    """The length of the JSON at the head of a body.
+
+    Args:
+        header: what ``Inference-Header-Content-Length`` says; None where the body is all JSON.
+        whole: the length of the body.
+
+    Raises:
+        ProtocolError: the header is no such length.
+    """
+    if header is None:
+        return whole
+    if not (header.isascii() and header.isdigit() and len(header) < 20 and int(header) <= whole):
+        raise ProtocolError(f"{HEADER_LENGTH} is {header[:20]!r}; allowed: 0 to {whole}, the length of the body")
+    return int(header)
+
+
+def decode(body: bytes, length: int) -> Request:
+    """The request in a body: JSON of this length, and behind it the tensors in binary.
+
+    Raises:
+        ProtocolError: the body breaks the protocol.
+    """
+    try:
+        header = _decoder.decode(memoryview(body)[:length])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"the request is not one of the protocol: {error}") from error
+    inputs: dict[str, Array] = {}
+    place = length
+    for tensor in header.inputs:
+        if tensor.name in inputs:
+            raise ProtocolError(f"input {tensor.name!r} is given twice")
+        size = tensor.parameters.binary_data_size
+        inputs[tensor.name] = _of_json(tensor) if size is None else _of_bytes(tensor, body, place, size)
+        place += size or 0
+    if place != len(body):
+        told, found = place - length, len(body) - length
+        raise ProtocolError(f"the binary tensors have {found} bytes, but binary_data_size says {told}")
+    binary = header.parameters.binary_data_output
+    return Request(header.id, inputs, _wanted(header.outputs, binary=binary), binary)
+
+
+def encode(model: str, version: str, request: Request, outputs: Mapping[str, Array]) -> Answer:
+    """The answer to a request, with those outputs that it wants.
+
+    Raises:
+        ProtocolError: it wants one that the model does not have.
+    """
+    wanted = dict.fromkeys(outputs, request.binary) if request.outputs is None else request.outputs
+    parts: list[bytes | memoryview] = []
+    told: list[dict[str, object]] = []
+    for name, binary in wanted.items():
+        if name not in outputs:
+            raise ProtocolError(f"{model} has no output {name!r}; it has {', '.join(outputs)}")
+        array = outputs[name]
+        tensor: dict[str, object] = {"name": name, "datatype": datatype(array), "shape": list(array.shape)}
+        if binary:
+            parts.append(array.data if array.ndim and array.size else array.tobytes())
+            tensor["parameters"] = {"binary_data_size": array.nbytes}
+        else:
+            tensor["data"] = array.ravel()
+        told.append(tensor)
+    header: dict[str, object] = {"model_name": model, "model_version": version, "outputs": told}
+    if request.id is not None:
+        header["id"] = request.id
+    content = to_json(header)
+    return Answer(b"".join((content, *parts)), len(content)) if parts else Answer(content, None)
+
+
+def to_json(value: object) -> bytes:
+    """JSON of plain values and arrays; NaN is null."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def datatype(array: Array) -> str:
+    """The protocol's word for the type of an array."""
+    return _NAMES[array.dtype]
+
+
+_NAMES = {dtype: name for name, dtype in DATATYPES.items()}
+
+
+def _wanted(outputs: Sequence[_Output] | None, *, binary: bool) -> dict[str, bool] | None:
+    """Whether each output is wanted in binary."""
+    if not outputs:
+        return None
+    wanted: dict[str, bool] = {}
+    for output in outputs:
+        if output.name in wanted:
+            raise ProtocolError(f"output {output.name!r} is asked for twice")
+        own = output.parameters.binary_data
+        wanted[output.name] = binary if own is None else own
+    return wanted
+
+
+def _of_bytes(tensor: _Input, body: bytes, start: int, size: int) -> Array:
+    """A tensor in binary, as a view of the body where that lies as processors want it."""
+    dtype, count = _expected(tensor)
+    if tensor.data is not None:
+        raise ProtocolError(f"input {tensor.name!r} has both data and binary_data_size")
+    if size != count * dtype.itemsize:
+        raise ProtocolError(
+            f"input {tensor.name!r} has binary_data_size {size}; shape {tensor.shape} of {tensor.datatype} takes "
+            f"{count * dtype.itemsize}"
+        )
+    if start + size > len(body):
+        raise ProtocolError(f"input {tensor.name!r} ends {start + size - len(body)} bytes behind the body")
+    array: Array = np.frombuffer(body, dtype, count, start).reshape(tensor.shape)
+    return array if array.flags.aligned else array.copy()
+
+
+def _of_json(tensor: _Input) -> Array:
+    """A tensor in JSON, nested or in one list."""
+    dtype, count = _expected(tensor)
+    if tensor.data is None:
+        raise ProtocolError(f"input {tensor.name!r} has neither data nor binary_data_size")
+    array = _numbers(tensor.name, tensor.data)
+    if array.size != count or array.shape not in ((count,), tuple(tensor.shape)):
+        raise ProtocolError(f"input {tensor.name!r} has data of shape {list(array.shape)}, not {tensor.shape}")
+    if array.dtype.kind not in _KINDS[dtype.kind] and count:
+        raise ProtocolError(f"input {tensor.name!r} has data that is not {tensor.datatype}")
+    if dtype.kind in "iu" and not np.iinfo(dtype).min <= array.min() <= array.max() <= np.iinfo(dtype).max:
+        raise ProtocolError(f"input {tensor.name!r} has data out of the range of {tensor.datatype}")
+    with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, which models refuse by name
+        values: Array = array.astype(dtype).reshape(tensor.shape)
+        return values
+
+
+_KINDS = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}  # kinds of numbers that a tensor of a kind takes
+
+
+def _numbers(name: str, data: _Data) -> Array:
+    """Nested lists as an array; null among them makes it one of floating point."""
+    try:
+        array = np.array(data)
+        return array if array.dtype != object else array.astype(np.float64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ProtocolError(f"input {name!r} has data that is not an array of numbers") from error
+
+
+def _expected(tensor: _Input) -> tuple[np.dtype[Any], int]:
+    """Type and number of elements that a tensor declares."""
+    dtype = DATATYPES.get(tensor.datatype)
+    if dtype is None:
+        raise ProtocolError(f"input {tensor.name!r} has datatype {tensor.datatype!r}; allowed: {', '.join(DATATYPES)}")
+    return dtype, math.prod(tensor.shape)

@@ -1,0 +1,150 @@
+"""The application, and the workers that serve it."""
+
+import asyncio
+import multiprocessing
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route, Router
+
+from deploy import logs, metrics, openapi
+from deploy.connection import bounded
+from deploy.follow import Follower, load, mark
+from deploy.friendly import Friendly
+from deploy.guard import Guard, route
+from deploy.inference import Inference
+from deploy.service import Service, json_answer
+from deploy.settings import Settings
+from deploy.workers import Workers, until_told
+
+_PAGE = Path(__file__).with_name("reference.html")
+_KEEP_ALIVE = 75  # seconds: longer than balancers keep theirs, so that they close first
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; workers that die are replaced.
+
+    Raises:
+        ValueError: the bundle is not fit to serve, or the address cannot be listened at.
+    """
+    logs.configure()
+    load(
+        mark(settings.bundle), provider=settings.provider, threads=settings.threads
+    )  # before there are workers to fail
+    with closing(_listen(settings)) as listener, metrics.shared():
+        if settings.open_to_others:
+            logs.warning("ANYONE WHO REACHES THIS ADDRESS CAN USE IT: set VOLVAE_TOKEN", host=settings.host)
+        host, port = listener.getsockname()[:2]
+        logs.info("listens", host=host, port=port, workers=settings.workers)
+        with until_told() as told:
+            workers = Workers(partial(_work, settings, listener), settings.workers)
+            workers.keep(told)
+            listener.close()  # the workers' own stay open while they drain
+            workers.stop(seconds=settings.drain + settings.grace)
+
+
+def routes(service: Service) -> list[Route]:
+    """All of them, those that are called most first."""
+
+    async def document(_: Request) -> Response:
+        return json_answer(openapi.document(service.follower.served, service.settings))
+
+    async def page(_: Request) -> Response:
+        return FileResponse(_PAGE)
+
+    async def counters(_: Request) -> Response:
+        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return [
+        *Inference(service).routes(),
+        *Friendly(service).routes(),
+        route("/metrics", counters),
+        route("/openapi.json", document),
+        route("/", page),
+    ]
+
+
+def application(service: Service, routes: Sequence[Route]) -> Guard:
+    """Routes over a service, which follows its bundle as long as the application lives."""
+
+    @asynccontextmanager
+    async def following(_: Guard) -> AsyncIterator[None]:
+        task = asyncio.create_task(_follow(service))
+        yield
+        task.cancel()
+
+    return Guard(Router(routes, redirect_slashes=False, lifespan=following), service)
+
+
+def ready(settings: Settings) -> Service:
+    """A service, once a good model is warm."""
+    logs.configure()
+    counters = metrics.Metrics()
+    follower = Follower(settings.bundle, provider=settings.provider, threads=settings.threads, metrics=counters)
+    follower.first(poll=settings.poll)
+    return Service(settings, follower, counters)
+
+
+async def _follow(service: Service) -> None:
+    """Look at the bundle again and again."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(service.settings.poll)
+        await loop.run_in_executor(None, service.follower.refresh)
+
+
+class Worker(uvicorn.Server):
+    """One process of the server."""
+
+    def __init__(self, service: Service, app: Guard) -> None:
+        self._service = service
+        settings = service.settings
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=bounded(settings.receive, service.queue, app.busy),
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=settings.connections,
+                timeout_keep_alive=_KEEP_ALIVE,
+                timeout_graceful_shutdown=settings.grace,
+            )
+        )
+
+    async def main_loop(self) -> None:
+        """Until it is told to stop or its supervisor dies; then go on for a while, so that clients leave in order."""
+        loop, parent = asyncio.get_running_loop(), multiprocessing.parent_process()
+        if parent is not None:
+            loop.add_reader(parent.sentinel, self._orphaned, parent.sentinel)
+        await super().main_loop()
+        self._service.draining = True
+        await asyncio.sleep(self._service.settings.drain)
+
+    def _orphaned(self, sentinel: int) -> None:
+        asyncio.get_running_loop().remove_reader(sentinel)
+        self.should_exit = True
+
+
+def _work(settings: Settings, listener: socket.socket) -> None:
+    """The life of a worker."""
+    service = ready(settings)
+    Worker(service, application(service, routes(service))).run([listener])
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """A socket whose connections wait until a worker accepts them."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=settings.connections)
+    except OSError as error:
+        raise ValueError(f"{settings.host}:{settings.port} cannot be listened at: {error.strerror}") from error

@@ -1,0 +1,71 @@
+"""What all routes share: settings, the model that is served, bounds, and how an answer says no."""
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from deploy.bodies import Bodies
+from deploy.engine import Engine
+from deploy.follow import Follower
+from deploy.metrics import Metrics
+from deploy.models import LateError, RefusedError
+from deploy.protocol import ProtocolError, to_json
+from deploy.queue import BusyError, Queue
+from deploy.settings import Settings
+
+
+class Service:
+    """The state of one worker.
+
+    Attributes:
+        draining: whether it is about to stop.
+    """
+
+    def __init__(self, settings: Settings, follower: Follower, metrics: Metrics) -> None:
+        self.settings, self.follower, self.metrics = settings, follower, metrics
+        self.queue = Queue(settings.queue)
+        self.engine = Engine(deadline=settings.deadline, metrics=metrics)
+        self.draining = False
+        self.bodies = Bodies(most=settings.max_body)
+
+    def check_json(self, length: int) -> None:
+        """Raise HTTPException where so many bytes of JSON are too many."""
+        if length > self.settings.max_json:
+            raise HTTPException(413, f"JSON has at most {self.settings.max_json} bytes here; send tensors in binary")
+
+    def check_size(self, size: int, *, in_json: bool) -> None:
+        """Raise RefusedError where an answer with numbers of so many bytes is too large."""
+        if size > self.settings.max_answer:
+            raise RefusedError(f"the answer would have {size} bytes; allowed: {self.settings.max_answer}, ask for less")
+        if in_json and size > self.settings.max_json:
+            raise RefusedError(
+                f"the answer would have {size} bytes of numbers; in JSON {self.settings.max_json} are allowed, ask for "
+                f"less or in binary"
+            )
+
+
+def json_answer(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """An answer in JSON."""
+    return Response(to_json(value), status, headers, "application/json")
+
+
+def no(status: int, why: str, headers: dict[str, str] | None = None) -> Response:
+    """An answer that says what is wrong, as the protocol does."""
+    return json_answer({"error": why}, status, headers)
+
+
+def refusal(error: Exception) -> Response:
+    """The answer to what went wrong."""
+    match error:
+        case HTTPException():
+            return no(error.status_code, error.detail, dict(error.headers or {}))
+        case ProtocolError() | RefusedError():
+            return no(400, str(error))
+        case BusyError():
+            return BUSY
+        case LateError():
+            return no(504, "there was no answer before the deadline")
+        case _:
+            return no(500, "the server failed; its log says where")
+
+
+BUSY = no(429, "the queue is full; ask again later", {"retry-after": "1"})

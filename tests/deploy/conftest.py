@@ -1,0 +1,26 @@
+"""A server that tests of this folder share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.serving import Server, serving
+from tests.workspace import Workspace
+from vae.runtime import SurfaceModel
+
+
+@pytest.fixture(scope="session")
+def bundle(finished: Workspace) -> Path:
+    return finished.folder / "artifacts/bundle"
+
+
+@pytest.fixture(scope="session")
+def model(bundle: Path) -> SurfaceModel:
+    return SurfaceModel.load(bundle, provider="cpu", threads=1)
+
+
+@pytest.fixture(scope="session")
+def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(bundle, tmp_path_factory.mktemp("server")) as found:
+        yield found

@@ -1,0 +1,127 @@
+"""The server as a process of its own, and bundles for it."""
+
+import contextlib
+import hashlib
+import http.client
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from subprocess import Popen
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from tests.services import answers, running, wait_for
+from vae.bundle import DECODER, MANIFEST
+
+ROOT = Path(__file__).parents[2]
+VOLVAE = [sys.executable, "-c", "from pipeline.cli import main; main()"]
+
+
+class Server(NamedTuple):
+    """A server that runs.
+
+    Attributes:
+        process: the supervisor.
+        port: on loopback.
+        log: its lines.
+    """
+
+    process: Popen
+    port: int
+    log: Path
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def lines(self) -> list[dict]:
+        """What it has said; the last line may be half written."""
+        return [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def said(self, message: str) -> list[dict]:
+        return [line for line in self.lines() if line["message"] == message]
+
+    def ask(
+        self, method: str, path: str, body: bytes | str | None = None, headers: Mapping[str, str] | None = None
+    ) -> "Answer":
+        """One request on a connection of its own."""
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+            return ask(connection, method, path, body, headers)
+
+    def version(self) -> str:
+        return json.loads(self.ask("GET", "/v2/models/decoder").body)["versions"][0]
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> dict:
+        return json.loads(self.body)
+
+
+def ask(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: bytes | str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    connection.request(method, path, body, dict(headers or {}))
+    response = connection.getresponse()
+    content = response.read()
+    return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
+
+
+@contextlib.contextmanager
+def serving(
+    bundle: Path | str, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """`volvae serve` on a free port, ready."""
+    log = folder / "server.log"
+    command = [*VOLVAE, "serve", "--model", str(bundle), "--port", "0", *arguments]
+    with running(command, ROOT, log, {"OMP_NUM_THREADS": "1", **(environment or {})}) as process:
+        server = Server(process, 0, log)
+
+        def listens() -> bool:
+            assert process.poll() is None, log.read_text()
+            return bool(log.read_text().endswith("\n") and server.said("listens"))
+
+        wait_for(listens, seconds=60, what="the server's socket")
+        server = server._replace(port=server.said("listens")[0]["port"])
+        wait_for(lambda: answers(f"http://{server.address}/v2/health/ready"), seconds=60, what="the server")
+        yield server
+
+
+def decoder_request(z: np.ndarray) -> str:
+    tensor = {"name": "z", "shape": list(z.shape), "datatype": "FP32", "data": z.ravel().tolist()}
+    return json.dumps({"inputs": [tensor]})
+
+
+def variant(bundle: Path, folder: Path, *, factor: float) -> Path:
+    """A copy of a bundle whose decoder gives vols times a factor."""
+    shutil.copytree(bundle, folder)
+    path = folder / DECODER
+    model = onnx.load(path)
+    (output,) = model.graph.output
+    last = next(node for node in model.graph.node if output.name in node.output)
+    last.output[list(last.output).index(output.name)] = "unscaled"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(factor, np.float32), "factor"))
+    model.graph.node.append(helper.make_node("Mul", ["unscaled", "factor"], [output.name]))
+    path.write_bytes(model.SerializeToString())
+    write_checksum(folder, DECODER)
+    return folder
+
+
+def write_checksum(folder: Path, name: str) -> None:
+    """Make the manifest agree with a file that was changed."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    content = (folder / name).read_bytes()
+    manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    (folder / MANIFEST).write_text(json.dumps(manifest))

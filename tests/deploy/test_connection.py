@@ -1,0 +1,192 @@
+"""Clients that are slow, endless or too large, over plain sockets."""
+
+import contextlib
+import gzip
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.serving import Server, serving
+
+_MOST_BODY = 100_000
+_SECONDS = 0.5  # in which a request must arrive
+_INFER = "/v2/models/decoder/infer"
+
+
+@pytest.fixture(scope="module")
+def strict(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with small limits."""
+    limits = ("--max-body", _MOST_BODY, "--receive", _SECONDS, "--max-answer", 50_000, "--max-json", 20_000,
+              "--connections", 20, "--max-count", 100_000)  # fmt: skip
+    with serving(bundle, tmp_path_factory.mktemp("strict"), *map(str, limits)) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def connected(server: Server) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        yield connection
+
+
+def head(path: str = _INFER, **headers: object) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "host: localhost", *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items())]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+def everything(connection: socket.socket) -> bytes:
+    """What comes until the server closes."""
+    found = b""
+    with contextlib.suppress(ConnectionResetError):
+        while part := connection.recv(65536):
+            found += part
+    return found
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+def is_well(server: Server) -> bool:
+    return server.ask("GET", "/v2/health/ready").status == 200
+
+
+def test_a_declared_body_that_is_too_large_is_refused_unread(strict: Server) -> None:
+    with connected(strict) as connection:
+        connection.sendall(head(content_length=2 * 2**30))
+        answer = connection.recv(65536)
+    assert status(answer) == 413
+    assert f"allowed: {_MOST_BODY} bytes" in answer.decode()
+    assert is_well(strict)
+
+
+def test_a_client_that_waits_for_the_servers_word_is_told_before_it_sends(strict: Server) -> None:
+    with connected(strict) as connection:
+        connection.sendall(head(content_length=2 * 2**30, expect="100-continue"))
+        assert status(connection.recv(65536)) == 413
+
+
+def test_chunks_without_end_are_refused_and_the_connection_ends(strict: Server) -> None:
+    chunk = b"2000\r\n" + b"x" * 0x2000 + b"\r\n"
+    with connected(strict) as connection:
+        connection.sendall(head(transfer_encoding="chunked"))
+        sent, start = 0, time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() < start + 20 * _SECONDS:
+                connection.sendall(chunk)
+                sent += len(chunk)
+        took = time.monotonic() - start
+        answer = everything(connection)
+    assert took < 10 * _SECONDS
+    assert sent > _MOST_BODY
+    assert answer == b"" or status(answer) == 413  # a reset may overtake the answer
+    assert is_well(strict)
+
+
+def test_chunks_within_the_limit_are_read(strict: Server) -> None:
+    body = json.dumps({"count": 1, "seed": 1}).encode()
+    with connected(strict) as connection:
+        connection.sendall(head("/sample", transfer_encoding="chunked", connection="close"))
+        for byte in body:
+            connection.sendall(b"1\r\n" + bytes([byte]) + b"\r\n")
+        connection.sendall(b"0\r\n\r\n")
+        assert status(everything(connection)) == 200
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"", b"POST /sample HTT", head("/sample", content_length=50), head("/sample", content_length=50) + b'{"count'],
+    ids=["nothing", "half a line", "no body", "half a body"],
+)
+def test_a_request_that_does_not_arrive_in_time_is_refused(strict: Server, start: bytes) -> None:
+    with connected(strict) as connection:
+        begin = time.monotonic()
+        connection.sendall(start)
+        answer = everything(connection)
+    assert _SECONDS * 0.9 < time.monotonic() - begin < 10 * _SECONDS
+    assert status(answer) == 408
+    assert answer.endswith(b'{"error":"the request did not arrive in time"}')
+
+
+def test_a_byte_now_and_then_does_not_buy_time(strict: Server) -> None:
+    with connected(strict) as connection:
+        begin = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() < begin + 20 * _SECONDS:
+                connection.sendall(b"x")
+                time.sleep(0.05)
+        assert time.monotonic() - begin < 10 * _SECONDS
+
+
+def test_a_second_request_must_arrive_in_time_too(strict: Server) -> None:
+    with connected(strict) as connection:
+        connection.sendall(head("/sample", content_length=2) + b"{}")
+        assert status(connection.recv(65536)) == 200
+        connection.sendall(b"POST /sample HTTP/1.1\r\nx-half: ")
+        assert status(everything(connection).partition(b"]]}")[2] or b" 408") == 408
+
+
+def test_a_head_without_end_is_refused(strict: Server) -> None:
+    with connected(strict) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(b"GET / HTTP/1.1\r\nx-long: " + b"x" * 400_000)
+        answer = everything(connection)
+    assert answer == b"" or status(answer) == 431
+    assert is_well(strict)
+
+
+def test_several_requests_in_one_packet_are_answered_in_order(strict: Server) -> None:
+    requests = [head("/sample", content_length=len(body)) + body for body in (b'{"seed": 1}', b'{"seed": 2}')]
+    large = head("/sample", content_length=_MOST_BODY - 10) + b" " * (_MOST_BODY - 10)
+    with connected(strict) as connection:
+        connection.sendall(large + b"".join(requests) + b"GET /v2 HTTP/1.1\r\nconnection: close\r\n\r\n")
+        answers = everything(connection).split(b"HTTP/1.1 ")[1:]
+    assert [int(answer[:3]) for answer in answers] == [413, 200, 200, 200]  # too much JSON, and then the others
+    assert [b"volvae-seed: %d" % seed in answer for seed, answer in enumerate(answers)] == [False, True, True, False]
+
+
+def test_compressed_bodies_are_refused(strict: Server) -> None:
+    bomb = gzip.compress(b" " * 10_000_000)
+    for encoding in ("gzip", "deflate", "br"):
+        answer = strict.ask("POST", "/sample", bomb, {"content-encoding": encoding})
+        assert answer.status == 415
+        assert answer.json() == {"error": "a body must not be compressed"}
+    assert strict.ask("POST", "/sample", b"{}", {"content-encoding": "identity"}).status == 200
+
+
+def test_json_has_a_limit_of_its_own_in_both_directions(strict: Server) -> None:
+    answer = strict.ask("POST", "/score", b" " * 20_001)
+    assert answer.status == 413
+    assert answer.json() == {"error": "JSON has at most 20000 bytes here; send tensors in binary"}
+    answer = strict.ask("POST", "/sample", json.dumps({"count": 200}))
+    assert answer.status == 400
+    assert "in JSON 20000 are allowed, ask for less or in binary" in answer.json()["error"]
+    answer = strict.ask("POST", "/sample", json.dumps({"count": 200}), {"accept": "application/octet-stream"})
+    assert answer.status == 200
+
+
+def test_a_reader_that_stops_is_cut_off(strict: Server) -> None:
+    """Its answer is larger than what the system's buffers take."""
+    body = b'{"count": 100000}'
+    with connected(strict) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(head("/sample", content_length=len(body), accept="application/octet-stream") + body)
+        time.sleep(4 * _SECONDS)
+        received = len(everything(connection))
+    assert received < 100_000 * 27 * 4
+    assert is_well(strict)
+
+
+def test_connections_beyond_the_limit_are_refused_and_the_others_served(strict: Server) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(30):
+            stack.enter_context(connected(strict))
+        with connected(strict) as connection:
+            connection.sendall(b"GET /v2 HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert status(connection.recv(65536)) == 503
+    deadline = time.monotonic() + 30
+    while not is_well(strict):
+        assert time.monotonic() < deadline

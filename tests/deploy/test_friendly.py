@@ -1,0 +1,137 @@
+import json
+
+import numpy as np
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+
+from tests.deploy.serving import ROOT, Server
+from vae.runtime import SurfaceModel
+
+BINARY, LINES = "application/octet-stream", "application/x-ndjson"
+
+
+def post(server: Server, path: str, values: object, accept: str | None = None):
+    return server.ask("POST", path, json.dumps(values), {"accept": accept} if accept else None)
+
+
+def test_samples_in_json_are_those_of_the_runtime(server: Server, model: SurfaceModel) -> None:
+    answer = post(server, "/sample", {"count": 3, "seed": 7, "offset": 2, "temperature": 0.5})
+    assert answer.status == 200
+    found = answer.json()
+    expected = model.sample(3, seed=7, offset=2, temperature=0.5)
+    np.testing.assert_array_equal(np.array(found["iv"], np.float32), expected)
+    assert found["grid"] == model.grid.to_dict()
+    assert found["seed"] == 7
+    assert found["model_version"] == answer.headers["volvae-model-version"] == server.version()
+
+
+def test_a_seed_that_is_not_given_is_random_and_told(server: Server, model: SurfaceModel) -> None:
+    first, second = (post(server, "/sample", {}).json() for _ in range(2))
+    assert first["seed"] != second["seed"]
+    np.testing.assert_array_equal(np.array(first["iv"], np.float32), model.sample(1, seed=first["seed"]))
+
+
+@pytest.mark.parametrize("count", [1, 1024, 3000])
+def test_samples_streamed_in_binary(server: Server, model: SurfaceModel, count: int) -> None:
+    answer = post(server, "/sample", {"count": count, "seed": 7}, BINARY)
+    assert answer.headers["content-type"] == BINARY
+    shape = tuple(map(int, answer.headers["volvae-shape"].split(",")))
+    assert shape == (count, *model.grid.shape)
+    assert answer.headers["volvae-model-version"] == server.version()
+    np.testing.assert_array_equal(np.frombuffer(answer.body, "<f4").reshape(shape), model.sample(count, seed=7))
+
+
+def test_samples_streamed_in_lines(server: Server, model: SurfaceModel) -> None:
+    answer = post(server, "/sample", {"count": 150, "seed": 7, "offset": 5}, LINES)
+    rows = [json.loads(line) for line in answer.body.splitlines()]
+    assert [row["row"] for row in rows] == list(range(5, 155))
+    np.testing.assert_array_equal(
+        np.array([row["iv"] for row in rows], np.float32), model.sample(150, seed=7, offset=5)
+    )
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("*/*", "application/json"),
+        ("text/html, application/x-ndjson;q=0.5, application/octet-stream", LINES),
+        ("APPLICATION/OCTET-STREAM", BINARY),
+    ],
+)
+def test_the_first_kind_of_answer_that_a_request_names_is_given(server: Server, accept: str, kind: str) -> None:
+    assert post(server, "/sample", {}, accept).headers["content-type"] == kind
+
+
+def test_a_surface_is_completed_as_by_the_runtime(server: Server, model: SurfaceModel) -> None:
+    quotes = {"iv": [0.2, 0.22, 0.3], "tenor": [0.5, 0.6, 0.5], "log_moneyness": [0.0, -0.1, 9.0]}
+    found, expected = post(server, "/complete", quotes).json(), model.complete(**quotes)
+    for name, values in expected._asdict().items():
+        np.testing.assert_array_equal(np.array(found[name], values.dtype), values, err_msg=name)
+    deltas = {"iv": [0.2], "tenor": [0.5], "call_delta": [0.5], "weight": [2.0]}
+    np.testing.assert_array_equal(
+        np.array(post(server, "/complete", deltas).json()["iv"], np.float32), model.complete(**deltas).iv
+    )
+
+
+def test_surfaces_are_scored_as_by_the_runtime(server: Server, model: SurfaceModel) -> None:
+    iv = model.sample(3, seed=1)
+    iv[0, 0, 0] = np.nan
+    sent = [[[None if np.isnan(vol) else float(vol) for vol in row] for row in surface] for surface in iv]
+    found, expected = post(server, "/score", {"iv": sent}).json(), model.score(iv)
+    np.testing.assert_array_equal(np.array(found["nats"], np.float32), expected.nats)
+    np.testing.assert_allclose(np.array(found["percentile"], float), expected.percentile)
+
+
+@pytest.mark.parametrize(
+    ("path", "values", "accept", "status", "message"),
+    [
+        ("/sample", {"count": 0}, None, 400, "Expected `int` >= 1 - at `$.count`"),
+        ("/sample", {"number": 1}, None, 400, "Object contains unknown field `number`"),
+        ("/sample", {"count": 10**7}, BINARY, 400, "count is 10000000; allowed: 1 to 1000000"),
+        ("/sample", {"seed": 2**64}, None, 400, "allowed: 0 to 2^64 - 1"),
+        ("/sample", {"seed": 2**64}, BINARY, 400, "allowed: 0 to 2^64 - 1"),
+        ("/sample", {"conditions": {"skew": 1}}, None, 400, "'skew' is not a condition; allowed: none"),
+        ("/sample", {}, "image/png", 406, "Accept may name application/json"),
+        ("/complete", {"iv": [0.2], "tenor": [0.5]}, None, 400, "tenor and one of log_moneyness and call_delta"),
+        ("/complete", {"iv": [0.2, 0.3], "tenor": [0.5, 0.6, 0.7], "log_moneyness": [0.0]}, None, 400, "differ in sha"),
+        ("/complete", {"iv": [0.2], "tenor": [0.5], "log_moneyness": [9.0]}, None, 400, "no quote is within reach"),
+        ("/score", {"iv": [[[0.2]]]}, None, 400, "iv has shape (1, 1, 1); expected (batch, 3, 9), not empty"),
+        ("/score", {"iv": [[[0.2], [0.2, 0.3]]]}, None, 400, "inhomogeneous"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_in_a_line(
+    server: Server, path: str, values: object, accept: str | None, status: int, message: str
+) -> None:
+    answer = post(server, path, values, accept)
+    assert answer.status == status
+    assert message in answer.json()["error"]
+
+
+def test_the_page_needs_nothing_from_elsewhere(server: Server) -> None:
+    page = server.ask("GET", "/")
+    assert page.headers["content-type"].startswith("text/html")
+    text = page.body.decode()
+    assert text == (ROOT / "deploy/reference.html").read_text()
+    assert "://" not in text.replace("curl", "")
+
+
+def test_examples_of_the_document_are_answered(server: Server) -> None:
+    for path, operations in server.ask("GET", "/openapi.json").json()["paths"].items():
+        (content,) = operations["post"]["requestBody"]["content"].values()
+        assert post(server, path, content["example"]).status == 200, path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["/sample", "/complete", "/score"])
+def test_answers_are_those_of_the_document(server: Server, path: str) -> None:
+    """Whatever is sent that the document allows: status, headers, kind and schema of the answer."""
+    schema = schemathesis.openapi.from_url(f"http://{server.address}/openapi.json")
+
+    @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(case=schema[path]["POST"].as_strategy())
+    def check(case: schemathesis.Case) -> None:
+        # a surface may have no known point, a quote may lie off the grid: the document cannot say so
+        case.call_and_validate(excluded_checks=[schemathesis.checks.positive_data_acceptance])
+
+    check()

@@ -1,0 +1,203 @@
+import json
+
+import numpy as np
+import pytest
+import tritonclient.http as triton
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from tests.deploy.serving import Server, decoder_request
+from vae.runtime import SurfaceModel
+
+MODELS = ("decoder", "encoder", "sampler", "completer", "scorer")
+
+
+@pytest.fixture
+def client(server: Server):
+    with triton.InferenceServerClient(server.address) as client:
+        yield client
+
+
+def inputs_of(model: SurfaceModel) -> dict[str, dict[str, np.ndarray]]:
+    """A call of each model, of two surfaces where it has rows, with a missing point where it may."""
+    draws = model.draw(2, seed=5)
+    mask = np.ones_like(draws.iv)
+    mask[1, 0, 3] = 0.0
+    masked = {"iv": draws.iv, **({"mask": mask} if model.manifest["reads_missing"] else {})}
+    quotes = {
+        "log_moneyness": np.array([0.0, -0.1, 9.0], np.float32),
+        "tenor": np.array([0.5, 0.6, 0.5], np.float32),
+        "iv": np.array([0.2, 0.21, 0.3], np.float32),
+        "weight": np.ones(3, np.float32),
+    }
+    counted = {
+        "key": np.array([2**64 - 3], np.uint64),
+        "offset": np.array([11], np.int64),
+        "count": np.array([3], np.int64),
+        "temperature": np.array([0.5], np.float32),
+    }
+    return {"decoder": {"z": draws.latents}, "encoder": masked, "scorer": masked, "sampler": counted,
+            "completer": quotes}  # fmt: skip
+
+
+def outputs_of(model: SurfaceModel, name: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same by the runtime."""
+    if name == "decoder":
+        return {"iv": model.decode(inputs["z"])}
+    if name == "sampler":
+        draws = model.draw(3, seed=2**64 - 3, offset=11, temperature=0.5)
+        return {"iv": draws.iv, "z": draws.latents}
+    if name == "completer":
+        found = model.complete(inputs["iv"], tenor=inputs["tenor"], log_moneyness=inputs["log_moneyness"])
+        return {"surface": found.iv, "std": found.std, "z": found.latents, "fitted": found.fitted, "used": found.used}
+    iv = np.where(inputs.get("mask", np.ones_like(inputs["iv"])) > 0, inputs["iv"], np.nan)
+    return model.encode(iv)._asdict() if name == "encoder" else {"nats": model.score(iv).nats}
+
+
+def test_a_client_of_tritons_finds_server_and_models(client, server: Server) -> None:
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    metadata = client.get_server_metadata()
+    assert metadata["name"] == "volvae"
+    assert "binary_tensor_data" in metadata["extensions"]
+    version = server.version()
+    for name in MODELS:
+        assert client.is_model_ready(name)
+        assert client.is_model_ready(name, version)
+        found = client.get_model_metadata(name, version)
+        assert found["versions"] == [version]
+        assert found["platform"] == "onnx_onnxv1"
+        assert found["inputs"]
+        assert found["outputs"]
+    assert not client.is_model_ready("nothing")
+    assert not client.is_model_ready("decoder", "0")
+
+
+@pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
+@pytest.mark.parametrize("name", MODELS)
+def test_numbers_are_those_of_the_runtime(
+    client, model: SurfaceModel, server: Server, name: str, *, binary: bool
+) -> None:
+    values = inputs_of(model)[name]
+    expected = outputs_of(model, name, values)
+    sent = [triton.InferInput(key, value.shape, np_to_triton_dtype(value.dtype)) for key, value in values.items()]
+    for tensor, value in zip(sent, values.values(), strict=True):
+        tensor.set_data_from_numpy(value, binary_data=binary)
+    wanted = [triton.InferRequestedOutput(key, binary_data=binary) for key in expected]
+    result = client.infer(name, sent, outputs=wanted, request_id="42", model_version=server.version())
+
+    response = result.get_response()
+    assert response["id"] == "42"
+    assert response["model_name"] == name
+    assert response["model_version"] == server.version()
+    for key, array in expected.items():
+        found = result.as_numpy(key)
+        assert found.dtype == array.dtype
+        np.testing.assert_array_equal(found, array)
+
+
+def test_metadata_says_what_a_model_reads(client, model: SurfaceModel) -> None:
+    for name, values in inputs_of(model).items():
+        declared = {tensor["name"]: tensor for tensor in client.get_model_metadata(name)["inputs"]}
+        assert declared.keys() == values.keys()
+        for key, value in values.items():
+            assert declared[key]["datatype"] == np_to_triton_dtype(value.dtype)
+            assert all(want in (-1, have) for want, have in zip(declared[key]["shape"], value.shape, strict=True))
+
+
+def test_an_error_reaches_the_client_as_the_protocol_says(client, model: SurfaceModel) -> None:
+    tensor = triton.InferInput("z", [1, model.latents + 1], "FP32")
+    tensor.set_data_from_numpy(np.zeros((1, model.latents + 1), np.float32))
+    with pytest.raises(InferenceServerException, match=r"input 'z' has shape \[1, 4\]; decoder reads \[-1, 3\]"):
+        client.infer("decoder", [tensor])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        ("decoder", "{", 400, "the request is not one of the protocol"),
+        ("decoder", '{"inputs": []}', 400, "decoder needs the input 'z'"),
+        ("nothing", '{"inputs": []}', 404, "there is no model 'nothing'; there are decoder,"),
+        ("decoder/versions/0", '{"inputs": []}', 404, "decoder has no version '0'; it has"),
+        (
+            "decoder",
+            '{"inputs": [{"name": "z", "shape": [1, 3], "datatype": "FP32", "data": [1, null, 2]}]}',
+            400,
+            "z must be finite, but row 0 is not",
+        ),
+        (
+            "decoder",
+            '{"inputs": [{"name": "z", "shape": [1, 3], "datatype": "FP32", "data": [1, 1, 2]}], '
+            '"outputs": [{"name": "vol"}]}',
+            400,
+            "decoder has no output 'vol'",
+        ),
+        (
+            "sampler",
+            '{"inputs": [{"name": "key", "shape": [1], "datatype": "UINT64", "data": [1]}, '
+            '{"name": "count", "shape": [1], "datatype": "INT64", "data": [9000000000]}]}',
+            400,
+            "the answer would have 1080000000000 bytes; allowed: 67108864, ask for less",
+        ),
+        (
+            "sampler",
+            '{"inputs": [{"name": "key", "shape": [1], "datatype": "UINT64", "data": [1]}, '
+            '{"name": "count", "shape": [1], "datatype": "INT64", "data": [-5]}]}',
+            400,
+            "n is -5; the number of surfaces must be between 1 and 2^50",
+        ),
+        (
+            "scorer",
+            '{"inputs": [{"name": "iv", "shape": [1, 3, 9], "datatype": "INT64", "data": '
+            + json.dumps([1] * 27)
+            + "}]}",
+            400,
+            "input 'iv' has datatype INT64; scorer reads FP32",
+        ),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_in_a_line(
+    server: Server, path: str, body: str, status: int, message: str
+) -> None:
+    answer = server.ask("POST", f"/v2/models/{path}/infer", body)
+    assert answer.status == status
+    assert answer.json().keys() == {"error"}
+    assert message in answer.json()["error"]
+
+
+def test_unknown_paths_and_methods_are_errors_of_the_protocol(server: Server) -> None:
+    for method, path, status in (("GET", "/v2/nothing", 404), ("GET", "/v2/models/decoder/infer", 405)):
+        answer = server.ask(method, path)
+        assert answer.status == status
+        assert answer.json()["error"]
+
+
+def test_requests_that_come_together_get_their_own_answers(server: Server, model: SurfaceModel) -> None:
+    """They are computed together; one that cannot be read harms none of the others."""
+    z = np.random.default_rng(2).standard_normal((20, model.latents)).astype(np.float32)
+    z[7] = np.inf
+    clients = [triton.InferenceServerClient(server.address) for _ in z]
+    pending = []
+    for client, row in zip(clients, z, strict=True):
+        tensor = triton.InferInput("z", [1, model.latents], "FP32")
+        tensor.set_data_from_numpy(row[None])
+        pending.append(client.async_infer("decoder", [tensor]))
+    for number, request in enumerate(pending):
+        if number == 7:
+            with pytest.raises(InferenceServerException, match="z must be finite"):
+                request.get_result()
+        else:
+            np.testing.assert_array_equal(request.get_result().as_numpy("iv"), model.decode(z[number : number + 1]))
+    for client in clients:
+        client.close()
+
+
+def test_binary_outputs_by_default_where_the_request_says_so(server: Server, model: SurfaceModel) -> None:
+    asked = json.loads(decoder_request(np.zeros((1, model.latents), np.float32)))
+    answer = server.ask(
+        "POST", "/v2/models/decoder/infer", json.dumps(asked | {"parameters": {"binary_data_output": True}})
+    )
+    length = int(answer.headers["inference-header-content-length"])
+    (output,) = json.loads(answer.body[:length])["outputs"]
+    assert output["parameters"]["binary_data_size"] == len(answer.body) - length
+    iv = np.frombuffer(answer.body[length:], "<f4").reshape(output["shape"])
+    np.testing.assert_array_equal(iv, model.decode(np.zeros((1, model.latents))))

@@ -1,0 +1,240 @@
+"""The server as a whole: its start and end, its workers, what it tells of itself."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.deploy.serving import ROOT, VOLVAE, Server, ask, decoder_request, serving
+from tests.services import wait_for
+from vae.runtime import SurfaceModel
+
+_DRAIN, _GRACE = 0.5, 20
+_TOKEN = "a secret of this test"
+
+
+@pytest.fixture(scope="module")
+def guarded(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that asks for a token and logs requests."""
+    environment = {"VOLVAE_TOKEN": _TOKEN, "VOLVAE_LOG_REQUESTS": "true"}
+    with serving(bundle, tmp_path_factory.mktemp("guarded"), environment=environment) as server:
+        yield server
+
+
+def workers(server: Server) -> set[int]:
+    """Processes below the supervisor that run Python; one of them belongs to multiprocessing."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(server.process.pid)], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    return {int(line.split()[0]) for line in listed if "spawn_main" in line}
+
+
+def test_without_the_token_only_probes_and_the_page_are_answered(guarded: Server) -> None:
+    for path in ("/", "/openapi.json", "/v2/health/live", "/v2/health/ready"):
+        assert guarded.ask("GET", path).status == 200
+    for method, path in (("GET", "/v2"), ("GET", "/metrics"), ("POST", "/sample"), ("GET", "/nothing")):
+        for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": _TOKEN}, {"authorization": "Bearer "}):
+            answer = guarded.ask(method, path, "{}" if method == "POST" else None, headers)
+            assert answer.status == 401
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert answer.json() == {"error": "a bearer token is needed"}
+
+
+def test_with_the_token_all_is_answered(guarded: Server) -> None:
+    bearing = {"authorization": f"Bearer {_TOKEN}"}
+    assert guarded.ask("GET", "/v2", headers=bearing).status == 200
+    assert guarded.ask("POST", "/sample", "{}", bearing).status == 200
+    document = guarded.ask("GET", "/openapi.json").json()
+    assert document["security"] == [{"token": []}]
+
+
+def test_logs_tell_the_shape_of_a_request_and_nothing_that_it_holds(guarded: Server) -> None:
+    bearing = {"authorization": f"Bearer {_TOKEN}", "x-note": "marked-header"}
+    guarded.ask("POST", "/sample?key=marked-query", json.dumps({"seed": 424242}), bearing)
+    guarded.ask("POST", "/sample", '{"marked-body": 1}', bearing)
+    guarded.ask("GET", "/marked-path", headers=bearing)
+    wait_for(lambda: len(guarded.said("request")) >= 3, seconds=10, what="the log")
+    text = guarded.log.read_text()
+    for secret in ("marked", "424242", _TOKEN):
+        assert secret not in text
+    line = next(line for line in guarded.said("request") if line["route"] == "sample")
+    assert line.keys() == {"time", "level", "process", "message", "route", "status", "ms"}
+
+
+def test_metrics_are_prometheus_text_and_count(server: Server, model: SurfaceModel) -> None:
+    def samples() -> dict[tuple, float]:
+        families = text_string_to_metric_families(server.ask("GET", "/metrics").body.decode())
+        return {(s.name, *sorted(s.labels.items())): s.value for family in families for s in family.samples}
+
+    body = decoder_request(np.zeros((5, model.latents), np.float32))
+    before = samples()
+    for _ in range(3):
+        assert server.ask("POST", "/v2/models/decoder/infer", body).status == 200
+    assert server.ask("POST", "/v2/models/decoder/infer", "{").status == 400
+    after = samples()
+
+    def grown(*key: object) -> float:
+        return after[key] - before.get(key, 0.0)
+
+    assert grown("volvae_request_seconds_count", ("route", "infer"), ("status", "200")) == 3
+    assert grown("volvae_request_seconds_count", ("route", "infer"), ("status", "400")) == 1
+    assert grown("volvae_rows_sum", ("model", "decoder")) == 15
+    assert grown("volvae_rows_count", ("model", "decoder")) == 3
+    assert after["volvae_workers", ("version", server.version())] == 1
+    assert after["volvae_queue",] == 0
+    assert after["volvae_swaps_total",] == 0
+    assert after["volvae_refused_bundles_total",] == 0
+
+
+def test_open_to_others_without_a_token_is_said_aloud(bundle: Path, tmp_path: Path) -> None:
+    with serving(bundle, tmp_path, "--host", "0.0.0.0") as server:
+        (line,) = server.said("ANYONE WHO REACHES THIS ADDRESS CAN USE IT: set VOLVAE_TOKEN")
+        assert line["level"] == "warning"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (("--port", "70000"), {}, "Invalid value for '--port'"),
+        ((), {"VOLVAE_WORKERS": "none"}, "Invalid value for '--workers'"),
+        ((), {"VOLVAE_TOKEN": " "}, "volvae: VOLVAE_TOKEN must be printable ASCII, not empty"),
+        (("--model", "nowhere"), {}, "nowhere is not a bundle: "),
+        (("--model", "models:/volvae"), {}, "volvae: models:/volvae is not the address of a model; allowed: a folder"),
+        (("--host", "203.0.113.1"), {}, "volvae: 203.0.113.1:0 cannot be listened at: Cannot assign requested address"),
+    ],
+)
+def test_bad_settings_are_one_clear_line_and_exit_code_2(
+    bundle: Path, arguments: tuple[str, ...], environment: dict[str, str], message: str
+) -> None:
+    command = [*VOLVAE, "serve", "--model", str(bundle), "--port", "0", *arguments]
+    result = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+class Load:
+    """Clients that ask on kept connections until the server says that one ends."""
+
+    def __init__(self, server: Server, body: str, expected: bytes, clients: int) -> None:
+        self.answered, self.failed = 0, []
+        self._server, self._body, self._expected = server, body, expected
+        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for thread in self._threads:
+            thread.join(60)
+
+    def _run(self) -> None:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=30)) as connection:
+            while True:
+                try:
+                    answer = ask(connection, "POST", "/v2/models/decoder/infer", self._body)
+                except OSError as error:
+                    self.failed.append(repr(error))
+                    return
+                if answer.status != 200 or self._expected not in answer.body:
+                    self.failed.append(f"{answer.status} {answer.body[:200]!r}")
+                self.answered += 1
+                if answer.headers.get("connection") == "close":
+                    return
+
+
+@pytest.mark.slow
+def test_sigterm_under_load_fails_no_request(bundle: Path, model: SurfaceModel, tmp_path: Path) -> None:
+    """Clients leave by themselves, a stream ends whole, and the process ends within the time that it states."""
+    z = np.zeros((1, model.latents), np.float32)
+    arguments = ("--workers", "2", "--drain", str(_DRAIN), "--grace", str(_GRACE))
+    with serving(bundle, tmp_path, *arguments) as server:
+        first = server.ask("POST", "/v2/models/decoder/infer", decoder_request(z)).body
+        size = 200_000 * 4 * model.grid.shape[0] * model.grid.shape[1]
+        with (
+            contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection,
+            Load(server, decoder_request(z), first[first.index(b'"data"') :], clients=6) as load,
+        ):
+            connection.request(
+                "POST", "/sample", '{"count": 200000, "seed": 1}', {"accept": "application/octet-stream"}
+            )
+            response = connection.getresponse()
+            received = len(response.read(1_000_000))
+            wait_for(lambda: load.answered > 200, seconds=60, what="the load")
+            start = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: not ready(server), seconds=_DRAIN + 2, what="the end of readiness")
+            while part := response.read(1_000_000):
+                received += len(part)
+        assert server.process.wait(60) == 0
+        took = time.monotonic() - start
+        assert load.failed == []
+        assert received == size
+        assert took < _DRAIN + _GRACE
+        assert not server.said("a worker did not finish and is killed")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port))
+
+
+def ready(server: Server) -> bool:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return server.ask("GET", "/v2/health/ready").status == 200
+    return False
+
+
+@pytest.mark.slow
+def test_what_takes_longer_than_its_time_is_ended(bundle: Path, tmp_path: Path) -> None:
+    """A reader who takes its time does not keep a server from stopping."""
+    with serving(bundle, tmp_path, "--drain", "0", "--grace", "1", "--receive", "600") as server:
+        body = b'{"count": 1000000}'
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(
+                b"POST /sample HTTP/1.1\r\nhost: x\r\naccept: application/octet-stream\r\ncontent-length: %d\r\n\r\n%s"
+                % (len(body), body)
+            )
+            assert connection.recv(10_000)
+            start = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(30) == 0
+            assert time.monotonic() - start < 10
+
+
+@pytest.mark.slow
+def test_a_killed_worker_comes_back(bundle: Path, model: SurfaceModel, tmp_path: Path) -> None:
+    with serving(bundle, tmp_path, "--workers", "2") as server:
+        wait_for(lambda: len(server.said("serves a model")) == 2, seconds=60, what="both workers")
+        before = workers(server)
+        assert len(before) == 2
+        os.kill(min(before), signal.SIGKILL)
+        wait_for(lambda: len(server.said("serves a model")) == 3, seconds=60, what="another worker")
+        assert len(workers(server) - before) == 1
+        (line,) = server.said("a worker died and is replaced")
+        assert (line["died"], line["code"]) == (min(before), -signal.SIGKILL)
+        for _ in range(20):
+            assert server.ask("POST", "/sample", "{}").status == 200
+        metrics = server.ask("GET", "/metrics").body.decode()
+        assert f'volvae_workers{{version="{server.version()}"}} 2.0' in metrics
+
+
+@pytest.mark.slow
+def test_workers_do_not_outlive_a_killed_supervisor(bundle: Path, tmp_path: Path) -> None:
+    with serving(bundle, tmp_path, "--drain", "0", "--grace", "2") as server:
+        left = workers(server)
+        server.process.kill()
+        server.process.wait()
+        wait_for(lambda: not any(Path(f"/proc/{process}").exists() for process in left), seconds=20, what="their end")
