@@ -31,7 +31,7 @@ def main() -> None:
     results = {**surfaces(), **agreement(), **stressed()}
     if serving.BUNDLE.exists():
         results |= {**serving.results(), **server.results()}
-    if not serving.BUNDLE.exists():
+    else:
         print(f"serving was left out: {serving.BUNDLE} does not exist; `make run` makes it", file=sys.stderr)
     try:
         trained = training.results()

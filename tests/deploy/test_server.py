@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -33,11 +34,9 @@ def guarded(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def workers(server: Server) -> set[int]:
-    """Processes below the supervisor that run Python; one of them belongs to multiprocessing."""
-    listed = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(server.process.pid)], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    return {int(line.split()[0]) for line in listed if "spawn_main" in line}
+    """Processes below the supervisor that serve; another belongs to multiprocessing."""
+    below = psutil.Process(server.process.pid).children()
+    return {child.pid for child in below if "spawn_main" in " ".join(child.cmdline())}
 
 
 def test_without_the_token_only_probes_and_the_page_are_answered(guarded: Server) -> None:
@@ -235,6 +234,7 @@ def test_a_killed_worker_comes_back(bundle: Path, model: SurfaceModel, tmp_path:
 def test_workers_do_not_outlive_a_killed_supervisor(bundle: Path, tmp_path: Path) -> None:
     with serving(bundle, tmp_path, "--drain", "0", "--grace", "2") as server:
         left = workers(server)
+        assert left
         server.process.kill()
         server.process.wait()
         wait_for(lambda: not any(Path(f"/proc/{process}").exists() for process in left), seconds=20, what="their end")
