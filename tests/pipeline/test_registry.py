@@ -140,7 +140,7 @@ def test_a_worse_model_is_refused_a_better_one_promoted_and_rollback_restores(
         tags = models.find(worse["version"]).tags
         assert tags["gate.verdict"] == "refused"
         assert tags["gate.loss_bp_high"].startswith("fail: loss_bp_high ")
-        assert tags["gate.interval_coverage_90"] == "pass: interval_coverage_90 0.9, wanted 0.85 to 0.95"
+        assert tags["gate.interval_coverage_90"] == "pass: interval_coverage_90 0.9, wanted 0.5 to 1"
         assert tags["volvae.parent"] == better["version"]
 
     assert volvae("fetch", "-o", "before").exit_code == 0
