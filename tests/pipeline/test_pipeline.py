@@ -83,11 +83,6 @@ def test_a_second_run_does_nothing(clone: Path) -> None:
         assert f"Stage '{stage}' didn't change, skipping" in result.stdout
 
 
-def test_nothing_tried_to_reach_the_network(clone: Path) -> None:
-    attempts = clone.parent / "attempts"
-    assert not attempts.exists(), attempts.read_text()
-
-
 def test_the_cut_network_is_noticed(clone: Path, tmp_path: Path) -> None:
     """The check above can fail: a program that looks a host up is refused and noted."""
     program = "import os, socket; os.environ['VOLVAE_TEST_ATTEMPTS'] = 'seen'; socket.getaddrinfo('example.org', 80)"
@@ -286,3 +281,9 @@ def test_prefect_runs_the_same_stages(clone: Path) -> None:
     failed = shell(clone, sys.executable, "-m", "pipeline.flow")
     assert failed.returncode == 1
     assert "evaluate: importance_samples must end in 2 or more" in failed.stderr
+
+
+def test_nothing_tried_to_reach_the_network(clone: Path) -> None:
+    """In all of the above: the stages, the flow, the schedule with its server."""
+    attempts = clone.parent / "attempts"
+    assert not attempts.exists(), attempts.read_text()
