@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import zoneinfo
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,14 +71,17 @@ def _curable(_task: object, _run: object, state: State[Any]) -> bool:
     return isinstance(state.data, child.CurableError)
 
 
-@task(
-    task_run_name="{stage}",
-    cache_policy=NO_CACHE,
+_task = partial(
+    task,
+    cache_policy=NO_CACHE,  # DVC has the cache
     persist_result=False,
     retries=2,
     retry_delay_seconds=[10.0, 60.0],
     retry_condition_fn=_curable,
 )
+
+
+@_task(task_run_name="{stage}")
 def run_stage(stage: str, place: Place, *, force: bool = False) -> None:
     """``dvc repro`` of one stage.
 
@@ -87,14 +91,7 @@ def run_stage(stage: str, place: Place, *, force: bool = False) -> None:
     place.run("dvc", "repro", "--single-item", *(["--force"] if force else []), stage)
 
 
-@task(
-    task_run_name="{what}",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=2,
-    retry_delay_seconds=[10.0, 60.0],
-    retry_condition_fn=_curable,
-)
+@_task(task_run_name="{what}")
 def exchange(what: str, place: Place) -> None:
     """``dvc pull`` or ``dvc push``.
 

@@ -144,7 +144,8 @@ def program(
 
 def finished(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
     """A checked file of a graph, with nothing in it that says where and when it was made."""
-    del proto.metadata_props[:]
+    del proto.metadata_props[:], proto.opset_import[:]  # functions that were put in place leave theirs
+    proto.opset_import.append(onnx.helper.make_opsetid("", OPSET))
     _strip(proto.graph)
     proto.producer_name, proto.producer_version = "volvae", metadata["volvae_version"]
     for key in sorted(metadata):

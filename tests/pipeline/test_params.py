@@ -53,7 +53,7 @@ def test_the_projects_own_params_are_valid(root) -> None:
         ("prepare__heston", None, r"prepare\.heston: Field required where prepare\.source is heston"),
         ("prepare__quotes", {"path": "q.csv"}, r"prepare\.quotes\.columns: Field required"),
         ("prepare__quote", {}, r"prepare\.quote is not a key; allowed: seed, surfaces, .*, quotes, array, source"),
-        ("register__alias", "v2", r"register\.alias: String should match pattern"),
+        ("register__gate__decode_ms", 0.0, r"register\.gate\.decode_ms: Input should be greater than 0"),
     ],
 )
 def test_a_bad_value_is_named_with_what_is_allowed(workspace: Workspace, key: str, value: Any, message: str) -> None:

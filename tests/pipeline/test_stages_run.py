@@ -108,7 +108,7 @@ def test_a_learning_rate_that_diverges_fails_with_a_clear_line(in_finished, caps
 
 def test_a_checkpoint_of_other_settings_is_not_resumed(in_finished, capfd: pytest.CaptureFixture[str]) -> None:
     workspace = Workspace(in_finished("artifacts"))
-    train.CHECKPOINT.parent.mkdir()
+    train.CHECKPOINT.parent.mkdir(exist_ok=True)
     files.write_tensors(train.CHECKPOINT, {"next_epoch": torch.tensor(2)}, {"key": "other"})
     assert workspace.run("train") == 0
     assert "resumed" not in capfd.readouterr().err

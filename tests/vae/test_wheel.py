@@ -26,7 +26,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Python of a new environment with the wheel and its extra cpu."""
     root, folder = Path(__file__).parents[2], tmp_path_factory.mktemp("application")
     source = folder / "source"
-    for name in ("vae", "pipeline"):
+    for name in ("vae", "pipeline", "deploy"):
         shutil.copytree(root / name, source / name)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(root / name, source)
