@@ -61,6 +61,17 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def copy_folder(source: Path, path: Path) -> None:
+    """Put copies of the files of ``source`` in place of the folder ``path``.
+
+    Raises:
+        InputError: the path cannot be written.
+    """
+    with new_folder(path) as fresh:
+        for file in source.iterdir():
+            (fresh / file.name).write_bytes(file.read_bytes())
+
+
 def check_writable(path: Path) -> None:
     """Fail before long work whose result could not be written to the file ``path``.
 
@@ -117,6 +128,12 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def csv_columns(text: str) -> dict[str, list[float]]:
+    """The columns of a table of numbers with a header."""
+    rows = list(csv.DictReader(io.StringIO(text)))
+    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

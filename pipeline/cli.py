@@ -1,10 +1,11 @@
 """The command volvae. Each command imports what it needs when it is called, so that sampling needs no torch."""
 
+import contextlib
 import json
 import os
 import sys
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -16,6 +17,7 @@ from pipeline import telemetry
 from pipeline.errors import InputError, StageError
 
 if TYPE_CHECKING:
+    from pipeline.registry import Registry
     from vae.runtime import Provider
 
 Parameters = ParamSpec("Parameters")
@@ -279,17 +281,24 @@ def report(results: Path, *, in_browser: bool, as_json: bool) -> None:
         webbrowser.open((results / "report.html").absolute().as_uri())
 
 
+@contextlib.contextmanager
+def _registry() -> Iterator["Registry"]:
+    """The registry that params.yaml names; paths must be absolute while it is open."""
+    from pipeline import registry
+    from pipeline.params import read_params
+
+    settings = read_params().register_
+    with registry.opened(model=settings.model, experiment=settings.experiment) as models:
+        yield models
+
+
 @main.command(epilog="Example: volvae promote 3")
 @click.argument("version", default="challenger")
 @click.option("--force", is_flag=True, help="Even if the gate refused it.")
 @_one_line_errors
 def promote(version: str, *, force: bool) -> None:
     """Make VERSION, a number or an alias, the champion; the challenger where none is given."""
-    from pipeline import registry
-    from pipeline.params import read_params
-
-    settings = read_params().register_
-    with registry.opened(model=settings.model, experiment=settings.experiment) as models:
+    with _registry() as models:
         found = models.find(version)
         if found.refused is not None and not force:
             raise InputError(
@@ -304,11 +313,7 @@ def promote(version: str, *, force: bool) -> None:
 @_one_line_errors
 def rollback() -> None:
     """Make the champion's predecessor champion again."""
-    from pipeline import registry
-    from pipeline.params import read_params
-
-    settings = read_params().register_
-    with registry.opened(model=settings.model, experiment=settings.experiment) as models:
+    with _registry() as models:
         left, former = models.roll_back()
     click.echo(f"{models.model} version {former.number} is champion again, after version {left.number}")
 
@@ -319,11 +324,8 @@ def rollback() -> None:
 @_one_line_errors
 def fetch(version: str, output: Path) -> None:
     """Write the bundle of VERSION, a number or an alias, to a folder; the champion where none is given."""
-    from pipeline import registry
-    from pipeline.params import read_params
-
-    settings, folder = read_params().register_, output.absolute()
-    with registry.opened(model=settings.model, experiment=settings.experiment) as models:
+    folder = output.absolute()
+    with _registry() as models:
         found = models.find(version)
         models.fetch(found, folder)
     click.echo(f"{models.model} version {found.number}: {output}")
@@ -338,10 +340,9 @@ def fetch(version: str, output: Path) -> None:
 def lineage(version: str, output: Path | None, *, check: bool, as_json: bool) -> None:
     """Say which code, data, settings and machine made VERSION, a number or an alias, and how to make it again."""
     from pipeline import provenance, registry
-    from pipeline.params import read_params
 
-    settings, folder = read_params().register_, output and output.absolute()
-    with registry.opened(model=settings.model, experiment=settings.experiment) as models:
+    folder = output and output.absolute()
+    with _registry() as models:
         found = models.find(version)
         with models.files(found, registry.LINEAGE) as kept:
             told = provenance.read(found, kept, model=models.model, store=models.store)

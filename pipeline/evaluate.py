@@ -21,6 +21,7 @@ from vae.grid import Grid
 from vae.model import Vae
 from vae.ppca import PrincipalComponents, filled, principal_components
 from vae.prior import bounded
+from vae.units import rmse_bp
 
 Array = NDArray[np.float64]
 
@@ -111,9 +112,9 @@ def evaluate(
         reconstruction=surfaces["reconstruction"],
         samples=surfaces["sample"],
         latents=posterior_mean.numpy(),
-        error_by_point=metrics.rmse_bp(surfaces["reconstruction"], surfaces["data"], axes=(0,)),
-        error_by_tenor=metrics.rmse_bp(surfaces["reconstruction"], surfaces["data"], axes=(0, 2)),
-        pca_error_by_tenor=metrics.rmse_bp(_surfaces(pca, grid), surfaces["data"], axes=(0, 2)),
+        error_by_point=rmse_bp(surfaces["reconstruction"], surfaces["data"], axes=(0,)),
+        error_by_tenor=rmse_bp(surfaces["reconstruction"], surfaces["data"], axes=(0, 2)),
+        pca_error_by_tenor=rmse_bp(_surfaces(pca, grid), surfaces["data"], axes=(0, 2)),
     )
 
 

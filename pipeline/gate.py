@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.params import GateParams
 from vae.runtime import SurfaceModel
-from vae.units import BASIS_POINTS
+from vae.units import rmse_bp
 
 _STANDARD_ERRORS = 2.0
 _CALLS = 200
@@ -72,10 +72,7 @@ class Verdict(NamedTuple):
 
 def absolute_checks(figures: Mapping[str, float], gate: GateParams) -> list[Check]:
     """The version alone: figures of evaluate and export by name, and ``decode_ms``."""
-
-    def get(name: str) -> float | None:
-        return figures.get(name)
-
+    get = figures.get
     checks = [_most("parity_decoder_max_vol", get("parity_decoder_max_vol"), gate.parity_vol)]
     if gate.coverage_90 is not None:
         low, high, coverage = gate.coverage_90.low, gate.coverage_90.high, get("interval_coverage_90")
@@ -113,14 +110,7 @@ def compare(
     """
     nats = (challenger.score(quoted).nats - champion.score(quoted).nats).astype(np.float64)
     bp = _errors(challenger, quoted, truth) - _errors(champion, quoted, truth)
-    root = np.sqrt(len(quoted))
-    return Comparison(
-        surfaces=len(quoted),
-        nats=float(nats.mean()),
-        nats_se=float(nats.std(ddof=1) / root) if len(nats) > 1 else 0.0,
-        bp=float(bp.mean()),
-        bp_se=float(bp.std(ddof=1) / root) if len(bp) > 1 else 0.0,
-    )
+    return Comparison(len(quoted), *_mean_and_error(nats), *_mean_and_error(bp))
 
 
 def decode_ms(model: SurfaceModel) -> float:
@@ -135,9 +125,13 @@ def decode_ms(model: SurfaceModel) -> float:
 
 def _errors(model: SurfaceModel, quoted: NDArray[np.float32], truth: NDArray[np.float32]) -> NDArray[np.float64]:
     """Root mean square error of each reconstruction over the known points, basis points, [surface]."""
-    difference = model.decode(model.encode(quoted).mean).astype(np.float64) - truth
-    errors: NDArray[np.float64] = BASIS_POINTS * np.sqrt(np.nanmean(np.square(difference), axis=(1, 2)))
-    return errors
+    return rmse_bp(model.decode(model.encode(quoted).mean).astype(np.float64), truth.astype(np.float64), axes=(1, 2))
+
+
+def _mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean and its standard error, 0 where there is one value."""
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+    return float(values.mean()), float(error)
 
 
 def _most(name: str, value: float | None, limit: float) -> Check:

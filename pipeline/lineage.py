@@ -23,6 +23,9 @@ _RUNS = Path(".checkpoints/runs")
 _PACKAGES = ("volvae", "torch", "numpy", "onnx", "onnxscript", "dvc", "mlflow")
 
 
+Stages = Mapping[str, Mapping[str, Mapping[str, str]]]  # stage -> ``deps`` or ``outs`` -> path -> DVC's hash
+
+
 class Git(NamedTuple):
     """Where the code came from, and what the working tree changes in it; empty outside a repository."""
 
@@ -61,8 +64,8 @@ def git_patch() -> str:
         return _run("git", "diff", "--cached", "--binary", "HEAD", environment=index)
 
 
-def recorded(lock: Path = LOCK) -> dict[str, dict[str, dict[str, str]]]:
-    """DVC's hashes of what each stage read and made: stage -> ``deps`` or ``outs`` -> path -> hash.
+def recorded(lock: Path = LOCK) -> Stages:
+    """DVC's hashes of what each stage read and made.
 
     Raises:
         InputError: dvc.lock is missing.
@@ -83,13 +86,19 @@ def check_made_by_dvc(*paths: Path) -> None:
     Raises:
         InputError: dvc.lock is missing or records something else.
     """
-    made = {path: digest for stage in recorded().values() for path, digest in stage["outs"].items()}
+    made = outputs(recorded())
     for path in paths:
         if made.get(str(path)) != _md5(path):
             raise InputError(f"{path} is not what {LOCK} records; run `dvc repro`")
 
 
-def data_hashes(stages: dict[str, dict[str, dict[str, str]]]) -> dict[str, str]:
+def outputs(stages: Stages) -> dict[str, str]:
+    """DVC's hashes of all that the stages made, by path."""
+    entries = {path: digest for stage in stages.values() for path, digest in stage["outs"].items()}
+    return dict(sorted(entries.items()))
+
+
+def data_hashes(stages: Stages) -> dict[str, str]:
     """DVC's hashes of all that is read or made and is not code, by path."""
     entries = {path: digest for stage in stages.values() for kind in stage.values() for path, digest in kind.items()}
     return {path: digest for path, digest in sorted(entries.items()) if not path.endswith(".py")}

@@ -1,12 +1,13 @@
 """The plots of a run as one picture, for places that show no page."""
 
-import csv
 import io
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+
+from pipeline.atomic import csv_columns
 
 
 class _Panel(NamedTuple):
@@ -41,9 +42,9 @@ def picture(results: Path) -> bytes:
     drawn = Figure(figsize=(12.0, 3.4), layout="constrained")
     for axes, panel in zip(drawn.subplots(1, len(_PANELS)), _PANELS, strict=True):
         path = results / "plots" / panel.path
-        rows = list(csv.DictReader(path.open(newline=""))) if path.exists() else []
+        columns = csv_columns(path.read_text()) if path.exists() else {}
         for name in panel.y:
-            axes.plot(*([float(row[column] or "nan") for row in rows] for column in (panel.x, name)), label=name)
+            axes.plot(columns.get(panel.x, []), columns.get(name, []), label=name)
         axes.set_title(panel.title, fontsize=10)
         axes.set_xlabel(panel.x)
         if len(panel.y) > 1:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline import files, lineage
-from pipeline.atomic import new_folder
+from pipeline.atomic import copy_folder
 from pipeline.errors import InputError, StageError
 from pipeline.registry import Version
 
@@ -48,7 +48,7 @@ def read(version: Version, folder: Path, *, model: str, store: str) -> Provenanc
         InputError: the folder is not whole.
     """
     stages, tags = lineage.recorded(folder / lineage.LOCK.name), version.tags
-    outputs = {path: digest for stage in stages.values() for path, digest in stage["outs"].items()}
+    outputs = lineage.outputs(stages)
     runs = files.read_json(folder / lineage.RUNS)
 
     def tagged(prefix: str) -> dict[str, str]:
@@ -69,7 +69,7 @@ def read(version: Version, folder: Path, *, model: str, store: str) -> Provenanc
         requirements_sha256=tags["lock.sha256"],
         seconds={stage: run["seconds"] for stage, run in runs.items()},
         inputs={path: digest for path, digest in lineage.data_hashes(stages).items() if path not in outputs},
-        outputs={path: digest for path, digest in sorted(outputs.items()) if path != _OF_ITS_OWN},
+        outputs={path: digest for path, digest in outputs.items() if path != _OF_ITS_OWN},
         rebuild=_rebuild(version, model=model, store=store),
     )
 
@@ -81,7 +81,7 @@ def check(told: Provenance) -> None:
         InputError: there is no dvc.lock.
         StageError: an output differs.
     """
-    here = {path: digest for stage in lineage.recorded().values() for path, digest in stage["outs"].items()}
+    here = lineage.outputs(lineage.recorded())
     different = [path for path, digest in told.outputs.items() if here.get(path) != digest]
     if different:
         raise StageError(f"not what {told.model} version {told.version} was made of: {', '.join(different)}")
@@ -95,9 +95,7 @@ def write(folder: Path, output: Path) -> None:
     """
     if output.exists():
         raise InputError(f"{output} exists; name a new folder")
-    with new_folder(output) as fresh:
-        for path in folder.iterdir():
-            (fresh / path.name).write_bytes(path.read_bytes())
+    copy_folder(folder, output)
 
 
 def text(told: Provenance) -> str:

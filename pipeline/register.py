@@ -72,12 +72,11 @@ def decide(
     checks = gate.absolute_checks(figures, settings.gate)
     compared: dict[str, Any] = {}
     if champion is not None:
-        with models.files(champion) as folder:
-            rival = SurfaceModel.load(folder, provider="cpu", threads=1)
-            if rival.grid.to_dict() == loaded.grid.to_dict():
-                found = gate.compare(loaded, rival, held_out.quoted, held_out.truth)
-                checks += gate.paired_checks(found, settings.gate)
-                compared = {f"beside_champion_{name}": value for name, value in found._asdict().items()}
+        rival = models.load(champion)
+        if rival.grid.to_dict() == loaded.grid.to_dict():
+            found = gate.compare(loaded, rival, held_out.quoted, held_out.truth)
+            checks += gate.paired_checks(found, settings.gate)
+            compared = {f"beside_champion_{name}": value for name, value in found._asdict().items()}
     verdict = Verdict(tuple(checks))
     parent = champion.number if champion else "none"
     tags = {f"gate.{check.name}": _said(check) for check in checks} | {"volvae.parent": parent}
@@ -142,10 +141,9 @@ def make_record(params: Params, measured: Mapping[str, Path], *, bundle: Path, p
     )
 
 
-def made(stages: Mapping[str, Mapping[str, Mapping[str, str]]]) -> dict[str, str]:
+def made(stages: lineage.Stages) -> dict[str, str]:
     """Hashes of the data and the models, which identify a version."""
-    outs = {path: digest for stage in stages.values() for path, digest in stage["outs"].items()}
-    return {path: digest for path, digest in sorted(outs.items()) if not path.startswith("results/")}
+    return {path: digest for path, digest in lineage.outputs(stages).items() if not path.startswith("results/")}
 
 
 def _said(check: Check) -> str:

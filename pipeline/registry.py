@@ -20,7 +20,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from pipeline import telemetry
-from pipeline.atomic import new_folder
+from pipeline.atomic import copy_folder
 from pipeline.errors import InputError, StageError
 from vae.bundle import MANIFEST
 from vae.runtime import BundleError, SurfaceModel
@@ -161,8 +161,8 @@ class Registry:
         Raises:
             StageError: the files are not those that were registered.
         """
-        with self.files(version):
-            former = self.get(CHAMPION)
+        self.load(version)
+        former = self.get(CHAMPION)
         if former is not None and former.number == version.number:
             return former
         if former is not None:
@@ -186,42 +186,62 @@ class Registry:
                 f"{self.model} version {champion.number} is the first champion; there is none to go back to"
             )
         former = self.find(number)
-        with self.files(former):
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            self._client.set_model_version_tag(self.model, champion.number, _ROLLED_BACK, now)
-            self._client.set_registered_model_alias(self.model, CHAMPION, former.number)
+        self.load(former)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._client.set_model_version_tag(self.model, champion.number, _ROLLED_BACK, now)
+        self._client.set_registered_model_alias(self.model, CHAMPION, former.number)
         return champion, former
 
     @contextlib.contextmanager
-    def files(self, version: Version, kind: str = BUNDLE) -> Iterator[Path]:
+    def files(self, version: Version, kind: str) -> Iterator[Path]:
         """A folder with the files of a version, ``BUNDLE`` or ``LINEAGE``, while the block runs.
 
         Raises:
-            StageError: they are gone, or not those that were registered.
+            StageError: they are gone.
         """
         with tempfile.TemporaryDirectory(prefix="volvae-") as folder:
-            what = f"{kind} of {self.model} version {version.number}"
             try:
                 found = Path(mlflow.artifacts.download_artifacts(
                     run_id=version.run_id, artifact_path=kind, dst_path=folder
                 ))  # fmt: skip
             except (MlflowException, OSError) as error:
+                what = f"{kind} of {self.model} version {version.number}"
                 raise StageError(f"the {what} cannot be read from {self.store}: {_line(error)}") from error
-            if kind == BUNDLE:
-                _verify(found, version, what)
             yield found
+
+    def load(self, version: Version) -> SurfaceModel:
+        """The model of a version.
+
+        Raises:
+            StageError: its files are gone, or not those that were registered.
+        """
+        with self.files(version, BUNDLE) as folder:
+            return self._verified(folder, version)
 
     def fetch(self, version: Version, folder: Path) -> None:
         """Put the bundle of a version in place of ``folder``, whole or not at all.
 
         Raises:
             InputError: the folder cannot be written, or is something else.
+            StageError: the files are gone, or not those that were registered.
         """
         if folder.exists() and not (folder / MANIFEST).exists() and any(folder.iterdir()):
             raise InputError(f"{folder} is not empty and holds no bundle; name another folder")
-        with self.files(version) as found, new_folder(folder) as fresh:
-            for path in found.iterdir():
-                (fresh / path.name).write_bytes(path.read_bytes())
+        with self.files(version, BUNDLE) as found:
+            self._verified(found, version)
+            copy_folder(found, folder)
+
+    def _verified(self, folder: Path, version: Version) -> SurfaceModel:
+        """The model in a folder, if its files are those that were registered."""
+        what = f"{BUNDLE} of {self.model} version {version.number}"
+        try:
+            tag = manifest_tag(folder)
+            model = SurfaceModel.load(folder, provider="cpu", threads=1)  # checks every file against the manifest
+        except (OSError, BundleError) as error:
+            raise StageError(f"the {what} is damaged: {_line(error)}") from error
+        if _MANIFEST in version.tags and not tag.items() <= version.tags.items():
+            raise StageError(f"the {what} is not what was registered: its {MANIFEST} has another checksum")
+        return model
 
     def _known(self) -> str:
         """All versions in words."""
@@ -346,17 +366,6 @@ def _version(found: ModelVersion) -> Version:
 def manifest_tag(folder: Path) -> dict[str, str]:
     """The tag that ties a version to the files of its bundle."""
     return {_MANIFEST: hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()}
-
-
-def _verify(folder: Path, version: Version, what: str) -> None:
-    """Raise StageError unless the files in a folder are those that were registered."""
-    try:
-        tag = manifest_tag(folder)
-        SurfaceModel.load(folder, provider="cpu")  # checks every file against the manifest
-    except (OSError, BundleError) as error:
-        raise StageError(f"the {what} is damaged: {_line(error)}") from error
-    if _MANIFEST in version.tags and not tag.items() <= version.tags.items():
-        raise StageError(f"the {what} is not what was registered: its {MANIFEST} has another checksum")
 
 
 def _log_decoder(path: Path) -> str:

@@ -1,8 +1,6 @@
 """The evaluation report: one self-contained HTML page with interactive figures."""
 
-import csv
 import html
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
 from pipeline import files
+from pipeline.atomic import csv_columns
 from vae.arbitrage import KINDS
 from vae.grid import Grid
 
@@ -96,8 +95,7 @@ def page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]) -> st
 
 def read_curve(path: Path) -> dict[str, list[float]]:
     """Columns of the training curve."""
-    rows = list(csv.DictReader(io.StringIO(files.read_bytes(path).decode())))
-    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
+    return csv_columns(files.read_bytes(path).decode())
 
 
 def _cards(figures: Mapping[str, float]) -> str:

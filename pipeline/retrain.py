@@ -4,7 +4,6 @@
 """
 
 import json
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,11 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline import registry, tables
+from pipeline import registry, tables, workspace
 from pipeline.errors import InputError, StageError
 from pipeline.params import Params, RetrainParams, read_params
 from pipeline.registry import Registry
-from vae.runtime import SurfaceModel
 
 _ODD_PERCENT = 1.0
 
@@ -88,12 +86,7 @@ def changes(folder: Path) -> dict[str, list[str]]:
     Raises:
         StageError: DVC refuses.
     """
-    found = subprocess.run(
-        [sys.executable, "-m", "dvc", "status", "--json"], cwd=folder, capture_output=True, text=True, check=False
-    )
-    if found.returncode:
-        raise StageError(f"dvc status: {' '.join(found.stderr.split())}")
-    status = json.loads(found.stdout.strip().splitlines()[-1])
+    status = json.loads(workspace.output("dvc", "status", "--json", folder=folder).splitlines()[-1])
     return {stage: sorted(_things(entries)) for stage, entries in status.items()}
 
 
@@ -115,9 +108,8 @@ def odd_share(models: Registry, incoming: Path) -> float | None:
     champion = models.get(registry.CHAMPION)
     if champion is None:
         return None
-    with models.files(champion) as folder:
-        model = SurfaceModel.load(folder, provider="cpu")
-        percentile = model.score(tables.read_on_grid(incoming, model.grid)).percentile
+    model = models.load(champion)
+    percentile = model.score(tables.read_on_grid(incoming, model.grid)).percentile
     known = percentile[np.isfinite(percentile)]
     return float((known < _ODD_PERCENT).mean()) if len(known) else None
 

@@ -125,25 +125,28 @@ def check_out(source: Path) -> Path:
     """
     folder = source / SCHEDULED
     if not (folder / ".git").exists():
-        _run("git", "init", "--quiet", str(folder), folder=source)
-    git = ("git", "-C", str(folder))
-    _run(*git, "fetch", "--quiet", str(source.absolute()), "HEAD", folder=source)
-    _run(*git, "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD", folder=source)
-    _run(*git, "clean", "-ffdq", f"--exclude={lineage.LOCK}", folder=source)
+        output("git", "init", "--quiet", str(folder), folder=source)
+    output("git", "fetch", "--quiet", str(source.absolute()), "HEAD", folder=folder)
+    output("git", "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD", folder=folder)
+    output("git", "clean", "-ffdq", f"--exclude={lineage.LOCK}", folder=folder)
     remote = lineage.git(source).remote
     if remote:
-        _run(*git, "config", "remote.origin.url", remote, folder=source)
+        output("git", "config", "remote.origin.url", remote, folder=folder)
     local = source / ".dvc/config.local"
     if local.exists():  # where a user's own remotes and their passwords are
         (folder / ".dvc/config.local").write_bytes(local.read_bytes())
-    dvc = (sys.executable, "-m", "dvc", "cache", "dir")
-    _run(*dvc, "--local", _run(*dvc, folder=source), folder=folder)
+    output("dvc", "cache", "dir", "--local", output("dvc", "cache", "dir", folder=source), folder=folder)
     return folder
 
 
-def _run(*command: str, folder: Path) -> str:
-    """Output of a command."""
-    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+def output(program: str, *arguments: str, folder: Path) -> str:
+    """What ``git`` or ``dvc``, that of the running Python, prints.
+
+    Raises:
+        StageError: it refuses.
+    """
+    command = [sys.executable, "-m", program] if program == "dvc" else [program]
+    found = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
     if found.returncode:
-        raise StageError(f"{' '.join(command)}: {' '.join(found.stderr.split())}")
+        raise StageError(f"{program} {' '.join(arguments)}: {' '.join(found.stderr.split())}")
     return found.stdout.strip()

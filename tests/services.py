@@ -74,6 +74,19 @@ def connects(address: str) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def healthy(url: str, command: list[str], log: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """A server in the folder of its log, which says at this address that it is well."""
+    with running(command, log.parent, log, environment) as process:
+
+        def ready() -> bool:
+            assert process.poll() is None, log.read_text()
+            return answers(f"{url}/health")
+
+        wait_for(ready, seconds=180, what=f"the server at {url}")
+        yield
+
+
 def postgres_programs() -> Path | None:
     """The folder of initdb and postgres."""
     found = shutil.which("initdb")
@@ -120,15 +133,8 @@ def mlflow_server(folder: Path, *, store: str, password: str | None = None) -> I
     if password is not None:
         command += ["--app-name", "basic-auth"]
         environment |= _passwords(folder, password)
-    log = folder / "mlflow.log"
-    with running(command, folder, log, environment) as process:
-        url = f"http://127.0.0.1:{port}"
-
-        def ready() -> bool:
-            assert process.poll() is None, log.read_text()
-            return answers(f"{url}/health")
-
-        wait_for(ready, seconds=180, what="the MLflow server")
+    url = f"http://127.0.0.1:{port}"
+    with healthy(url, command, folder / "mlflow.log", environment):
         yield url
 
 
@@ -145,17 +151,11 @@ def _passwords(folder: Path, password: str) -> dict[str, str]:
 @contextlib.contextmanager
 def prefect_server(folder: Path) -> Iterator[str]:
     """A Prefect server with a store of its own; the address of its API."""
-    port, log = free_port(), folder / "prefect.log"
+    port = free_port()
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     environment = {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    with running(command, folder, log, environment) as process:
-        url = f"http://127.0.0.1:{port}/api"
-
-        def ready() -> bool:
-            assert process.poll() is None, log.read_text()
-            return answers(f"{url}/health")
-
-        wait_for(ready, seconds=180, what="the Prefect server")
+    url = f"http://127.0.0.1:{port}/api"
+    with healthy(url, command, folder / "prefect.log", environment):
         yield url
 
 

@@ -118,14 +118,6 @@ def arbitrage_metrics(name: str, iv: NDArray[np.floating], grid: Grid, *, tolera
     return figures
 
 
-def rmse_bp(
-    approximation: NDArray[np.float64], truth: NDArray[np.float64], axes: tuple[int, ...]
-) -> NDArray[np.float64]:
-    """Root mean square error over ``axes``, in basis points of vol."""
-    result: NDArray[np.float64] = BASIS_POINTS * np.sqrt(np.nanmean((approximation - truth) ** 2, axis=axes))
-    return result
-
-
 def completion_metrics(
     model: Vae, components: PrincipalComponents, x: Tensor, *, known: Sequence[int], seed: int
 ) -> dict[str, float]:
