@@ -45,7 +45,7 @@ $(INSTALLED): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
 	  "volvae needs Python 3.11 to 3.13, not %d.%d: make PYTHON=python3.11" % v)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[pipeline,schedule,dask,dev,$(RUNTIME)]'
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[pipeline,schedule,serve,dask,dev,$(RUNTIME)]'
 	$(BIN)/python -m pip check
 	@touch $@
 
