@@ -12,9 +12,10 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test lint bench experiments lock clean
+.PHONY: run test lint bench experiments lock vendor clean
 
 run: $(INSTALLED)
+	@[ -s .dvc/tmp/rwlock ] || rm -f .dvc/tmp/rwlock  # a DVC that was killed may leave it empty, and refuses it then
 	dvc repro
 	@echo
 	@volvae report
@@ -55,6 +56,14 @@ lock: $(INSTALLED)
 	$(BIN)/python -m pip freeze | sed -n 's/^onnxruntime\(-gpu\)\{0,1\}==\(.*\)/onnxruntime==\2\nonnxruntime-gpu==\2/p' >> requirements.lock.new
 	LC_ALL=C sort --ignore-case --field-separator== --key=1,1 requirements.lock.new > requirements.lock
 	rm requirements.lock.new
+
+# The explorer ships the onnxruntime-web that tests/javascript/package.json names.
+WEB := tests/javascript/node_modules/onnxruntime-web/dist
+SHIPPED := deploy/explorer/onnxruntime-web
+vendor:
+	cd tests/javascript && npm ci --ignore-scripts --no-audit --no-fund
+	cp $(WEB)/ort.wasm.bundle.min.mjs $(SHIPPED)/
+	gzip -9 --no-name --stdout $(WEB)/ort-wasm-simd-threaded.wasm > $(SHIPPED)/ort-wasm-simd-threaded.wasm.gz
 
 clean:
 	rm -rf $(VENV) .checkpoints

@@ -13,8 +13,13 @@ from vae.runtime import Provider, SurfaceModel
 
 
 class Served(NamedTuple):
-    """What one request sees from its start to its end."""
+    """What one request sees from its start to its end.
 
+    Attributes:
+        folder: which held the bundle when it was read; behind the link, where the followed folder is one.
+    """
+
+    folder: Path
     surfaces: SurfaceModel
     models: dict[str, Model]
     version: str
@@ -85,7 +90,7 @@ def load(found: Mark, *, provider: Provider, threads: int) -> Served:
     """
     surfaces = SurfaceModel.load(found.folder, provider=provider, threads=threads)
     warm_up(surfaces)
-    return Served(surfaces, models(surfaces), found.version)
+    return Served(found.folder, surfaces, models(surfaces), found.version)
 
 
 def mark(folder: Path) -> Mark:

@@ -19,9 +19,9 @@ from deploy.follow import Served
 from deploy.guard import route
 from deploy.models import Array, RefusedError, refusing
 from deploy.protocol import ProtocolError, to_json
-from deploy.service import Service, json_answer
+from deploy.service import VERSION, Service, json_answer
 
-VERSION, SEED, SHAPE = "volvae-model-version", "volvae-seed", "volvae-shape"
+SEED, SHAPE = "volvae-seed", "volvae-shape"  # headers
 JSON, LINES, BINARY = "application/json", "application/x-ndjson", "application/octet-stream"
 _PIECE = 1024  # surfaces of a stream that are made at a time
 _LINES = 64  # the same where they are written as text

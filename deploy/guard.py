@@ -13,8 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from deploy import logs
 from deploy.service import BUSY, Service, refusal
 
-# Probes of an orchestrator carry no token, and the page must load before one can be typed into it.
-_OPEN = frozenset({"/", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
+# Probes of an orchestrator carry no token, and the pages must load before one can be typed into them.
+_OPEN = frozenset({"/", "/reference", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
+_OPEN_BELOW = "/explorer/"
 _CLOSE = (b"connection", b"close")
 _GONE = 499  # nginx's number for a client that left
 
@@ -66,7 +67,7 @@ class Guard:
     def _check(self, scope: Scope) -> None:
         """Raise HTTPException for a request that goes no further."""
         headers = dict(scope["headers"])
-        if self._expected is not None and scope["path"] not in _OPEN:
+        if self._expected is not None and not _is_open(scope["path"]):
             given = headers.get(b"authorization", b"")
             if not hmac.compare_digest(given, self._expected):
                 raise HTTPException(401, "a bearer token is needed", {"www-authenticate": "Bearer"})
@@ -97,6 +98,10 @@ class Endpoint:
 def route(path: str, function: Callable[[Request], Awaitable[Response]], method: str = "GET") -> Route:
     """A route to a function."""
     return Route(path, Endpoint(function), methods=[method])
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN or path.startswith(_OPEN_BELOW)
 
 
 def _route(scope: Scope) -> str:

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 
 from deploy.follow import Served
-from deploy.friendly import BINARY, JSON, LINES, SEED, SHAPE, VERSION, Complete, Sample, Score
+from deploy.friendly import BINARY, JSON, LINES, SEED, SHAPE, Complete, Sample, Score
+from deploy.service import VERSION
 from deploy.settings import Settings
 
 _Json = dict[str, Any]

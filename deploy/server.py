@@ -6,12 +6,11 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from functools import partial
-from pathlib import Path
 
 import uvicorn
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
-from starlette.routing import Route, Router
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Router
 
 from deploy import logs, metrics, openapi
 from deploy.connection import bounded
@@ -19,11 +18,11 @@ from deploy.follow import Follower, load, mark
 from deploy.friendly import Friendly
 from deploy.guard import Guard, route
 from deploy.inference import Inference
+from deploy.pages import Pages
 from deploy.service import Service, json_answer
 from deploy.settings import Settings
 from deploy.workers import Workers, until_told
 
-_PAGE = Path(__file__).with_name("reference.html")
 _KEEP_ALIVE = 75  # seconds: longer than balancers keep theirs, so that they close first
 
 
@@ -49,14 +48,11 @@ def run(settings: Settings) -> None:
             workers.stop(seconds=settings.drain + settings.grace)
 
 
-def routes(service: Service) -> list[Route]:
+def routes(service: Service) -> list[BaseRoute]:
     """All of them, those that are called most first."""
 
     async def document(_: Request) -> Response:
         return json_answer(openapi.document(service.follower.served, service.settings))
-
-    async def page(_: Request) -> Response:
-        return FileResponse(_PAGE)
 
     async def counters(_: Request) -> Response:
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -66,11 +62,11 @@ def routes(service: Service) -> list[Route]:
         *Friendly(service).routes(),
         route("/metrics", counters),
         route("/openapi.json", document),
-        route("/", page),
+        *Pages(service).routes(),
     ]
 
 
-def application(service: Service, routes: Sequence[Route]) -> Guard:
+def application(service: Service, routes: Sequence[BaseRoute]) -> Guard:
     """Routes over a service, which follows its bundle as long as the application lives."""
 
     @asynccontextmanager

@@ -68,4 +68,5 @@ def refusal(error: Exception) -> Response:
             return no(500, "the server failed; its log says where")
 
 
+VERSION = "volvae-model-version"  # the header that names the version behind an answer
 BUSY = no(429, "the queue is full; ask again later", {"retry-after": "1"})

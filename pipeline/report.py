@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,8 +11,8 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
-from pipeline import files
 from pipeline.atomic import csv_columns
+from pipeline.files import read_bytes
 from vae.arbitrage import KINDS
 from vae.grid import Grid
 
@@ -28,16 +29,7 @@ _HEADLINES = (
     ("active_units", "active latents", "d"),
     ("sample_arbitrage_free_rate", "arbitrage-free samples", ".2%"),
 )
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1c2530; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.6rem; margin-bottom: 0 } h2 { font-size: 1.15rem; margin: 2rem 0 0 } p { margin: .3rem 0 }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); gap: .8rem; margin: 1.2rem 0 }
-.cards div { border: 1px solid #d8dee5; border-radius: .5rem; padding: .6rem .8rem }
-.cards b { display: block; font-size: 1.5rem } .cards span, figcaption { color: #5b6773; font-size: .9rem }
-.pair { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(28rem, 100%), 1fr)); gap: 1.5rem }
-figure { margin: 0; min-width: 0 }
-table { border-collapse: collapse } td { padding: .15rem 1rem .15rem 0; font-variant-numeric: tabular-nums }
-"""
+_STYLE = files("deploy") / "explorer/look.css"  # that of the explorer
 
 
 class Evaluation(NamedTuple):
@@ -62,6 +54,7 @@ class Evaluation(NamedTuple):
 
 def page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]) -> str:
     """The page; the same arguments give the same text."""
+    style = _STYLE.read_text("utf-8")
     sections = (
         (
             _sample_surfaces(result.samples, grid),
@@ -82,8 +75,8 @@ def page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]) -> st
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>volvae: evaluation</title><style>{_STYLE}</style><script>{get_plotlyjs()}</script>"
-        "<h1>volvae: evaluation on held-out surfaces</h1>"
+        f"<title>volvae: evaluation</title><style>{style}</style><script>{get_plotlyjs()}</script>"
+        '<header><h1>volvae</h1><p class="quiet">evaluation on held-out surfaces</p></header>'
         f"<p>{len(result.truth):,} test surfaces, {grid.shape[0]} tenors x {grid.shape[1]} nodes. "
         "1 bp is 0.0001 of volatility; nats are of the density of decimal vols.</p>"
         f'<div class="cards">{_cards(result.figures)}</div><div class="pair">{blocks}</div>'
@@ -95,7 +88,7 @@ def page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]) -> st
 
 def read_curve(path: Path) -> dict[str, list[float]]:
     """Columns of the training curve."""
-    return csv_columns(files.read_bytes(path).decode())
+    return csv_columns(read_bytes(path).decode())
 
 
 def _cards(figures: Mapping[str, float]) -> str:

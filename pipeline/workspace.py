@@ -19,6 +19,8 @@ from pipeline.errors import InputError, StageError
 SCHEDULED = Path(".scheduled")  # the checkout, inside the folder that it is a checkout of
 _LOCK = Path(".dvc/tmp/volvae.lock")
 _PAUSE_SECONDS = 0.5
+_DVC_LOCK = Path(".dvc/tmp/rwlock")
+_WRITTEN_SECONDS = 0.2  # DVC writes its lock in far less
 
 
 class BusyError(StageError):
@@ -57,10 +59,30 @@ def locked(folder: Path, *, holder: str, wait_seconds: float = 0.0) -> Iterator[
         _take(stream, folder, until=time.monotonic() + wait_seconds)
         left = _read(stream).get("holder")
         _write(stream, {"holder": holder, **_me()})
+        heal(folder)
         try:
             yield Held(stream.fileno(), left)
         finally:
             _write(stream, {})
+
+
+def heal(folder: Path) -> None:
+    """Remove DVC's own lock file where a DVC that was killed has left half of it, which DVC would refuse ever after."""
+    path = folder / _DVC_LOCK
+    if _broken(path):
+        time.sleep(_WRITTEN_SECONDS)  # perhaps it is being written just now
+        if _broken(path):
+            path.unlink(missing_ok=True)
+
+
+def _broken(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return True
+    return False
 
 
 def _take(stream: IO[str], folder: Path, *, until: float) -> None:

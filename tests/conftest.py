@@ -1,5 +1,7 @@
 """Fixtures of all tests: telemetry off, torch's global state guarded, GPU tests skipped without a GPU."""
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,3 +42,15 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def reference() -> Path:
     return ROOT / "tests" / "reference"
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """Node, with the packages of the lock installed."""
+    program, npm = shutil.which("node"), shutil.which("npm")
+    if program is None or npm is None:
+        pytest.skip("node and npm are not installed")
+    scripts = ROOT / "tests/javascript"
+    if not (scripts / "node_modules/onnxruntime-web").exists():
+        subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=scripts, check=True)
+    return program

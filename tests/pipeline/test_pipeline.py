@@ -15,6 +15,7 @@ import onnx
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline import workspace
 from tests.services import answers, flow_runs, free_port, running, wait_for
 from tests.workspace import Workspace, write_tiny_params
 from vae.bundle import GRAPHS, MANIFEST
@@ -203,6 +204,7 @@ def test_after_twenty_kills_at_random_the_next_run_ends_in_the_same_bytes(clone:
     for stage in STAGES * 4:
         longest = 6.0
         while True:
+            workspace.heal(folder)  # as whatever starts DVC here does
             command = ["dvc", "repro", "--force", "--single-item", stage]
             with running(command, folder, tmp_path / "log", environment(clone)) as process:
                 try:
@@ -213,7 +215,7 @@ def test_after_twenty_kills_at_random_the_next_run_ends_in_the_same_bytes(clone:
                     break
             longest /= 2.0  # it was done before
     assert kills == dict.fromkeys(STAGES, 4)
-    result = shell(folder, "dvc", "repro")
+    result = shell(folder, "volvae", "flow", "run")
     assert result.returncode == 0, result.stdout + result.stderr
     assert outputs(folder) == outputs(clone)
     assert registered(folder)["version"] == "1"

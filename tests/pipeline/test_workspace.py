@@ -129,3 +129,22 @@ def test_a_checkout_is_the_commit_and_keeps_what_was_made(repository: Path) -> N
     assert not (folder / "stray").exists()
     assert (folder / "made/model").read_text() == (folder / "dvc.lock").read_text() == "kept"
     check_clean(folder)
+
+
+@pytest.mark.parametrize("half", ["", '{"read": {"'])
+def test_what_a_killed_dvc_left_of_its_lock_is_removed(repository: Path, half: str) -> None:
+    (repository / "dvc.yaml").write_text("stages: {copy: {cmd: echo, deps: [code.py]}}\n")
+    path = repository / ".dvc/tmp/rwlock"
+    path.write_text(half)
+    repro = [sys.executable, "-m", "dvc", "repro"]
+    refused = subprocess.run(repro, cwd=repository, capture_output=True, text=True, check=False)
+    assert "rwlock" in refused.stderr  # or there is nothing to heal any more
+    with locked(repository, holder="me"):
+        subprocess.run(repro, cwd=repository, capture_output=True, check=True)
+
+
+def test_a_whole_lock_of_dvc_stays(repository: Path) -> None:
+    path = repository / ".dvc/tmp/rwlock"
+    path.write_text('{"read": {}, "write": {}}')
+    workspace.heal(repository)
+    assert path.exists()

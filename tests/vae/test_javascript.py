@@ -1,28 +1,15 @@
 """A bundle in WebAssembly: onnxruntime-web in Node draws and decodes the same numbers as Python."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from tests.workspace import Workspace
 from vae.runtime import SurfaceModel
 
 SCRIPTS = Path(__file__).parents[1] / "javascript"
-
-
-@pytest.fixture(scope="module")
-def node() -> str:
-    """Node, with the packages of the lock installed."""
-    program, npm = shutil.which("node"), shutil.which("npm")
-    if program is None or npm is None:
-        pytest.skip("node and npm are not installed")
-    if not (SCRIPTS / "node_modules/onnxruntime-web").exists():
-        subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=SCRIPTS, check=True)
-    return program
 
 
 def test_webassembly_gives_the_numbers_of_python(node: str, finished: Workspace, tmp_path: Path) -> None:

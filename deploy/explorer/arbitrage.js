@@ -1,0 +1,106 @@
+// Static arbitrage of a complete surface, measured as vae/arbitrage.py does; a test holds the two together.
+import { logMoneyness, rows } from "./grid.js";
+import { cdf } from "./normal.js";
+import { read, spline } from "./spline.js";
+
+const REFINEMENT = 5; // points looked at for each interval between nodes
+const MEANINGFUL_PRICE = 1e-6; // of the forward
+const LEAST_VARIANCE = 1e-12;
+const STEEPEST_WING = 2;
+
+/** What is allowed of each kind: prices in units of the forward, density as -g, wings as |dw/dk| over 2. */
+export const TOLERANCE = { calendar: 1e-6, vertical: 1e-6, butterfly: 1e-6, density: 1e-3, wing: 1e-3 };
+
+/** The largest violation of each kind: {size, tenor, k}, a size of 0 where there is none; null of an unusable surface. */
+export const violations = (grid, iv) => {
+  const k = logMoneyness(grid, iv);
+  if (grid.convention === "delta") k.forEach((smile) => smile.reverse());
+  const rising = k.every((smile) => smile.every((value, j) => j === 0 || value > smile[j - 1]));
+  if (!rising || !iv.every((vol) => vol > 0 && vol < Infinity)) return null;
+  const smiles = rows(grid, iv).map((vols, i) => smileOf(k[i], grid.convention === "delta" ? vols.reverse() : vols, grid.tenors[i]));
+  const found = Object.fromEntries(Object.keys(TOLERANCE).map((kind) => [kind, { size: 0, tenor: null, k: null }]));
+  const note = (kind, smile) => (size, point) => {
+    if (size > found[kind].size) found[kind] = { size, tenor: smile.tenor, k: smile.points[point] };
+  };
+  smiles.forEach((smile, i) => {
+    vertical(smile, note("vertical", smile));
+    wing(smile, note("wing", smile));
+    if (smile.curve.x.length > 2) {
+      butterfly(smile, note("butterfly", smile));
+      density(smile, note("density", smile));
+    }
+    if (i + 1 < smiles.length) calendar(smile, smiles[i + 1], note("calendar", smile));
+  });
+  return found;
+};
+
+/** A Black call per unit of forward. */
+const callPrice = (variance, k) => {
+  const deviation = Math.sqrt(variance);
+  const d1 = -k / deviation + 0.5 * deviation;
+  return cdf(d1) - Math.exp(k) * cdf(d1 - deviation);
+};
+
+const smileOf = (k, vols, tenor) => {
+  const curve = spline(k, vols.map((vol) => vol * vol * tenor));
+  const points = refined(k);
+  const values = points.map((point) => read(curve, point));
+  const variance = values.map(([value]) => Math.max(value, LEAST_VARIANCE));
+  return {
+    tenor,
+    curve,
+    points,
+    variance,
+    slope: values.map(([, slope]) => slope),
+    curvature: values.map(([, , curvature]) => curvature),
+    strike: points.map(Math.exp),
+    price: variance.map((value, i) => callPrice(value, points[i])),
+  };
+};
+
+const refined = (knots) => {
+  const points = [];
+  for (let i = 0; i < knots.length - 1; i++) {
+    for (let part = 0; part < REFINEMENT; part++) points.push(knots[i] + (knots[i + 1] - knots[i]) * (part / REFINEMENT));
+  }
+  return [...points, knots.at(-1)];
+};
+
+/** How far calls of the longer tenor cost less. */
+const calendar = ({ points, variance, price }, long, note) =>
+  points.forEach((k, i) => {
+    const [later] = read(long.curve, k);
+    if (later < variance[i]) note(price[i] - callPrice(Math.max(later, LEAST_VARIANCE), k), i);
+  });
+
+/** How far a call costs more than at a lower strike, or a put less. */
+const vertical = ({ strike, price }, note) => {
+  let [leastCall, mostPut] = [Infinity, -Infinity];
+  price.forEach((call, i) => {
+    const put = call + strike[i];
+    leastCall = Math.min(leastCall, call);
+    mostPut = Math.max(mostPut, put);
+    note(Math.max(call - leastCall, mostPut - put), i);
+  });
+};
+
+/** How far a call costs more than the chord between two others, 1, 2, 4, ... points away on both sides. */
+const butterfly = ({ strike, price }, note) => {
+  for (let reach = 1; 2 * reach < price.length; reach *= 2) {
+    for (let i = reach; i + reach < price.length; i++) {
+      const weight = (strike[i + reach] - strike[i]) / (strike[i + reach] - strike[i - reach]);
+      note(price[i] - weight * price[i - reach] - (1 - weight) * price[i + reach], i);
+    }
+  }
+};
+
+/** -g of Durrleman's function where options are worth something. */
+const density = ({ points, variance, slope, curvature, strike, price }, note) =>
+  points.forEach((k, i) => {
+    if (price[i] - Math.max(1 - strike[i], 0) < MEANINGFUL_PRICE) return;
+    const [w, w1, w2] = [variance[i], slope[i], curvature[i]];
+    note(-((1 - (0.5 * k * w1) / w) ** 2 - 0.25 * w1 * w1 * (1 / w + 0.25) + 0.5 * w2), i);
+  });
+
+/** The excess of |dw/dk| over Lee's bound at both ends. */
+const wing = ({ slope }, note) => [0, slope.length - 1].forEach((i) => note(Math.abs(slope[i]) - STEEPEST_WING, i));

@@ -1,0 +1,45 @@
+// Points of a surface: a grid as the manifest has it, {convention, tenors, nodes}; a surface is flat, tenor by tenor.
+import { quantile } from "./normal.js";
+
+export const DAYS = 365; // of a year, ACT/365
+
+/** k = ln(K/F) of each point, [tenor][node]; of a grid in deltas it depends on the vols. */
+export const logMoneyness = ({ convention, tenors, nodes }, iv) =>
+  tenors.map((tenor, i) =>
+    nodes.map((node, j) => {
+      if (convention === "log_moneyness") return node;
+      if (convention === "sqrt_time") return node * Math.sqrt(tenor);
+      return ofDelta(node, iv[i * nodes.length + j] * Math.sqrt(tenor));
+    }),
+  );
+
+/** Log-moneyness of a call delta N(d1) at a total volatility. */
+export const ofDelta = (delta, deviation) => deviation * (0.5 * deviation - quantile(delta));
+
+/** The rows of a flat surface, [tenor][node]. */
+export const rows = ({ nodes }, flat) =>
+  Array.from({ length: flat.length / nodes.length }, (_, i) => Array.from(flat.slice(i * nodes.length, (i + 1) * nodes.length)));
+
+export const nodeTitle = ({ convention }) =>
+  ({ sqrt_time: "k / √tenor", log_moneyness: "k = ln(K/F)", delta: "call delta" })[convention];
+
+export const tenorTitle = (years) => (years < 1.95 ? `${Math.round(years * DAYS)} days` : `${+years.toFixed(2)} years`);
+
+const NINETY = 1.6449; // standard deviations on each side of an interval that holds 90 %
+
+/** The ends of the 90 % interval of each vol. */
+export const interval = (iv, std) => [-1, 1].map((sign) => Array.from(iv, (vol, i) => vol + sign * NINETY * std[i]));
+
+/** A surface in the columns of `volvae complete`; std may be missing. */
+export const csv = (grid, { iv, std }) => {
+  const [low, high] = std ? interval(iv, std) : [];
+  const lines = [["tenor_years", "log_moneyness", "iv", ...(std ? ["std", "low_90", "high_90"] : [])].join(",")];
+  logMoneyness(grid, iv).forEach((smile, i) =>
+    smile.forEach((k, j) => {
+      const at = i * smile.length + j;
+      const values = [grid.tenors[i], k, iv[at], ...(std ? [std[at], low[at], high[at]] : [])];
+      lines.push(values.map((value) => +value.toPrecision(8)).join(","));
+    }),
+  );
+  return lines.join("\n") + "\n";
+};

@@ -1,0 +1,91 @@
+// The graphs of a bundle in the browser: once they are here, no server is needed.
+import * as ort from "./onnxruntime-web/ort.wasm.bundle.min.mjs";
+
+const GRAPHS = ["decoder", "sampler", "completer"];
+const VERSION = "volvae-model-version";
+const TRIES = 3; // the server may exchange the model between two files
+
+/** The server wants a token, or another one. */
+export class TokenError extends Error {}
+
+export class Model {
+  /** The model that the server has now; `tell` hears of what is being loaded. */
+  static async load(token, tell) {
+    await startRuntime(tell);
+    for (let attempt = 1; ; attempt++) {
+      tell("loading the model");
+      const names = ["manifest.json", ...GRAPHS.map((name) => `${name}.onnx`)];
+      const files = await Promise.all(names.map((name) => fetched(`bundle/${name}`, token)));
+      const versions = files.map((file) => file.headers.get(VERSION));
+      if (versions.every((version) => version === versions[0])) {
+        const [manifest, ...graphs] = await Promise.all(files.map((file, i) => (i ? file.arrayBuffer() : file.json())));
+        const sessions = await Promise.all(graphs.map((graph) => ort.InferenceSession.create(graph, { executionProviders: ["wasm"] })));
+        return new Model(versions[0], manifest, Object.fromEntries(GRAPHS.map((name, i) => [name, sessions[i]])));
+      }
+      if (attempt === TRIES) throw new Error("the server keeps exchanging its model");
+    }
+  }
+
+  constructor(version, manifest, sessions) {
+    this.version = version;
+    this.grid = manifest.grid;
+    this.latents = manifest.latents;
+    this.conditions = manifest.conditions;
+    this.sessions = sessions;
+  }
+
+  /** The surface of latents: {iv, z}. */
+  async decode(z) {
+    const { iv } = await this.sessions.decoder.run({ z: floats(z, [1, z.length]) });
+    return { iv: iv.data, z };
+  }
+
+  /** The first surface that `volvae sample` draws with this seed: {iv, z}. Conditions that are NaN are not asked for. */
+  async draw(seed, conditions) {
+    const feeds = {
+      key: new ort.Tensor("uint64", BigUint64Array.of(seed), [1]),
+      offset: new ort.Tensor("int64", BigInt64Array.of(0n), [1]),
+      count: new ort.Tensor("int64", BigInt64Array.of(1n), [1]),
+      temperature: floats([1], [1]),
+      ...(conditions.length && { conditions: floats(conditions, [conditions.length]) }),
+    };
+    const { iv, z } = await this.sessions.sampler.run(feeds);
+    return { iv: iv.data, z: Array.from(z.data) };
+  }
+
+  /** The whole surface from quotes: {iv, std, z, fitted, used}. */
+  async complete({ tenor, logMoneyness, iv, weight }) {
+    const columns = { tenor, log_moneyness: logMoneyness, iv, weight };
+    const feeds = Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, floats(values, [values.length])]));
+    const { surface, std, z, fitted, used } = await this.sessions.completer.run(feeds);
+    return {
+      iv: surface.data,
+      std: std.data,
+      z: Array.from(z.data),
+      fitted: Array.from(fitted.data),
+      used: Array.from(used.data, Boolean),
+    };
+  }
+}
+
+const floats = (values, shape) => new ort.Tensor("float32", Float32Array.from(values), shape);
+
+let runtime = null;
+
+const startRuntime = (tell) => {
+  runtime ??= (async () => {
+    tell("loading onnxruntime");
+    const packed = await fetched("explorer/onnxruntime-web/ort-wasm-simd-threaded.wasm.gz");
+    const unpacked = packed.body.pipeThrough(new DecompressionStream("gzip"));
+    ort.env.wasm.wasmBinary = await new Response(unpacked).arrayBuffer();
+    ort.env.wasm.numThreads = 1;
+  })();
+  return runtime;
+};
+
+const fetched = async (path, token = "") => {
+  const response = await fetch(path, { headers: token ? { authorization: `Bearer ${token}` } : {} });
+  if (response.status === 401) throw new TokenError(token ? "this token is not the server's" : "the server asks for a token");
+  if (!response.ok) throw new Error(`${path}: the server answers ${response.status}`);
+  return response;
+};

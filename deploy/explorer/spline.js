@@ -1,0 +1,49 @@
+// Not-a-knot cubic splines, as vae/interpolation.py has them: values with two derivatives, NaN outside the knots.
+
+/** The spline through y at the increasing knots x. */
+export const spline = (x, y) => ({ x, y, slope: slopes(x, y) });
+
+/** [value, first, second derivative] at a point. */
+export const read = ({ x, y, slope }, point) => {
+  const last = x.length - 1;
+  if (!(point >= x[0] && point <= x[last])) return [NaN, NaN, NaN];
+  let left = 0;
+  while (left < last - 1 && point >= x[left + 1]) left++;
+  const h = x[left + 1] - x[left];
+  const chord = (y[left + 1] - y[left]) / h;
+  const [m0, m1] = [slope[left], slope[left + 1]];
+  const b = (3 * chord - 2 * m0 - m1) / h;
+  const c = (m0 + m1 - 2 * chord) / (h * h);
+  const t = point - x[left];
+  return [y[left] + t * (m0 + t * (b + t * c)), m0 + t * (2 * b + 3 * t * c), 2 * b + 6 * t * c];
+};
+
+const slopes = (x, y) => {
+  const n = x.length;
+  const h = Array.from({ length: n - 1 }, (_, i) => x[i + 1] - x[i]);
+  const chord = h.map((width, i) => (y[i + 1] - y[i]) / width);
+  if (n === 2) return [chord[0], chord[0]];
+  const rows = [[0, ...first(h, chord)]];
+  for (let i = 1; i < n - 1; i++) {
+    rows.push([h[i], 2 * (h[i - 1] + h[i]), h[i - 1], 3 * (h[i] * chord[i - 1] + h[i - 1] * chord[i])]);
+  }
+  const [diagonal, beside, target] = first([...h].reverse(), [...chord].reverse());
+  rows.push([beside, diagonal, 0, target]);
+  return solved(rows);
+};
+
+/** The condition at an end: the third derivative does not jump at the second knot; a parabola through three. */
+const first = ([h0, h1], [c0, c1, c2]) =>
+  c2 === undefined ? [1, 1, 2 * c0] : [h1, h0 + h1, (h1 * (3 * h0 + 2 * h1) * c0 + h0 * h0 * c1) / (h0 + h1)];
+
+/** The solution of a system of three diagonals, its rows [before, diagonal, after, target]. */
+const solved = (rows) => {
+  for (let i = 1; i < rows.length; i++) {
+    const factor = rows[i][0] / rows[i - 1][1];
+    rows[i][1] -= factor * rows[i - 1][2];
+    rows[i][3] -= factor * rows[i - 1][3];
+  }
+  const values = [];
+  for (let i = rows.length - 1; i >= 0; i--) values[i] = (rows[i][3] - rows[i][2] * (values[i + 1] ?? 0)) / rows[i][1];
+  return values;
+};

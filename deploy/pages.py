@@ -1,0 +1,73 @@
+"""What a person opens: the explorer, which runs the model in the browser, and the reference of the HTTP interface."""
+
+import asyncio
+from importlib.metadata import distribution
+from pathlib import Path
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import BaseRoute, Mount
+from starlette.staticfiles import StaticFiles
+
+from deploy.guard import route
+from deploy.service import VERSION, Service, json_answer
+from vae import bundle
+
+_EXPLORER = Path(__file__).with_name("explorer")
+_REFERENCE = Path(__file__).with_name("reference.html")
+_PLOTLY = Path(str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js")))  # found, not imported
+_IN_BROWSER = (bundle.DECODER, bundle.SAMPLER, bundle.COMPLETER)
+# The explorer needs nothing from elsewhere; Plotly writes styles and images into the page.
+_POLICY = {
+    "content-security-policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+}
+
+
+class Pages:
+    """The pages of a service, and the graphs that the explorer runs."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def routes(self) -> list[BaseRoute]:
+        """The explorer at the root."""
+        return [
+            route("/bundle/manifest.json", self.manifest),
+            route("/bundle/{name}", self.graph),
+            route("/", self.explorer),
+            route("/reference", self.reference),
+            route("/explorer/plotly.min.js", self.plotly),
+            Mount("/explorer", StaticFiles(directory=_EXPLORER), name="explorer"),
+        ]
+
+    async def explorer(self, _: Request) -> Response:
+        """The page that shows surfaces."""
+        return FileResponse(_EXPLORER / "index.html", headers=_POLICY)
+
+    async def reference(self, _: Request) -> Response:
+        """The page that describes the routes."""
+        return FileResponse(_REFERENCE)
+
+    async def plotly(self, _: Request) -> Response:
+        """The library that draws."""
+        return FileResponse(_PLOTLY)
+
+    async def manifest(self, _: Request) -> Response:
+        """What the served bundle says of itself."""
+        served = self._service.follower.served
+        return json_answer(served.surfaces.manifest, headers={VERSION: served.version})
+
+    async def graph(self, request: Request) -> Response:
+        """A graph of the served bundle, verified."""
+        name, served = request.path_params["name"], self._service.follower.served
+        if name not in _IN_BROWSER:
+            raise HTTPException(404, f"there is no {name} here; allowed: {', '.join(_IN_BROWSER)}")
+        try:
+            content = await asyncio.to_thread(bundle.read_content, served.folder / name, served.surfaces.manifest)
+        except bundle.BundleError as error:  # the folder holds another model by now, which will be served in a moment
+            raise HTTPException(503, "the model is being exchanged; ask again", {"retry-after": "1"}) from error
+        return Response(content, headers={VERSION: served.version}, media_type="application/octet-stream")

@@ -1,0 +1,346 @@
+"""The explorer, as a person uses it."""
+
+import csv
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser
+
+from pipeline import complete
+from tests.deploy.browser import Explorer, chromium
+from tests.deploy.serving import ROOT, Server, serving
+from vae import arbitrage
+from vae.grid import Grid
+from vae.runtime import SurfaceModel, k_of_delta
+
+CLOSE = {"atol": 2e-6, "rtol": 0.0}  # single precision in WebAssembly
+ASSETS = ROOT / "deploy/explorer"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def opened(browser: Browser, server: Server) -> Explorer:
+    return Explorer(browser, server.address).ready()
+
+
+@pytest.fixture
+def explorer(opened: Explorer) -> Iterator[Explorer]:
+    """The page as it is after it was opened; the browser must not have complained when the test ends."""
+    opened.start_again()
+    yield opened
+    assert opened.faults == []
+
+
+def quotes_file(folder: Path, model: SurfaceModel) -> Path:
+    """Four quotes of a drawn surface, and one that the grid does not reach."""
+    surfaces = model.surfaces(model.sample(1, seed=5))
+    spots = [(0.2, -0.05), (0.5, 0.0), (0.5, -0.1), (0.9, 0.05)]
+    rows = [(tenor, k, surfaces.at(log_moneyness=[k], tenor=tenor).item()) for tenor, k in spots]
+    rows.append((0.5, 3.0, 0.2))
+    path = folder / "quotes.csv"
+    path.write_text("tenor_years,log_moneyness,iv\n" + "".join(f"{t},{k},{iv:.6f}\n" for t, k, iv in rows))
+    return path
+
+
+def test_it_opens_with_the_surface_of_a_seed(explorer: Explorer, server: Server, model: SurfaceModel) -> None:
+    np.testing.assert_allclose(explorer.surface(), model.sample(1, seed=1)[0], **CLOSE)
+    assert server.version() in explorer.text("about")
+    assert explorer.page.evaluate("document.getElementById('surface').data[0].type") == "surface"
+    assert explorer.page.title() == "volvae: explorer"
+
+
+def test_a_slider_moves_the_surface_by_keyboard(explorer: Explorer, model: SurfaceModel) -> None:
+    before = explorer.latents()
+    explorer.page.focus("#z2")
+    explorer.does("End")
+    after = explorer.latents()
+    assert after[1] == 4.0
+    assert [after[0], after[2]] == [before[0], before[2]]
+    drawn = model.draw(1, seed=1).latents  # sliders show two digits of them, and the others stay what they are
+    drawn[0, 1] = 4.0
+    np.testing.assert_allclose(explorer.surface(), model.decode(drawn)[0], **CLOSE)
+
+
+def test_a_slider_moves_the_surface_by_mouse(explorer: Explorer) -> None:
+    box = explorer.page.locator("#z1").bounding_box()
+    assert box is not None
+    before = explorer.surface()
+    explorer.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    explorer.page.mouse.down()
+    explorer.page.mouse.move(box["x"] + 5, box["y"] + box["height"] / 2, steps=10)
+    explorer.page.mouse.up()
+    explorer.page.wait_for_function("Number(document.getElementById('z1').value) < -3")
+    assert np.abs(explorer.surface() - before).max() > 1e-4
+
+
+def test_keys_reset_and_sample(explorer: Explorer, model: SurfaceModel) -> None:
+    np.testing.assert_allclose(explorer.does("r"), model.decode(np.zeros((1, model.latents)))[0], **CLOSE)
+    assert explorer.latents() == [0.0] * model.latents
+    seeds = set()
+    for _ in range(2):
+        np.testing.assert_allclose(explorer.does("s"), model.sample(1, seed=explorer.seed())[0], **CLOSE)
+        seeds.add(explorer.seed())
+    assert len(seeds) == 2
+
+
+def test_a_seed_that_is_typed_is_drawn_exactly(explorer: Explorer, model: SurfaceModel) -> None:
+    explorer.page.fill("#seed", str(2**64 - 1))
+    np.testing.assert_allclose(explorer.does("Enter"), model.sample(1, seed=2**64 - 1)[0], **CLOSE)
+    explorer.page.fill("#seed", str(2**64))
+    explorer.page.keyboard.press("Enter")
+    explorer.page.wait_for_selector("#status.bad")
+    assert explorer.text("status") == f'the seed is "{2**64}"; allowed: whole numbers from 0 to 2^64 - 1'
+
+
+def test_a_walk_goes_on_until_it_is_stopped(explorer: Explorer) -> None:
+    seen = [explorer.does("w")] + [explorer.does("Shift") for _ in range(3)]
+    assert explorer.page.get_attribute("#walk", "aria-pressed") == "true"
+    assert len({surface.tobytes() for surface in seen}) == 4
+    explorer.page.click("#reset")
+    explorer.until("[...document.querySelectorAll('#latents input')].every((one) => Number(one.value) === 0)")
+    assert explorer.page.get_attribute("#walk", "aria-pressed") == "false"
+
+
+def test_quotes_of_a_file_are_completed(explorer: Explorer, model: SurfaceModel, tmp_path: Path) -> None:
+    path = quotes_file(tmp_path, model)
+    explorer.page.set_input_files("#file", path)
+    fit = explorer.until_text("fit", "quotes used")
+    expected = complete.run(model, complete.read(path))
+    np.testing.assert_allclose(explorer.surface(), expected.iv, atol=1e-5)
+    assert fit.startswith("4 of 5 quotes used, the others are out of reach of the grid; errors ")
+    (band,) = [trace for trace in explorer.smiles() if trace["fill"] == "toself"]
+    nodes, tenor = len(model.grid.nodes), 1  # 182 days, where most quotes are
+    np.testing.assert_allclose(
+        np.array(band["y"][:nodes]) / 100, (expected.iv - 1.6449 * expected.std)[tenor], atol=2e-5
+    )
+    marks = {trace["name"]: trace["x"] for trace in explorer.smiles()}
+    assert marks["quotes"] == [0.0, -0.1]
+    assert marks["out of reach"] == [3.0]
+
+
+def test_what_is_saved_is_what_the_command_writes(explorer: Explorer, model: SurfaceModel, tmp_path: Path) -> None:
+    quotes = quotes_file(tmp_path, model)
+    explorer.page.fill("#quotes", quotes.read_text())
+    explorer.does("#complete")
+    with explorer.page.expect_download() as download:
+        explorer.page.click("#download")
+    complete.write(tmp_path / "expected.csv", model, complete.run(model, complete.read(quotes)))
+    found, expected = (
+        list(csv.reader(path.read_text().splitlines())) for path in (download.value.path(), tmp_path / "expected.csv")
+    )
+    assert found[0] == expected[0]
+    np.testing.assert_allclose(np.array(found[1:], float), np.array(expected[1:], float), atol=2e-5)
+
+
+def test_quotes_that_cannot_be_read_are_named_and_change_nothing(explorer: Explorer) -> None:
+    before = explorer.surface()
+    for text, why in (
+        ("", "there are no quotes"),
+        ("tenor_years,log_moneyness,iv\n0.5,0,0.2\n0.5,0.1,many", 'row 2: iv is "many", not a number'),
+        ("tenor_years,log_moneyness,iv\n0.5,0", "row 1: iv is missing, not a number"),
+        ("0.5 0 -0.2", "row 1: iv is -0.2; it must be positive"),
+        ("tenor_years,k,iv\n1,0,0.2", "exactly one column of log_moneyness, call_delta, strike, not 0"),
+        ("days,strike,iv\n1,90,0.2", "exactly one column of forward, not 0"),
+        ("days,call_delta,iv\n1,1,0.2", "row 1: call_delta is 1; it must be inside (0, 1)"),
+        ("50,0,0.2", "no quote is within reach of the grid"),
+    ):
+        explorer.page.fill("#quotes", text)
+        explorer.page.click("#complete")
+        explorer.until_text("fit", why)
+        assert explorer.page.get_attribute("#fit", "class") == "bad"
+    np.testing.assert_array_equal(explorer.surface(), before)
+
+
+def test_points_of_the_surface_lead_back_to_it(explorer: Explorer) -> None:
+    before = explorer.surface()
+    explorer.does("#example")
+    assert explorer.text("fit").startswith("12 of 12 quotes used; errors ")
+    assert np.abs(explorer.surface() - before).mean() < 0.005
+    explorer.page.click("#clear")
+    assert not [trace for trace in explorer.smiles() if trace["name"] == "quotes"]
+
+
+def test_columns_of_quotes_are_those_of_the_command(explorer: Explorer, tmp_path: Path) -> None:
+    for text in (
+        "tenor_years,call_delta,iv\n0.25,0.0001,0.4\n0.25,0.25,0.21\n1,0.9,0.3\n1,0.99999,0.5\n",
+        "days;strike;forward;iv;weight\n30;90;100;0.2;1\n365;110;101;0.25;0.5\n",
+        "# a comment\niv\ttenor_years\tlog_moneyness\n0.2\t0.5\t-0.1\n",
+    ):
+        read = explorer.imported("quotes.js", "m.parse(value)", text)
+        path = tmp_path / "quotes.csv"
+        path.write_text(text.replace("# a comment\n", "").replace(";", ",").replace("\t", ","))
+        expected = complete.read(path)
+        k = expected.log_moneyness
+        if k is None:
+            assert expected.call_delta is not None
+            k = k_of_delta(expected.call_delta, expected.iv * np.sqrt(expected.tenor))
+        np.testing.assert_allclose(read["logMoneyness"], k, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(read["tenor"], expected.tenor, rtol=1e-15)
+        np.testing.assert_array_equal(read["iv"], expected.iv)
+        np.testing.assert_array_equal(read["weight"], np.ones(len(k)) if expected.weight is None else expected.weight)
+
+
+@pytest.mark.parametrize("convention", ["log_moneyness", "sqrt_time", "delta"])
+@pytest.mark.parametrize("nodes", [2, 3, 4, 11])
+def test_arbitrage_is_what_the_library_measures(explorer: Explorer, convention: str, nodes: int) -> None:
+    low, high = (0.1, 0.9) if convention == "delta" else (-0.6, 0.5)
+    grid = Grid(np.array([0.1, 0.5, 2.0]), np.linspace(low, high, nodes), convention)
+    random = np.random.default_rng(nodes)
+    smooth = 0.2 + 0.05 * (grid.nodes - 0.4) ** 2 + 0.02 * np.sqrt(grid.tenors)[:, None]
+    iv = smooth * np.exp(np.array([0.0, 0.01, 0.1, 0.3])[:, None, None] * random.standard_normal((4, *grid.shape)))
+    expected = arbitrage.violations(iv, grid)
+    assert expected.size.max() > 0.0
+    for number, surface in enumerate(iv):
+        arguments = [grid.to_dict(), surface.ravel().tolist()]
+        found = explorer.imported("arbitrage.js", "m.violations(value[0], value[1])", arguments)
+        assert (found is not None) == expected.usable[number]
+        for kind, sizes, places in zip(arbitrage.KINDS, expected.size[:, number], expected.k[:, number], strict=True):
+            if found is not None:
+                assert found[kind]["size"] == pytest.approx(sizes.max(), rel=1e-8, abs=1e-13)
+                if sizes.max() > 1e-10:
+                    assert found[kind]["tenor"] == grid.tenors[sizes.argmax()]
+                    assert found[kind]["k"] == pytest.approx(places[sizes.argmax()])
+
+
+def test_a_surface_with_arbitrage_is_called_so(explorer: Explorer, model: SurfaceModel) -> None:
+    assert explorer.text("verdict") == "free of static arbitrage"
+    for number in range(model.latents):
+        explorer.page.evaluate(
+            "id => { const slider = document.getElementById(id); slider.min = -40; slider.value = -40; "
+            "slider.dispatchEvent(new Event('input')); }",
+            f"z{number + 1}",
+        )
+    explorer.until_text("verdict", "no")
+    assert explorer.page.get_attribute("#verdict", "class") == "bad"
+
+
+def test_it_works_when_the_server_is_gone(browser: Browser, bundle: Path, model: SurfaceModel, tmp_path: Path) -> None:
+    with serving(bundle, tmp_path) as server:
+        explorer = Explorer(browser, server.address).ready()
+    explorer.page.focus("#z1")
+    explorer.does("Home")
+    drawn = explorer.does("#sample")
+    np.testing.assert_allclose(drawn, model.sample(1, seed=explorer.seed())[0], **CLOSE)
+    explorer.page.set_input_files("#file", quotes_file(tmp_path, model))
+    explorer.until_text("fit", "4 of 5 quotes used")
+    with explorer.page.expect_download() as download:
+        explorer.page.keyboard.press("d")
+    assert download.value.suggested_filename == "surface.csv"
+    assert explorer.faults == []
+    explorer.page.close()
+
+
+@pytest.mark.parametrize("width", [360, 800])
+def test_it_fits_a_narrow_screen(browser: Browser, server: Server, width: int) -> None:
+    explorer = Explorer(browser, server.address, width=width, height=740).ready()
+    assert explorer.page.evaluate("document.documentElement.scrollWidth") <= width
+    for part in ("#z1", "#sample", "#surface", "#smiles", "#quotes", "#complete", "#checks"):
+        box = explorer.page.locator(part).bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert box["width"] > 40
+    explorer.page.close()
+
+
+def test_every_control_has_a_name_and_can_be_reached_by_keyboard(explorer: Explorer) -> None:
+    names = explorer.page.evaluate(
+        "[...document.querySelectorAll('main :is(input, button, textarea)')].map((one) => "
+        "[one.id, one.labels?.[0]?.textContent || one.textContent || one.ariaLabel || ''])"
+    )
+    assert len(names) > 10
+    assert [name for name, label in names if not label.strip()] == []
+    reached = set()
+    explorer.page.focus("#z1")
+    for _ in names:
+        reached.add(explorer.page.evaluate("document.activeElement.id"))
+        explorer.page.keyboard.press("Tab")
+    assert {name for name, _ in names} <= reached
+
+
+def test_letters_that_are_typed_into_a_field_are_no_commands(explorer: Explorer) -> None:
+    before = explorer.surface()
+    explorer.page.focus("#quotes")
+    explorer.page.keyboard.type("rswd")
+    assert explorer.page.input_value("#quotes") == "rswd"
+    assert explorer.page.get_attribute("#walk", "aria-pressed") == "false"
+    np.testing.assert_array_equal(explorer.surface(), before)
+
+
+def test_a_server_with_a_token_asks_for_it(browser: Browser, bundle: Path, tmp_path: Path) -> None:
+    with serving(bundle, tmp_path, environment={"VOLVAE_TOKEN": "of the desk"}) as server:
+        explorer = Explorer(browser, server.address)
+        explorer.page.wait_for_selector("#entry:not([hidden])")
+        assert explorer.text("status") == "the server asks for a token"
+        explorer.page.fill("#token", "another")
+        explorer.page.keyboard.press("Enter")
+        explorer.until_text("status", "this token is not the server's")
+        explorer.page.fill("#token", "of the desk")
+        explorer.page.keyboard.press("Enter")
+        explorer.ready()
+        assert not explorer.page.is_visible("#entry")
+        assert all("401" in fault for fault in explorer.faults)  # the browser's own lines
+        explorer.page.close()
+        assert server.ask("GET", "/bundle/decoder.onnx").status == 401
+
+
+def test_graphs_of_two_versions_are_not_mixed(browser: Browser, server: Server) -> None:
+    """The first answer for the sampler is said to come from another version."""
+    page = browser.new_page()
+    asked = []
+
+    def altered(route, request) -> None:
+        answer = route.fetch()
+        asked.append(request.url)
+        first = len(asked) == 1
+        route.fulfill(response=answer, headers=answer.headers | ({"volvae-model-version": "another"} if first else {}))
+
+    page.route("**/bundle/sampler.onnx", altered)
+    page.goto(f"http://{server.address}/")
+    page.wait_for_selector("main:not([hidden])")
+    assert len(asked) == 2
+    page.close()
+
+
+def test_only_what_the_page_runs_is_handed_out(server: Server, bundle: Path) -> None:
+    answer = server.ask("GET", "/bundle/decoder.onnx")
+    assert answer.body == (bundle / "decoder.onnx").read_bytes()
+    assert answer.headers["volvae-model-version"] == server.version()
+    for path in (
+        "/bundle/scorer.onnx",
+        "/bundle/..%2fmanifest.json",
+        "/explorer/../server.py",
+        "/explorer/%2e%2e/server.py",
+    ):
+        answer = server.ask("GET", path)
+        assert answer.status == 404, path
+        assert set(answer.json()) == {"error"}
+
+
+def test_a_bundle_that_is_being_exchanged_is_not_handed_out(bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "bundle"
+    copy.mkdir()
+    for path in bundle.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    with serving(copy, tmp_path, "--poll", "3600") as server:
+        (copy / "decoder.onnx").write_bytes(b"another")
+        answer = server.ask("GET", "/bundle/decoder.onnx")
+    assert answer.status == 503
+    assert answer.json() == {"error": "the model is being exchanged; ask again"}
+
+
+def test_the_runtime_in_the_package_is_that_of_the_tests(node: str) -> None:
+    """`make vendor` copies it."""
+    package = ROOT / "tests/javascript/node_modules/onnxruntime-web/dist"
+    ours = ASSETS / "onnxruntime-web"
+    assert (ours / "ort.wasm.bundle.min.mjs").read_bytes() == (package / "ort.wasm.bundle.min.mjs").read_bytes()
+    packed = (ours / "ort-wasm-simd-threaded.wasm.gz").read_bytes()
+    assert gzip.decompress(packed) == (package / "ort-wasm-simd-threaded.wasm").read_bytes()
