@@ -223,7 +223,10 @@ const reset = () => {
 
 const buttons = { reset, walk, sample: sampleAgain, complete, example: takeExample, clear, download };
 for (const [id, action] of Object.entries(buttons)) at(id).addEventListener("click", () => action());
-at("seed").addEventListener("change", drawSeed);
+at("draw").addEventListener("submit", (event) => {
+  event.preventDefault();
+  drawSeed();
+});
 at("tenor").addEventListener("input", showSmiles);
 at("file").addEventListener("change", async ({ target }) => {
   const [file] = target.files;

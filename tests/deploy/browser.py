@@ -61,7 +61,6 @@ class Explorer:
         self.page.click("#clear")
         self.page.fill("#quotes", "")
         self.page.click("#reset")
-        self.page.fill("#seed", "0")
         self.page.fill("#seed", "1")
         self.page.keyboard.press("Enter")
         self.until("document.getElementById('seed').value === '1' && !document.getElementById('status').textContent")

@@ -195,7 +195,7 @@ def test_arbitrage_is_what_the_library_measures(explorer: Explorer, convention: 
     grid = Grid(np.array([0.1, 0.5, 2.0]), np.linspace(low, high, nodes), convention)
     random = np.random.default_rng(nodes)
     smooth = 0.2 + 0.05 * (grid.nodes - 0.4) ** 2 + 0.02 * np.sqrt(grid.tenors)[:, None]
-    iv = smooth * np.exp(np.array([0.0, 0.01, 0.1, 0.3])[:, None, None] * random.standard_normal((4, *grid.shape)))
+    iv = smooth * np.exp(np.array([0.0, 0.05, 0.3, 1.0])[:, None, None] * random.standard_normal((4, *grid.shape)))
     expected = arbitrage.violations(iv, grid)
     assert expected.size.max() > 0.0
     for number, surface in enumerate(iv):
