@@ -192,7 +192,7 @@ def test_columns_of_quotes_are_those_of_the_command(explorer: Explorer, tmp_path
 @pytest.mark.parametrize("nodes", [2, 3, 4, 11])
 def test_arbitrage_is_what_the_library_measures(explorer: Explorer, convention: str, nodes: int) -> None:
     low, high = (0.1, 0.9) if convention == "delta" else (-0.6, 0.5)
-    grid = Grid(np.array([0.1, 0.5, 2.0]), np.linspace(low, high, nodes), convention)
+    grid = Grid(np.array([0.4, 0.5, 0.6]), np.linspace(low, high, nodes), convention)
     random = np.random.default_rng(nodes)
     smooth = 0.2 + 0.05 * (grid.nodes - 0.4) ** 2 + 0.02 * np.sqrt(grid.tenors)[:, None]
     iv = smooth * np.exp(np.array([0.0, 0.05, 0.3, 1.0])[:, None, None] * random.standard_normal((4, *grid.shape)))
