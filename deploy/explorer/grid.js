@@ -21,7 +21,7 @@ export const rows = ({ nodes }, flat) =>
   Array.from({ length: flat.length / nodes.length }, (_, i) => Array.from(flat.slice(i * nodes.length, (i + 1) * nodes.length)));
 
 export const nodeTitle = ({ convention }) =>
-  ({ sqrt_time: "k / √tenor", log_moneyness: "k = ln(K/F)", delta: "call delta" })[convention];
+  ({ sqrt_time: "k / sqrt(tenor)", log_moneyness: "k = ln(K/F)", delta: "call delta" })[convention];
 
 export const tenorTitle = (years) => (years < 1.95 ? `${Math.round(years * DAYS)} days` : `${+years.toFixed(2)} years`);
 

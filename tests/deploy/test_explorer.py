@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from pipeline import complete
+from tests.bundles import linear_model, two_conditions, write_bundle
 from tests.deploy.browser import Explorer, chromium
 from tests.deploy.serving import ROOT, Server, serving
 from vae import arbitrage
@@ -273,6 +274,22 @@ def test_letters_that_are_typed_into_a_field_are_no_commands(explorer: Explorer)
     assert explorer.page.input_value("#quotes") == "rswd"
     assert explorer.page.get_attribute("#walk", "aria-pressed") == "false"
     np.testing.assert_array_equal(explorer.surface(), before)
+
+
+def test_samples_can_be_asked_for_conditions(browser: Browser, tmp_path: Path) -> None:
+    linear = linear_model()
+    bundle = write_bundle(tmp_path / "bundle", linear, two_conditions(linear))
+    model = SurfaceModel.load(bundle, provider="cpu")
+    asked = round(float(linear.center[5]) + 0.02, 4)
+    with serving(bundle, tmp_path) as server:
+        explorer = Explorer(browser, server.address).ready()
+    explorer.page.fill("#given-sixth", str(asked))
+    drawn = explorer.does("#sample")
+    np.testing.assert_allclose(drawn, model.sample(1, seed=explorer.seed(), conditions={"sixth": asked})[0], **CLOSE)
+    explorer.page.fill("#given-sixth", "high")
+    explorer.page.click("#sample")
+    assert explorer.until_text("status", "sixth") == 'sixth is "high", not a number'
+    explorer.page.close()
 
 
 def test_a_server_with_a_token_asks_for_it(browser: Browser, bundle: Path, tmp_path: Path) -> None:

@@ -14,32 +14,25 @@ import onnx
 import pytest
 import torch
 
-from pipeline import export, files
+from pipeline import files
 from pipeline.weights import Prior
-from vae.grid import Grid
-from vae.model import Architecture, Vae
+from tests.bundles import GRID, data, linear_model, two_conditions, write_bundle
+from vae.model import Vae
 from vae.ppca import principal_components
 from vae.prior import REACH, Mixture
 from vae.runtime import BundleError, SurfaceModel
-
-GRID = Grid(np.array([0.1, 0.5]), np.linspace(-0.2, 0.2, 4))
-
-
-def data() -> torch.Tensor:
-    torch.manual_seed(0)
-    return 0.2 + 0.02 * torch.randn(300, 8, dtype=torch.float64) @ torch.randn(8, 8, dtype=torch.float64)
 
 
 @pytest.fixture(scope="module")
 def untrained() -> Vae:
     """A model that is linear still."""
-    return Vae.from_components(Architecture(8, 8, 3, 16, 2), principal_components(data()))
+    return linear_model()
 
 
 @pytest.fixture(scope="module")
 def reading(tmp_path_factory: pytest.TempPathFactory) -> tuple[Vae, SurfaceModel]:
     """A linear model that reads missing points, as it is and from its bundle."""
-    vae = Vae.from_components(Architecture(8, 8, 3, 16, 2, sees_missing=True), principal_components(data()))
+    vae = linear_model(sees_missing=True)
     folder = tmp_path_factory.mktemp("reading") / "bundle"
     return vae, SurfaceModel.load(write_bundle(folder, vae, Prior(Mixture.standard_normal(3))), provider="cpu")
 
@@ -48,16 +41,6 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> tuple[Vae, SurfaceModel
 def bundle(untrained: Vae, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of it."""
     return write_bundle(tmp_path_factory.mktemp("model") / "bundle", untrained, Prior(Mixture.standard_normal(3)))
-
-
-def write_bundle(folder: Path, model: Vae, prior: Prior) -> Path:
-    folder.mkdir()
-    contents = export.graph_files(model, prior, GRID)
-    for name, graph in contents.items():
-        files.write_bytes(folder / name, graph)
-    scores = {"nats_a_point": np.linspace(1.0, 5.0, 1001).tolist(), "fewest_points": 8, "surfaces": 2}
-    files.write_json(folder / "manifest.json", export.make_manifest(model, prior, GRID, contents, scores))
-    return folder
 
 
 @pytest.fixture
@@ -85,15 +68,9 @@ def test_a_row_does_not_depend_on_the_size_of_the_request(model: SurfaceModel) -
 
 def test_samples_have_the_conditions_that_they_are_asked_for(untrained: Vae, tmp_path: Path) -> None:
     """Two conditions that are vols of the surface, one of them asked for; the other stays free."""
-    with torch.no_grad():
-        points = untrained.expand(untrained.decode(torch.eye(3, dtype=torch.float64))) - untrained.center
-    slopes, level = points[:, [0, 5]].T.numpy(), untrained.center[[0, 5]].numpy()
-    joint = np.concatenate([slopes, np.eye(3)])  # of z, which the conditions are linear in
-    covariance = joint @ joint.T + 1e-9 * np.eye(5)
-    mixture = Mixture(np.ones(1), np.concatenate([level, np.zeros(3)])[None], np.linalg.cholesky(covariance)[None])
-    model = SurfaceModel.load(write_bundle(tmp_path / "bundle", untrained, Prior(mixture, ("first", "sixth"))))
+    model = SurfaceModel.load(write_bundle(tmp_path / "bundle", untrained, two_conditions(untrained)))
 
-    asked = float(level[1] + 0.02)
+    asked = float(untrained.center[5] + 0.02)
     surfaces = model.sample(2000, seed=1, conditions={"sixth": asked}).reshape(2000, 8)
 
     assert model.conditions == ("first", "sixth")

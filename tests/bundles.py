@@ -1,0 +1,46 @@
+"""Small models made without training, and bundles of them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline import export, files
+from pipeline.weights import Prior
+from vae.grid import Grid
+from vae.model import Architecture, Vae
+from vae.ppca import principal_components
+from vae.prior import Mixture
+
+GRID = Grid(np.array([0.1, 0.5]), np.linspace(-0.2, 0.2, 4))
+
+
+def data() -> torch.Tensor:
+    torch.manual_seed(0)
+    return 0.2 + 0.02 * torch.randn(300, 8, dtype=torch.float64) @ torch.randn(8, 8, dtype=torch.float64)
+
+
+def linear_model(*, sees_missing: bool = False) -> Vae:
+    """A model of three latents that is linear still."""
+    return Vae.from_components(Architecture(8, 8, 3, 16, 2, sees_missing=sees_missing), principal_components(data()))
+
+
+def two_conditions(model: Vae) -> Prior:
+    """The prior of a linear model with two of the surface's vols as conditions."""
+    with torch.no_grad():
+        points = model.expand(model.decode(torch.eye(3, dtype=torch.float64))) - model.center
+    slopes, level = points[:, [0, 5]].T.numpy(), model.center[[0, 5]].numpy()
+    joint = np.concatenate([slopes, np.eye(3)])  # of z, which the conditions are linear in
+    covariance = joint @ joint.T + 1e-9 * np.eye(5)
+    mixture = Mixture(np.ones(1), np.concatenate([level, np.zeros(3)])[None], np.linalg.cholesky(covariance)[None])
+    return Prior(mixture, ("first", "sixth"))
+
+
+def write_bundle(folder: Path, model: Vae, prior: Prior) -> Path:
+    folder.mkdir()
+    contents = export.graph_files(model, prior, GRID)
+    for name, graph in contents.items():
+        files.write_bytes(folder / name, graph)
+    scores = {"nats_a_point": np.linspace(1.0, 5.0, 1001).tolist(), "fewest_points": 8, "surfaces": 2}
+    files.write_json(folder / "manifest.json", export.make_manifest(model, prior, GRID, contents, scores))
+    return folder
