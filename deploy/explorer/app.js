@@ -177,6 +177,7 @@ const complete = () => attempt(async () => {
   const found = await model.complete(read);
   const used = read.iv.map((_, i) => i).filter((i) => found.used[i]);
   if (!used.length) throw new Error("no quote is within reach of the grid");
+  if (![...found.iv, ...found.std].every(Number.isFinite)) throw new Error("iv or weight is too large or too small: no finite surface goes with it");
   quotes = { ...read, used: found.used };
   const counts = model.grid.tenors.map((_, i) => used.filter((q) => nearest(model.grid, read.tenor[q]) === i).length);
   at("tenor").value = counts.indexOf(Math.max(...counts));

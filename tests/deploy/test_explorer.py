@@ -152,6 +152,7 @@ def test_quotes_that_cannot_be_read_are_named_and_change_nothing(explorer: Explo
         ("days,strike,iv\n1,90,0.2", "exactly one column of forward, not 0"),
         ("days,call_delta,iv\n1,1,0.2", "row 1: call_delta is 1; it must be inside (0, 1)"),
         ("50,0,0.2", "no quote is within reach of the grid"),
+        ("0.5,0,1e30", "no finite surface goes with it"),
     ):
         explorer.page.fill("#quotes", text)
         explorer.page.click("#complete")
