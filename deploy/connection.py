@@ -13,16 +13,19 @@ _MOST_HEAD = 64 * 1024
 _LARGE = 64 * 1024
 
 
-def bounded(seconds: float, queue: Queue, busy: ASGIApp) -> type[HttpToolsProtocol]:
+def bounded(seconds: float, *, most: int, crowded: ASGIApp, queue: Queue, busy: ASGIApp) -> type[HttpToolsProtocol]:
     """uvicorn's protocol with limits that it lacks.
 
     Args:
         seconds: in which a request must arrive, and in which a reader must take something.
+        most: connections.
+        crowded: answers where there are more.
         queue: where a request waits from its head on. Where it is full, the request never reaches the application, as
             to refuse it there costs almost as much as to answer.
         busy: answers instead.
     """
-    return type("Bounded", (_Bounded,), {"seconds": seconds, "queue": queue, "busy": staticmethod(busy)})
+    limits = {"seconds": seconds, "most": most, "queue": queue}
+    return type("Bounded", (_Bounded,), {**limits, "crowded": staticmethod(crowded), "busy": staticmethod(busy)})
 
 
 class _Gathered:
@@ -57,6 +60,8 @@ class _Gathered:
 
 class _Bounded(HttpToolsProtocol):
     seconds: float
+    most: int
+    crowded: ASGIApp
     queue: Queue
     busy: ASGIApp
     _arrival: asyncio.TimerHandle | None = None
@@ -72,7 +77,8 @@ class _Bounded(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._arrived()
-        super().connection_lost(exc)  # which resumes writing
+        self._took()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         begun = self._begun
@@ -89,27 +95,49 @@ class _Bounded(HttpToolsProtocol):
         self._expect()
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
         behind = self.cycle is not None and not self.cycle.response_complete  # another on this connection
-        if self.queue.full and not self.url.startswith(_ALWAYS):
-            self.app = self.busy
-        elif behind:
-            self.app = self.config.loaded_app
-        else:
+        self.app = self._turned_away() or (self.config.loaded_app if behind else self._begin)
+        super().on_headers_complete()  # raises for an address that cannot be read
+        self._in_head = False
+        if self.app == self._begin:
             self.queue.waiting += 1
-            self.app = self._begin
-        super().on_headers_complete()
+
+    def _turned_away(self) -> ASGIApp | None:
+        """What answers in place of the application."""
+        if self.url.startswith(_ALWAYS):
+            return None
+        if len(self.connections) > self.most:
+            return self.crowded
+        return self.busy if self.queue.full else None
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._arrived()
 
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(b"400 Bad Request", b"this is not a request of HTTP/1.1")
+
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._taking = self.loop.call_later(self.seconds, self.transport.abort)
+        self._await_reader(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._took()
+
+    def _await_reader(self, left: int) -> None:
+        """Close unless a reader takes some of what is left, again and again."""
+
+        def look() -> None:
+            now = self.transport.get_write_buffer_size()
+            if now < left:
+                self._await_reader(now)
+            else:
+                self.transport.abort()
+
+        self._taking = self.loop.call_later(self.seconds, look)
+
+    def _took(self) -> None:
         if self._taking is not None:
             self._taking.cancel()
             self._taking = None

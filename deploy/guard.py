@@ -11,7 +11,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy import logs
-from deploy.service import BUSY, Service, refusal
+from deploy.service import Service, refusal
 
 # Probes of an orchestrator carry no token, and the pages must load before one can be typed into them.
 _OPEN = frozenset({"/", "/reference", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
@@ -59,10 +59,14 @@ class Guard:
         finally:
             self._count(scope, status or _GONE, perf_counter() - start)
 
-    async def busy(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Turn a request away without a look at it."""
-        self._service.metrics.answered("none", BUSY.status_code, 0.0)
-        await BUSY(scope, receive, send)
+    def turning_away(self, answer: Response) -> ASGIApp:
+        """An application that gives this answer to every request, without a look at it."""
+
+        async def turn_away(scope: Scope, receive: Receive, send: Send) -> None:
+            self._service.metrics.answered("none", answer.status_code, 0.0)
+            await answer(scope, receive, send)
+
+        return turn_away
 
     def _check(self, scope: Scope) -> None:
         """Raise HTTPException for a request that goes no further."""

@@ -19,7 +19,7 @@ from deploy.friendly import Friendly
 from deploy.guard import Guard, route
 from deploy.inference import Inference
 from deploy.pages import Pages
-from deploy.service import Service, json_answer
+from deploy.service import BUSY, CROWDED, Service, json_answer
 from deploy.settings import Settings
 from deploy.workers import Workers, until_told
 
@@ -101,17 +101,23 @@ class Worker(uvicorn.Server):
     def __init__(self, service: Service, app: Guard) -> None:
         self._service = service
         settings = service.settings
+        protocol = bounded(
+            settings.receive,
+            most=settings.connections,
+            crowded=app.turning_away(CROWDED),
+            queue=service.queue,
+            busy=app.turning_away(BUSY),
+        )
         super().__init__(
             uvicorn.Config(
                 app,
-                http=bounded(settings.receive, service.queue, app.busy),
+                http=protocol,
                 ws="none",
                 lifespan="on",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=settings.connections,
                 timeout_keep_alive=_KEEP_ALIVE,
                 timeout_graceful_shutdown=settings.grace,
             )

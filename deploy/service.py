@@ -70,3 +70,4 @@ def refusal(error: Exception) -> Response:
 
 VERSION = "volvae-model-version"  # the header that names the version behind an answer
 BUSY = no(429, "the queue is full; ask again later", {"retry-after": "1"})
+CROWDED = no(503, "there are too many connections; ask again later", {"retry-after": "1", "connection": "close"})

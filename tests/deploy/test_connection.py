@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,17 +12,19 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.serving import Server, serving
+from tests.services import wait_for
 
 _MOST_BODY = 100_000
 _SECONDS = 0.5  # in which a request must arrive
+_CONNECTIONS, _QUEUE = 20, 5
 _INFER = "/v2/models/decoder/infer"
 
 
 @pytest.fixture(scope="module")
 def strict(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with small limits."""
-    limits = ("--max-body", _MOST_BODY, "--receive", _SECONDS, "--max-answer", 50_000, "--max-json", 20_000,
-              "--connections", 20, "--max-count", 100_000)  # fmt: skip
+    limits = ("--max-body", _MOST_BODY, "--receive", _SECONDS, "--max-answer", 50_000_000, "--max-json", 20_000,
+              "--connections", _CONNECTIONS, "--queue", _QUEUE, "--max-count", 100_000)  # fmt: skip
     with serving(bundle, tmp_path_factory.mktemp("strict"), *map(str, limits)) as server:
         yield server
 
@@ -52,6 +55,10 @@ def status(answer: bytes) -> int:
 
 def is_well(server: Server) -> bool:
     return server.ask("GET", "/v2/health/ready").status == 200
+
+
+def queue_is_empty(server: Server) -> bool:
+    return "volvae_queue 0.0" in server.ask("GET", "/metrics").body.decode()
 
 
 def test_a_declared_body_that_is_too_large_is_refused_unread(strict: Server) -> None:
@@ -168,25 +175,87 @@ def test_json_has_a_limit_of_its_own_in_both_directions(strict: Server) -> None:
     assert answer.status == 200
 
 
-def test_a_reader_that_stops_is_cut_off(strict: Server) -> None:
-    """Its answer is larger than what the system's buffers take."""
-    body = b'{"count": 100000}'
-    with connected(strict) as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+@contextlib.contextmanager
+def leaving(server: Server, body: bytes) -> Iterator[None]:
+    """A client that is gone after the start of its answer."""
+    with connected(server) as connection:
         connection.sendall(head("/sample", content_length=len(body), accept="application/octet-stream") + body)
-        time.sleep(4 * _SECONDS)
-        received = len(everything(connection))
-    assert received < 100_000 * 27 * 4
-    assert is_well(strict)
+        assert status(connection.recv(4096)) == 200
+        yield
+
+
+def test_a_reader_that_stops_is_cut_off(strict: Server) -> None:
+    """Its answer is larger than what the system's buffers take, so that it holds a place until then."""
+    with leaving(strict, b'{"count": 100000}'):
+        assert is_well(strict)  # after which the length of the queue is told
+        wait_for(lambda: queue_is_empty(strict), seconds=20 * _SECONDS, what="the end of the answer")
+
+
+def test_a_reader_that_takes_its_time_gets_all(strict: Server) -> None:
+    """Something in each span of time is enough, however long the whole takes."""
+    tensors = [("key", "UINT64", 1), ("count", "INT64", 100_000)]
+    inputs = [{"name": name, "datatype": kind, "shape": [1], "data": [value]} for name, kind, value in tensors]
+    body = json.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}}).encode()
+    received, pause = 0, threading.Event()
+    with connected(strict) as connection:
+        connection.sendall(head("/v2/models/sampler/infer", content_length=len(body), connection="close") + body)
+        begin = time.monotonic()
+        while part := connection.recv(100_000):
+            received += len(part)
+            pause.wait(_SECONDS / 20)
+    assert time.monotonic() - begin > 2 * _SECONDS
+    assert received > 100_000 * (27 + 3) * 4
+
+
+def test_readers_who_leave_give_their_places_back(strict: Server) -> None:
+    for _ in range(2 * _QUEUE):
+        with leaving(strict, b'{"count": 100000}'):
+            pass
+    wait_for(lambda: strict.ask("POST", "/sample", "{}").status == 200, seconds=10, what="a place in the queue")
+    wait_for(lambda: queue_is_empty(strict), seconds=10, what="the end of all streams")
 
 
 def test_connections_beyond_the_limit_are_refused_and_the_others_served(strict: Server) -> None:
     with contextlib.ExitStack() as stack:
-        for _ in range(30):
+        for _ in range(_CONNECTIONS):
             stack.enter_context(connected(strict))
+        for _ in range(2 * _QUEUE):
+            answer = strict.ask("GET", "/v2")
+            assert answer.status == 503
+            assert answer.json() == {"error": "there are too many connections; ask again later"}
+            assert answer.headers["retry-after"] == "1"
+        assert strict.ask("GET", "/v2/health/live").status == 200  # or an orchestrator would end it
+    wait_for(lambda: strict.ask("GET", "/v2").status == 200, seconds=10, what="a connection")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GARBAGE\r\n\r\n",
+        b"GET http://[::bad HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
+        head(content_length=-1),
+        head(content_length=2**70),
+        b"POST /sample HTTP/1.1\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}",
+        b"POST /sample HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length: 2\r\n\r\n{}",
+        head(transfer_encoding="chunked") + b"zz\r\n",
+        b"CONNECT x:1 HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_what_is_not_http_is_refused_and_takes_no_place(strict: Server, sent: bytes) -> None:
+    for _ in range(2 * _QUEUE):
         with connected(strict) as connection:
-            connection.sendall(b"GET /v2 HTTP/1.1\r\nhost: x\r\n\r\n")
-            assert status(connection.recv(65536)) == 503
-    deadline = time.monotonic() + 30
-    while not is_well(strict):
-        assert time.monotonic() < deadline
+            connection.sendall(sent)
+            answer = everything(connection)
+        assert status(answer) == 400
+        assert b"content-type: application/json" in answer
+        assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"error": "this is not a request of HTTP/1.1"}
+    assert strict.ask("GET", "/v2").status == 200
+
+
+def test_what_is_not_http_behind_a_request_does_not_answer_it(strict: Server) -> None:
+    with connected(strict) as connection:
+        connection.sendall(head("/sample", content_length=2) + b"{}GARBAGE\r\n\r\n")
+        assert everything(connection)[:12] in (b"", b"HTTP/1.1 200")
