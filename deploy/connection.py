@@ -114,7 +114,7 @@ class _Bounded(HttpToolsProtocol):
         super().on_message_complete()
         self._arrived()
 
-    def send_400_response(self, msg: str) -> None:
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it would be plain text
         self._refuse(b"400 Bad Request", b"this is not a request of HTTP/1.1")
 
     def pause_writing(self) -> None:

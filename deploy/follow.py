@@ -56,13 +56,13 @@ class Follower:
         """Look at the folder, and serve what it holds if that is new and good; whether it is good."""
         try:
             found = mark(self.folder)
-            if found == self._mark:
-                return True
-            self._exchange(load(found, provider=self._provider, threads=self._threads))
-        except (ValueError, OSError) as error:
-            self._refuse(str(error))
+            if found != self._mark:
+                self._exchange(load(found, provider=self._provider, threads=self._threads))
+                self._mark = found
+        except Exception as error:  # noqa: BLE001 - whatever it is, to look again may help
+            self._refuse(" ".join(str(error).split()))
             return False
-        self._mark, self._told = found, ""
+        self._told = ""
         return True
 
     def _exchange(self, new: Served) -> None:
@@ -86,10 +86,15 @@ def load(found: Mark, *, provider: Provider, threads: int) -> Served:
     """The model of a folder, its files verified and every graph called once.
 
     Raises:
-        ValueError: it is not fit to serve.
+        ValueError: it is not fit to serve, or no longer the one that was found.
     """
     surfaces = SurfaceModel.load(found.folder, provider=provider, threads=threads)
-    warm_up(surfaces)
+    if mark(found.folder).manifest != found.manifest:
+        raise BundleError(f"{found.folder} changed while it was read")
+    try:
+        warm_up(surfaces)
+    except Exception as error:  # onnxruntime raises a dozen unrelated types
+        raise BundleError(f"{found.folder} cannot be run: {' '.join(str(error).split())}") from error
     return Served(found.folder, surfaces, models(surfaces), found.version)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.metrics import Metrics
 from tests.deploy.serving import Server, serving
 from tests.workspace import Workspace
 from vae.runtime import SurfaceModel
@@ -18,6 +19,12 @@ def bundle(finished: Workspace) -> Path:
 @pytest.fixture(scope="session")
 def model(bundle: Path) -> SurfaceModel:
     return SurfaceModel.load(bundle, provider="cpu", threads=1)
+
+
+@pytest.fixture(scope="session")
+def counters() -> Metrics:
+    """The counters of this process, which can have them once."""
+    return Metrics()
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.services import answers, running, wait_for
-from vae.bundle import DECODER, MANIFEST
+from vae.bundle import COMPLETER, DECODER, MANIFEST, SAMPLER, SCORER
 
 ROOT = Path(__file__).parents[2]
 VOLVAE = [sys.executable, "-c", "from pipeline.cli import main; main()"]
@@ -52,6 +53,11 @@ class Server(NamedTuple):
         """One request on a connection of its own."""
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
             return ask(connection, method, path, body, headers)
+
+    def metrics(self) -> dict[tuple, float]:
+        """Values by name and labels."""
+        families = text_string_to_metric_families(self.ask("GET", "/metrics").body.decode())
+        return {(s.name, *sorted(s.labels.items())): s.value for family in families for s in family.samples}
 
     def version(self) -> str:
         return json.loads(self.ask("GET", "/v2/models/decoder").body)["versions"][0]
@@ -105,18 +111,25 @@ def decoder_request(z: np.ndarray) -> str:
 
 
 def variant(bundle: Path, folder: Path, *, factor: float) -> Path:
-    """A copy of a bundle whose decoder gives vols times a factor."""
+    """A copy of a bundle that gives vols, and log densities, times a factor."""
     shutil.copytree(bundle, folder)
-    path = folder / DECODER
-    model = onnx.load(path)
-    (output,) = model.graph.output
-    last = next(node for node in model.graph.node if output.name in node.output)
-    last.output[list(last.output).index(output.name)] = "unscaled"
-    model.graph.initializer.append(numpy_helper.from_array(np.array(factor, np.float32), "factor"))
-    model.graph.node.append(helper.make_node("Mul", ["unscaled", "factor"], [output.name]))
-    path.write_bytes(model.SerializeToString())
-    write_checksum(folder, DECODER)
+    unscaled, by = f"before_{factor:g}", f"factor_{factor:g}"
+    for name, output in ((DECODER, "iv"), (SAMPLER, "iv"), (COMPLETER, "surface"), (SCORER, "nats")):
+        model = onnx.load(folder / name)
+        last = next(node for node in model.graph.node if output in node.output)
+        last.output[list(last.output).index(output)] = unscaled
+        model.graph.initializer.append(numpy_helper.from_array(np.array(factor, np.float32), by))
+        model.graph.node.append(helper.make_node("Mul", [unscaled, by], [output]))
+        (folder / name).write_bytes(model.SerializeToString())
+        write_checksum(folder, name)
     return folder
+
+
+def point(link: Path, target: Path) -> None:
+    """Move a symbolic link in one step."""
+    fresh = link.with_name("next")
+    fresh.symlink_to(target)
+    fresh.replace(link)
 
 
 def write_checksum(folder: Path, name: str) -> None:

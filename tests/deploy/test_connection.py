@@ -58,7 +58,7 @@ def is_well(server: Server) -> bool:
 
 
 def queue_is_empty(server: Server) -> bool:
-    return "volvae_queue 0.0" in server.ask("GET", "/metrics").body.decode()
+    return server.metrics()["volvae_queue",] == 0
 
 
 def test_a_declared_body_that_is_too_large_is_refused_unread(strict: Server) -> None:

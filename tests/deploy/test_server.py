@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.deploy.serving import ROOT, VOLVAE, Server, ask, decoder_request, serving
 from tests.services import wait_for
@@ -72,16 +71,12 @@ def test_logs_tell_the_shape_of_a_request_and_nothing_that_it_holds(guarded: Ser
 
 
 def test_metrics_are_prometheus_text_and_count(server: Server, model: SurfaceModel) -> None:
-    def samples() -> dict[tuple, float]:
-        families = text_string_to_metric_families(server.ask("GET", "/metrics").body.decode())
-        return {(s.name, *sorted(s.labels.items())): s.value for family in families for s in family.samples}
-
     body = decoder_request(np.zeros((5, model.latents), np.float32))
-    before = samples()
+    before = server.metrics()
     for _ in range(3):
         assert server.ask("POST", "/v2/models/decoder/infer", body).status == 200
     assert server.ask("POST", "/v2/models/decoder/infer", "{").status == 400
-    after = samples()
+    after = server.metrics()
 
     def grown(*key: object) -> float:
         return after[key] - before.get(key, 0.0)

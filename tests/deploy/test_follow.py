@@ -1,0 +1,371 @@
+"""One model is exchanged for another: whole, under load, and never for one that is not fit."""
+
+import contextlib
+import http.client
+import json
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from prometheus_client import REGISTRY
+
+from deploy import follow
+from deploy.follow import Follower
+from deploy.metrics import Metrics
+from tests.deploy.serving import Answer, Server, ask, decoder_request, point, serving, variant, write_checksum
+from tests.services import wait_for
+from vae.bundle import DECODER, MANIFEST, SCORER
+from vae.runtime import SurfaceModel
+
+_SWAPS, _CLIENTS = 100, 4
+_FACTORS = {"one": 1.0, "double": 2.0, "half": 0.5}
+_BINARY = "application/octet-stream"
+
+
+@pytest.fixture(scope="module")
+def variants(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Bundles by version, no two of which give one number alike."""
+    folder = tmp_path_factory.mktemp("variants")
+    return {name: variant(bundle, folder / name, factor=factor) for name, factor in _FACTORS.items()}
+
+
+@pytest.fixture(scope="module")
+def models(variants: dict[str, Path]) -> dict[str, SurfaceModel]:
+    return {name: SurfaceModel.load(folder, provider="cpu", threads=1) for name, folder in variants.items()}
+
+
+class Call(NamedTuple):
+    """A request, what its answer says, and what it should say."""
+
+    path: str
+    body: str
+    accept: str
+    read: Callable[[Answer], tuple[str, np.ndarray]]
+    expected: Callable[[SurfaceModel], np.ndarray]
+
+
+def calls(model: SurfaceModel) -> list[Call]:
+    """One of each kind."""
+    z = np.linspace(-1.0, 1.0, 2 * model.latents, dtype=np.float32).reshape(2, -1)
+    quotes = {"iv": [0.2, 0.22], "tenor": [0.5, 0.6], "log_moneyness": [0.0, -0.1]}
+    iv = model.sample(2, seed=3)
+    kept = {"count": 3, "seed": 7}
+    streamed = {"count": 2500, "seed": 7}  # three pieces
+    asked = json.loads(decoder_request(z))
+    return [
+        Call("/v2/models/decoder/infer", json.dumps(asked), "*/*", _inferred, lambda m: m.decode(z)),
+        Call(
+            "/v2/models/decoder/infer", json.dumps(asked | {"parameters": {"binary_data_output": True}}), "*/*",
+            _inferred, lambda m: m.decode(z),
+        ),
+        Call("/sample", json.dumps(kept), "*/*", _field("iv"), lambda m: m.sample(**_of(kept))),
+        Call("/sample", json.dumps(streamed), _BINARY, _streamed, lambda m: m.sample(**_of(streamed))),
+        Call("/complete", json.dumps(quotes), "*/*", _field("iv"), lambda m: m.complete(**quotes).iv),
+        Call("/score", json.dumps({"iv": iv.tolist()}), "*/*", _field("nats"), lambda m: m.score(iv).nats),
+    ]  # fmt: skip
+
+
+def _of(asked: Mapping[str, int]) -> dict[str, int]:
+    return {"n": asked["count"], "seed": asked["seed"]}
+
+
+def _inferred(answer: Answer) -> tuple[str, np.ndarray]:
+    length = int(answer.headers.get("inference-header-content-length", len(answer.body)))
+    head = json.loads(answer.body[:length])
+    (output,) = head["outputs"]
+    data = output["data"] if "data" in output else np.frombuffer(answer.body[length:], "<f4")
+    return head["model_version"], np.array(data, np.float32).reshape(output["shape"])
+
+
+def _field(name: str) -> Callable[[Answer], tuple[str, np.ndarray]]:
+    def read(answer: Answer) -> tuple[str, np.ndarray]:
+        content = answer.json()
+        assert content["model_version"] == answer.headers["volvae-model-version"]
+        return content["model_version"], np.array(content[name], np.float32)
+
+    return read
+
+
+def _streamed(answer: Answer) -> tuple[str, np.ndarray]:
+    shape = tuple(map(int, answer.headers["volvae-shape"].split(",")))
+    return answer.headers["volvae-model-version"], np.frombuffer(answer.body, "<f4").reshape(shape)
+
+
+class Clients:
+    """Threads that ask each kind of request again and again.
+
+    Attributes:
+        seen: answers by kind and version.
+        wrong: what was not answered, or not by the version that it names.
+    """
+
+    def __init__(self, server: Server, models: Mapping[str, SurfaceModel]) -> None:
+        self.seen: Counter[tuple[int, str]] = Counter()
+        self.wrong: list[str] = []
+        self._server, self._calls = server, calls(models["one"])
+        self._expected = {
+            (kind, version): call.expected(model)
+            for kind, call in enumerate(self._calls)
+            for version, model in models.items()
+        }
+        self._done = threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(_CLIENTS)]
+
+    def __enter__(self) -> "Clients":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join(60)
+
+    def _run(self) -> None:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=60)) as connection:
+            while not self._done.is_set():
+                for kind, call in enumerate(self._calls):
+                    try:
+                        self._check(kind, call, ask(connection, "POST", call.path, call.body, {"accept": call.accept}))
+                    except Exception as error:  # noqa: BLE001 - the test looks at it
+                        self.wrong.append(f"{call.path}: {error!r}")
+                        connection.close()
+
+    def _check(self, kind: int, call: Call, answer: Answer) -> None:
+        assert answer.status == 200, answer.body
+        version, found = call.read(answer)
+        np.testing.assert_array_equal(found, self._expected[kind, version])
+        self.seen[kind, version] += 1
+
+
+@pytest.mark.slow
+def test_a_hundred_swaps_under_load_mix_no_answer_and_fail_none(
+    variants: dict[str, Path], models: dict[str, SurfaceModel], tmp_path: Path
+) -> None:
+    link = tmp_path / "current"
+    point(link, variants["one"])
+    names = [list(variants)[(swap + 1) % len(variants)] for swap in range(_SWAPS)]
+    with serving(link, tmp_path, "--poll", "0.02") as server:
+        with Clients(server, models) as clients:
+            for name in names:
+                point(link, variants[name])
+                wait_for(lambda name=name: server.version() == name, seconds=60, what=f"the version {name}")
+        assert clients.wrong == []
+        assert len(clients.seen) == 6 * len(variants), "each kind of request was answered by each version"
+        found = server.metrics()
+        assert found["volvae_swaps_total",] == _SWAPS
+        assert found["volvae_refused_bundles_total",] == 0
+        assert {name: found["volvae_workers", ("version", name)] for name in variants} == {
+            name: float(name == names[-1]) for name in variants
+        }
+        assert [line["version"] for line in server.said("serves a model")] == ["one", *names]
+
+
+def truncated(folder: Path) -> str:
+    content = (folder / SCORER).read_bytes()
+    (folder / SCORER).write_bytes(content[: len(content) // 2])
+    return f"{SCORER} was altered"
+
+
+def wrong_checksum(folder: Path) -> str:
+    change(folder, files={DECODER: {"sha256": "0" * 64, "bytes": 1}})
+    return f"{DECODER} was altered"
+
+
+def other_format(folder: Path) -> str:
+    change(folder, format=99)
+    return "has format 99; this version of volvae reads format"
+
+
+def no_manifest(folder: Path) -> str:
+    (folder / MANIFEST).unlink()
+    return "is not a bundle"
+
+
+def half_a_manifest(folder: Path) -> str:
+    content = (folder / MANIFEST).read_bytes()
+    (folder / MANIFEST).write_bytes(content[: len(content) // 2])
+    return "is not the manifest of a bundle"
+
+
+def no_file(folder: Path) -> str:
+    (folder / SCORER).unlink()
+    return f"{SCORER} cannot be read"
+
+
+def not_a_graph(folder: Path) -> str:
+    (folder / DECODER).write_bytes(b"no graph")
+    write_checksum(folder, DECODER)
+    return f"cannot load {DECODER}"
+
+
+def fails_when_called(folder: Path) -> str:
+    """A scorer that onnxruntime loads, and that looks for a row which no call has."""
+    model = onnx.load(folder / SCORER)
+    last = next(node for node in model.graph.node if "nats" in node.output)
+    last.output[list(last.output).index("nats")] = "whole"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2**30], np.int64), "row"))
+    model.graph.node.append(helper.make_node("Gather", ["whole", "row"], ["nats"]))
+    (folder / SCORER).write_bytes(model.SerializeToString())
+    write_checksum(folder, SCORER)
+    return "cannot be run: "
+
+
+def not_finite(folder: Path) -> str:
+    variant(folder.rename(folder.with_name("finite")), folder, factor=float("nan"))
+    return "gives values that are not finite"
+
+
+def odd_values(folder: Path) -> str:
+    change(folder, grid=[])
+    return "is not the manifest of a bundle"
+
+
+def nested(folder: Path) -> str:
+    (folder / MANIFEST).write_text("[" * 100_000)
+    return "recursion"
+
+
+_FAULTS = (truncated, wrong_checksum, other_format, no_manifest, half_a_manifest, no_file, not_a_graph,
+           fails_when_called, not_finite, odd_values, nested)  # fmt: skip
+
+
+def change(folder: Path, **values: object) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest | values))
+
+
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Why bundles were refused."""
+    found: list[str] = []
+    monkeypatch.setattr(follow.logs, "warning", lambda _, *, reason: found.append(reason))
+    return found
+
+
+@pytest.fixture
+def follower(variants: dict[str, Path], counters: Metrics, tmp_path: Path) -> Follower:
+    """It serves the version one, through a link."""
+    point(tmp_path / "current", variants["one"])
+    found = Follower(tmp_path / "current", provider="cpu", threads=1, metrics=counters)
+    assert found.refresh()
+    return found
+
+
+def refused() -> float:
+    return REGISTRY.get_sample_value("volvae_refused_bundles_total") or 0.0
+
+
+@pytest.mark.parametrize("spoil", _FAULTS)
+def test_a_bundle_that_is_not_fit_is_refused_once_and_the_former_stays(
+    spoil: Callable[[Path], str], follower: Follower, variants: dict[str, Path], tmp_path: Path, warnings: list[str]
+) -> None:
+    bad = tmp_path / "bad"
+    shutil.copytree(variants["double"], bad)
+    message, before = spoil(bad), refused()
+    former = follower.served
+    for _ in range(2):
+        point(follower.folder, bad)
+        for _ in range(3):
+            assert not follower.refresh()
+        assert follower.served is former
+        point(follower.folder, variants["one"])
+        assert follower.refresh()
+        assert follower.served is former
+    assert refused() == before + 2, "once each time that it came"
+    assert len(warnings) == 2
+    assert message in warnings[0]
+    assert "\n" not in warnings[0]
+    point(follower.folder, variants["double"])
+    assert follower.refresh()
+    assert follower.served.version == "double"
+
+
+@pytest.mark.parametrize("manifest_first", [True, False])
+def test_a_bundle_that_arrives_in_pieces_is_served_when_it_is_whole(
+    bundle: Path, variants: dict[str, Path], counters: Metrics, tmp_path: Path, *, manifest_first: bool
+) -> None:
+    """Copied over the one that is served, with a look after each file, and one in the midst of each."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(variants["one"], folder)
+    follower = Follower(folder, provider="cpu", threads=1, metrics=counters)
+    assert follower.refresh()
+    former = follower.served
+    names = sorted((path.name for path in variants["double"].iterdir()), key=MANIFEST.__eq__, reverse=manifest_first)
+    for name in names:
+        content = (variants["double"] / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2])
+        follower.refresh()
+        assert follower.served is former
+        (folder / name).write_bytes(content)
+        if name != names[-1]:
+            follower.refresh()
+            assert follower.served is former or not manifest_first
+    assert follower.refresh()
+    assert follower.served.version == follow.mark(variants["double"]).version != former.version
+    z = np.ones((1, former.surfaces.latents), np.float32)
+    np.testing.assert_array_equal(follower.served.surfaces.decode(z), 2.0 * former.surfaces.decode(z))
+
+
+def test_a_bundle_that_is_exchanged_while_it_is_read_is_read_again(
+    follower: Follower, variants: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
+) -> None:
+    """Else it would be served by the name of another."""
+    folder, former, load = tmp_path / "bundle", follower.served, SurfaceModel.load
+    shutil.copytree(variants["double"], folder)
+    point(follower.folder, folder)
+
+    def late(found: Path, **options: object) -> SurfaceModel:
+        monkeypatch.setattr(follow.SurfaceModel, "load", load)
+        shutil.copytree(variants["half"], folder, dirs_exist_ok=True)
+        return load(found, **options)
+
+    monkeypatch.setattr(follow.SurfaceModel, "load", late)
+    assert not follower.refresh()
+    assert follower.served is former
+    assert warnings == [f"{folder} changed while it was read"]
+    assert follower.refresh()
+    np.testing.assert_array_equal(
+        follower.served.surfaces.sample(1, seed=1), SurfaceModel.load(variants["half"]).sample(1, seed=1)
+    )
+
+
+@pytest.fixture(scope="module")
+def followed(variants: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
+    """A server, and the link that it follows."""
+    folder = tmp_path_factory.mktemp("followed")
+    point(folder / "current", variants["one"])
+    with serving(folder / "current", folder, "--poll", "0.05", "--workers", "2") as server:
+        wait_for(lambda: len(server.said("serves a model")) == 2, seconds=60, what="both workers")
+        yield server, folder / "current"
+
+
+def refusals(server: Server) -> list[dict]:
+    return server.said("a bundle is refused, the former stays")
+
+
+def test_a_server_says_why_it_refuses_and_takes_the_next_good_one(
+    followed: tuple[Server, Path], variants: dict[str, Path], tmp_path: Path
+) -> None:
+    server, link = followed
+    for number, spoil in enumerate((truncated, wrong_checksum, other_format, no_manifest), 1):
+        bad = tmp_path / spoil.__name__
+        shutil.copytree(variants["double"], bad)
+        message = spoil(bad)
+        point(link, bad)
+        wait_for(lambda number=number: len(refusals(server)) == 2 * number, seconds=60, what="both workers' refusal")
+        assert all(message in line["reason"] and line["level"] == "warning" for line in refusals(server)[-2:])
+        assert server.metrics()["volvae_refused_bundles_total",] == 2 * number
+        assert server.version() == "one"
+        assert server.ask("POST", "/sample", "{}").headers["volvae-model-version"] == "one"
+    point(link, variants["double"])
+    wait_for(lambda: len(server.said("serves a model")) == 4, seconds=60, what="the next good one")
+    assert {server.version() for _ in range(20)} == {"double"}
+    assert server.metrics()["volvae_swaps_total",] == 2
