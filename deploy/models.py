@@ -144,18 +144,19 @@ def warm_up(model: SurfaceModel) -> None:
     Raises:
         ValueError: something cannot run, or gives what is not finite.
     """
-    drawn = model.draw(1, seed=0)
-    posterior, scores, completion = model.encode(drawn.iv), model.score(drawn.iv), model.complete(drawn.iv[0])
-    answers = {
-        "sampler": drawn.iv,
-        "decoder": model.decode(drawn.latents),
-        "encoder": posterior.std,
-        "scorer": scores.nats,
-        "completer": completion.std,
-    }
-    for name, values in answers.items():
+    for name, values in _answers(model):
         if not np.isfinite(values).all():
             raise ValueError(f"{name} gives values that are not finite")
+
+
+def _answers(model: SurfaceModel) -> Iterator[tuple[str, Array]]:
+    """What each model makes of a sample, the sampler first."""
+    drawn = model.draw(1, seed=0)
+    yield "sampler", drawn.iv
+    yield "decoder", model.decode(drawn.latents)
+    yield "encoder", model.encode(drawn.iv).std
+    yield "scorer", model.score(drawn.iv).nats
+    yield "completer", model.complete(drawn.iv[0]).std
 
 
 def _decoder(model: SurfaceModel) -> Model:
