@@ -45,7 +45,7 @@ class Follower:
     def __init__(self, folder: Path, *, provider: Provider, threads: int, metrics: Metrics) -> None:
         self.folder, self._provider, self._threads, self._metrics = folder, provider, threads, metrics
         self._mark: Mark | None = None
-        self._told = ""
+        self._refused = logs.Once()
 
     def first(self, *, poll: float) -> None:
         """Wait until there is a good one."""
@@ -60,9 +60,10 @@ class Follower:
                 self._exchange(load(found, provider=self._provider, threads=self._threads))
                 self._mark = found
         except Exception as error:  # noqa: BLE001 - whatever it is, to look again may help
-            self._refuse(" ".join(str(error).split()))
+            if self._refused.warning("a bundle is refused, the former stays", str(error)):
+                self._metrics.refused.inc()
             return False
-        self._told = ""
+        self._refused.well()
         return True
 
     def _exchange(self, new: Served) -> None:
@@ -73,13 +74,6 @@ class Follower:
             self._metrics.workers.labels(old).set(0)
         self._metrics.workers.labels(new.version).set(1)
         logs.info("serves a model", version=new.version, former=old, provider=new.surfaces.provider)
-
-    def _refuse(self, why: str) -> None:
-        """Say so, once for each reason."""
-        if why != self._told:
-            self._told = why
-            self._metrics.refused.inc()
-            logs.warning("a bundle is refused, the former stays", reason=why)
 
 
 def load(found: Mark, *, provider: Provider, threads: int) -> Served:

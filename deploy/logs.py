@@ -50,3 +50,22 @@ def warning(message: str, **fields: object) -> None:
 def failure(message: str, error: BaseException, **fields: object) -> None:
     """A fault of the server: the kind of the error and where it came from."""
     _logger.error(message, exc_info=error, extra={"fields": fields})
+
+
+class Once:
+    """Warns of what stays wrong once, and again when the reason is another or it was well in between."""
+
+    def __init__(self) -> None:
+        self._reason = ""
+
+    def warning(self, message: str, reason: str) -> bool:
+        """Warn, and whether that was new."""
+        line = " ".join(reason.split())
+        new, self._reason = line != self._reason, line
+        if new:
+            warning(message, reason=line)
+        return new
+
+    def well(self) -> None:
+        """It is mended."""
+        self._reason = ""

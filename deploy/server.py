@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import socket
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from functools import partial
@@ -26,26 +27,57 @@ from deploy.workers import Workers, until_told
 _KEEP_ALIVE = 75  # seconds: longer than balancers keep theirs, so that they close first
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, *, wait: bool = False) -> None:
     """Serve until SIGTERM or SIGINT; workers that die are replaced.
+
+    Args:
+        settings: what it is told.
+        wait: for a model that is fit to serve, where there is none yet.
 
     Raises:
         ValueError: the bundle is not fit to serve, or the address cannot be listened at.
     """
     logs.configure()
-    load(
-        mark(settings.bundle), provider=settings.provider, threads=settings.threads
-    )  # before there are workers to fail
-    with closing(_listen(settings)) as listener, metrics.shared():
-        if settings.open_to_others:
-            logs.warning("ANYONE WHO REACHES THIS ADDRESS CAN USE IT: set VOLVAE_TOKEN", host=settings.host)
-        host, port = listener.getsockname()[:2]
-        logs.info("listens", host=host, port=port, workers=settings.workers)
-        with until_told() as told:
+    with until_told() as told:
+        if not wait:
+            _try(settings)  # before there are workers to fail
+        elif not _await_model(settings, told):
+            return
+        with closing(_listen(settings)) as listener, metrics.shared():
+            _say(settings, listener)
             workers = Workers(partial(_work, settings, listener), settings.workers)
-            workers.keep(told)
-            listener.close()  # the workers' own stay open while they drain
-            workers.stop(seconds=settings.drain + settings.grace)
+            try:
+                workers.keep(told)
+            finally:
+                listener.close()  # the workers' own stay open while they drain
+                workers.stop(seconds=settings.drain + settings.grace)
+
+
+def _try(settings: Settings) -> None:
+    """Raise ValueError unless there is a model that is fit to serve."""
+    load(mark(settings.bundle), provider=settings.provider, threads=settings.threads)
+
+
+def _await_model(settings: Settings, told: threading.Event) -> bool:
+    """Wait until there is a model that is fit to serve; false if the event is set before."""
+    unfit = logs.Once()
+    while not told.is_set():
+        if settings.bundle.exists():  # who brings it says why it does not
+            try:
+                _try(settings)
+            except ValueError as error:
+                unfit.warning("waits for a model that is fit to serve", str(error))
+            else:
+                return True
+        told.wait(settings.poll)
+    return False
+
+
+def _say(settings: Settings, listener: socket.socket) -> None:
+    if settings.open_to_others:
+        logs.warning("ANYONE WHO REACHES THIS ADDRESS CAN USE IT: set VOLVAE_TOKEN", host=settings.host)
+    host, port = listener.getsockname()[:2]
+    logs.info("listens", host=host, port=port, workers=settings.workers)
 
 
 def routes(service: Service) -> list[BaseRoute]:

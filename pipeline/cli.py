@@ -456,7 +456,7 @@ def serve(model: str, **values: Any) -> None:  # noqa: ANN401 - the options of S
         from pipeline import mirror
 
         with mirror.mirrored(model, poll=values["poll"]) as folder:
-            server.run(serving.Settings(folder, token=token, **values))
+            server.run(serving.Settings(folder, token=token, **values), wait=True)
     else:
         server.run(serving.Settings(Path(model).absolute(), token=token, **values))
 

@@ -5,7 +5,6 @@ changed: who reads it sees one version, whole.
 """
 
 import contextlib
-import logging
 import re
 import shutil
 import tempfile
@@ -13,42 +12,42 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from deploy import logs
 from pipeline import registry
-from pipeline.errors import InputError, StageError
+from pipeline.errors import InputError
 
 _ADDRESS = re.compile(r"models:/(?P<model>[^/@]+)@(?P<alias>[^/@]+)")
 _KEPT = 2  # versions: the current one, and the one that somebody may still be reading
-_logger = logging.getLogger("volvae")
+_PATIENCE = 1.0  # seconds that a registry which does not answer may hold up the end
 
 
 @contextlib.contextmanager
 def mirrored(address: str, *, poll: float) -> Iterator[Path]:
-    """A link to the bundle of ``models:/NAME@ALIAS``, which a thread moves when the alias moves.
+    """A link to the bundle of ``models:/NAME@ALIAS``, which a thread makes, and moves when the alias moves.
 
-    What cannot be fetched is logged, and the link stays.
+    What cannot be fetched is logged, and the link stays; until there is a first version, there is none.
 
     Args:
         address: of the version.
         poll: seconds between looks at the registry.
 
     Raises:
-        InputError: the address is none, or there is no such version.
-        StageError: the store cannot be reached, or the files are not those that were registered.
+        InputError: the address is none.
     """
     found = _ADDRESS.fullmatch(address)
     if found is None:
         raise InputError(f"{address} is not the address of a model; allowed: a folder or models:/NAME@ALIAS")
+    logs.configure()
     done = threading.Event()
-    with tempfile.TemporaryDirectory(prefix="volvae-models-") as folder:
+    with tempfile.TemporaryDirectory(prefix="volvae-models-", ignore_cleanup_errors=True) as folder:
         mirror = _Mirror(Path(folder), found["model"], found["alias"])
-        mirror.update()
         thread = threading.Thread(target=mirror.follow, args=(poll, done), daemon=True)
         thread.start()
         try:
             yield mirror.link
         finally:
             done.set()
-            thread.join()
+            thread.join(_PATIENCE)
 
 
 class _Mirror:
@@ -59,15 +58,15 @@ class _Mirror:
 
     def follow(self, poll: float, done: threading.Event) -> None:
         """Update again and again, until the event is set."""
-        told = ""
-        while not done.wait(poll):
+        missing = logs.Once()
+        while not done.is_set():
             try:
                 self.update()
-                told = ""
-            except (InputError, StageError) as error:
-                if str(error) != told:
-                    told = str(error)
-                    _logger.warning("the registry gives no model, the former stays: %s", told)
+                missing.well()
+            except Exception as error:  # noqa: BLE001 - whatever it is, to look again may help
+                told = "the former stays" if self._versions else "the server waits for one"
+                missing.warning(f"the registry gives no model, {told}", str(error))
+            done.wait(poll)
 
     def update(self) -> None:
         """Point the link to the version that the alias names."""
@@ -78,6 +77,7 @@ class _Mirror:
             if version.number not in self._versions:
                 models.fetch(version, self._folder / version.number)
         fresh = self._folder / "next"
+        fresh.unlink(missing_ok=True)
         fresh.symlink_to(version.number)
         fresh.replace(self.link)
         self._versions = [*(number for number in self._versions if number != version.number), version.number]

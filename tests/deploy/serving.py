@@ -86,23 +86,36 @@ def ask(
 
 
 @contextlib.contextmanager
+def started(
+    bundle: Path | str, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """`volvae serve` on a free port, which it may not listen at yet."""
+    log = folder / "server.log"
+    command = [*VOLVAE, "serve", "--model", str(bundle), "--port", "0", *arguments]
+    with running(command, ROOT, log, {"OMP_NUM_THREADS": "1", **(environment or {})}) as process:
+        yield Server(process, 0, log)
+
+
+def ready(server: Server) -> Server:
+    """The same with its port, once it is ready."""
+
+    def listens() -> bool:
+        assert server.process.poll() is None, server.log.read_text()
+        return bool(server.said("listens"))
+
+    wait_for(listens, seconds=60, what="the server's socket")
+    found = server._replace(port=server.said("listens")[0]["port"])
+    wait_for(lambda: answers(f"http://{found.address}/v2/health/ready"), seconds=60, what="the server")
+    return found
+
+
+@contextlib.contextmanager
 def serving(
     bundle: Path | str, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
     """`volvae serve` on a free port, ready."""
-    log = folder / "server.log"
-    command = [*VOLVAE, "serve", "--model", str(bundle), "--port", "0", *arguments]
-    with running(command, ROOT, log, {"OMP_NUM_THREADS": "1", **(environment or {})}) as process:
-        server = Server(process, 0, log)
-
-        def listens() -> bool:
-            assert process.poll() is None, log.read_text()
-            return bool(log.read_text().endswith("\n") and server.said("listens"))
-
-        wait_for(listens, seconds=60, what="the server's socket")
-        server = server._replace(port=server.said("listens")[0]["port"])
-        wait_for(lambda: answers(f"http://{server.address}/v2/health/ready"), seconds=60, what="the server")
-        yield server
+    with started(bundle, folder, *arguments, environment=environment) as server:
+        yield ready(server)
 
 
 def decoder_request(z: np.ndarray) -> str:

@@ -17,7 +17,8 @@ from pipeline.cli import main as cli
 from pipeline.errors import InputError, StageError
 from pipeline.params import Params
 from pipeline.register import HeldOut, decide
-from pipeline.registry import CHAMPION, Record, Registry
+from pipeline.registry import CHAMPION, Registry
+from tests.records import record
 from tests.services import free_port, mlflow_server, postgres
 from tests.workspace import Workspace
 from vae.bundle import DECODER, ENCODER, MANIFEST, SCORER
@@ -86,14 +87,6 @@ def bundles(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> di
 def held_out(finished: Workspace) -> HeldOut:
     test = files.read_split(finished.folder / "data/surfaces", "test")
     return HeldOut(test["iv"].numpy(), test["clean"].numpy())
-
-
-def record(bundle: Path, content: str) -> Record:
-    return Record(
-        content=content, parameters={"train.seed": 7}, metrics={"evaluate/elbo_nats": 1.0},
-        tags={"git.commit": "none", **registry.manifest_tag(bundle)}, datasets={"data/surfaces": "0" * 32 + ".dir"},
-        artifacts={bundle: registry.BUNDLE}, texts={"lineage/params.yaml": "text"}, decoder=bundle / DECODER,
-    )  # fmt: skip
 
 
 def opened(params: Params):
