@@ -31,10 +31,11 @@ def configure() -> None:
     """Send the logs of this process to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
-    for name, level in (("volvae", logging.INFO), ("uvicorn.error", logging.WARNING), ("asyncio", logging.WARNING)):
+    for name in ("volvae", "uvicorn.error", "asyncio", "py.warnings"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
+        logger.setLevel(logging.INFO if name == "volvae" else logging.WARNING)
+    logging.captureWarnings(capture=True)
 
 
 def info(message: str, **fields: object) -> None:

@@ -217,28 +217,39 @@ def _of_json(tensor: _Input) -> Array:
     dtype, count = _expected(tensor)
     if tensor.data is None:
         raise ProtocolError(f"input {tensor.name!r} has neither data nor binary_data_size")
-    array = _numbers(tensor.name, tensor.data)
+    array = _numbers(tensor.name, tensor.data, exact=dtype.kind in "iu")
     if array.size != count or array.shape not in ((count,), tuple(tensor.shape)):
         raise ProtocolError(f"input {tensor.name!r} has data of shape {list(array.shape)}, not {tensor.shape}")
-    if array.dtype.kind not in _KINDS[dtype.kind] and count:
+    if array.dtype == object:
+        _check_integers(tensor, array, dtype)
+    elif array.dtype.kind not in _KINDS[dtype.kind]:
         raise ProtocolError(f"input {tensor.name!r} has data that is not {tensor.datatype}")
-    if dtype.kind in "iu" and not np.iinfo(dtype).min <= array.min() <= array.max() <= np.iinfo(dtype).max:
-        raise ProtocolError(f"input {tensor.name!r} has data out of the range of {tensor.datatype}")
     with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, which models refuse by name
         values: Array = array.astype(dtype).reshape(tensor.shape)
         return values
 
 
-_KINDS = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}  # kinds of numbers that a tensor of a kind takes
+_KINDS = {"f": "fiu", "b": "b"}  # kinds of numbers that a tensor of a kind takes
 
 
-def _numbers(name: str, data: _Data) -> Array:
-    """Nested lists as an array; null among them makes it one of floating point."""
+def _numbers(name: str, data: _Data, *, exact: bool) -> Array:
+    """Nested lists as an array: exact as they are, else as numpy reads them, where null makes it one of floats."""
     try:
-        array = np.array(data)
-        return array if array.dtype != object else array.astype(np.float64)
+        array = np.array(data, object if exact else None)
+        return array if exact or array.dtype != object else array.astype(np.float64)
     except (ValueError, TypeError, OverflowError) as error:
         raise ProtocolError(f"input {name!r} has data that is not an array of numbers") from error
+
+
+def _check_integers(tensor: _Input, array: Array, dtype: np.dtype[Any]) -> None:
+    """Raise ProtocolError unless a type of integers holds all of an array's Python objects."""
+    if any(type(value) is not int for value in array.flat):
+        raise ProtocolError(f"input {tensor.name!r} has data that is not {tensor.datatype}")
+    limits = np.iinfo(dtype)
+    if not limits.min <= array.min() <= array.max() <= limits.max:
+        raise ProtocolError(
+            f"input {tensor.name!r} has data out of the range of {tensor.datatype}: {limits.min} to {limits.max}"
+        )
 
 
 def _expected(tensor: _Input) -> tuple[np.dtype[Any], int]:

@@ -292,6 +292,8 @@ class SurfaceModel:
                 f"no quote is within reach of the grid: tenors {tenors[0]:.4g} to {tenors[-1]:.4g} years, nodes "
                 f"{nodes[0]:g} to {nodes[-1]:g} ({self.grid.convention})"
             )
+        if not (np.isfinite(completion.iv).all() and np.isfinite(completion.std).all()):
+            raise ValueError("iv or weight of quotes is too large or too small: no finite surface goes with it")
         return completion._replace(fitted=np.where(completion.used, completion.fitted, np.float32(np.nan)))
 
     def surfaces(self, iv: ArrayLike) -> Surfaces:
@@ -380,7 +382,8 @@ class SurfaceModel:
         if vols.ndim != 1 or not 1 <= vols.size <= _MOST_QUOTES:
             raise ValueError(f"quotes have shape {vols.shape}; allowed: [quote], 1 to {_MOST_QUOTES:,} of them")
         values = (where, years, vols, weights)
-        return {name: value.astype(np.float32) for name, value in zip(_QUOTE_COLUMNS, values, strict=True)}
+        with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, and beyond the grid
+            return {name: value.astype(np.float32) for name, value in zip(_QUOTE_COLUMNS, values, strict=True)}
 
     def _points(self, iv: NDArray[np.float64], weight: ArrayLike) -> dict[str, NDArray[Any]]:
         """The known points of a surface as quotes."""

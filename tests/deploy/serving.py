@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.services import answers, running, wait_for
 from vae.bundle import COMPLETER, DECODER, MANIFEST, SAMPLER, SCORER
+from vae.runtime import SurfaceModel
 
 ROOT = Path(__file__).parents[2]
 VOLVAE = [sys.executable, "-c", "from pipeline.cli import main; main()"]
@@ -121,6 +122,28 @@ def serving(
 def decoder_request(z: np.ndarray) -> str:
     tensor = {"name": "z", "shape": list(z.shape), "datatype": "FP32", "data": z.ravel().tolist()}
     return json.dumps({"inputs": [tensor]})
+
+
+def inputs_of(model: SurfaceModel) -> dict[str, dict[str, np.ndarray]]:
+    """A call of each model, of two surfaces where it has rows, with a missing point where it may."""
+    draws = model.draw(2, seed=5)
+    mask = np.ones_like(draws.iv)
+    mask[1, 0, 3] = 0.0
+    masked = {"iv": draws.iv, **({"mask": mask} if model.manifest["reads_missing"] else {})}
+    quotes = {
+        "log_moneyness": np.array([0.0, -0.1, 9.0], np.float32),
+        "tenor": np.array([0.5, 0.6, 0.5], np.float32),
+        "iv": np.array([0.2, 0.21, 0.3], np.float32),
+        "weight": np.ones(3, np.float32),
+    }
+    counted = {
+        "key": np.array([2**64 - 3], np.uint64),
+        "offset": np.array([11], np.int64),
+        "count": np.array([3], np.int64),
+        "temperature": np.array([0.5], np.float32),
+    }
+    return {"decoder": {"z": draws.latents}, "encoder": masked, "scorer": masked, "sampler": counted,
+            "completer": quotes}  # fmt: skip
 
 
 def variant(bundle: Path, folder: Path, *, factor: float) -> Path:

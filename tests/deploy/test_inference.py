@@ -5,7 +5,7 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from tests.deploy.serving import Server, decoder_request
+from tests.deploy.serving import Server, decoder_request, inputs_of
 from vae.runtime import SurfaceModel
 
 MODELS = ("decoder", "encoder", "sampler", "completer", "scorer")
@@ -15,28 +15,6 @@ MODELS = ("decoder", "encoder", "sampler", "completer", "scorer")
 def client(server: Server):
     with triton.InferenceServerClient(server.address) as client:
         yield client
-
-
-def inputs_of(model: SurfaceModel) -> dict[str, dict[str, np.ndarray]]:
-    """A call of each model, of two surfaces where it has rows, with a missing point where it may."""
-    draws = model.draw(2, seed=5)
-    mask = np.ones_like(draws.iv)
-    mask[1, 0, 3] = 0.0
-    masked = {"iv": draws.iv, **({"mask": mask} if model.manifest["reads_missing"] else {})}
-    quotes = {
-        "log_moneyness": np.array([0.0, -0.1, 9.0], np.float32),
-        "tenor": np.array([0.5, 0.6, 0.5], np.float32),
-        "iv": np.array([0.2, 0.21, 0.3], np.float32),
-        "weight": np.ones(3, np.float32),
-    }
-    counted = {
-        "key": np.array([2**64 - 3], np.uint64),
-        "offset": np.array([11], np.int64),
-        "count": np.array([3], np.int64),
-        "temperature": np.array([0.5], np.float32),
-    }
-    return {"decoder": {"z": draws.latents}, "encoder": masked, "scorer": masked, "sampler": counted,
-            "completer": quotes}  # fmt: skip
 
 
 def outputs_of(model: SurfaceModel, name: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
