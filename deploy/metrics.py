@@ -70,14 +70,15 @@ def exposition() -> bytes:
     folder = os.environ[_FOLDER]
     for process in {int(path.stem.rpartition("_")[2]) for path in Path(folder).glob("gauge_*.db")}:
         if not _alive(process):
-            mark_process_dead(process, folder)  # type: ignore[no-untyped-call]
+            with suppress(FileNotFoundError):  # another worker was asked too
+                mark_process_dead(process, folder)  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
 
 
 def _alive(process: int) -> bool:
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):  # another user's has the number of one that died
         os.kill(process, 0)
         return True
     return False

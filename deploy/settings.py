@@ -1,5 +1,6 @@
 """What the server is told, from the command line or from VOLVAE_*, checked once."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -62,8 +63,9 @@ class Settings:
     token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
-            raise ValueError(f"{ENVIRONMENT}_TOKEN must be printable ASCII, not empty")
+        token = self.token
+        if token is not None and not (token and token.isascii() and token.isprintable() and token == token.strip()):
+            raise ValueError(f"{ENVIRONMENT}_TOKEN must be printable ASCII, not empty, without spaces around it")
 
     @property
     def open_to_others(self) -> bool:
@@ -82,10 +84,20 @@ def options(command: _Command) -> _Command:
     return command
 
 
+class _Seconds(click.FloatRange):
+    """A range without NaN, which click lets pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
+        found: float = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return found
+
+
 def _number(
     name: str, default: float, least: float, most: float, text: str, *, kind: Literal["count", "seconds"] = "count"
 ) -> Callable[[_Command], _Command]:
-    range_ = click.IntRange(int(least), int(most)) if kind == "count" else click.FloatRange(least, most)
+    range_ = click.IntRange(int(least), int(most)) if kind == "count" else _Seconds(least, most)
     return click.option(name, type=range_, default=default, show_default=True, help=text)
 
 

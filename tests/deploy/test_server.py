@@ -102,7 +102,11 @@ def test_open_to_others_without_a_token_is_said_aloud(bundle: Path, tmp_path: Pa
     [
         (("--port", "70000"), {}, "Invalid value for '--port'"),
         ((), {"VOLVAE_WORKERS": "none"}, "Invalid value for '--workers'"),
-        ((), {"VOLVAE_TOKEN": " "}, "volvae: VOLVAE_TOKEN must be printable ASCII, not empty"),
+        (
+            (),
+            {"VOLVAE_TOKEN": " "},
+            "volvae: VOLVAE_TOKEN must be printable ASCII, not empty, without spaces around it",
+        ),
         (("--model", "nowhere"), {}, "nowhere is not a bundle: "),
         (("--model", "models:/volvae"), {}, "volvae: models:/volvae is not the address of a model; allowed: a folder"),
         (("--host", "203.0.113.1"), {}, "volvae: 203.0.113.1:0 cannot be listened at: Cannot assign requested address"),

@@ -1,0 +1,117 @@
+"""What the server is told: by options, by VOLVAE_*, and what it refuses."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from deploy import server
+from deploy.settings import Settings
+from pipeline.cli import main
+
+_VALUES = {
+    "host": "::1", "port": 9001, "workers": 3, "threads": 2, "provider": "cpu", "poll": 0.5, "queue": 7,
+    "connections": 9, "max_body": 4096, "max_answer": 8192, "max_json": 2048, "max_count": 11, "deadline": 1.5,
+    "receive": 2.5, "drain": 3.5, "grace": 4, "log_requests": True, "token": "a token",
+}  # fmt: skip
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """What servers are started with; none is."""
+    found: list[Settings] = []
+    monkeypatch.setattr(server, "run", found.append)
+    return found
+
+
+def serve(*arguments: str, **environment: object) -> Result:
+    variables = {f"VOLVAE_{name.upper()}": str(value) for name, value in environment.items()}
+    return CliRunner(env=variables).invoke(main, ["serve", *arguments])
+
+
+def test_every_setting_has_a_variable(told: list[Settings]) -> None:
+    assert _VALUES.keys() == {field.name for field in dataclasses.fields(Settings)} - {"bundle"}
+    assert serve(model="some/where", **_VALUES).exit_code == 0
+    (settings,) = told
+    assert dataclasses.asdict(settings) == {"bundle": Path.cwd() / "some/where", **_VALUES}
+    defaults = Settings(Path("/"))
+    assert all(getattr(defaults, name) != value for name, value in _VALUES.items()), "else none would be told apart"
+
+
+def test_every_setting_but_the_token_has_an_option_which_precedes_the_variable(told: list[Settings]) -> None:
+    options = [
+        part
+        for name, value in _VALUES.items()
+        if name != "token"
+        for part in ([f"--{name.replace('_', '-')}"] if value is True else [f"--{name.replace('_', '-')}", str(value)])
+    ]
+    assert serve(*options, queue=1, port=1, token="a token").exit_code == 0
+    assert dataclasses.asdict(told[0]) == {"bundle": Path.cwd() / "artifacts/bundle", **_VALUES}
+    assert "No such option" in serve("--token", "secret").stderr  # others see the options of a process
+
+
+def test_defaults_of_options_are_those_of_the_settings(told: list[Settings]) -> None:
+    assert serve().exit_code == 0
+    assert told == [Settings(Path.cwd() / "artifacts/bundle")]
+
+
+@pytest.mark.parametrize("token", ["abc", "0123456789abcdef" * 8, "with space", '~!@#$%^&*()_+"'])
+def test_tokens_that_a_header_can_hold_are_taken(told: list[Settings], token: str) -> None:
+    assert serve(token=token).exit_code == 0
+    assert told[0].token == token
+    assert token not in repr(told[0])
+
+
+@pytest.mark.parametrize("token", ["", " ", "\t", "a\n", "a\r\nb", "\x7f", "ü", " a", "a "])
+def test_tokens_that_no_request_could_bear_are_one_line(told: list[Settings], token: str) -> None:
+    result = serve(token=token)
+    assert result.exit_code == 2
+    assert result.stderr == "volvae: VOLVAE_TOKEN must be printable ASCII, not empty, without spaces around it\n"
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "65536"), ("port", "-1"), ("workers", "0"), ("workers", "two"), ("threads", "-1"), ("queue", "0"),
+        ("connections", "0"), ("max_body", "10"), ("max_json", "1e9"), ("provider", "tpu"), ("grace", "0.5"),
+        ("log_requests", "perhaps"), *((name, bad) for name in ("poll", "deadline", "receive", "drain")
+                                       for bad in ("nan", "inf", "-1", "soon")),
+    ],
+)  # fmt: skip
+def test_bad_values_name_their_option(told: list[Settings], name: str, value: str) -> None:
+    result = serve(**{name: value})
+    assert result.exit_code == 2
+    assert f"Invalid value for '--{name.replace('_', '-')}'" in result.stderr.splitlines()[-1]
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("host", "token", "expected"),
+    [
+        ("127.0.0.1", None, False),
+        ("127.8.0.1", None, False),
+        ("::1", None, False),
+        ("localhost", None, False),
+        ("0.0.0.0", None, True),
+        ("::", None, True),
+        ("", None, True),
+        ("192.0.2.1", None, True),
+        ("example.com", None, True),
+        ("0.0.0.0", "a", False),
+    ],
+)
+def test_an_address_that_others_reach_is_open_without_a_token(host: str, token: str | None, *, expected: bool) -> None:
+    assert Settings(Path("/"), host=host, token=token).open_to_others is expected
+
+
+def test_what_python_warns_of_is_a_line_of_the_log() -> None:
+    code = "import warnings; from deploy import logs; logs.configure(); warnings.warn('first\\nsecond')"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    (line,) = found.stderr.splitlines()
+    assert json.loads(line)["level"] == "warning"
+    assert "first" in json.loads(line)["message"]
