@@ -1,0 +1,220 @@
+"""Hours of mixed load in minutes: whether memory grows and whether a request fails while models are exchanged.
+
+python -m benchmarks.soak --minutes 30
+"""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import numpy as np
+import psutil
+
+from benchmarks.server import BUNDLE, exchange, infer, post
+from vae.runtime import SurfaceModel
+
+_CLIENTS = 2
+_ROWS = 20  # of the table
+_MIB = 2**20
+_JSON = {"content-type": "application/json"}
+_BINARY = _JSON | {"accept": "application/octet-stream"}
+
+
+class Request(NamedTuple):
+    """What is sent, and the status that it must have."""
+
+    name: str
+    content: bytes
+    status: int
+
+
+class Reading(NamedTuple):
+    """One look at the server."""
+
+    seconds: float
+    mib: float
+    answered: int
+    failed: int
+    swaps: int
+
+
+def mixed(model: SurfaceModel) -> list[Request]:
+    """One request of each kind."""
+    z = np.random.default_rng(1).standard_normal((4, model.latents)).astype(np.float32)
+    iv = model.sample(4, seed=1)
+    tenor, k = float(model.grid.tenors[0]), float(model.grid.log_moneyness_of(iv[0])[0, model.grid.shape[1] // 2])
+    quotes = {"iv": [float(iv[0, 0, model.grid.shape[1] // 2])], "tenor": [tenor], "log_moneyness": [k]}
+    return [
+        Request("decoder, binary", infer(z, binary=True), 200),
+        Request("decoder, JSON", infer(z, binary=False), 200),
+        Request("sample", post("/sample", b'{"count": 3, "seed": 7}', _JSON), 200),
+        Request("sample, streamed", post("/sample", b'{"count": 4000, "seed": 7}', _BINARY), 200),
+        Request("complete", post("/complete", json.dumps(quotes).encode(), _JSON), 200),
+        Request("score", post("/score", json.dumps({"iv": iv.tolist()}).encode(), _JSON), 200),
+        Request("not JSON", post("/score", b"{", _JSON), 400),
+        Request("no such model", post("/v2/models/none/infer", b"{}", _JSON), 404),
+    ]
+
+
+class Load:
+    """Clients that ask in turns, each on one connection, until they are told to stop.
+
+    Attributes:
+        answered: by kind.
+        failed: what came instead of the status that was expected, and how often.
+    """
+
+    def __init__(self, port: int, requests: list[Request]) -> None:
+        self.answered: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+        self._port, self._requests, self._done = port, requests, threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._run) for _ in range(_CLIENTS)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while not self._done.is_set():
+            try:
+                with socket.create_connection(("127.0.0.1", self._port), timeout=60) as connection:
+                    while not self._done.is_set():
+                        for request in self._requests:
+                            self._count(request, exchange(connection, request.content)[9:12])
+            except OSError as error:
+                self._fail(repr(error))
+                self._done.wait(0.1)
+
+    def _count(self, request: Request, status: bytes) -> None:
+        if status == b"%d" % request.status:
+            with self._lock:
+                self.answered[request.name] += 1
+        else:
+            self._fail(f"{request.name}: {status.decode()}")
+
+    def _fail(self, what: str) -> None:
+        with self._lock:
+            self.failed[what] += 1
+
+
+class Models:
+    """A link that is moved to and fro between two copies of a bundle."""
+
+    def __init__(self, bundle: Path, folder: Path) -> None:
+        self.link, self.swaps = folder / "current", 0
+        self._copies = [Path(shutil.copytree(bundle, folder / name)) for name in ("one", "two")]
+        self.link.symlink_to(self._copies[0])
+
+    def swap(self) -> None:
+        """Move it in one step."""
+        self.swaps += 1
+        fresh = self.link.with_name("next")
+        fresh.symlink_to(self._copies[self.swaps % 2])
+        fresh.replace(self.link)
+
+
+@contextmanager
+def serving(model: Path, workers: int, log: Path) -> Iterator[tuple[psutil.Process, int]]:
+    """`volvae serve`, its process and port."""
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "serve", "--model", str(model)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--port", "0", "--poll", "0.5", "--workers", str(workers)], stdout=output, stderr=output
+        )
+    try:
+        while (port := _port(log)) is None or not _answers(port):
+            if process.poll() is not None:
+                raise SystemExit(log.read_text())
+            time.sleep(0.1)
+        yield psutil.Process(process.pid), port
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def _port(log: Path) -> int | None:
+    lines = (json.loads(line) for line in log.read_text().splitlines(keepends=True) if line.endswith("}\n"))
+    return next((line["port"] for line in lines if line["message"] == "listens"), None)
+
+
+def _answers(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        return b" 200 " in exchange(connection, b"GET /v2/health/ready HTTP/1.1\r\nhost: localhost\r\n\r\n")[:16]
+
+
+def resident(server: psutil.Process) -> float:
+    """MiB of all workers."""
+    workers = [child for child in server.children() if "spawn_main" in " ".join(child.cmdline())]
+    return sum(worker.memory_info().rss for worker in workers) / _MIB
+
+
+def watch(server: psutil.Process, load: Load, models: Models, *, seconds: float, swap: float) -> list[Reading]:
+    """Look at the server and exchange its model again and again."""
+    readings, start = [], time.monotonic()
+    while (passed := time.monotonic() - start) < seconds:
+        readings.append(Reading(passed, resident(server), load.answered.total(), load.failed.total(), models.swaps))
+        time.sleep(min(swap, seconds - passed))
+        models.swap()
+    return readings
+
+
+def table(readings: list[Reading]) -> Iterator[str]:
+    """Some of the readings in lines."""
+    yield " minute      MiB    answered  failed   swaps"
+    for reading in readings[:: max(1, len(readings) // _ROWS)]:
+        yield (
+            f"{reading.seconds / 60:7.2f} {reading.mib:8.1f} {reading.answered:11,} {reading.failed:7,} "
+            f"{reading.swaps:7,}"
+        )
+
+
+def slope(readings: list[Reading]) -> float:
+    """MiB an hour over the second half, by least squares."""
+    half = readings[len(readings) // 2 :]
+    hours = [reading.seconds / 3600 for reading in half]
+    return float(np.polyfit(hours, [reading.mib for reading in half], 1)[0])
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False), default=BUNDLE)
+@click.option("--minutes", type=click.FloatRange(min=0.0, min_open=True), default=30.0, show_default=True)
+@click.option("--swap", type=click.FloatRange(min=0.1), default=3.0, show_default=True, help="Seconds of a model.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
+def main(bundle: Path, minutes: float, swap: float, workers: int) -> None:
+    """Load a server of BUNDLE and say what becomes of its memory; exit code 1 if anything failed."""
+    requests = mixed(SurfaceModel.load(bundle, provider="cpu", threads=1))
+    with tempfile.TemporaryDirectory(prefix="volvae-soak-") as folder:
+        models, log = Models(bundle, Path(folder)), Path(folder, "log")
+        with serving(models.link, workers, log) as (server, port), Load(port, requests) as load:
+            readings = watch(server, load, models, seconds=60 * minutes, swap=swap)
+        served = log.read_text().count('"serves a model"')
+    print("\n".join(table(readings)))
+    print(f"\nmemory     {slope(readings):+.1f} MiB an hour over the second half, "
+          f"{readings[-1].mib - readings[0].mib:+.1f} MiB from first to last")  # fmt: skip
+    print(f"models     {served:,} served in {models.swaps:,} swaps")
+    print("answered   " + ", ".join(f"{name} {count:,}" for name, count in load.answered.items()))
+    print("failed     " + (", ".join(f"{what} ({count})" for what, count in load.failed.items()) or "none"))
+    sys.exit(1 if load.failed else 0)
+
+
+if __name__ == "__main__":
+    main()
