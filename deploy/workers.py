@@ -51,7 +51,7 @@ class Workers:
         for worker in self._workers:
             worker.process.join(max(0.0, end - time.monotonic()))
             if worker.process.is_alive():
-                logs.warning("a worker did not finish and is killed", process=worker.process.pid)
+                logs.warning("a worker did not finish and is killed", killed=worker.process.pid)
                 worker.process.kill()
                 worker.process.join()
 

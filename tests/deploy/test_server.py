@@ -177,6 +177,8 @@ def test_sigterm_under_load_fails_no_request(bundle: Path, model: SurfaceModel, 
             start = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
             wait_for(lambda: not ready(server), seconds=_DRAIN + 2, what="the end of readiness")
+            wait_for(lambda: not listens(server), seconds=_GRACE, what="the end of the drain")
+            assert server.process.poll() is None, "the stream is not at its end"
             while part := response.read(1_000_000):
                 received += len(part)
         assert server.process.wait(60) == 0
@@ -185,8 +187,12 @@ def test_sigterm_under_load_fails_no_request(bundle: Path, model: SurfaceModel, 
         assert received == size
         assert took < _DRAIN + _GRACE
         assert not server.said("a worker did not finish and is killed")
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", server.port))
+
+
+def listens(server: Server) -> bool:
+    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", server.port)):
+        return True
+    return False
 
 
 def ready(server: Server) -> bool:
@@ -219,14 +225,28 @@ def test_a_killed_worker_comes_back(bundle: Path, model: SurfaceModel, tmp_path:
         before = workers(server)
         assert len(before) == 2
         os.kill(min(before), signal.SIGKILL)
+        for _ in range(20):
+            assert server.ask("POST", "/sample", "{}").status == 200, "the other one answers meanwhile"
         wait_for(lambda: len(server.said("serves a model")) == 3, seconds=60, what="another worker")
         assert len(workers(server) - before) == 1
         (line,) = server.said("a worker died and is replaced")
         assert (line["died"], line["code"]) == (min(before), -signal.SIGKILL)
-        for _ in range(20):
-            assert server.ask("POST", "/sample", "{}").status == 200
-        metrics = server.ask("GET", "/metrics").body.decode()
-        assert f'volvae_workers{{version="{server.version()}"}} 2.0' in metrics
+        assert server.metrics()["volvae_workers", ("version", server.version())] == 2
+        for worker in workers(server):
+            os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: ready(server), seconds=60, what="the server after all of its workers died")
+        assert not workers(server) & before
+
+
+@pytest.mark.slow
+def test_a_worker_that_does_not_finish_is_killed(bundle: Path, tmp_path: Path) -> None:
+    with serving(bundle, tmp_path, "--drain", "0", "--grace", "0") as server:
+        (worker,) = workers(server)
+        os.kill(worker, signal.SIGSTOP)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+        assert [line["killed"] for line in server.said("a worker did not finish and is killed")] == [worker]
+        assert not Path(f"/proc/{worker}").exists()
 
 
 @pytest.mark.slow
