@@ -111,9 +111,7 @@ class Friendly:
 
     async def score(self, request: Request) -> Response:
         """Log densities, and percentiles among training surfaces."""
-        served, asked = self._service.follower.served, await self._asked(request, Score)
-        with refusing():
-            iv = np.array(asked.iv, np.float32)
+        served, iv = self._service.follower.served, _array(await self._asked(request, Score))
         with self._service.queue:
             found = await self._service.engine.aside(partial(served.surfaces.score, iv))
         return _answer(served, found._asdict())
@@ -201,6 +199,12 @@ def accepted(header: str) -> str:
         if kind in ("*/*", "application/*"):
             return JSON
     raise HTTPException(406, f"there is no such answer; Accept may name {JSON}, {LINES} or {BINARY}")
+
+
+def _array(asked: Score) -> Array:
+    """Surfaces as an array, a tenth of the memory of the lists, which nobody keeps."""
+    with refusing():
+        return np.array(asked.iv, np.float32)
 
 
 def _answer(served: Served, values: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Response:

@@ -26,7 +26,7 @@ class Guard:
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
         token = service.settings.token
-        self._expected = None if token is None else f"Bearer {token}".encode()
+        self._token = None if token is None else token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer and count."""
@@ -71,9 +71,9 @@ class Guard:
     def _check(self, scope: Scope) -> None:
         """Raise HTTPException for a request that goes no further."""
         headers = dict(scope["headers"])
-        if self._expected is not None and not _is_open(scope["path"]):
-            given = headers.get(b"authorization", b"")
-            if not hmac.compare_digest(given, self._expected):
+        if self._token is not None and not _is_open(scope["path"]):
+            scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+            if scheme.lower() != b"bearer" or not hmac.compare_digest(given, self._token):
                 raise HTTPException(401, "a bearer token is needed", {"www-authenticate": "Bearer"})
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise HTTPException(415, "a body must not be compressed", {"accept-encoding": "identity"})

@@ -1,7 +1,6 @@
 """The application, and the workers that serve it."""
 
 import asyncio
-import multiprocessing
 import socket
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -156,17 +155,10 @@ class Worker(uvicorn.Server):
         )
 
     async def main_loop(self) -> None:
-        """Until it is told to stop or its supervisor dies; then go on for a while, so that clients leave in order."""
-        loop, parent = asyncio.get_running_loop(), multiprocessing.parent_process()
-        if parent is not None:
-            loop.add_reader(parent.sentinel, self._orphaned, parent.sentinel)
+        """Until it is told to stop; then go on for a while, so that clients leave in order."""
         await super().main_loop()
         self._service.draining = True
         await asyncio.sleep(self._service.settings.drain)
-
-    def _orphaned(self, sentinel: int) -> None:
-        asyncio.get_running_loop().remove_reader(sentinel)
-        self.should_exit = True
 
 
 def _work(settings: Settings, listener: socket.socket) -> None:

@@ -1,6 +1,7 @@
 """Processes that are kept alive: one that dies is started again, and all finish when a signal says so."""
 
 import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -58,7 +59,7 @@ class Workers:
 
 class _Worker:
     def __init__(self, work: Callable[[], None]) -> None:
-        self.process: SpawnProcess = _spawn.Process(target=work)
+        self.process: SpawnProcess = _spawn.Process(target=_live, args=(work,))
         self._start = time.monotonic()
         self.process.start()
 
@@ -66,3 +67,16 @@ class _Worker:
     def age(self) -> float:
         """Seconds since its start."""
         return time.monotonic() - self._start
+
+
+def _live(work: Callable[[], None]) -> None:
+    """Do the work, and be told to finish also when the process that started this one dies."""
+    threading.Thread(target=_await_parent, daemon=True).start()
+    work()
+
+
+def _await_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)

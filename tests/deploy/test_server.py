@@ -4,12 +4,14 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ import pytest
 
 from tests.deploy.serving import ROOT, VOLVAE, Server, ask, decoder_request, serving
 from tests.services import wait_for
+from vae.bundle import MANIFEST
 from vae.runtime import SurfaceModel
 
 _DRAIN, _GRACE = 0.5, 20
@@ -42,7 +45,8 @@ def test_without_the_token_only_probes_and_the_page_are_answered(guarded: Server
     for path in ("/", "/openapi.json", "/v2/health/live", "/v2/health/ready"):
         assert guarded.ask("GET", path).status == 200
     for method, path in (("GET", "/v2"), ("GET", "/metrics"), ("POST", "/sample"), ("GET", "/nothing")):
-        for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": _TOKEN}, {"authorization": "Bearer "}):
+        for given in (None, "Bearer wrong", _TOKEN, "Bearer ", f"Bearer {_TOKEN[:-1]}", f"Basic {_TOKEN}"):
+            headers = {} if given is None else {"authorization": given}
             answer = guarded.ask(method, path, "{}" if method == "POST" else None, headers)
             assert answer.status == 401
             assert answer.headers["www-authenticate"] == "Bearer"
@@ -52,6 +56,7 @@ def test_without_the_token_only_probes_and_the_page_are_answered(guarded: Server
 def test_with_the_token_all_is_answered(guarded: Server) -> None:
     bearing = {"authorization": f"Bearer {_TOKEN}"}
     assert guarded.ask("GET", "/v2", headers=bearing).status == 200
+    assert guarded.ask("GET", "/v2", headers={"authorization": f"bearer {_TOKEN}"}).status == 200
     assert guarded.ask("POST", "/sample", "{}", bearing).status == 200
     document = guarded.ask("GET", "/openapi.json").json()
     assert document["security"] == [{"token": []}]
@@ -250,8 +255,18 @@ def test_a_worker_that_does_not_finish_is_killed(bundle: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_workers_do_not_outlive_a_killed_supervisor(bundle: Path, tmp_path: Path) -> None:
-    with serving(bundle, tmp_path, "--drain", "0", "--grace", "2") as server:
+@pytest.mark.parametrize("has_model", [True, False])
+def test_workers_do_not_outlive_a_killed_supervisor(bundle: Path, tmp_path: Path, *, has_model: bool) -> None:
+    """Neither one that serves nor one that waits for a good model."""
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundle, copy)
+    with serving(copy, tmp_path, "--drain", "0", "--grace", "2") as server:
+        if not has_model:
+            (copy / MANIFEST).unlink()
+            (former,) = workers(server)
+            os.kill(former, signal.SIGKILL)
+            refused = partial(server.said, "a bundle is refused, the former stays")
+            wait_for(lambda: any(line["process"] != former for line in refused()), seconds=60, what="another worker")
         left = workers(server)
         assert left
         server.process.kill()
