@@ -68,6 +68,7 @@ def calls(model: SurfaceModel) -> list[Call]:
         Call("/sample", json.dumps(kept), "*/*", _field("iv"), lambda m: m.sample(**_of(kept))),
         Call("/sample", json.dumps(streamed), _BINARY, _streamed, lambda m: m.sample(**_of(streamed))),
         Call("/complete", json.dumps(quotes), "*/*", _field("iv"), lambda m: m.complete(**quotes).iv),
+        Call(f"/bundle/{DECODER}", "", "*/*", _file, lambda m: np.frombuffer(m._graphs[DECODER]._content, np.uint8)),
         Call("/score", json.dumps({"iv": iv.tolist()}), "*/*", _field("nats"), lambda m: m.score(iv).nats),
     ]  # fmt: skip
 
@@ -91,6 +92,10 @@ def _field(name: str) -> Callable[[Answer], tuple[str, np.ndarray]]:
         return content["model_version"], np.array(content[name], np.float32)
 
     return read
+
+
+def _file(answer: Answer) -> tuple[str, np.ndarray]:
+    return answer.headers["volvae-model-version"], np.frombuffer(answer.body, np.uint8)
 
 
 def _streamed(answer: Answer) -> tuple[str, np.ndarray]:
@@ -132,8 +137,9 @@ class Clients:
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=60)) as connection:
             while not self._done.is_set():
                 for kind, call in enumerate(self._calls):
+                    method = "POST" if call.body else "GET"
                     try:
-                        self._check(kind, call, ask(connection, "POST", call.path, call.body, {"accept": call.accept}))
+                        self._check(kind, call, ask(connection, method, call.path, call.body, {"accept": call.accept}))
                     except Exception as error:  # noqa: BLE001 - the test looks at it
                         self.wrong.append(f"{call.path}: {error!r}")
                         connection.close()
@@ -158,7 +164,7 @@ def test_a_hundred_swaps_under_load_mix_no_answer_and_fail_none(
                 point(link, variants[name])
                 wait_for(lambda name=name: server.version() == name, seconds=60, what=f"the version {name}")
         assert clients.wrong == []
-        assert len(clients.seen) == 6 * len(variants), "each kind of request was answered by each version"
+        assert len(clients.seen) == 7 * len(variants), "each kind of request was answered by each version"
         found = server.metrics()
         assert found["volvae_swaps_total",] == _SWAPS
         assert found["volvae_refused_bundles_total",] == 0

@@ -118,7 +118,7 @@ def test_what_cannot_be_answered_is_refused_in_a_line(
 
 
 def test_the_page_needs_nothing_from_elsewhere(server: Server) -> None:
-    page = server.ask("GET", "/")
+    page = server.ask("GET", "/reference")
     assert page.headers["content-type"].startswith("text/html")
     text = page.body.decode()
     assert text == (ROOT / "deploy/reference.html").read_text()

