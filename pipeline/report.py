@@ -186,6 +186,7 @@ def _sample_surfaces(samples: Array, grid: Grid) -> go.Figure:
         "xaxis_title": _node_title(grid),
         "yaxis_title": "tenor, years",
         "zaxis_title": "vol, %",
+        "aspectmode": "cube",
         "camera": {"eye": _EYE},
     }
     return go.Figure(surfaces, {"scene": scene, "updatemenus": [{"buttons": buttons, "x": 0.0, "y": 1.1}]})

@@ -1,5 +1,5 @@
 // What is drawn, with Plotly.
-import { interval, logMoneyness, nodeTitle, rows, tenorTitle } from "./grid.js";
+import { interval, logMoneyness, nodeTitle, rows, smileAt, tenorTitle } from "./grid.js";
 
 const PERCENT = 100;
 const CONFIG = { displayModeBar: false, responsive: true };
@@ -20,14 +20,15 @@ export const drawSurface = (element, grid, iv) => {
   const titles = { x: { title: { text: nodeTitle(grid) } }, y: { title: { text: "tenor, years" } } };
   const layout = { margin: { l: 0, r: 0, t: 0, b: 0 }, font: FONT, uirevision: "kept" };
   if (solid) {
-    const scene = { xaxis: titles.x, yaxis: titles.y, zaxis: { title: { text: "vol, %" } }, camera: { eye: EYE }, uirevision: "kept" };
+    const axes = { xaxis: titles.x, yaxis: titles.y, zaxis: { title: { text: "vol, %" } } };
+    const scene = { ...axes, aspectmode: "cube", camera: { eye: EYE }, uirevision: "kept" };
     return Plotly.react(element, [{ ...trace, type: "surface", showscale: false }], { ...layout, scene }, CONFIG);
   }
   const margin = { l: 50, r: 10, t: 10, b: 45 };
   return Plotly.react(element, [{ ...trace, type: "heatmap" }], { ...layout, margin, xaxis: titles.x, yaxis: titles.y }, CONFIG);
 };
 
-/** Smiles of all tenors, one in front with its interval and the quotes that are nearest to it. */
+/** Smiles of all tenors, one in front with its interval and the quotes nearest to it, dotted where these have other tenors. */
 export const drawSmiles = (element, grid, { iv, std }, chosen, quotes) => {
   const k = logMoneyness(grid, iv);
   const smiles = rows(grid, iv);
@@ -46,6 +47,9 @@ export const drawSmiles = (element, grid, { iv, std }, chosen, quotes) => {
   traces.push({ ...line(chosen, { color: color("blue"), width: 3 }), showlegend: Boolean(quotes) });
   if (quotes) {
     const here = quotes.iv.map((_, i) => i).filter((i) => nearest(grid, quotes.tenor[i]) === chosen);
+    const own = new Set(here.filter((i) => quotes.used[i]).map((i) => quotes.tenor[i]));
+    own.delete(grid.tenors[chosen]);
+    for (const tenor of own) traces.push(dotted(grid, iv, tenor, k[chosen]));
     traces.push(points(quotes, here.filter((i) => quotes.used[i]), "quotes", { color: color("ink"), size: 8 }));
     traces.push(points(quotes, here.filter((i) => !quotes.used[i]), "out of reach", { color: color("red"), size: 9, symbol: "x" }));
   }
@@ -60,6 +64,12 @@ export const drawSmiles = (element, grid, { iv, std }, chosen, quotes) => {
 /** The number of the tenor that is nearest. */
 export const nearest = ({ tenors }, years) =>
   tenors.reduce((best, tenor, i) => (Math.abs(tenor - years) < Math.abs(tenors[best] - years) ? i : best), 0);
+
+/** The smile between two tenors on which quotes lie. */
+const dotted = (grid, iv, tenor, k) => ({
+  x: k, y: smileAt(grid, iv, tenor, k).map((vol) => PERCENT * vol), mode: "lines", name: tenorTitle(tenor),
+  line: { color: color("orange"), width: 2, dash: "dot" }, hovertemplate: "k %{x:.3f}<br>vol %{y:.2f} %",
+});
 
 const points = ({ logMoneyness: k, iv, tenor }, which, name, marker) => ({
   x: which.map((i) => k[i]), y: which.map((i) => PERCENT * iv[i]), text: which.map((i) => tenorTitle(tenor[i])),

@@ -1,5 +1,6 @@
 // Points of a surface: a grid as the manifest has it, {convention, tenors, nodes}; a surface is flat, tenor by tenor.
 import { quantile } from "./normal.js";
+import { read, spline } from "./spline.js";
 
 export const DAYS = 365; // of a year, ACT/365
 
@@ -19,6 +20,23 @@ export const ofDelta = (delta, deviation) => deviation * (0.5 * deviation - quan
 /** The rows of a flat surface, [tenor][node]. */
 export const rows = ({ nodes }, flat) =>
   Array.from({ length: flat.length / nodes.length }, (_, i) => Array.from(flat.slice(i * nodes.length, (i + 1) * nodes.length)));
+
+/** Vols at any tenor: total variance is linear between tenors at equal k; NaN outside the reach of the surface. */
+export const smileAt = (grid, iv, tenor, points) => {
+  const { tenors, convention } = grid;
+  const later = tenors.findIndex((one) => one >= tenor);
+  if (later < 0 || (later === 0 && tenors[0] !== tenor)) return points.map(() => NaN);
+  const [k, vols] = [logMoneyness(grid, iv), rows(grid, iv)];
+  const curve = (i) => {
+    const variance = vols[i].map((vol) => vol * vol * tenors[i]);
+    return convention === "delta" ? spline(k[i].toReversed(), variance.toReversed()) : spline(k[i], variance);
+  };
+  const after = curve(later);
+  if (tenors[later] === tenor) return points.map((point) => Math.sqrt(read(after, point)[0] / tenor));
+  const before = curve(later - 1);
+  const weight = (tenor - tenors[later - 1]) / (tenors[later] - tenors[later - 1]);
+  return points.map((point) => Math.sqrt(((1 - weight) * read(before, point)[0] + weight * read(after, point)[0]) / tenor));
+};
 
 export const nodeTitle = ({ convention }) =>
   ({ sqrt_time: "k / sqrt(tenor)", log_moneyness: "k = ln(K/F)", delta: "call delta" })[convention];

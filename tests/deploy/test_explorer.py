@@ -212,6 +212,23 @@ def test_arbitrage_is_what_the_library_measures(explorer: Explorer, convention: 
                     assert found[kind]["k"] == pytest.approx(places[sizes.argmax()])
 
 
+def test_smiles_between_tenors_are_read_as_the_library_reads_them(explorer: Explorer, model: SurfaceModel) -> None:
+    iv = model.sample(1, seed=2)
+    k = [-0.2, -0.05, 0.0, 0.04, 0.3]
+    for tenor in (model.grid.tenors[0], 0.3, 0.75, model.grid.tenors[-1], 0.01, 5.0):
+        arguments = [model.grid.to_dict(), iv.ravel().tolist(), tenor, k]
+        program = "m.smileAt(...value).map((vol) => (Number.isNaN(vol) ? null : vol))"
+        found = np.array(explorer.imported("grid.js", program, arguments), float)
+        np.testing.assert_allclose(found, model.surfaces(iv).at(log_moneyness=k, tenor=tenor)[0], rtol=1e-6)
+
+
+def test_quotes_between_tenors_lie_on_a_smile_of_their_own(explorer: Explorer) -> None:
+    explorer.page.fill("#quotes", "0.4 -0.1 0.3\n0.4 0 0.28\n0.4 0.1 0.27")
+    explorer.does("#complete")
+    names = [trace["name"] for trace in explorer.smiles()]
+    assert names[-3:] == ["146 days", "quotes", "out of reach"]
+
+
 def test_a_surface_with_arbitrage_is_called_so(explorer: Explorer, model: SurfaceModel) -> None:
     assert explorer.text("verdict") == "free of static arbitrage"
     for number in range(model.latents):
