@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: run test lint bench experiments lock vendor clean
 
 run: $(INSTALLED)
-	@[ -s .dvc/tmp/rwlock ] || rm -f .dvc/tmp/rwlock  # a DVC that was killed may leave it empty, and refuses it then
+	@python -c 'from pathlib import Path; from pipeline.workspace import heal; heal(Path())'
 	dvc repro
 	@echo
 	@volvae report

@@ -13,6 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
 from pipeline import lineage
 from pipeline.errors import InputError, StageError
 
@@ -67,22 +70,33 @@ def locked(folder: Path, *, holder: str, wait_seconds: float = 0.0) -> Iterator[
 
 
 def heal(folder: Path) -> None:
-    """Remove DVC's own lock file where a DVC that was killed has left half of it, which DVC would refuse ever after."""
-    path = folder / _DVC_LOCK
-    if _broken(path):
-        time.sleep(_WRITTEN_SECONDS)  # perhaps it is being written just now
-        if _broken(path):
-            path.unlink(missing_ok=True)
+    """Remove what a DVC that was killed has written by half and would refuse ever after: its own lock, and dvc.lock.
+
+    The next `dvc repro` makes them anew, and takes what it had made from its cache of runs.
+    """
+    for name, whole in ((_DVC_LOCK, _is_json), (lineage.LOCK, _is_dvc_lock)):
+        path = folder / name
+        if path.exists() and not whole(path):
+            time.sleep(_WRITTEN_SECONDS)  # perhaps it is being written just now
+            if not whole(path):
+                path.unlink(missing_ok=True)
 
 
-def _broken(path: Path) -> bool:
+def _is_json(path: Path) -> bool:
     try:
         json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (ValueError, FileNotFoundError):
         return False
-    except ValueError:
-        return True
-    return False
+    return True
+
+
+def _is_dvc_lock(path: Path) -> bool:
+    """Whether it is whole to its last line."""
+    try:
+        content = path.read_bytes()
+        return content.endswith(b"\n") and {"schema", "stages"} <= set(YAML(typ="safe").load(content))
+    except (YAMLError, TypeError, FileNotFoundError):
+        return False
 
 
 def _take(stream: IO[str], folder: Path, *, until: float) -> None:
@@ -158,6 +172,7 @@ def check_out(source: Path) -> Path:
     if local.exists():  # where a user's own remotes and their passwords are
         (folder / ".dvc/config.local").write_bytes(local.read_bytes())
     output("dvc", "cache", "dir", "--local", output("dvc", "cache", "dir", folder=source), folder=folder)
+    heal(folder)
     return folder
 
 

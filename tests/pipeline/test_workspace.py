@@ -119,7 +119,7 @@ def test_a_checkout_is_the_commit_and_keeps_what_was_made(repository: Path) -> N
 
     (folder / "made").mkdir()
     (folder / "made/model").write_text("kept")
-    (folder / "dvc.lock").write_text("kept")
+    (folder / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
     (folder / "stray").write_text("gone")
     (folder / "code.py").write_text("gone")
     (repository / "code.py").write_text("two\n")
@@ -127,7 +127,8 @@ def test_a_checkout_is_the_commit_and_keeps_what_was_made(repository: Path) -> N
     check_out(repository)
     assert (folder / "code.py").read_text() == "two\n"
     assert not (folder / "stray").exists()
-    assert (folder / "made/model").read_text() == (folder / "dvc.lock").read_text() == "kept"
+    assert (folder / "made/model").read_text() == "kept"
+    assert (folder / "dvc.lock").exists()
     check_clean(folder)
 
 
@@ -143,8 +144,24 @@ def test_what_a_killed_dvc_left_of_its_lock_is_removed(repository: Path, half: s
         subprocess.run(repro, cwd=repository, capture_output=True, check=True)
 
 
-def test_a_whole_lock_of_dvc_stays(repository: Path) -> None:
-    path = repository / ".dvc/tmp/rwlock"
-    path.write_text('{"read": {}, "write": {}}')
+@pytest.mark.parametrize("length", [0, 10, 60, -1])
+def test_half_a_dvc_lock_is_made_anew(repository: Path, length: int) -> None:
+    (repository / "dvc.yaml").write_text("stages: {copy: {cmd: cp code.py made, deps: [code.py], outs: [made]}}\n")
+    (repository / ".gitignore").unlink()
+    repro = [sys.executable, "-m", "dvc", "repro"]
+    subprocess.run(repro, cwd=repository, capture_output=True, check=True)
+    path = repository / "dvc.lock"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:length])
     workspace.heal(repository)
-    assert path.exists()
+    subprocess.run(repro, cwd=repository, capture_output=True, check=True)
+    assert path.read_bytes() == whole
+
+
+def test_whole_locks_of_dvc_stay(repository: Path) -> None:
+    own, recorded = repository / ".dvc/tmp/rwlock", repository / "dvc.lock"
+    own.write_text('{"read": {}, "write": {}}')
+    recorded.write_text("schema: '2.0'\nstages: {}\n")
+    workspace.heal(repository)
+    assert own.exists()
+    assert recorded.exists()
