@@ -22,7 +22,9 @@ import click
 import numpy as np
 import psutil
 
+from benchmarks.clients import clients
 from benchmarks.server import BUNDLE, exchange, infer, post
+from pipeline import atomic
 from vae.runtime import SurfaceModel
 
 _CLIENTS = 2
@@ -69,7 +71,7 @@ def mixed(model: SurfaceModel) -> list[Request]:
 
 
 class Load:
-    """Clients that ask in turns, each on one connection, until they are told to stop.
+    """What clients that ask in turns, each on one connection, are answered.
 
     Attributes:
         answered: by kind.
@@ -79,30 +81,20 @@ class Load:
     def __init__(self, port: int, requests: list[Request]) -> None:
         self.answered: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
-        self._port, self._requests, self._done = port, requests, threading.Event()
+        self._port, self._requests = port, requests
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._run) for _ in range(_CLIENTS)]
 
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self) -> None:
-        while not self._done.is_set():
+    def ask(self, done: threading.Event) -> None:
+        """One client."""
+        while not done.is_set():
             try:
                 with socket.create_connection(("127.0.0.1", self._port), timeout=60) as connection:
-                    while not self._done.is_set():
+                    while not done.is_set():
                         for request in self._requests:
                             self._count(request, exchange(connection, request.content)[9:12])
             except OSError as error:
                 self._fail(repr(error))
-                self._done.wait(0.1)
+                done.wait(0.1)
 
     def _count(self, request: Request, status: bytes) -> None:
         if status == b"%d" % request.status:
@@ -122,14 +114,12 @@ class Models:
     def __init__(self, bundle: Path, folder: Path) -> None:
         self.link, self.swaps = folder / "current", 0
         self._copies = [Path(shutil.copytree(bundle, folder / name)) for name in ("one", "two")]
-        self.link.symlink_to(self._copies[0])
+        atomic.point(self.link, self._copies[0])
 
     def swap(self) -> None:
         """Move it in one step."""
         self.swaps += 1
-        fresh = self.link.with_name("next")
-        fresh.symlink_to(self._copies[self.swaps % 2])
-        fresh.replace(self.link)
+        atomic.point(self.link, self._copies[self.swaps % 2])
 
 
 @contextmanager
@@ -204,8 +194,10 @@ def main(bundle: Path, minutes: float, swap: float, workers: int) -> None:
     requests = mixed(SurfaceModel.load(bundle, provider="cpu", threads=1))
     with tempfile.TemporaryDirectory(prefix="volvae-soak-") as folder:
         models, log = Models(bundle, Path(folder)), Path(folder, "log")
-        with serving(models.link, workers, log) as (server, port), Load(port, requests) as load:
-            readings = watch(server, load, models, seconds=60 * minutes, swap=swap)
+        with serving(models.link, workers, log) as (server, port):
+            load = Load(port, requests)
+            with clients(_CLIENTS, load.ask):
+                readings = watch(server, load, models, seconds=60 * minutes, swap=swap)
         served = log.read_text().count('"serves a model"')
     print("\n".join(table(readings)))
     print(f"\nmemory     {slope(readings):+.1f} MiB an hour over the second half, "

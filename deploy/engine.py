@@ -78,7 +78,7 @@ class Engine:
     def _start(self, model: Model, calls: Sequence[_Call]) -> None:
         """Run calls at once where that is quick, else in the thread."""
         rows = sum(call.rows for call in calls)
-        self._metrics.called(model.name, max(rows, 0))  # a sampler may be asked for less than none
+        self._metrics.called(model.name, rows)
         if rows <= model.quick:
             _deliver(calls, _outcomes(model, calls))
         else:

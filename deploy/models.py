@@ -222,7 +222,7 @@ def _sampler(model: SurfaceModel) -> Model:
         most=model.block,
         quick=16,
         batched=False,
-        rows=lambda inputs: int(inputs["count"][0]),
+        rows=lambda inputs: max(int(inputs["count"][0]), 0),  # the runtime refuses less than none
         part=_rows_of_samples,
     )
 

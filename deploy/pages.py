@@ -16,7 +16,6 @@ from vae import bundle
 
 _EXPLORER = Path(__file__).with_name("explorer")
 _REFERENCE = Path(__file__).with_name("reference.html")
-_PLOTLY = Path(str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js")))  # found, not imported
 _IN_BROWSER = (bundle.DECODER, bundle.SAMPLER, bundle.COMPLETER)
 # The explorer needs nothing from elsewhere; Plotly writes styles and images into the page.
 _POLICY = {
@@ -32,6 +31,8 @@ class Pages:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        # found without importing it
+        self._plotly = str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js"))
 
     def routes(self) -> list[BaseRoute]:
         """The explorer at the root."""
@@ -54,7 +55,7 @@ class Pages:
 
     async def plotly(self, _: Request) -> Response:
         """The library that draws."""
-        return FileResponse(_PLOTLY)
+        return FileResponse(self._plotly)
 
     async def manifest(self, _: Request) -> Response:
         """What the served bundle says of itself."""

@@ -144,3 +144,11 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     writer.writerows(rows)
     with new_file(path) as stream:
         stream.write(text.getvalue().encode())
+
+
+def point(link: Path, target: str | Path) -> None:
+    """Make a symbolic link, or move it, in one step: who follows it sees the former target or this one."""
+    fresh = link.with_name(f".{link.name}.next")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.replace(link)

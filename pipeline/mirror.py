@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deploy import logs
-from pipeline import registry
+from pipeline import atomic, registry
 from pipeline.errors import InputError
 
 _ADDRESS = re.compile(r"models:/(?P<model>[^/@]+)@(?P<alias>[^/@]+)")
@@ -76,10 +76,7 @@ class _Mirror:
                 return
             if version.number not in self._versions:
                 models.fetch(version, self._folder / version.number)
-        fresh = self._folder / "next"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(version.number)
-        fresh.replace(self.link)
+        atomic.point(self.link, version.number)
         self._versions = [*(number for number in self._versions if number != version.number), version.number]
         for number in self._versions[:-_KEPT]:
             shutil.rmtree(self._folder / number)

@@ -7,6 +7,7 @@ import torch
 
 from pipeline import export, files
 from pipeline.weights import Prior
+from vae.bundle import MANIFEST
 from vae.grid import Grid
 from vae.model import Architecture, Vae
 from vae.ppca import principal_components
@@ -42,5 +43,12 @@ def write_bundle(folder: Path, model: Vae, prior: Prior) -> Path:
     for name, graph in contents.items():
         files.write_bytes(folder / name, graph)
     scores = {"nats_a_point": np.linspace(1.0, 5.0, 1001).tolist(), "fewest_points": 8, "surfaces": 2}
-    files.write_json(folder / "manifest.json", export.make_manifest(model, prior, GRID, contents, scores))
+    files.write_json(folder / MANIFEST, export.make_manifest(model, prior, GRID, contents, scores))
     return folder
+
+
+def write_checksum(folder: Path, name: str) -> None:
+    """Make the manifest agree with a file that was changed."""
+    manifest, content = files.read_json(folder / MANIFEST), (folder / name).read_bytes()
+    manifest["files"][name] = {"sha256": files.sha256(content), "bytes": len(content)}
+    files.write_json(folder / MANIFEST, manifest)

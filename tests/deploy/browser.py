@@ -59,7 +59,6 @@ class Explorer:
     def start_again(self) -> None:
         """The first surface again, without quotes or messages."""
         self.page.click("#clear")
-        self.page.fill("#quotes", "")
         self.page.click("#reset")
         self.page.fill("#seed", "1")
         self.page.keyboard.press("Enter")

@@ -1,7 +1,6 @@
 """The server as a process of its own, and bundles for it."""
 
 import contextlib
-import hashlib
 import http.client
 import json
 import shutil
@@ -16,8 +15,9 @@ import onnx
 from onnx import helper, numpy_helper
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.bundles import write_checksum
 from tests.services import answers, running, wait_for
-from vae.bundle import COMPLETER, DECODER, MANIFEST, SAMPLER, SCORER
+from vae.bundle import COMPLETER, DECODER, SAMPLER, SCORER
 from vae.runtime import SurfaceModel
 
 ROOT = Path(__file__).parents[2]
@@ -159,18 +159,3 @@ def variant(bundle: Path, folder: Path, *, factor: float) -> Path:
         (folder / name).write_bytes(model.SerializeToString())
         write_checksum(folder, name)
     return folder
-
-
-def point(link: Path, target: Path) -> None:
-    """Move a symbolic link in one step."""
-    fresh = link.with_name("next")
-    fresh.symlink_to(target)
-    fresh.replace(link)
-
-
-def write_checksum(folder: Path, name: str) -> None:
-    """Make the manifest agree with a file that was changed."""
-    manifest = json.loads((folder / MANIFEST).read_text())
-    content = (folder / name).read_bytes()
-    manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    (folder / MANIFEST).write_text(json.dumps(manifest))

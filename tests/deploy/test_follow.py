@@ -16,10 +16,13 @@ import pytest
 from onnx import helper, numpy_helper
 from prometheus_client import REGISTRY
 
+from benchmarks.clients import clients
 from deploy import follow
 from deploy.follow import Follower
 from deploy.metrics import Metrics
-from tests.deploy.serving import Answer, Server, ask, decoder_request, point, serving, variant, write_checksum
+from pipeline.atomic import point
+from tests.bundles import write_checksum
+from tests.deploy.serving import Answer, Server, ask, decoder_request, serving, variant
 from tests.services import wait_for
 from vae.bundle import DECODER, MANIFEST, SCORER
 from vae.runtime import SurfaceModel
@@ -103,8 +106,8 @@ def _streamed(answer: Answer) -> tuple[str, np.ndarray]:
     return answer.headers["volvae-model-version"], np.frombuffer(answer.body, "<f4").reshape(shape)
 
 
-class Clients:
-    """Threads that ask each kind of request again and again.
+class Load:
+    """Each kind of request again and again, and what it is answered.
 
     Attributes:
         seen: answers by kind and version.
@@ -120,22 +123,11 @@ class Clients:
             for kind, call in enumerate(self._calls)
             for version, model in models.items()
         }
-        self._done = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(_CLIENTS)]
 
-    def __enter__(self) -> "Clients":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        for thread in self._threads:
-            thread.join(60)
-
-    def _run(self) -> None:
+    def ask(self, done: threading.Event) -> None:
+        """One client."""
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=60)) as connection:
-            while not self._done.is_set():
+            while not done.is_set():
                 for kind, call in enumerate(self._calls):
                     method = "POST" if call.body else "GET"
                     try:
@@ -159,12 +151,13 @@ def test_a_hundred_swaps_under_load_mix_no_answer_and_fail_none(
     point(link, variants["one"])
     names = [list(variants)[(swap + 1) % len(variants)] for swap in range(_SWAPS)]
     with serving(link, tmp_path, "--poll", "0.02") as server:
-        with Clients(server, models) as clients:
+        load = Load(server, models)
+        with clients(_CLIENTS, load.ask):
             for name in names:
                 point(link, variants[name])
                 wait_for(lambda name=name: server.version() == name, seconds=60, what=f"the version {name}")
-        assert clients.wrong == []
-        assert len(clients.seen) == 7 * len(variants), "each kind of request was answered by each version"
+        assert load.wrong == []
+        assert len(load.seen) == 7 * len(variants), "each kind of request was answered by each version"
         found = server.metrics()
         assert found["volvae_swaps_total",] == _SWAPS
         assert found["volvae_refused_bundles_total",] == 0

@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import pytest
 
+from benchmarks.clients import clients
 from tests.deploy.serving import ROOT, VOLVAE, Server, ask, decoder_request, serving
 from tests.services import wait_for
 from vae.bundle import MANIFEST
@@ -130,23 +131,14 @@ def test_bad_settings_are_one_clear_line_and_exit_code_2(
 
 
 class Load:
-    """Clients that ask on kept connections until the server says that one ends."""
+    """What clients are answered that ask on kept connections until the server says that one ends."""
 
-    def __init__(self, server: Server, body: str, expected: bytes, clients: int) -> None:
+    def __init__(self, server: Server, body: str, expected: bytes) -> None:
         self.answered, self.failed = 0, []
         self._server, self._body, self._expected = server, body, expected
-        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
 
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for thread in self._threads:
-            thread.join(60)
-
-    def _run(self) -> None:
+    def ask(self, _: threading.Event) -> None:
+        """One client, which leaves by itself."""
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=30)) as connection:
             while True:
                 try:
@@ -168,10 +160,11 @@ def test_sigterm_under_load_fails_no_request(bundle: Path, model: SurfaceModel, 
     arguments = ("--workers", "2", "--drain", str(_DRAIN), "--grace", str(_GRACE))
     with serving(bundle, tmp_path, *arguments) as server:
         first = server.ask("POST", "/v2/models/decoder/infer", decoder_request(z)).body
+        load = Load(server, decoder_request(z), first[first.index(b'"data"') :])
         size = 200_000 * 4 * model.grid.shape[0] * model.grid.shape[1]
         with (
             contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection,
-            Load(server, decoder_request(z), first[first.index(b'"data"') :], clients=6) as load,
+            clients(6, load.ask),
         ):
             connection.request(
                 "POST", "/sample", '{"count": 200000, "seed": 1}', {"accept": "application/octet-stream"}

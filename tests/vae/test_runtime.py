@@ -1,5 +1,4 @@
 import hashlib
-import json
 import math
 import os
 import shutil
@@ -16,7 +15,7 @@ import torch
 
 from pipeline import files
 from pipeline.weights import Prior
-from tests.bundles import GRID, data, linear_model, two_conditions, write_bundle
+from tests.bundles import GRID, data, linear_model, two_conditions, write_bundle, write_checksum
 from vae.model import Vae
 from vae.ppca import principal_components
 from vae.prior import REACH, Mixture
@@ -314,11 +313,7 @@ def test_a_foreign_manifest_is_refused(bundle: Path, tmp_path: Path, text: str |
 
 def test_a_file_that_is_no_graph_is_refused(bundle: Path, tmp_path: Path) -> None:
     """Its checksum is right, its content is not."""
-    folder = copy(bundle, tmp_path)
-    (folder / "decoder.onnx").write_bytes(b"no graph")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["decoder.onnx"]["sha256"] = files.sha256(b"no graph")
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    folder = replace_graph(bundle, tmp_path, "decoder.onnx", b"no graph")
     with pytest.raises(BundleError, match=r"cannot load decoder\.onnx"):
         SurfaceModel.load(folder)
 
@@ -327,9 +322,7 @@ def replace_graph(bundle: Path, folder: Path, name: str, content: bytes) -> Path
     """A bundle with another file in place of one, whose checksum agrees."""
     target = copy(bundle, folder)
     (target / name).write_bytes(content)
-    manifest = files.read_json(target / "manifest.json")
-    manifest["files"][name] = {"sha256": files.sha256(content), "bytes": len(content)}
-    files.write_json(target / "manifest.json", manifest)
+    write_checksum(target, name)
     return target
 
 
