@@ -1,6 +1,7 @@
 """Fixtures of all tests: telemetry off, torch's global state guarded, GPU tests skipped without a GPU."""
 
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from pipeline import telemetry
 from tests.workspace import finished, in_finished, workspace  # noqa: F401  fixtures of every folder
 
 telemetry.switch_off()
+# A shell starts what runs in the background deaf to it, and so would be what tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 
