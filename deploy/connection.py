@@ -1,10 +1,12 @@
 """A connection that is bounded: a request must arrive whole, its head small, and an answer must be taken, in time."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from deploy.queue import Queue
 
@@ -13,19 +15,21 @@ _MOST_HEAD = 64 * 1024
 _LARGE = 64 * 1024
 
 
-def bounded(seconds: float, *, most: int, crowded: ASGIApp, queue: Queue, busy: ASGIApp) -> type[HttpToolsProtocol]:
+def bounded(
+    seconds: float, *, most: int, crowded: Response, queue: Queue, busy: Response, refused: Callable[[int], None]
+) -> type[HttpToolsProtocol]:
     """uvicorn's protocol with limits that it lacks.
 
     Args:
         seconds: in which a request must arrive, and in which a reader must take something.
         most: connections.
-        crowded: answers where there are more.
-        queue: where a request waits from its head on. Where it is full, the request never reaches the application, as
-            to refuse it there costs almost as much as to answer.
-        busy: answers instead.
+        crowded: what is answered where there are more.
+        queue: where a request waits from its head on.
+        busy: what is answered where the queue is full.
+        refused: is told the status of these two.
     """
-    limits = {"seconds": seconds, "most": most, "queue": queue}
-    return type("Bounded", (_Bounded,), {**limits, "crowded": staticmethod(crowded), "busy": staticmethod(busy)})
+    limits = {"seconds": seconds, "most": most, "queue": queue, "crowded": crowded, "busy": busy}
+    return type("Bounded", (_Bounded,), {**limits, "refused": staticmethod(refused)})
 
 
 class _Gathered:
@@ -58,16 +62,26 @@ class _Gathered:
         self._transport.close()
 
 
+class _Answered:
+    """In place of uvicorn's cycle of a request that was refused at its head: what else comes of it is dropped."""
+
+    response_started = response_complete = True
+
+    def __init__(self) -> None:
+        self.message_event = asyncio.Event()
+
+
 class _Bounded(HttpToolsProtocol):
     seconds: float
     most: int
-    crowded: ASGIApp
+    crowded: Response
     queue: Queue
-    busy: ASGIApp
+    busy: Response
+    refused: Callable[[int], None]
     _arrival: asyncio.TimerHandle | None = None
     _taking: asyncio.TimerHandle | None = None
     _begun = 0  # requests so far
-    _in_head = False
+    _in_head = _in_body = False
     _head = 0  # bytes of the head that is arriving
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -86,36 +100,64 @@ class _Bounded(HttpToolsProtocol):
         if self._in_head and self._begun == begun:
             self._head += len(data)
             if self._head > _MOST_HEAD:
-                self._refuse(b"431 Request Header Fields Too Large", b"the head of the request is too large")
+                self._refuse(431, b"the head of the request is too large")
+        if self._arrival is None and (self._in_body or (self._idle and self.timeout_keep_alive_task is None)):
+            self._expect()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._arrived()  # those before
         self._begun += 1
         self._in_head, self._head = True, 0
-        self._expect()
 
     def on_headers_complete(self) -> None:
-        behind = self.cycle is not None and not self.cycle.response_complete  # another on this connection
-        self.app = self._turned_away() or (self.config.loaded_app if behind else self._begin)
-        super().on_headers_complete()  # raises for an address that cannot be read
-        self._in_head = False
-        if self.app == self._begin:
-            self.queue.waiting += 1
+        if self._idle:
+            if answer := self._turning_away():
+                self._turn_away(answer)
+            else:
+                self.app = self._begin
+                super().on_headers_complete()  # raises for an address that cannot be read
+                self.queue.waiting += 1
+        else:  # another on this connection
+            self.app = self.config.loaded_app
+            super().on_headers_complete()
+        self._in_head, self._in_body = False, True
 
-    def _turned_away(self) -> ASGIApp | None:
-        """What answers in place of the application."""
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._in_body = False
+        self._arrived()
+        if isinstance(self.cycle, _Answered):
+            self.on_response_complete()
+
+    @property
+    def _idle(self) -> bool:
+        """Whether no answer is due."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _turning_away(self) -> Response | None:
+        """What is answered in place of the application."""
         if self.url.startswith(_ALWAYS):
             return None
         if len(self.connections) > self.most:
             return self.crowded
         return self.busy if self.queue.full else None
 
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self._arrived()
+    def _turn_away(self, answer: Response) -> None:
+        """Answer a request that never reaches the application: to refuse it there costs almost as much as to answer."""
+        self.cycle = _Answered()  # type: ignore[assignment]
+        self.transport.write(self._bytes_of(answer))
+        if answer is self.crowded or not self.parser.should_keep_alive():
+            self.transport.close()
+        self.refused(answer.status_code)
+
+    def _bytes_of(self, answer: Response) -> bytes:
+        headers = [*self.server_state.default_headers, *answer.raw_headers]
+        head = b"".join([STATUS_LINE[answer.status_code], *(b"%s: %s\r\n" % header for header in headers), b"\r\n"])
+        return head if self.parser.get_method() == b"HEAD" else head + bytes(answer.body)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it would be plain text
-        self._refuse(b"400 Bad Request", b"this is not a request of HTTP/1.1")
+        self._refuse(400, b"this is not a request of HTTP/1.1")
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -156,14 +198,12 @@ class _Bounded(HttpToolsProtocol):
             self._arrival = None
 
     def _late(self) -> None:
-        self._refuse(b"408 Request Timeout", b"the request did not arrive in time")
+        self._refuse(408, b"the request did not arrive in time")
 
-    def _refuse(self, status: bytes, why: bytes) -> None:
+    def _refuse(self, status: int, why: bytes) -> None:
         """Close, with an answer where none is due or under way."""
-        cycle = self.cycle
-        idle = cycle is None or cycle.response_complete
-        if idle if self._in_head or cycle is None else not cycle.response_started:
+        if self._idle if self._in_head or self.cycle is None else not self.cycle.response_started:
             content = b'{"error":"%s"}' % why
-            head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-            self.transport.write(head % (status, len(content)) + content)
+            head = b"%scontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+            self.transport.write(head % (STATUS_LINE[status], len(content)) + content)
         self.transport.close()

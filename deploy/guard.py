@@ -6,7 +6,6 @@ from time import perf_counter
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -41,7 +40,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if self._service.draining:
-                    message["headers"] = [*message["headers"], _CLOSE]
+                    message = {**message, "headers": [*message["headers"], _CLOSE]}
             await send(message)
 
         try:
@@ -58,15 +57,6 @@ class Guard:
             await answer(scope, receive, tell)
         finally:
             self._count(scope, status or _GONE, perf_counter() - start)
-
-    def turning_away(self, answer: Response) -> ASGIApp:
-        """An application that gives this answer to every request, without a look at it."""
-
-        async def turn_away(scope: Scope, receive: Receive, send: Send) -> None:
-            self._service.metrics.answered("none", answer.status_code, 0.0)
-            await answer(scope, receive, send)
-
-        return turn_away
 
     def _check(self, scope: Scope) -> None:
         """Raise HTTPException for a request that goes no further."""
@@ -90,7 +80,7 @@ class Guard:
 class Endpoint:
     """A function of requests as an application; its exceptions are the guard's."""
 
-    def __init__(self, function: Callable[[Request], Awaitable[Response]]) -> None:
+    def __init__(self, function: Callable[[Request], Awaitable[ASGIApp]]) -> None:
         self._function, self.__name__ = function, function.__name__
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,7 +89,7 @@ class Endpoint:
         await response(scope, receive, send)
 
 
-def route(path: str, function: Callable[[Request], Awaitable[Response]], method: str = "GET") -> Route:
+def route(path: str, function: Callable[[Request], Awaitable[ASGIApp]], method: str = "GET") -> Route:
     """A route to a function."""
     return Route(path, Endpoint(function), methods=[method])
 

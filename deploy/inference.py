@@ -11,10 +11,12 @@ from deploy import protocol
 from deploy.bodies import Body
 from deploy.follow import Served
 from deploy.guard import route
-from deploy.models import Model, RefusedError, Tensor, check
+from deploy.models import Model, Tensor
+from deploy.plan import Plans, Reply
 from deploy.service import Service, json_answer
 
 _PACKAGE = package_version("volvae")
+_HEADER_LENGTH = protocol.HEADER_LENGTH.encode()
 _VERSIONED = ("", "/versions/{version}")
 
 
@@ -23,6 +25,7 @@ class Inference:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._plan = Plans()
 
     def routes(self) -> list[Route]:
         """With and without a version."""
@@ -74,23 +77,19 @@ class Inference:
         ready = not self._service.draining
         return json_answer({"name": model.name, "ready": ready}, 200 if ready else 503)
 
-    async def infer(self, request: Request) -> Response:
+    async def infer(self, request: Request) -> Reply:
         """Outputs of a model, in JSON or in binary."""
         served, model = self._find(request)
         with Body(self._service.bodies) as body:
             content = await body.read(request)
-            length = protocol.json_length(request.headers.get(protocol.HEADER_LENGTH), len(content))
+            length = protocol.json_length(_header_length(request), len(content))
             self._service.check_json(length)
-            asked = protocol.decode(content, length)
-            check(model, asked.inputs)
-            self._check_size(model, asked)
+            plan = self._plan(served, model, content, length)
+            inputs = plan.inputs(content, length)
+            self._service.check_size(model.rows(inputs) * model.row_bytes, in_json=plan.in_json)
             with self._service.queue:
-                outputs = await self._service.engine.call(model, asked.inputs)
-        answer = protocol.encode(model.name, served.version, asked, outputs)
-        if answer.header_length is None:
-            return Response(answer.body, media_type="application/json")
-        headers = {protocol.HEADER_LENGTH: str(answer.header_length)}
-        return Response(answer.body, media_type="application/octet-stream", headers=headers)
+                outputs = await self._service.engine.call(model, inputs)
+        return plan.reply(outputs)
 
     def _find(self, request: Request) -> tuple[Served, Model]:
         served = self._service.follower.served
@@ -101,13 +100,12 @@ class Inference:
             raise HTTPException(404, f"{name} has no version {version!r}; it has {served.version!r}")
         return served, served.models[name]
 
-    def _check_size(self, model: Model, asked: protocol.Request) -> None:
-        """Refuse an answer that would be too large, before it is made."""
-        wanted = asked.outputs or dict.fromkeys((output.name for output in model.outputs), asked.binary)
-        unknown = wanted.keys() - {output.name for output in model.outputs}
-        if unknown:
-            raise RefusedError(f"{model.name} has no output {min(unknown)!r}")
-        self._service.check_size(model.rows(asked.inputs) * model.row_bytes, in_json=not all(wanted.values()))
+
+def _header_length(request: Request) -> bytes | None:
+    for name, value in request.scope["headers"]:
+        if name == _HEADER_LENGTH:
+            return value  # type: ignore[no-any-return]
+    return None
 
 
 def _metadata(tensor: Tensor) -> dict[str, object]:

@@ -6,15 +6,16 @@ graphs themselves.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.protocol import DATATYPES, datatype
+from deploy.protocol import DATATYPES, Input
 from vae.runtime import SurfaceModel
 
 Array = NDArray[Any]
@@ -90,7 +91,7 @@ class Model:
     rows: Callable[[Tensors], int] = _rows
     part: Callable[[Tensors, slice], Tensors] = _part
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         """Of the outputs, for each row."""
         return sum(DATATYPES[o.datatype].itemsize * math.prod(map(abs, o.shape)) for o in self.outputs)
@@ -102,18 +103,19 @@ def models(model: SurfaceModel) -> dict[str, Model]:
     return {each.name: each for each in found}
 
 
-def check(model: Model, inputs: Tensors) -> None:
+def check(model: Model, inputs: Sequence[Input]) -> None:
     """Raise RefusedError unless a model can read inputs of these names, types and shapes."""
     known = {tensor.name: tensor for tensor in model.inputs}
-    for name in inputs.keys() - known.keys():
+    given = {tensor.name: tensor for tensor in inputs}
+    for name in given.keys() - known.keys():
         raise RefusedError(f"{model.name} has no input {name!r}; it has {', '.join(known)}")
     for name, tensor in known.items():
-        if name in inputs:
-            _check_tensor(model.name, tensor, inputs[name])
+        if name in given:
+            _check_tensor(model.name, tensor, given[name])
         elif not tensor.optional:
             raise RefusedError(f"{model.name} needs the input {name!r}")
-    if model.batched and len({len(array) for array in inputs.values()}) > 1:
-        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
+    if model.batched and len({tensor.shape[0] for tensor in inputs}) > 1:
+        shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in inputs)
         raise RefusedError(f"the inputs of {model.name} differ in their numbers of rows: {shapes}")
 
 
@@ -293,10 +295,10 @@ def _parts(model: Model, inputs: Tensors) -> Iterator[Tensors]:
         yield model.part(inputs, slice(start, min(start + model.most, count)))
 
 
-def _check_tensor(model: str, tensor: Tensor, array: Array) -> None:
-    if datatype(array) != tensor.datatype:
-        raise RefusedError(f"input {tensor.name!r} has datatype {datatype(array)}; {model} reads {tensor.datatype}")
-    if array.ndim != len(tensor.shape) or any(
-        wanted not in (ANY, found) for wanted, found in zip(tensor.shape, array.shape, strict=True)
+def _check_tensor(model: str, tensor: Tensor, given: Input) -> None:
+    if given.datatype != tensor.datatype:
+        raise RefusedError(f"input {tensor.name!r} has datatype {given.datatype}; {model} reads {tensor.datatype}")
+    if len(given.shape) != len(tensor.shape) or any(
+        wanted not in (ANY, found) for wanted, found in zip(tensor.shape, given.shape, strict=True)
     ):
-        raise RefusedError(f"input {tensor.name!r} has shape {list(array.shape)}; {model} reads {list(tensor.shape)}")
+        raise RefusedError(f"input {tensor.name!r} has shape {list(given.shape)}; {model} reads {list(tensor.shape)}")

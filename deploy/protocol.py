@@ -78,18 +78,34 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _decoder = msgspec.json.Decoder(_Header)
 
 
+class Input(NamedTuple):
+    """What a request says of a tensor.
+
+    Attributes:
+        size: bytes that follow the JSON; None where its numbers are in ``data``.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: _Data | None
+    size: int | None
+
+
 class Request(NamedTuple):
-    """A call of a model.
+    """The JSON of a request.
 
     Attributes:
         id: to be given back; None where there is none.
-        inputs: tensors by name.
+        inputs: of which no two have one name.
+        size: bytes of tensors that follow the JSON.
         outputs: whether each is wanted in binary, by name; None for all of them.
         binary: whether outputs that say nothing of it are wanted in binary.
     """
 
     id: str | None
-    inputs: Mapping[str, Array]
+    inputs: tuple[Input, ...]
+    size: int
     outputs: Mapping[str, bool] | None
     binary: bool
 
@@ -101,7 +117,7 @@ class Answer(NamedTuple):
     header_length: int | None
 
 
-def json_length(header: str | None, whole: int) -> int:
+def json_length(header: bytes | None, whole: int) -> int:
     """The length of the JSON at the head of a body.
 
     Args:
@@ -113,61 +129,86 @@ def json_length(header: str | None, whole: int) -> int:
     """
     if header is None:
         return whole
-    if not (header.isascii() and header.isdigit() and len(header) < 20 and int(header) <= whole):
-        raise ProtocolError(f"{HEADER_LENGTH} is {header[:20]!r}; allowed: 0 to {whole}, the length of the body")
+    if not (header.isdigit() and len(header) < 20 and int(header) <= whole):
+        told = header[:20].decode("latin-1")
+        raise ProtocolError(f"{HEADER_LENGTH} is {told!r}; allowed: 0 to {whole}, the length of the body")
     return int(header)
 
 
-def decode(body: bytes, length: int) -> Request:
-    """The request in a body: JSON of this length, and behind it the tensors in binary.
+def read(content: bytes | memoryview) -> Request:
+    """The request that JSON describes.
 
     Raises:
-        ProtocolError: the body breaks the protocol.
+        ProtocolError: it breaks the protocol.
     """
     try:
-        header = _decoder.decode(memoryview(body)[:length])
+        header = _decoder.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"the request is not one of the protocol: {error}") from error
-    inputs: dict[str, Array] = {}
-    place = length
-    for tensor in header.inputs:
-        if tensor.name in inputs:
-            raise ProtocolError(f"input {tensor.name!r} is given twice")
-        size = tensor.parameters.binary_data_size
-        inputs[tensor.name] = _of_json(tensor) if size is None else _of_bytes(tensor, body, place, size)
-        place += size or 0
-    if place != len(body):
-        told, found = place - length, len(body) - length
-        raise ProtocolError(f"the binary tensors have {found} bytes, but binary_data_size says {told}")
+    inputs: dict[str, Input] = {}
+    for told in header.inputs:
+        if told.name in inputs:
+            raise ProtocolError(f"input {told.name!r} is given twice")
+        inputs[told.name] = _declared(told)
+    size = sum(tensor.size or 0 for tensor in inputs.values())
     binary = header.parameters.binary_data_output
-    return Request(header.id, inputs, _wanted(header.outputs, binary=binary), binary)
+    return Request(header.id, tuple(inputs.values()), size, _wanted(header.outputs, binary=binary), binary)
 
 
-def encode(model: str, version: str, request: Request, outputs: Mapping[str, Array]) -> Answer:
-    """The answer to a request, with those outputs that it wants.
+def tensors(request: Request, body: bytes, start: int) -> dict[str, Array]:
+    """The inputs of a request by name, those in binary from a place in a body on.
 
     Raises:
-        ProtocolError: it wants one that the model does not have.
+        ProtocolError: the body has another size, or data are not what is declared.
     """
-    wanted = dict.fromkeys(outputs, request.binary) if request.outputs is None else request.outputs
+    if len(body) - start != request.size:
+        raise ProtocolError(
+            f"the binary tensors have {len(body) - start} bytes, but binary_data_size says {request.size}"
+        )
+    found: dict[str, Array] = {}
+    for tensor in request.inputs:
+        if tensor.size is None:
+            found[tensor.name] = _of_json(tensor)
+        else:
+            array: Array = np.ndarray(tensor.shape, DATATYPES[tensor.datatype], body, start)
+            found[tensor.name] = array if array.flags.aligned else array.copy()  # as processors want it
+            start += tensor.size
+    return found
+
+
+def encode(
+    model: str, version: str, request: str | None, wanted: Mapping[str, bool], outputs: Mapping[str, Array]
+) -> Answer:
+    """The answer to a request.
+
+    Args:
+        model: its name.
+        version: of the model.
+        request: its id; None where it has none.
+        wanted: names of the outputs that it wants, and whether in binary.
+        outputs: of the model, by name.
+    """
     parts: list[bytes | memoryview] = []
     told: list[dict[str, object]] = []
     for name, binary in wanted.items():
-        if name not in outputs:
-            raise ProtocolError(f"{model} has no output {name!r}; it has {', '.join(outputs)}")
         array = outputs[name]
         tensor: dict[str, object] = {"name": name, "datatype": datatype(array), "shape": list(array.shape)}
         if binary:
-            parts.append(array.data if array.ndim and array.size else array.tobytes())
+            parts.append(content_of(array))
             tensor["parameters"] = {"binary_data_size": array.nbytes}
         else:
             tensor["data"] = array.ravel()
         told.append(tensor)
     header: dict[str, object] = {"model_name": model, "model_version": version, "outputs": told}
-    if request.id is not None:
-        header["id"] = request.id
+    if request is not None:
+        header["id"] = request
     content = to_json(header)
     return Answer(b"".join((content, *parts)), len(content)) if parts else Answer(content, None)
+
+
+def content_of(array: Array) -> bytes | memoryview:
+    """An array's bytes, little-endian and row by row."""
+    return array.data if array.ndim and array.size else array.tobytes()
 
 
 def to_json(value: object) -> bytes:
@@ -196,30 +237,28 @@ def _wanted(outputs: Sequence[_Output] | None, *, binary: bool) -> dict[str, boo
     return wanted
 
 
-def _of_bytes(tensor: _Input, body: bytes, start: int, size: int) -> Array:
-    """A tensor in binary, as a view of the body where that lies as processors want it."""
-    dtype, count = _expected(tensor)
-    if tensor.data is not None:
-        raise ProtocolError(f"input {tensor.name!r} has both data and binary_data_size")
-    if size != count * dtype.itemsize:
+def _declared(told: _Input) -> Input:
+    """What is told of a tensor, if it agrees with itself."""
+    dtype, size, name = DATATYPES.get(told.datatype), told.parameters.binary_data_size, told.name
+    if dtype is None:
+        raise ProtocolError(f"input {name!r} has datatype {told.datatype!r}; allowed: {', '.join(DATATYPES)}")
+    if told.data is not None and size is not None:
+        raise ProtocolError(f"input {name!r} has both data and binary_data_size")
+    if told.data is None and size is None:
+        raise ProtocolError(f"input {name!r} has neither data nor binary_data_size")
+    if size is not None and size != (wanted := math.prod(told.shape) * dtype.itemsize):
         raise ProtocolError(
-            f"input {tensor.name!r} has binary_data_size {size}; shape {tensor.shape} of {tensor.datatype} takes "
-            f"{count * dtype.itemsize}"
+            f"input {name!r} has binary_data_size {size}; shape {told.shape} of {told.datatype} takes {wanted}"
         )
-    if start + size > len(body):
-        raise ProtocolError(f"input {tensor.name!r} ends {start + size - len(body)} bytes behind the body")
-    array: Array = np.frombuffer(body, dtype, count, start).reshape(tensor.shape)
-    return array if array.flags.aligned else array.copy()
+    return Input(name, told.datatype, tuple(told.shape), told.data, size)
 
 
-def _of_json(tensor: _Input) -> Array:
+def _of_json(tensor: Input) -> Array:
     """A tensor in JSON, nested or in one list."""
-    dtype, count = _expected(tensor)
-    if tensor.data is None:
-        raise ProtocolError(f"input {tensor.name!r} has neither data nor binary_data_size")
-    array = _numbers(tensor.name, tensor.data, exact=dtype.kind in "iu")
-    if array.size != count or array.shape not in ((count,), tuple(tensor.shape)):
-        raise ProtocolError(f"input {tensor.name!r} has data of shape {list(array.shape)}, not {tensor.shape}")
+    dtype, count = DATATYPES[tensor.datatype], math.prod(tensor.shape)
+    array = _numbers(tensor.name, tensor.data or [], exact=dtype.kind in "iu")
+    if array.size != count or array.shape not in ((count,), tensor.shape):
+        raise ProtocolError(f"input {tensor.name!r} has data of shape {list(array.shape)}, not {list(tensor.shape)}")
     if array.dtype == object:
         _check_integers(tensor, array, dtype)
     elif array.dtype.kind not in _KINDS[dtype.kind]:
@@ -241,7 +280,7 @@ def _numbers(name: str, data: _Data, *, exact: bool) -> Array:
         raise ProtocolError(f"input {name!r} has data that is not an array of numbers") from error
 
 
-def _check_integers(tensor: _Input, array: Array, dtype: np.dtype[Any]) -> None:
+def _check_integers(tensor: Input, array: Array, dtype: np.dtype[Any]) -> None:
     """Raise ProtocolError unless a type of integers holds all of an array's Python objects."""
     if any(type(value) is not int for value in array.flat):
         raise ProtocolError(f"input {tensor.name!r} has data that is not {tensor.datatype}")
@@ -250,11 +289,3 @@ def _check_integers(tensor: _Input, array: Array, dtype: np.dtype[Any]) -> None:
         raise ProtocolError(
             f"input {tensor.name!r} has data out of the range of {tensor.datatype}: {limits.min} to {limits.max}"
         )
-
-
-def _expected(tensor: _Input) -> tuple[np.dtype[Any], int]:
-    """Type and number of elements that a tensor declares."""
-    dtype = DATATYPES.get(tensor.datatype)
-    if dtype is None:
-        raise ProtocolError(f"input {tensor.name!r} has datatype {tensor.datatype!r}; allowed: {', '.join(DATATYPES)}")
-    return dtype, math.prod(tensor.shape)

@@ -135,9 +135,10 @@ class Worker(uvicorn.Server):
         protocol = bounded(
             settings.receive,
             most=settings.connections,
-            crowded=app.turning_away(CROWDED),
+            crowded=CROWDED,
             queue=service.queue,
-            busy=app.turning_away(BUSY),
+            busy=BUSY,
+            refused=lambda status: service.metrics.answered("none", status, 0.0),
         )
         super().__init__(
             uvicorn.Config(

@@ -131,6 +131,17 @@ def check_inputs(sent: Sent, found: Mapping[str, np.ndarray]) -> None:
     assert place == len(sent.body)
 
 
+class Decoded(NamedTuple):
+    request: protocol.Request
+    inputs: Mapping[str, np.ndarray]
+
+
+def decode(body: bytes, length: int) -> Decoded:
+    """What a body holds whose JSON has this length."""
+    request = protocol.read(body[:length])
+    return Decoded(request, protocol.tensors(request, body, length))
+
+
 _read = {True: 0, False: 0}
 
 
@@ -138,12 +149,12 @@ _read = {True: 0, False: 0}
 @given(sent=framed(st.lists(tensors(("z", "iv", "key")), max_size=3)))
 def check_parser(sent: Sent) -> None:
     try:
-        found = protocol.decode(sent.body, sent.length)
+        _, found = decode(sent.body, sent.length)
     except ProtocolError as error:
         assert str(error)  # noqa: PT017 - a refusal is one of two good ends
         _read[False] += 1
     else:
-        check_inputs(sent, found.inputs)
+        check_inputs(sent, found)
         _read[True] += 1
 
 
@@ -156,13 +167,13 @@ def test_the_parser_reads_what_was_sent_or_refuses() -> None:
 @given(body=st.binary(max_size=200) | anything.map(json.dumps).map(str.encode), length=st.integers(0, 200))
 def test_the_parser_refuses_what_is_no_request(body: bytes, length: int) -> None:
     with contextlib.suppress(ProtocolError):
-        assert not protocol.decode(body, min(length, len(body))).inputs
+        assert not decode(body, min(length, len(body))).inputs
 
 
 @pytest.mark.parametrize("body", _LITERALS, ids=lambda body: repr(body[:20]))
 def test_the_parser_knows_the_worst(body: bytes) -> None:
     with contextlib.suppress(ProtocolError):
-        assert not protocol.decode(body, len(body)).inputs
+        assert not decode(body, len(body)).inputs
 
 
 @settings(max_examples=500, **_quietly)
@@ -173,10 +184,10 @@ def test_the_parser_knows_the_worst(body: bytes) -> None:
 @example(header="", whole=0)
 def test_a_length_is_one_within_the_body(header: str, whole: int) -> None:
     if header.isascii() and header.isdigit() and int(header) <= whole:
-        assert protocol.json_length(header, whole) == int(header)
+        assert protocol.json_length(header.encode(), whole) == int(header)
     else:
         with pytest.raises(ProtocolError, match=f"allowed: 0 to {whole}"):
-            protocol.json_length(header, whole)
+            protocol.json_length(header.encode(), whole)
 
 
 def one(kind: str, *values: object) -> bytes:
@@ -194,7 +205,7 @@ def one(kind: str, *values: object) -> bytes:
 )
 def test_integers_stay_exact(kind: str, values: tuple[int, ...]) -> None:
     body = one(kind, *values)
-    assert protocol.decode(body, len(body)).inputs["key"].tolist() == list(values)
+    assert decode(body, len(body)).inputs["key"].tolist() == list(values)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +224,7 @@ def test_integers_stay_exact(kind: str, values: tuple[int, ...]) -> None:
 def test_what_is_no_such_integer_is_refused(kind: str, values: tuple[object, ...], message: str) -> None:
     body = one(kind, *values)
     with pytest.raises(ProtocolError, match=message):
-        protocol.decode(body, len(body))
+        decode(body, len(body))
 
 
 @pytest.fixture(scope="module")
@@ -248,9 +259,11 @@ def test_inference_is_right_or_refused(
         if answer.status != 200:
             check_refusal(answer)
             return
-        asked = protocol.decode(sent.body, protocol.json_length(headers[HEADER_LENGTH].strip(), len(sent.body)))
-        outputs = models.run(called, asked.inputs, until=math.inf)
-        assert answer.body == protocol.encode(name, version, asked, outputs).body
+        length = protocol.json_length(headers[HEADER_LENGTH].strip().encode(), len(sent.body))
+        request, inputs = decode(sent.body, length)
+        outputs = models.run(called, inputs, until=math.inf)
+        wanted = request.outputs or dict.fromkeys(outputs, request.binary)
+        assert answer.body == protocol.encode(name, version, request.id, wanted, outputs).body
         right.append(answer)
 
     check()
