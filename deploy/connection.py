@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from starlette.responses import Response
@@ -16,7 +17,7 @@ _LARGE = 64 * 1024
 
 
 def bounded(
-    seconds: float, *, most: int, crowded: Response, queue: Queue, busy: Response, refused: Callable[[int], None]
+    seconds: float, *, most: int, crowded: Response, queue: Queue, busy: Response, turned_away: Callable[[int], None]
 ) -> type[HttpToolsProtocol]:
     """uvicorn's protocol with limits that it lacks.
 
@@ -26,10 +27,10 @@ def bounded(
         crowded: what is answered where there are more.
         queue: where a request waits from its head on.
         busy: what is answered where the queue is full.
-        refused: is told the status of these two.
+        turned_away: is told the status of each such answer.
     """
     limits = {"seconds": seconds, "most": most, "queue": queue, "crowded": crowded, "busy": busy}
-    return type("Bounded", (_Bounded,), {**limits, "refused": staticmethod(refused)})
+    return type("Bounded", (_Bounded,), {**limits, "turned_away": staticmethod(turned_away)})
 
 
 class _Gathered:
@@ -62,6 +63,13 @@ class _Gathered:
         self._transport.close()
 
 
+@lru_cache
+def _bytes_of(answer: Response, headers: tuple[tuple[bytes, bytes], ...], *, whole: bool) -> bytes:
+    """An answer as it goes over the wire, with headers that change once a second, as the date does."""
+    lines = [b"%s: %s\r\n" % header for header in (*headers, *answer.raw_headers)]
+    return b"".join([STATUS_LINE[answer.status_code], *lines, b"\r\n", bytes(answer.body) if whole else b""])
+
+
 class _Answered:
     """In place of uvicorn's cycle of a request that was refused at its head: what else comes of it is dropped."""
 
@@ -77,7 +85,7 @@ class _Bounded(HttpToolsProtocol):
     crowded: Response
     queue: Queue
     busy: Response
-    refused: Callable[[int], None]
+    turned_away: Callable[[int], None]
     _arrival: asyncio.TimerHandle | None = None
     _taking: asyncio.TimerHandle | None = None
     _begun = 0  # requests so far
@@ -146,15 +154,11 @@ class _Bounded(HttpToolsProtocol):
     def _turn_away(self, answer: Response) -> None:
         """Answer a request that never reaches the application: to refuse it there costs almost as much as to answer."""
         self.cycle = _Answered()  # type: ignore[assignment]
-        self.transport.write(self._bytes_of(answer))
+        headers = tuple(self.server_state.default_headers)
+        self.transport.write(_bytes_of(answer, headers, whole=self.parser.get_method() != b"HEAD"))
         if answer is self.crowded or not self.parser.should_keep_alive():
             self.transport.close()
-        self.refused(answer.status_code)
-
-    def _bytes_of(self, answer: Response) -> bytes:
-        headers = [*self.server_state.default_headers, *answer.raw_headers]
-        head = b"".join([STATUS_LINE[answer.status_code], *(b"%s: %s\r\n" % header for header in headers), b"\r\n"])
-        return head if self.parser.get_method() == b"HEAD" else head + bytes(answer.body)
+        self.turned_away(answer.status_code)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it would be plain text
         self._refuse(400, b"this is not a request of HTTP/1.1")

@@ -43,13 +43,21 @@ class Metrics:
         )
         self.swaps = Counter("volvae_swaps", "Models exchanged for another version, by each worker.")
         self.refused = Counter("volvae_refused_bundles", "Bundles that were not fit to serve.")
+        self._turned_away = Counter(
+            "volvae_turned_away", "Requests that were refused at their head, by a full queue or crowd.", ("status",)
+        )
         self._waiting = 0
         # to look a counter up by its labels takes longer than to count
         self._seconds_of, self._rows_of = cache(self._seconds.labels), cache(self._rows.labels)
+        self._turned_away_with = cache(self._turned_away.labels)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Count a request."""
         self._seconds_of(route, status).observe(seconds)
+
+    def turned_away(self, status: int) -> None:
+        """Count a request that never reached a route."""
+        self._turned_away_with(status).inc()
 
     def called(self, model: str, rows: int) -> None:
         """Count a call of a model."""

@@ -1,6 +1,7 @@
 """The application, and the workers that serve it."""
 
 import asyncio
+import gc
 import socket
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -115,6 +116,7 @@ def ready(settings: Settings) -> Service:
     counters = metrics.Metrics()
     follower = Follower(settings.bundle, provider=settings.provider, threads=settings.threads, metrics=counters)
     follower.first(poll=settings.poll)
+    gc.freeze()  # what is here for good: to look through it again and again is what makes one answer in a hundred late
     return Service(settings, follower, counters)
 
 
@@ -138,7 +140,7 @@ class Worker(uvicorn.Server):
             crowded=CROWDED,
             queue=service.queue,
             busy=BUSY,
-            refused=lambda status: service.metrics.answered("none", status, 0.0),
+            turned_away=service.metrics.turned_away,
         )
         super().__init__(
             uvicorn.Config(
