@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from deploy.queue import Queue
 
-_ALWAYS = b"/v2/health/"  # a busy server is alive
+_ALWAYS = (b"/v2/health/", b"/metrics")  # a busy server is alive, and tells how busy
 _MOST_HEAD = 64 * 1024
 _LARGE = 64 * 1024
 

@@ -228,6 +228,92 @@ def test_connections_beyond_the_limit_are_refused_and_the_others_served(strict: 
     wait_for(lambda: strict.ask("GET", "/v2").status == 200, seconds=10, what="a connection")
 
 
+@pytest.fixture(scope="module")
+def narrow(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose queue has one place."""
+    with serving(bundle, tmp_path_factory.mktemp("narrow"), "--queue", "1", "--receive", "5") as server:
+        yield server
+
+
+@pytest.fixture
+def busy(narrow: Server) -> Iterator[Server]:
+    """It while a reader holds the place who does not read."""
+    with leaving(narrow, b'{"count": 200000}'):
+        yield narrow
+    wait_for(lambda: narrow.ask("POST", "/sample", "{}").status == 200, seconds=10, what="a place in the queue")
+
+
+def answers_to(connection: socket.socket, *requests: bytes) -> list[bytes]:
+    """What a connection gives to requests that go out together, the last of which asks for health."""
+    connection.sendall(b"".join(requests) + b"GET /v2/health/live HTTP/1.1\r\n\r\n")
+    found = b""
+    while not found.endswith(b'{"live":true}'):
+        part = connection.recv(65536)
+        assert part, found
+        found += part
+    return found.split(b"HTTP/1.1 ")[1:]
+
+
+_BODY = b"{}" + bytes(3000)
+
+
+@pytest.mark.parametrize(
+    ("request_", "content"),
+    [
+        (head(content_length=len(_BODY)) + _BODY, True),
+        (head(transfer_encoding="chunked") + b"bb8\r\n" + _BODY[:3000] + b"\r\n0\r\n\r\n", True),
+        (b"GET /v2 HTTP/1.1\r\n\r\n", True),
+        (b"HEAD /v2 HTTP/1.1\r\n\r\n", False),
+        (b"GET http://[::bad HTTP/1.1\r\n\r\n", True),
+    ],
+    ids=["post", "chunked", "get", "head", "bad address"],
+)
+def test_a_full_server_says_so_and_keeps_the_connection(busy: Server, request_: bytes, *, content: bool) -> None:
+    with connected(busy) as connection:
+        for _ in range(2):
+            *refused, alive = answers_to(connection, request_, request_)
+            assert alive.startswith(b"200 OK")
+            assert len(refused) == 2
+            for answer in refused:
+                lines, _, body = answer.partition(b"\r\n\r\n")
+                assert lines.startswith(b"429 Too Many Requests\r\n")
+                assert {b"retry-after: 1", b"content-type: application/json"} < set(lines.split(b"\r\n"))
+                assert b"\r\ndate: " in lines
+                assert body == (b'{"error":"the queue is full; ask again later"}' if content else b"")
+
+
+def test_a_full_server_answers_before_it_has_the_body_and_drops_that(busy: Server) -> None:
+    with connected(busy) as connection:
+        connection.sendall(head(content_length=len(_BODY)) + _BODY[:7])
+        assert status(connection.recv(65536)) == 429
+        (alive,) = answers_to(connection, _BODY[7:])
+        assert alive.startswith(b"200 OK")
+
+
+def test_the_rest_of_a_body_that_was_refused_must_arrive_in_time_too(busy: Server) -> None:
+    with connected(busy) as connection:
+        connection.sendall(head(content_length=50) + b"{")
+        assert status(connection.recv(65536)) == 429
+        assert everything(connection) == b""
+
+
+@pytest.mark.parametrize("line", [b"HTTP/1.0\r\n", b"HTTP/1.1\r\nconnection: close\r\n"], ids=["1.0", "close"])
+def test_a_full_server_closes_where_the_client_wants_it(busy: Server, line: bytes) -> None:
+    with connected(busy) as connection:
+        connection.sendall(b"GET /v2 " + line + b"\r\n")
+        assert status(everything(connection)) == 429
+
+
+def test_a_full_server_tells_how_often_it_refused(busy: Server) -> None:
+    refused = ("volvae_turned_away_total", ("status", "429"))
+    before = busy.metrics().get(refused, 0.0)
+    for _ in range(3):
+        assert busy.ask("POST", "/sample", "{}").status == 429
+    found = busy.metrics()
+    assert found[refused] == before + 3
+    assert found["volvae_queue",] >= 1
+
+
 @pytest.mark.parametrize(
     "sent",
     [

@@ -82,6 +82,40 @@ def test_joined_calls_give_each_caller_the_rows_of_a_call_alone(
         same(answer, alone(counters, found[name], feeds))
 
 
+def coming(counters: Metrics, model: Model, calls: list[Feeds]) -> list[dict[str, np.ndarray]]:
+    """What calls give of which each turn of the event loop brings another."""
+
+    async def work(engine: Engine) -> list[dict[str, np.ndarray]]:
+        tasks = []
+        for feeds in calls:
+            tasks.append(asyncio.create_task(engine.call(model, feeds)))
+            await asyncio.sleep(0)
+        return await asyncio.gather(*tasks)
+
+    return run(counters, work)
+
+
+def test_calls_are_joined_as_long_as_each_turn_brings_another(
+    model: SurfaceModel, found: dict[str, Model], counters: Metrics
+) -> None:
+    calls = of_rows(model, "decoder", [1, 2, 1, 3])
+    before = called("decoder")
+    answers = coming(counters, found["decoder"], calls)
+    assert called("decoder") == before + 1
+    for answer, feeds in zip(answers, calls, strict=True):
+        same(answer, alone(counters, found["decoder"], feeds))
+
+
+def test_none_waits_for_a_stream_of_others_to_end(
+    model: SurfaceModel, found: dict[str, Model], counters: Metrics
+) -> None:
+    calls = of_rows(model, "decoder", [1] * 200)
+    before = called("decoder")
+    answers = coming(counters, found["decoder"], calls)
+    assert called("decoder") - before >= 200 // 64
+    same(answers[-1], alone(counters, found["decoder"], calls[-1]))
+
+
 def test_calls_that_cannot_be_joined_are_not(model: SurfaceModel, found: dict[str, Model], counters: Metrics) -> None:
     large = of_rows(model, "decoder", [65, 65])
     before = called("decoder"), called("sampler")
