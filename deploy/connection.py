@@ -109,7 +109,8 @@ class _Bounded(HttpToolsProtocol):
             self._head += len(data)
             if self._head > _MOST_HEAD:
                 self._refuse(431, b"the head of the request is too large")
-        if self._arrival is None and (self._in_body or (self._idle and self.timeout_keep_alive_task is None)):
+        idle = self._idle and self.timeout_keep_alive_task is None
+        if self._arrival is None and (self._in_head or self._in_body or idle):
             self._expect()
 
     def on_message_begin(self) -> None:

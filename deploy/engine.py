@@ -1,8 +1,8 @@
 """Calls with a deadline: small ones that come together run together, long ones run in a thread of their own.
 
 To run the decoder for eight surfaces takes half as long again as for one, and around each run there is as much Python.
-So calls are joined as long as each turn of the event loop brings more of them; a call that comes alone waits for one
-turn, which is less than a hundredth of its time on the wire. No row depends on the rows beside it, to the last bit.
+So calls are joined as long as each turn of the event loop brings more of them; one that comes alone waits for a turn,
+a fiftieth of its time on the wire. No row depends on the rows beside it, to the last bit.
 """
 
 import asyncio

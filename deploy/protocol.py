@@ -177,14 +177,14 @@ def tensors(request: Request, body: bytes, start: int) -> dict[str, Array]:
 
 
 def encode(
-    model: str, version: str, request: str | None, wanted: Mapping[str, bool], outputs: Mapping[str, Array]
+    model: str, version: str, request_id: str | None, wanted: Mapping[str, bool], outputs: Mapping[str, Array]
 ) -> Answer:
     """The answer to a request.
 
     Args:
         model: its name.
         version: of the model.
-        request: its id; None where it has none.
+        request_id: to be given back; None where there is none.
         wanted: names of the outputs that it wants, and whether in binary.
         outputs: of the model, by name.
     """
@@ -200,8 +200,8 @@ def encode(
             tensor["data"] = array.ravel()
         told.append(tensor)
     header: dict[str, object] = {"model_name": model, "model_version": version, "outputs": told}
-    if request is not None:
-        header["id"] = request
+    if request_id is not None:
+        header["id"] = request_id
     content = to_json(header)
     return Answer(b"".join((content, *parts)), len(content)) if parts else Answer(content, None)
 
