@@ -3,6 +3,7 @@
 Whatever is compared is measured in turns within one run.
 """
 
+import gc
 import json
 import multiprocessing
 import select
@@ -209,7 +210,7 @@ def open_loop(port: int, request: bytes, *, rate: float, connections: int) -> Ou
     gaps = np.random.default_rng(1).exponential(1.0 / rate, int(rate * _LOAD_SECONDS))
     due = deque(np.cumsum(gaps).tolist())
     served, late, others = [], [], Counter()
-    with connected(port, connections) as sockets, closing(select.epoll()) as ready:
+    with connected(port, connections) as sockets, closing(select.epoll()) as ready, uncollected():
         sizes = {b"200": max(len(exchange(connection, request)) for connection in sockets)}  # which are accepted then
         by_number = {connection.fileno(): connection for connection in sockets}
         free, asked, answers = list(by_number), {}, dict.fromkeys(by_number, b"")
@@ -235,6 +236,16 @@ def open_loop(port: int, request: bytes, *, rate: float, connections: int) -> Ou
                 else:
                     others[status] += 1
     return Outcome(served, late, refused=others.pop(b"429", 0), failed=others.total())
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without pauses of this process that would count as the server's."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @contextmanager
