@@ -12,7 +12,7 @@ from deploy.bodies import Body
 from deploy.follow import Served
 from deploy.guard import route
 from deploy.models import Model, Tensor
-from deploy.plan import Plans, Reply
+from deploy.plan import Reply, plan_of
 from deploy.service import Service, json_answer
 
 _PACKAGE = package_version("volvae")
@@ -25,7 +25,6 @@ class Inference:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._plan = Plans()
 
     def routes(self) -> list[Route]:
         """With and without a version."""
@@ -84,7 +83,7 @@ class Inference:
             content = await body.read(request)
             length = protocol.json_length(_header_length(request), len(content))
             self._service.check_json(length)
-            plan = self._plan(served, model, content, length)
+            plan = plan_of(model, served.version, content, length)
             inputs = plan.inputs(content, length)
             self._service.check_size(model.rows(inputs) * model.row_bytes, in_json=plan.in_json)
             with self._service.queue:

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -79,6 +79,7 @@ class Model:
         batched: whether a row of the inputs becomes a row of the outputs.
         rows: of the outputs, given inputs.
         part: inputs of some of these rows.
+        plans: what is kept of the requests that say the same, by their JSON.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Model:
     batched: bool = True
     rows: Callable[[Tensors], int] = _rows
     part: Callable[[Tensors, slice], Tensors] = _part
+    plans: dict[bytes, Any] = field(default_factory=dict)
 
     @cached_property
     def row_bytes(self) -> int:

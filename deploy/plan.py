@@ -3,13 +3,11 @@
 Clients that send tensors in binary say the same again and again, and to read it takes longer than the model.
 """
 
-from functools import lru_cache
 from typing import NamedTuple
 
 from starlette.types import Message, Receive, Scope, Send
 
 from deploy import protocol
-from deploy.follow import Served
 from deploy.models import Model, RefusedError, Tensors, check
 
 _SHORT = 4096  # bytes of JSON that are kept
@@ -52,7 +50,7 @@ class Plan:
             ProtocolError: it breaks the protocol.
             RefusedError: the model cannot read such inputs, or lacks an output.
         """
-        self._request, self._model, self._version = protocol.read(content), model, version
+        self._request, self._model, self._version = protocol.read(content), model.name, version
         check(model, self._request.inputs)
         names = [output.name for output in model.outputs]
         self._wanted = self._request.outputs or dict.fromkeys(names, self._request.binary)
@@ -76,7 +74,7 @@ class Plan:
         same = self._same.get(shapes)
         if same is not None:
             return Reply(same.start, b"".join([same.json, *map(protocol.content_of, arrays)]))
-        answer = protocol.encode(self._model.name, self._version, self._request.id, self._wanted, outputs)
+        answer = protocol.encode(self._model, self._version, self._request.id, self._wanted, outputs)
         start = _start(answer)
         if not self.in_json and len(self._same) < _MOST_SHAPES:
             self._same[shapes] = _Same(start, answer.body[: answer.header_length])
@@ -94,18 +92,15 @@ def _start(answer: protocol.Answer) -> Message:
     return {"type": "http.response.start", "status": 200, "headers": headers}
 
 
-class Plans:
-    """Those of the model that is served."""
-
-    def __init__(self) -> None:
-        self._served: Served | None = None
-        self._kept = lru_cache(_MOST)(Plan)
-
-    def __call__(self, served: Served, model: Model, body: bytes, length: int) -> Plan:
-        """The plan of a request whose JSON has this length, kept where tensors follow behind."""
-        if length == len(body) or length > _SHORT:
-            return Plan(model, served.version, memoryview(body)[:length])
-        if served is not self._served:
-            self._served = served
-            self._kept.cache_clear()
-        return self._kept(model, served.version, body[:length])
+def plan_of(model: Model, version: str, body: bytes, length: int) -> Plan:
+    """The plan of a request whose JSON has this length; it is kept with the model where tensors follow behind."""
+    if length == len(body) or length > _SHORT:
+        return Plan(model, version, memoryview(body)[:length])
+    content = body[:length]
+    plan: Plan | None = model.plans.get(content)
+    if plan is None:
+        plan = Plan(model, version, content)
+        if len(model.plans) == _MOST:
+            del model.plans[next(iter(model.plans))]  # the oldest
+        model.plans[content] = plan
+    return plan

@@ -1,23 +1,24 @@
 """What requests that say the same share: never the numbers, never the model."""
 
+import gc
 import json
-from pathlib import Path
+import math
+import weakref
 
 import numpy as np
 import pytest
 
 from deploy import protocol
-from deploy.follow import Served
-from deploy.models import RefusedError, Tensors, models, run
-from deploy.plan import Plan, Plans
+from deploy.models import Model, RefusedError, Tensors, models, run
+from deploy.plan import Plan, plan_of
 from deploy.protocol import ProtocolError
 from tests.deploy.serving import inputs_of
 from vae.runtime import SurfaceModel
 
 
-@pytest.fixture(scope="module")
-def served(model: SurfaceModel) -> Served:
-    return Served(Path(), model, models(model), "one")
+@pytest.fixture
+def found(model: SurfaceModel) -> dict[str, Model]:
+    return models(model)
 
 
 def body_of(inputs: Tensors, **header: object) -> tuple[bytes, int]:
@@ -51,21 +52,23 @@ def sent(plan: Plan, outputs: Tensors) -> tuple[dict[bytes, bytes], bytes]:
 
 
 @pytest.mark.parametrize("name", ["decoder", "encoder", "scorer", "sampler", "completer"])
-def test_replies_are_those_of_the_protocol_again_and_again(served: Served, model: SurfaceModel, name: str) -> None:
-    plans, found = Plans(), served.models[name]
+def test_replies_are_those_of_the_protocol_again_and_again(
+    found: dict[str, Model], model: SurfaceModel, name: str
+) -> None:
     inputs = inputs_of(model)[name]
     body, length = body_of(inputs, id="7")
-    request = protocol.read(body[:length])
-    for count in range(1, 40):  # samples: their number is no part of the JSON
-        if name == "sampler":
+    first = plan_of(found[name], "one", body, length)
+    for count in range(1, 40):
+        if name == "sampler":  # their number is no part of the JSON
             inputs = {**inputs, "count": np.array([count % 20 + 1])}
             body, length = body_of(inputs, id="7")
-        plan = plans(served, found, body, length)
+        plan = plan_of(found[name], "one", body, length)
+        assert plan is first
         read = plan.inputs(body, length)
         assert {key: array.tobytes() for key, array in read.items()} == {
             key: array.tobytes() for key, array in inputs.items()
         }
-        outputs = run(found, read, until=np.inf)
+        outputs = run(found[name], read, until=math.inf)
         expected = protocol.encode(name, "one", "7", dict.fromkeys(outputs, True), outputs)
         headers, content = sent(plan, outputs)
         assert content == expected.body
@@ -74,43 +77,53 @@ def test_replies_are_those_of_the_protocol_again_and_again(served: Served, model
             b"content-type": b"application/octet-stream",
             b"inference-header-content-length": b"%d" % expected.header_length,
         }
-        assert plan is plans(served, found, body, length)
-    assert request.id == "7"
 
 
-def test_a_plan_ends_with_the_model_that_it_was_made_for(served: Served, model: SurfaceModel) -> None:
-    plans, other = Plans(), Served(Path(), model, models(model), "two")
+def test_plans_end_with_their_model(model: SurfaceModel) -> None:
+    """By themselves: what a worker starts with is never collected."""
     body, length = body_of({"z": np.zeros((1, model.latents), np.float32)})
-    before = plans(served, served.models["decoder"], body, length)
-    after = plans(other, other.models["decoder"], body, length)
-    assert b'"model_version":"two"' in sent(after, {"iv": np.zeros((1, *model.grid.shape), np.float32)})[1]
-    assert plans(other, other.models["decoder"], body, length) is after
-    assert plans(served, served.models["decoder"], body, length) is not before, "none is kept of a model that went"
+    decoder = models(model)["decoder"]
+    plan_of(decoder, "one", body, length)
+    alive = weakref.ref(decoder)
+    gc.disable()
+    try:
+        del decoder
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
-def test_one_json_for_two_models_is_two_plans(served: Served, model: SurfaceModel) -> None:
-    plans = Plans()
+def test_plans_are_of_one_model(found: dict[str, Model], model: SurfaceModel) -> None:
     body, length = body_of({"iv": np.full((1, *model.grid.shape), 0.2, np.float32)})
-    encoder, scorer = (plans(served, served.models[name], body, length) for name in ("encoder", "scorer"))
-    assert encoder is not scorer
+    assert plan_of(found["encoder"], "one", body, length) is not plan_of(found["scorer"], "one", body, length)
     with pytest.raises(RefusedError, match="decoder has no input 'iv'"):
-        plans(served, served.models["decoder"], body, length)
+        plan_of(found["decoder"], "one", body, length)
 
 
-def test_what_a_body_lacks_is_said_however_often_its_json_was_read(served: Served, model: SurfaceModel) -> None:
-    plans, decoder = Plans(), served.models["decoder"]
+def test_so_many_plans_are_kept(found: dict[str, Model], model: SurfaceModel) -> None:
+    decoder, z = found["decoder"], np.zeros((1, model.latents), np.float32)
+    for number in range(3000):
+        plan_of(decoder, "one", *body_of({"z": z}, id=str(number)))
+    assert len(decoder.plans) == 1024
+    last = body_of({"z": z}, id="2999")
+    assert plan_of(decoder, "one", *last) is plan_of(decoder, "one", *last)
+    long = body_of({"z": z}, id="x" * 5000)
+    assert plan_of(decoder, "one", *long) is not plan_of(decoder, "one", *long)
+
+
+def test_what_a_body_lacks_is_said_however_often_its_json_was_read(
+    found: dict[str, Model], model: SurfaceModel
+) -> None:
     body, length = body_of({"z": np.zeros((2, model.latents), np.float32)})
-    for wrong in (body[:-1], body + b"x", body):
-        plan = plans(served, decoder, wrong, length)
-        if wrong == body:
-            assert plan.inputs(wrong, length)["z"].shape == (2, model.latents)
-        else:
-            with pytest.raises(ProtocolError, match=f"have {len(wrong) - length} bytes, but binary_data_size says"):
-                plan.inputs(wrong, length)
+    for wrong in (body[:-1], body + b"x"):
+        plan = plan_of(found["decoder"], "one", wrong, length)
+        with pytest.raises(ProtocolError, match=f"have {len(wrong) - length} bytes, but binary_data_size says"):
+            plan.inputs(wrong, length)
+        assert plan.inputs(body, length)["z"].shape == (2, model.latents)
 
 
-def test_json_with_its_numbers_is_not_kept(served: Served, model: SurfaceModel) -> None:
-    plans, decoder = Plans(), served.models["decoder"]
+def test_json_with_its_numbers_is_not_kept(found: dict[str, Model], model: SurfaceModel) -> None:
     tensor = {"name": "z", "shape": [1, model.latents], "datatype": "FP32", "data": [0.0] * model.latents}
     body = json.dumps({"inputs": [tensor]}).encode()
-    assert plans(served, decoder, body, len(body)) is not plans(served, decoder, body, len(body))
+    plan_of(found["decoder"], "one", body, len(body))
+    assert not found["decoder"].plans
