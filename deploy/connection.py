@@ -27,7 +27,7 @@ def bounded(
         crowded: what is answered where there are more.
         queue: where a request waits from its head on.
         busy: what is answered where the queue is full.
-        turned_away: is told the status of each such answer.
+        turned_away: is told the status of each answer that the application does not give.
     """
     limits = {"seconds": seconds, "most": most, "queue": queue, "crowded": crowded, "busy": busy}
     return type("Bounded", (_Bounded,), {**limits, "turned_away": staticmethod(turned_away)})
@@ -52,9 +52,9 @@ class _Gathered:
             self.flush()
 
     def flush(self) -> None:
-        """Send what was gathered."""
-        if self._parts:
-            parts, self._parts = self._parts, []
+        """Send what was gathered, unless the other side has left."""
+        parts, self._parts = self._parts, []
+        if parts and not self._transport.is_closing():
             self._transport.writelines(parts)
 
     def close(self) -> None:
@@ -211,4 +211,5 @@ class _Bounded(HttpToolsProtocol):
             content = b'{"error":"%s"}' % why
             head = b"%scontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
             self.transport.write(head % (STATUS_LINE[status], len(content)) + content)
+            self.turned_away(status)
         self.transport.close()

@@ -2,7 +2,8 @@
 
 import math
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from functools import partial
 from typing import Annotated, NamedTuple, TypeVar
 
@@ -13,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from deploy.bodies import Body
 from deploy.follow import Served
@@ -138,14 +140,26 @@ class Friendly:
             headers["content-length"] = str(draws.nbytes)
         pieces = self._pieces(draws, kind)
         first = await anext(pieces)  # before the head of the answer is sent, which could not be taken back
-        return StreamingResponse(_joined(first, pieces), 200, headers, kind)
+        return _Stream(first, pieces, headers, kind)
 
-    async def _pieces(self, draws: "_Draws", kind: str) -> AsyncIterator[bytes]:
+    async def _pieces(self, draws: "_Draws", kind: str) -> AsyncGenerator[bytes]:
         """Surfaces as they are made."""
         size, write = (_LINES, draws.lines) if kind == LINES else (_PIECE, draws.binary)
         with self._service.queue:
             for start in range(0, draws.asked.count, size):
                 yield await self._service.engine.aside(partial(write, start, min(start + size, draws.asked.count)))
+
+
+class _Stream(StreamingResponse):
+    """Pieces as an answer, after which, or when the reader leaves, they give back what they hold."""
+
+    def __init__(self, first: bytes, rest: AsyncGenerator[bytes], headers: Mapping[str, str], kind: str) -> None:
+        super().__init__(_joined(first, rest), 200, headers, kind)
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._rest):
+            await super().__call__(scope, receive, send)
 
 
 class _Draws(NamedTuple):

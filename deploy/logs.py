@@ -7,6 +7,12 @@ import traceback
 from datetime import UTC, datetime
 
 _logger = logging.getLogger("volvae")
+_LEVELS = {
+    "volvae": logging.INFO,
+    "uvicorn.error": logging.ERROR,  # it warns of what clients send, who could fill a disk with that
+    "asyncio": logging.WARNING,
+    "py.warnings": logging.WARNING,
+}
 
 
 class _Lines(logging.Formatter):
@@ -31,10 +37,10 @@ def configure() -> None:
     """Send the logs of this process to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
-    for name in ("volvae", "uvicorn.error", "asyncio", "py.warnings"):
+    for name, level in _LEVELS.items():
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(logging.INFO if name == "volvae" else logging.WARNING)
+        logger.setLevel(level)
     logging.captureWarnings(capture=True)
 
 

@@ -44,7 +44,7 @@ class Metrics:
         self.swaps = Counter("volvae_swaps", "Models exchanged for another version, by each worker.")
         self.refused = Counter("volvae_refused_bundles", "Bundles that were not fit to serve.")
         self._turned_away = Counter(
-            "volvae_turned_away", "Requests that were refused at their head, by a full queue or crowd.", ("status",)
+            "volvae_turned_away", "Requests that were refused before they reached a route.", ("status",)
         )
         self._waiting = 0
         # to look a counter up by its labels takes longer than to count
@@ -56,7 +56,7 @@ class Metrics:
         self._seconds_of(route, status).observe(seconds)
 
     def turned_away(self, status: int) -> None:
-        """Count a request that never reached a route."""
+        """Count a request that reached no route."""
         self._turned_away_with(status).inc()
 
     def called(self, model: str, rows: int) -> None:

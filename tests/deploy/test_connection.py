@@ -3,9 +3,11 @@
 import contextlib
 import gzip
 import json
+import random
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -322,12 +324,16 @@ def test_a_full_server_closes_where_the_client_wants_it(busy: Server, line: byte
 
 
 def test_a_full_server_tells_how_often_it_refused(busy: Server) -> None:
-    refused = ("volvae_turned_away_total", ("status", "429"))
-    before = busy.metrics().get(refused, 0.0)
+    refused, bad = (("volvae_turned_away_total", ("status", number)) for number in ("429", "400"))
+    before = Counter(busy.metrics())
     for _ in range(3):
         assert busy.ask("POST", "/sample", "{}").status == 429
+    with connected(busy) as connection:
+        connection.sendall(b"GARBAGE\r\n\r\n")
+        assert status(everything(connection)) == 400
     found = busy.metrics()
-    assert found[refused] == before + 3
+    assert found[refused] == before[refused] + 3
+    assert found[bad] == before[bad] + 1
     assert found["volvae_queue",] >= 1
 
 
@@ -362,3 +368,55 @@ def test_what_is_not_http_behind_a_request_does_not_answer_it(strict: Server) ->
     with connected(strict) as connection:
         connection.sendall(head("/sample", content_length=2) + b"{}GARBAGE\r\n\r\n")
         assert everything(connection)[:12] in (b"", b"HTTP/1.1 200")
+
+
+_SAMPLE = b'{"count":1}'
+_SENT = [
+    head("/sample", content_length=len(_SAMPLE)) + _SAMPLE,
+    head("/sample", content_length=len(_SAMPLE), expect="100-continue") + _SAMPLE,
+    head("/sample", transfer_encoding="chunked") + b"b\r\n" + _SAMPLE + b"\r\n0\r\n\r\n",
+    head("/sample", content_length=16, accept="application/octet-stream") + b'{"count": 50000}',
+    head(content_length=2) + b"{}",
+    b"GET /v2/health/live HTTP/1.1\r\n\r\n",
+    b"HEAD /v2 HTTP/1.1\r\n\r\n",
+    b"GET /v2 HTTP/1.0\r\n\r\n",
+    b"GET /v2 HTTP/1.1\r\nconnection: close\r\n\r\n",
+    b"GET /v2 HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+    b"GET http://[::bad HTTP/1.1\r\n\r\n",
+    b"GARBAGE\r\n\r\n",
+    b"\r\n",
+]
+
+
+def send_anything(server: Server, seed: int) -> None:
+    """Connections of a client who sends several requests at once or half of one, reads or not, and leaves."""
+    chance = random.Random(seed)
+    for _ in range(40):
+        with contextlib.suppress(OSError), connected(server) as connection:
+            for _ in range(chance.randint(1, 4)):
+                data = b"".join(chance.choices(_SENT, k=chance.choice([1, 1, 2, 5])))
+                end = len(data) if chance.random() < 0.7 else chance.randint(0, len(data))
+                cut = chance.randint(0, end)
+                for part in (data[:cut], data[cut:end]):
+                    connection.sendall(part)
+                connection.settimeout(chance.choice([0.001, 0.02, 0.2]))
+                if chance.random() < 0.8 and not connection.recv(65536):
+                    break
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limits", [(1, 1000), (4, 10), (64, 1000)], ids=["narrow", "crowded", "roomy"])
+def test_whatever_clients_do_no_place_is_lost_and_nothing_fails(
+    bundle: Path, tmp_path: Path, limits: tuple[int, int]
+) -> None:
+    queue, connections = map(str, limits)
+    with serving(bundle, tmp_path, "--receive", "0.4", "--queue", queue, "--connections", connections) as server:
+        threads = [threading.Thread(target=send_anything, args=(server, seed)) for seed in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+            assert not thread.is_alive()
+        wait_for(lambda: queue_is_empty(server), seconds=10, what="an empty queue")
+        wait_for(lambda: server.ask("POST", "/sample", "{}").status == 200, seconds=10, what="a connection")
+        assert [line for line in server.lines() if line["level"] != "info"] == []
