@@ -196,7 +196,7 @@ class Outcome(NamedTuple):
         served: seconds from the moment a request was due to its answer.
         late: seconds from the moment a request was due to when it was sent: the client's own share.
         refused: how many got 429.
-        failed: how many ended otherwise.
+        failed: how many ended otherwise, or with their connection.
     """
 
     served: list[float]
@@ -224,7 +224,12 @@ def open_loop(port: int, request: bytes, *, rate: float, connections: int) -> Ou
                 by_number[number].send(request)
                 late.append(now - asked[number])
             for number, _ in ready.poll(0):
-                answer = answers[number] + by_number[number].recv(8192)
+                part = by_number[number].recv(8192)
+                if not part:
+                    others[b"closed"] += 1
+                    ready.unregister(number)
+                    continue
+                answer = answers[number] + part
                 status = answer[9:12]
                 if len(answer) < (sizes.get(status) or sizes.setdefault(status, answer_size(answer))):
                     answers[number] = answer
