@@ -14,10 +14,18 @@ from deploy.queue import Queue
 _ALWAYS = (b"/v2/health/", b"/metrics")  # a busy server is alive, and tells how busy
 _MOST_HEAD = 64 * 1024
 _LARGE = 64 * 1024
+CLOSE = (b"connection", b"close")
 
 
 def bounded(
-    seconds: float, *, most: int, crowded: Response, queue: Queue, busy: Response, turned_away: Callable[[int], None]
+    seconds: float,
+    *,
+    most: int,
+    crowded: Response,
+    queue: Queue,
+    busy: Response,
+    draining: Callable[[], bool],
+    turned_away: Callable[[int], None],
 ) -> type[HttpToolsProtocol]:
     """uvicorn's protocol with limits that it lacks.
 
@@ -27,10 +35,12 @@ def bounded(
         crowded: what is answered where there are more.
         queue: where a request waits from its head on.
         busy: what is answered where the queue is full.
+        draining: whether clients should leave.
         turned_away: is told the status of each answer that the application does not give.
     """
     limits = {"seconds": seconds, "most": most, "queue": queue, "crowded": crowded, "busy": busy}
-    return type("Bounded", (_Bounded,), {**limits, "turned_away": staticmethod(turned_away)})
+    functions = {"draining": staticmethod(draining), "turned_away": staticmethod(turned_away)}
+    return type("Bounded", (_Bounded,), {**limits, **functions})
 
 
 class _Gathered:
@@ -85,6 +95,7 @@ class _Bounded(HttpToolsProtocol):
     crowded: Response
     queue: Queue
     busy: Response
+    draining: Callable[[], bool]
     turned_away: Callable[[int], None]
     _arrival: asyncio.TimerHandle | None = None
     _taking: asyncio.TimerHandle | None = None
@@ -155,9 +166,11 @@ class _Bounded(HttpToolsProtocol):
     def _turn_away(self, answer: Response) -> None:
         """Answer a request that never reaches the application: to refuse it there costs almost as much as to answer."""
         self.cycle = _Answered()  # type: ignore[assignment]
-        headers = tuple(self.server_state.default_headers)
+        headers, draining = tuple(self.server_state.default_headers), self.draining()
+        if draining:
+            headers += (CLOSE,)
         self.transport.write(_bytes_of(answer, headers, whole=self.parser.get_method() != b"HEAD"))
-        if answer is self.crowded or not self.parser.should_keep_alive():
+        if draining or answer is self.crowded or not self.parser.should_keep_alive():
             self.transport.close()
         self.turned_away(answer.status_code)
 

@@ -10,12 +10,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy import logs
+from deploy.connection import CLOSE
 from deploy.service import Service, refusal
 
 # Probes of an orchestrator carry no token, and the pages must load before one can be typed into them.
 _OPEN = frozenset({"/", "/reference", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
 _OPEN_BELOW = "/explorer/"
-_CLOSE = (b"connection", b"close")
 _GONE = 499  # nginx's number for a client that left
 
 
@@ -40,7 +40,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if self._service.draining:
-                    message = {**message, "headers": [*message["headers"], _CLOSE]}
+                    message = {**message, "headers": [*message["headers"], CLOSE]}
             await send(message)
 
         try:

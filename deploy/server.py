@@ -140,6 +140,7 @@ class Worker(uvicorn.Server):
             crowded=CROWDED,
             queue=service.queue,
             busy=BUSY,
+            draining=lambda: service.draining,
             turned_away=service.metrics.turned_away,
         )
         super().__init__(

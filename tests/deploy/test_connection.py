@@ -370,6 +370,19 @@ def test_what_is_not_http_behind_a_request_does_not_answer_it(strict: Server) ->
         assert everything(connection)[:12] in (b"", b"HTTP/1.1 200")
 
 
+def test_a_full_server_that_drains_sends_its_clients_away(bundle: Path, tmp_path: Path) -> None:
+    limits = ("--queue", "1", "--receive", "30", "--drain", "5", "--grace", "1")
+    with serving(bundle, tmp_path, *limits) as server, leaving(server, b'{"count": 200000}'):
+        assert server.ask("GET", "/v2").headers.get("connection") is None
+        server.process.terminate()
+        wait_for(lambda: server.ask("GET", "/v2/health/ready").status == 503, seconds=10, what="the drain")
+        with connected(server) as connection:
+            connection.sendall(b"GET /v2 HTTP/1.1\r\n\r\n")
+            answer = everything(connection)
+        assert status(answer) == 429
+        assert b"\r\nconnection: close\r\n" in answer
+
+
 _SAMPLE = b'{"count":1}'
 _SENT = [
     head("/sample", content_length=len(_SAMPLE)) + _SAMPLE,
