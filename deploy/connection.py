@@ -11,7 +11,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from deploy.queue import Queue
 
-_ALWAYS = (b"/v2/health/", b"/metrics")  # a busy server is alive, and tells how busy
+_ALIVE, _HOW_BUSY = b"/v2/health/", b"/metrics"  # what a full server answers too
+_MOST_BEHIND = 16  # requests of a packet that wait for the one before, or are turned away
 _MOST_HEAD = 64 * 1024
 _LARGE = 64 * 1024
 CLOSE = (b"connection", b"close")
@@ -44,10 +45,16 @@ def bounded(
 
 
 class _Gathered:
-    """A transport that sends head and body of a small answer at once: a packet for each is the dearest part of it."""
+    """A transport that sends head and body of a small answer at once: a packet for each is the dearest part of it.
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
+    Args:
+        closing: is called after it is told to close, when what is left to send has gone or waits for the reader.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, closing: Callable[[], None]
+    ) -> None:
+        self._transport, self._loop, self._closing = transport, loop, closing
         self._parts: list[bytes] = []
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a transport has
@@ -71,6 +78,7 @@ class _Gathered:
         """Send the rest and close."""
         self.flush()
         self._transport.close()
+        self._loop.call_soon(self._closing)
 
 
 @lru_cache
@@ -102,10 +110,11 @@ class _Bounded(HttpToolsProtocol):
     _begun = 0  # requests so far
     _in_head = _in_body = False
     _head = 0  # bytes of the head that is arriving
+    _refused = 0  # requests of the packet
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
-        self.transport = _Gathered(self.transport, self.loop)  # type: ignore[assignment]
+        self.transport = _Gathered(self.transport, self.loop, self._closing)  # type: ignore[assignment]
         self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -114,14 +123,14 @@ class _Bounded(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        begun = self._begun
+        begun, self._refused = self._begun, 0
         super().data_received(data)
         if self._in_head and self._begun == begun:
             self._head += len(data)
             if self._head > _MOST_HEAD:
                 self._refuse(431, b"the head of the request is too large")
         idle = self._idle and self.timeout_keep_alive_task is None
-        if self._arrival is None and (self._in_head or self._in_body or idle):
+        if self._arrival is None and not self.flow.read_paused and (self._in_head or self._in_body or idle):
             self._expect()
 
     def on_message_begin(self) -> None:
@@ -131,6 +140,8 @@ class _Bounded(HttpToolsProtocol):
         self._in_head, self._head = True, 0
 
     def on_headers_complete(self) -> None:
+        if self.transport.is_closing() or max(len(self.pipeline), self._refused) >= _MOST_BEHIND:
+            raise ConnectionAbortedError  # the parser ends with that, and the connection
         if self._idle:
             if answer := self._turning_away():
                 self._turn_away(answer)
@@ -149,6 +160,13 @@ class _Bounded(HttpToolsProtocol):
         self._arrived()
         if isinstance(self.cycle, _Answered):
             self.on_response_complete()
+            if self.flow.write_paused:
+                self.flow.pause_reading()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._in_body:  # of the next, which could not arrive before
+            self._expect()
 
     @property
     def _idle(self) -> bool:
@@ -157,11 +175,11 @@ class _Bounded(HttpToolsProtocol):
 
     def _turning_away(self) -> Response | None:
         """What is answered in place of the application."""
-        if self.url.startswith(_ALWAYS):
+        if self.url.startswith(_ALIVE):
             return None
         if len(self.connections) > self.most:
             return self.crowded
-        return self.busy if self.queue.full else None
+        return self.busy if self.queue.full and self.url != _HOW_BUSY else None
 
     def _turn_away(self, answer: Response) -> None:
         """Answer a request that never reaches the application: to refuse it there costs almost as much as to answer."""
@@ -170,8 +188,10 @@ class _Bounded(HttpToolsProtocol):
         if draining:
             headers += (CLOSE,)
         self.transport.write(_bytes_of(answer, headers, whole=self.parser.get_method() != b"HEAD"))
-        if draining or answer is self.crowded or not self.parser.should_keep_alive():
+        stays = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+        if draining or answer is self.crowded or not stays:
             self.transport.close()
+        self._refused += 1
         self.turned_away(answer.status_code)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it would be plain text
@@ -179,11 +199,22 @@ class _Bounded(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self.flow.pause_reading()  # who does not read is not read
         self._await_reader(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        if not self.pipeline:
+            self.flow.resume_reading()
         self._took()
+        if self.transport.is_closing():
+            self._closing()
+
+    def _closing(self) -> None:
+        """A closed connection, too, does not wait for ever for its reader."""
+        left = self.transport.get_write_buffer_size()
+        if left and self._taking is None:
+            self._await_reader(left)
 
     def _await_reader(self, left: int) -> None:
         """Close unless a reader takes some of what is left, again and again."""
@@ -220,7 +251,10 @@ class _Bounded(HttpToolsProtocol):
 
     def _refuse(self, status: int, why: bytes) -> None:
         """Close, with an answer where none is due or under way."""
-        if self._idle if self._in_head or self.cycle is None else not self.cycle.response_started:
+        if self.transport.is_closing():
+            return
+        due = self._idle if self._in_head or self.cycle is None else not self.cycle.response_started
+        if due and not self.pipeline:  # or it would stand in place of the answer to a request before, or within
             content = b'{"error":"%s"}' % why
             head = b"%scontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
             self.transport.write(head % (STATUS_LINE[status], len(content)) + content)

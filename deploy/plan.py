@@ -11,7 +11,7 @@ from deploy import protocol
 from deploy.models import Model, RefusedError, Tensors, check
 
 _SHORT = 4096  # bytes of JSON that are kept
-_MOST = 1024  # of them
+_MOST = 256  # of them, for each model
 _MOST_SHAPES = 16  # of answers to one
 
 
@@ -40,6 +40,8 @@ class Plan:
     """A call of a model, but for the numbers.
 
     Attributes:
+        size: bytes of tensors that follow the JSON.
+        in_binary: whether these are all the inputs.
         in_json: whether any output is wanted in JSON.
     """
 
@@ -56,6 +58,8 @@ class Plan:
         self._wanted = self._request.outputs or dict.fromkeys(names, self._request.binary)
         if unknown := self._wanted.keys() - names:
             raise RefusedError(f"{model.name} has no output {min(unknown)!r}; it has {', '.join(names)}")
+        self.size = self._request.size
+        self.in_binary = all(tensor.size is not None for tensor in self._request.inputs)
         self.in_json = not all(self._wanted.values())
         self._same: dict[tuple[tuple[int, ...], ...], _Same] = {}
 
@@ -100,7 +104,8 @@ def plan_of(model: Model, version: str, body: bytes, length: int) -> Plan:
     plan: Plan | None = model.plans.get(content)
     if plan is None:
         plan = Plan(model, version, content)
-        if len(model.plans) == _MOST:
-            del model.plans[next(iter(model.plans))]  # the oldest
-        model.plans[content] = plan
+        if plan.in_binary and length + plan.size == len(body):  # or it holds data, or nobody says it again
+            if len(model.plans) == _MOST:
+                del model.plans[next(iter(model.plans))]  # the oldest
+            model.plans[content] = plan
     return plan

@@ -210,6 +210,26 @@ def test_a_reader_that_stops_is_cut_off(strict: Server) -> None:
         wait_for(lambda: queue_is_empty(strict), seconds=20 * _SECONDS, what="the end of the answer")
 
 
+def test_a_closed_connection_does_not_wait_for_its_reader_for_ever(bundle: Path, tmp_path: Path) -> None:
+    """What waits is less than makes the server pause, and more than the system takes."""
+    limits = ("--connections", "2", "--receive", "0.5")
+    question, answers = b"GET /explorer/look.css HTTP/1.1\r\n\r\n", 0
+    with serving(bundle, tmp_path, *limits) as server, contextlib.ExitStack() as stack:
+        for _ in range(2):
+            connection = socket.socket()
+            stack.callback(connection.close)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(("127.0.0.1", server.port))
+            connection.settimeout(0.2)
+            with contextlib.suppress(OSError):
+                while answers < 5000:
+                    connection.sendall(question * 10)
+                    answers += 10
+            with contextlib.suppress(OSError):
+                connection.sendall(b"GARBAGE\r\n\r\n")
+        wait_for(lambda: server.ask("GET", "/v2").status == 200, seconds=20, what="a connection")
+
+
 def test_a_reader_that_takes_its_time_gets_all(strict: Server) -> None:
     """Something in each span of time is enough, however long the whole takes."""
     tensors = [("key", "UINT64", 1), ("count", "INT64", 100_000)]
@@ -316,7 +336,19 @@ def test_the_rest_of_a_body_that_was_refused_must_arrive_in_time_too(busy: Serve
         assert everything(connection) == b""
 
 
-@pytest.mark.parametrize("line", [b"HTTP/1.0\r\n", b"HTTP/1.1\r\nconnection: close\r\n"], ids=["1.0", "close"])
+def test_a_flood_on_one_connection_ends_it_and_nobody_else_waits(busy: Server) -> None:
+    with connected(busy) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(b"GET /v2 HTTP/1.1\r\n\r\n" * 12_000)
+        assert everything(connection).count(b"HTTP/1.1 429") <= 16
+    assert busy.ask("GET", "/v2/health/live").status == 200
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"HTTP/1.0\r\n", b"HTTP/1.0\r\nconnection: keep-alive\r\n", b"HTTP/1.1\r\nconnection: close\r\n"],
+    ids=["1.0", "1.0 kept", "close"],
+)
 def test_a_full_server_closes_where_the_client_wants_it(busy: Server, line: bytes) -> None:
     with connected(busy) as connection:
         connection.sendall(b"GET /v2 " + line + b"\r\n")
@@ -362,6 +394,26 @@ def test_what_is_not_http_is_refused_and_takes_no_place(strict: Server, sent: by
         assert b"content-type: application/json" in answer
         assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"error": "this is not a request of HTTP/1.1"}
     assert strict.ask("GET", "/v2").status == 200
+
+
+def test_what_breaks_off_behind_a_stream_does_not_stand_within(strict: Server) -> None:
+    body = b'{"count": 100000}'
+    first = head("/sample", content_length=len(body), accept="application/octet-stream") + body
+    with connected(strict) as connection:
+        connection.sendall(first)
+        found = connection.recv(4096)
+        connection.sendall(head("/sample", transfer_encoding="chunked") + b"zz\r\n")
+        found += everything(connection)
+    assert found.count(b"HTTP/1.1 ") == 1
+
+
+def test_so_many_requests_wait_for_the_one_before(strict: Server) -> None:
+    first = head("/sample", content_length=2) + b"{}"
+    with connected(strict) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(first + b"GET /v2 HTTP/1.1\r\n\r\n" * 13_000)
+        assert everything(connection).count(b"HTTP/1.1 ") <= 17
+    assert is_well(strict)
 
 
 def test_what_is_not_http_behind_a_request_does_not_answer_it(strict: Server) -> None:
@@ -430,6 +482,6 @@ def test_whatever_clients_do_no_place_is_lost_and_nothing_fails(
         for thread in threads:
             thread.join(120)
             assert not thread.is_alive()
-        wait_for(lambda: queue_is_empty(server), seconds=10, what="an empty queue")
         wait_for(lambda: server.ask("POST", "/sample", "{}").status == 200, seconds=10, what="a connection")
+        wait_for(lambda: queue_is_empty(server), seconds=10, what="an empty queue")
         assert [line for line in server.lines() if line["level"] != "info"] == []
