@@ -1,5 +1,6 @@
 """Clients that are slow, endless or too large, over plain sockets."""
 
+import asyncio
 import contextlib
 import gzip
 import json
@@ -12,7 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.responses import Response
+from uvicorn import Config
+from uvicorn.server import ServerState
 
+from deploy.connection import bounded
+from deploy.queue import Queue
 from tests.deploy.serving import Server, serving
 from tests.services import wait_for
 
@@ -210,24 +216,45 @@ def test_a_reader_that_stops_is_cut_off(strict: Server) -> None:
         wait_for(lambda: queue_is_empty(strict), seconds=20 * _SECONDS, what="the end of the answer")
 
 
-def test_a_closed_connection_does_not_wait_for_its_reader_for_ever(bundle: Path, tmp_path: Path) -> None:
-    """What waits is less than makes the server pause, and more than the system takes."""
-    limits = ("--connections", "2", "--receive", "0.5")
-    question, answers = b"GET /explorer/look.css HTTP/1.1\r\n\r\n", 0
-    with serving(bundle, tmp_path, *limits) as server, contextlib.ExitStack() as stack:
-        for _ in range(2):
-            connection = socket.socket()
-            stack.callback(connection.close)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.connect(("127.0.0.1", server.port))
-            connection.settimeout(0.2)
-            with contextlib.suppress(OSError):
-                while answers < 5000:
-                    connection.sendall(question * 10)
-                    answers += 10
-            with contextlib.suppress(OSError):
-                connection.sendall(b"GARBAGE\r\n\r\n")
-        wait_for(lambda: server.ask("GET", "/v2").status == 200, seconds=20, what="a connection")
+class Full(asyncio.Transport):
+    """A transport whose reader takes nothing of the last bytes, too few for its protocol to be told to pause."""
+
+    def __init__(self, left: list[int]) -> None:
+        super().__init__()
+        self._left, self._closing, self.aborted = left, False, asyncio.Event()
+
+    def get_write_buffer_size(self) -> int:
+        return self._left.pop(0) if len(self._left) > 1 else self._left[0]
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        self._closing = True
+
+    def abort(self) -> None:
+        self.aborted.set()
+
+
+@pytest.mark.parametrize(
+    ("left", "cut_off"),
+    [([100], True), ([0], False), (list(range(1000, 0, -10)), False)],
+    ids=["stuck", "gone", "less"],
+)
+def test_a_closed_connection_does_not_wait_for_its_reader_for_ever(left: list[int], *, cut_off: bool) -> None:
+    async def ends() -> bool:
+        no, config = Response(), Config(lambda *_: None, lifespan="off")
+        kind = bounded(
+            0.02, most=9, crowded=no, busy=no, queue=Queue(9), draining=lambda: False, turned_away=lambda _: None
+        )
+        connection, transport = kind(config, ServerState(), {}, asyncio.get_running_loop()), Full(list(left))
+        connection.connection_made(transport)
+        connection.transport.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(transport.aborted.wait(), 20.0 if cut_off else 0.3)
+        return transport.aborted.is_set()
+
+    assert asyncio.run(ends()) is cut_off
 
 
 def test_a_reader_that_takes_its_time_gets_all(strict: Server) -> None:
