@@ -18,7 +18,7 @@ from pipeline.errors import InputError, StageError
 from pipeline.params import HestonPrepare, read_params
 from pipeline.simulation import sobol_design
 from vae import compiled, heston
-from vae.grid import Grid
+from vae.surface.grid import Grid
 
 _ROUNDS = 5
 _VOL_AGREEMENT = 1e-8

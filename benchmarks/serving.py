@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from benchmarks.turns import in_turns
 from pipeline import files, weights
 from vae import bundle, graphs, heston
-from vae.grid import Grid
 from vae.model import Vae
 from vae.runtime import SurfaceModel
+from vae.surface.grid import Grid
 
 BUNDLE, MODEL, SURFACES = Path("artifacts/bundle"), Path("artifacts/model"), Path("data/surfaces")
 _BATCHES = (1, 16, 256, 1024, 4096, 65_536)

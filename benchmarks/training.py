@@ -63,7 +63,7 @@ from pipeline import engine, files, simulation
 from pipeline.errors import InputError, StageError
 from pipeline.evaluate import true_log_density
 from pipeline.params import HestonPrepare, TrainParams, read_params
-from vae.units import BASIS_POINTS
+from vae.surface.units import BASIS_POINTS
 
 Result = TypeVar("Result")
 

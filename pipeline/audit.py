@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from vae import arbitrage
-from vae.arbitrage import Summary, Violations
-from vae.grid import Grid
+from vae.surface import arbitrage
+from vae.surface.arbitrage import Summary, Violations
+from vae.surface.grid import Grid
 
 _OVERALL = "arbitrage"
 

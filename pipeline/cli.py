@@ -245,7 +245,7 @@ def doctor(bundle: Path, *, as_json: bool) -> None:
 def arbitrage(surfaces: Path, tolerance: float, bundle: Path, results: Path, *, as_json: bool) -> None:
     """Measure static arbitrage in surfaces that `volvae sample` wrote: how often, how large, where."""
     from pipeline import audit, tables
-    from vae import arbitrage
+    from vae.surface import arbitrage
 
     if surfaces.suffix == ".npy":
         from vae.runtime import SurfaceModel

@@ -10,7 +10,7 @@ from pipeline.atomic import write_csv
 from pipeline.columns import Columns
 from pipeline.errors import InputError
 from vae.runtime import Completion, SurfaceModel, k_of_delta
-from vae.units import BASIS_POINTS
+from vae.surface.units import BASIS_POINTS
 
 Array = NDArray[np.float64]
 

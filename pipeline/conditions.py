@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline import files
 from pipeline.errors import InputError
-from vae import features
+from vae.surface import smile_features
 
 
 class Conditions(NamedTuple):
@@ -47,10 +47,10 @@ def read_conditions(names: tuple[str, ...], surfaces: Path, split: str) -> Condi
         return Conditions(names, {}, {})
     found = files.read_conditions(surfaces, split)
     for name in names:
-        if name not in (*features.FEATURES, *found):
+        if name not in (*smile_features.FEATURES, *found):
             raise InputError(
                 f"params.yaml: train.conditions: {name!r} is neither a feature of surfaces nor one of "
-                f"prepare.quotes.conditions; allowed: {', '.join((*features.FEATURES, *found))}"
+                f"prepare.quotes.conditions; allowed: {', '.join((*smile_features.FEATURES, *found))}"
             )
     functionals = {name: _functional(name, surfaces) for name in names if name not in found}
     return Conditions(names, functionals, {name: found[name] for name in names if name in found})
@@ -58,6 +58,6 @@ def read_conditions(names: tuple[str, ...], surfaces: Path, split: str) -> Condi
 
 def _functional(name: str, surfaces: Path) -> Tensor:
     try:
-        return torch.from_numpy(features.functionals((name,), files.read_grid(surfaces))).flatten()
+        return torch.from_numpy(smile_features.functionals((name,), files.read_grid(surfaces))).flatten()
     except ValueError as error:
         raise InputError(f"params.yaml: train.conditions: {error}") from error

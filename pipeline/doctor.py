@@ -12,7 +12,7 @@ import numpy as np
 
 from vae import sessions
 from vae.runtime import SurfaceModel
-from vae.units import BASIS_POINTS
+from vae.surface.units import BASIS_POINTS
 
 _PACKAGES = ("volvae", "numpy", "onnxruntime", "onnxruntime-gpu", "torch")
 _CALLS = 200

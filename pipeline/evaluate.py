@@ -17,11 +17,11 @@ from pipeline.params import EvaluateParams, Params
 from pipeline.report import Evaluation
 from pipeline.weights import Prior
 from vae import heston, metrics, oracle
-from vae.grid import Grid
 from vae.model import Vae
 from vae.ppca import PrincipalComponents, filled, principal_components
 from vae.prior import bounded
-from vae.units import rmse_bp
+from vae.surface.grid import Grid
+from vae.surface.units import rmse_bp
 
 Array = NDArray[np.float64]
 

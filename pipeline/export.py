@@ -18,11 +18,11 @@ from pipeline.weights import Prior
 from vae import completion, graphs, runtime
 from vae.bundle import COMPLETER, DECODER, ENCODER, FORMAT, HALF_DECODER, MANIFEST, QUANTILES, SAMPLER, SCORER
 from vae.completer import completer_graph
-from vae.grid import Grid
 from vae.model import Vae
 from vae.reading import Reader
 from vae.sampler import sampler_graph
-from vae.units import BASIS_POINTS
+from vae.surface.grid import Grid
+from vae.surface.units import BASIS_POINTS
 
 _ROWS = 256  # surfaces scored at a time
 _KNOWN = 40  # points from which surfaces are completed to compare

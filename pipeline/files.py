@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.atomic import new_file
 from pipeline.errors import InputError
-from vae.grid import Grid
+from vae.surface.grid import Grid
 
 SPLITS = ("train", "validation", "test")
 GRID = "grid.json"

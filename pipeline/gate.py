@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.params import GateParams
 from vae.runtime import SurfaceModel
-from vae.units import rmse_bp
+from vae.surface.units import rmse_bp
 
 _STANDARD_ERRORS = 2.0
 _CALLS = 200

@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import InputError
-from vae.grid import Convention, Grid
+from vae.surface.grid import Convention, Grid
 
 PARAMS = Path("params.yaml")
 _DAYS_PER_YEAR = 365.0  # ACT/365
@@ -67,7 +67,7 @@ class EvenNodes(_Block):
 
 
 class GridParams(_Block):
-    """Tenors in days and nodes; see ``vae.grid.Grid``."""
+    """Tenors in days and nodes; see ``vae.surface.grid.Grid``."""
 
     convention: Convention
     tenors_days: Annotated[list[Positive], Field(min_length=2, max_length=1000)]

@@ -19,7 +19,7 @@ from pipeline.errors import InputError
 from pipeline.params import QuotesParams, QuotesPrepare
 from pipeline.progress import track
 from vae import quotes
-from vae.grid import Grid
+from vae.surface.grid import Grid
 
 REPORT, REJECTED = "report.json", "rejected.csv"
 REASONS = (

@@ -13,8 +13,8 @@ from plotly.offline import get_plotlyjs
 
 from pipeline.atomic import csv_columns
 from pipeline.files import read_bytes
-from vae.arbitrage import KINDS
-from vae.grid import Grid
+from vae.surface.arbitrage import KINDS
+from vae.surface.grid import Grid
 
 Array = NDArray[np.float64]
 

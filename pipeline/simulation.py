@@ -16,8 +16,9 @@ from torch import Tensor
 from pipeline import files
 from pipeline.errors import StageError
 from pipeline.params import HestonPrepare, HestonRanges
-from vae import black, compiled, grid, heston, pairs
-from vae.units import BASIS_POINTS
+from vae import black, compiled, heston, pairs
+from vae.surface import grid
+from vae.surface.units import BASIS_POINTS
 
 _ENGINE = ("engine", "address", "workers")  # settings that say where shards are made, not what is in them
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.atomic import new_file
 from pipeline.errors import InputError
-from vae.grid import Grid
+from vae.surface.grid import Grid
 
 _COLUMNS = ("surface", "tenor_years", "log_moneyness", "iv")
 _DELTA = "call_delta"  # a column more, for a grid in deltas

@@ -25,13 +25,13 @@ from pipeline.params import Params, PenaltyParams, TrainParams
 from pipeline.progress import track
 from pipeline.weights import Prior
 from vae.fit import DivergedError, Epoch, Fit, Schedule
-from vae.grid import Grid
 from vae.model import Architecture, Observations, Vae, transformed
 from vae.penalty import ArbitragePenalty
 from vae.ppca import filled, principal_components
 from vae.prior import Mixture, TooFewRowsError, fewest_rows, fit_mixture
 from vae.replicas import Replicas
-from vae.units import BASIS_POINTS
+from vae.surface.grid import Grid
+from vae.surface.units import BASIS_POINTS
 
 CHECKPOINT = Path(".checkpoints/train.safetensors")  # outside DVC: its outputs are deleted before a stage runs
 _TOLERANCE = 1e-6  # of the forward

@@ -8,10 +8,10 @@ import torch
 from pipeline import export, files
 from pipeline.weights import Prior
 from vae.bundle import MANIFEST
-from vae.grid import Grid
 from vae.model import Architecture, Vae
 from vae.ppca import principal_components
 from vae.prior import Mixture
+from vae.surface.grid import Grid
 
 GRID = Grid(np.array([0.1, 0.5]), np.linspace(-0.2, 0.2, 4))
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from vae import completion
 from vae.completion import Posed, Quotes, State
 from vae.graphs import finished, program
-from vae.grid import Grid
 from vae.loops import looped
 from vae.model import Vae
 from vae.reading import Reader
+from vae.surface.grid import Grid
 
 _POSED = ("quoted", "weights", "precision")
 _KEPT = ("z", "curvature")  # parts of the state that the surface is made of

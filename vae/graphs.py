@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from vae.completion import check_gaussian, log_evidence
-from vae.grid import Grid
 from vae.model import Vae
+from vae.surface.grid import Grid
 
 OPSET = 18
 IR_VERSION = 9  # the newest pair that onnxruntime 1.17 and later all load; see docs/formats.md

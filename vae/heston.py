@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from vae import black, pairs
-from vae.grid import Grid
 from vae.pairs import Pair
+from vae.surface.grid import Grid
 
 FLAGS = ("ok", "price too small for its accuracy", "quadrature not converged", "no strike of this delta")
 OK, PRICE_TOO_SMALL, NOT_CONVERGED, NO_STRIKE = range(4)

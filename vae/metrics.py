@@ -8,13 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vae import arbitrage, completion, fidelity
+from vae import completion, fidelity
 from vae.elbo import bounds
-from vae.grid import Grid
 from vae.model import Vae
 from vae.ppca import PrincipalComponents
 from vae.prior import Mixture
-from vae.units import BASIS_POINTS
+from vae.surface import arbitrage
+from vae.surface.grid import Grid
+from vae.surface.units import BASIS_POINTS
 
 _ACTIVE_VARIANCE = 0.01  # Burda et al. (2016), arXiv:1509.00519, section 5
 _NINETY = 1.6448536269514722  # standard deviations on either side that hold 90 % of a normal

@@ -1,4 +1,4 @@
-"""Static arbitrage as a differentiable penalty on surfaces, to train against; ``vae.arbitrage`` is what measures it.
+"""Static arbitrage as a differentiable penalty on surfaces, to train against; ``vae.surface.arbitrage`` measures it.
 
 Reference: Carr, Madan (2005), "A note on sufficient conditions for no arbitrage"; of penalties on generated surfaces
 Vuletić, Cont (2024), "VolGAN", section 3.
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vae.grid import Grid
-from vae.interpolation import readers, refined
+from vae.surface.grid import Grid
+from vae.surface.interpolation import readers, refined
 
 _LEAST_VARIANCE = 1e-8
 _LEAST_VOL = 1e-3

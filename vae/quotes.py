@@ -17,7 +17,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.special import ndtr, ndtri
 
 from vae.black import implied_total_vol
-from vae.grid import Grid
+from vae.surface.grid import Grid
 
 Array = NDArray[np.float64]
 

@@ -1,6 +1,6 @@
 """Vols between the points of a surface, as a linear map of its squared vols: what latents are fitted to quotes through.
 
-It is the interpolation of ``vae.interpolation``, splines of total variance along a smile and linear in the tenor, in
+It is the interpolation of ``vae.surface.interpolation``, splines of total variance along a smile, linear in tenor, in
 tensors that a graph of ONNX can hold. On a grid in deltas the splines run along the delta, and tenors are joined at
 equal delta.
 """
@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vae.grid import Grid
-from vae.interpolation import readers
+from vae.surface.grid import Grid
+from vae.surface.interpolation import readers
 
 _SLACK = 1e-5  # by which single precision may miss an end of the nodes or tenors, of their range
 

@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from vae import bundle
 from vae.bundle import BundleError
-from vae.grid import Grid
 from vae.sessions import Graph, Options, Provider
-from vae.surfaces import Surfaces
+from vae.surface.grid import Grid
+from vae.surface.surfaces import Surfaces
 
 __all__ = ["BundleError", "Completion", "Draws", "Posterior", "Provider", "Scores", "SurfaceModel", "Surfaces"]
 

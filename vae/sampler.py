@@ -19,9 +19,9 @@ from onnx import compose, inliner, numpy_helper, parser
 from torch import Tensor, nn
 
 from vae import elimination, graphs
-from vae.grid import Grid
 from vae.model import Vae
 from vae.prior import REACH, Mixture
+from vae.surface.grid import Grid
 
 # Irregular and odd, as Squares asks. They turn the user's key, which may be any number, into one that is so too.
 KEYS = (0xC58EFD154CE32F6D, 0x548C9DECBCE65297)

@@ -1,4 +1,4 @@
-// Static arbitrage of a complete surface, measured as vae/arbitrage.py does; a test holds the two together.
+// Static arbitrage of a complete surface, measured as vae/surface/arbitrage.py does; a test holds the two together.
 import { logMoneyness, rows } from "./grid.js";
 import { cdf } from "./normal.js";
 import { read, spline } from "./spline.js";

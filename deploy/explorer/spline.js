@@ -1,4 +1,4 @@
-// Not-a-knot cubic splines, as vae/interpolation.py has them: values with two derivatives, NaN outside the knots.
+// Not-a-knot cubic splines, as vae/surface/interpolation.py has them: values with two derivatives, NaN outside the knots.
 
 /** The spline through y at the increasing knots x. */
 export const spline = (x, y) => ({ x, y, slope: slopes(x, y) });

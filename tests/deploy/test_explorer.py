@@ -13,9 +13,9 @@ from pipeline import complete
 from tests.bundles import linear_model, two_conditions, write_bundle
 from tests.deploy.browser import Explorer, chromium
 from tests.deploy.serving import ROOT, Server, serving
-from vae import arbitrage
-from vae.grid import Grid
 from vae.runtime import SurfaceModel, k_of_delta
+from vae.surface import arbitrage
+from vae.surface.grid import Grid
 
 CLOSE = {"atol": 2e-6, "rtol": 0.0}  # single precision in WebAssembly
 ASSETS = ROOT / "deploy/explorer"

@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 from pipeline import tables
 from pipeline.cli import main
 from tests.workspace import Workspace
-from vae import arbitrage
-from vae.grid import Grid
 from vae.runtime import SurfaceModel
+from vae.surface import arbitrage
+from vae.surface.grid import Grid
 
 
 def volvae(*arguments: str) -> Result:

@@ -18,7 +18,7 @@ from scipy.stats import norm
 from pipeline import files, quotes, register
 from pipeline.params import QuotesParams
 from tests.workspace import Workspace
-from vae.grid import Grid
+from vae.surface.grid import Grid
 
 Table = dict[str, list[Any]]
 

@@ -13,8 +13,8 @@ import torch
 
 from pipeline import files, train, weights
 from tests.workspace import PATHS, Workspace, write_tiny_params
-from vae.features import functionals
 from vae.runtime import SurfaceModel
+from vae.surface.smile_features import functionals
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = [part for name, path in PATHS["train"].items() for part in (f"--{name}", path)]

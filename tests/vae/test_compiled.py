@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from vae import compiled, heston
-from vae.grid import Grid
 from vae.heston import Kernels
+from vae.surface.grid import Grid
 
 GRID = Grid(np.array([26, 364]) / 365, np.linspace(-0.4, 0.3, 8))
 

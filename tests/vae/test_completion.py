@@ -4,10 +4,10 @@ import torch
 
 from vae import heston
 from vae.completion import Quotes, complete, complete_quotes, hide, log_evidence
-from vae.grid import Grid
 from vae.model import Architecture, Vae
 from vae.ppca import PrincipalComponents, principal_components
 from vae.reading import Reader
+from vae.surface.grid import Grid
 
 
 def linear(

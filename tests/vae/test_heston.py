@@ -12,8 +12,8 @@ from scipy.integrate import quad
 
 from benchmarks import stress
 from vae import black, heston
-from vae.grid import Grid
 from vae.pairs import Pair
+from vae.surface.grid import Grid
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "heston.json").read_text("utf-8"))
 SETS = {s["id"]: s for s in REFERENCE["sets"]}

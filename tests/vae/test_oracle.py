@@ -6,7 +6,7 @@ import torch
 from scipy.integrate import quad
 
 from vae import heston, oracle
-from vae.grid import Grid
+from vae.surface.grid import Grid
 
 
 def test_a_curve_in_the_plane_against_quadrature() -> None:

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from vae import arbitrage, heston
-from vae.grid import Grid
+from vae import heston
 from vae.penalty import ArbitragePenalty
+from vae.surface import arbitrage
+from vae.surface.grid import Grid
 
 GRID = Grid(np.array([0.1, 0.3, 0.6, 1.0]), np.linspace(-0.4, 0.4, 9))
 

@@ -8,7 +8,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from vae import quotes
-from vae.grid import Grid
+from vae.surface.grid import Grid
 
 FORWARD, DISCOUNT, TENOR = 104.3, 0.97, 0.75
 TENORS = np.array([30, 91, 182, 365]) / 365

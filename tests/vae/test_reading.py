@@ -1,14 +1,14 @@
-"""Reading by weights against the splines of vae.interpolation, and what the grid does not reach."""
+"""Reading by weights against the splines of vae.surface.interpolation, and what the grid does not reach."""
 
 import numpy as np
 import pytest
 import torch
 
-from vae import interpolation
 from vae.completion import vols_at
-from vae.grid import Grid
 from vae.reading import Reader
-from vae.surfaces import Surfaces
+from vae.surface import interpolation
+from vae.surface.grid import Grid
+from vae.surface.surfaces import Surfaces
 
 TENORS, NODES = np.array([0.1, 0.25, 0.7, 1.0]), np.linspace(-0.4, 0.3, 7)
 

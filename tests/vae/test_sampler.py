@@ -9,11 +9,11 @@ import pytest
 import torch
 from scipy import stats
 
-from vae.grid import Grid
 from vae.model import Architecture, Vae
 from vae.ppca import principal_components
 from vae.prior import Mixture, bounded
 from vae.sampler import KEYS, sampler_graph, words
+from vae.surface.grid import Grid
 
 GRID = Grid(np.array([0.1, 0.5]), np.linspace(-0.2, 0.2, 4))
 LATENTS, MASK = 3, 2**64 - 1

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vae import interpolation
-from vae.grid import Grid
+from vae.surface import interpolation
+from vae.surface.grid import Grid
 
 if TYPE_CHECKING:
     import pandas as pd

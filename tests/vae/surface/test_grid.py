@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from vae.grid import Grid
+from vae.surface.grid import Grid
 
 
 def test_sqrt_time_widens_with_the_tenor() -> None:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from vae.features import FEATURES, functionals
-from vae.grid import Grid
+from vae.surface.grid import Grid
+from vae.surface.smile_features import FEATURES, functionals
 
 TENORS = np.array([0.25, 0.5, 1.0])
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vae.grid import Grid
+from vae.surface.grid import Grid
 
 Array = NDArray[np.float64]
 

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vae.grid import Grid
-from vae.interpolation import Curve, Spline, refined
-from vae.normal import normal_cdf
+from vae.surface.grid import Grid
+from vae.surface.interpolation import Curve, Spline, refined
+from vae.surface.normal import normal_cdf
 
 Array = NDArray[np.float64]
 

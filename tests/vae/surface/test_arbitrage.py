@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
 
-from vae import arbitrage, heston
-from vae.arbitrage import KINDS, PRICE_KINDS, Violations, summarise, violations
-from vae.grid import Grid
-from vae.interpolation import Curve, convert
-from vae.normal import normal_cdf
+from vae import heston
+from vae.surface import arbitrage
+from vae.surface.arbitrage import KINDS, PRICE_KINDS, Violations, summarise, violations
+from vae.surface.grid import Grid
+from vae.surface.interpolation import Curve, convert
+from vae.surface.normal import normal_cdf
 
 TENORS = np.array([0.25, 0.5, 1.0])
 GRID = Grid(TENORS, np.linspace(-0.4, 0.4, 17))

@@ -10,8 +10,8 @@ Between nodes vols are read by splines.
 import numpy as np
 from numpy.typing import NDArray
 
-from vae.grid import Grid
-from vae.interpolation import Curve, readers
+from vae.surface.grid import Grid
+from vae.surface.interpolation import Curve, readers
 
 FEATURES = ("atm_level", "skew", "term_slope")
 

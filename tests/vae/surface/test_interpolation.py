@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from scipy.interpolate import CubicSpline
 from scipy.special import ndtr
 
-from vae.grid import Grid
-from vae.interpolation import Spline, convert, smiles, total_variance
+from vae.surface.grid import Grid
+from vae.surface.interpolation import Spline, convert, smiles, total_variance
 
 TENORS = np.array([30, 91, 182, 365]) / 365
 SOURCE = Grid(TENORS, np.linspace(-0.5, 0.5, 21))

@@ -1,0 +1,1 @@
+"""What a surface is: coordinates, interpolation, arbitrage. Imports numpy only."""
