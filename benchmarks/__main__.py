@@ -17,7 +17,7 @@ from benchmarks.turns import in_turns
 from pipeline.errors import InputError, StageError
 from pipeline.params import HestonPrepare, read_params
 from pipeline.simulation import sobol_design
-from vae import compiled, heston
+from vae.pricing import compiled, heston
 from vae.surface.grid import Grid
 
 _ROUNDS = 5

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from benchmarks.turns import in_turns
 from pipeline import files, weights
-from vae import bundle, graphs, heston
+from vae import bundle, graphs
 from vae.model import Vae
+from vae.pricing import heston
 from vae.runtime import SurfaceModel
 from vae.surface.grid import Grid
 

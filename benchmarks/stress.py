@@ -12,7 +12,7 @@ import numpy as np
 import QuantLib as ql
 import torch
 
-from vae import heston
+from vae.pricing import heston
 
 FORWARD = 100.0
 STRIKES = (100.0001, 101.0, 110.0, 200.0, 1000.0, 10000.0)

@@ -17,7 +17,7 @@ from pipeline.errors import StageError
 from pipeline.params import ArrayPrepare, HestonPrepare, Params, QuotesPrepare
 from pipeline.progress import track
 from pipeline.simulation import Shard
-from vae import heston
+from vae.pricing import heston
 
 CHECKPOINTS = Path(".checkpoints/prepare")  # outside DVC: its outputs are deleted before a stage runs
 

@@ -18,7 +18,7 @@ from pipeline.columns import Array, Columns
 from pipeline.errors import InputError
 from pipeline.params import QuotesParams, QuotesPrepare
 from pipeline.progress import track
-from vae import quotes
+from vae.pricing import quoted_surface
 from vae.surface.grid import Grid
 
 REPORT, REJECTED = "report.json", "rejected.csv"
@@ -385,7 +385,7 @@ def _add_vols(rows: _Rows, params: QuotesParams) -> None:
         rows["k"] = rows["place"]
     elif columns.call_delta is not None:
         delta = np.where(rows.kept, rows["place"], 0.5)
-        rows["k"] = quotes.log_moneyness_of_delta(delta, rows["vol"] * np.sqrt(tenor))
+        rows["k"] = quoted_surface.log_moneyness_of_delta(delta, rows["vol"] * np.sqrt(tenor))
     else:
         strike = rows["place"] * (rows["spot"] if columns.moneyness is not None else 1.0)
         forward = _carried(rows, params, tenor, discount)
@@ -399,7 +399,7 @@ def _add_vols(rows: _Rows, params: QuotesParams) -> None:
         row = np.flatnonzero(rows.kept)
         price = rows["value"][row] / discount[row] / forward[row]
         rows["vol"] = np.full(len(tenor), np.nan)
-        rows["vol"][row] = quotes.implied_vols(rows["k"][row], price, tenor[row], call=rows["put"][row] == 0.0)
+        rows["vol"][row] = quoted_surface.implied_vols(rows["k"][row], price, tenor[row], call=rows["put"][row] == 0.0)
         rows.reject("price_outside_bounds", ~(rows["vol"] >= _LOWEST_VOL))
         rows.reject("vol_above_max", rows["vol"] > params.max_vol)
 
@@ -430,7 +430,7 @@ def _apply_parity(rows: _Rows, strike: Array, pairs: Index, forward: Array, disc
     found = np.full((2, expiry.max(initial=-1) + 1), np.nan)
     for call, put in (own.T for own in np.split(pairs, first[1:]) if len(own)):
         difference = rows["value"][call] - rows["value"][put]
-        found[:, expiry[call[0]]] = quotes.parity(strike[call], difference, discount=float(discount[call[0]]))
+        found[:, expiry[call[0]]] = quoted_surface.parity(strike[call], difference, discount=float(discount[call[0]]))
     known = row[~np.isnan(found[0, expiry[row]])]
     forward[known], discount[known] = found[:, expiry[known]]
 
@@ -449,12 +449,12 @@ def _surfaces(rows: _Rows, grid: Grid) -> Iterator[tuple[int, Array]]:
     for own in track(dates, total=len(dates), label="prepare", note=lambda own: _iso(rows["date"][own[0]])):
         expiries = np.split(own, np.flatnonzero(_starts(rows, own, ("tenor",)))[1:])
         smiles = [_smile(rows, expiry) for expiry in expiries]
-        yield int(rows["date"][own[0]]), quotes.surface(smiles, grid)
+        yield int(rows["date"][own[0]]), quoted_surface.surface(smiles, grid)
 
 
-def _smile(rows: _Rows, row: Index) -> quotes.Smile:
+def _smile(rows: _Rows, row: Index) -> quoted_surface.Smile:
     """The smile of the rows of one expiry."""
-    return quotes.smile(float(rows["tenor"][row[0]]), rows["k"][row], rows["vol"][row], rows["weight"][row])
+    return quoted_surface.smile(float(rows["tenor"][row[0]]), rows["k"][row], rows["vol"][row], rows["weight"][row])
 
 
 def _starts(rows: _Rows, row: Index, names: tuple[str, ...]) -> Mask:

@@ -16,7 +16,7 @@ from torch import Tensor
 from pipeline import files
 from pipeline.errors import StageError
 from pipeline.params import HestonPrepare, HestonRanges
-from vae import black, compiled, heston, pairs
+from vae.pricing import black, compiled, complex_pairs, heston
 from vae.surface import grid
 from vae.surface.units import BASIS_POINTS
 
@@ -111,7 +111,7 @@ def law(params: HestonPrepare) -> files.Law:
 def key_of(params: HestonPrepare) -> str:
     """What the content of shards depends on: settings, code and the libraries that compute."""
     settings = params.model_dump_json(exclude={*_ENGINE, "quotes", "array"})
-    modules = (black, compiled, grid, heston, pairs)
+    modules = (black, compiled, grid, heston, complex_pairs)
     sources = [_source(module) for module in modules] + [Path(__file__).read_bytes()]
     return files.sha256(b"\n".join([settings.encode(), torch.__version__.encode(), np.__version__.encode(), *sources]))
 

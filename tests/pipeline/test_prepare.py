@@ -19,7 +19,7 @@ from pipeline import engine, files, prepare, simulation
 from pipeline.errors import StageError
 from pipeline.params import HestonPrepare
 from tests.workspace import PATHS, Workspace
-from vae import compiled, heston
+from vae.pricing import compiled, heston
 
 ARGUMENTS = ["prepare", *(part for name, path in PATHS["prepare"].items() for part in (f"--{name}", path))]
 
@@ -269,7 +269,7 @@ def test_joined_tensors_are_those_of_the_library(tmp_path_factory, rows: list[in
 def test_compiled_kernels_are_used_where_they_are_asked_for(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What they compute is in tests/vae/test_compiled.py."""
+    """What they compute is in tests/vae/pricing/test_compiled.py."""
     asked = []
     monkeypatch.setattr(compiled, "kernels", lambda device: asked.append(device) or heston.EAGER)
     simulation._compiled.cache_clear()

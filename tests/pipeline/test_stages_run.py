@@ -18,9 +18,10 @@ from pipeline import files, tables, train, weights
 from pipeline.atomic import new_file, new_folder
 from pipeline.errors import InputError
 from tests.workspace import PATHS, Workspace, write_tiny_params
-from vae import graphs, heston
+from vae import graphs
 from vae.bundle import GRAPHS
 from vae.fit import Fit
+from vae.pricing import heston
 from vae.runtime import SurfaceModel
 
 

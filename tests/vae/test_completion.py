@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from vae import heston
 from vae.completion import Quotes, complete, complete_quotes, hide, log_evidence
 from vae.model import Architecture, Vae
 from vae.ppca import PrincipalComponents, principal_components
+from vae.pricing import heston
 from vae.reading import Reader
 from vae.surface.grid import Grid
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from vae import heston, oracle
+from vae import oracle
+from vae.pricing import heston
 from vae.surface.grid import Grid
 
 

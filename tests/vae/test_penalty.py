@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from vae import heston
 from vae.penalty import ArbitragePenalty
+from vae.pricing import heston
 from vae.surface import arbitrage
 from vae.surface.grid import Grid
 

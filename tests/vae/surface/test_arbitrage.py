@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
 
-from vae import heston
+from vae.pricing import heston
 from vae.surface import arbitrage
 from vae.surface.arbitrage import KINDS, PRICE_KINDS, Violations, summarise, violations
 from vae.surface.grid import Grid

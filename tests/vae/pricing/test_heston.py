@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from benchmarks import stress
-from vae import black, heston
-from vae.pairs import Pair
+from vae.pricing import black, heston
+from vae.pricing.complex_pairs import Pair
 from vae.surface.grid import Grid
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "heston.json").read_text("utf-8"))

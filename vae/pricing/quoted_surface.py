@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.special import ndtr, ndtri
 
-from vae.black import implied_total_vol
+from vae.pricing.black import implied_total_vol
 from vae.surface.grid import Grid
 
 Array = NDArray[np.float64]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from vae import compiled, heston
-from vae.heston import Kernels
+from vae.pricing import compiled, heston
+from vae.pricing.heston import Kernels
 from vae.surface.grid import Grid
 
 GRID = Grid(np.array([26, 364]) / 365, np.linspace(-0.4, 0.3, 8))

@@ -7,8 +7,8 @@ that vols differ from the eager ones in their last digits.
 import torch
 from torch import Tensor
 
-from vae import black, heston
-from vae.heston import Heston, Kernels, Rows
+from vae.pricing import black, heston
+from vae.pricing.heston import Heston, Kernels, Rows
 
 
 def kernels(device: torch.device) -> Kernels:

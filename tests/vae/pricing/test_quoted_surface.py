@@ -7,7 +7,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from vae import quotes
+from vae.pricing import quoted_surface
 from vae.surface.grid import Grid
 
 FORWARD, DISCOUNT, TENOR = 104.3, 0.97, 0.75
@@ -21,8 +21,8 @@ def svi(k: np.ndarray, tenor: float) -> np.ndarray:
     return tenor * (0.02 + 0.1 * (-0.4 * (k + 0.05) + np.sqrt((k + 0.05) ** 2 + 0.2**2)))
 
 
-def quoted(tenor: float, k: np.ndarray) -> quotes.Smile:
-    return quotes.smile(tenor, k, np.sqrt(svi(k, tenor) / tenor), np.ones(len(k)))
+def quoted(tenor: float, k: np.ndarray) -> quoted_surface.Smile:
+    return quoted_surface.smile(tenor, k, np.sqrt(svi(k, tenor) / tenor), np.ones(len(k)))
 
 
 def black(strikes: np.ndarray, vols: np.ndarray, *, call: bool, discount: float = DISCOUNT) -> np.ndarray:
@@ -44,7 +44,7 @@ def test_parity_finds_forward_and_discount_factor(count: int, seed: int) -> None
     """Also where the rate is not known, the strikes are ragged and the smile is not flat."""
     strikes, vols = ragged(count, seed)
     difference = black(strikes, vols, call=True) - black(strikes, vols, call=False)
-    found = quotes.parity(strikes, difference, discount=1.0)
+    found = quoted_surface.parity(strikes, difference, discount=1.0)
     assert found.forward == pytest.approx(FORWARD, rel=1e-10)
     assert found.discount == pytest.approx(DISCOUNT, rel=1e-9)
 
@@ -53,26 +53,26 @@ def test_bad_quotes_do_not_move_the_forward() -> None:
     strikes, vols = ragged(25, 1)
     difference = black(strikes, vols, call=True) - black(strikes, vols, call=False)
     difference[[3, 11, 17]] += [5.0, -3.0, 0.4]
-    found = quotes.parity(strikes, difference, discount=1.0)
+    found = quoted_surface.parity(strikes, difference, discount=1.0)
     assert found == pytest.approx((FORWARD, DISCOUNT), rel=1e-9)
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_few_pairs_use_the_discount_factor_that_is_known(count: int) -> None:
     strikes = np.array([90.0, 100.0, 110.0])[:count]
-    found = quotes.parity(strikes, DISCOUNT * (FORWARD - strikes), discount=DISCOUNT)
+    found = quoted_surface.parity(strikes, DISCOUNT * (FORWARD - strikes), discount=DISCOUNT)
     assert found == pytest.approx((FORWARD, DISCOUNT), rel=1e-14)
 
 
 @pytest.mark.parametrize("unit", [-1.0, 0.01, 100.0])
 def test_strikes_of_another_unit_have_no_forward(unit: float) -> None:
     strikes = np.linspace(90.0, 110.0, 9)
-    assert np.isnan(quotes.parity(unit * strikes, DISCOUNT * (FORWARD - strikes), discount=1.0)).all()
+    assert np.isnan(quoted_surface.parity(unit * strikes, DISCOUNT * (FORWARD - strikes), discount=1.0)).all()
 
 
 def test_parity_needs_a_pair() -> None:
     with pytest.raises(ValueError, match="needs a call and a put at one strike"):
-        quotes.parity(np.zeros(0), np.zeros(0), discount=1.0)
+        quoted_surface.parity(np.zeros(0), np.zeros(0), discount=1.0)
 
 
 @pytest.mark.parametrize("call", [True, False])
@@ -80,7 +80,7 @@ def test_vols_of_prices_in_and_out_of_the_money(*, call: bool) -> None:
     strikes, vols = ragged(40, 2)
     price = black(strikes, vols, call=call, discount=1.0) / FORWARD
     tenor = np.full(40, TENOR)
-    found = quotes.implied_vols(np.log(strikes / FORWARD), price, tenor, call=np.full(40, call))
+    found = quoted_surface.implied_vols(np.log(strikes / FORWARD), price, tenor, call=np.full(40, call))
     np.testing.assert_allclose(found, vols, rtol=1e-10)
 
 
@@ -88,7 +88,7 @@ def test_an_option_in_the_money_whose_time_value_is_rounding_has_no_vol() -> Non
     """At the strikes where it is more, the vol is right."""
     strikes = FORWARD * np.linspace(0.3, 0.9, 40)
     price = black(strikes, np.full(40, 0.2), call=True, discount=1.0) / FORWARD
-    found = quotes.implied_vols(np.log(strikes / FORWARD), price, np.full(40, TENOR), call=np.ones(40, bool))
+    found = quoted_surface.implied_vols(np.log(strikes / FORWARD), price, np.full(40, TENOR), call=np.ones(40, bool))
     np.testing.assert_allclose(found[~np.isnan(found)], 0.2, rtol=1e-4)
     assert 0 < np.isnan(found).sum() < 20
 
@@ -96,7 +96,7 @@ def test_an_option_in_the_money_whose_time_value_is_rounding_has_no_vol() -> Non
 @pytest.mark.parametrize(("k", "price"), [(0.1, 0.0), (0.1, -0.01), (0.1, 1.0), (-0.1, 0.09), (-0.1, 1.0)])
 def test_calls_outside_the_bounds_have_no_vol(k: float, price: float) -> None:
     """max(0, 1 - e^k) < call < 1 per unit of forward."""
-    found = quotes.implied_vols(np.array([k]), np.array([price]), np.array([1.0]), call=np.array([True]))
+    found = quoted_surface.implied_vols(np.array([k]), np.array([price]), np.array([1.0]), call=np.array([True]))
     assert np.isnan(found).all()
 
 
@@ -116,8 +116,8 @@ def test_quotes_on_the_grid_come_back_exactly(convention: str, seed: int) -> Non
         order = random.permutation(len(places))
         smile_vols = np.concatenate((vols[i, there[i]], random.uniform(0.1, 0.4, len(extra))))
         if len(places):
-            smiles.append(quotes.smile(tenor, places[order], smile_vols[order], np.ones(len(places))))
-    read = quotes.surface(smiles, grid)
+            smiles.append(quoted_surface.smile(tenor, places[order], smile_vols[order], np.ones(len(places))))
+    read = quoted_surface.surface(smiles, grid)
     np.testing.assert_array_equal(read[there], vols[there])
 
 
@@ -125,7 +125,7 @@ def test_a_smile_is_scipys_monotone_cubic_inside_its_quotes_only() -> None:
     k = np.array([-0.2, -0.12, -0.03, 0.04, 0.15])
     smile = quoted(TENORS[1], k)
     grid = Grid(TENORS[1:3], np.linspace(-0.3, 0.3, 31), "log_moneyness")
-    read = quotes.surface([smile], grid)
+    read = quoted_surface.surface([smile], grid)
     theirs = PchipInterpolator(k, smile.vol**2 * smile.tenor, extrapolate=False)(grid.nodes)
     np.testing.assert_allclose(read[0], np.sqrt(theirs / smile.tenor), rtol=1e-13)
     assert np.isnan(read[0]).sum() > 5
@@ -135,7 +135,7 @@ def test_a_smile_is_scipys_monotone_cubic_inside_its_quotes_only() -> None:
 def test_between_expiries_total_variance_is_linear_at_equal_k() -> None:
     smiles = [quoted(t, np.linspace(-0.4, 0.4, 81)) for t in (0.1, 0.5)]
     grid = Grid([0.05, 0.1, 0.3, 0.5, 0.6], np.linspace(-0.3, 0.3, 7), "log_moneyness")
-    read = quotes.surface(smiles, grid)
+    read = quoted_surface.surface(smiles, grid)
     exact = np.sqrt(svi(grid.log_moneyness, 1.0))
     np.testing.assert_allclose(read[1:4], exact[1:4], rtol=2e-4)
     np.testing.assert_allclose(0.5 * (read[1] ** 2 * 0.1 + read[3] ** 2 * 0.5), read[2] ** 2 * 0.3, rtol=1e-12)
@@ -147,9 +147,9 @@ def test_an_expiry_that_does_not_reach_a_strike_is_passed_over() -> None:
     wide = np.linspace(-0.4, 0.4, 17)
     smiles = [quoted(0.1, wide), quoted(0.3, wide[7:10]), quoted(0.5, wide)]
     grid = Grid([0.2, 0.3, 0.4], [-0.3, 0.0, 0.3], "log_moneyness")
-    read = quotes.surface(smiles, grid)
+    read = quoted_surface.surface(smiles, grid)
     assert np.isfinite(read).all()
-    outer = [quotes.surface([smiles[0], smiles[2]], grid)[:, i] for i in (0, 2)]
+    outer = [quoted_surface.surface([smiles[0], smiles[2]], grid)[:, i] for i in (0, 2)]
     np.testing.assert_array_equal(read[:, [0, 2]].T, outer)
 
 
@@ -157,11 +157,11 @@ def test_an_expiry_that_does_not_reach_a_strike_is_passed_over() -> None:
 def test_one_quote_serves_only_the_point_that_it_is(convention: str) -> None:
     grid = Grid(TENORS, NODES[convention], convention)
     k = np.broadcast_to(grid.log_moneyness_of(np.full(grid.shape, 0.2)), grid.shape)[1, 1]
-    lone = quotes.Smile(TENORS[1], np.array([k]), np.array([0.2]))
+    lone = quoted_surface.Smile(TENORS[1], np.array([k]), np.array([0.2]))
     around = [quoted(t, np.linspace(-0.4, 0.4, 9)) for t in TENORS[[0, 2]]]
 
-    assert np.argwhere(np.isfinite(quotes.surface([lone], grid))).tolist() == [[1, 1]]
-    with_it, without = (quotes.surface(s, grid) for s in ([around[0], lone, around[1]], around))
+    assert np.argwhere(np.isfinite(quoted_surface.surface([lone], grid))).tolist() == [[1, 1]]
+    with_it, without = (quoted_surface.surface(s, grid) for s in ([around[0], lone, around[1]], around))
     assert with_it[1, 1] == 0.2
     with_it[1, 1] = without[1, 1]
     np.testing.assert_array_equal(with_it, without)
@@ -171,7 +171,7 @@ def test_a_grid_in_deltas_is_the_root_of_the_delta() -> None:
     """Against Brent's method on the function that the quotes sample densely; what they do not reach is missing."""
     grid = Grid([0.1, 0.3, 0.5], [0.1, 0.25, 0.5, 0.75, 0.9], "delta")
     smiles = [quoted(t, np.linspace(-0.12, 0.12, 201)) for t in (0.1, 0.5)]
-    read = quotes.surface(smiles, grid)
+    read = quoted_surface.surface(smiles, grid)
 
     def excess(k: float, delta: float, tenor: float) -> float:
         s = np.sqrt(svi(k, tenor))
@@ -188,13 +188,13 @@ def test_a_grid_in_deltas_is_the_root_of_the_delta() -> None:
 def test_tenors_written_with_few_digits_keep_the_vols_of_their_expiry() -> None:
     smile = quoted(1 / 12, np.linspace(-0.2, 0.2, 5))
     grid = Grid([30.41667 / 365, 1.0], [-0.15, 0.0, 0.05], "log_moneyness")
-    exact = quotes.surface([smile], Grid([1 / 12, 1.0], grid.nodes, "log_moneyness"))
-    np.testing.assert_allclose(quotes.surface([smile], grid), exact, rtol=1e-14, equal_nan=True)
+    exact = quoted_surface.surface([smile], Grid([1 / 12, 1.0], grid.nodes, "log_moneyness"))
+    np.testing.assert_allclose(quoted_surface.surface([smile], grid), exact, rtol=1e-14, equal_nan=True)
 
 
 def test_quotes_at_one_strike_are_averaged_by_weight() -> None:
     k, vol, weight = np.array([0.1, 0.0, 0.1, -0.1]), np.array([0.3, 0.2, 0.2, 0.25]), np.array([3.0, 1.0, 1.0, 2.0])
-    smile = quotes.smile(0.5, k, vol, weight)
+    smile = quoted_surface.smile(0.5, k, vol, weight)
     assert smile.k.tolist() == [-0.1, 0.0, 0.1]
     np.testing.assert_allclose(smile.vol, [0.25, 0.2, 0.275], rtol=1e-15)
     assert smile.vol[:2].tolist() == [0.25, 0.2]
@@ -203,5 +203,5 @@ def test_quotes_at_one_strike_are_averaged_by_weight() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.floats(0.01, 0.99), st.floats(0.01, 2.0))
 def test_deltas_have_the_log_moneyness_of_their_definition(delta: float, total_vol: float) -> None:
-    k = quotes.log_moneyness_of_delta(np.array([delta]), np.array([total_vol]))[0]
+    k = quoted_surface.log_moneyness_of_delta(np.array([delta]), np.array([total_vol]))[0]
     assert norm.cdf(-k / total_vol + total_vol / 2) == pytest.approx(delta, abs=1e-12)

@@ -9,7 +9,7 @@ from mpmath import mp
 from scipy.stats import norm
 from torch.autograd import gradcheck
 
-from vae import black
+from vae.pricing import black
 
 
 def tensor(*values: float) -> torch.Tensor:

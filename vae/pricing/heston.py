@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from vae import black, pairs
-from vae.pairs import Pair
+from vae.pricing import black, complex_pairs
+from vae.pricing.complex_pairs import Pair
 from vae.surface.grid import Grid
 
 FLAGS = ("ok", "price too small for its accuracy", "quadrature not converged", "no strike of this delta")
@@ -133,21 +133,21 @@ def log_characteristic_function(model: Heston, tenor: Tensor, u: Pair) -> Pair:
     q = Pair(square.re + 0.25, square.im)
     beta = Pair(torch.addcmul(base, slope, u.im), -slope * u.re)
     line, curvature = 2.0 * base * slope, xi_squared * (1.0 - rho.square())
-    d = pairs.sqrt_right_half_plane(
+    d = complex_pairs.sqrt_right_half_plane(
         Pair(
             torch.addcmul(torch.addcmul(base.square() + 0.25 * xi_squared, line, u.im), curvature, square.re),
             torch.addcmul(curvature * square.im, -line, u.re),
         )
     )
-    drift = pairs.where(
+    drift = complex_pairs.where(
         beta.re >= 0.0,
         q.over(Pair(-beta.re - d.re, -beta.im - d.im)),
         Pair(beta.re - d.re, beta.im - d.im).scaled(1.0 / xi_squared),
     )
-    decay = pairs.expm1(d.scaled(-years))
+    decay = complex_pairs.expm1(d.scaled(-years))
     ratio = decay.over(d)  # -2 times (1 - e^{-dT}) / 2d
     growth = drift.times(ratio).scaled(-0.5 * xi_squared)
-    log_growth = pairs.log1p(growth)
+    log_growth = complex_pairs.log1p(growth)
     spot_variance = q.times(ratio).over(Pair(1.0 + growth.re, growth.im))
     level, mean = 0.5 * v0, kappa * theta
     return Pair(
@@ -172,8 +172,8 @@ def bent_integrand(rows: Rows, y: Pair) -> Tensor:
     u = Pair(y.re / years, y.im / years)
     square = u.times(u)
     q = Pair(square.re + 0.25, square.im)
-    heston = pairs.exp(log_characteristic_function(rows.model, rows.tenor, u))
-    control = pairs.exp(q.scaled(-0.5 * variance))
+    heston = complex_pairs.exp(log_characteristic_function(rows.model, rows.tenor, u))
+    control = complex_pairs.exp(q.scaled(-0.5 * variance))
     return torch.cat(Pair(control.re - heston.re, control.im - heston.im).over(q), dim=-1)
 
 

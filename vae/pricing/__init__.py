@@ -1,0 +1,1 @@
+"""Option prices and implied vols, and the simulated models behind them. Imports torch."""
