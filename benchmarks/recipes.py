@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pipeline.params import TrainParams
 from pipeline.train import new_fit
-from vae.elbo import bounds, kl_of_latents
-from vae.model import Posterior, Vae
+from vae.model.autoencoder import Posterior, Vae
+from vae.model.elbo import bounds, kl_of_latents
 
 _LATENTS, _WIDTHS, _BATCH, _RATE = 6, (256, 256, 256), 256, 1e-3  # of plain and of pythae
 _ORIGIN_LATENTS, _ORIGIN_RATE, _ORIGIN_DECAY = 4, 0.01, 0.01

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from benchmarks.turns import in_turns
 from pipeline import files, weights
 from vae import bundle, graphs
-from vae.model import Vae
+from vae.model.autoencoder import Vae
 from vae.pricing import heston
 from vae.runtime import SurfaceModel
 from vae.surface.grid import Grid

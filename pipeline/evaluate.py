@@ -17,10 +17,10 @@ from pipeline.params import EvaluateParams, Params
 from pipeline.report import Evaluation
 from pipeline.weights import Prior
 from vae import metrics, oracle
-from vae.model import Vae
-from vae.ppca import PrincipalComponents, filled, principal_components
+from vae.model.autoencoder import Vae
+from vae.model.linear import PrincipalComponents, filled, principal_components
+from vae.model.mixture import bounded
 from vae.pricing import heston
-from vae.prior import bounded
 from vae.surface.grid import Grid
 from vae.surface.units import rmse_bp
 

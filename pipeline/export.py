@@ -15,11 +15,12 @@ from pipeline.atomic import check_writable, new_folder
 from pipeline.errors import StageError
 from pipeline.params import ExportParams, Params
 from pipeline.weights import Prior
-from vae import completion, graphs, runtime
+from vae import graphs, runtime
 from vae.bundle import COMPLETER, DECODER, ENCODER, FORMAT, HALF_DECODER, MANIFEST, QUANTILES, SAMPLER, SCORER
 from vae.completer import completer_graph
-from vae.model import Vae
-from vae.reading import Reader
+from vae.model import completion
+from vae.model.autoencoder import Vae
+from vae.model.quote_weights import Reader
 from vae.sampler import sampler_graph
 from vae.surface.grid import Grid
 from vae.surface.units import BASIS_POINTS

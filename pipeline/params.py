@@ -316,7 +316,7 @@ PrepareParams = Annotated[
 
 
 class ModelParams(_Block):
-    """Sizes of the model; see ``vae.model.Architecture``."""
+    """Sizes of the model; see ``vae.model.autoencoder.Architecture``."""
 
     latents: Count
     basis: Count
@@ -342,7 +342,7 @@ class PenaltyParams(_Block):
 
 
 class PriorParams(_Block):
-    """The mixtures of which the one that fits the validation codes best ships; see ``vae.prior``."""
+    """The mixtures of which the one that fits the validation codes best ships; see ``vae.model.mixture``."""
 
     components: Annotated[list[Count], Field(min_length=1)] = [1, 10, 100]
     surfaces: Annotated[int, Field(ge=2)] = 40_000

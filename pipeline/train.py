@@ -25,10 +25,10 @@ from pipeline.params import Params, PenaltyParams, TrainParams
 from pipeline.progress import track
 from pipeline.weights import Prior
 from vae.fit import DivergedError, Epoch, Fit, Schedule
-from vae.model import Architecture, Observations, Vae, transformed
+from vae.model.autoencoder import Architecture, Observations, Vae, transformed
+from vae.model.linear import filled, principal_components
+from vae.model.mixture import Mixture, TooFewRowsError, fewest_rows, fit_mixture
 from vae.penalty import ArbitragePenalty
-from vae.ppca import filled, principal_components
-from vae.prior import Mixture, TooFewRowsError, fewest_rows, fit_mixture
 from vae.replicas import Replicas
 from vae.surface.grid import Grid
 from vae.surface.units import BASIS_POINTS

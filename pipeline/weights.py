@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pipeline import files
 from pipeline.errors import InputError
-from vae.model import Architecture, Vae
-from vae.prior import Mixture
+from vae.model.autoencoder import Architecture, Vae
+from vae.model.mixture import Mixture
 
 _WEIGHTS, _ARCHITECTURE, _PRIOR = "weights.safetensors", "architecture.json", "prior.safetensors"
 

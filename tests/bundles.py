@@ -8,9 +8,9 @@ import torch
 from pipeline import export, files
 from pipeline.weights import Prior
 from vae.bundle import MANIFEST
-from vae.model import Architecture, Vae
-from vae.ppca import principal_components
-from vae.prior import Mixture
+from vae.model.autoencoder import Architecture, Vae
+from vae.model.linear import principal_components
+from vae.model.mixture import Mixture
 from vae.surface.grid import Grid
 
 GRID = Grid(np.array([0.1, 0.5]), np.linspace(-0.2, 0.2, 4))

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from vae import completion
-from vae.completion import Posed, Quotes, State
 from vae.graphs import finished, program
 from vae.loops import looped
-from vae.model import Vae
-from vae.reading import Reader
+from vae.model import completion
+from vae.model.autoencoder import Vae
+from vae.model.completion import Posed, Quotes, State
+from vae.model.quote_weights import Reader
 from vae.surface.grid import Grid
 
 _POSED = ("quoted", "weights", "precision")

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vae.elbo import elbo, guess, objective
-from vae.model import Observations, Vae
+from vae.model.autoencoder import Observations, Vae
+from vae.model.elbo import elbo, guess, objective
 from vae.replicas import Replicas
 from vae.soap import Soap
 

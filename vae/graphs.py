@@ -10,8 +10,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from vae.completion import check_gaussian, log_evidence
-from vae.model import Vae
+from vae.model.autoencoder import Vae
+from vae.model.completion import check_gaussian, log_evidence
 from vae.surface.grid import Grid
 
 OPSET = 18

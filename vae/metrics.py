@@ -8,11 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vae import completion, fidelity
-from vae.elbo import bounds
-from vae.model import Vae
-from vae.ppca import PrincipalComponents
-from vae.prior import Mixture
+from vae import fidelity
+from vae.model import completion
+from vae.model.autoencoder import Vae
+from vae.model.elbo import bounds
+from vae.model.linear import PrincipalComponents
+from vae.model.mixture import Mixture
 from vae.surface import arbitrage
 from vae.surface.grid import Grid
 from vae.surface.units import BASIS_POINTS

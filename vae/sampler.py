@@ -18,9 +18,10 @@ import torch
 from onnx import compose, inliner, numpy_helper, parser
 from torch import Tensor, nn
 
-from vae import elimination, graphs
-from vae.model import Vae
-from vae.prior import REACH, Mixture
+from vae import graphs
+from vae.model import linear_systems
+from vae.model.autoencoder import Vae
+from vae.model.mixture import REACH, Mixture
 from vae.surface.grid import Grid
 
 # Irregular and odd, as Squares asks. They turn the user's key, which may be any number, into one that is so too.
@@ -128,7 +129,7 @@ class Sampler(nn.Module):
             means = means + gain * error.unsqueeze(1)
             covariances = covariances - gain.unsqueeze(2) * along.unsqueeze(1)
         own = covariances[:, self.conditions :, self.conditions :]
-        return log_weights.softmax(0).cumsum(0), means[:, self.conditions :], elimination.cholesky(own)
+        return log_weights.softmax(0).cumsum(0), means[:, self.conditions :], linear_systems.cholesky(own)
 
 
 def words(latents: int) -> int:
@@ -176,7 +177,7 @@ def _normal(uniform: Tensor) -> Tensor:
 
 
 def _bounded(normal: Tensor) -> Tensor:
-    """``vae.prior.bounded`` in operations that every runtime has."""
+    """``vae.model.mixture.bounded`` in operations that every runtime has."""
     ratio = normal.square().sum(1, keepdim=True) / REACH**2
     eighth = ratio.square().square()  # power of the length
     return normal / (1.0 + eighth).sqrt().sqrt().sqrt()

@@ -3,13 +3,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-
 from tests.vae.test_elbo import cubature
 from tests.vae.test_ppca import CASES, data
-from vae.elbo import bounds, objective
+
 from vae.fit import DivergedError, Fit, Schedule
-from vae.model import Architecture, Observations, Vae
-from vae.ppca import principal_components
+from vae.model.autoencoder import Architecture, Observations, Vae
+from vae.model.elbo import bounds, objective
+from vae.model.linear import principal_components
 from vae.replicas import Replicas
 from vae.soap import Soap
 

@@ -7,10 +7,10 @@ import torch
 
 from vae import graphs
 from vae.completer import completer_graph
-from vae.completion import Quotes, complete_quotes
-from vae.model import Architecture, Vae
-from vae.ppca import principal_components
-from vae.reading import Reader
+from vae.model.autoencoder import Architecture, Vae
+from vae.model.completion import Quotes, complete_quotes
+from vae.model.linear import principal_components
+from vae.model.quote_weights import Reader
 from vae.surface.grid import Grid
 
 TENORS = np.array([0.1, 0.5])

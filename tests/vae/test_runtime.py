@@ -16,9 +16,9 @@ import torch
 from pipeline import files
 from pipeline.weights import Prior
 from tests.bundles import GRID, data, linear_model, two_conditions, write_bundle, write_checksum
-from vae.model import Vae
-from vae.ppca import principal_components
-from vae.prior import REACH, Mixture
+from vae.model.autoencoder import Vae
+from vae.model.linear import principal_components
+from vae.model.mixture import REACH, Mixture
 from vae.runtime import BundleError, SurfaceModel
 
 

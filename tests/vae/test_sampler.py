@@ -1,4 +1,4 @@
-"""The random numbers of sampler.onnx against integers of any size, and its draws against vae.prior."""
+"""The random numbers of sampler.onnx against integers of any size, and its draws against vae.model.mixture."""
 
 import math
 
@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy import stats
 
-from vae.model import Architecture, Vae
-from vae.ppca import principal_components
-from vae.prior import Mixture, bounded
+from vae.model.autoencoder import Architecture, Vae
+from vae.model.linear import principal_components
+from vae.model.mixture import Mixture, bounded
 from vae.sampler import KEYS, sampler_graph, words
 from vae.surface.grid import Grid
 
@@ -119,7 +119,7 @@ def test_draws_are_those_of_the_mixture(graph: bytes, temperature: float) -> Non
 
 @pytest.mark.parametrize("asked", [(0.3, -0.2), (math.nan, 0.5), (0.1, math.nan), (math.nan, math.nan)])
 def test_draws_given_conditions_are_those_of_the_mixture(conditioned: bytes, asked: tuple[float, float]) -> None:
-    """Some of the conditions, all or none: the law of z given them, which vae.prior has in another way."""
+    """Some of the conditions, all or none: the law of z given them, which vae.model.mixture has in another way."""
     known = [i for i, value in enumerate(asked) if not math.isnan(value)]
     law = mixture(2 + LATENTS, 4).select([*known, *range(2, 2 + LATENTS)])
     feeds = request(5, 0, 300) | {"temperature": np.ones(1, np.float32), "conditions": np.array(asked, np.float32)}

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from vae.completion import Quotes, complete, complete_quotes, hide, log_evidence
-from vae.model import Architecture, Vae
-from vae.ppca import PrincipalComponents, principal_components
+from vae.model.autoencoder import Architecture, Vae
+from vae.model.completion import Quotes, complete, complete_quotes, hide, log_evidence
+from vae.model.linear import PrincipalComponents, principal_components
+from vae.model.quote_weights import Reader
 from vae.pricing import heston
-from vae.reading import Reader
 from vae.surface.grid import Grid
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from vae.completion import vols_at
-from vae.reading import Reader
+from vae.model.completion import vols_at
+from vae.model.quote_weights import Reader
 from vae.surface import interpolation
 from vae.surface.grid import Grid
 from vae.surface.surfaces import Surfaces

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from vae.model import Observations, Posterior, Vae
-from vae.prior import Mixture
+from vae.model.autoencoder import Observations, Posterior, Vae
+from vae.model.mixture import Mixture
 
 _LOG_TWO_PI = math.log(2.0 * math.pi)
 

@@ -14,9 +14,9 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from vae import elimination
-from vae.factors import factor_analysis, ppca
-from vae.ppca import PrincipalComponents
+from vae.model import linear_systems
+from vae.model.factors import factor_analysis, ppca
+from vae.model.linear import PrincipalComponents
 
 Likelihood = Literal["gaussian", "bernoulli"]
 Scale = Literal["shared", "point"]
@@ -242,7 +242,7 @@ class Vae(nn.Module):
         products = (scaled.unsqueeze(2) * scaled.unsqueeze(1)).flatten(1)
         identity = torch.eye(latents, dtype=known.dtype, device=known.device)
         precision = (known @ products).unflatten(1, (latents, latents)) + identity
-        scores = elimination.solve(precision, ((points.double() / spread) @ scaled).unsqueeze(-1)).squeeze(-1)
+        scores = linear_systems.solve(precision, ((points.double() / spread) @ scaled).unsqueeze(-1)).squeeze(-1)
         filled = points + missing * (scores @ self.loadings.double().T).to(points)
         values = filled @ self.basis
         remainder = (filled - values @ self.basis.T).square().sum(-1)

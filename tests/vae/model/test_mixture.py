@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2, multivariate_normal
 
-from vae.prior import REACH, Mixture, TooFewRowsError, bounded, fit_mixture
+from vae.model.mixture import REACH, Mixture, TooFewRowsError, bounded, fit_mixture
 
 MIXTURE = Mixture(
     np.array([0.3, 0.7]),

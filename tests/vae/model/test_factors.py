@@ -3,11 +3,11 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 from sklearn.decomposition import FactorAnalysis
+from tests.vae.test_ppca import data
 from threadpoolctl import threadpool_limits
 
-from tests.vae.test_ppca import data
-from vae.factors import Factors, factor_analysis, ppca
-from vae.ppca import principal_components
+from vae.model.factors import Factors, factor_analysis, ppca
+from vae.model.linear import principal_components
 
 
 def log_likelihood(factors: Factors, mean: torch.Tensor, x: torch.Tensor) -> float:

@@ -7,7 +7,7 @@ import torch
 from scipy.stats import multivariate_normal
 from sklearn.datasets import load_breast_cancer, load_digits
 
-from vae.ppca import principal_components
+from vae.model.linear import principal_components
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "ppca.json").read_text("utf-8"))
 

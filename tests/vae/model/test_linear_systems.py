@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import torch
 from hypothesis import given
 
-from vae import elimination
+from vae.model import linear_systems
 
 
 def matrices(seed: int, size: int, spread: float) -> torch.Tensor:
@@ -25,15 +25,15 @@ def test_residuals_are_rounding(seed: int, size: int, spread: float) -> None:
     """The backward error, which conditioning does not blur; Higham (2002), theorem 14.5."""
     matrix = matrices(seed, size, spread)
     right = torch.randn(7, size, 2, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64)
-    found, factor = elimination.solve(matrix, right), elimination.cholesky(matrix)
+    found, factor = linear_systems.solve(matrix, right), linear_systems.cholesky(matrix)
     assert unit(matrix @ found, right, matrix, found) < 1e-13
     assert unit(factor @ factor.transpose(1, 2), matrix, matrix) < 1e-14
     assert (factor == factor.tril()).all()
-    inverse = elimination.inverse(matrix)
+    inverse = linear_systems.inverse(matrix)
     assert unit(matrix @ inverse, torch.eye(size, dtype=torch.float64).expand_as(matrix), matrix, inverse) < 1e-13
 
 
 def test_well_scaled_systems_agree_with_lapack() -> None:
     matrix = matrices(1, 6, 0.0)
-    torch.testing.assert_close(elimination.inverse(matrix), torch.linalg.inv(matrix), rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(elimination.cholesky(matrix), torch.linalg.cholesky(matrix), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(linear_systems.inverse(matrix), torch.linalg.inv(matrix), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(linear_systems.cholesky(matrix), torch.linalg.cholesky(matrix), rtol=1e-10, atol=1e-12)

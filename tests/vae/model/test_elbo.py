@@ -3,15 +3,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Independent, Normal, kl_divergence
-
 from tests.vae.test_model import perturbed
 from tests.vae.test_ppca import CASES, data
-from vae.elbo import bounds, elbo, guess, kl_of_latents, log_likelihood, objective
-from vae.factors import factor_analysis
-from vae.model import Architecture, Posterior, Vae
-from vae.ppca import principal_components
-from vae.prior import Mixture
+from torch.distributions import Independent, Normal, kl_divergence
+
+from vae.model.autoencoder import Architecture, Posterior, Vae
+from vae.model.elbo import bounds, elbo, guess, kl_of_latents, log_likelihood, objective
+from vae.model.factors import factor_analysis
+from vae.model.linear import principal_components
+from vae.model.mixture import Mixture
 
 
 def ppca_model(x: torch.Tensor, latents: int) -> Vae:

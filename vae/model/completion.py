@@ -14,9 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae import elimination
-from vae.model import Vae
-from vae.reading import Reader, Readings
+from vae.model import linear_systems
+from vae.model.autoencoder import Vae
+from vae.model.quote_weights import Reader, Readings
 
 MOST_STEPS = 30  # three are enough from ten quotes on
 _DAMPING = 1e-3  # at the start, in units of the curvature
@@ -109,7 +109,7 @@ def improve(fit: Callable[[Tensor], Fit], now: State) -> State:
     """One iteration: a damped step, which is taken where it helps."""
     diagonal = torch.diag_embed(now.curvature.diagonal(dim1=1, dim2=2))
     damped = now.curvature + now.damping[:, None, None] * diagonal
-    z = now.z + elimination.solve(damped, now.slope.unsqueeze(2))[..., 0].to(now.z.dtype)
+    z = now.z + linear_systems.solve(damped, now.slope.unsqueeze(2))[..., 0].to(now.z.dtype)
     found = fit(z)
     better = found.cost < now.cost
     damping = torch.where(better, _EASIER * now.damping, _HARDER * now.damping).clamp(*_DAMPINGS)
@@ -211,7 +211,7 @@ def completion(model: Vae, z: Tensor, curvature: Tensor) -> Completion:
     """Every point at latents z [batch, latent], uncertain as their curvature [batch, latent, latent] leaves it."""
     values, slopes = model.decode_with_jacobian(z)
     slopes = (slopes @ model.basis.T).double()
-    variance = (slopes * (elimination.inverse(curvature) @ slopes)).sum(1) + model.scale.double().square()
+    variance = (slopes * (linear_systems.inverse(curvature) @ slopes)).sum(1) + model.scale.double().square()
     mean, std = model.expand(values), variance.sqrt().to(z.dtype)
     return Completion(mean, mean * std if model.architecture.transform == "log" else std, z)
 
@@ -232,7 +232,7 @@ def log_evidence(model: Vae, x: Tensor, missing: Tensor | None, *, steps: int) -
     start = model.encode(seen.values, seen.missing).mean
     found = most_probable(_fit_to_points(model, inner, known), start, steps=steps)
     noise = (known * (model.scale.log() + _HALF_LOG_TWO_PI)).double().sum(1)
-    log_determinant = elimination.cholesky(found.curvature).diagonal(dim1=1, dim2=2).log().sum(1)
+    log_determinant = linear_systems.cholesky(found.curvature).diagonal(dim1=1, dim2=2).log().sum(1)
     evidence = -found.cost - noise - log_determinant
     return (evidence if seen.log_slope is None else evidence + seen.log_slope).to(x.dtype)
 

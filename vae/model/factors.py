@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae.ppca import PrincipalComponents
+from vae.model.linear import PrincipalComponents
 
 _MOST_ITERATIONS = 5000
 _SETTLED = 1e-9  # largest relative change of a variance

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from vae.model import Architecture, Vae
-from vae.ppca import principal_components
+from vae.model.autoencoder import Architecture, Vae
+from vae.model.linear import principal_components
 
 
 def perturbed(dimension: int = 12, latents: int = 3) -> tuple[Vae, torch.Tensor]:

@@ -1,0 +1,1 @@
+"""The variational autoencoder: linear start, encoder, decoder, ELBO, prior, completion. Imports torch."""
