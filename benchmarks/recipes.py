@@ -129,7 +129,7 @@ class Model(NamedTuple):
 
 
 class Volvae:
-    """``vae.fit.Fit`` as the stage train makes it, over so many epochs."""
+    """``vae.training.trainer.Fit`` as the stage train makes it, over so many epochs."""
 
     def __init__(self, data: Data, params: TrainParams, epochs: int) -> None:
         self._fit = new_fit(params.model_copy(update={"epochs": epochs}), data.train, data.validation)

@@ -15,7 +15,7 @@ D is the points of a surface:
     optimiser    SOAP, warm-up,       Adam 0.01, weight    Adam 0.001           Adam 0.001
                  cosine to zero       decay 0.01
     precision    float32              float64              float32              float32
-    loop         vae.fit              bare                 torch's DataLoader   pythae's BaseTrainer
+    loop         vae.training.trainer              bare                 torch's DataLoader   pythae's BaseTrainer
 
 - volvae is what ``make run`` trains but for its epochs, which are as many as fit into the seconds: its schedule is a
   cosine over a known number of them. Its principal components and its look at the validation split are part of its

@@ -24,14 +24,14 @@ from pipeline.errors import InputError, StageError
 from pipeline.params import Params, PenaltyParams, TrainParams
 from pipeline.progress import track
 from pipeline.weights import Prior
-from vae.fit import DivergedError, Epoch, Fit, Schedule
 from vae.model.autoencoder import Architecture, Observations, Vae, transformed
 from vae.model.linear import filled, principal_components
 from vae.model.mixture import Mixture, TooFewRowsError, fewest_rows, fit_mixture
-from vae.penalty import ArbitragePenalty
-from vae.replicas import Replicas
 from vae.surface.grid import Grid
 from vae.surface.units import BASIS_POINTS
+from vae.training.arbitrage_penalty import ArbitragePenalty
+from vae.training.data_parallel import Replicas
+from vae.training.trainer import DivergedError, Epoch, Fit, Schedule
 
 CHECKPOINT = Path(".checkpoints/train.safetensors")  # outside DVC: its outputs are deleted before a stage runs
 _TOLERANCE = 1e-6  # of the forward

@@ -20,9 +20,9 @@ from pipeline.errors import InputError
 from tests.workspace import PATHS, Workspace, write_tiny_params
 from vae import graphs
 from vae.bundle import GRAPHS
-from vae.fit import Fit
 from vae.pricing import heston
 from vae.runtime import SurfaceModel
+from vae.training.trainer import Fit
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from vae.model.autoencoder import Observations, Vae
 from vae.model.elbo import elbo, guess, objective
-from vae.replicas import Replicas
-from vae.soap import Soap
+from vae.training.data_parallel import Replicas
+from vae.training.soap import Soap
 
 _MOST_SKIPPED = 10  # steps in a row whose gradient is not finite, before the run counts as diverged
 _SQUEEZE = (0.15, 0.55)  # part of the schedule in which scaffold latents are squeezed out; they go at its end

@@ -6,12 +6,12 @@ import torch
 from tests.vae.test_elbo import cubature
 from tests.vae.test_ppca import CASES, data
 
-from vae.fit import DivergedError, Fit, Schedule
 from vae.model.autoencoder import Architecture, Observations, Vae
 from vae.model.elbo import bounds, objective
 from vae.model.linear import principal_components
-from vae.replicas import Replicas
-from vae.soap import Soap
+from vae.training.data_parallel import Replicas
+from vae.training.soap import Soap
+from vae.training.trainer import DivergedError, Fit, Schedule
 
 SCHEDULE = Schedule(
     epochs=30, batch=32, learning_rate=5e-3, scale_rate=10.0, warmup_steps=10, gradient_clip=1e3, seed=5

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from vae.penalty import ArbitragePenalty
 from vae.pricing import heston
 from vae.surface import arbitrage
 from vae.surface.grid import Grid
+from vae.training.arbitrage_penalty import ArbitragePenalty
 
 GRID = Grid(np.array([0.1, 0.3, 0.6, 1.0]), np.linspace(-0.4, 0.4, 9))
 

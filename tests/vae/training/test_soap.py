@@ -1,6 +1,6 @@
 import torch
 
-from vae.soap import Soap
+from vae.training.soap import Soap
 
 
 def test_vectors_take_the_steps_of_adam() -> None:

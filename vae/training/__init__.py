@@ -1,0 +1,1 @@
+"""Training: the trainer, its optimiser, its penalty and several processes. Imports torch."""
