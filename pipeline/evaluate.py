@@ -16,7 +16,7 @@ from pipeline.conditions import read_conditions
 from pipeline.params import EvaluateParams, Params
 from pipeline.report import Evaluation
 from pipeline.weights import Prior
-from vae import metrics, oracle
+from vae.evaluation import exact_likelihood, metrics
 from vae.model.autoencoder import Vae
 from vae.model.linear import PrincipalComponents, filled, principal_components
 from vae.model.mixture import bounded
@@ -251,7 +251,7 @@ def true_log_density(test: dict[str, Tensor], grid: Grid, law: files.Law | None)
     parts = zip(test["parameters"].split(_ROWS), noise.split(_ROWS), strict=True)
     return torch.cat(
         [
-            oracle.log_likelihood(
+            exact_likelihood.log_likelihood(
                 heston.jacobian(parameters, grid).flatten(1, 2),
                 added,
                 scale=law.quote_noise_vol,

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vae import fidelity
+from vae.evaluation import sample_fidelity
 from vae.model import completion
 from vae.model.autoencoder import Vae
 from vae.model.elbo import bounds
@@ -163,7 +163,7 @@ def fidelity_metrics(
     unit = test.std(0).clamp_min(torch.finfo(test.dtype).tiny)
 
     def accuracy(rows: Tensor) -> float:
-        return fidelity.classifier_accuracy((rows @ features).numpy(), (test @ features).numpy(), seed=seed)
+        return sample_fidelity.classifier_accuracy((rows @ features).numpy(), (test @ features).numpy(), seed=seed)
 
     figures = {
         "sample_energy_floor": _mean_distance(train, test, unit),
@@ -179,7 +179,7 @@ def _mean_distance(rows: Tensor, test: Tensor, unit: Tensor) -> float:
     """Mean energy distance of test surfaces to consecutive parts of rows, each of their number; at least one part."""
     whole = max(1, len(rows) // len(test))
     parts = rows[: whole * len(test)].split(len(test))
-    return sum(fidelity.energy_distance(part, test, unit=unit) for part in parts) / whole
+    return sum(sample_fidelity.energy_distance(part, test, unit=unit) for part in parts) / whole
 
 
 def _mae_bp(approximation: Tensor, truth: Tensor) -> float:

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.stats import energy_distance as scipy_energy_distance
 
-from vae.fidelity import classifier_accuracy, energy_distance
+from vae.evaluation.sample_fidelity import classifier_accuracy, energy_distance
 
 
 def test_energy_distance_in_one_dimension_is_the_square_of_scipys() -> None:

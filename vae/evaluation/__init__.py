@@ -1,0 +1,1 @@
+"""Held-out figures of a trained model. Imports torch and scikit-learn."""
