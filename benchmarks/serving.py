@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from benchmarks.turns import in_turns
 from pipeline import files, weights
-from vae import bundle, graphs
+from vae import bundle
+from vae.graphs import export
 from vae.model.autoencoder import Vae
 from vae.pricing import heston
 from vae.runtime import SurfaceModel
@@ -46,7 +47,7 @@ def results() -> dict[str, float]:
 
 def decoding(model: SurfaceModel, trained: Vae) -> dict[str, float]:
     """Surfaces a second, and how many times those of each alternative."""
-    eager = graphs.Decoder(_single(trained), model.grid).eval()
+    eager = export.Decoder(_single(trained), model.grid).eval()
     compiled = torch.compile(eager, dynamic=True)
     plain = NumpyDecoder(trained)
     found: dict[str, float] = {"gemm_peak_gflops": gemm_peak()}
@@ -186,7 +187,7 @@ def adam(trained: Vae, quoted: np.ndarray, clean: np.ndarray, known: np.ndarray,
 
     All surfaces are fitted in one batch, as none of them takes part in another's loss; the time is that of one alone.
     """
-    decoder = graphs.Decoder(_single(trained), grid)
+    decoder = export.Decoder(_single(trained), grid)
     target, mask = (torch.from_numpy(part).float() for part in (quoted, known))
 
     def descend(rows: slice, steps: int) -> Tensor:

@@ -15,13 +15,14 @@ from pipeline.atomic import check_writable, new_folder
 from pipeline.errors import StageError
 from pipeline.params import ExportParams, Params
 from pipeline.weights import Prior
-from vae import graphs, runtime
+from vae import runtime
 from vae.bundle import COMPLETER, DECODER, ENCODER, FORMAT, HALF_DECODER, MANIFEST, QUANTILES, SAMPLER, SCORER
-from vae.completer import completer_graph
+from vae.graphs import export
+from vae.graphs.completer import completer_graph
+from vae.graphs.sampler import sampler_graph
 from vae.model import completion
 from vae.model.autoencoder import Vae
 from vae.model.quote_weights import Reader
-from vae.sampler import sampler_graph
 from vae.surface.grid import Grid
 from vae.surface.units import BASIS_POINTS
 
@@ -63,13 +64,13 @@ def graph_files(model: Vae, prior: Prior, grid: Grid, *, half: bool = False) -> 
     }
     single = _single(model)
     made = {
-        DECODER: graphs.decoder_graph(single, grid, metadata),
-        ENCODER: graphs.encoder_graph(single, grid, metadata),
+        DECODER: export.decoder_graph(single, grid, metadata),
+        ENCODER: export.encoder_graph(single, grid, metadata),
         SAMPLER: sampler_graph(single, prior.joint, len(prior.conditions), grid, metadata),
         COMPLETER: completer_graph(single, grid, metadata),
-        SCORER: graphs.scorer_graph(single, grid, metadata),
+        SCORER: export.scorer_graph(single, grid, metadata),
     }
-    return made | ({HALF_DECODER: graphs.half_decoder_graph(single, grid, metadata)} if half else {})
+    return made | ({HALF_DECODER: export.half_decoder_graph(single, grid, metadata)} if half else {})
 
 
 def make_manifest(
@@ -93,7 +94,7 @@ def make_manifest(
 
 def scores(model: Vae, iv: Tensor) -> dict[str, object]:
     """What ``SurfaceModel.score`` compares with: quantiles over training surfaces iv [surface, tenor, node]."""
-    scorer, known = graphs.Scorer(_single(model)), ~iv.isnan()
+    scorer, known = export.Scorer(_single(model)), ~iv.isnan()
     mask = known.float() if model.architecture.sees_missing else None
     with torch.no_grad():
         parts = [
@@ -125,13 +126,13 @@ def parity(model: Vae, bundle: Path, iv: Tensor, params: ExportParams) -> dict[s
     generator = _generator(params)
     random = torch.randn(params.parity_samples, model.architecture.latents, generator=generator)
     x, mask = torch.nan_to_num(iv.double()), (~iv.isnan()).double() if model.architecture.sees_missing else None
-    decoder = graphs.Decoder(model, loaded.grid)
+    decoder = export.Decoder(model, loaded.grid)
     with torch.no_grad():
-        mean, std = (part.numpy() for part in graphs.Encoder(model)(x, mask))
+        mean, std = (part.numpy() for part in export.Encoder(model)(x, mask))
         latents = torch.cat((random, torch.from_numpy(mean).float()))
         expected = decoder(latents.double()).numpy()
         some = None if mask is None else mask[: params.parity_scores]
-        nats = graphs.Scorer(model)(x[: params.parity_scores], some).numpy()
+        nats = export.Scorer(model)(x[: params.parity_scores], some).numpy()
     encoded, scored = loaded.encode(iv.numpy()), loaded.score(iv[: params.parity_scores].numpy())
     difference = np.abs(encoded.mean - mean)
     return {
@@ -147,7 +148,7 @@ def parity(model: Vae, bundle: Path, iv: Tensor, params: ExportParams) -> dict[s
     }
 
 
-def _sampler_parity(decoder: graphs.Decoder, loaded: runtime.SurfaceModel, params: ExportParams) -> float:
+def _sampler_parity(decoder: export.Decoder, loaded: runtime.SurfaceModel, params: ExportParams) -> float:
     """Vols of samples against the decoder at the latents that the graph gives beside."""
     drawn = loaded.draw(params.parity_samples, seed=params.seed)
     with torch.no_grad():

@@ -18,8 +18,8 @@ from pipeline import files, tables, train, weights
 from pipeline.atomic import new_file, new_folder
 from pipeline.errors import InputError
 from tests.workspace import PATHS, Workspace, write_tiny_params
-from vae import graphs
 from vae.bundle import GRAPHS
+from vae.graphs import export
 from vae.pricing import heston
 from vae.runtime import SurfaceModel
 from vae.training.trainer import Fit
@@ -161,7 +161,7 @@ def test_graphs_are_portable_files(finished: Workspace, name: str) -> None:
     proto = onnx.load(path, load_external_data=False)
 
     onnx.checker.check_model(proto, full_check=True)
-    assert [(o.domain, o.version) for o in proto.opset_import] == [("", graphs.OPSET)] == [("", 18)]
+    assert [(o.domain, o.version) for o in proto.opset_import] == [("", export.OPSET)] == [("", 18)]
     assert proto.ir_version == 9
     assert all(t.data_location != onnx.TensorProto.EXTERNAL for t in proto.graph.initializer)
     assert not any(node.metadata_props or node.doc_string for node in proto.graph.node)
@@ -179,7 +179,7 @@ def test_bundle_agrees_with_torch(finished: Workspace) -> None:
     for batch in (1, 2, 4097):
         z = torch.randn(batch, 3)
         with torch.no_grad():
-            expected = graphs.Decoder(model, bundle.grid)(z.double())
+            expected = export.Decoder(model, bundle.grid)(z.double())
         np.testing.assert_allclose(bundle.decode(z.numpy()), expected, atol=1e-5, rtol=0)
 
 
@@ -188,9 +188,9 @@ def test_export_fails_and_writes_nothing_when_parity_is_off(
 ) -> None:
     """A decoder whose graph is shifted by a basis point."""
     workspace = Workspace(in_finished("artifacts/bundle"))
-    forward = graphs.Decoder.forward
+    forward = export.Decoder.forward
     shifted = lambda self, z: forward(self, z) + 1e-4 * (z.dtype == torch.float32)  # noqa: E731
-    monkeypatch.setattr(graphs.Decoder, "forward", shifted)
+    monkeypatch.setattr(export.Decoder, "forward", shifted)
 
     assert workspace.run("export") == 1
 

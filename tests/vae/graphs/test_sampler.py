@@ -9,10 +9,10 @@ import pytest
 import torch
 from scipy import stats
 
+from vae.graphs.sampler import KEYS, sampler_graph, words
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.linear import principal_components
 from vae.model.mixture import Mixture, bounded
-from vae.sampler import KEYS, sampler_graph, words
 from vae.surface.grid import Grid
 
 GRID = Grid(np.array([0.1, 0.5]), np.linspace(-0.2, 0.2, 4))

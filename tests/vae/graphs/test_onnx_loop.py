@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, parser
 
-from vae.loops import looped
+from vae.graphs.onnx_loop import looped
 
 HEADER = '<ir_version: 9, opset_import: ["": 18]>'
 

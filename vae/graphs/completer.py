@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from vae.graphs import finished, program
-from vae.loops import looped
+from vae.graphs.export import finished, program
+from vae.graphs.onnx_loop import looped
 from vae.model import completion
 from vae.model.autoencoder import Vae
 from vae.model.completion import Posed, Quotes, State

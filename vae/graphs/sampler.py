@@ -18,7 +18,7 @@ import torch
 from onnx import compose, inliner, numpy_helper, parser
 from torch import Tensor, nn
 
-from vae import graphs
+from vae.graphs import export
 from vae.model import linear_systems
 from vae.model.autoencoder import Vae
 from vae.model.mixture import REACH, Mixture
@@ -92,7 +92,7 @@ class Sampler(nn.Module):
 
     def __init__(self, model: Vae, joint: Mixture, conditions: int, grid: Grid) -> None:
         super().__init__()
-        self.decoder, self.conditions = graphs.Decoder(model, grid), conditions
+        self.decoder, self.conditions = export.Decoder(model, grid), conditions
         self.latents = model.architecture.latents
         with np.errstate(divide="ignore"):
             values = {
@@ -146,11 +146,11 @@ def sampler_graph(model: Vae, joint: Mixture, conditions: int, grid: Grid, metad
     inputs = {"uniform": torch.full((2, count), 0.5), "temperature": torch.ones(1)}
     if conditions:
         inputs["conditions"] = torch.full((conditions,), torch.nan)
-    drawn = graphs.program(
+    drawn = export.program(
         Sampler(model, joint, conditions, grid), inputs, outputs=["iv", "z"], free={"uniform": {0: "batch"}}
     )
     whole = compose.merge_models(_uniform(count), drawn, io_map=[("uniform", "uniform")])
-    return graphs.finished(whole, metadata)
+    return export.finished(whole, metadata)
 
 
 def _uniform(words: int) -> onnx.ModelProto:

@@ -1,0 +1,1 @@
+"""Graphs in ONNX made from a trained model. Imports torch and onnx."""
