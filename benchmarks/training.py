@@ -62,7 +62,7 @@ from benchmarks.recipes import Data, Learned, Origin, Plain, Pythae, Trainer, Vo
 from pipeline import engine, files, simulation
 from pipeline.errors import InputError, StageError
 from pipeline.evaluate import true_log_density
-from pipeline.params import HestonPrepare, TrainParams, read_params
+from pipeline.settings.params import HestonPrepare, TrainParams, read_params
 from vae.surface.units import BASIS_POINTS
 
 Result = TypeVar("Result")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pipeline import lineage, telemetry
 from pipeline.errors import InputError, StageError
-from pipeline.params import Params, read_params
+from pipeline.settings.params import Params, read_params
 
 STAGES = ("prepare", "train", "evaluate", "export", "register")
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pipeline import files
 from pipeline.columns import Columns
 from pipeline.errors import InputError
-from pipeline.params import ArrayParams, ArrayPrepare
+from pipeline.settings.params import ArrayParams, ArrayPrepare
 
 _SUFFIXES = (".npy", ".safetensors", ".parquet")
 

@@ -285,7 +285,7 @@ def report(results: Path, *, in_browser: bool, as_json: bool) -> None:
 def _registry() -> Iterator["Registry"]:
     """The registry that params.yaml names; paths must be absolute while it is open."""
     from pipeline import registry
-    from pipeline.params import read_params
+    from pipeline.settings.params import read_params
 
     settings = read_params().register_
     with registry.opened(model=settings.model, experiment=settings.experiment) as models:

@@ -13,8 +13,8 @@ from torch import Tensor
 from pipeline import files, report, weights
 from pipeline.atomic import check_writable, new_folder, write_csv
 from pipeline.conditions import read_conditions
-from pipeline.params import EvaluateParams, Params
 from pipeline.report import Evaluation
+from pipeline.settings.params import EvaluateParams, Params
 from pipeline.weights import Prior
 from vae.evaluation import exact_likelihood, metrics
 from vae.model.autoencoder import Vae

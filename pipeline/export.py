@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline import files, weights
 from pipeline.atomic import check_writable, new_folder
 from pipeline.errors import StageError
-from pipeline.params import ExportParams, Params
+from pipeline.settings.params import ExportParams, Params
 from pipeline.weights import Prior
 from vae import runtime
 from vae.bundle import COMPLETER, DECODER, ENCODER, FORMAT, HALF_DECODER, MANIFEST, QUANTILES, SAMPLER, SCORER

@@ -14,8 +14,8 @@ import torch
 from pipeline import arrays, engine, files, quotes, simulation
 from pipeline.atomic import check_writable, new_folder
 from pipeline.errors import StageError
-from pipeline.params import ArrayPrepare, HestonPrepare, Params, QuotesPrepare
 from pipeline.progress import track
+from pipeline.settings.params import ArrayPrepare, HestonPrepare, Params, QuotesPrepare
 from pipeline.simulation import Shard
 from vae.pricing import heston
 

@@ -16,8 +16,8 @@ from pipeline import files
 from pipeline.atomic import write_csv
 from pipeline.columns import Array, Columns
 from pipeline.errors import InputError
-from pipeline.params import QuotesParams, QuotesPrepare
 from pipeline.progress import track
+from pipeline.settings.params import QuotesParams, QuotesPrepare
 from vae.pricing import quoted_surface
 from vae.surface.grid import Grid
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pipeline import files, gate, lineage, registry
 from pipeline.atomic import check_writable
 from pipeline.gate import Check, Verdict
-from pipeline.params import Params, RegisterParams
 from pipeline.registry import Registry, Version
+from pipeline.settings.params import Params, RegisterParams
 from vae.bundle import DECODER
 from vae.runtime import SurfaceModel
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from pipeline import registry, tables, workspace
 from pipeline.errors import InputError, StageError
-from pipeline.params import Params, RetrainParams, read_params
 from pipeline.registry import Registry
+from pipeline.settings.params import Params, RetrainParams, read_params
 
 _ODD_PERCENT = 1.0
 

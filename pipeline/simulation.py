@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pipeline import files
 from pipeline.errors import StageError
-from pipeline.params import HestonPrepare, HestonRanges
+from pipeline.settings.params import HestonPrepare, HestonRanges
 from vae.pricing import black, compiled, complex_pairs, heston
 from vae.surface import grid
 from vae.surface.units import BASIS_POINTS

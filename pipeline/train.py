@@ -21,8 +21,8 @@ from pipeline import files, weights
 from pipeline.atomic import check_writable, new_folder, write_csv
 from pipeline.conditions import read_conditions
 from pipeline.errors import InputError, StageError
-from pipeline.params import Params, PenaltyParams, TrainParams
 from pipeline.progress import track
+from pipeline.settings.params import Params, PenaltyParams, TrainParams
 from pipeline.weights import Prior
 from vae.model.autoencoder import Architecture, Observations, Vae, transformed
 from vae.model.linear import filled, principal_components

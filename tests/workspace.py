@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline import __main__ as stages
-from pipeline.params import Params, read_params
+from pipeline.settings.params import Params, read_params
 
 TINY: dict[str, Any] = {
     "prepare.surfaces": {"train": 256, "validation": 64, "test": 64},

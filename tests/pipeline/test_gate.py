@@ -5,7 +5,7 @@ import pytest
 
 from pipeline import gate
 from pipeline.gate import Comparison, Verdict
-from pipeline.params import GateParams, ShareRange
+from pipeline.settings.params import GateParams, ShareRange
 from tests.workspace import Workspace
 from vae.runtime import SurfaceModel
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pipeline import engine, files, prepare, simulation
 from pipeline.errors import StageError
-from pipeline.params import HestonPrepare
+from pipeline.settings.params import HestonPrepare
 from tests.workspace import PATHS, Workspace
 from vae.pricing import compiled, heston
 

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from scipy.stats import norm
 
 from pipeline import files, quotes, register
-from pipeline.params import QuotesParams
+from pipeline.settings.params import QuotesParams
 from tests.workspace import Workspace
 from vae.surface.grid import Grid
 

@@ -15,9 +15,9 @@ from click.testing import CliRunner, Result
 from pipeline import files, registry
 from pipeline.cli import main as cli
 from pipeline.errors import InputError, StageError
-from pipeline.params import Params
 from pipeline.register import HeldOut, decide
 from pipeline.registry import CHAMPION, Registry
+from pipeline.settings.params import Params
 from tests.records import record
 from tests.services import free_port, mlflow_server, postgres
 from tests.workspace import Workspace

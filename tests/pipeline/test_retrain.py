@@ -3,8 +3,8 @@
 import pytest
 
 from pipeline import registry, retrain, tables
-from pipeline.params import RetrainParams
 from pipeline.retrain import Situation, decide
+from pipeline.settings.params import RetrainParams
 from tests.pipeline.test_registry import record
 from tests.workspace import Workspace
 from vae.runtime import SurfaceModel

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.params import Shares, read_params
+from pipeline.settings.params import Shares, read_params
 from tests.workspace import Workspace
 
 

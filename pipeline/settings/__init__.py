@@ -1,0 +1,1 @@
+"""params.yaml as checked values, one file a block."""
