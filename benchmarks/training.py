@@ -59,10 +59,11 @@ from numpy.typing import NDArray
 
 from benchmarks import card
 from benchmarks.recipes import Data, Learned, Origin, Plain, Pythae, Trainer, Volvae
-from pipeline import engine, files, simulation
+from pipeline import files
 from pipeline.errors import InputError, StageError
 from pipeline.evaluate import true_log_density
 from pipeline.settings.params import HestonPrepare, TrainParams, read_params
+from pipeline.sources import executors, simulation
 from vae.surface.units import BASIS_POINTS
 
 Result = TypeVar("Result")
@@ -154,7 +155,7 @@ def simulate(settings: HestonPrepare, folder: Path) -> None:
     shards = simulation.plan(settings)
     paths = {shard: folder / f"{shard.split}-{shard.number:05}.safetensors" for shard in shards}
     function = partial(simulation.simulate, settings, simulation.key_of(settings))
-    for shard, content in engine.local(function, shards, workers=settings.workers or os.cpu_count() or 1):
+    for shard, content in executors.local(function, shards, workers=settings.workers or os.cpu_count() or 1):
         files.write_bytes(paths[shard], content)
     for split in files.SPLITS:
         files.join_tensors(folder / f"{split}.safetensors", [paths[shard] for shard in shards if shard.split == split])

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.atomic import write_csv
-from pipeline.columns import Columns
 from pipeline.errors import InputError
+from pipeline.sources.columns import Columns
 from vae.runtime import Completion, SurfaceModel, k_of_delta
 from vae.surface.units import BASIS_POINTS
 

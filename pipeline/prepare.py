@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import torch
 
-from pipeline import arrays, engine, files, quotes, simulation
+from pipeline import files
 from pipeline.atomic import check_writable, new_folder
 from pipeline.errors import StageError
 from pipeline.progress import track
 from pipeline.settings.params import ArrayPrepare, HestonPrepare, Params, QuotesPrepare
-from pipeline.simulation import Shard
+from pipeline.sources import array, executors, quotes, simulation
+from pipeline.sources.simulation import Shard
 from vae.pricing import heston
 
 CHECKPOINTS = Path(".checkpoints/prepare")  # outside DVC: its outputs are deleted before a stage runs
@@ -30,7 +31,7 @@ def main(params: Params, *, surfaces: Path, metrics: Path) -> None:
         if isinstance(settings, QuotesPrepare):
             figures = quotes.write(settings, folder)
         elif isinstance(settings, ArrayPrepare):
-            figures = arrays.write(settings, folder)
+            figures = array.write(settings, folder)
         else:
             figures = write(settings, folder)
         files.write_json(metrics, figures)
@@ -74,9 +75,9 @@ def _run(
 ) -> Iterator[tuple[Shard, bytes]]:
     """The shards as they are done, by the engine of the settings; a GPU is one worker."""
     if settings.engine == "dask":
-        return engine.dask(function, shards, address=str(settings.address))
+        return executors.dask(function, shards, address=str(settings.address))
     cores = 1 if torch.cuda.is_available() else torch.get_num_threads()
-    return engine.local(function, shards, workers=settings.workers or cores)
+    return executors.local(function, shards, workers=settings.workers or cores)
 
 
 class _Made(NamedTuple):

@@ -15,9 +15,10 @@ from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import engine, files, prepare, simulation
+from pipeline import files, prepare
 from pipeline.errors import StageError
 from pipeline.settings.params import HestonPrepare
+from pipeline.sources import executors, simulation
 from tests.workspace import PATHS, Workspace
 from vae.pricing import compiled, heston
 
@@ -180,7 +181,7 @@ def _die(_: int) -> bytes:
 
 def test_a_killed_worker_is_one_line() -> None:
     with pytest.raises(StageError, match="a worker was killed"):
-        list(engine.local(_die, [1, 2, 3], workers=2))
+        list(executors.local(_die, [1, 2, 3], workers=2))
 
 
 @pytest.fixture
@@ -210,7 +211,7 @@ def test_dask_makes_the_same_bytes_although_a_worker_dies(
 ) -> None:
     address, workers = cluster
     workspace.set(prepare__engine="dask", prepare__address=address, prepare__workers=None)
-    run = engine.dask
+    run = executors.dask
 
     def and_kill(*arguments, **options):
         for number, result in enumerate(run(*arguments, **options)):
@@ -218,7 +219,7 @@ def test_dask_makes_the_same_bytes_although_a_worker_dies(
                 workers[0].kill()
             yield result
 
-    monkeypatch.setattr(engine, "dask", and_kill)
+    monkeypatch.setattr(executors, "dask", and_kill)
     assert workspace.run("prepare") == 0
     assert workers[0].wait() == -signal.SIGKILL
     assert prepared(workspace.folder) == prepared(finished.folder)
@@ -227,7 +228,7 @@ def test_dask_makes_the_same_bytes_although_a_worker_dies(
 def test_no_scheduler_at_the_address_is_one_line(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(engine, "_CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(executors, "_CONNECT_SECONDS", 0.2)
     workspace.set(prepare__engine="dask", prepare__address="tcp://127.0.0.1:9", prepare__workers=None)
     assert workspace.run("prepare") == 1
     assert capsys.readouterr().err.splitlines() == [

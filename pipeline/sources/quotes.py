@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from pipeline import files
 from pipeline.atomic import write_csv
-from pipeline.columns import Array, Columns
 from pipeline.errors import InputError
 from pipeline.progress import track
 from pipeline.settings.params import QuotesParams, QuotesPrepare
+from pipeline.sources.columns import Array, Columns
 from vae.pricing import quoted_surface
 from vae.surface.grid import Grid
 

@@ -15,8 +15,9 @@ import pytest
 from ruamel.yaml import YAML
 from scipy.stats import norm
 
-from pipeline import files, quotes, register
+from pipeline import files, register
 from pipeline.settings.params import QuotesParams
+from pipeline.sources import quotes
 from tests.workspace import Workspace
 from vae.surface.grid import Grid
 

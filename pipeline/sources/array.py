@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import files
-from pipeline.columns import Columns
 from pipeline.errors import InputError
 from pipeline.settings.params import ArrayParams, ArrayPrepare
+from pipeline.sources.columns import Columns
 
 _SUFFIXES = (".npy", ".safetensors", ".parquet")
 

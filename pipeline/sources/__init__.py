@@ -1,0 +1,1 @@
+"""What the stage prepare can read or simulate."""
