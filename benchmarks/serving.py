@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.turns import in_turns
-from pipeline import files, weights
+from pipeline.files import formats, trained_model
 from vae import bundle
 from vae.graphs import export
 from vae.model.autoencoder import Vae
@@ -38,7 +38,7 @@ _DAYS = 365
 def results() -> dict[str, float]:
     """All figures of serving."""
     model = SurfaceModel.load(BUNDLE, provider="cpu", threads=1)
-    trained = weights.read_model(MODEL)
+    trained = trained_model.read_model(MODEL)
     figures = {**decoding(model, trained), **single(model), **sampling(model)}
     for quotes in _QUOTES:
         figures |= completing(model, trained, quotes=quotes)
@@ -116,7 +116,7 @@ def completing(model: SurfaceModel, trained: Vae, *, quotes: int) -> dict[str, f
 
     Errors are mean absolute ones against the clean surface, on the points that were not quoted.
     """
-    test = files.read_split(SURFACES, "test")
+    test = formats.read_split(SURFACES, "test")
     quoted, clean = test["iv"].double().numpy(), test["clean"].double().numpy()
     generator = np.random.default_rng(1)
     known = np.zeros((_FITTED, quoted[0].size), bool)

@@ -24,7 +24,7 @@ import psutil
 
 from benchmarks.clients import clients
 from benchmarks.server import BUNDLE, exchange, infer, post
-from pipeline import atomic
+from pipeline.files import atomic
 from vae.runtime import SurfaceModel
 
 _CLIENTS = 2

@@ -59,9 +59,9 @@ from numpy.typing import NDArray
 
 from benchmarks import card
 from benchmarks.recipes import Data, Learned, Origin, Plain, Pythae, Trainer, Volvae
-from pipeline import files
 from pipeline.errors import InputError, StageError
 from pipeline.evaluate import true_log_density
+from pipeline.files import formats
 from pipeline.settings.params import HestonPrepare, TrainParams, read_params
 from pipeline.sources import executors, simulation
 from vae.surface.units import BASIS_POINTS
@@ -138,7 +138,7 @@ def verdicts(results: Mapping[str, float]) -> list[str]:
 @contextlib.contextmanager
 def prepared(surfaces: Path) -> Iterator[Path]:
     """The folder of Heston surfaces: the one that ``make run`` leaves, or a temporary one of those of params.yaml."""
-    if (surfaces / files.LAW).exists():
+    if (surfaces / formats.LAW).exists():
         yield surfaces
         return
     settings = read_params().prepare
@@ -156,17 +156,19 @@ def simulate(settings: HestonPrepare, folder: Path) -> None:
     paths = {shard: folder / f"{shard.split}-{shard.number:05}.safetensors" for shard in shards}
     function = partial(simulation.simulate, settings, simulation.key_of(settings))
     for shard, content in executors.local(function, shards, workers=settings.workers or os.cpu_count() or 1):
-        files.write_bytes(paths[shard], content)
-    for split in files.SPLITS:
-        files.join_tensors(folder / f"{split}.safetensors", [paths[shard] for shard in shards if shard.split == split])
-    files.write_json(folder / files.GRID, settings.grid.build().to_dict())
-    files.write_json(folder / files.LAW, simulation.law(settings)._asdict())
+        formats.write_bytes(paths[shard], content)
+    for split in formats.SPLITS:
+        formats.join_tensors(
+            folder / f"{split}.safetensors", [paths[shard] for shard in shards if shard.split == split]
+        )
+    formats.write_json(folder / formats.GRID, settings.grid.build().to_dict())
+    formats.write_json(folder / formats.LAW, simulation.law(settings)._asdict())
 
 
 def read(surfaces: Path) -> Data:
     """The splits of a folder of Heston surfaces."""
-    train, validation, test = (files.read_points(surfaces, split) for split in files.SPLITS)
-    clean = files.read_points(surfaces, "test", "clean").double()
+    train, validation, test = (formats.read_points(surfaces, split) for split in formats.SPLITS)
+    clean = formats.read_points(surfaces, "test", "clean").double()
     return Data(train, validation, test, clean)
 
 
@@ -285,7 +287,7 @@ def seconds_to(curve: list[Moment], rmse_bp: float) -> float:
 def oracle_nats(surfaces: Path) -> float:
     """Mean log density of the test surfaces under the law that made them: what no ELBO exceeds but by chance."""
     densities = true_log_density(
-        files.read_split(surfaces, "test"), files.read_grid(surfaces), files.read_law(surfaces)
+        formats.read_split(surfaces, "test"), formats.read_grid(surfaces), formats.read_law(surfaces)
     )
     if densities is None:
         raise InputError(f"the density of the surfaces in {surfaces} is not known")

@@ -117,7 +117,7 @@ def sample(
     as_json: bool,
 ) -> None:
     """Draw surfaces from the model and write them to a file."""
-    from pipeline import tables
+    from pipeline.files import surface_tables
     from vae.runtime import SurfaceModel
 
     model = SurfaceModel.load(bundle, provider=provider)
@@ -126,7 +126,7 @@ def sample(
     with click.progressbar(
         blocks, length=-(-count // model.block), label="sample", file=sys.stderr, hidden=hidden
     ) as shown:
-        tables.write_surfaces(output, shown, model.grid, count=count)
+        surface_tables.write_surfaces(output, shown, model.grid, count=count)
     outcome = {"path": str(output), "surfaces": count, "seed": seed, "provider": model.provider}
     tenors, nodes = model.grid.shape
     text = f"{count:,} surfaces of {tenors} tenors x {nodes} nodes, seed {seed}, on {model.provider}: {output}"
@@ -147,7 +147,7 @@ def complete(quotes: Path, output: Path, bundle: Path, provider: "Provider", *, 
     Columns: iv; tenor_years or days; log_moneyness, call_delta, or strike and forward; weight if there is one.
     """
     from pipeline import complete as command
-    from pipeline.atomic import new_file
+    from pipeline.files.atomic import new_file
     from vae.runtime import SurfaceModel
 
     if output.suffix != ".csv":
@@ -181,13 +181,13 @@ def complete(quotes: Path, output: Path, bundle: Path, provider: "Provider", *, 
 def score(surfaces: Path, output: Path | None, bundle: Path, provider: "Provider", *, as_json: bool) -> None:
     """Say how likely surfaces are, on the model's grid: the odd ones stand out."""
     from pipeline import score as command
-    from pipeline import tables
+    from pipeline.files import surface_tables
     from vae.runtime import SurfaceModel
 
     if output is not None and output.suffix != ".csv":
         raise InputError(f"{output} must end in .csv")
     model = SurfaceModel.load(bundle, provider=provider)
-    iv = tables.read_on_grid(surfaces, model.grid)
+    iv = surface_tables.read_on_grid(surfaces, model.grid)
     scores = model.score(iv)
     if output is not None:
         command.write(output, scores)
@@ -244,16 +244,17 @@ def doctor(bundle: Path, *, as_json: bool) -> None:
 @_one_line_errors
 def arbitrage(surfaces: Path, tolerance: float, bundle: Path, results: Path, *, as_json: bool) -> None:
     """Measure static arbitrage in surfaces that `volvae sample` wrote: how often, how large, where."""
-    from pipeline import audit, tables
+    from pipeline import audit
+    from pipeline.files import surface_tables
     from vae.surface import arbitrage
 
     if surfaces.suffix == ".npy":
         from vae.runtime import SurfaceModel
 
         grid = SurfaceModel.load(bundle, provider="cpu").grid
-        iv = tables.read_array(surfaces, grid)
+        iv = surface_tables.read_array(surfaces, grid)
     else:
-        iv, grid = tables.read_surfaces(surfaces)
+        iv, grid = surface_tables.read_surfaces(surfaces)
     with click.progressbar(
         arbitrage.violation_blocks(iv, grid),
         length=arbitrage.block_count(len(iv)),
@@ -468,7 +469,7 @@ def serve(model: str, **values: Any) -> None:  # noqa: ANN401 - the options of S
 def export_triton(folder: Path, bundle: Path) -> None:
     """Write the model as a repository for NVIDIA's Triton server."""
     from deploy import triton
-    from pipeline.atomic import new_folder
+    from pipeline.files.atomic import new_folder
 
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty; name a new folder")

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.atomic import write_csv
 from pipeline.errors import InputError
+from pipeline.files.atomic import write_csv
 from pipeline.sources.columns import Columns
 from vae.runtime import Completion, SurfaceModel, k_of_delta
 from vae.surface.units import BASIS_POINTS

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline import files
 from pipeline.errors import InputError
+from pipeline.files import formats
 from vae.surface import smile_features
 
 
@@ -45,7 +45,7 @@ def read_conditions(names: tuple[str, ...], surfaces: Path, split: str) -> Condi
     """
     if not names:  # vectors have no grid to read features with
         return Conditions(names, {}, {})
-    found = files.read_conditions(surfaces, split)
+    found = formats.read_conditions(surfaces, split)
     for name in names:
         if name not in (*smile_features.FEATURES, *found):
             raise InputError(
@@ -58,6 +58,6 @@ def read_conditions(names: tuple[str, ...], surfaces: Path, split: str) -> Condi
 
 def _functional(name: str, surfaces: Path) -> Tensor:
     try:
-        return torch.from_numpy(smile_features.functionals((name,), files.read_grid(surfaces))).flatten()
+        return torch.from_numpy(smile_features.functionals((name,), formats.read_grid(surfaces))).flatten()
     except ValueError as error:
         raise InputError(f"params.yaml: train.conditions: {error}") from error

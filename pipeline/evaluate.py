@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline import files, report, weights
-from pipeline.atomic import check_writable, new_folder, write_csv
+from pipeline import report
 from pipeline.conditions import read_conditions
+from pipeline.files import formats, trained_model
+from pipeline.files.atomic import check_writable, new_folder, write_csv
+from pipeline.files.trained_model import Prior
 from pipeline.report import Evaluation
 from pipeline.settings.params import EvaluateParams, Params
-from pipeline.weights import Prior
 from vae.evaluation import exact_likelihood, metrics
 from vae.model.autoencoder import Vae
 from vae.model.linear import PrincipalComponents, filled, principal_components
@@ -40,7 +41,7 @@ class Asked(NamedTuple):
     """
 
     values: Tensor
-    weights: Tensor
+    trained_model: Tensor
     constant: Tensor
 
     def read(self, x: Tensor) -> Tensor:
@@ -177,28 +178,28 @@ def main(params: Params, *, surfaces: Path, model: Path, curve: Path, metrics: P
     """Write ``metrics``, the tables of the folder ``plots`` and the report ``page``."""
     for path in (metrics, page):
         check_writable(path)
-    grid = files.read_grid(surfaces)
-    trained = weights.read_model(model)
-    prior = weights.read_prior(model, latents=trained.architecture.latents)
-    test = files.read_split(surfaces, "test")
+    grid = formats.read_grid(surfaces)
+    trained = trained_model.read_model(model)
+    prior = trained_model.read_prior(model, latents=trained.architecture.latents)
+    test = formats.read_split(surfaces, "test")
     known = "clean" if "clean" in test else "iv"  # quotes are all there is of the truth
-    quoted, truth = (files.read_points(surfaces, "test", name).double() for name in ("iv", known))
+    quoted, truth = (formats.read_points(surfaces, "test", name).double() for name in ("iv", known))
     latents = trained.architecture.latents
-    fitted = filled(files.read_points(surfaces, "train"), latents)
+    fitted = filled(formats.read_points(surfaces, "train"), latents)
     components = principal_components(fitted)
     asked = _asked(prior.conditions, surfaces, truth, fitted, components, latents)
     with new_folder(plots) as folder:
-        densities = true_log_density(test, grid, files.read_law(surfaces))
+        densities = true_log_density(test, grid, formats.read_law(surfaces))
         train = _some(
-            files.read_points(surfaces, "train", known), params.evaluate.prior_samples, seed=params.evaluate.seed
+            formats.read_points(surfaces, "train", known), params.evaluate.prior_samples, seed=params.evaluate.seed
         )
         result = evaluate(trained, prior, components, train, quoted, truth, grid, params.evaluate, densities, asked)
         write_csv(folder / "error_by_tenor.csv", *_error_by_tenor(result, grid))
         write_csv(folder / "error_by_node.csv", *_error_by_node(result, grid))
         write_csv(folder / "completion.csv", *_completion(result, params.evaluate))
         content = report.page(result, grid, report.read_curve(curve))
-        files.write_bytes(page, content.encode())
-        files.write_json(metrics, result.figures)
+        formats.write_bytes(page, content.encode())
+        formats.write_json(metrics, result.figures)
 
 
 def _asked(
@@ -212,18 +213,21 @@ def _asked(
     if not names:
         return None
     train, test = (read_conditions(names, surfaces, split) for split in ("train", "test"))
-    weights, constant = torch.zeros(len(names), truth.shape[1], dtype=truth.dtype), torch.zeros(len(names)).double()
+    trained_model, constant = (
+        torch.zeros(len(names), truth.shape[1], dtype=truth.dtype),
+        torch.zeros(len(names)).double(),
+    )
     vectors = components.vectors[:, :latents]
     for place, name in enumerate(names):
         if name in train.functionals:
-            weights[place] = train.functionals[name]
+            trained_model[place] = train.functionals[name]
             continue
         known = train.numbers[name].isfinite()
         scores = (fitted[known].double() - components.mean) @ vectors
         constant[place], slope = _regression(scores, train.numbers[name][known])
-        weights[place] = vectors @ slope
-        constant[place] -= components.mean @ weights[place]
-    return Asked(test.of(truth), weights, constant)
+        trained_model[place] = vectors @ slope
+        constant[place] -= components.mean @ trained_model[place]
+    return Asked(test.of(truth), trained_model, constant)
 
 
 def _regression(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -239,7 +243,7 @@ def _some(rows: Tensor, count: int, *, seed: int) -> Tensor:
     return rows[order[:count]].double()
 
 
-def true_log_density(test: dict[str, Tensor], grid: Grid, law: files.Law | None) -> Tensor | None:
+def true_log_density(test: dict[str, Tensor], grid: Grid, law: formats.Law | None) -> Tensor | None:
     """The true log density of each quoted test surface, [surface].
 
     None where the law is not known or has no noise, so that no density is finite, where strikes move with the

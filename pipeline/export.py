@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline import files, weights
-from pipeline.atomic import check_writable, new_folder
 from pipeline.errors import StageError
+from pipeline.files import formats, trained_model
+from pipeline.files.atomic import check_writable, new_folder
+from pipeline.files.trained_model import Prior
 from pipeline.settings.params import ExportParams, Params
-from pipeline.weights import Prior
 from vae import runtime
 from vae.bundle import COMPLETER, DECODER, ENCODER, FORMAT, HALF_DECODER, MANIFEST, QUANTILES, SAMPLER, SCORER
 from vae.graphs import export
@@ -33,22 +33,22 @@ _KNOWN = 40  # points from which surfaces are completed to compare
 def main(params: Params, *, surfaces: Path, model: Path, bundle: Path, metrics: Path) -> None:
     """Write the folder ``bundle`` and the parity figures ``metrics``."""
     check_writable(metrics)
-    settings, grid = params.export, files.read_grid(surfaces)
-    trained = weights.read_model(model)
-    prior = weights.read_prior(model, latents=trained.architecture.latents)
-    test, train = (files.read_points(surfaces, split).unflatten(1, grid.shape) for split in ("test", "train"))
+    settings, grid = params.export, formats.read_grid(surfaces)
+    trained = trained_model.read_model(model)
+    prior = trained_model.read_prior(model, latents=trained.architecture.latents)
+    test, train = (formats.read_points(surfaces, split).unflatten(1, grid.shape) for split in ("test", "train"))
     with new_folder(bundle) as folder:
         contents = graph_files(trained, prior, grid, half=settings.fp16)
         scored = train[torch.randperm(len(train), generator=_generator(settings))[: settings.scored_surfaces]]
         manifest = make_manifest(trained, prior, grid, contents, scores(trained, scored))
         for name, content in contents.items():
-            files.write_bytes(folder / name, content)
-        files.write_json(folder / MANIFEST, manifest)
+            formats.write_bytes(folder / name, content)
+        formats.write_json(folder / MANIFEST, manifest)
         figures = parity(trained, folder, test, settings)
         _check(figures, settings)
-        files.write_json(folder / MANIFEST, {**manifest, "parity": figures})
+        formats.write_json(folder / MANIFEST, {**manifest, "parity": figures})
         sizes = {f"{Path(n).stem}_bytes": len(content) for n, content in contents.items()}
-        files.write_json(metrics, {**figures, **sizes})
+        formats.write_json(metrics, {**figures, **sizes})
 
 
 def graph_files(model: Vae, prior: Prior, grid: Grid, *, half: bool = False) -> dict[str, bytes]:
@@ -88,7 +88,9 @@ def make_manifest(
         "observation_scale_vol": scale_of(model),
         "grid": grid.to_dict(),
         "scores": dict(scores),
-        "files": {name: {"sha256": files.sha256(content), "bytes": len(content)} for name, content in contents.items()},
+        "files": {
+            name: {"sha256": formats.sha256(content), "bytes": len(content)} for name, content in contents.items()
+        },
     }
 
 
@@ -108,7 +110,7 @@ def scores(model: Vae, iv: Tensor) -> dict[str, object]:
 
 def weights_sha256(model: Vae) -> str:
     """Which weights a graph was made from, whatever the file that they were in."""
-    return files.sha256(files.tensor_bytes(model.state_dict()))
+    return formats.sha256(formats.tensor_bytes(model.state_dict()))
 
 
 def scale_of(model: Vae) -> float:

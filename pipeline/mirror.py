@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deploy import logs
-from pipeline import atomic, registry
+from pipeline import registry
 from pipeline.errors import InputError
+from pipeline.files import atomic
 
 _ADDRESS = re.compile(r"models:/(?P<model>[^/@]+)@(?P<alias>[^/@]+)")
 _KEPT = 2  # versions: the current one, and the one that somebody may still be reading

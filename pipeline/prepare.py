@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import torch
 
-from pipeline import files
-from pipeline.atomic import check_writable, new_folder
 from pipeline.errors import StageError
+from pipeline.files import formats
+from pipeline.files.atomic import check_writable, new_folder
 from pipeline.progress import track
 from pipeline.settings.params import ArrayPrepare, HestonPrepare, Params, QuotesPrepare
 from pipeline.sources import array, executors, quotes, simulation
@@ -34,7 +34,7 @@ def main(params: Params, *, surfaces: Path, metrics: Path) -> None:
             figures = array.write(settings, folder)
         else:
             figures = write(settings, folder)
-        files.write_json(metrics, figures)
+        formats.write_json(metrics, figures)
     shutil.rmtree(CHECKPOINTS, ignore_errors=True)
 
 
@@ -42,12 +42,12 @@ def write(settings: HestonPrepare, folder: Path) -> dict[str, float | str]:
     """Write Heston surfaces and their grid to a folder; flat figures of the data."""
     shards = finished_shards(settings)
     figures: dict[str, float | str] = {}
-    for split in files.SPLITS:
+    for split in formats.SPLITS:
         parts = [path for shard, path in shards.items() if shard.split == split]
         figures |= _figures(split, parts)
-        files.join_tensors(folder / f"{split}.safetensors", parts)
-    files.write_json(folder / files.GRID, settings.grid.build().to_dict())
-    files.write_json(folder / files.LAW, simulation.law(settings)._asdict())
+        formats.join_tensors(folder / f"{split}.safetensors", parts)
+    formats.write_json(folder / formats.GRID, settings.grid.build().to_dict())
+    formats.write_json(folder / formats.LAW, simulation.law(settings)._asdict())
     return figures
 
 
@@ -65,8 +65,8 @@ def finished_shards(settings: HestonPrepare) -> dict[Shard, Path]:
         print(f"prepare: resumed with {len(found)} of {len(shards)} shards from {store}", file=sys.stderr, flush=True)
     made = _timed(_run(settings, partial(simulation.simulate, settings, key), [s for s in shards if s not in found]))
     for shard, content, _ in track(made, total=len(shards), done=len(found), label="prepare", note=_note):
-        found[shard] = store / f"{_stem(shard)}-{files.sha256(content)}.safetensors"
-        files.write_bytes(found[shard], content)
+        found[shard] = store / f"{_stem(shard)}-{formats.sha256(content)}.safetensors"
+        formats.write_bytes(found[shard], content)
     return {shard: found[shard] for shard in shards}
 
 
@@ -105,7 +105,7 @@ def _stem(shard: Shard) -> str:
 def _intact(store: Path, shard: Shard) -> Path | None:
     """The file of a shard whose content is what its name says; any other one is removed."""
     for path in store.glob(f"{_stem(shard)}-*.safetensors"):
-        if files.sha256(files.read_bytes(path)) == path.stem.rpartition("-")[2]:
+        if formats.sha256(formats.read_bytes(path)) == path.stem.rpartition("-")[2]:
             return path
         path.unlink()
     return None
@@ -124,7 +124,7 @@ def _figures(split: str, parts: Sequence[Path]) -> dict[str, float | str]:
     Raises:
         StageError: fewer than two surfaces are left.
     """
-    reports = [json.loads(files.read_text(part)["report"]) for part in parts]
+    reports = [json.loads(formats.read_text(part)["report"]) for part in parts]
     accepted = sum(report["surfaces"] for report in reports)
     rejected = {reason: sum(report["rejected"][reason] for report in reports) for reason in heston.FLAGS[1:]}
     if accepted < 2:

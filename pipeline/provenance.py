@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline import files, lineage
-from pipeline.atomic import copy_folder
+from pipeline import lineage
 from pipeline.errors import InputError, StageError
+from pipeline.files import formats
+from pipeline.files.atomic import copy_folder
 from pipeline.registry import Version
 
 _OF_ITS_OWN = "results/register.json"  # says where a version was registered, which is never the same
@@ -49,7 +50,7 @@ def read(version: Version, folder: Path, *, model: str, store: str) -> Provenanc
     """
     stages, tags = lineage.recorded(folder / lineage.LOCK.name), version.tags
     outputs = lineage.outputs(stages)
-    runs = files.read_json(folder / lineage.RUNS)
+    runs = formats.read_json(folder / lineage.RUNS)
 
     def tagged(prefix: str) -> dict[str, str]:
         return {name.removeprefix(prefix): value for name, value in tags.items() if name.startswith(prefix)}

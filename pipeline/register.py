@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import files, gate, lineage, registry
-from pipeline.atomic import check_writable
+from pipeline import gate, lineage, registry
+from pipeline.files import formats
+from pipeline.files.atomic import check_writable
 from pipeline.gate import Check, Verdict
 from pipeline.registry import Registry, Version
 from pipeline.settings.params import Params, RegisterParams
@@ -43,9 +44,9 @@ def main(
     measured = {p.stem: p for p in (prepare_metrics, train_metrics, evaluate_metrics, export_metrics)}
     lineage.check_made_by_dvc(surfaces, model, bundle)
     record = make_record(params, measured, bundle=bundle, page=page)
-    figures = {**files.read_json(evaluate_metrics), **files.read_json(export_metrics)}
+    figures = {**formats.read_json(evaluate_metrics), **formats.read_json(export_metrics)}
     figures["decode_ms"] = gate.decode_ms(loaded)
-    test = files.read_split(surfaces, "test")
+    test = formats.read_split(surfaces, "test")
     held_out = HeldOut(test["iv"].numpy(), test.get("clean", test["iv"]).numpy())
     settings = params.register_
     with registry.opened(model=settings.model, experiment=settings.experiment) as models:
@@ -53,7 +54,7 @@ def main(
         outcome = decide(models, version, loaded, figures, held_out, settings)
         outcome = {"model": settings.model, "version": version.number, **outcome, "run_id": version.run_id}
         outcome["store"] = models.store
-    files.write_json(metrics, outcome)
+    formats.write_json(metrics, outcome)
     print(f"register: {settings.model} version {version.number} {outcome['verdict']}: {outcome['reason']}")
 
 
@@ -103,14 +104,16 @@ def make_record(params: Params, measured: Mapping[str, Path], *, bundle: Path, p
     times = {f"{stage}/seconds": run.seconds for stage, run in runs.items()}
     made_from = {path: digest for path, digest in hashes.items() if path in stages["train"]["deps"]}
     return registry.Record(
-        content=files.sha256(json.dumps([made(stages), settings], sort_keys=True).encode()),
+        content=formats.sha256(json.dumps([made(stages), settings], sort_keys=True).encode()),
         parameters=settings,
         metrics=_numbers(measured) | times,
         tags={
             "git.commit": git.commit or "none",
             "git.remote": git.remote or "none",
             "git.dirty": str(git.dirty).lower(),
-            "lock.sha256": files.sha256(lineage.REQUIREMENTS.read_bytes()) if lineage.REQUIREMENTS.exists() else "none",
+            "lock.sha256": formats.sha256(lineage.REQUIREMENTS.read_bytes())
+            if lineage.REQUIREMENTS.exists()
+            else "none",
             "device": runs["train"].device if "train" in runs else "unknown",
             **{f"seed.{name}": str(seed) for name, seed in lineage.seeds(settings).items()},
             **{f"dvc.{path}": digest for path, digest in hashes.items()},
@@ -152,7 +155,7 @@ def _said(check: Check) -> str:
 
 def _numbers(measured: Mapping[str, Path]) -> dict[str, float]:
     """The figures of each stage that are numbers: MLflow's metrics are nothing else."""
-    figures = {f"{stage}/{k}": v for stage, path in measured.items() for k, v in files.read_json(path).items()}
+    figures = {f"{stage}/{k}": v for stage, path in measured.items() for k, v in formats.read_json(path).items()}
     return {name: value for name, value in figures.items() if isinstance(value, int | float)}
 
 

@@ -20,8 +20,8 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from pipeline import telemetry
-from pipeline.atomic import copy_folder
 from pipeline.errors import InputError, StageError
+from pipeline.files.atomic import copy_folder
 from vae.bundle import MANIFEST
 from vae.runtime import BundleError, SurfaceModel
 

@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
-from pipeline.atomic import csv_columns
-from pipeline.files import read_bytes
+from pipeline.files.atomic import csv_columns
+from pipeline.files.formats import read_bytes
 from vae.surface.arbitrage import KINDS
 from vae.surface.grid import Grid
 

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline import registry, tables, workspace
+from pipeline import registry, workspace
 from pipeline.errors import InputError, StageError
+from pipeline.files import surface_tables
 from pipeline.registry import Registry
 from pipeline.settings.params import Params, RetrainParams, read_params
 
@@ -109,7 +110,7 @@ def odd_share(models: Registry, incoming: Path) -> float | None:
     if champion is None:
         return None
     model = models.load(champion)
-    percentile = model.score(tables.read_on_grid(incoming, model.grid)).percentile
+    percentile = model.score(surface_tables.read_on_grid(incoming, model.grid)).percentile
     known = percentile[np.isfinite(percentile)]
     return float((known < _ODD_PERCENT).mean()) if len(known) else None
 

@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline import files, weights
-from pipeline.atomic import check_writable, new_folder, write_csv
 from pipeline.conditions import read_conditions
 from pipeline.errors import InputError, StageError
+from pipeline.files import formats, trained_model
+from pipeline.files.atomic import check_writable, new_folder, write_csv
+from pipeline.files.trained_model import Prior
 from pipeline.progress import track
 from pipeline.settings.params import Params, PenaltyParams, TrainParams
-from pipeline.weights import Prior
 from vae.model.autoencoder import Architecture, Observations, Vae, transformed
 from vae.model.linear import filled, principal_components
 from vae.model.mixture import Mixture, TooFewRowsError, fewest_rows, fit_mixture
@@ -93,9 +93,9 @@ def main(params: Params, *, surfaces: Path, model: Path, metrics: Path, curve: P
             fit, rows = _trained(params.train, surfaces, device, replicas)
             shipped = best_model(fit)
             prior = fit_prior(params.train, shipped, surfaces)
-            weights.write_model(folder, fit.architecture, fit.best_weights, prior)
+            trained_model.write_model(folder, fit.architecture, fit.best_weights, prior)
             write_csv(curve, _CURVE, rows)
-            files.write_json(metrics, _summary(fit, shipped, prior, rows))
+            formats.write_json(metrics, _summary(fit, shipped, prior, rows))
         CHECKPOINT.unlink(missing_ok=True)
 
 
@@ -116,11 +116,11 @@ def _trained(
     params: TrainParams, surfaces: Path, device: torch.device, replicas: Replicas
 ) -> tuple[Fit, list[list[float]]]:
     """The fit at its end, and the rows of the training curve."""
-    train, validation = (files.read_points(surfaces, split) for split in ("train", "validation"))
-    likelihood = files.read_likelihood(surfaces)
+    train, validation = (formats.read_points(surfaces, split) for split in ("train", "validation"))
+    likelihood = formats.read_likelihood(surfaces)
     _check_conditions(params, surfaces, {"train": len(train), "validation": len(validation)})
     try:
-        grid = files.read_grid(surfaces) if params.arbitrage.epochs else None
+        grid = formats.read_grid(surfaces) if params.arbitrage.epochs else None
         fit = new_fit(params, train, validation, likelihood=likelihood, device=device, grid=grid, replicas=replicas)
     except ValueError as error:
         raise InputError(f"params.yaml: train: {error}") from error
@@ -209,7 +209,7 @@ def _run(fit: Fit, params: TrainParams, *, key: str, first: bool) -> list[list[f
             rows.append([*epoch[:3], BASIS_POINTS * epoch.scale, epoch.skipped_steps])
             if first and epoch.number % params.checkpoint_epochs == 0 and not fit.finished:
                 metadata = {"key": key, "curve": json.dumps(rows)}
-                files.write_tensors(CHECKPOINT, fit.state(), metadata)
+                formats.write_tensors(CHECKPOINT, fit.state(), metadata)
     except DivergedError as error:
         kept = f"; the last good state is in {CHECKPOINT}" if CHECKPOINT.exists() else ""
         raise StageError(f"{error}{kept}") from error
@@ -220,7 +220,7 @@ def _resume(fit: Fit, key: str) -> list[list[float]]:
     """Restore the checkpoint where it belongs to the same data and settings; the curve so far."""
     if not CHECKPOINT.exists():
         return []
-    tensors, metadata = files.read_tensors(CHECKPOINT)
+    tensors, metadata = formats.read_tensors(CHECKPOINT)
     if metadata.get("key") != key:
         return []
     fit.restore(tensors)
@@ -232,8 +232,8 @@ def _resume(fit: Fit, key: str) -> list[list[float]]:
 def _key(params: TrainParams, surfaces: Path) -> str:
     """What a checkpoint depends on: the settings that change the result, and the data."""
     settings = params.model_dump_json(exclude={"checkpoint_epochs"})
-    data = [files.sha256(files.read_bytes(surfaces / f"{s}.safetensors")) for s in ("train", "validation")]
-    return files.sha256("\n".join([settings, torch.__version__, *data]).encode())
+    data = [formats.sha256(formats.read_bytes(surfaces / f"{s}.safetensors")) for s in ("train", "validation")]
+    return formats.sha256("\n".join([settings, torch.__version__, *data]).encode())
 
 
 def best_model(fit: Fit) -> Vae:
@@ -274,7 +274,7 @@ def _check_conditions(params: TrainParams, surfaces: Path, sizes: Mapping[str, i
 
 def _codes(params: TrainParams, model: Vae, surfaces: Path, split: str, *, seed: int) -> NDArray[np.float64]:
     """Conditions and a draw from the posterior of each surface that has them all, [surface, condition + latent]."""
-    x = files.read_points(surfaces, split)[: params.prior.surfaces]
+    x = formats.read_points(surfaces, split)[: params.prior.surfaces]
     conditions = read_conditions(tuple(params.conditions), surfaces, split)
     generator = torch.Generator().manual_seed(seed)
     parts = []

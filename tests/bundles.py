@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import export, files
-from pipeline.weights import Prior
+from pipeline import export
+from pipeline.files import formats
+from pipeline.files.trained_model import Prior
 from vae.bundle import MANIFEST
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.linear import principal_components
@@ -41,14 +42,14 @@ def write_bundle(folder: Path, model: Vae, prior: Prior) -> Path:
     folder.mkdir()
     contents = export.graph_files(model, prior, GRID)
     for name, graph in contents.items():
-        files.write_bytes(folder / name, graph)
+        formats.write_bytes(folder / name, graph)
     scores = {"nats_a_point": np.linspace(1.0, 5.0, 1001).tolist(), "fewest_points": 8, "surfaces": 2}
-    files.write_json(folder / MANIFEST, export.make_manifest(model, prior, GRID, contents, scores))
+    formats.write_json(folder / MANIFEST, export.make_manifest(model, prior, GRID, contents, scores))
     return folder
 
 
 def write_checksum(folder: Path, name: str) -> None:
     """Make the manifest agree with a file that was changed."""
-    manifest, content = files.read_json(folder / MANIFEST), (folder / name).read_bytes()
-    manifest["files"][name] = {"sha256": files.sha256(content), "bytes": len(content)}
-    files.write_json(folder / MANIFEST, manifest)
+    manifest, content = formats.read_json(folder / MANIFEST), (folder / name).read_bytes()
+    manifest["files"][name] = {"sha256": formats.sha256(content), "bytes": len(content)}
+    formats.write_json(folder / MANIFEST, manifest)

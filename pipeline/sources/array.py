@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline import files
 from pipeline.errors import InputError
+from pipeline.files import formats
 from pipeline.settings.params import ArrayParams, ArrayPrepare
 from pipeline.sources.columns import Columns
 
@@ -45,7 +45,7 @@ def write(settings: ArrayPrepare, folder: Path) -> dict[str, float | str]:
     values = read(params)
     order = np.random.default_rng(settings.seed).permutation(len(values)) if params.shuffle else np.arange(len(values))
     figures: dict[str, float | str] = {
-        "sha256": files.sha256(files.read_bytes(Path(params.path))),
+        "sha256": formats.sha256(formats.read_bytes(Path(params.path))),
         "vectors": len(values),
         "dimensions": values.shape[1],
         "min_value": float(values.min()),
@@ -53,18 +53,20 @@ def write(settings: ArrayPrepare, folder: Path) -> dict[str, float | str]:
     }
     for split, stretch in params.splits.stretches(len(values)).items():
         part = torch.from_numpy(values[order[stretch]])
-        files.write_tensors(folder / f"{split}.safetensors", {files.VALUES: part}, {"likelihood": params.likelihood})
+        formats.write_tensors(
+            folder / f"{split}.safetensors", {formats.VALUES: part}, {"likelihood": params.likelihood}
+        )
         figures[f"{split}_vectors"] = len(part)
     return figures
 
 
 def _npy(path: Path, _: ArrayParams) -> NDArray[np.generic]:
-    with files.reading(path):  # mapped, so that an array larger than the file is found before memory is
+    with formats.reading(path):  # mapped, so that an array larger than the file is found before memory is
         return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
 
 def _safetensors(path: Path, params: ArrayParams) -> NDArray[np.generic]:
-    tensors = files.read_tensors(path).tensors
+    tensors = formats.read_tensors(path).tensors
     if not tensors:
         raise InputError(f"{path} holds no tensors")
     key = params.key or (next(iter(tensors)) if len(tensors) == 1 else None)

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline import files
-from pipeline.atomic import write_csv
 from pipeline.errors import InputError
+from pipeline.files import formats
+from pipeline.files.atomic import write_csv
 from pipeline.progress import track
 from pipeline.settings.params import QuotesParams, QuotesPrepare
 from pipeline.sources.columns import Array, Columns
@@ -121,7 +121,7 @@ def write(settings: QuotesPrepare, folder: Path) -> dict[str, float | str]:
     grid = settings.grid.build()
     market = read(settings.quotes, grid)
     figures: dict[str, float | str] = {
-        "sha256": files.sha256(files.read_bytes(Path(settings.quotes.path))),
+        "sha256": formats.sha256(formats.read_bytes(Path(settings.quotes.path))),
         "quotes": market.rows,
         "quotes_used": market.rows - len(market.rejected_rows),
         "dates": len(market.dates),
@@ -134,16 +134,16 @@ def write(settings: QuotesPrepare, folder: Path) -> dict[str, float | str]:
         dates, iv = market.dates[stretch], market.iv[stretch]
         conditions = {name: torch.from_numpy(values[stretch]) for name, values in market.conditions.items()}
         path = folder / f"{split}.safetensors"
-        files.write_dated(path, torch.from_numpy(iv).float(), torch.from_numpy(dates), conditions)
+        formats.write_dated(path, torch.from_numpy(iv).float(), torch.from_numpy(dates), conditions)
         figures[f"{split}_surfaces"] = len(iv)
         if len(iv):
             figures[f"{split}_filled_rate"] = float(np.isfinite(iv).mean())
             periods[split] = [_iso(dates[0]), _iso(dates[-1])]
-    files.write_json(folder / files.GRID, grid.to_dict())
+    formats.write_json(folder / formats.GRID, grid.to_dict())
     write_csv(folder / REJECTED, ("row", "reason"), market.rejected_rows)
     filled = np.isfinite(market.iv).mean(0).tolist()
     report = {"path": settings.quotes.path, "periods": periods, **figures, "filled_rate_by_tenor_and_node": filled}
-    files.write_json(folder / REPORT, report)
+    formats.write_json(folder / REPORT, report)
     return figures
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline import files
 from pipeline.errors import StageError
+from pipeline.files import formats
 from pipeline.settings.params import HestonPrepare, HestonRanges
 from vae.pricing import black, compiled, complex_pairs, heston
 from vae.surface import grid
@@ -35,7 +35,7 @@ class Shard(NamedTuple):
 def plan(params: HestonPrepare) -> list[Shard]:
     """All shards: the splits are consecutive stretches of one design, cut into equal pieces."""
     shards, first = [], 0
-    for split in files.SPLITS:
+    for split in formats.SPLITS:
         end = first + getattr(params.surfaces, split)
         starts = range(first, end, params.surfaces_per_shard)
         shards += [
@@ -80,7 +80,7 @@ def simulate(params: HestonPrepare, key: str, shard: Shard) -> bytes:
         "rejected": {reason: int((worst == flag).sum()) for flag, reason in enumerate(heston.FLAGS) if flag},
         "ranges": _ranges(tensors) if complete.any() else {},
     }
-    return files.tensor_bytes(tensors, {"report": json.dumps(report)})
+    return formats.tensor_bytes(tensors, {"report": json.dumps(report)})
 
 
 def _ranges(tensors: dict[str, Tensor]) -> dict[str, tuple[float, float]]:
@@ -102,10 +102,10 @@ def sobol_design(ranges: HestonRanges, first: int, size: int, *, seed: int) -> T
     return design
 
 
-def law(params: HestonPrepare) -> files.Law:
+def law(params: HestonPrepare) -> formats.Law:
     """The law of the quoted surfaces: parameters uniform on their box, and independent noise."""
     box = [getattr(params.heston, name) for name in heston.PARAMETERS]
-    return files.Law(params.quote_noise_bp / BASIS_POINTS, sum(math.log(side.high - side.low) for side in box))
+    return formats.Law(params.quote_noise_bp / BASIS_POINTS, sum(math.log(side.high - side.low) for side in box))
 
 
 def key_of(params: HestonPrepare) -> str:
@@ -113,7 +113,9 @@ def key_of(params: HestonPrepare) -> str:
     settings = params.model_dump_json(exclude={*_ENGINE, "quotes", "array"})
     modules = (black, compiled, grid, heston, complex_pairs)
     sources = [_source(module) for module in modules] + [Path(__file__).read_bytes()]
-    return files.sha256(b"\n".join([settings.encode(), torch.__version__.encode(), np.__version__.encode(), *sources]))
+    return formats.sha256(
+        b"\n".join([settings.encode(), torch.__version__.encode(), np.__version__.encode(), *sources])
+    )
 
 
 def _source(module: ModuleType) -> bytes:

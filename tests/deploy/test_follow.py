@@ -20,7 +20,7 @@ from benchmarks.clients import clients
 from deploy import follow
 from deploy.follow import Follower
 from deploy.metrics import Metrics
-from pipeline.atomic import point
+from pipeline.files.atomic import point
 from tests.bundles import write_checksum
 from tests.deploy.serving import Answer, Server, ask, decoder_request, serving, variant
 from tests.services import wait_for

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline import tables
 from pipeline.cli import main
+from pipeline.files import surface_tables
 from tests.workspace import Workspace
 from vae.runtime import SurfaceModel
 from vae.surface import arbitrage
@@ -129,7 +129,7 @@ def test_arbitrage_as_text_says_where_and_what_it_does_not_know(tmp_path: Path) 
     iv[1, 1] = 0.1  # total variance falls at the second tenor
     grid = Grid(np.array([0.25, 0.5, 1.0]), np.linspace(-0.4, 0.4, 9), "log_moneyness")
     path = tmp_path / "mine.parquet"
-    tables.write_surfaces(path, [iv], grid, count=2)
+    surface_tables.write_surfaces(path, [iv], grid, count=2)
     result = volvae("arbitrage", str(path), "--results", str(tmp_path))
 
     assert result.exit_code == 0, result.output
@@ -145,8 +145,8 @@ def test_surfaces_come_back_from_parquet_with_their_grid(tmp_path: Path) -> None
         nodes = np.array([0.1, 0.4, 0.5, 0.9]) if convention == "delta" else np.array([-0.3, -0.1, 0.0, 0.2])
         grid = Grid(np.array([0.25, 1.0]), nodes, convention)
         path = tmp_path / f"{convention}.parquet"
-        tables.write_surfaces(path, [iv], grid, count=3)
-        back, found = tables.read_surfaces(path)
+        surface_tables.write_surfaces(path, [iv], grid, count=3)
+        back, found = surface_tables.read_surfaces(path)
         np.testing.assert_array_equal(back, iv)
         assert found.convention == convention
         np.testing.assert_allclose(found.nodes, grid.nodes, rtol=1e-15)
@@ -247,7 +247,7 @@ def test_score_finds_the_broken_surface(bundle: str, tmp_path: Path, ending: str
     iv = model.sample(20, seed=1)
     iv[7, 1, 4] += 0.1
     path, output = tmp_path / f"s.{ending}", tmp_path / "scores.csv"
-    tables.write_surfaces(path, [iv], model.grid, count=20)
+    surface_tables.write_surfaces(path, [iv], model.grid, count=20)
     result = volvae("score", str(path), "-o", str(output), "--bundle", bundle, "--json")
 
     assert json.loads(result.stdout)["lowest_surface"] == 7
@@ -258,7 +258,7 @@ def test_score_finds_the_broken_surface(bundle: str, tmp_path: Path, ending: str
 
 def test_surfaces_of_another_grid_are_not_scored(bundle: str, tmp_path: Path) -> None:
     grid = Grid(np.array([0.1, 1.0]), np.linspace(-0.2, 0.2, 5))
-    tables.write_surfaces(tmp_path / "s.parquet", [np.full((3, 2, 5), 0.2, np.float32)], grid, count=3)
+    surface_tables.write_surfaces(tmp_path / "s.parquet", [np.full((3, 2, 5), 0.2, np.float32)], grid, count=3)
     result = volvae("score", str(tmp_path / "s.parquet"), "--bundle", bundle)
     assert result.exit_code == 2
     assert "has surfaces on another grid than the model's 3 tenors x 9 nodes" in result.stderr

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
-
-from pipeline import files
 from tests.pipeline.test_quotes import EXTERNAL, example
+
+from pipeline.files import formats
 from tests.workspace import Workspace
 
 PUBLISHED_PCA = {5: 15.7, 10: 10.1, 20: 7.3, 40: 6.3}  # bp: PCA with 8 factors on these days, the bar of the project
@@ -26,7 +26,7 @@ def test_a_currency_pair_is_completed_better_than_by_pca_with_intervals_that_cov
     for stage in ("prepare", "train", "evaluate", "export"):
         assert workspace.run(stage) == 0, stage
 
-    figures = files.read_json(Path("results/evaluate.json"))
+    figures = formats.read_json(Path("results/evaluate.json"))
     assert figures["latents"] <= 8
     for known, bar in PUBLISHED_PCA.items():
         error, pca = figures[f"completion_mae_bp_{known}"], figures[f"pca_completion_mae_bp_{known}"]

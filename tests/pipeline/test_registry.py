@@ -12,9 +12,10 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline import files, registry
+from pipeline import registry
 from pipeline.cli import main as cli
 from pipeline.errors import InputError, StageError
+from pipeline.files import formats
 from pipeline.register import HeldOut, decide
 from pipeline.registry import CHAMPION, Registry
 from pipeline.settings.params import Params
@@ -78,14 +79,14 @@ def bundles(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> di
             tensor.raw_data = bent.tobytes()
         content = graph.SerializeToString(deterministic=True)
         (worse / name).write_bytes(content)
-        manifest["files"][name] = {"sha256": files.sha256(content), "bytes": len(content)}
+        manifest["files"][name] = {"sha256": formats.sha256(content), "bytes": len(content)}
     (worse / MANIFEST).write_text(json.dumps(manifest))
     return {"good": good, "worse": worse}
 
 
 @pytest.fixture
 def held_out(finished: Workspace) -> HeldOut:
-    test = files.read_split(finished.folder / "data/surfaces", "test")
+    test = formats.read_split(finished.folder / "data/surfaces", "test")
     return HeldOut(test["iv"].numpy(), test["clean"].numpy())
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline import registry, retrain, tables
+from pipeline import registry, retrain
+from pipeline.files import surface_tables
 from pipeline.retrain import Situation, decide
 from pipeline.settings.params import RetrainParams
 from tests.pipeline.test_registry import record
@@ -48,7 +49,7 @@ def test_drift_is_what_the_champion_finds_odd(
     files = {}
     for name, iv in (("usual", usual), ("broken", broken)):
         files[name] = workspace.folder / f"{name}.parquet"
-        tables.write_surfaces(files[name], [iv], model.grid, count=len(iv))
+        surface_tables.write_surfaces(files[name], [iv], model.grid, count=len(iv))
     with registry.opened(model="volvae", experiment="volvae") as models:
         assert retrain.odd_share(models, files["usual"]) is None  # there is no champion yet
         models.promote(models.register(record(bundle, "a")))

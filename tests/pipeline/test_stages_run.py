@@ -14,9 +14,10 @@ import onnx
 import pytest
 import torch
 
-from pipeline import files, tables, train, weights
-from pipeline.atomic import new_file, new_folder
+from pipeline import train
 from pipeline.errors import InputError
+from pipeline.files import formats, surface_tables, trained_model
+from pipeline.files.atomic import new_file, new_folder
 from tests.workspace import PATHS, Workspace, write_tiny_params
 from vae.bundle import GRAPHS
 from vae.graphs import export
@@ -31,8 +32,8 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_prepared_surfaces_are_exact_plus_noise_of_the_stated_size(finished: Workspace) -> None:
     data = finished.folder / "data/surfaces"
-    split = files.read_split(data, "train")
-    exact = heston.surfaces(split["parameters"], files.read_grid(data)).vol
+    split = formats.read_split(data, "train")
+    exact = heston.surfaces(split["parameters"], formats.read_grid(data)).vol
 
     assert torch.equal(split["clean"], exact.float())
     noise = (split["iv"].double() - exact) * 1e4
@@ -41,7 +42,9 @@ def test_prepared_surfaces_are_exact_plus_noise_of_the_stated_size(finished: Wor
 
 
 def test_splits_are_disjoint_and_inside_the_box(finished: Workspace) -> None:
-    parameters = [files.read_split(finished.folder / "data/surfaces", split)["parameters"] for split in files.SPLITS]
+    parameters = [
+        formats.read_split(finished.folder / "data/surfaces", split)["parameters"] for split in formats.SPLITS
+    ]
     together = torch.cat(parameters)
     assert len(together.unique(dim=0)) == len(together) == 384
     box = finished.params().prepare.heston
@@ -110,13 +113,13 @@ def test_a_learning_rate_that_diverges_fails_with_a_clear_line(in_finished, caps
 def test_a_checkpoint_of_other_settings_is_not_resumed(in_finished, capfd: pytest.CaptureFixture[str]) -> None:
     workspace = Workspace(in_finished("artifacts"))
     train.CHECKPOINT.parent.mkdir(exist_ok=True)
-    files.write_tensors(train.CHECKPOINT, {"next_epoch": torch.tensor(2)}, {"key": "other"})
+    formats.write_tensors(train.CHECKPOINT, {"next_epoch": torch.tensor(2)}, {"key": "other"})
     assert workspace.run("train") == 0
     assert "resumed" not in capfd.readouterr().err
 
 
 def test_evaluation_reports_what_the_design_names(finished: Workspace) -> None:
-    figures = files.read_json(finished.folder / "results/evaluate.json")
+    figures = formats.read_json(finished.folder / "results/evaluate.json")
     for name in ("elbo_nats", "elbo_se_nats", "iwae_nats", "iwae_se_nats", "kl_nats"):
         assert math.isfinite(figures[name])
     assert figures["iwae_nats"] >= figures["elbo_nats"]
@@ -129,9 +132,9 @@ def test_evaluation_reports_what_the_design_names(finished: Workspace) -> None:
 
 def test_reconstruction_error_is_against_the_clean_surfaces(finished: Workspace) -> None:
     """The figures recomputed with numpy from the bundle that ships, PCA from numpy's singular values."""
-    data, figures = finished.folder / "data/surfaces", files.read_json(finished.folder / "results/evaluate.json")
+    data, figures = finished.folder / "data/surfaces", formats.read_json(finished.folder / "results/evaluate.json")
     model = SurfaceModel.load(finished.folder / "artifacts/bundle", provider="cpu")
-    test, fit = files.read_split(data, "test"), files.read_split(data, "train")["iv"].double().flatten(1).numpy()
+    test, fit = formats.read_split(data, "test"), formats.read_split(data, "train")["iv"].double().flatten(1).numpy()
     iv, clean = test["iv"].numpy(), test["clean"].double().numpy()
 
     reconstruction = model.decode(model.encode(iv).mean)
@@ -167,14 +170,14 @@ def test_graphs_are_portable_files(finished: Workspace, name: str) -> None:
     assert not any(node.metadata_props or node.doc_string for node in proto.graph.node)
     assert b".py" not in path.read_bytes()
     metadata = {p.key: p.value for p in proto.metadata_props}
-    assert json.loads(metadata["grid"]) == files.read_json(finished.folder / "data/surfaces/grid.json")
+    assert json.loads(metadata["grid"]) == formats.read_json(finished.folder / "data/surfaces/grid.json")
     assert "decimal Black volatility" in metadata["units"]
 
 
 def test_bundle_agrees_with_torch(finished: Workspace) -> None:
-    figures = files.read_json(finished.folder / "results/export.json")
+    figures = formats.read_json(finished.folder / "results/export.json")
     assert figures["parity_decoder_max_vol"] <= 1e-5
-    model = weights.read_model(finished.folder / "artifacts/model")
+    model = trained_model.read_model(finished.folder / "artifacts/model")
     bundle = SurfaceModel.load(finished.folder / "artifacts/bundle", provider="cpu")
     for batch in (1, 2, 4097):
         z = torch.randn(batch, 3)
@@ -248,7 +251,7 @@ def test_cuda_trains_exports_and_agrees_with_the_cpu(finished: Workspace, worksp
     workspace.set(train__device="cuda")
     for stage in PATHS:
         assert workspace.run(stage) == 0
-    ours, theirs = (files.read_json(w.folder / "results/evaluate.json") for w in (workspace, finished))
+    ours, theirs = (formats.read_json(w.folder / "results/evaluate.json") for w in (workspace, finished))
     assert ours["reconstruction_rmse_bp"] == pytest.approx(theirs["reconstruction_rmse_bp"], rel=0.2)
 
 
@@ -276,20 +279,20 @@ def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").mkdir()
     with pytest.raises(InputError, match=r"x\.json cannot be written"):
-        files.write_json(tmp_path / "x.json", {})
+        formats.write_json(tmp_path / "x.json", {})
 
 
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing(finished: Workspace, tmp_path: Path) -> None:
     """Files of this process may not grow beyond 4 kB while the surfaces are written."""
     surfaces = np.zeros((100, 3, 9), np.float32)
-    grid = files.read_grid(finished.folder / "data/surfaces")
+    grid = formats.read_grid(finished.folder / "data/surfaces")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
         with pytest.raises(InputError, match=r"surfaces\.npy cannot be written: File too large"):
-            tables.write_surfaces(tmp_path / "surfaces.npy", [surfaces], grid, count=100)
+            surface_tables.write_surfaces(tmp_path / "surfaces.npy", [surfaces], grid, count=100)
         with pytest.raises(InputError, match=r"x\.json cannot be written: File too large"):
-            files.write_json(tmp_path / "x.json", {"key": "x" * 5000})
+            formats.write_json(tmp_path / "x.json", {"key": "x" * 5000})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []
@@ -297,7 +300,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(finished: Workspace, t
 
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     """The unfinished folder of a dead process goes, that of a living one and other files stay."""
-    kill = "import os, sys, pathlib; sys.path.insert(0, sys.argv[1]); from pipeline.atomic import new_folder\n"
+    kill = "import os, sys, pathlib; sys.path.insert(0, sys.argv[1]); from pipeline.files.atomic import new_folder\n"
     kill += "with new_folder(pathlib.Path('model')) as folder: (folder / 'half').touch(); os.kill(os.getpid(), 9)"
     root = str(Path(__file__).parents[2])
     assert subprocess.run([sys.executable, "-c", kill, root], cwd=tmp_path, check=False).returncode == -9
@@ -314,7 +317,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
 
 def test_the_exact_ceiling_stands_above_every_model(finished: Workspace) -> None:
     """The mean log density of the test surfaces under the law that made them; not where that is not known."""
-    figures = files.read_json(finished.folder / "results/evaluate.json")
+    figures = formats.read_json(finished.folder / "results/evaluate.json")
     assert figures["oracle_nats"] > figures["iwae_nats"]
     gap = figures["oracle_nats"] - figures["elbo_nats"]
     assert figures["elbo_gap_to_oracle_nats"] == pytest.approx(gap, rel=1e-9)
@@ -325,7 +328,7 @@ def test_without_noise_there_is_no_ceiling(workspace: Workspace) -> None:
     workspace.set(prepare__quote_noise_bp=0.0)
     for stage in ("prepare", "train", "evaluate"):
         assert workspace.run(stage) == 0
-    assert "oracle_nats" not in files.read_json(Path("results/evaluate.json"))
+    assert "oracle_nats" not in formats.read_json(Path("results/evaluate.json"))
 
 
 def test_a_damaged_law_is_one_line(in_finished, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import files, train, weights
+from pipeline import train
+from pipeline.files import formats, trained_model
 from tests.workspace import PATHS, Workspace, write_tiny_params
 from vae.runtime import SurfaceModel
 from vae.surface.smile_features import functionals
@@ -42,7 +43,7 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    return files.read_tensors(folder / "artifacts/model/weights.safetensors").tensors
+    return formats.read_tensors(folder / "artifacts/model/weights.safetensors").tensors
 
 
 @pytest.fixture
@@ -96,16 +97,16 @@ def test_missing_points_are_trained_on_and_completed(untrained: Workspace) -> No
     """A third of the points of every surface is missing; the hidden ones come back better than their mean."""
     data = untrained.folder / "data/surfaces"
     generator = torch.Generator().manual_seed(1)
-    for split in files.SPLITS:
-        tensors = files.read_split(data, split)
+    for split in formats.SPLITS:
+        tensors = formats.read_split(data, split)
         holes = torch.rand(tensors["iv"].shape, generator=generator) < 1 / 3
         tensors["iv"] = torch.where(holes, torch.nan, tensors["iv"])
         (data / f"{split}.safetensors").unlink()
-        files.write_tensors(data / f"{split}.safetensors", tensors)
+        formats.write_tensors(data / f"{split}.safetensors", tensors)
     assert untrained.run("train") == 0
 
-    model = weights.read_model(untrained.folder / "artifacts/model")
-    test = files.read_split(data, "test")
+    model = trained_model.read_model(untrained.folder / "artifacts/model")
+    test = formats.read_split(data, "test")
     seen = model.observe(test["iv"].double().flatten(1))
     with torch.no_grad():
         found = model.expand(model.decode(model.encode(seen.values, seen.missing).mean))
@@ -122,7 +123,7 @@ def test_samples_can_be_asked_for_the_conditions_of_params(untrained: Workspace)
     for stage in ("train", "evaluate", "export"):
         assert untrained.run(stage) == 0, stage
 
-    figures = files.read_json(Path("results/evaluate.json"))
+    figures = formats.read_json(Path("results/evaluate.json"))
     assert figures["condition_atm_level_rmse"] < 0.25 * figures["condition_atm_level_spread"]
     model = SurfaceModel.load("artifacts/bundle", provider="cpu")
     assert model.conditions == ("atm_level",)
@@ -134,19 +135,19 @@ def test_samples_can_be_asked_for_the_conditions_of_params(untrained: Workspace)
 def test_samples_can_be_asked_for_a_column_of_the_quotes(untrained: Workspace) -> None:
     """An index on most dates, the at-the-money vol in percent and some noise: samples follow it."""
     data, generator = untrained.folder / "data/surfaces", torch.Generator().manual_seed(3)
-    read = torch.from_numpy(functionals(("atm_level",), files.read_grid(data))[0])
-    for split in files.SPLITS:
-        iv = files.read_split(data, split)["iv"]
+    read = torch.from_numpy(functionals(("atm_level",), formats.read_grid(data))[0])
+    for split in formats.SPLITS:
+        iv = formats.read_split(data, split)["iv"]
         index = 100.0 * (iv.double() * read).sum((1, 2)) + 0.3 * torch.randn(len(iv), generator=generator).double()
         index[::7] = torch.nan
         (data / f"{split}.safetensors").unlink()
-        files.write_dated(data / f"{split}.safetensors", iv, torch.arange(len(iv)).int(), {"vix": index})
-    (data / files.LAW).unlink()
+        formats.write_dated(data / f"{split}.safetensors", iv, torch.arange(len(iv)).int(), {"vix": index})
+    (data / formats.LAW).unlink()
     untrained.set(train__conditions=["skew", "vix"], train__prior={"components": [1], "surfaces": 256})
     for stage in ("train", "evaluate", "export"):
         assert untrained.run(stage) == 0, stage
 
-    figures = files.read_json(Path("results/evaluate.json"))
+    figures = formats.read_json(Path("results/evaluate.json"))
     missed, floor, spread = (figures[f"condition_vix_{kind}"] for kind in ("rmse", "floor", "spread"))
     assert max(missed, floor) < 0.25 * spread
     model = SurfaceModel.load("artifacts/bundle", provider="cpu")
@@ -169,7 +170,7 @@ def test_bernoulli_vectors_are_trained_on(untrained: Workspace) -> None:
     assert untrained.run("prepare") == 0
     assert untrained.run("train") == 0
 
-    figures = files.read_json(untrained.folder / "results/train.json")
+    figures = formats.read_json(untrained.folder / "results/train.json")
     independent = -12 * np.log(2.0)  # each point alone is a fair coin where the prototypes differ
     assert figures["best_validation_elbo_nats"] > max(independent, figures["initial_ppca_validation_elbo_nats"])
     assert "scale_bp" not in figures
@@ -180,11 +181,11 @@ def test_a_condition_that_too_few_surfaces_have_ends_before_training(
 ) -> None:
     data = untrained.folder / "data/surfaces"
     for split in ("train", "validation"):
-        iv = files.read_split(data, split)["iv"]
+        iv = formats.read_split(data, split)["iv"]
         index = torch.full((len(iv),), torch.nan).double()
         index[:10] = 20.0
         (data / f"{split}.safetensors").unlink()
-        files.write_dated(data / f"{split}.safetensors", iv, torch.arange(len(iv)).int(), {"vix": index})
+        formats.write_dated(data / f"{split}.safetensors", iv, torch.arange(len(iv)).int(), {"vix": index})
     untrained.set(train__conditions=["vix"])
     assert untrained.run("train") == 2
     message = "train.conditions: 10 surfaces of the split train have all of vix, but train.prior.components needs 15"
@@ -211,13 +212,13 @@ def test_settings_that_do_not_fit_end_with_exit_code_2(
 def test_columns_that_say_nothing_are_named(untrained: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """One point never quoted, then all points the same in every surface."""
     data = untrained.folder / "data/surfaces"
-    tensors = files.read_split(data, "train")
+    tensors = formats.read_split(data, "train")
     for iv, message in (
         (torch.where(torch.arange(9) == 4, torch.nan, tensors["iv"]), "column 5 of 27 has no known point"),
         (torch.full_like(tensors["iv"], 0.2), "the data varies in 0 directions only, fewer than basis = 12"),
     ):
         (data / "train.safetensors").unlink()
-        files.write_tensors(data / "train.safetensors", tensors | {"iv": iv})
+        formats.write_tensors(data / "train.safetensors", tensors | {"iv": iv})
         assert untrained.run("train") == 2
         assert message in capsys.readouterr().err
         assert not (untrained.folder / "artifacts/model").exists()

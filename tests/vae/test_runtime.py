@@ -13,8 +13,8 @@ import onnx
 import pytest
 import torch
 
-from pipeline import files
-from pipeline.weights import Prior
+from pipeline.files import formats
+from pipeline.files.trained_model import Prior
 from tests.bundles import GRID, data, linear_model, two_conditions, write_bundle, write_checksum
 from vae.model.autoencoder import Vae
 from vae.model.linear import principal_components
@@ -348,9 +348,9 @@ def test_external_data_is_refused(bundle: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["grid", "latents", "conditions", "reads_missing", "scores", "files"])
 def test_a_manifest_without_a_key_is_refused(bundle: Path, tmp_path: Path, key: str) -> None:
     folder = copy(bundle, tmp_path)
-    manifest = files.read_json(folder / "manifest.json")
+    manifest = formats.read_json(folder / "manifest.json")
     del manifest[key]
-    files.write_json(folder / "manifest.json", manifest)
+    formats.write_json(folder / "manifest.json", manifest)
     with pytest.raises(BundleError, match=r"manifest\.json"):
         SurfaceModel.load(folder)
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy
 
-from pipeline import files
+from pipeline.files import formats
 from tests.workspace import Workspace
 
 VALUES = np.random.default_rng(0).uniform(size=(200, 15)).astype(np.float32)
@@ -32,7 +32,7 @@ def write(path: Path, values: np.ndarray = VALUES) -> Path:
 
 
 def read() -> list[np.ndarray]:
-    return [files.read_split(Path("data/surfaces"), split)["values"].numpy() for split in files.SPLITS]
+    return [formats.read_split(Path("data/surfaces"), split)["values"].numpy() for split in formats.SPLITS]
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_every_format_gives_the_same_splits(chosen: Callable[..., Workspace], su
     assert not Path("data/surfaces/grid.json").exists()
     figures = json.loads(Path("results/prepare.json").read_text())
     assert (figures["vectors"], figures["dimensions"], figures["test_vectors"]) == (200, 15, 30)
-    assert figures["sha256"] == files.sha256(Path(f"a{suffix}").read_bytes())
+    assert figures["sha256"] == formats.sha256(Path(f"a{suffix}").read_bytes())
 
 
 def test_shuffled_splits_follow_from_the_seed(chosen: Callable[..., Workspace]) -> None:
@@ -65,7 +65,7 @@ def test_shuffled_splits_follow_from_the_seed(chosen: Callable[..., Workspace]) 
     for seed in (7, 7, 8):
         chosen(write(Path("a.npy"))).set(prepare__seed=seed)
         assert chosen(Path("a.npy")).run("prepare") == 0
-        made.append([Path(f"data/surfaces/{split}.safetensors").read_bytes() for split in files.SPLITS])
+        made.append([Path(f"data/surfaces/{split}.safetensors").read_bytes() for split in formats.SPLITS])
         together = np.concatenate(read())
         np.testing.assert_array_equal(together[np.lexsort(together.T)], VALUES[np.lexsort(VALUES.T)])
     assert made[0] == made[1] != made[2]
@@ -83,7 +83,7 @@ def test_one_of_several_tensors_or_some_columns(chosen: Callable[..., Workspace]
 def test_bernoulli_takes_values_from_0_to_1(chosen: Callable[..., Workspace], values: np.ndarray) -> None:
     assert chosen(write(Path("a.npy"), values), likelihood="bernoulli", shuffle=False).run("prepare") == 0
     np.testing.assert_array_equal(np.concatenate(read()), values.astype(np.float32))
-    metadata = files.read_tensors(Path("data/surfaces/train.safetensors")).metadata
+    metadata = formats.read_tensors(Path("data/surfaces/train.safetensors")).metadata
     assert metadata == {"likelihood": "bernoulli"}
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline import files
 from pipeline.errors import InputError
+from pipeline.files import formats
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.mixture import Mixture
 
@@ -31,10 +31,10 @@ class Prior(NamedTuple):
 
 def write_model(folder: Path, architecture: Architecture, weights: Mapping[str, Tensor], prior: Prior) -> None:
     """Write all files to an existing folder."""
-    files.write_tensors(folder / _WEIGHTS, weights)
-    files.write_json(folder / _ARCHITECTURE, asdict(architecture))
+    formats.write_tensors(folder / _WEIGHTS, weights)
+    formats.write_json(folder / _ARCHITECTURE, asdict(architecture))
     table = torch.from_numpy(prior.joint.table())
-    files.write_tensors(folder / _PRIOR, {"table": table}, {"conditions": json.dumps(prior.conditions)})
+    formats.write_tensors(folder / _PRIOR, {"table": table}, {"conditions": json.dumps(prior.conditions)})
 
 
 def read_model(folder: Path) -> Vae:
@@ -43,8 +43,8 @@ def read_model(folder: Path) -> Vae:
     Raises:
         InputError: a file is missing, damaged or does not fit the other.
     """
-    architecture = files.read_json(folder / _ARCHITECTURE)
-    weights = files.read_tensors(folder / _WEIGHTS).tensors
+    architecture = formats.read_json(folder / _ARCHITECTURE)
+    weights = formats.read_tensors(folder / _WEIGHTS).tensors
     try:
         model = Vae(Architecture(**architecture))
         model.load_state_dict(weights)
@@ -59,8 +59,8 @@ def read_prior(folder: Path, *, latents: int) -> Prior:
     Raises:
         InputError: a file is missing or damaged, or the prior is not one of so many latents.
     """
-    tensors, metadata = files.read_tensors(folder / _PRIOR)
-    with files.reading(folder / _PRIOR):
+    tensors, metadata = formats.read_tensors(folder / _PRIOR)
+    with formats.reading(folder / _PRIOR):
         names = tuple(json.loads(metadata.get("conditions", "[]")))
         joint = Mixture.from_table(tensors["table"].numpy()) if "table" in tensors else Mixture.standard_normal(0)
         if joint.dimension != len(names) + latents:

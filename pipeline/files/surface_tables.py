@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from pipeline.atomic import new_file
 from pipeline.errors import InputError
+from pipeline.files.atomic import new_file
 from vae.surface.grid import Grid
 
 _COLUMNS = ("surface", "tenor_years", "log_moneyness", "iv")

@@ -12,8 +12,8 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from pipeline.atomic import new_file
 from pipeline.errors import InputError
+from pipeline.files.atomic import new_file
 from vae.surface.grid import Grid
 
 SPLITS = ("train", "validation", "test")
