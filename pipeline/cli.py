@@ -274,10 +274,10 @@ def arbitrage(surfaces: Path, tolerance: float, bundle: Path, results: Path, *, 
 @_one_line_errors
 def report(results: Path, *, in_browser: bool, as_json: bool) -> None:
     """Say how good the model is and where everything lies."""
-    from pipeline import summary
+    from pipeline.report import text
 
-    figures = summary.read(results)
-    click.echo(json.dumps(figures, indent=2) if as_json else summary.text(figures, results, _BUNDLE))
+    figures = text.read(results)
+    click.echo(json.dumps(figures, indent=2) if as_json else text.text(figures, results, _BUNDLE))
     if in_browser:
         webbrowser.open((results / "report.html").absolute().as_uri())
 

@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline import report
 from pipeline.conditions import read_conditions
 from pipeline.files import formats, trained_model
 from pipeline.files.atomic import check_writable, new_folder, write_csv
 from pipeline.files.trained_model import Prior
-from pipeline.report import Evaluation
+from pipeline.report.page import Evaluation
 from pipeline.settings.params import EvaluateParams, Params
 from vae.evaluation import exact_likelihood, metrics
 from vae.model.autoencoder import Vae
@@ -197,7 +196,7 @@ def main(params: Params, *, surfaces: Path, model: Path, curve: Path, metrics: P
         write_csv(folder / "error_by_tenor.csv", *_error_by_tenor(result, grid))
         write_csv(folder / "error_by_node.csv", *_error_by_node(result, grid))
         write_csv(folder / "completion.csv", *_completion(result, params.evaluate))
-        content = report.page(result, grid, report.read_curve(curve))
+        content = page.page(result, grid, page.read_curve(curve))
         formats.write_bytes(page, content.encode())
         formats.write_json(metrics, result.figures)
 

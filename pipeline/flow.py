@@ -32,7 +32,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
 from prefect.states import Completed, Crashed, Failed, State  # noqa: E402
 from prefect.utilities.asyncutils import run_coro_as_sync  # noqa: E402
 
-from pipeline import child, plots, prefect_server, workspace  # noqa: E402
+from pipeline import child, prefect_server, workspace
+from pipeline.report import picture  # noqa: E402
 from pipeline.stages import stage_order  # noqa: E402
 
 _RESULTS = Path("results")
@@ -188,7 +189,7 @@ def _show(results: Path) -> dict[str, Any]:
     create_markdown_artifact(
         key="volvae-gate", markdown=f"| | |\n|---|---|\n{checks}", description="Verdict of the gate"
     )
-    content = base64.b64encode(plots.picture(results)).decode()
+    content = base64.b64encode(picture.picture(results)).decode()
     create_image_artifact(key="volvae-plots", image_url=f"data:image/png;base64,{content}", description="Plots")
     return outcome
 
