@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipeline import lineage, telemetry
+from pipeline import telemetry
 from pipeline.errors import InputError, StageError
+from pipeline.registry import lineage
 from pipeline.settings.params import Params, read_params
 
 STAGES = ("prepare", "train", "evaluate", "export", "register")

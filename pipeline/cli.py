@@ -17,7 +17,7 @@ from pipeline import telemetry
 from pipeline.errors import InputError, StageError
 
 if TYPE_CHECKING:
-    from pipeline.registry import Registry
+    from pipeline.registry.registry import Registry
     from vae.runtime import Provider
 
 Parameters = ParamSpec("Parameters")
@@ -285,7 +285,7 @@ def report(results: Path, *, in_browser: bool, as_json: bool) -> None:
 @contextlib.contextmanager
 def _registry() -> Iterator["Registry"]:
     """The registry that params.yaml names; paths must be absolute while it is open."""
-    from pipeline import registry
+    from pipeline.registry import registry
     from pipeline.settings.params import read_params
 
     settings = read_params().register_
@@ -340,20 +340,20 @@ def fetch(version: str, output: Path) -> None:
 @_one_line_errors
 def lineage(version: str, output: Path | None, *, check: bool, as_json: bool) -> None:
     """Say which code, data, settings and machine made VERSION, a number or an alias, and how to make it again."""
-    from pipeline import provenance, registry
+    from pipeline.registry import rebuild, registry
 
     folder = output and output.absolute()
     with _registry() as models:
         found = models.find(version)
         with models.files(found, registry.LINEAGE) as kept:
-            told = provenance.read(found, kept, model=models.model, store=models.store)
+            told = rebuild.read(found, kept, model=models.model, store=models.store)
             if folder is not None:
-                provenance.write(kept, folder)
+                rebuild.write(kept, folder)
     if check:
-        provenance.check(told)
+        rebuild.check(told)
         click.echo(f"the outputs here are those of {told.model} version {told.version}")
     else:
-        click.echo(json.dumps(told._asdict(), indent=2) if as_json else provenance.text(told))
+        click.echo(json.dumps(told._asdict(), indent=2) if as_json else rebuild.text(told))
 
 
 @main.group()
@@ -454,9 +454,9 @@ def serve(model: str, **values: Any) -> None:  # noqa: ANN401 - the options of S
 
     token = os.environ.get(f"{serving.ENVIRONMENT}_TOKEN")
     if model.startswith("models:/"):
-        from pipeline import mirror
+        from pipeline.registry import alias_link
 
-        with mirror.mirrored(model, poll=values["poll"]) as folder:
+        with alias_link.mirrored(model, poll=values["poll"]) as folder:
             server.run(serving.Settings(folder, token=token, **values), wait=True)
     else:
         server.run(serving.Settings(Path(model).absolute(), token=token, **values))

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import gate, lineage, registry
 from pipeline.files import formats
 from pipeline.files.atomic import check_writable
-from pipeline.gate import Check, Verdict
-from pipeline.registry import Registry, Version
+from pipeline.registry import gate, lineage, registry
+from pipeline.registry.gate import Check, Verdict
+from pipeline.registry.registry import Registry, Version
 from pipeline.settings.params import Params, RegisterParams
 from vae.bundle import DECODER
 from vae.runtime import SurfaceModel

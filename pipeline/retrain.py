@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline import registry, workspace
+from pipeline import workspace
 from pipeline.errors import InputError, StageError
 from pipeline.files import surface_tables
-from pipeline.registry import Registry
+from pipeline.registry import registry
+from pipeline.registry.registry import Registry
 from pipeline.settings.params import Params, RetrainParams, read_params
 
 _ODD_PERCENT = 1.0

@@ -16,8 +16,8 @@ from typing import IO, NamedTuple
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline import lineage
 from pipeline.errors import InputError, StageError
+from pipeline.registry import lineage
 
 SCHEDULED = Path(".scheduled")  # the checkout, inside the folder that it is a checkout of
 _LOCK = Path(".dvc/tmp/volvae.lock")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pipeline import registry
-from pipeline.registry import Record
+from pipeline.registry import registry
+from pipeline.registry.registry import Record
 from vae.bundle import DECODER
 
 

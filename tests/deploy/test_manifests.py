@@ -499,7 +499,7 @@ def test_images_stand_on_a_python_that_is_supported() -> None:
 
 
 def test_image_of_the_server_has_all_that_following_an_alias_imports() -> None:
-    tree = ast.parse((ROOT / "pipeline/registry.py").read_text("utf-8"))
+    tree = ast.parse((ROOT / "pipeline/registry/registry.py").read_text("utf-8"))
     names = {node.names[0].name for node in tree.body if isinstance(node, ast.Import)}
     (install,) = (rest for word, rest in STAGES["build-server"] if word == "RUN")
     for name in names & set(LOCK):

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import mirror, registry
 from pipeline.errors import InputError
-from pipeline.mirror import _Mirror, mirrored
-from pipeline.registry import CHAMPION, Registry, Version
+from pipeline.registry import alias_link, registry
+from pipeline.registry.alias_link import _Mirror, mirrored
+from pipeline.registry.registry import CHAMPION, Registry, Version
 from tests.deploy.serving import Server, decoder_request, ready, started, variant
 from tests.records import record
 from tests.services import free_port, wait_for
@@ -75,8 +75,8 @@ def store(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def warnings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Messages and reasons."""
     found: list[tuple[str, str]] = []
-    monkeypatch.setattr(mirror.logs, "warning", lambda message, *, reason: found.append((message, reason)))
-    monkeypatch.setattr(mirror.logs, "configure", lambda: None)
+    monkeypatch.setattr(alias_link.logs, "warning", lambda message, *, reason: found.append((message, reason)))
+    monkeypatch.setattr(alias_link.logs, "configure", lambda: None)
     return found
 
 

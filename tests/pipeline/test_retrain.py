@@ -1,12 +1,13 @@
 """When a scheduled run trains: decisions on situations that are known, and the drift that the champion sees."""
 
 import pytest
+from tests.pipeline.test_registry import record
 
-from pipeline import registry, retrain
+from pipeline import retrain
 from pipeline.files import surface_tables
+from pipeline.registry import registry
 from pipeline.retrain import Situation, decide
 from pipeline.settings.params import RetrainParams
-from tests.pipeline.test_registry import record
 from tests.workspace import Workspace
 from vae.runtime import SurfaceModel
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deploy import logs
-from pipeline import registry
 from pipeline.errors import InputError
 from pipeline.files import atomic
+from pipeline.registry import registry
 
 _ADDRESS = re.compile(r"models:/(?P<model>[^/@]+)@(?P<alias>[^/@]+)")
 _KEPT = 2  # versions: the current one, and the one that somebody may still be reading

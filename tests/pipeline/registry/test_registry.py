@@ -12,12 +12,12 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline import registry
 from pipeline.cli import main as cli
 from pipeline.errors import InputError, StageError
 from pipeline.files import formats
 from pipeline.register import HeldOut, decide
-from pipeline.registry import CHAMPION, Registry
+from pipeline.registry import registry
+from pipeline.registry.registry import CHAMPION, Registry
 from pipeline.settings.params import Params
 from tests.records import record
 from tests.services import free_port, mlflow_server, postgres

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline import gate
-from pipeline.gate import Comparison, Verdict
+from pipeline.registry import gate
+from pipeline.registry.gate import Comparison, Verdict
 from pipeline.settings.params import GateParams, ShareRange
 from tests.workspace import Workspace
 from vae.runtime import SurfaceModel

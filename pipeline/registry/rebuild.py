@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline import lineage
 from pipeline.errors import InputError, StageError
 from pipeline.files import formats
 from pipeline.files.atomic import copy_folder
-from pipeline.registry import Version
+from pipeline.registry import lineage
+from pipeline.registry.registry import Version
 
 _OF_ITS_OWN = "results/register.json"  # says where a version was registered, which is never the same
 

@@ -1,0 +1,1 @@
+"""Versions of the model in MLflow: lineage, the gate, aliases."""
