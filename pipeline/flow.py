@@ -32,9 +32,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
 from prefect.states import Completed, Crashed, Failed, State  # noqa: E402
 from prefect.utilities.asyncutils import run_coro_as_sync  # noqa: E402
 
-from pipeline import child, prefect_server, workspace
 from pipeline.report import picture  # noqa: E402
-from pipeline.stages import stage_order  # noqa: E402
+from pipeline.runs import command, prefect_server, workspace
+from pipeline.runs.stage_order import stage_order  # noqa: E402
 
 _RESULTS = Path("results")
 _LOG = Path(".dvc/tmp/prefect-server.log")
@@ -57,7 +57,7 @@ class Place(NamedTuple):
 
     def run(self, *module: str) -> str:
         """``python -m module ...`` there, its lines in the log; the last one."""
-        return child.run(
+        return command.run(
             module,
             folder=self.folder,
             tell=get_run_logger().info,
@@ -69,7 +69,7 @@ class Place(NamedTuple):
 
 def _curable(_task: object, _run: object, state: State[Any]) -> bool:
     """Whether to try again: a stage that refuses its input refuses it each time."""
-    return isinstance(state.data, child.CurableError)
+    return isinstance(state.data, command.CurableError)
 
 
 _task = partial(
@@ -163,7 +163,7 @@ def _run(place: Place, *, if_needed: bool, notify: str | None) -> str:
     """The stages, if there is reason to run them; what came of it in one line."""
     registered = True
     if if_needed:
-        decision = json.loads(place.run("pipeline.retrain"))
+        decision = json.loads(place.run("pipeline.runs.trigger"))
         if not decision["run"]:
             return str(decision["reason"])
         registered = decision["registered"]

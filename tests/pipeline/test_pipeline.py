@@ -15,7 +15,7 @@ import onnx
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import workspace
+from pipeline.runs import workspace
 from tests.services import answers, flow_runs, free_port, running, wait_for
 from tests.workspace import Workspace, write_tiny_params
 from vae.bundle import GRAPHS, MANIFEST

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import workspace
 from pipeline.errors import InputError
-from pipeline.workspace import BusyError, check_clean, check_out, locked
+from pipeline.runs import workspace
+from pipeline.runs.workspace import BusyError, check_clean, check_out, locked
 
 HOLD = """
 import sys

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.errors import StageError
-from pipeline.supervise import GRACE_SECONDS
+from pipeline.runs.supervise import GRACE_SECONDS
 
 _CURABLE = re.compile(
     r"unable to acquire lock|is busy, it is being|the MLflow store \S+ refused: .*(max retries|timed out|locked)|"
@@ -49,7 +49,7 @@ def run(
         StageError: it ended with another exit code than 0, or its time was over; CurableError where it may not again.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.supervise", sys.executable, "-m", *module],
+        [sys.executable, "-m", "pipeline.runs.supervise", sys.executable, "-m", *module],
         cwd=folder,
         stdin=subprocess.PIPE,  # its end, at our own in whatever way, ends the child
         stdout=subprocess.PIPE,

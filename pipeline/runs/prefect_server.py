@@ -32,7 +32,7 @@ def running(port: int, log: Path) -> Iterator[str]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.supervise", *command],
+            [sys.executable, "-m", "pipeline.runs.supervise", *command],
             stdin=subprocess.PIPE,  # its end, at our own in whatever way, ends the server
             stdout=output,
             stderr=subprocess.STDOUT,

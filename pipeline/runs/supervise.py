@@ -1,4 +1,4 @@
-"""A command that does not outlive who started it: ``python -m pipeline.supervise COMMAND ...``.
+"""A command that does not outlive who started it: ``python -m pipeline.runs.supervise COMMAND ...``.
 
 The command runs in this process's group. When standard input ends, as it does when the starter dies in whatever way,
 the whole group is ended; so a killed run leaves nothing behind that writes to its folder.

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import child
-from pipeline.child import CurableError
 from pipeline.errors import StageError
+from pipeline.runs import command
+from pipeline.runs.command import CurableError
 from tests.services import wait_for
 
 STARTER = """
@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Callable[..., list[str]]:
         (tmp_path / "stage.py").write_text(textwrap.dedent(program))
         lines: list[str] = []
         with Path("/dev/null").open() as hold:
-            child.run(["stage"], folder=tmp_path, tell=lines.append, hold=hold.fileno(), **options)
+            command.run(["stage"], folder=tmp_path, tell=lines.append, hold=hold.fileno(), **options)
         return lines
 
     return call

@@ -3,10 +3,10 @@
 import pytest
 from tests.pipeline.test_registry import record
 
-from pipeline import retrain
 from pipeline.files import surface_tables
 from pipeline.registry import registry
-from pipeline.retrain import Situation, decide
+from pipeline.runs import trigger
+from pipeline.runs.trigger import Situation, decide
 from pipeline.settings.params import RetrainParams
 from tests.workspace import Workspace
 from vae.runtime import SurfaceModel
@@ -52,10 +52,10 @@ def test_drift_is_what_the_champion_finds_odd(
         files[name] = workspace.folder / f"{name}.parquet"
         surface_tables.write_surfaces(files[name], [iv], model.grid, count=len(iv))
     with registry.opened(model="volvae", experiment="volvae") as models:
-        assert retrain.odd_share(models, files["usual"]) is None  # there is no champion yet
+        assert trigger.odd_share(models, files["usual"]) is None  # there is no champion yet
         models.promote(models.register(record(bundle, "a")))
-        assert retrain.odd_share(models, files["usual"]) < 0.05
-        assert retrain.odd_share(models, files["broken"]) == pytest.approx(0.25, abs=0.03)
+        assert trigger.odd_share(models, files["usual"]) < 0.05
+        assert trigger.odd_share(models, files["broken"]) == pytest.approx(0.25, abs=0.03)
 
 
 def test_bad_settings_are_named(workspace: Workspace) -> None:

@@ -1,6 +1,6 @@
 """Whether a scheduled run has reason to train: something changed, and what the settings wait for came about.
 
-``python -m pipeline.retrain`` prints the decision for the current folder as JSON.
+``python -m pipeline.runs.trigger`` prints the decision for the current folder as JSON.
 """
 
 import json
@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline import workspace
 from pipeline.errors import InputError, StageError
 from pipeline.files import surface_tables
 from pipeline.registry import registry
 from pipeline.registry.registry import Registry
+from pipeline.runs import workspace
 from pipeline.settings.params import Params, RetrainParams, read_params
 
 _ODD_PERCENT = 1.0

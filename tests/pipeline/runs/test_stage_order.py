@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.stages import stage_order
+from pipeline.runs.stage_order import stage_order
 
 
 def test_order_is_that_of_the_project(root: Path) -> None:

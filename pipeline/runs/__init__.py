@@ -1,0 +1,1 @@
+"""Runs of the pipeline: lock, clean checkout, child processes, when to train."""
