@@ -125,7 +125,7 @@ class Models:
 @contextmanager
 def serving(model: Path, workers: int, log: Path) -> Iterator[tuple[psutil.Process, int]]:
     """`volvae serve`, its process and port."""
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "serve", "--model", str(model)]
+    command = [sys.executable, "-c", "from pipeline.cli.main import main; main()", "serve", "--model", str(model)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--port", "0", "--poll", "0.5", "--workers", str(workers)], stdout=output, stderr=output

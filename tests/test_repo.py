@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from pipeline import telemetry
 from pipeline.__main__ import STAGES
-from pipeline.cli import main as cli
+from pipeline.cli.main import main as cli
 from tests.workspace import Workspace
 
 CODE = ("vae/", "pipeline/", "deploy/")

@@ -21,7 +21,7 @@ from vae.bundle import COMPLETER, DECODER, SAMPLER, SCORER
 from vae.runtime import SurfaceModel
 
 ROOT = Path(__file__).parents[2]
-VOLVAE = [sys.executable, "-c", "from pipeline.cli import main; main()"]
+VOLVAE = [sys.executable, "-c", "from pipeline.cli.main import main; main()"]
 
 
 class Server(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser
 
-from pipeline import complete
+from pipeline.cli import complete_quotes
 from tests.bundles import linear_model, two_conditions, write_bundle
 from tests.deploy.browser import Explorer, chromium
 from tests.deploy.serving import ROOT, Server, serving
@@ -114,7 +114,7 @@ def test_quotes_of_a_file_are_completed(explorer: Explorer, model: SurfaceModel,
     path = quotes_file(tmp_path, model)
     explorer.page.set_input_files("#file", path)
     fit = explorer.until_text("fit", "quotes used")
-    expected = complete.run(model, complete.read(path))
+    expected = complete_quotes.run(model, complete_quotes.read(path))
     np.testing.assert_allclose(explorer.surface(), expected.iv, atol=1e-5)
     assert fit.startswith("4 of 5 quotes used, the others are out of reach of the grid; errors ")
     (band,) = [trace for trace in explorer.smiles() if trace["fill"] == "toself"]
@@ -133,7 +133,7 @@ def test_what_is_saved_is_what_the_command_writes(explorer: Explorer, model: Sur
     explorer.does("#complete")
     with explorer.page.expect_download() as download:
         explorer.page.click("#download")
-    complete.write(tmp_path / "expected.csv", model, complete.run(model, complete.read(quotes)))
+    complete_quotes.write(tmp_path / "expected.csv", model, complete_quotes.run(model, complete_quotes.read(quotes)))
     found, expected = (
         list(csv.reader(path.read_text().splitlines())) for path in (download.value.path(), tmp_path / "expected.csv")
     )
@@ -179,7 +179,7 @@ def test_columns_of_quotes_are_those_of_the_command(explorer: Explorer, tmp_path
         read = explorer.imported("quotes.js", "m.parse(value)", text)
         path = tmp_path / "quotes.csv"
         path.write_text(text.replace("# a comment\n", "").replace(";", ",").replace("\t", ","))
-        expected = complete.read(path)
+        expected = complete_quotes.read(path)
         k = expected.log_moneyness
         if k is None:
             assert expected.call_delta is not None

@@ -29,7 +29,7 @@ from prefect.workers.process import ProcessWorker
 from ruamel.yaml import YAML
 
 from pipeline import telemetry
-from pipeline.cli import main as cli
+from pipeline.cli.main import main as cli
 from tests import services
 
 ROOT = Path(__file__).parents[2]
@@ -379,7 +379,7 @@ def test_variables_of_the_server_are_those_that_it_reads() -> None:
     files = [DEPLOY / name for name in ("Dockerfile", "compose.yaml", ".env.example")]
     files += [*DEPLOY.glob("kubernetes/*"), DEPLOY / "README.md", ROOT / "docs/runbook.md"]
     used = {name for path in files for name in re.findall(r"\bVOLVAE_[A-Z_]+", path.read_text("utf-8"))}
-    code = "".join(path.read_text("utf-8") for path in (*DEPLOY.glob("*.py"), ROOT / "pipeline/cli.py"))
+    code = "".join(path.read_text("utf-8") for path in (*DEPLOY.glob("*.py"), ROOT / "pipeline/cli/main.py"))
     serve = cli.commands["serve"]
     options = {f"VOLVAE_{parameter.name.upper()}" for parameter in serve.params}
     assert used

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from deploy import server
 from deploy.settings import Settings
-from pipeline.cli import main
+from pipeline.cli.main import main
 
 _VALUES = {
     "host": "::1", "port": 9001, "workers": 3, "threads": 2, "provider": "cpu", "poll": 0.5, "queue": 7,

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from google.protobuf import text_format
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from tests.deploy.serving import inputs_of
 from vae.bundle import GRAPHS
 from vae.runtime import SurfaceModel

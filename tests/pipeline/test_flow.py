@@ -55,7 +55,7 @@ class Project(NamedTuple):
 
     def start(self, *arguments: str) -> subprocess.Popen:
         environment = {**os.environ, "PREFECT_API_URL": self.server, "PREFECT_HOME": str(self.folder.parent / "home")}
-        command = [sys.executable, "-c", "from pipeline.cli import main; main()", "flow", "run", *arguments]
+        command = [sys.executable, "-c", "from pipeline.cli.main import main; main()", "flow", "run", *arguments]
         return subprocess.Popen(
             command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -233,7 +233,7 @@ def test_a_clean_run_works_on_the_commit_and_leaves_the_folder_alone(project: Pr
 
 
 def test_a_schedule_that_is_none_is_refused(project: Project) -> None:
-    program = "from pipeline.cli import main; main()"
+    program = "from pipeline.cli.main import main; main()"
     for option, value in (("--cron", "every day"), ("--timezone", "Mars/Base")):
         arguments = {"--cron": "* * * * *", option: value}
         words = [word for pair in arguments.items() for word in pair]

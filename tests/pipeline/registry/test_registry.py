@@ -12,7 +12,7 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline.cli import main as cli
+from pipeline.cli.main import main as cli
 from pipeline.errors import InputError, StageError
 from pipeline.files import formats
 from pipeline.register import HeldOut, decide

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline.cli import main
+from pipeline.cli.main import main
 from pipeline.files import surface_tables
 from tests.workspace import Workspace
 from vae.runtime import SurfaceModel

@@ -146,7 +146,7 @@ def complete(quotes: Path, output: Path, bundle: Path, provider: "Provider", *, 
 
     Columns: iv; tenor_years or days; log_moneyness, call_delta, or strike and forward; weight if there is one.
     """
-    from pipeline import complete as command
+    from pipeline.cli import complete_quotes as command
     from pipeline.files.atomic import new_file
     from vae.runtime import SurfaceModel
 
@@ -180,7 +180,7 @@ def complete(quotes: Path, output: Path, bundle: Path, provider: "Provider", *, 
 @_one_line_errors
 def score(surfaces: Path, output: Path | None, bundle: Path, provider: "Provider", *, as_json: bool) -> None:
     """Say how likely surfaces are, on the model's grid: the odd ones stand out."""
-    from pipeline import score as command
+    from pipeline.cli import score as command
     from pipeline.files import surface_tables
     from vae.runtime import SurfaceModel
 
@@ -206,7 +206,7 @@ def score(surfaces: Path, output: Path | None, bundle: Path, provider: "Provider
 @_one_line_errors
 def doctor(bundle: Path, *, as_json: bool) -> None:
     """Check versions, providers, threads, telemetry, and the bundle with one call of each graph."""
-    from pipeline import doctor as command
+    from pipeline.cli import doctor as command
 
     found = command.findings(bundle)
     if as_json:
@@ -244,7 +244,7 @@ def doctor(bundle: Path, *, as_json: bool) -> None:
 @_one_line_errors
 def arbitrage(surfaces: Path, tolerance: float, bundle: Path, results: Path, *, as_json: bool) -> None:
     """Measure static arbitrage in surfaces that `volvae sample` wrote: how often, how large, where."""
-    from pipeline import audit
+    from pipeline.cli import arbitrage_table
     from pipeline.files import surface_tables
     from vae.surface import arbitrage
 
@@ -263,8 +263,8 @@ def arbitrage(surfaces: Path, tolerance: float, bundle: Path, results: Path, *, 
         hidden=not sys.stderr.isatty(),
     ) as shown:
         found = arbitrage.join(shown)
-    figures = audit.figures(found, grid, tolerance=tolerance, data=audit.read_data_rates(results))
-    click.echo(json.dumps(figures, indent=2) if as_json else audit.text(figures, results))
+    figures = arbitrage_table.figures(found, grid, tolerance=tolerance, data=arbitrage_table.read_data_rates(results))
+    click.echo(json.dumps(figures, indent=2) if as_json else arbitrage_table.text(figures, results))
 
 
 @main.command(epilog="Example: volvae report --open")
