@@ -28,9 +28,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from benchmarks.turns import in_turns
-from deploy import metrics, server
-from deploy.guard import route
-from deploy.settings import Settings
+from deploy.server import metrics, run
+from deploy.server.middleware import route
+from deploy.server.settings import Settings
 from vae import bundle
 from vae.runtime import SurfaceModel
 
@@ -282,9 +282,9 @@ def _serve(listener: socket.socket) -> None:
         return Response(await request.body(), media_type="application/octet-stream")
 
     with metrics.shared():
-        service = server.ready(Settings(BUNDLE))
-        routes = [route("/echo", echo, "POST"), *server.routes(service)]
-        server.Worker(service, server.application(service, routes)).run([listener])
+        service = run.ready(Settings(BUNDLE))
+        routes = [route("/echo", echo, "POST"), *run.routes(service)]
+        run.Worker(service, run.application(service, routes)).run([listener])
 
 
 @contextmanager

@@ -5,7 +5,7 @@ Reference: Triton's ``docs/user_guide/model_repository.md`` and ``model_configur
 
 from pathlib import Path
 
-from deploy.models import Model, Tensor, models
+from deploy.server.endpoints import Model, Tensor, models
 from vae import bundle
 from vae.runtime import SurfaceModel
 

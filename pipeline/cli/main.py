@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import click
 
-from deploy import settings as serving
+from deploy.server import settings as serving
 from pipeline import telemetry
 from pipeline.errors import InputError, StageError
 
@@ -450,16 +450,16 @@ def serve(model: str, **values: Any) -> None:  # noqa: ANN401 - the options of S
 
     Each option can be set as VOLVAE_OPTION in the environment; VOLVAE_TOKEN is what requests must bear.
     """
-    from deploy import server
+    from deploy.server import run
 
     token = os.environ.get(f"{serving.ENVIRONMENT}_TOKEN")
     if model.startswith("models:/"):
         from pipeline.registry import alias_link
 
         with alias_link.mirrored(model, poll=values["poll"]) as folder:
-            server.run(serving.Settings(folder, token=token, **values), wait=True)
+            run.run(serving.Settings(folder, token=token, **values), wait=True)
     else:
-        server.run(serving.Settings(Path(model).absolute(), token=token, **values))
+        run.run(serving.Settings(Path(model).absolute(), token=token, **values))
 
 
 @main.command("export-triton", epilog="Example: volvae export-triton models")

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from deploy import logs
+from deploy.server import logs
 from pipeline.errors import InputError
 from pipeline.files import atomic
 from pipeline.registry import registry

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.metrics import Metrics
+from deploy.server.metrics import Metrics
 from tests.deploy.serving import Server, serving
 from tests.workspace import Workspace
 from vae.runtime import SurfaceModel

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from deploy import models, protocol
-from deploy.protocol import DATATYPES, HEADER_LENGTH, ProtocolError
+from deploy.server import endpoints, oip_protocol
+from deploy.server.oip_protocol import DATATYPES, HEADER_LENGTH, ProtocolError
 from tests.deploy.serving import Answer, Server, ask, inputs_of
 from vae.runtime import SurfaceModel
 
@@ -79,7 +79,7 @@ def near(draw: st.DrawFn, values: Mapping[str, np.ndarray]) -> list[tuple[dict[s
     """The tensors of a right call, of which one may be another."""
     parts = []
     for name, array in values.items():
-        tensor = {"name": name, "shape": list(array.shape), "datatype": protocol.datatype(array)}
+        tensor = {"name": name, "shape": list(array.shape), "datatype": oip_protocol.datatype(array)}
         binary = tensor | {"parameters": {"binary_data_size": array.nbytes}}, array.tobytes()
         parts.append(draw(st.sampled_from([binary, (tensor | {"data": array.tolist()}, b"")])))
     if draw(st.booleans()):
@@ -132,14 +132,14 @@ def check_inputs(sent: Sent, found: Mapping[str, np.ndarray]) -> None:
 
 
 class Decoded(NamedTuple):
-    request: protocol.Request
+    request: oip_protocol.Request
     inputs: Mapping[str, np.ndarray]
 
 
 def decode(body: bytes, length: int) -> Decoded:
     """What a body holds whose JSON has this length."""
-    request = protocol.read(body[:length])
-    return Decoded(request, protocol.tensors(request, body, length))
+    request = oip_protocol.read(body[:length])
+    return Decoded(request, oip_protocol.tensors(request, body, length))
 
 
 _read = {True: 0, False: 0}
@@ -184,10 +184,10 @@ def test_the_parser_knows_the_worst(body: bytes) -> None:
 @example(header="", whole=0)
 def test_a_length_is_one_within_the_body(header: str, whole: int) -> None:
     if header.isascii() and header.isdigit() and int(header) <= whole:
-        assert protocol.json_length(header.encode(), whole) == int(header)
+        assert oip_protocol.json_length(header.encode(), whole) == int(header)
     else:
         with pytest.raises(ProtocolError, match=f"allowed: 0 to {whole}"):
-            protocol.json_length(header.encode(), whole)
+            oip_protocol.json_length(header.encode(), whole)
 
 
 def one(kind: str, *values: object) -> bytes:
@@ -246,7 +246,7 @@ def test_inference_is_right_or_refused(
     server: Server, model: SurfaceModel, connection: http.client.HTTPConnection, name: str
 ) -> None:
     """A right answer is what the model makes of the request in this process, to the byte."""
-    version, called, right = server.version(), models.models(model)[name], []
+    version, called, right = server.version(), endpoints.models(model)[name], []
 
     @settings(max_examples=150, **_quietly)
     @given(
@@ -259,11 +259,11 @@ def test_inference_is_right_or_refused(
         if answer.status != 200:
             check_refusal(answer)
             return
-        length = protocol.json_length(headers[HEADER_LENGTH].strip().encode(), len(sent.body))
+        length = oip_protocol.json_length(headers[HEADER_LENGTH].strip().encode(), len(sent.body))
         request, inputs = decode(sent.body, length)
-        outputs = models.run(called, inputs, until=math.inf)
+        outputs = endpoints.run(called, inputs, until=math.inf)
         wanted = request.outputs or dict.fromkeys(outputs, request.binary)
-        assert answer.body == protocol.encode(name, version, request.id, wanted, outputs).body
+        assert answer.body == oip_protocol.encode(name, version, request.id, wanted, outputs).body
         right.append(answer)
 
     check()

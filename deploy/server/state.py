@@ -3,14 +3,14 @@
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from deploy.bodies import Bodies
-from deploy.engine import Engine
-from deploy.follow import Follower
-from deploy.metrics import Metrics
-from deploy.models import LateError, RefusedError
-from deploy.protocol import ProtocolError, to_json
-from deploy.queue import BusyError, Queue
-from deploy.settings import Settings
+from deploy.server.admission import BusyError, Queue
+from deploy.server.batching import Engine
+from deploy.server.bodies import Bodies
+from deploy.server.endpoints import LateError, RefusedError
+from deploy.server.metrics import Metrics
+from deploy.server.oip_protocol import ProtocolError, to_json
+from deploy.server.reload import Follower
+from deploy.server.settings import Settings
 
 
 class Service:

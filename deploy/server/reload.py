@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from deploy import logs
-from deploy.metrics import Metrics
-from deploy.models import Model, models, warm_up
+from deploy.server import logs
+from deploy.server.endpoints import Model, models, warm_up
+from deploy.server.metrics import Metrics
 from vae.bundle import MANIFEST, BundleError
 from vae.runtime import Provider, SurfaceModel
 

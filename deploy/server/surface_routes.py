@@ -16,12 +16,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from deploy.bodies import Body
-from deploy.follow import Served
-from deploy.guard import route
-from deploy.models import Array, RefusedError, refusing
-from deploy.protocol import ProtocolError, to_json
-from deploy.service import VERSION, Service, json_answer
+from deploy.server.bodies import Body
+from deploy.server.endpoints import Array, RefusedError, refusing
+from deploy.server.middleware import route
+from deploy.server.oip_protocol import ProtocolError, to_json
+from deploy.server.reload import Served
+from deploy.server.state import VERSION, Service, json_answer
 
 SEED, SHAPE = "volvae-seed", "volvae-shape"  # headers
 JSON, LINES, BINARY = "application/json", "application/x-ndjson", "application/octet-stream"

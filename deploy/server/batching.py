@@ -13,8 +13,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from deploy.metrics import Metrics
-from deploy.models import Array, LateError, Model, Tensors, refusing, run
+from deploy.server.endpoints import Array, LateError, Model, Tensors, refusing, run
+from deploy.server.metrics import Metrics
 
 T = TypeVar("T")
 _Outputs = dict[str, Array]

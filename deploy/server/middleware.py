@@ -9,9 +9,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deploy import logs
-from deploy.connection import CLOSE
-from deploy.service import Service, refusal
+from deploy.server import logs
+from deploy.server.connection import CLOSE
+from deploy.server.state import Service, refusal
 
 # Probes of an orchestrator carry no token, and the pages must load before one can be typed into them.
 _OPEN = frozenset({"/", "/reference", "/openapi.json", "/v2/health/live", "/v2/health/ready"})

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.context import SpawnProcess
 
-from deploy import logs
+from deploy.server import logs
 
 _LOOK = 0.05  # seconds between looks at workers
 _PAUSE = 1.0  # seconds that one which cannot start must have lived before it is started again

@@ -8,10 +8,10 @@ import weakref
 import numpy as np
 import pytest
 
-from deploy import protocol
-from deploy.models import Model, RefusedError, Tensors, models, run
-from deploy.plan import Plan, plan_of
-from deploy.protocol import ProtocolError
+from deploy.server import oip_protocol
+from deploy.server.endpoints import Model, RefusedError, Tensors, models, run
+from deploy.server.oip_protocol import ProtocolError
+from deploy.server.request_cache import Plan, plan_of
 from tests.deploy.serving import inputs_of
 from vae.runtime import SurfaceModel
 
@@ -27,7 +27,7 @@ def body_of(inputs: Tensors, **header: object) -> tuple[bytes, int]:
         {
             "name": name,
             "shape": list(array.shape),
-            "datatype": protocol.datatype(array),
+            "datatype": oip_protocol.datatype(array),
             "parameters": {"binary_data_size": array.nbytes},
         }
         for name, array in inputs.items()
@@ -69,7 +69,7 @@ def test_replies_are_those_of_the_protocol_again_and_again(
             key: array.tobytes() for key, array in inputs.items()
         }
         outputs = run(found[name], read, until=math.inf)
-        expected = protocol.encode(name, "one", "7", dict.fromkeys(outputs, True), outputs)
+        expected = oip_protocol.encode(name, "one", "7", dict.fromkeys(outputs, True), outputs)
         headers, content = sent(plan, outputs)
         assert content == expected.body
         assert headers == {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy import metrics
+from deploy.server import metrics
 
 _DEAD = 2**22 + 1  # beyond what Linux gives
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import msgspec
 
-from deploy.follow import Served
-from deploy.friendly import BINARY, JSON, LINES, SEED, SHAPE, Complete, Sample, Score
-from deploy.service import VERSION
-from deploy.settings import Settings
+from deploy.server.reload import Served
+from deploy.server.settings import Settings
+from deploy.server.state import VERSION
+from deploy.server.surface_routes import BINARY, JSON, LINES, SEED, SHAPE, Complete, Sample, Score
 
 _Json = dict[str, Any]
 _QUOTES = {"iv": [0.22, 0.25], "tenor": [0.25, 0.25], "log_moneyness": [0.0, -0.1]}

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from deploy import server
-from deploy.settings import Settings
+from deploy.server import run
+from deploy.server.settings import Settings
 from pipeline.cli.main import main
 
 _VALUES = {
@@ -24,7 +24,7 @@ _VALUES = {
 def told(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """What servers are started with; none is."""
     found: list[Settings] = []
-    monkeypatch.setattr(server, "run", found.append)
+    monkeypatch.setattr(run, "run", found.append)
     return found
 
 

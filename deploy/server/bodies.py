@@ -6,7 +6,7 @@ from typing import Self
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from deploy.queue import BusyError
+from deploy.server.admission import BusyError
 
 _TOGETHER = 4  # largest bodies that fit in memory at once
 

@@ -17,8 +17,8 @@ from starlette.responses import Response
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from deploy.connection import bounded
-from deploy.queue import Queue
+from deploy.server.admission import Queue
+from deploy.server.connection import bounded
 from tests.deploy.serving import Server, serving
 from tests.services import wait_for
 

@@ -7,16 +7,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from deploy import protocol
-from deploy.bodies import Body
-from deploy.follow import Served
-from deploy.guard import route
-from deploy.models import Model, Tensor
-from deploy.plan import Reply, plan_of
-from deploy.service import Service, json_answer
+from deploy.server import oip_protocol
+from deploy.server.bodies import Body
+from deploy.server.endpoints import Model, Tensor
+from deploy.server.middleware import route
+from deploy.server.reload import Served
+from deploy.server.request_cache import Reply, plan_of
+from deploy.server.state import Service, json_answer
 
 _PACKAGE = package_version("volvae")
-_HEADER_LENGTH = protocol.HEADER_LENGTH.encode()
+_HEADER_LENGTH = oip_protocol.HEADER_LENGTH.encode()
 _VERSIONED = ("", "/versions/{version}")
 
 
@@ -81,7 +81,7 @@ class Inference:
         served, model = self._find(request)
         with Body(self._service.bodies) as body:
             content = await body.read(request)
-            length = protocol.json_length(_header_length(request), len(content))
+            length = oip_protocol.json_length(_header_length(request), len(content))
             self._service.check_json(length)
             plan = plan_of(model, served.version, content, length)
             inputs = plan.inputs(content, length)

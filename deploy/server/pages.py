@@ -10,8 +10,8 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
-from deploy.guard import route
-from deploy.service import VERSION, Service, json_answer
+from deploy.server.middleware import route
+from deploy.server.state import VERSION, Service, json_answer
 from vae import bundle
 
 _EXPLORER = Path(__file__).with_name("explorer")

@@ -13,16 +13,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Router
 
-from deploy import logs, metrics, openapi
-from deploy.connection import bounded
-from deploy.follow import Follower, load, mark
-from deploy.friendly import Friendly
-from deploy.guard import Guard, route
-from deploy.inference import Inference
-from deploy.pages import Pages
-from deploy.service import BUSY, CROWDED, Service, json_answer
-from deploy.settings import Settings
-from deploy.workers import Workers, until_told
+from deploy.server import logs, metrics, openapi
+from deploy.server.connection import bounded
+from deploy.server.middleware import Guard, route
+from deploy.server.oip_routes import Inference
+from deploy.server.pages import Pages
+from deploy.server.reload import Follower, load, mark
+from deploy.server.settings import Settings
+from deploy.server.state import BUSY, CROWDED, Service, json_answer
+from deploy.server.supervisor import Workers, until_told
+from deploy.server.surface_routes import Friendly
 
 _KEEP_ALIVE = 75  # seconds: longer than balancers keep theirs, so that they close first
 

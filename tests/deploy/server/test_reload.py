@@ -17,9 +17,9 @@ from onnx import helper, numpy_helper
 from prometheus_client import REGISTRY
 
 from benchmarks.clients import clients
-from deploy import follow
-from deploy.follow import Follower
-from deploy.metrics import Metrics
+from deploy.server import reload
+from deploy.server.metrics import Metrics
+from deploy.server.reload import Follower
 from pipeline.files.atomic import point
 from tests.bundles import write_checksum
 from tests.deploy.serving import Answer, Server, ask, decoder_request, serving, variant
@@ -245,7 +245,7 @@ def change(folder: Path, **values: object) -> None:
 def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Why bundles were refused."""
     found: list[str] = []
-    monkeypatch.setattr(follow.logs, "warning", lambda _, *, reason: found.append(reason))
+    monkeypatch.setattr(reload.logs, "warning", lambda _, *, reason: found.append(reason))
     return found
 
 
@@ -308,7 +308,7 @@ def test_a_bundle_that_arrives_in_pieces_is_served_when_it_is_whole(
             follower.refresh()
             assert follower.served is former or not manifest_first
     assert follower.refresh()
-    assert follower.served.version == follow.mark(variants["double"]).version != former.version
+    assert follower.served.version == reload.mark(variants["double"]).version != former.version
     z = np.ones((1, former.surfaces.latents), np.float32)
     np.testing.assert_array_equal(follower.served.surfaces.decode(z), 2.0 * former.surfaces.decode(z))
 
@@ -322,11 +322,11 @@ def test_a_bundle_that_is_exchanged_while_it_is_read_is_read_again(
     point(follower.folder, folder)
 
     def late(found: Path, **options: object) -> SurfaceModel:
-        monkeypatch.setattr(follow.SurfaceModel, "load", load)
+        monkeypatch.setattr(reload.SurfaceModel, "load", load)
         shutil.copytree(variants["half"], folder, dirs_exist_ok=True)
         return load(found, **options)
 
-    monkeypatch.setattr(follow.SurfaceModel, "load", late)
+    monkeypatch.setattr(reload.SurfaceModel, "load", late)
     assert not follower.refresh()
     assert follower.served is former
     assert warnings == [f"{folder} changed while it was read"]

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from deploy.queue import Queue
+from deploy.server.admission import Queue
 
 _ALIVE, _HOW_BUSY = b"/v2/health/", b"/metrics"  # what a full server answers too
 _MOST_BEHIND = 16  # requests of a packet that wait for the one before, or are turned away

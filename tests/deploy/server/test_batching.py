@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from deploy import models
-from deploy.engine import Engine
-from deploy.metrics import Metrics
-from deploy.models import LateError, Model, RefusedError, Tensor
+from deploy.server import endpoints
+from deploy.server.batching import Engine
+from deploy.server.endpoints import LateError, Model, RefusedError, Tensor
+from deploy.server.metrics import Metrics
 from tests.deploy.serving import inputs_of, serving
 from vae.runtime import SurfaceModel
 
@@ -23,7 +23,7 @@ Feeds = Mapping[str, np.ndarray]
 
 @pytest.fixture(scope="module")
 def found(model: SurfaceModel) -> dict[str, Model]:
-    return models.models(model)
+    return endpoints.models(model)
 
 
 def of_rows(model: SurfaceModel, name: str, rows: list[int]) -> list[Feeds]:
@@ -153,7 +153,7 @@ class Slow:
 
     def __init__(self) -> None:
         self.begun, self.go_on = threading.Event(), threading.Event()
-        tensor = Tensor("x", "FP32", (models.ANY,))
+        tensor = Tensor("x", "FP32", (endpoints.ANY,))
         self.model = Model("slow", (tensor,), (tensor,), self._call, most=2)
 
     def _call(self, inputs: Feeds) -> dict[str, np.ndarray]:
@@ -222,7 +222,7 @@ def test_an_error_that_nobody_expects_reaches_its_caller(counters: Metrics) -> N
     def fail(_: Feeds) -> dict[str, np.ndarray]:
         raise KeyError("of the model")
 
-    tensor = Tensor("x", "FP32", (models.ANY,))
+    tensor = Tensor("x", "FP32", (endpoints.ANY,))
     broken = Model("broken", (tensor,), (tensor,), fail, most=10, quick=1)
     answers = together(counters, broken, [numbers(1), numbers(2), numbers(3)])
     assert [type(answer) for answer in answers] == [KeyError] * 3

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from starlette.types import Message, Receive, Scope, Send
 
-from deploy import protocol
-from deploy.models import Model, RefusedError, Tensors, check
+from deploy.server import oip_protocol
+from deploy.server.endpoints import Model, RefusedError, Tensors, check
 
 _SHORT = 4096  # bytes of JSON that are kept
 _MOST = 256  # of them, for each model
@@ -52,7 +52,7 @@ class Plan:
             ProtocolError: it breaks the protocol.
             RefusedError: the model cannot read such inputs, or lacks an output.
         """
-        self._request, self._model, self._version = protocol.read(content), model.name, version
+        self._request, self._model, self._version = oip_protocol.read(content), model.name, version
         check(model, self._request.inputs)
         names = [output.name for output in model.outputs]
         self._wanted = self._request.outputs or dict.fromkeys(names, self._request.binary)
@@ -69,7 +69,7 @@ class Plan:
         Raises:
             ProtocolError: the body is not as the JSON says.
         """
-        return protocol.tensors(self._request, body, start)
+        return oip_protocol.tensors(self._request, body, start)
 
     def reply(self, outputs: Tensors) -> Reply:
         """The answer with these outputs."""
@@ -77,21 +77,21 @@ class Plan:
         shapes = tuple([array.shape for array in arrays])
         same = self._same.get(shapes)
         if same is not None:
-            return Reply(same.start, b"".join([same.json, *map(protocol.content_of, arrays)]))
-        answer = protocol.encode(self._model, self._version, self._request.id, self._wanted, outputs)
+            return Reply(same.start, b"".join([same.json, *map(oip_protocol.content_of, arrays)]))
+        answer = oip_protocol.encode(self._model, self._version, self._request.id, self._wanted, outputs)
         start = _start(answer)
         if not self.in_json and len(self._same) < _MOST_SHAPES:
             self._same[shapes] = _Same(start, answer.body[: answer.header_length])
         return Reply(start, answer.body)
 
 
-def _start(answer: protocol.Answer) -> Message:
+def _start(answer: oip_protocol.Answer) -> Message:
     """The head of an answer."""
     length = (b"content-length", b"%d" % len(answer.body))
     if answer.header_length is None:
         headers = [length, (b"content-type", b"application/json")]
     else:
-        told = (protocol.HEADER_LENGTH.encode(), b"%d" % answer.header_length)
+        told = (oip_protocol.HEADER_LENGTH.encode(), b"%d" % answer.header_length)
         headers = [length, (b"content-type", b"application/octet-stream"), told]
     return {"type": "http.response.start", "status": 200, "headers": headers}
 

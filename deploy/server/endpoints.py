@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.protocol import DATATYPES, Input
+from deploy.server.oip_protocol import DATATYPES, Input
 from vae.runtime import SurfaceModel
 
 Array = NDArray[Any]
