@@ -14,7 +14,7 @@ from pipeline.conditions import read_conditions
 from pipeline.files import formats, trained_model
 from pipeline.files.atomic import check_writable, new_folder, write_csv
 from pipeline.files.trained_model import Prior
-from pipeline.report.page import Evaluation
+from pipeline.report.page import Evaluation, read_curve, report_page
 from pipeline.settings.params import EvaluateParams, Params
 from vae.evaluation import exact_likelihood, metrics
 from vae.model.autoencoder import Vae
@@ -25,7 +25,6 @@ from vae.surface.grid import Grid
 from vae.surface.units import rmse_bp
 
 Array = NDArray[np.float64]
-
 
 _ROWS = 1024  # surfaces differentiated at a time
 _FEWEST_COMPARED = 50  # complete surfaces, below which samples are not compared with them
@@ -40,7 +39,7 @@ class Asked(NamedTuple):
     """
 
     values: Tensor
-    trained_model: Tensor
+    weights: Tensor
     constant: Tensor
 
     def read(self, x: Tensor) -> Tensor:
@@ -196,7 +195,7 @@ def main(params: Params, *, surfaces: Path, model: Path, curve: Path, metrics: P
         write_csv(folder / "error_by_tenor.csv", *_error_by_tenor(result, grid))
         write_csv(folder / "error_by_node.csv", *_error_by_node(result, grid))
         write_csv(folder / "completion.csv", *_completion(result, params.evaluate))
-        content = page.page(result, grid, page.read_curve(curve))
+        content = report_page(result, grid, read_curve(curve))
         formats.write_bytes(page, content.encode())
         formats.write_json(metrics, result.figures)
 
@@ -212,21 +211,21 @@ def _asked(
     if not names:
         return None
     train, test = (read_conditions(names, surfaces, split) for split in ("train", "test"))
-    trained_model, constant = (
+    weights, constant = (
         torch.zeros(len(names), truth.shape[1], dtype=truth.dtype),
         torch.zeros(len(names)).double(),
     )
     vectors = components.vectors[:, :latents]
     for place, name in enumerate(names):
         if name in train.functionals:
-            trained_model[place] = train.functionals[name]
+            weights[place] = train.functionals[name]
             continue
         known = train.numbers[name].isfinite()
         scores = (fitted[known].double() - components.mean) @ vectors
         constant[place], slope = _regression(scores, train.numbers[name][known])
-        trained_model[place] = vectors @ slope
-        constant[place] -= components.mean @ trained_model[place]
-    return Asked(test.of(truth), trained_model, constant)
+        weights[place] = vectors @ slope
+        constant[place] -= components.mean @ weights[place]
+    return Asked(test.of(truth), weights, constant)
 
 
 def _regression(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

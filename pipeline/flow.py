@@ -33,7 +33,7 @@ from prefect.states import Completed, Crashed, Failed, State  # noqa: E402
 from prefect.utilities.asyncutils import run_coro_as_sync  # noqa: E402
 
 from pipeline.report import picture  # noqa: E402
-from pipeline.runs import command, prefect_server, workspace
+from pipeline.runs import command, prefect_server, workspace  # noqa: E402
 from pipeline.runs.stage_order import stage_order  # noqa: E402
 
 _RESULTS = Path("results")

@@ -109,7 +109,7 @@ def test_environment_file_has_every_telemetry_switch(root: Path) -> None:
 
 
 def test_example_application_runs_on_a_bundle(root: Path, finished: Workspace) -> None:
-    command = [sys.executable, str(root / "deploy/scenarios.py"), str(finished.folder / "artifacts/bundle")]
+    command = [sys.executable, str(root / "examples/scenarios.py"), str(finished.folder / "artifacts/bundle")]
     result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
     assert len(result.stdout.splitlines()) == 1 + 3
 

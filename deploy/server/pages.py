@@ -14,8 +14,8 @@ from deploy.server.middleware import route
 from deploy.server.state import VERSION, Service, json_answer
 from vae import bundle
 
-_EXPLORER = Path(__file__).with_name("explorer")
-_REFERENCE = Path(__file__).with_name("reference.html")
+_EXPLORER = Path(__file__).parents[1] / "explorer"
+_REFERENCE = _EXPLORER / "reference.html"
 _IN_BROWSER = (bundle.DECODER, bundle.SAMPLER, bundle.COMPLETER)
 # The explorer needs nothing from elsewhere; Plotly writes styles and images into the page.
 _POLICY = {

@@ -52,7 +52,7 @@ class Evaluation(NamedTuple):
     pca_error_by_tenor: Array
 
 
-def page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]) -> str:
+def report_page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]) -> str:
     """The page; the same arguments give the same text."""
     style = _STYLE.read_text("utf-8")
     sections = (

@@ -121,7 +121,7 @@ def test_the_page_needs_nothing_from_elsewhere(server: Server) -> None:
     page = server.ask("GET", "/reference")
     assert page.headers["content-type"].startswith("text/html")
     text = page.body.decode()
-    assert text == (ROOT / "deploy/reference.html").read_text()
+    assert text == (ROOT / "deploy/explorer/reference.html").read_text()
     assert "://" not in text.replace("curl", "")
 
 

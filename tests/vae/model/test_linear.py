@@ -9,7 +9,7 @@ from sklearn.datasets import load_breast_cancer, load_digits
 
 from vae.model.linear import principal_components
 
-REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "ppca.json").read_text("utf-8"))
+REFERENCE = json.loads((Path(__file__).parents[2] / "reference" / "ppca.json").read_text("utf-8"))
 
 
 def data(name: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,7 +15,7 @@ from vae.pricing import black, heston
 from vae.pricing.complex_pairs import Pair
 from vae.surface.grid import Grid
 
-REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "heston.json").read_text("utf-8"))
+REFERENCE = json.loads((Path(__file__).parents[2] / "reference" / "heston.json").read_text("utf-8"))
 SETS = {s["id"]: s for s in REFERENCE["sets"]}
 GRID = Grid(np.array([6, 26, 182, 364]) / 365, np.linspace(-0.5, 0.4, 7))
 TYPICAL = [0.04, 1.5, 0.06, 0.5, -0.7]

@@ -1,6 +1,6 @@
 """A downstream application in full: scenarios of the at-the-money term structure, without torch.
 
-python deploy/scenarios.py [BUNDLE]
+python examples/scenarios.py [BUNDLE]
 """
 
 import sys
