@@ -336,7 +336,7 @@ def test_kubernetes_asks_the_server_where_it_listens() -> None:
     assert command[command.index("--port") + 1] == str(port["containerPort"])
     (service,) = by_kind("Service")["spec"]["ports"]
     assert service["targetPort"] == port["name"]
-    code = "".join(path.read_text("utf-8") for path in DEPLOY.glob("*.py"))
+    code = "".join(path.read_text("utf-8") for path in DEPLOY.rglob("*.py"))
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         request = container[probe]["httpGet"]
         assert request["port"] == port["name"]
@@ -379,7 +379,7 @@ def test_variables_of_the_server_are_those_that_it_reads() -> None:
     files = [DEPLOY / name for name in ("Dockerfile", "compose.yaml", ".env.example")]
     files += [*DEPLOY.glob("kubernetes/*"), DEPLOY / "README.md", ROOT / "docs/runbook.md"]
     used = {name for path in files for name in re.findall(r"\bVOLVAE_[A-Z_]+", path.read_text("utf-8"))}
-    code = "".join(path.read_text("utf-8") for path in (*DEPLOY.glob("*.py"), ROOT / "pipeline/cli/main.py"))
+    code = "".join(path.read_text("utf-8") for path in (*DEPLOY.rglob("*.py"), ROOT / "pipeline/cli/main.py"))
     serve = cli.commands["serve"]
     options = {f"VOLVAE_{parameter.name.upper()}" for parameter in serve.params}
     assert used
@@ -571,7 +571,7 @@ def test_index_names_every_file() -> None:
     for path in tracked.split():
         name = Path(path).relative_to("deploy")
         told = f"`{name}`" in text or any(f"`{folder}/`" in text for folder in name.parents)
-        assert told or name.name == "README.md" or name.suffix == ".py", name
+        assert told or name.name == "README.md" or name.suffix in {".py", ".typed"}, name
 
 
 @pytest.mark.parametrize("name", ["deploy/README.md", "docs/runbook.md"])

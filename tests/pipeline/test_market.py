@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
-from tests.pipeline.test_quotes import EXTERNAL, example
 
 from pipeline.files import formats
+from tests.pipeline.sources.test_quotes import EXTERNAL, example
 from tests.workspace import Workspace
 
 PUBLISHED_PCA = {5: 15.7, 10: 10.1, 20: 7.3, 40: 6.3}  # bp: PCA with 8 factors on these days, the bar of the project

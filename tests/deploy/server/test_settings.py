@@ -110,7 +110,7 @@ def test_an_address_that_others_reach_is_open_without_a_token(host: str, token: 
 
 
 def test_what_python_warns_of_is_a_line_of_the_log() -> None:
-    code = "import warnings; from deploy import logs; logs.configure(); warnings.warn('first\\nsecond')"
+    code = "import warnings; from deploy.server import logs; logs.configure(); warnings.warn('first\\nsecond')"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     (line,) = found.stderr.splitlines()
     assert json.loads(line)["level"] == "warning"

@@ -18,8 +18,9 @@ from tests.services import wait_for
 STARTER = """
 import os, sys
 from pathlib import Path
-from pipeline import child
-child.run(["stage"], folder=Path(sys.argv[1]), tell=lambda line: print(line, flush=True), hold=os.open("/dev/null", 0))
+from pipeline.runs import command
+hold = os.open("/dev/null", 0)
+command.run(["stage"], folder=Path(sys.argv[1]), tell=lambda line: print(line, flush=True), hold=hold)
 """
 STUBBORN = """
 import os, signal, subprocess, sys

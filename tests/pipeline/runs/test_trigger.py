@@ -1,13 +1,13 @@
 """When a scheduled run trains: decisions on situations that are known, and the drift that the champion sees."""
 
 import pytest
-from tests.pipeline.test_registry import record
 
 from pipeline.files import surface_tables
 from pipeline.registry import registry
 from pipeline.runs import trigger
 from pipeline.runs.trigger import Situation, decide
 from pipeline.settings.params import RetrainParams
+from tests.pipeline.registry.test_registry import record
 from tests.workspace import Workspace
 from vae.runtime import SurfaceModel
 

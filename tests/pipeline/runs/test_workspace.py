@@ -14,7 +14,7 @@ from pipeline.runs.workspace import BusyError, check_clean, check_out, locked
 HOLD = """
 import sys
 from pathlib import Path
-from pipeline.workspace import locked
+from pipeline.runs.workspace import locked
 with locked(Path(sys.argv[1]), holder="other"):
     print("held", flush=True)
     sys.stdin.read()

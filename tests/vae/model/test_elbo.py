@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests.vae.test_model import perturbed
-from tests.vae.test_ppca import CASES, data
 from torch.distributions import Independent, Normal, kl_divergence
 
+from tests.vae.model.test_autoencoder import perturbed
+from tests.vae.model.test_linear import CASES, data
 from vae.model.autoencoder import Architecture, Posterior, Vae
 from vae.model.elbo import bounds, elbo, guess, kl_of_latents, log_likelihood, objective
 from vae.model.factors import factor_analysis

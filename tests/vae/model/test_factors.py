@@ -3,9 +3,9 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 from sklearn.decomposition import FactorAnalysis
-from tests.vae.test_ppca import data
 from threadpoolctl import threadpool_limits
 
+from tests.vae.model.test_linear import data
 from vae.model.factors import Factors, factor_analysis, ppca
 from vae.model.linear import principal_components
 

@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.vae.test_elbo import cubature
-from tests.vae.test_ppca import CASES, data
 
+from tests.vae.model.test_elbo import cubature
+from tests.vae.model.test_linear import CASES, data
 from vae.model.autoencoder import Architecture, Observations, Vae
 from vae.model.elbo import bounds, objective
 from vae.model.linear import principal_components
