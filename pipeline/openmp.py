@@ -7,11 +7,11 @@ and training slows many times over. docs/decisions/0012-waiting-threads.md has t
 
 import os
 
-_SPINS = "1000"  # some microseconds: longer than the gap between two products, shorter than a scheduler's slice
-_SETTINGS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+BOUNDED = {"GOMP_SPINCOUNT": "1000"}  # some microseconds: the gap between two products, and no slice of the scheduler
+SETTINGS = (*BOUNDED, "OMP_WAIT_POLICY")  # either is a choice of the user
 
 
 def bound_spinning() -> None:
     """Let waiting threads of this process and its children sleep soon; a setting of the user stays."""
-    if not any(name in os.environ for name in _SETTINGS):
-        os.environ["GOMP_SPINCOUNT"] = _SPINS
+    if not any(name in os.environ for name in SETTINGS):
+        os.environ.update(BOUNDED)

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline import openmp
 
+SPINS = openmp.BOUNDED["GOMP_SPINCOUNT"]
 PROGRAMS = {
     "stage": "import pipeline.__main__ as stages; stages.main(['train', '--help'])",
     "command": "from pipeline.cli.main import main; import torch",
@@ -17,7 +18,7 @@ PROGRAMS = {
 
 def spins(program: str, **environment: str) -> str:
     """The spin count that OpenMP reports in a new process."""
-    kept = {name: value for name, value in os.environ.items() if name not in openmp._SETTINGS}
+    kept = {name: value for name, value in os.environ.items() if name not in openmp.SETTINGS}
     found = subprocess.run(
         [sys.executable, "-c", program],
         env=kept | {"OMP_DISPLAY_ENV": "verbose"} | environment,
@@ -33,14 +34,14 @@ def spins(program: str, **environment: str) -> str:
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_threads_of_every_start_sleep_soon(program: str) -> None:
-    assert spins("import torch") != openmp._SPINS  # else the test proves nothing
-    assert spins(program) == openmp._SPINS
+    assert spins("import torch") != SPINS  # else the test proves nothing
+    assert spins(program) == SPINS
 
 
 def test_a_setting_of_the_user_stays() -> None:
     assert spins(PROGRAMS["stage"], GOMP_SPINCOUNT="77") == "77"
-    assert spins(PROGRAMS["stage"], OMP_WAIT_POLICY="ACTIVE") != openmp._SPINS
+    assert spins(PROGRAMS["stage"], OMP_WAIT_POLICY="ACTIVE") != SPINS
 
 
 def test_the_tests_themselves_sleep_soon() -> None:
-    assert any(name in os.environ for name in openmp._SETTINGS)
+    assert any(name in os.environ for name in openmp.SETTINGS)

@@ -1,0 +1,99 @@
+"""Training that shares its cores: epochs a second alone, and beside one busy process a core.
+
+Each figure comes from a process of its own, as OpenMP reads its settings once. All take turns within one run: with the spin
+count that ``pipeline.openmp`` sets, and with OpenMP's default, alone and beside the busy processes.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from statistics import median
+
+from benchmarks import card
+from pipeline import openmp
+
+_SECONDS = 4.0
+_ROUNDS = 3
+_SURFACES, _VALIDATION = 4096, 512
+_BUSY = "while True: pass"
+_DEFAULT, _BOUNDED = "default", "bounded"
+
+
+def main() -> None:
+    """Print the figures, or, as a child, the epochs a second of one training."""
+    if sys.argv[1:]:
+        print(epochs_per_second(float(sys.argv[1])))
+    else:
+        card.show(results())
+
+
+def results() -> dict[str, float]:
+    """Epochs a second, and their ratios."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for _ in range(_ROUNDS):
+        for load in ("alone", "beside_busy"):
+            with _busy_cores() if load == "beside_busy" else contextlib.nullcontext():
+                for spinning in (_DEFAULT, _BOUNDED):
+                    found.setdefault((load, spinning), []).append(_child(spinning))
+    speed = {key: median(values) for key, values in found.items()}
+    return {
+        "training_epochs_per_second_alone": speed["alone", _BOUNDED],
+        "training_alone_ratio_to_openmp_default": speed["alone", _BOUNDED] / speed["alone", _DEFAULT],
+        "training_beside_busy_ratio_to_alone": speed["beside_busy", _BOUNDED] / speed["alone", _BOUNDED],
+        "training_beside_busy_ratio_to_alone_openmp_default": (
+            speed["beside_busy", _DEFAULT] / speed["alone", _DEFAULT]
+        ),
+    }
+
+
+def epochs_per_second(seconds: float) -> float:
+    """Epochs a second of the network of params.yaml on made-up surfaces: the time of a step does not depend on them."""
+    # Imported here, after OpenMP's settings are made.
+    import torch  # noqa: PLC0415
+
+    from pipeline.settings.params import read_params  # noqa: PLC0415
+    from pipeline.train import new_fit  # noqa: PLC0415
+
+    params = read_params()
+    points = 17 * 41
+    generator = torch.Generator().manual_seed(0)
+    factors = torch.randn(_SURFACES + _VALIDATION, params.train.model.basis, generator=generator)
+    surfaces = 0.2 + 0.001 * factors @ torch.randn(params.train.model.basis, points, generator=generator)
+    trainer = new_fit(
+        params.train.model_copy(update={"epochs": 10_000}), surfaces[:_SURFACES], surfaces[_SURFACES:]
+    )
+    epochs = trainer.epochs()
+    next(epochs)  # warms up
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        next(epochs)
+        count += 1
+    return count / (time.perf_counter() - start)
+
+
+def _child(spinning: str) -> float:
+    """Epochs a second of a new process."""
+    environment = {name: value for name, value in os.environ.items() if name not in openmp.SETTINGS}
+    if spinning == _BOUNDED:
+        environment |= openmp.BOUNDED
+    command = [sys.executable, "-m", "benchmarks.sharing", str(_SECONDS)]
+    return float(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+
+
+@contextlib.contextmanager
+def _busy_cores() -> Iterator[None]:
+    """One process a core that does nothing but compute."""
+    processes = [subprocess.Popen([sys.executable, "-c", _BUSY]) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+if __name__ == "__main__":
+    main()
