@@ -21,6 +21,7 @@ from pipeline.conditions import read_conditions
 from pipeline.errors import InputError, StageError
 from pipeline.files import formats, trained_model
 from pipeline.files.atomic import check_writable, new_folder, write_csv
+from pipeline.files.stage_code import code_sha256
 from pipeline.files.trained_model import Prior
 from pipeline.progress import track
 from pipeline.settings.params import Params, PenaltyParams, TrainParams
@@ -217,7 +218,7 @@ def _run(fit: Fit, params: TrainParams, *, key: str, first: bool) -> list[list[f
 
 
 def _resume(fit: Fit, key: str) -> list[list[float]]:
-    """Restore the checkpoint where it belongs to the same data and settings; the curve so far."""
+    """Restore the checkpoint where it belongs to the same settings, code and data; the curve so far."""
     if not CHECKPOINT.exists():
         return []
     tensors, metadata = formats.read_tensors(CHECKPOINT)
@@ -230,10 +231,10 @@ def _resume(fit: Fit, key: str) -> list[list[float]]:
 
 
 def _key(params: TrainParams, surfaces: Path) -> str:
-    """What a checkpoint depends on: the settings that change the result, and the data."""
-    settings = params.model_dump_json(exclude={"checkpoint_epochs"})
+    """Hash of all that the result depends on: settings, code, torch's version and data."""
+    settings, code = params.model_dump_json(exclude={"checkpoint_epochs"}), code_sha256("train")
     data = [formats.sha256(formats.read_bytes(surfaces / f"{s}.safetensors")) for s in ("train", "validation")]
-    return formats.sha256("\n".join([settings, torch.__version__, *data]).encode())
+    return formats.sha256("\n".join([settings, code, torch.__version__, *data]).encode())
 
 
 def best_model(fit: Fit) -> Vae:

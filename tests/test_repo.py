@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from pipeline import telemetry
 from pipeline.__main__ import STAGES
 from pipeline.cli.main import main as cli
+from pipeline.files.stage_code import code_files
 from tests.workspace import Workspace
 
 CODE = ("vae/", "pipeline/", "deploy/")
@@ -44,6 +45,12 @@ def test_deps_of_a_stage_name_all_code_that_it_imports(root: Path) -> None:
         if "pipeline.report.page" in imported:
             expected.add("deploy/explorer/look.css")
         assert {d for d in stage["deps"] if d.startswith(CODE)} == expected, name
+
+
+def test_checkpoints_depend_on_the_code_in_dvc_yaml(root: Path) -> None:
+    """The helper reads it off the imports by itself, as an installed package has no dvc.yaml."""
+    for name, stage in read(root / "dvc.yaml")["stages"].items():
+        assert code_files(name) == tuple(sorted(d for d in stage["deps"] if d.endswith(".py"))), name
 
 
 def test_paths_of_a_command_are_its_deps_and_outputs(root: Path) -> None:

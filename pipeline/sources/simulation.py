@@ -5,8 +5,6 @@ import functools
 import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +13,9 @@ from torch import Tensor
 
 from pipeline.errors import StageError
 from pipeline.files import formats
+from pipeline.files.stage_code import code_sha256
 from pipeline.settings.params import HestonPrepare, HestonRanges
-from vae.pricing import black, compiled, complex_pairs, heston
-from vae.surface import grid
+from vae.pricing import compiled, heston
 from vae.surface.units import BASIS_POINTS
 
 _ENGINE = ("engine", "address", "workers")  # settings that say where shards are made, not what is in them
@@ -109,17 +107,10 @@ def law(params: HestonPrepare) -> formats.Law:
 
 
 def key_of(params: HestonPrepare) -> str:
-    """What the content of shards depends on: settings, code and the libraries that compute."""
+    """Hash of all that the content of shards depends on: settings, code and versions of the libraries."""
     settings = params.model_dump_json(exclude={*_ENGINE, "quotes", "array"})
-    modules = (black, compiled, grid, heston, complex_pairs)
-    sources = [_source(module) for module in modules] + [Path(__file__).read_bytes()]
-    return formats.sha256(
-        b"\n".join([settings.encode(), torch.__version__.encode(), np.__version__.encode(), *sources])
-    )
-
-
-def _source(module: ModuleType) -> bytes:
-    return Path(str(module.__file__)).read_bytes()
+    parts = (settings, code_sha256("prepare"), torch.__version__, np.__version__)
+    return formats.sha256("\n".join(parts).encode())
 
 
 def _generator(seed: int, shard: Shard) -> np.random.Generator:

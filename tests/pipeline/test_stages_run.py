@@ -23,7 +23,7 @@ from vae.bundle import GRAPHS
 from vae.graphs import export
 from vae.pricing import heston
 from vae.runtime import SurfaceModel
-from vae.training.trainer import Fit
+from vae.training.soap import Soap
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -77,20 +77,20 @@ def test_killed_training_resumes_to_the_same_bytes(
 ) -> None:
     folder = in_finished("artifacts")
     workspace = Workspace(folder)
-    step, steps = Fit._step, 0
+    step, steps = Soap.step, 0
 
-    def killed(self: Fit, *arguments, **named):
+    def killed(self: Soap, *arguments, **named):
         nonlocal steps
         steps += 1
         if steps > 20:  # in the third epoch of 8 steps
             raise KeyboardInterrupt
         return step(self, *arguments, **named)
 
-    monkeypatch.setattr(Fit, "_step", killed)
+    monkeypatch.setattr(Soap, "step", killed)
     assert workspace.run("train") == 130
     assert not (folder / "artifacts/model").exists()
     assert train.CHECKPOINT.exists()
-    monkeypatch.setattr(Fit, "_step", step)
+    monkeypatch.setattr(Soap, "step", step)
     assert workspace.run("train") == 0
 
     assert "resumed after epoch 2" in capfd.readouterr().err
