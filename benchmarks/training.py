@@ -62,7 +62,9 @@ from benchmarks.recipes import Data, Learned, Origin, Plain, Pythae, Trainer, Vo
 from pipeline.errors import InputError, StageError
 from pipeline.evaluate import true_log_density
 from pipeline.files import formats
-from pipeline.settings.params import HestonPrepare, TrainParams, read_params
+from pipeline.settings.params import read_params
+from pipeline.settings.prepare import HestonPrepare
+from pipeline.settings.train import TrainParams
 from pipeline.sources import executors, simulation
 from vae.surface.units import BASIS_POINTS
 

@@ -15,7 +15,7 @@ from pipeline.files import formats, trained_model
 from pipeline.files.atomic import check_writable, new_folder, write_csv
 from pipeline.files.trained_model import Prior
 from pipeline.report.page import Evaluation, read_curve, report_page
-from pipeline.settings.params import EvaluateParams, Params
+from pipeline.settings.evaluate import EvaluateParams
 from vae.evaluation import exact_likelihood, metrics
 from vae.model.autoencoder import Vae
 from vae.model.linear import PrincipalComponents, filled, principal_components
@@ -172,7 +172,9 @@ def _fidelity(
     return metrics.fidelity_metrics(drawn, truth, train, directions, seed=params.seed)
 
 
-def main(params: Params, *, surfaces: Path, model: Path, curve: Path, metrics: Path, plots: Path, page: Path) -> None:
+def main(
+    settings: EvaluateParams, *, surfaces: Path, model: Path, curve: Path, metrics: Path, plots: Path, page: Path
+) -> None:
     """Write ``metrics``, the tables of the folder ``plots`` and the report ``page``."""
     for path in (metrics, page):
         check_writable(path)
@@ -188,13 +190,11 @@ def main(params: Params, *, surfaces: Path, model: Path, curve: Path, metrics: P
     asked = _asked(prior.conditions, surfaces, truth, fitted, components, latents)
     with new_folder(plots) as folder:
         densities = true_log_density(test, grid, formats.read_law(surfaces))
-        train = _some(
-            formats.read_points(surfaces, "train", known), params.evaluate.prior_samples, seed=params.evaluate.seed
-        )
-        result = evaluate(trained, prior, components, train, quoted, truth, grid, params.evaluate, densities, asked)
+        train = _some(formats.read_points(surfaces, "train", known), settings.prior_samples, seed=settings.seed)
+        result = evaluate(trained, prior, components, train, quoted, truth, grid, settings, densities, asked)
         write_csv(folder / "error_by_tenor.csv", *_error_by_tenor(result, grid))
         write_csv(folder / "error_by_node.csv", *_error_by_node(result, grid))
-        write_csv(folder / "completion.csv", *_completion(result, params.evaluate))
+        write_csv(folder / "completion.csv", *_completion(result, settings))
         content = report_page(result, grid, read_curve(curve))
         formats.write_bytes(page, content.encode())
         formats.write_json(metrics, result.figures)

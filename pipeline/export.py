@@ -14,7 +14,7 @@ from pipeline.errors import StageError
 from pipeline.files import formats, trained_model
 from pipeline.files.atomic import check_writable, new_folder
 from pipeline.files.trained_model import Prior
-from pipeline.settings.params import ExportParams, Params
+from pipeline.settings.export import ExportParams
 from vae import runtime
 from vae.bundle import COMPLETER, DECODER, ENCODER, FORMAT, HALF_DECODER, MANIFEST, QUANTILES, SAMPLER, SCORER
 from vae.graphs import export
@@ -30,10 +30,10 @@ _ROWS = 256  # surfaces scored at a time
 _KNOWN = 40  # points from which surfaces are completed to compare
 
 
-def main(params: Params, *, surfaces: Path, model: Path, bundle: Path, metrics: Path) -> None:
+def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, metrics: Path) -> None:
     """Write the folder ``bundle`` and the parity figures ``metrics``."""
     check_writable(metrics)
-    settings, grid = params.export, formats.read_grid(surfaces)
+    grid = formats.read_grid(surfaces)
     trained = trained_model.read_model(model)
     prior = trained_model.read_prior(model, latents=trained.architecture.latents)
     test, train = (formats.read_points(surfaces, split).unflatten(1, grid.shape) for split in ("test", "train"))

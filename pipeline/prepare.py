@@ -15,7 +15,7 @@ from pipeline.errors import StageError
 from pipeline.files import formats
 from pipeline.files.atomic import check_writable, new_folder
 from pipeline.progress import track
-from pipeline.settings.params import ArrayPrepare, HestonPrepare, Params, QuotesPrepare
+from pipeline.settings.prepare import ArrayPrepare, HestonPrepare, PrepareParams, QuotesPrepare
 from pipeline.sources import array, executors, quotes, simulation
 from pipeline.sources.simulation import Shard
 from vae.pricing import heston
@@ -23,10 +23,9 @@ from vae.pricing import heston
 CHECKPOINTS = Path(".checkpoints/prepare")  # outside DVC: its outputs are deleted before a stage runs
 
 
-def main(params: Params, *, surfaces: Path, metrics: Path) -> None:
+def main(settings: PrepareParams, *, surfaces: Path, metrics: Path) -> None:
     """Write the splits and the grid to the folder ``surfaces`` and the data report to ``metrics``."""
     check_writable(metrics)
-    settings = params.prepare
     with new_folder(surfaces) as folder:
         if isinstance(settings, QuotesPrepare):
             figures = quotes.write(settings, folder)

@@ -13,7 +13,8 @@ from pipeline.files.atomic import check_writable
 from pipeline.registry import gate, lineage, registry
 from pipeline.registry.gate import Check, Verdict
 from pipeline.registry.registry import Registry, Version
-from pipeline.settings.params import Params, RegisterParams
+from pipeline.settings.params import Params
+from pipeline.settings.register import RegisterParams
 from vae.bundle import DECODER
 from vae.runtime import SurfaceModel
 

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from pipeline.files.atomic import check_writable, new_folder, write_csv
 from pipeline.files.stage_code import code_sha256
 from pipeline.files.trained_model import Prior
 from pipeline.progress import track
-from pipeline.settings.params import Params, PenaltyParams, TrainParams
+from pipeline.settings.train import PenaltyParams, TrainParams
 from vae.model.autoencoder import Architecture, Observations, Vae, transformed
 from vae.model.linear import filled, principal_components
 from vae.model.mixture import Mixture, TooFewRowsError, fewest_rows, fit_mixture
@@ -82,18 +82,18 @@ def new_fit(
     )
 
 
-def main(params: Params, *, surfaces: Path, model: Path, metrics: Path, curve: Path) -> None:
+def main(settings: TrainParams, *, surfaces: Path, model: Path, metrics: Path, curve: Path) -> None:
     """Write weights and architecture to the folder ``model``, figures to ``metrics`` and ``curve``."""
-    with _joined(params.train) as (replicas, device), _arithmetic(params.train):
+    with _joined(settings) as (replicas, device), _arithmetic(settings):
         if replicas.rank:  # helps the first process, which writes
-            _trained(params.train, surfaces, device, replicas)
+            _trained(settings, surfaces, device, replicas)
             return
         for path in (metrics, curve):
             check_writable(path)
         with new_folder(model) as folder:
-            fit, rows = _trained(params.train, surfaces, device, replicas)
+            fit, rows = _trained(settings, surfaces, device, replicas)
             shipped = best_model(fit)
-            prior = fit_prior(params.train, shipped, surfaces)
+            prior = fit_prior(settings, shipped, surfaces)
             trained_model.write_model(folder, fit.architecture, fit.best_weights, prior)
             write_csv(curve, _CURVE, rows)
             formats.write_json(metrics, _summary(fit, shipped, prior, rows))
@@ -143,24 +143,8 @@ def _penalty(params: PenaltyParams, grid: Grid, device: torch.device) -> Callabl
 
 
 def _schedule(params: TrainParams) -> Schedule:
-    return Schedule(
-        epochs=params.epochs,
-        batch=params.batch,
-        learning_rate=params.learning_rate,
-        scale_rate=params.scale_rate,
-        warmup_steps=params.warmup_steps,
-        gradient_clip=params.gradient_clip,
-        seed=params.seed,
-        scaffold=params.scaffold_latents,
-        beta=params.beta,
-        beta_warmup_epochs=params.beta_warmup_epochs,
-        importance_samples=params.importance_samples,
-        hidden_share=params.hidden_share,
-        patience=params.patience_epochs,
-        weight_decay=params.weight_decay,
-        penalty_epochs=params.arbitrage.epochs,
-        penalty_samples=params.arbitrage.samples,
-    )
+    values = params.schedule()
+    return Schedule(**{field.name: values[field.name] for field in fields(Schedule)})
 
 
 @contextlib.contextmanager
@@ -232,7 +216,7 @@ def _resume(fit: Fit, key: str) -> list[list[float]]:
 
 def _key(params: TrainParams, surfaces: Path) -> str:
     """Hash of all that the result depends on: settings, code, torch's version and data."""
-    settings, code = params.model_dump_json(exclude={"checkpoint_epochs"}), code_sha256("train")
+    settings, code = params.model_dump_json(exclude=set(params.result_free)), code_sha256("train")
     data = [formats.sha256(formats.read_bytes(surfaces / f"{s}.safetensors")) for s in ("train", "validation")]
     return formats.sha256("\n".join([settings, code, torch.__version__, *data]).encode())
 

@@ -41,7 +41,7 @@ def code_sha256(stage: str) -> str:
 class _FirstParty(ModuleFinder):
     """Follows imports inside the packages of this project alone."""
 
-    def find_module(self, name: str, path: Any, parent: Any = None) -> Any:
+    def find_module(self, name: str, path: Any, parent: Any = None) -> Any:  # noqa: ANN401  as the library has it
         if path is None and name not in _PACKAGES:
             raise ImportError(name)
         return super().find_module(name, path, parent)

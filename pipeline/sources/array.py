@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.files import formats
-from pipeline.settings.params import ArrayParams, ArrayPrepare
+from pipeline.settings.prepare import ArrayParams, ArrayPrepare
 from pipeline.sources.columns import Columns
 
 _SUFFIXES = (".npy", ".safetensors", ".parquet")

@@ -16,7 +16,7 @@ from pipeline.errors import InputError
 from pipeline.files import formats
 from pipeline.files.atomic import write_csv
 from pipeline.progress import track
-from pipeline.settings.params import QuotesParams, QuotesPrepare
+from pipeline.settings.prepare import QuotesParams, QuotesPrepare
 from pipeline.sources.columns import Array, Columns
 from vae.pricing import quoted_surface
 from vae.surface.grid import Grid

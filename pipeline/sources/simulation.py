@@ -14,11 +14,9 @@ from torch import Tensor
 from pipeline.errors import StageError
 from pipeline.files import formats
 from pipeline.files.stage_code import code_sha256
-from pipeline.settings.params import HestonPrepare, HestonRanges
+from pipeline.settings.prepare import HestonPrepare, HestonRanges
 from vae.pricing import compiled, heston
 from vae.surface.units import BASIS_POINTS
-
-_ENGINE = ("engine", "address", "workers")  # settings that say where shards are made, not what is in them
 
 
 class Shard(NamedTuple):
@@ -108,7 +106,7 @@ def law(params: HestonPrepare) -> formats.Law:
 
 def key_of(params: HestonPrepare) -> str:
     """Hash of all that the content of shards depends on: settings, code and versions of the libraries."""
-    settings = params.model_dump_json(exclude={*_ENGINE, "quotes", "array"})
+    settings = params.model_dump_json(exclude={*params.result_free, "quotes", "array"})
     parts = (settings, code_sha256("prepare"), torch.__version__, np.__version__)
     return formats.sha256("\n".join(parts).encode())
 

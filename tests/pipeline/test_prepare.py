@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pipeline import prepare
 from pipeline.errors import StageError
 from pipeline.files import formats
-from pipeline.settings.params import HestonPrepare
+from pipeline.settings.prepare import HestonPrepare
 from pipeline.sources import executors, simulation
 from tests.workspace import PATHS, Workspace
 from vae.pricing import compiled, heston

@@ -17,7 +17,7 @@ from scipy.stats import norm
 
 from pipeline import register
 from pipeline.files import formats
-from pipeline.settings.params import QuotesParams
+from pipeline.settings.prepare import QuotesParams
 from pipeline.sources import quotes
 from tests.workspace import Workspace
 from vae.surface.grid import Grid
