@@ -69,7 +69,7 @@ def read_params(path: Path = PARAMS) -> Params:
 
 
 def _fault(fault: ErrorDetails) -> str:
-    """One fault as key: what is wrong, in the words a user can act on."""
+    """One fault as ``key: message``, with what the user can do about it."""
     location, source = fault["loc"], None
     if location[:1] == ("prepare",) and len(location) > 1:
         source, location = location[1], ("prepare", *location[2:])  # pydantic names the source as if it were a key

@@ -111,7 +111,7 @@ class Shares(Block):
         return self
 
     def stretches(self, count: int) -> dict[str, slice]:
-        """Consecutive stretches of ``count`` things by split."""
+        """Consecutive slices of ``count`` rows by split."""
         ends = {"train": self.train, "validation": self.train + self.validation, "test": 1.0}
         stops = [math.floor(share * count + 0.5) for share in ends.values()]
         starts = [0, *stops[:-1]]
@@ -278,7 +278,7 @@ class ArrayPrepare(_Prepare):
 
 
 def _source(values: object) -> object:
-    """Which settings of the stage ``prepare`` a mapping means to be."""
+    """The source that a mapping of settings names; heston by default."""
     return values.get("source", "heston") if isinstance(values, Mapping) else "heston"
 
 

@@ -21,7 +21,7 @@ class ShareRange(Block):
 
 
 class GateParams(Block):
-    """What a version must reach before it may be champion; a check that is None is left out."""
+    """Checks that a version must pass before it may be champion; None leaves a check out."""
 
     parity_vol: Positive
     coverage_90: ShareRange | None

@@ -26,7 +26,7 @@ class ModelParams(Block):
 
 
 class PenaltyParams(Block):
-    """Epochs after the others in which the model learns to keep its samples free of arbitrage."""
+    """Last epochs, in which arbitrage of samples is penalised."""
 
     epochs: Whole = 0
     samples: Count = 64
@@ -79,7 +79,7 @@ class TrainParams(Block):
         return self
 
     def schedule(self) -> dict[str, Any]:
-        """The settings under the names that ``vae.training.trainer.Schedule`` gives them, and others."""
+        """All settings by name; four of them also under their names in ``vae.training.trainer.Schedule``."""
         return self.model_dump() | {
             "scaffold": self.scaffold_latents,
             "patience": self.patience_epochs,
