@@ -14,6 +14,8 @@ import torch
 from pipeline.errors import StageError
 from pipeline.files import formats
 from pipeline.files.atomic import check_writable, new_folder
+from pipeline.files.dataset import SPLITS, Dataset
+from pipeline.files.join import join_tensors
 from pipeline.progress import track
 from pipeline.settings.prepare import ArrayPrepare, HestonPrepare, PrepareParams, QuotesPrepare
 from pipeline.sources import array, executors, quotes, simulation
@@ -39,14 +41,14 @@ def main(settings: PrepareParams, *, surfaces: Path, metrics: Path) -> None:
 
 def write(settings: HestonPrepare, folder: Path) -> dict[str, float | str]:
     """Write Heston surfaces and their grid to a folder; flat figures of the data."""
-    shards = finished_shards(settings)
+    shards, data = finished_shards(settings), Dataset(folder)
     figures: dict[str, float | str] = {}
-    for split in formats.SPLITS:
+    for split in SPLITS:
         parts = [path for shard, path in shards.items() if shard.split == split]
         figures |= _figures(split, parts)
-        formats.join_tensors(folder / f"{split}.safetensors", parts)
-    formats.write_json(folder / formats.GRID, settings.grid.build().to_dict())
-    formats.write_json(folder / formats.LAW, simulation.law(settings)._asdict())
+        join_tensors(data.file(split), parts)
+    data.write_grid(settings.grid.build())
+    data.write_law(simulation.law(settings))
     return figures
 
 

@@ -21,7 +21,7 @@ def code_files(stage: str) -> tuple[str, ...]:
     """
     finder = _FirstParty(path=[str(_ROOT)])
     finder.import_hook(f"pipeline.{stage}")
-    files = (Path(module.__file__) for module in finder.modules.values() if module.__file__)
+    files = (Path(vars(module)["__file__"]) for module in finder.modules.values())
     return tuple(sorted(file.relative_to(_ROOT).as_posix() for file in files if file.name != "__init__.py"))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.errors import StageError
 from pipeline.files import formats
+from pipeline.files.dataset import SPLITS, Law
 from pipeline.files.stage_code import code_sha256
 from pipeline.settings.prepare import HestonPrepare, HestonRanges
 from vae.pricing import compiled, heston
@@ -31,7 +32,7 @@ class Shard(NamedTuple):
 def plan(params: HestonPrepare) -> list[Shard]:
     """All shards: the splits are consecutive stretches of one design, cut into equal pieces."""
     shards, first = [], 0
-    for split in formats.SPLITS:
+    for split in SPLITS:
         end = first + getattr(params.surfaces, split)
         starts = range(first, end, params.surfaces_per_shard)
         shards += [
@@ -98,10 +99,10 @@ def sobol_design(ranges: HestonRanges, first: int, size: int, *, seed: int) -> T
     return design
 
 
-def law(params: HestonPrepare) -> formats.Law:
+def law(params: HestonPrepare) -> Law:
     """The law of the quoted surfaces: parameters uniform on their box, and independent noise."""
     box = [getattr(params.heston, name) for name in heston.PARAMETERS]
-    return formats.Law(params.quote_noise_bp / BASIS_POINTS, sum(math.log(side.high - side.low) for side in box))
+    return Law(params.quote_noise_bp / BASIS_POINTS, sum(math.log(side.high - side.low) for side in box))
 
 
 def key_of(params: HestonPrepare) -> str:
