@@ -11,6 +11,8 @@ from ruamel.yaml import YAML
 
 from tests.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 STAND_IN = """
 import pathlib, sys, uuid
 for path in map(pathlib.Path, sys.argv[1:]):

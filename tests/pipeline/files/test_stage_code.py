@@ -12,6 +12,8 @@ import pytest
 from pipeline import train
 from tests.workspace import PATHS, Workspace
 
+pytestmark = pytest.mark.slow
+
 KILLED = """
 import os, signal, sys
 from pipeline.__main__ import main
