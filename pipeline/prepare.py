@@ -14,8 +14,10 @@ import torch
 from pipeline.errors import StageError
 from pipeline.files import formats
 from pipeline.files.atomic import check_writable, new_folder
+from pipeline.files.dataset import SPLITS, Dataset
+from pipeline.files.join import join_tensors
 from pipeline.progress import track
-from pipeline.settings.params import ArrayPrepare, HestonPrepare, Params, QuotesPrepare
+from pipeline.settings.prepare import ArrayPrepare, HestonPrepare, PrepareParams, QuotesPrepare
 from pipeline.sources import array, executors, quotes, simulation
 from pipeline.sources.simulation import Shard
 from vae.pricing import heston
@@ -23,10 +25,9 @@ from vae.pricing import heston
 CHECKPOINTS = Path(".checkpoints/prepare")  # outside DVC: its outputs are deleted before a stage runs
 
 
-def main(params: Params, *, surfaces: Path, metrics: Path) -> None:
+def main(settings: PrepareParams, *, surfaces: Path, metrics: Path) -> None:
     """Write the splits and the grid to the folder ``surfaces`` and the data report to ``metrics``."""
     check_writable(metrics)
-    settings = params.prepare
     with new_folder(surfaces) as folder:
         if isinstance(settings, QuotesPrepare):
             figures = quotes.write(settings, folder)
@@ -40,14 +41,14 @@ def main(params: Params, *, surfaces: Path, metrics: Path) -> None:
 
 def write(settings: HestonPrepare, folder: Path) -> dict[str, float | str]:
     """Write Heston surfaces and their grid to a folder; flat figures of the data."""
-    shards = finished_shards(settings)
+    shards, data = finished_shards(settings), Dataset(folder)
     figures: dict[str, float | str] = {}
-    for split in formats.SPLITS:
+    for split in SPLITS:
         parts = [path for shard, path in shards.items() if shard.split == split]
         figures |= _figures(split, parts)
-        formats.join_tensors(folder / f"{split}.safetensors", parts)
-    formats.write_json(folder / formats.GRID, settings.grid.build().to_dict())
-    formats.write_json(folder / formats.LAW, simulation.law(settings)._asdict())
+        join_tensors(data.file(split), parts)
+    data.write_grid(settings.grid.build())
+    data.write_law(simulation.law(settings))
     return figures
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.files.atomic import write_csv
+from pipeline.files.formats import write_csv
 from pipeline.sources.columns import Columns
 from vae.runtime import Completion, SurfaceModel, k_of_delta
 from vae.surface.units import BASIS_POINTS
