@@ -18,7 +18,7 @@ from pipeline.progress import track
 from pipeline.settings.params import ArrayPrepare, HestonPrepare, Params, QuotesPrepare
 from pipeline.sources import array, executors, quotes, simulation
 from pipeline.sources.simulation import Shard
-from vae.pricing import heston
+from vae.pricing import heston, heston_surfaces
 
 CHECKPOINTS = Path(".checkpoints/prepare")  # outside DVC: its outputs are deleted before a stage runs
 
@@ -126,7 +126,7 @@ def _figures(split: str, parts: Sequence[Path]) -> dict[str, float | str]:
     """
     reports = [json.loads(formats.read_text(part)["report"]) for part in parts]
     accepted = sum(report["surfaces"] for report in reports)
-    rejected = {reason: sum(report["rejected"][reason] for report in reports) for reason in heston.FLAGS[1:]}
+    rejected = {reason: sum(report["rejected"][reason] for report in reports) for reason in heston_surfaces.FLAGS[1:]}
     if accepted < 2:
         reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.items() if count)
         raise StageError(f"{accepted} {split} surfaces are complete, too few: {reasons}; narrow prepare.grid.nodes")

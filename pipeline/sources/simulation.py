@@ -16,7 +16,8 @@ from torch import Tensor
 from pipeline.errors import StageError
 from pipeline.files import formats
 from pipeline.settings.params import HestonPrepare, HestonRanges
-from vae.pricing import black, compiled, complex_pairs, heston
+from vae.pricing import black, compiled, complex_pairs, heston, heston_surfaces
+from vae.pricing.priced_surfaces import OK
 from vae.surface import grid
 from vae.surface.units import BASIS_POINTS
 
@@ -60,14 +61,14 @@ def simulate(params: HestonPrepare, key: str, shard: Shard) -> bytes:
     parameters = sobol_design(params.heston, shard.first, shard.size, seed=params.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with _one_thread():
-        surfaces = heston.surfaces(
+        surfaces = heston_surfaces.surfaces(
             parameters.to(device),
             params.grid.build(),
             vol_tolerance=params.vol_tolerance,
-            kernels=_compiled(device) if params.compiled else heston.EAGER,
+            kernels=_compiled(device) if params.compiled else heston_surfaces.EAGER,
         )
     vol, worst = surfaces.vol.cpu(), surfaces.flag.cpu().flatten(1).amax(1)
-    complete = worst == heston.OK
+    complete = worst == OK
     noise = torch.from_numpy(_generator(params.seed, shard).standard_normal(vol.shape))
     quoted = vol + params.quote_noise_bp / BASIS_POINTS * noise
     tensors = {
@@ -77,7 +78,7 @@ def simulate(params: HestonPrepare, key: str, shard: Shard) -> bytes:
     }
     report = {
         "surfaces": int(complete.sum()),
-        "rejected": {reason: int((worst == flag).sum()) for flag, reason in enumerate(heston.FLAGS) if flag},
+        "rejected": {reason: int((worst == flag).sum()) for flag, reason in enumerate(heston_surfaces.FLAGS) if flag},
         "ranges": _ranges(tensors) if complete.any() else {},
     }
     return formats.tensor_bytes(tensors, {"report": json.dumps(report)})
@@ -131,7 +132,7 @@ def _generator(seed: int, shard: Shard) -> np.random.Generator:
 
 
 @functools.cache
-def _compiled(device: torch.device) -> heston.Kernels:
+def _compiled(device: torch.device) -> heston_surfaces.Kernels:
     try:
         return compiled.kernels(device)
     except RuntimeError as error:

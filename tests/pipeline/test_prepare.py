@@ -21,7 +21,7 @@ from pipeline.files import formats
 from pipeline.settings.params import HestonPrepare
 from pipeline.sources import executors, simulation
 from tests.workspace import PATHS, Workspace
-from vae.pricing import compiled, heston
+from vae.pricing import compiled, heston_surfaces
 
 ARGUMENTS = ["prepare", *(part for name, path in PATHS["prepare"].items() for part in (f"--{name}", path))]
 
@@ -171,7 +171,7 @@ def test_surfaces_on_a_grid_in_deltas(workspace: Workspace) -> None:
     split = formats.read_split(Path("data/surfaces"), "test")
     grid = formats.read_grid(Path("data/surfaces"))
     assert split["clean"].shape[1:] == (2, 5)
-    exact = heston.surfaces(split["parameters"], grid).vol
+    exact = heston_surfaces.surfaces(split["parameters"], grid).vol
     torch.testing.assert_close(split["clean"], exact.float(), rtol=0.0, atol=0.0)
 
 
@@ -273,7 +273,7 @@ def test_compiled_kernels_are_used_where_they_are_asked_for(
 ) -> None:
     """What they compute is in tests/vae/pricing/test_compiled.py."""
     asked = []
-    monkeypatch.setattr(compiled, "kernels", lambda device: asked.append(device) or heston.EAGER)
+    monkeypatch.setattr(compiled, "kernels", lambda device: asked.append(device) or heston_surfaces.EAGER)
     simulation._compiled.cache_clear()
     workspace.set(prepare__compiled=True)
     prepare.finished_shards(heston_settings(workspace))

@@ -1,4 +1,4 @@
-"""The kernels of pricing and inversion compiled by torch: C++ on a CPU, Triton on CUDA.
+"""The kernels of Heston pricing and inversion compiled by torch: C++ on a CPU, Triton on CUDA.
 
 Compiling takes a minute and pays from some hundred thousand surfaces on. Compiled sums are rounded in another order, so
 that vols differ from the eager ones in their last digits.
@@ -7,8 +7,10 @@ that vols differ from the eager ones in their last digits.
 import torch
 from torch import Tensor
 
-from vae.pricing import black, heston
-from vae.pricing.heston import Heston, Kernels, Rows
+from vae.pricing import black, fourier, heston_surfaces
+from vae.pricing.fourier import Rows
+from vae.pricing.heston import Heston
+from vae.pricing.heston_surfaces import Kernels
 
 
 def kernels(device: torch.device) -> Kernels:
@@ -18,10 +20,10 @@ def kernels(device: torch.device) -> Kernels:
         RuntimeError: there is no compiler.
     """
     result = Kernels(
-        integrand=torch.compile(heston.straight_integrand, fullgraph=True),
-        start=torch.compile(heston.start, fullgraph=True),
+        integrand=torch.compile(fourier.straight_integrand, fullgraph=True),
+        start=torch.compile(heston_surfaces.start, fullgraph=True),
         advance=torch.compile(black.advance, fullgraph=True),
-        finish=torch.compile(heston.finish, fullgraph=True),
+        finish=torch.compile(heston_surfaces.finish, fullgraph=True),
     )
     try:
         _warm_up(result, device)
