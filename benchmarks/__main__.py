@@ -16,7 +16,7 @@ from benchmarks import card, server, serving, stress, training
 from benchmarks.turns import in_turns
 from pipeline.errors import InputError, StageError
 from pipeline.settings.params import HestonPrepare, read_params
-from pipeline.sources.simulation import sobol_design
+from pipeline.sources.simulation import box, sobol_design
 from vae.pricing import compiled, heston_surfaces
 from vae.surface.grid import Grid
 
@@ -110,7 +110,7 @@ def default_design(count: int) -> tuple[torch.Tensor, Grid]:
     params = read_params().prepare
     if not isinstance(params, HestonPrepare):
         raise SystemExit("make bench measures prepare.source: heston")
-    return sobol_design(params.heston, 0, count, seed=params.seed), params.grid.build()
+    return sobol_design(box(params), 0, count, seed=params.seed), params.grid.build()
 
 
 def quantlib_vols(parameters: list[list[float]], grid: Grid) -> np.ndarray:

@@ -262,16 +262,15 @@ class _Prepare(_Block):
     array: ArrayParams | None = None
 
 
-class HestonPrepare(_Prepare):
-    """Settings of exact Heston surfaces with quote noise."""
+class SimulatedPrepare(_Prepare):
+    """Settings of exact surfaces with quote noise; ``source`` names the model, and the block of its ranges."""
 
-    source: Literal["heston"] = "heston"
+    source: str
     seed: Seed
     surfaces: SplitSizes
     quote_noise_bp: Noise
     vol_tolerance: Positive
     grid: GridParams
-    heston: HestonRanges
 
     @model_validator(mode="after")
     def _has_an_engine(self) -> Self:
@@ -280,6 +279,18 @@ class HestonPrepare(_Prepare):
                 f"engine: {self.engine} {'needs' if self.address is None else 'has no'} address (tcp://host:8786)"
             )
         return self
+
+    def range_of(self, parameter: str) -> Range:
+        """The range of a parameter of the model."""
+        found: Range = getattr(getattr(self, self.source), parameter)
+        return found
+
+
+class HestonPrepare(SimulatedPrepare):
+    """Settings of Heston surfaces."""
+
+    source: Literal["heston"] = "heston"
+    heston: HestonRanges
 
 
 class QuotesPrepare(_Prepare):
@@ -487,7 +498,7 @@ class Params(_Block):
                 f"train.model.basis ({self.train.model.basis}) must not exceed the {tenors * nodes} points "
                 "of prepare.grid"
             )
-        if isinstance(self.prepare, HestonPrepare) and self.train.batch > self.prepare.surfaces.train:
+        if isinstance(self.prepare, SimulatedPrepare) and self.train.batch > self.prepare.surfaces.train:
             raise ValueError(
                 f"train.batch ({self.train.batch}) must not exceed prepare.surfaces.train "
                 f"({self.prepare.surfaces.train})"

@@ -15,11 +15,10 @@ from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import prepare
 from pipeline.errors import StageError
 from pipeline.files import formats
 from pipeline.settings.params import HestonPrepare
-from pipeline.sources import executors, simulation
+from pipeline.sources import executors, shards, simulated, simulation
 from tests.workspace import PATHS, Workspace
 from vae.pricing import compiled, heston_surfaces
 
@@ -39,12 +38,13 @@ def heston_settings(workspace: Workspace) -> HestonPrepare:
 
 def test_shards_are_the_design_cut_into_pieces(workspace: Workspace) -> None:
     params = heston_settings(workspace)
-    shards = simulation.plan(params)
-    assert [(s.split, s.number, s.size) for s in shards] == [
+    plan = simulation.plan(params)
+    assert [(s.split, s.number, s.size) for s in plan] == [
         ("train", 0, 64), ("train", 1, 64), ("train", 2, 64), ("train", 3, 64), ("validation", 0, 64), ("test", 0, 64),
     ]  # fmt: skip
-    whole = simulation.sobol_design(params.heston, 0, 384, seed=params.seed)
-    pieces = [simulation.sobol_design(params.heston, s.first, s.size, seed=params.seed) for s in shards]
+    box = simulation.box(params)
+    whole = simulation.sobol_design(box, 0, 384, seed=params.seed)
+    pieces = [simulation.sobol_design(box, s.first, s.size, seed=params.seed) for s in plan]
     assert torch.equal(torch.cat(pieces), whole)
 
 
@@ -107,13 +107,13 @@ def test_a_run_killed_at_any_write_resumes_to_the_same_bytes(
     ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(root)}, check=False)
     assert ended.returncode == -signal.SIGKILL
     assert not Path("data/surfaces").exists() or moment == 22
-    kept = list(prepare.CHECKPOINTS.glob("*/*-*.safetensors"))
+    kept = list(shards.CHECKPOINTS.glob("*/*-*.safetensors"))
 
     assert workspace.run("prepare") == 0
 
     assert prepared(workspace.folder) == prepared(finished.folder)
     assert (f"resumed with {len(kept)} of 6 shards" in capfd.readouterr().err) == bool(kept)
-    assert not prepare.CHECKPOINTS.exists()
+    assert not shards.CHECKPOINTS.exists()
 
 
 @pytest.mark.slow
@@ -127,19 +127,18 @@ def test_an_interrupt_is_one_line_and_keeps_the_shards(root: Path, workspace: Wo
     with subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
-        while not list(prepare.CHECKPOINTS.glob("*/*-*.safetensors")):
+        while not list(shards.CHECKPOINTS.glob("*/*-*.safetensors")):
             assert process.poll() is None
         os.killpg(process.pid, signal.SIGINT)
         message = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert message.splitlines()[-1] == "prepare: interrupted"
     assert "Traceback" not in message
-    assert list(prepare.CHECKPOINTS.glob("*/*-*.safetensors"))
+    assert list(shards.CHECKPOINTS.glob("*/*-*.safetensors"))
 
 
 def test_a_damaged_shard_is_made_again(finished: Workspace, workspace: Workspace) -> None:
-    shards = prepare.finished_shards(heston_settings(workspace))
-    path = next(iter(shards.values()))
+    path = next(iter(simulated.finished_shards(heston_settings(workspace)).values()))
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -150,9 +149,9 @@ def test_a_damaged_shard_is_made_again(finished: Workspace, workspace: Workspace
 
 
 def test_shards_of_other_settings_are_removed(workspace: Workspace) -> None:
-    other = prepare.CHECKPOINTS / "0123456789abcdef"
+    other = shards.CHECKPOINTS / "0123456789abcdef"
     other.mkdir(parents=True)
-    prepare.finished_shards(heston_settings(workspace))
+    simulated.finished_shards(heston_settings(workspace))
     assert not other.exists()
 
 
@@ -274,10 +273,8 @@ def test_compiled_kernels_are_used_where_they_are_asked_for(
     """What they compute is in tests/vae/pricing/test_compiled.py."""
     asked = []
     monkeypatch.setattr(compiled, "kernels", lambda device: asked.append(device) or heston_surfaces.EAGER)
-    simulation._compiled.cache_clear()
     workspace.set(prepare__compiled=True)
-    prepare.finished_shards(heston_settings(workspace))
-    simulation._compiled.cache_clear()
+    simulated.finished_shards(heston_settings(workspace))
     assert asked == [torch.device("cuda" if torch.cuda.is_available() else "cpu")]
 
 

@@ -4,6 +4,8 @@ Compiling takes a minute and pays from some hundred thousand surfaces on. Compil
 that vols differ from the eager ones in their last digits.
 """
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -13,11 +15,16 @@ from vae.pricing.heston import Heston
 from vae.pricing.heston_surfaces import Kernels
 
 
+class CompilerError(RuntimeError):
+    """There is no working compiler."""
+
+
+@functools.cache
 def kernels(device: torch.device) -> Kernels:
-    """Compiled kernels for arrays of any size on a device.
+    """Compiled kernels for arrays of any size on a device, compiled once a process.
 
     Raises:
-        RuntimeError: there is no compiler.
+        CompilerError: there is no compiler.
     """
     result = Kernels(
         integrand=torch.compile(fourier.straight_integrand, fullgraph=True),
@@ -28,7 +35,7 @@ def kernels(device: torch.device) -> Kernels:
     try:
         _warm_up(result, device)
     except Exception as error:  # whatever the compiler raises; its first line says what it misses
-        raise RuntimeError(str(error).strip().splitlines()[0]) from error
+        raise CompilerError(str(error).strip().splitlines()[0]) from error
     return result
 
 
