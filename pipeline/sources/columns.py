@@ -1,8 +1,9 @@
-"""Columns of a user's Parquet or CSV file as arrays: numbers, days, flags and words."""
+"""Columns of a user's Parquet or CSV file as float64 arrays: numbers, days, instants, flags and words."""
 
 import datetime as dt
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 
 Array = NDArray[np.float64]
+Kind = Literal["number", "day", "instant", "flag"] | tuple[str, ...]  # a tuple: the words that a column may hold
 
 _LARGEST_BLOCK = 2**31 - 1
 _LARGEST, _SMALLEST = 1e50, 1e-50  # beyond these a number counts as infinite or as 0, so that no product overflows
@@ -22,6 +24,23 @@ _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 _LOCAL_TIMES = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"]
 _EPOCH = dt.datetime(1970, 1, 1)
 _DATES = "allowed: ISO dates (2023-02-15), yyyymmdd, or a column of dates"
+
+
+class Wanted(NamedTuple):
+    """A column of a file, and what it must hold."""
+
+    column: str
+    kind: Kind
+
+
+def read(path: Path, wanted: Mapping[str, Wanted]) -> dict[str, Array]:
+    """Columns of a file by the caller's names, float64 [row], NaN where empty; methods of ``Columns`` say more.
+
+    Raises:
+        InputError: the file is missing, empty or damaged, or a column is missing or of another kind.
+    """
+    source = Columns.read(path)
+    return {name: source.values(column, kind) for name, (column, kind) in wanted.items()}
 
 
 class Columns:
@@ -55,6 +74,13 @@ class Columns:
     def rows(self) -> int:
         """Number of rows."""
         return int(self._table.num_rows)
+
+    def values(self, name: str, kind: Kind) -> Array:
+        """A column as what it must be, [row]."""
+        if isinstance(kind, tuple):
+            return self.words(name, kind)
+        reading = {"number": self.numbers, "day": self.days, "instant": self.instants, "flag": self.flags}[kind]
+        return reading(name)
 
     def numbers(self, name: str) -> Array:
         """A column of numbers, NaN where it is empty or infinite, [row]."""
@@ -91,15 +117,15 @@ class Columns:
         """A column of dates or times as whole days since 1970-01-01, NaN where it is empty, [row]."""
         return np.floor(self.instants(name))
 
-    def flags(self, name: str) -> NDArray[np.bool_]:
-        """A column of true and false, false where it is empty, [row]."""
+    def flags(self, name: str) -> Array:
+        """A column of true and false as 1 and 0, 0 where it is empty, [row]."""
         column = self._column(name, empty=pa.bool_())
         if not pa.types.is_boolean(column.type):
             raise self._fault(name, f"holds {column.type}, but must hold true and false")
-        return np.asarray(pc.fill_null(column, False).to_numpy(zero_copy_only=False), np.bool_)  # noqa: FBT003
+        return np.asarray(pc.fill_null(column, False).to_numpy(zero_copy_only=False), np.float64)  # noqa: FBT003
 
-    def words(self, name: str, allowed: tuple[str, ...]) -> NDArray[np.int64]:
-        """A column of the words ``allowed``, in any case, as indices into them, -1 where it is empty, [row]."""
+    def words(self, name: str, allowed: tuple[str, ...]) -> Array:
+        """A column of the words ``allowed``, in any case, as indices into them, NaN where it is empty, [row]."""
         column = self._column(name, empty=pa.large_string())
         if not pa.types.is_large_string(column.type):
             raise self._fault(name, f"holds {column.type}, but must hold words; allowed: {', '.join(allowed)}")
@@ -108,7 +134,7 @@ class Columns:
         unknown = column.filter(pc.and_(pc.is_null(index), pc.is_valid(lower)))
         if len(unknown):
             raise self._fault(name, f"holds {unknown[0].as_py()!r}; allowed: {', '.join(allowed)}")
-        return np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), np.int64)
+        return _plain(index.cast(pa.float64()))
 
     def _column(self, name: str, *, empty: pa.DataType) -> pa.Array:
         """A column in one piece, without dictionary; one without any value has the type ``empty``.

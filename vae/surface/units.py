@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+DAYS_PER_YEAR = 365.0  # ACT/365
 BASIS_POINTS = 1e4  # in 1: a vol of 0.2 is 2000 bp
 
 
