@@ -19,7 +19,7 @@ from pipeline.progress import track
 from pipeline.settings.params import QuotesParams, QuotesPrepare
 from pipeline.sources.columns import Array, Columns
 from vae.pricing import quoted_surface
-from vae.surface.grid import Grid
+from vae.surface.grid import Grid, log_moneyness_of_delta
 
 REPORT, REJECTED = "report.json", "rejected.csv"
 REASONS = (
@@ -385,7 +385,7 @@ def _add_vols(rows: _Rows, params: QuotesParams) -> None:
         rows["k"] = rows["place"]
     elif columns.call_delta is not None:
         delta = np.where(rows.kept, rows["place"], 0.5)
-        rows["k"] = quoted_surface.log_moneyness_of_delta(delta, rows["vol"] * np.sqrt(tenor))
+        rows["k"] = log_moneyness_of_delta(delta, rows["vol"] * np.sqrt(tenor))
     else:
         strike = rows["place"] * (rows["spot"] if columns.moneyness is not None else 1.0)
         forward = _carried(rows, params, tenor, discount)
