@@ -15,7 +15,8 @@ import torch
 from benchmarks import card, server, serving, stress, training
 from benchmarks.turns import in_turns
 from pipeline.errors import InputError, StageError
-from pipeline.settings.params import HestonPrepare, read_params
+from pipeline.settings.params import read_params
+from pipeline.settings.prepare import HestonPrepare
 from pipeline.sources.simulation import box, sobol_design
 from vae.pricing import compiled, heston_surfaces
 from vae.surface.grid import Grid

@@ -20,7 +20,7 @@ from pythae.trainers import BaseTrainer, BaseTrainerConfig
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pipeline.settings.params import TrainParams
+from pipeline.settings.train import TrainParams
 from pipeline.train import new_fit
 from vae.model.autoencoder import Posterior, Vae
 from vae.model.elbo import bounds, kl_of_latents

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.turns import in_turns
-from pipeline.files import formats, trained_model
+from pipeline.files import trained_model
+from pipeline.files.dataset import Dataset
 from vae import bundle
 from vae.graphs import export
 from vae.model.autoencoder import Vae
@@ -116,7 +117,7 @@ def completing(model: SurfaceModel, trained: Vae, *, quotes: int) -> dict[str, f
 
     Errors are mean absolute ones against the clean surface, on the points that were not quoted.
     """
-    test = formats.read_split(SURFACES, "test")
+    test = Dataset(SURFACES).tensors("test")
     quoted, clean = test["iv"].double().numpy(), test["clean"].double().numpy()
     generator = np.random.default_rng(1)
     known = np.zeros((_FITTED, quoted[0].size), bool)

@@ -62,7 +62,11 @@ from benchmarks.recipes import Data, Learned, Origin, Plain, Pythae, Trainer, Vo
 from pipeline.errors import InputError, StageError
 from pipeline.evaluate import true_log_density
 from pipeline.files import formats
-from pipeline.settings.params import HestonPrepare, TrainParams, read_params
+from pipeline.files.dataset import SPLITS, Dataset
+from pipeline.files.join import join_tensors
+from pipeline.settings.params import read_params
+from pipeline.settings.prepare import HestonPrepare
+from pipeline.settings.train import TrainParams
 from pipeline.sources import executors, simulation
 from vae.surface.units import BASIS_POINTS
 
@@ -138,7 +142,7 @@ def verdicts(results: Mapping[str, float]) -> list[str]:
 @contextlib.contextmanager
 def prepared(surfaces: Path) -> Iterator[Path]:
     """The folder of Heston surfaces: the one that ``make run`` leaves, or a temporary one of those of params.yaml."""
-    if (surfaces / formats.LAW).exists():
+    if (surfaces / "law.json").exists():
         yield surfaces
         return
     settings = read_params().prepare
@@ -157,18 +161,16 @@ def simulate(settings: HestonPrepare, folder: Path) -> None:
     function = partial(simulation.simulate, settings, simulation.key_of(settings))
     for shard, content in executors.local(function, shards, workers=settings.workers or os.cpu_count() or 1):
         formats.write_bytes(paths[shard], content)
-    for split in formats.SPLITS:
-        formats.join_tensors(
-            folder / f"{split}.safetensors", [paths[shard] for shard in shards if shard.split == split]
-        )
-    formats.write_json(folder / formats.GRID, settings.grid.build().to_dict())
-    formats.write_json(folder / formats.LAW, simulation.law(settings)._asdict())
+    for split in SPLITS:
+        join_tensors(folder / f"{split}.safetensors", [paths[shard] for shard in shards if shard.split == split])
+    Dataset(folder).write_grid(settings.grid.build())
+    Dataset(folder).write_law(simulation.law(settings))
 
 
 def read(surfaces: Path) -> Data:
     """The splits of a folder of Heston surfaces."""
-    train, validation, test = (formats.read_points(surfaces, split) for split in formats.SPLITS)
-    clean = formats.read_points(surfaces, "test", "clean").double()
+    train, validation, test = (Dataset(surfaces).points(split) for split in SPLITS)
+    clean = Dataset(surfaces).points("test", "clean").double()
     return Data(train, validation, test, clean)
 
 
@@ -286,9 +288,7 @@ def seconds_to(curve: list[Moment], rmse_bp: float) -> float:
 
 def oracle_nats(surfaces: Path) -> float:
     """Mean log density of the test surfaces under the law that made them: what no ELBO exceeds but by chance."""
-    densities = true_log_density(
-        formats.read_split(surfaces, "test"), formats.read_grid(surfaces), formats.read_law(surfaces)
-    )
+    densities = true_log_density(Dataset(surfaces))
     if densities is None:
         raise InputError(f"the density of the surfaces in {surfaces} is not known")
     return densities.mean().item()

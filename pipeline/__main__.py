@@ -19,6 +19,7 @@ from pipeline import telemetry
 from pipeline.errors import InputError, StageError
 from pipeline.registry import lineage
 from pipeline.settings.params import Params, read_params
+from pipeline.settings.types import Block
 
 STAGES = ("prepare", "train", "evaluate", "export", "register")
 
@@ -36,9 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)
     paths = vars(parser.parse_args(arguments[1:]))
     try:
-        params: Params = read_params()
+        params = read_params()
         start = time.monotonic()
-        run(params, **paths)
+        run(_settings(params, stage), **paths)
         lineage.note_run(stage, paths["metrics"], lineage.Run(round(time.monotonic() - start, 1), _device()))
     except InputError as error:
         print(f"{stage}: {error}", file=sys.stderr)
@@ -50,6 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{stage}: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     return 0
+
+
+def _settings(params: Params, stage: str) -> Block:
+    """The stage's own block, so that its code does not depend on others; register keeps all with the version."""
+    block: Block = params if stage == "register" else getattr(params, stage)
+    return block
 
 
 def _device() -> str:

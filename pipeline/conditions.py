@@ -1,23 +1,40 @@
-"""Conditions that samples can be asked for: features read off a surface, and numbers that came with its date."""
+"""Conditioning variables of the prior: features of a surface, and numbers that the data has for its date."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pipeline.errors import InputError
-from pipeline.files import formats
+from pipeline.files.dataset import Dataset
+from vae.model.linear import PrincipalComponents
 from vae.surface import smile_features
 
 
-class Conditions(NamedTuple):
-    """Conditions of the surfaces of a split, in the order of their names.
+class TargetConditions(NamedTuple):
+    """Conditions on which samples are drawn in evaluation, and linear maps that measure them on any surface.
 
     Attributes:
-        names: as in ``train.conditions``.
-        functionals: of those that are features the weights of the points, [D], by name.
-        numbers: of the others the number of each surface, float64 [surface], NaN where unknown, by name.
+        values: conditions of the test surfaces, [surface, condition]; NaN where unknown.
+        weights, constant: a surface [D] has the conditions constant + weights @ surface, [condition, D], [condition].
+    """
+
+    values: Tensor
+    weights: Tensor
+    constant: Tensor
+
+    def measure(self, x: Tensor) -> Tensor:
+        """Conditions of surfaces x [batch, D], [batch, condition]."""
+        return x @ self.weights.T + self.constant
+
+
+class Conditions(NamedTuple):
+    """Conditions of the surfaces of a split.
+
+    Attributes:
+        names: as in ``train.conditions``, in this order.
+        functionals: weights of the points [D] for each condition that is a feature of the surface, by name.
+        numbers: values of each other condition by name, float64 [surface], NaN where unknown.
     """
 
     names: tuple[str, ...]
@@ -25,7 +42,7 @@ class Conditions(NamedTuple):
     numbers: dict[str, Tensor]
 
     def of(self, x: Tensor, rows: slice = slice(None)) -> Tensor:
-        """All conditions of surfaces x [row, D], which are those of the split at ``rows``; [row, condition]."""
+        """All conditions [row, condition] of surfaces x [row, D], which stand at ``rows`` of the split."""
         return torch.stack([self._one(name, x, rows) for name in self.names], dim=1) if self.names else x[:, :0]
 
     def known(self, count: int) -> Tensor:
@@ -37,7 +54,7 @@ class Conditions(NamedTuple):
         return x @ self.functionals[name] if name in self.functionals else self.numbers[name][rows]
 
 
-def read_conditions(names: tuple[str, ...], surfaces: Path, split: str) -> Conditions:
+def read_conditions(names: tuple[str, ...], data: Dataset, split: str) -> Conditions:
     """The conditions of a split of the prepared data.
 
     Raises:
@@ -45,19 +62,54 @@ def read_conditions(names: tuple[str, ...], surfaces: Path, split: str) -> Condi
     """
     if not names:  # vectors have no grid to read features with
         return Conditions(names, {}, {})
-    found = formats.read_conditions(surfaces, split)
+    found = data.conditions(split)
     for name in names:
         if name not in (*smile_features.FEATURES, *found):
             raise InputError(
                 f"params.yaml: train.conditions: {name!r} is neither a feature of surfaces nor one of "
                 f"prepare.quotes.conditions; allowed: {', '.join((*smile_features.FEATURES, *found))}"
             )
-    functionals = {name: _functional(name, surfaces) for name in names if name not in found}
+    functionals = {name: _functional(name, data) for name in names if name not in found}
     return Conditions(names, functionals, {name: found[name] for name in names if name in found})
 
 
-def _functional(name: str, surfaces: Path) -> Tensor:
+def _functional(name: str, data: Dataset) -> Tensor:
     try:
-        return torch.from_numpy(smile_features.functionals((name,), formats.read_grid(surfaces))).flatten()
+        return torch.from_numpy(smile_features.functionals((name,), data.grid)).flatten()
     except ValueError as error:
         raise InputError(f"params.yaml: train.conditions: {error}") from error
+
+
+def target_conditions(
+    names: tuple[str, ...], data: Dataset, truth: Tensor, fitted: Tensor, components: PrincipalComponents, latents: int
+) -> TargetConditions | None:
+    """The conditions of the test surfaces ``truth`` [surface, D]; None where the prior has none.
+
+    A number that came with the dates is measured by its regression on the scores of the training surfaces ``fitted``
+    [surface, D] along the first principal components.
+    """
+    if not names:
+        return None
+    train, test = (read_conditions(names, data, split) for split in ("train", "test"))
+    weights, constant = (
+        torch.zeros(len(names), truth.shape[1], dtype=truth.dtype),
+        torch.zeros(len(names)).double(),
+    )
+    vectors = components.vectors[:, :latents]
+    for index, name in enumerate(names):
+        if name in train.functionals:
+            weights[index] = train.functionals[name]
+            continue
+        known = train.numbers[name].isfinite()
+        scores = (fitted[known].double() - components.mean) @ vectors
+        constant[index], slope = _regression(scores, train.numbers[name][known])
+        weights[index] = vectors @ slope
+        constant[index] -= components.mean @ weights[index]
+    return TargetConditions(test.of(truth), weights, constant)
+
+
+def _regression(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Constant and slope [d] of the least squares of y [n] on x [n, d]."""
+    design = torch.cat([torch.ones(len(x), 1).to(x), x], dim=1)
+    constant, slope = torch.linalg.lstsq(design, y.unsqueeze(1), driver="gelsd").solution[:, 0].split([1, x.shape[1]])
+    return constant[0], slope

@@ -1,9 +1,9 @@
-"""What a user can mend."""
+"""Errors that end a command with one line for the user."""
 
 
 class InputError(Exception):
-    """Bad usage or input, said in one line that names the key or file and what is allowed; exit code 2."""
+    """Wrong usage or input: one line that names the key or file and what is allowed; exit code 2."""
 
 
 class StageError(Exception):
-    """A stage ran and failed, said in one line; exit code 1."""
+    """A stage that ran and failed: one line; exit code 1."""

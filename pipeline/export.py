@@ -13,8 +13,9 @@ from torch import Tensor
 from pipeline.errors import StageError
 from pipeline.files import formats, trained_model
 from pipeline.files.atomic import check_writable, new_folder
+from pipeline.files.dataset import Dataset
 from pipeline.files.trained_model import Prior
-from pipeline.settings.params import ExportParams, Params
+from pipeline.settings.export import ExportParams
 from vae import runtime
 from vae.bundle import COMPLETER, DECODER, ENCODER, FORMAT, HALF_DECODER, MANIFEST, QUANTILES, SAMPLER, SCORER
 from vae.graphs import export
@@ -30,13 +31,13 @@ _ROWS = 256  # surfaces scored at a time
 _KNOWN = 40  # points from which surfaces are completed to compare
 
 
-def main(params: Params, *, surfaces: Path, model: Path, bundle: Path, metrics: Path) -> None:
+def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, metrics: Path) -> None:
     """Write the folder ``bundle`` and the parity figures ``metrics``."""
     check_writable(metrics)
-    settings, grid = params.export, formats.read_grid(surfaces)
-    trained = trained_model.read_model(model)
-    prior = trained_model.read_prior(model, latents=trained.architecture.latents)
-    test, train = (formats.read_points(surfaces, split).unflatten(1, grid.shape) for split in ("test", "train"))
+    data = Dataset(surfaces)
+    grid = data.grid
+    trained, prior = trained_model.read(model)
+    test, train = (data.points(split).unflatten(1, grid.shape) for split in ("test", "train"))
     with new_folder(bundle) as folder:
         contents = graph_files(trained, prior, grid, half=settings.fp16)
         scored = train[torch.randperm(len(train), generator=_generator(settings))[: settings.scored_surfaces]]
@@ -76,7 +77,7 @@ def graph_files(model: Vae, prior: Prior, grid: Grid, *, half: bool = False) -> 
 def make_manifest(
     model: Vae, prior: Prior, grid: Grid, contents: Mapping[str, bytes], scores: Mapping[str, object]
 ) -> dict[str, object]:
-    """What a bundle says of itself."""
+    """The manifest of a bundle: versions, grid, prior, scores and hashes of its files."""
     return {
         "format": FORMAT,
         "volvae_version": version("volvae"),
@@ -95,7 +96,7 @@ def make_manifest(
 
 
 def scores(model: Vae, iv: Tensor) -> dict[str, object]:
-    """What ``SurfaceModel.score`` compares with: quantiles over training surfaces iv [surface, tenor, node]."""
+    """Quantiles of the score over training surfaces iv [surface, tenor, node]; ``SurfaceModel.score`` ranks by them."""
     scorer, known = export.Scorer(_single(model)), ~iv.isnan()
     mask = known.float() if model.architecture.sees_missing else None
     with torch.no_grad():
@@ -109,7 +110,7 @@ def scores(model: Vae, iv: Tensor) -> dict[str, object]:
 
 
 def weights_sha256(model: Vae) -> str:
-    """Which weights a graph was made from, whatever the file that they were in."""
+    """Hash of the weights, independent of the file that they were read from."""
     return formats.sha256(formats.tensor_bytes(model.state_dict()))
 
 
@@ -151,7 +152,7 @@ def parity(model: Vae, bundle: Path, iv: Tensor, params: ExportParams) -> dict[s
 
 
 def _sampler_parity(decoder: export.Decoder, loaded: runtime.SurfaceModel, params: ExportParams) -> float:
-    """Vols of samples against the decoder at the latents that the graph gives beside."""
+    """Largest difference of sampled vols from the decoder at the latents that the sampler returns with them."""
     drawn = loaded.draw(params.parity_samples, seed=params.seed)
     with torch.no_grad():
         expected = decoder(torch.from_numpy(drawn.latents).double()).numpy()
@@ -159,7 +160,7 @@ def _sampler_parity(decoder: export.Decoder, loaded: runtime.SurfaceModel, param
 
 
 def _completer_parity(model: Vae, loaded: runtime.SurfaceModel, iv: Tensor, generator: torch.Generator) -> float:
-    """Completion from some of the known points of surfaces iv [surface, tenor, node]."""
+    """Largest difference of surfaces completed from some known points of iv [surface, tenor, node]."""
     seen = completion.hide(iv.double().flatten(1), _KNOWN, generator).unflatten(1, iv.shape[1:])
     reader = Reader(loaded.grid)
     largest = 0.0
@@ -176,7 +177,7 @@ def _completer_parity(model: Vae, loaded: runtime.SurfaceModel, iv: Tensor, gene
 
 
 def _variants(bundle: Path, latents: NDArray[np.float32], expected: NDArray[np.float64]) -> dict[str, float]:
-    """Largest differences of the decoder in half precision and with TF32, where there are these."""
+    """Largest differences of the decoder in half precision and with TF32, where the bundle or the machine has them."""
     found = {}
     if (bundle / HALF_DECODER).exists():
         half = runtime.SurfaceModel.load(bundle, half=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.files import formats
 from pipeline.files.atomic import check_writable, new_folder
-from pipeline.settings.params import Params
+from pipeline.settings.prepare import PrepareParams
 from pipeline.sources import array, quotes, shards, simulated
 
 SOURCES: dict[str, Callable[[Any, Path], dict[str, float | str]]] = {
@@ -16,10 +16,9 @@ SOURCES: dict[str, Callable[[Any, Path], dict[str, float | str]]] = {
 }
 
 
-def main(params: Params, *, surfaces: Path, metrics: Path) -> None:
+def main(settings: PrepareParams, *, surfaces: Path, metrics: Path) -> None:
     """Write the splits and the grid to the folder ``surfaces`` and the data report to ``metrics``."""
     check_writable(metrics)
-    settings = params.prepare
     with new_folder(surfaces) as folder:
         formats.write_json(metrics, SOURCES[settings.source](settings, folder))
     shards.remove()

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal; elsewhere a plain line every ten seconds."""
 
 import sys
 import time
@@ -16,7 +16,15 @@ _SECONDS_BETWEEN_LINES = 10.0
 def track(
     items: Iterable[Item], *, total: int, label: str, note: Callable[[Item], str], done: int = 0
 ) -> Iterator[Item]:
-    """The items, while the display counts them from ``done`` to ``total`` and shows the note of the last."""
+    """Pass the items on and show how many are done.
+
+    Args:
+        items: the work; an item is done when the next is requested.
+        total: number of all items.
+        label: name of the work.
+        note: text about the latest item.
+        done: items that were done before.
+    """
     console = Console(stderr=True)
     show = _bar if console.is_terminal else _lines
     yield from show(items, total, label, note, done)

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from pipeline.files import formats
 from pipeline.files.atomic import check_writable
+from pipeline.files.dataset import Dataset
 from pipeline.registry import gate, lineage, registry
 from pipeline.registry.gate import Check, Verdict
 from pipeline.registry.registry import Registry, Version
-from pipeline.settings.params import Params, RegisterParams
+from pipeline.settings.params import Params
+from pipeline.settings.register import RegisterParams
 from vae.bundle import DECODER
 from vae.runtime import SurfaceModel
 
@@ -46,7 +48,7 @@ def main(
     record = make_record(params, measured, bundle=bundle, page=page)
     figures = {**formats.read_json(evaluate_metrics), **formats.read_json(export_metrics)}
     figures["decode_ms"] = gate.decode_ms(loaded)
-    test = formats.read_split(surfaces, "test")
+    test = Dataset(surfaces).tensors("test")
     held_out = HeldOut(test["iv"].numpy(), test.get("clean", test["iv"]).numpy())
     settings = params.register_
     with registry.opened(model=settings.model, experiment=settings.experiment) as models:

@@ -1,4 +1,4 @@
-"""Switches that keep every dependency from reporting home; set before the dependency is imported."""
+"""Environment variables that turn off the telemetry of all dependencies; set before these are imported."""
 
 import os
 
@@ -15,6 +15,6 @@ OFF = {
 
 
 def switch_off() -> None:
-    """Set the switches in this process and its children; a value that the user set stays."""
+    """Set the variables for this process and its children, but for those that the user set."""
     for name, value in OFF.items():
         os.environ.setdefault(name, value)

@@ -8,25 +8,24 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.conditions import read_conditions
 from pipeline.errors import InputError, StageError
 from pipeline.files import formats, trained_model
-from pipeline.files.atomic import check_writable, new_folder, write_csv
+from pipeline.files.atomic import check_writable, new_folder
+from pipeline.files.dataset import Dataset
+from pipeline.files.stage_code import code_sha256
 from pipeline.files.trained_model import Prior
+from pipeline.prior import check_conditions, fit_prior
 from pipeline.progress import track
-from pipeline.settings.params import Params, PenaltyParams, TrainParams
+from pipeline.settings.train import PenaltyParams, TrainParams
 from vae.model.autoencoder import Architecture, Observations, Vae, transformed
 from vae.model.linear import filled, principal_components
-from vae.model.mixture import Mixture, TooFewRowsError, fewest_rows, fit_mixture
 from vae.surface.grid import Grid
 from vae.surface.units import BASIS_POINTS
 from vae.training.arbitrage_penalty import ArbitragePenalty
@@ -49,14 +48,20 @@ def new_fit(
     grid: Grid | None = None,
     replicas: Replicas = Replicas(),  # noqa: B008 - frozen
 ) -> Fit:
-    """The training state at the best linear model of the training surfaces; both arguments are points [surface, D].
+    """The trainer at its start: the best linear model of the training surfaces.
 
-    The grid is needed where arbitrage is penalised.
+    Args:
+        params: settings of the stage.
+        train: points [surface, D], NaN where missing.
+        validation: likewise.
+        likelihood: of a point given z.
+        device: of both models; the CPU by default.
+        grid: of the surfaces; needed where arbitrage is penalised.
+        replicas: this process among those that train together.
 
     Raises:
         ValueError: the sizes of the model do not suit the data.
     """
-    torch.manual_seed(params.seed)  # initial weights
     sizes = params.model
     architecture = Architecture(
         **{"dimension": train.shape[1], **sizes.model_dump()},
@@ -64,8 +69,10 @@ def new_fit(
         sees_missing=bool(params.hidden_share or train.isnan().any() or validation.isnan().any()),
     )
     components = principal_components(filled(transformed(train, sizes.transform), sizes.latents))
-    start = Vae.from_components(architecture, components)
-    model = Vae.from_components(replace(architecture, latents=sizes.latents + params.scaffold_latents), components)
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn from torch's global generator
+        torch.manual_seed(params.seed)
+        start = Vae.from_components(architecture, components)
+        model = Vae.from_components(replace(architecture, latents=sizes.latents + params.scaffold_latents), components)
     device = device or torch.device("cpu")
     for module in (start, model):
         module.float().to(device)
@@ -81,29 +88,30 @@ def new_fit(
     )
 
 
-def main(params: Params, *, surfaces: Path, model: Path, metrics: Path, curve: Path) -> None:
+def main(settings: TrainParams, *, surfaces: Path, model: Path, metrics: Path, curve: Path) -> None:
     """Write weights and architecture to the folder ``model``, figures to ``metrics`` and ``curve``."""
-    with _joined(params.train) as (replicas, device), _arithmetic(params.train):
+    data = Dataset(surfaces)
+    with _joined(settings) as (replicas, device), _arithmetic(settings):
         if replicas.rank:  # helps the first process, which writes
-            _trained(params.train, surfaces, device, replicas)
+            _trained(settings, data, device, replicas)
             return
         for path in (metrics, curve):
             check_writable(path)
         with new_folder(model) as folder:
-            fit, rows = _trained(params.train, surfaces, device, replicas)
+            fit, rows = _trained(settings, data, device, replicas)
             shipped = best_model(fit)
-            prior = fit_prior(params.train, shipped, surfaces)
+            prior = fit_prior(settings, shipped, data)
             trained_model.write_model(folder, fit.architecture, fit.best_weights, prior)
-            write_csv(curve, _CURVE, rows)
+            formats.write_csv(curve, _CURVE, rows)
             formats.write_json(metrics, _summary(fit, shipped, prior, rows))
         CHECKPOINT.unlink(missing_ok=True)
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that params.yaml names; ``auto`` is CUDA where there is one. Of several processes each has its own.
+    """The device that params.yaml names; ``auto`` is CUDA where torch finds it. Each of several processes has its own.
 
     Raises:
-        InputError: CUDA is asked for and absent.
+        InputError: params.yaml names CUDA and torch finds none.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("params.yaml: train.device: cuda, but torch finds no CUDA device; allowed here: auto, cpu")
@@ -113,22 +121,23 @@ def choose_device(name: str) -> torch.device:
 
 
 def _trained(
-    params: TrainParams, surfaces: Path, device: torch.device, replicas: Replicas
+    params: TrainParams, data: Dataset, device: torch.device, replicas: Replicas
 ) -> tuple[Fit, list[list[float]]]:
     """The fit at its end, and the rows of the training curve."""
-    train, validation = (formats.read_points(surfaces, split) for split in ("train", "validation"))
-    likelihood = formats.read_likelihood(surfaces)
-    _check_conditions(params, surfaces, {"train": len(train), "validation": len(validation)})
+    train, validation = (data.points(split) for split in ("train", "validation"))
+    check_conditions(params, data, {"train": len(train), "validation": len(validation)})
     try:
-        grid = formats.read_grid(surfaces) if params.arbitrage.epochs else None
-        fit = new_fit(params, train, validation, likelihood=likelihood, device=device, grid=grid, replicas=replicas)
+        grid = data.grid if params.arbitrage.epochs else None
+        fit = new_fit(
+            params, train, validation, likelihood=data.likelihood, device=device, grid=grid, replicas=replicas
+        )
     except ValueError as error:
         raise InputError(f"params.yaml: train: {error}") from error
-    return fit, _run(fit, params, key=_key(params, surfaces), first=not replicas.rank)
+    return fit, _run(fit, params, key=_key(params, data), first=not replicas.rank)
 
 
 def _observations(model: Vae, x: Tensor, device: torch.device, *, points: bool) -> Observations:
-    """Observations x [surface, D] of a model, some at a time: the mean goes first, so that digits are left."""
+    """Observations x [surface, D] of a model in blocks, as the mean is subtracted in double precision."""
     missing = bool(x.isnan().any())
     return Observations.join(
         [model.observe(block.to(device), points=points, missing=missing) for block in x.split(_ROWS)]
@@ -136,30 +145,14 @@ def _observations(model: Vae, x: Tensor, device: torch.device, *, points: bool) 
 
 
 def _penalty(params: PenaltyParams, grid: Grid, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Nats of surfaces [batch, D]: ``params.nats`` for each 1e-6 of the forward that a trade earns."""
+    """Penalty in nats of surfaces [batch, D]: ``params.nats`` for each 1e-6 of the forward that an arbitrage earns."""
     measure = ArbitragePenalty(grid).to(device)
     return lambda x: params.nats / _TOLERANCE * measure(x.unflatten(-1, grid.shape))
 
 
 def _schedule(params: TrainParams) -> Schedule:
-    return Schedule(
-        epochs=params.epochs,
-        batch=params.batch,
-        learning_rate=params.learning_rate,
-        scale_rate=params.scale_rate,
-        warmup_steps=params.warmup_steps,
-        gradient_clip=params.gradient_clip,
-        seed=params.seed,
-        scaffold=params.scaffold_latents,
-        beta=params.beta,
-        beta_warmup_epochs=params.beta_warmup_epochs,
-        importance_samples=params.importance_samples,
-        hidden_share=params.hidden_share,
-        patience=params.patience_epochs,
-        weight_decay=params.weight_decay,
-        penalty_epochs=params.arbitrage.epochs,
-        penalty_samples=params.arbitrage.samples,
-    )
+    values = params.schedule()
+    return Schedule(**{field.name: values[field.name] for field in fields(Schedule)})
 
 
 @contextlib.contextmanager
@@ -178,7 +171,7 @@ def _joined(params: TrainParams) -> Iterator[tuple[Replicas, torch.device]]:
 
 @contextlib.contextmanager
 def _arithmetic(params: TrainParams) -> Iterator[None]:
-    """How products are rounded, and that sums are made in one order."""
+    """Set how matrix products are rounded and whether sums have one order; restore torch's settings afterwards."""
     before = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
     if params.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
@@ -217,7 +210,7 @@ def _run(fit: Fit, params: TrainParams, *, key: str, first: bool) -> list[list[f
 
 
 def _resume(fit: Fit, key: str) -> list[list[float]]:
-    """Restore the checkpoint where it belongs to the same data and settings; the curve so far."""
+    """Restore the checkpoint where it belongs to the same settings, code and data; the curve so far."""
     if not CHECKPOINT.exists():
         return []
     tensors, metadata = formats.read_tensors(CHECKPOINT)
@@ -229,11 +222,11 @@ def _resume(fit: Fit, key: str) -> list[list[float]]:
     return rows
 
 
-def _key(params: TrainParams, surfaces: Path) -> str:
-    """What a checkpoint depends on: the settings that change the result, and the data."""
-    settings = params.model_dump_json(exclude={"checkpoint_epochs"})
-    data = [formats.sha256(formats.read_bytes(surfaces / f"{s}.safetensors")) for s in ("train", "validation")]
-    return formats.sha256("\n".join([settings, torch.__version__, *data]).encode())
+def _key(params: TrainParams, data: Dataset) -> str:
+    """Hash of all that the result depends on: settings, code, torch's version and data."""
+    settings, code = params.model_dump_json(exclude=set(params.result_free)), code_sha256("train")
+    splits = [formats.sha256(formats.read_bytes(data.file(split))) for split in ("train", "validation")]
+    return formats.sha256("\n".join([settings, code, torch.__version__, *splits]).encode())
 
 
 def best_model(fit: Fit) -> Vae:
@@ -241,53 +234,6 @@ def best_model(fit: Fit) -> Vae:
     model = Vae(fit.architecture)
     model.load_state_dict(fit.best_weights)
     return model.double().eval()
-
-
-def fit_prior(params: TrainParams, model: Vae, surfaces: Path) -> Prior:
-    """The mixture of conditions and codes, of those that params.yaml names, that fits the validation split best."""
-    train, validation = (
-        _codes(params, model, surfaces, split, seed=seed)
-        for seed, split in enumerate(("train", "validation"), start=params.seed)
-    )
-    candidates = [Mixture.standard_normal(train.shape[1])] if not params.conditions else []
-    for components in params.prior.components:
-        with contextlib.suppress(TooFewRowsError):
-            candidates.append(fit_mixture(train, components, seed=params.seed))
-    best = max(candidates, key=lambda mixture: mixture.log_density(validation).mean())
-    return Prior(best, tuple(params.conditions))
-
-
-def _check_conditions(params: TrainParams, surfaces: Path, sizes: Mapping[str, int]) -> None:
-    """Raise InputError for conditions that no prior could be fitted to: before training, which may take hours."""
-    if not params.conditions:
-        return
-    fewest = fewest_rows(min(params.prior.components), len(params.conditions) + params.model.latents)
-    for split, needed in (("train", fewest), ("validation", 1)):
-        count = min(sizes[split], params.prior.surfaces)
-        known = int(read_conditions(tuple(params.conditions), surfaces, split).known(count).sum())
-        if known < needed:
-            raise InputError(
-                f"params.yaml: train.conditions: {known} surfaces of the split {split} have all of "
-                f"{', '.join(params.conditions)}, but train.prior.components needs {needed}"
-            )
-
-
-def _codes(params: TrainParams, model: Vae, surfaces: Path, split: str, *, seed: int) -> NDArray[np.float64]:
-    """Conditions and a draw from the posterior of each surface that has them all, [surface, condition + latent]."""
-    x = formats.read_points(surfaces, split)[: params.prior.surfaces]
-    conditions = read_conditions(tuple(params.conditions), surfaces, split)
-    generator = torch.Generator().manual_seed(seed)
-    parts = []
-    with torch.no_grad():
-        for start in range(0, len(x), _ROWS):
-            rows = slice(start, min(start + _ROWS, len(x)))
-            seen = model.observe(x[rows].double())
-            posterior = model.encode(seen.values, seen.missing)
-            z = posterior.sample(torch.randn(posterior.mean.shape, generator=generator, dtype=torch.float64))
-            asked = conditions.of(model.expand(model.decode(z)), rows)
-            parts.append(torch.cat([asked, z], dim=1))
-    codes = torch.cat(parts)
-    return codes[~codes.isnan().any(1)].numpy()
 
 
 def _summary(fit: Fit, shipped: Vae, prior: Prior, rows: list[list[float]]) -> dict[str, float]:

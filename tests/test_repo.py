@@ -15,6 +15,9 @@ from ruamel.yaml import YAML
 from pipeline import telemetry
 from pipeline.__main__ import STAGES
 from pipeline.cli.main import main as cli
+from pipeline.files.stage_code import code_files
+from pipeline.settings.params import read_params
+from pipeline.settings.prepare import ArrayPrepare, HestonPrepare, QuotesPrepare
 from tests.workspace import Workspace
 
 CODE = ("vae/", "pipeline/", "deploy/")
@@ -31,7 +34,17 @@ def test_one_word_names_a_stage_everywhere(root: Path) -> None:
     for name, stage in stages.items():
         assert (root / f"pipeline/{name}.py").is_file()
         assert stage["cmd"].startswith(f"python -m pipeline {name} ")
-        assert stage["params"] == [name]
+
+
+def test_params_of_a_stage_name_all_settings_that_can_change_its_result(root: Path) -> None:
+    """A block by its name, or all of its keys but for those that cannot: whichever source the data has."""
+    settings = read_params(root / "params.yaml")
+    for name, stage in read(root / "dvc.yaml")["stages"].items():
+        block = settings.register_ if name == "register" else getattr(settings, name)
+        counted = [f"{name}.{key}" for key in type(block).model_fields if key not in block.result_free]
+        assert sorted(stage["params"]) == (sorted(counted) if block.result_free else [name]), name
+    sources = (HestonPrepare, QuotesPrepare, ArrayPrepare)
+    assert len({(frozenset(source.model_fields), source.result_free) for source in sources}) == 1
 
 
 def test_deps_of_a_stage_name_all_code_that_it_imports(root: Path) -> None:
@@ -46,10 +59,16 @@ def test_deps_of_a_stage_name_all_code_that_it_imports(root: Path) -> None:
         assert {d for d in stage["deps"] if d.startswith(CODE)} == expected, name
 
 
+def test_checkpoints_depend_on_the_code_in_dvc_yaml(root: Path) -> None:
+    """The helper reads it off the imports by itself, as an installed package has no dvc.yaml."""
+    for name, stage in read(root / "dvc.yaml")["stages"].items():
+        assert code_files(name) == tuple(sorted(d for d in stage["deps"] if d.endswith(".py"))), name
+
+
 def test_paths_of_a_command_are_its_deps_and_outputs(root: Path) -> None:
     """Beside the data of the user, which prepare finds through params.yaml."""
     prepare = read(root / "params.yaml")["prepare"]
-    data = {prepare[source]["path"] for source in ("quotes", "array") if source in prepare}
+    data = {prepare[source]["path"] for source in ("quotes", "array") if prepare.get(source)}
     for name, stage in read(root / "dvc.yaml")["stages"].items():
         used = {word for word in stage["cmd"].split()[4:] if not word.startswith("--")}
         entries = [*stage["deps"], *stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.files.atomic import write_csv
+from pipeline.files.formats import write_csv
 from vae.runtime import Scores
 
 _ODD = 1.0  # percent: below it a surface is called odd

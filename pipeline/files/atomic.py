@@ -1,12 +1,10 @@
 """Files and folders that appear whole or not at all."""
 
 import contextlib
-import csv
-import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +13,7 @@ from pipeline.errors import InputError
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """A stream whose content takes the place of ``path`` when the block ends well and vanishes when it fails.
+    """A stream whose content replaces ``path`` when the block succeeds and is deleted when it fails.
 
     Raises:
         InputError: the path cannot be written.
@@ -38,9 +36,9 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill, which takes the place of ``path`` when the block ends well and vanishes when it fails.
+    """A new folder that replaces ``path`` when the block succeeds and is deleted when it fails.
 
-    It is made before the work starts, so that a place that cannot be written is found at once.
+    It is made before the work starts, so that a path that cannot be written is found at once.
 
     Raises:
         InputError: the path cannot be written.
@@ -62,7 +60,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def copy_folder(source: Path, path: Path) -> None:
-    """Put copies of the files of ``source`` in place of the folder ``path``.
+    """Replace the folder ``path`` by copies of the files of ``source``.
 
     Raises:
         InputError: the path cannot be written.
@@ -89,7 +87,7 @@ def _parent(path: Path) -> Path:
     """The folder of ``path``, made where it is missing."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:  # mkdir's word for a file that stands where a folder must be
+    except FileExistsError as error:  # mkdir raises it where a file stands in place of a folder
         raise NotADirectoryError(20, os.strerror(20)) from error
     return path.parent
 
@@ -114,7 +112,7 @@ def _alive(process: int) -> bool:
 
 @contextlib.contextmanager
 def _names(path: Path) -> Iterator[None]:
-    """Errors of the system as one line that names the path."""
+    """Turn errors of the operating system into an InputError that names the path."""
     try:
         yield
     except OSError as error:
@@ -130,24 +128,8 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def csv_columns(text: str) -> dict[str, list[float]]:
-    """The columns of a table of numbers with a header."""
-    rows = list(csv.DictReader(io.StringIO(text)))
-    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table with a header."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    with new_file(path) as stream:
-        stream.write(text.getvalue().encode())
-
-
 def point(link: Path, target: str | Path) -> None:
-    """Make a symbolic link, or move it, in one step: who follows it sees the former target or this one."""
+    """Make a symbolic link, or move it, in one step: a reader sees the old target or the new one."""
     fresh = link.with_name(f".{link.name}.next")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(target)

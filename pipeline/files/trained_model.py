@@ -18,15 +18,27 @@ _WEIGHTS, _ARCHITECTURE, _PRIOR = "weights.safetensors", "architecture.json", "p
 
 
 class Prior(NamedTuple):
-    """The law of conditions and latents together: the conditions by name, then z."""
+    """The joint distribution of conditions and latents.
+
+    Attributes:
+        joint: mixture over [condition + latent], conditions first.
+        conditions: names of the conditions in order.
+    """
 
     joint: Mixture
     conditions: tuple[str, ...] = ()
 
     @property
     def latents(self) -> Mixture:
-        """The law of z alone."""
+        """The marginal distribution of the latents z."""
         return self.joint.select(range(len(self.conditions), self.joint.dimension))
+
+
+class TrainedModel(NamedTuple):
+    """A model in double precision on the CPU, and the prior of its conditions and latents."""
+
+    model: Vae
+    prior: Prior
 
 
 def write_model(folder: Path, architecture: Architecture, weights: Mapping[str, Tensor], prior: Prior) -> None:
@@ -35,6 +47,16 @@ def write_model(folder: Path, architecture: Architecture, weights: Mapping[str, 
     formats.write_json(folder / _ARCHITECTURE, asdict(architecture))
     table = torch.from_numpy(prior.joint.table())
     formats.write_tensors(folder / _PRIOR, {"table": table}, {"conditions": json.dumps(prior.conditions)})
+
+
+def read(folder: Path) -> TrainedModel:
+    """The model and the prior of a folder.
+
+    Raises:
+        InputError: a file is missing, damaged or does not fit the others.
+    """
+    model = read_model(folder)
+    return TrainedModel(model, read_prior(folder, latents=model.architecture.latents))
 
 
 def read_model(folder: Path) -> Vae:
@@ -57,7 +79,7 @@ def read_prior(folder: Path, *, latents: int) -> Prior:
     """The prior of a folder.
 
     Raises:
-        InputError: a file is missing or damaged, or the prior is not one of so many latents.
+        InputError: a file is missing or damaged, or the prior has another number of latents.
     """
     tensors, metadata = formats.read_tensors(folder / _PRIOR)
     with formats.reading(folder / _PRIOR):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.settings.params import GateParams
+from pipeline.settings.register import GateParams
 from vae.runtime import SurfaceModel
 from vae.surface.units import rmse_bp
 

@@ -11,8 +11,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
-from pipeline.files.atomic import csv_columns
-from pipeline.files.formats import read_bytes
+from pipeline.files.formats import csv_columns, read_bytes
 from vae.surface.arbitrage import KINDS
 from vae.surface.grid import Grid
 

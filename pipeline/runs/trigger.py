@@ -17,7 +17,8 @@ from pipeline.files import surface_tables
 from pipeline.registry import registry
 from pipeline.registry.registry import Registry
 from pipeline.runs import workspace
-from pipeline.settings.params import Params, RetrainParams, read_params
+from pipeline.settings.params import Params, read_params
+from pipeline.settings.retrain import RetrainParams
 
 _ODD_PERCENT = 1.0
 

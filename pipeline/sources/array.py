@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.files import formats
-from pipeline.settings.params import ArrayParams, ArrayPrepare
+from pipeline.files.dataset import Dataset
+from pipeline.settings.prepare import ArrayParams, ArrayPrepare
 from pipeline.sources.columns import Columns
 
 _SUFFIXES = (".npy", ".safetensors", ".parquet")
@@ -53,9 +54,7 @@ def write(settings: ArrayPrepare, folder: Path) -> dict[str, float | str]:
     }
     for split, stretch in params.splits.stretches(len(values)).items():
         part = torch.from_numpy(values[order[stretch]])
-        formats.write_tensors(
-            folder / f"{split}.safetensors", {formats.VALUES: part}, {"likelihood": params.likelihood}
-        )
+        Dataset(folder).write_vectors(split, part, likelihood=params.likelihood)
         figures[f"{split}_vectors"] = len(part)
     return figures
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.settings.params import QuotesParams
+from pipeline.settings.prepare import QuotesParams
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_rows import MARKET, OPTION, PERCENT, QUOTE, Index, QuoteTable
 

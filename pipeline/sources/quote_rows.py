@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.settings.params import QuotesParams
+from pipeline.settings.prepare import QuotesParams
 from pipeline.sources import columns
 from pipeline.sources.columns import Array, Wanted
 from vae.surface.units import DAYS_PER_YEAR

@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.settings.params import QuotesParams
+from pipeline.settings.prepare import QuotesParams
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_checks import LOWEST_VOL
 from pipeline.sources.quote_rows import OPTION, Index, QuoteTable
 from vae.pricing import quoted_surface
+from vae.surface.grid import log_moneyness_of_delta
 
 _EXPONENTS = (-50.0, 50.0)  # of growth factors: a senseless tenor must not overflow
 
@@ -85,7 +86,7 @@ def _with_log_moneyness(table: QuoteTable, params: QuotesParams, tenor: Array, c
         return table.with_columns(k=table["coordinate"])
     if params.columns.call_delta is not None:
         delta = np.where(kept, table["coordinate"], 0.5)
-        return table.with_columns(k=quoted_surface.log_moneyness_of_delta(delta, table["value"] * np.sqrt(tenor)))
+        return table.with_columns(k=log_moneyness_of_delta(delta, table["value"] * np.sqrt(tenor)))
     table = table.reject("no_forward", ~(carry.forward > 0.0))
     strike, forward = (np.where(table.kept, part, 1.0) for part in (_strike(table, params), carry.forward))
     return table.with_columns(k=np.log(strike / forward))

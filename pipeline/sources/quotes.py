@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.files import formats
-from pipeline.files.atomic import write_csv
+from pipeline.files.dataset import Dataset
 from pipeline.progress import track
-from pipeline.settings.params import QuotesParams, QuotesPrepare
+from pipeline.settings.prepare import QuotesParams, QuotesPrepare
 from pipeline.sources import quote_checks, quote_rows, quote_vols
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_rows import EPOCH, Index, QuoteTable
@@ -77,7 +77,7 @@ def read(params: QuotesParams, grid: Grid) -> Market:
 
 def write(settings: QuotesPrepare, folder: Path) -> dict[str, float | str]:
     """Write splits, grid, report and list of rejected rows to a folder; flat figures of the data."""
-    grid = settings.grid.build()
+    grid, data = settings.grid.build(), Dataset(folder)
     market = read(settings.quotes, grid)
     figures: dict[str, float | str] = {
         "sha256": formats.sha256(formats.read_bytes(Path(settings.quotes.path))),
@@ -92,14 +92,13 @@ def write(settings: QuotesPrepare, folder: Path) -> dict[str, float | str]:
     for split, stretch in settings.quotes.splits.stretches(len(market.dates)).items():
         dates, iv = market.dates[stretch], market.iv[stretch]
         conditions = {name: torch.from_numpy(values[stretch]) for name, values in market.conditions.items()}
-        path = folder / f"{split}.safetensors"
-        formats.write_dated(path, torch.from_numpy(iv).float(), torch.from_numpy(dates), conditions)
+        data.write_surfaces(split, torch.from_numpy(iv).float(), torch.from_numpy(dates), conditions)
         figures[f"{split}_surfaces"] = len(iv)
         if len(iv):
             figures[f"{split}_filled_rate"] = float(np.isfinite(iv).mean())
             periods[split] = [_iso(dates[0]), _iso(dates[-1])]
-    formats.write_json(folder / formats.GRID, grid.to_dict())
-    write_csv(folder / REJECTED, ("row", "reason"), market.rejected_rows)
+    data.write_grid(grid)
+    formats.write_csv(folder / REJECTED, ("row", "reason"), market.rejected_rows)
     filled = np.isfinite(market.iv).mean(0).tolist()
     report = {"path": settings.quotes.path, "periods": periods, **figures, "filled_rate_by_tenor_and_node": filled}
     formats.write_json(folder / REPORT, report)

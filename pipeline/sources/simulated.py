@@ -9,7 +9,9 @@ import torch
 
 from pipeline.errors import StageError
 from pipeline.files import formats
-from pipeline.settings.params import SimulatedPrepare
+from pipeline.files.dataset import SPLITS, Dataset
+from pipeline.files.join import join_tensors
+from pipeline.settings.prepare import SimulatedPrepare
 from pipeline.sources import executors, shards, simulation
 from pipeline.sources.simulation import Shard
 from vae.pricing.simulated_models import MODELS, SimulatedModel
@@ -18,15 +20,15 @@ from vae.pricing.simulated_models import MODELS, SimulatedModel
 def write(settings: SimulatedPrepare, folder: Path) -> dict[str, float | str]:
     """Write the splits, their grid and their law to a folder; flat figures of the data."""
     model = MODELS[settings.source]
-    files = finished_shards(settings)
+    files, data = finished_shards(settings), Dataset(folder)
     figures: dict[str, float | str] = {}
-    for split in formats.SPLITS:
+    for split in SPLITS:
         parts = [path for shard, path in files.items() if shard.split == split]
         figures |= _figures(model, split, parts)
-        formats.join_tensors(folder / f"{split}.safetensors", parts)
-    formats.write_json(folder / formats.GRID, settings.grid.build().to_dict())
+        join_tensors(data.file(split), parts)
+    data.write_grid(settings.grid.build())
     if model.has_jacobian:
-        formats.write_json(folder / formats.LAW, simulation.law(settings)._asdict())
+        data.write_law(simulation.law(settings))
     return figures
 
 

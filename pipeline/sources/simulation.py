@@ -4,8 +4,6 @@ import contextlib
 import json
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -14,15 +12,13 @@ from torch import Tensor
 
 from pipeline.errors import StageError
 from pipeline.files import formats
-from pipeline.settings.params import Range, SimulatedPrepare
-from vae.pricing import black, compiled, complex_pairs, heston
+from pipeline.files.dataset import SPLITS, Law
+from pipeline.files.stage_code import code_sha256
+from pipeline.settings.prepare import Range, SimulatedPrepare
 from vae.pricing.compiled import CompilerError
 from vae.pricing.priced_surfaces import OK, PricedSurfaces
 from vae.pricing.simulated_models import MODELS, SimulatedModel
-from vae.surface import grid
 from vae.surface.units import BASIS_POINTS
-
-_ENGINE = ("engine", "address", "workers")  # settings that say where shards are made, not what is in them
 
 
 class Shard(NamedTuple):
@@ -37,7 +33,7 @@ class Shard(NamedTuple):
 def plan(params: SimulatedPrepare) -> list[Shard]:
     """All shards: the splits are consecutive stretches of one design, cut into equal pieces."""
     shards, first = [], 0
-    for split in formats.SPLITS:
+    for split in SPLITS:
         end = first + getattr(params.surfaces, split)
         starts = range(first, end, params.surfaces_per_shard)
         shards += [
@@ -118,24 +114,17 @@ def sobol_design(ranges: Sequence[Range], first: int, size: int, *, seed: int) -
     return design
 
 
-def law(params: SimulatedPrepare) -> formats.Law:
+def law(params: SimulatedPrepare) -> Law:
     """The law of the surfaces with noise: parameters uniform on their box, and independent normal noise."""
     log_volume = sum(math.log(side.high - side.low) for side in box(params))
-    return formats.Law(params.quote_noise_bp / BASIS_POINTS, log_volume)
+    return Law(params.quote_noise_bp / BASIS_POINTS, log_volume)
 
 
 def key_of(params: SimulatedPrepare) -> str:
-    """What the content of shards depends on: settings, code and the libraries that compute."""
-    settings = params.model_dump_json(exclude={*_ENGINE, "quotes", "array"})
-    modules = (black, compiled, grid, heston, complex_pairs)
-    sources = [_source(module) for module in modules] + [Path(__file__).read_bytes()]
-    return formats.sha256(
-        b"\n".join([settings.encode(), torch.__version__.encode(), np.__version__.encode(), *sources])
-    )
-
-
-def _source(module: ModuleType) -> bytes:
-    return Path(str(module.__file__)).read_bytes()
+    """Hash of all that the content of shards depends on: settings, code and versions of the libraries."""
+    settings = params.model_dump_json(exclude={*params.result_free, "quotes", "array"})
+    parts = (settings, code_sha256("prepare"), torch.__version__, np.__version__)
+    return formats.sha256("\n".join(parts).encode())
 
 
 def _generator(seed: int, shard: Shard) -> np.random.Generator:

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from pipeline.errors import StageError
 from pipeline.files import formats
-from pipeline.settings.params import HestonPrepare
+from pipeline.files.dataset import Dataset
+from pipeline.files.join import join_tensors
+from pipeline.settings.prepare import HestonPrepare
 from pipeline.sources import executors, shards, simulated, simulation
 from tests.workspace import PATHS, Workspace
 from vae.pricing import compiled, heston_surfaces
@@ -167,8 +169,8 @@ def test_surfaces_on_a_grid_in_deltas(workspace: Workspace) -> None:
     workspace.set(prepare__grid={"convention": "delta", "tenors_days": [30, 365], "nodes": [0.1, 0.25, 0.5, 0.75, 0.9]})
     workspace.set(train__model__basis=5)
     assert workspace.run("prepare") == 0
-    split = formats.read_split(Path("data/surfaces"), "test")
-    grid = formats.read_grid(Path("data/surfaces"))
+    split = Dataset(Path("data/surfaces")).tensors("test")
+    grid = Dataset(Path("data/surfaces")).grid
     assert split["clean"].shape[1:] == (2, 5)
     exact = heston_surfaces.surfaces(split["parameters"], grid).vol
     torch.testing.assert_close(split["clean"], exact.float(), rtol=0.0, atol=0.0)
@@ -262,7 +264,7 @@ def test_joined_tensors_are_those_of_the_library(tmp_path_factory, rows: list[in
         tensors = {"b": torch.rand(count, width, 3), "a": torch.rand(count, dtype=torch.float64)}
         formats.write_tensors(folder / f"{number}", tensors)
         parts.append(tensors)
-    formats.join_tensors(folder / "whole", [folder / f"{number}" for number in range(len(rows))])
+    join_tensors(folder / "whole", [folder / f"{number}" for number in range(len(rows))])
     together = {name: torch.cat([part[name] for part in parts]) for name in ("a", "b")}
     assert (folder / "whole").read_bytes() == safetensors.torch.save(together)
 

@@ -18,12 +18,13 @@ from pipeline import train
 from pipeline.errors import InputError
 from pipeline.files import formats, surface_tables, trained_model
 from pipeline.files.atomic import new_file, new_folder
+from pipeline.files.dataset import SPLITS, Dataset
 from tests.workspace import PATHS, Workspace, write_tiny_params
 from vae.bundle import GRAPHS
 from vae.graphs import export
 from vae.pricing import heston, heston_surfaces
 from vae.runtime import SurfaceModel
-from vae.training.trainer import Fit
+from vae.training.soap import Soap
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -32,8 +33,8 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_prepared_surfaces_are_exact_plus_noise_of_the_stated_size(finished: Workspace) -> None:
     data = finished.folder / "data/surfaces"
-    split = formats.read_split(data, "train")
-    exact = heston_surfaces.surfaces(split["parameters"], formats.read_grid(data)).vol
+    split = Dataset(data).tensors("train")
+    exact = heston_surfaces.surfaces(split["parameters"], Dataset(data).grid).vol
 
     assert torch.equal(split["clean"], exact.float())
     noise = (split["iv"].double() - exact) * 1e4
@@ -42,9 +43,7 @@ def test_prepared_surfaces_are_exact_plus_noise_of_the_stated_size(finished: Wor
 
 
 def test_splits_are_disjoint_and_inside_the_box(finished: Workspace) -> None:
-    parameters = [
-        formats.read_split(finished.folder / "data/surfaces", split)["parameters"] for split in formats.SPLITS
-    ]
+    parameters = [Dataset(finished.folder / "data/surfaces").tensors(split)["parameters"] for split in SPLITS]
     together = torch.cat(parameters)
     assert len(together.unique(dim=0)) == len(together) == 384
     box = finished.params().prepare.heston
@@ -77,20 +76,20 @@ def test_killed_training_resumes_to_the_same_bytes(
 ) -> None:
     folder = in_finished("artifacts")
     workspace = Workspace(folder)
-    step, steps = Fit._step, 0
+    step, steps = Soap.step, 0
 
-    def killed(self: Fit, *arguments, **named):
+    def killed(self: Soap, *arguments, **named):
         nonlocal steps
         steps += 1
         if steps > 20:  # in the third epoch of 8 steps
             raise KeyboardInterrupt
         return step(self, *arguments, **named)
 
-    monkeypatch.setattr(Fit, "_step", killed)
+    monkeypatch.setattr(Soap, "step", killed)
     assert workspace.run("train") == 130
     assert not (folder / "artifacts/model").exists()
     assert train.CHECKPOINT.exists()
-    monkeypatch.setattr(Fit, "_step", step)
+    monkeypatch.setattr(Soap, "step", step)
     assert workspace.run("train") == 0
 
     assert "resumed after epoch 2" in capfd.readouterr().err
@@ -134,7 +133,7 @@ def test_reconstruction_error_is_against_the_clean_surfaces(finished: Workspace)
     """The figures recomputed with numpy from the bundle that ships, PCA from numpy's singular values."""
     data, figures = finished.folder / "data/surfaces", formats.read_json(finished.folder / "results/evaluate.json")
     model = SurfaceModel.load(finished.folder / "artifacts/bundle", provider="cpu")
-    test, fit = formats.read_split(data, "test"), formats.read_split(data, "train")["iv"].double().flatten(1).numpy()
+    test, fit = Dataset(data).tensors("test"), Dataset(data).tensors("train")["iv"].double().flatten(1).numpy()
     iv, clean = test["iv"].numpy(), test["clean"].double().numpy()
 
     reconstruction = model.decode(model.encode(iv).mean)
@@ -285,7 +284,7 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing(finished: Workspace, tmp_path: Path) -> None:
     """Files of this process may not grow beyond 4 kB while the surfaces are written."""
     surfaces = np.zeros((100, 3, 9), np.float32)
-    grid = formats.read_grid(finished.folder / "data/surfaces")
+    grid = Dataset(finished.folder / "data/surfaces").grid
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:

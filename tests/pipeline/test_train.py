@@ -13,6 +13,7 @@ import torch
 
 from pipeline import train
 from pipeline.files import formats, trained_model
+from pipeline.files.dataset import SPLITS, Dataset
 from tests.workspace import PATHS, Workspace, write_tiny_params
 from vae.runtime import SurfaceModel
 from vae.surface.smile_features import functionals
@@ -22,15 +23,15 @@ ARGUMENTS = [part for name, path in PATHS["train"].items() for part in (f"--{nam
 KILLED = """
 import os, signal, sys
 from pipeline.__main__ import main
-from vae.fit import Fit
-step, count = Fit._step, 0
+from vae.training.soap import Soap
+step, count = Soap.step, 0
 def killed(self, *arguments, **named):
     global count
     count += 1
     if count > int(sys.argv[1]):
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, *arguments, **named)
-Fit._step = killed
+Soap.step = killed
 main(["train", *sys.argv[2:]])
 """
 
@@ -97,8 +98,8 @@ def test_missing_points_are_trained_on_and_completed(untrained: Workspace) -> No
     """A third of the points of every surface is missing; the hidden ones come back better than their mean."""
     data = untrained.folder / "data/surfaces"
     generator = torch.Generator().manual_seed(1)
-    for split in formats.SPLITS:
-        tensors = formats.read_split(data, split)
+    for split in SPLITS:
+        tensors = Dataset(data).tensors(split)
         holes = torch.rand(tensors["iv"].shape, generator=generator) < 1 / 3
         tensors["iv"] = torch.where(holes, torch.nan, tensors["iv"])
         (data / f"{split}.safetensors").unlink()
@@ -106,7 +107,7 @@ def test_missing_points_are_trained_on_and_completed(untrained: Workspace) -> No
     assert untrained.run("train") == 0
 
     model = trained_model.read_model(untrained.folder / "artifacts/model")
-    test = formats.read_split(data, "test")
+    test = Dataset(data).tensors("test")
     seen = model.observe(test["iv"].double().flatten(1))
     with torch.no_grad():
         found = model.expand(model.decode(model.encode(seen.values, seen.missing).mean))
@@ -135,14 +136,14 @@ def test_samples_can_be_asked_for_the_conditions_of_params(untrained: Workspace)
 def test_samples_can_be_asked_for_a_column_of_the_quotes(untrained: Workspace) -> None:
     """An index on most dates, the at-the-money vol in percent and some noise: samples follow it."""
     data, generator = untrained.folder / "data/surfaces", torch.Generator().manual_seed(3)
-    read = torch.from_numpy(functionals(("atm_level",), formats.read_grid(data))[0])
-    for split in formats.SPLITS:
-        iv = formats.read_split(data, split)["iv"]
+    read = torch.from_numpy(functionals(("atm_level",), Dataset(data).grid)[0])
+    for split in SPLITS:
+        iv = Dataset(data).tensors(split)["iv"]
         index = 100.0 * (iv.double() * read).sum((1, 2)) + 0.3 * torch.randn(len(iv), generator=generator).double()
         index[::7] = torch.nan
         (data / f"{split}.safetensors").unlink()
-        formats.write_dated(data / f"{split}.safetensors", iv, torch.arange(len(iv)).int(), {"vix": index})
-    (data / formats.LAW).unlink()
+        Dataset(data).write_surfaces(split, iv, torch.arange(len(iv)).int(), {"vix": index})
+    (data / "law.json").unlink()
     untrained.set(train__conditions=["skew", "vix"], train__prior={"components": [1], "surfaces": 256})
     for stage in ("train", "evaluate", "export"):
         assert untrained.run(stage) == 0, stage
@@ -181,11 +182,11 @@ def test_a_condition_that_too_few_surfaces_have_ends_before_training(
 ) -> None:
     data = untrained.folder / "data/surfaces"
     for split in ("train", "validation"):
-        iv = formats.read_split(data, split)["iv"]
+        iv = Dataset(data).tensors(split)["iv"]
         index = torch.full((len(iv),), torch.nan).double()
         index[:10] = 20.0
         (data / f"{split}.safetensors").unlink()
-        formats.write_dated(data / f"{split}.safetensors", iv, torch.arange(len(iv)).int(), {"vix": index})
+        Dataset(data).write_surfaces(split, iv, torch.arange(len(iv)).int(), {"vix": index})
     untrained.set(train__conditions=["vix"])
     assert untrained.run("train") == 2
     message = "train.conditions: 10 surfaces of the split train have all of vix, but train.prior.components needs 15"
@@ -212,7 +213,7 @@ def test_settings_that_do_not_fit_end_with_exit_code_2(
 def test_columns_that_say_nothing_are_named(untrained: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """One point never quoted, then all points the same in every surface."""
     data = untrained.folder / "data/surfaces"
-    tensors = formats.read_split(data, "train")
+    tensors = Dataset(data).tensors("train")
     for iv, message in (
         (torch.where(torch.arange(9) == 4, torch.nan, tensors["iv"]), "column 5 of 27 has no known point"),
         (torch.full_like(tensors["iv"], 0.2), "the data varies in 0 directions only, fewer than basis = 12"),

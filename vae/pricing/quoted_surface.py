@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
 
 from vae.pricing.black import implied_total_vol
 from vae.surface.grid import Grid
@@ -88,12 +88,6 @@ def implied_vols(k: Array, price: Array, tenor: Array, *, call: NDArray[np.bool_
     total_vol = implied_total_vol(torch.from_numpy(k), torch.from_numpy(otm)).numpy()
     vols: Array = total_vol / np.sqrt(tenor)
     return vols
-
-
-def log_moneyness_of_delta(delta: Array, total_vol: Array) -> Array:
-    """k = ln(K/F) of forward call deltas N(d1) inside (0, 1)."""
-    k: Array = total_vol * (0.5 * total_vol - ndtri(delta))
-    return k
 
 
 def smile(tenor: float, k: Array, vol: Array, weight: Array) -> Smile:

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.registry import gate
 from pipeline.registry.gate import Comparison, Verdict
-from pipeline.settings.params import GateParams, ShareRange
+from pipeline.settings.register import GateParams, ShareRange
 from tests.workspace import Workspace
 from vae.runtime import SurfaceModel
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from pipeline.cli.main import main as cli
 from pipeline.errors import InputError, StageError
 from pipeline.files import formats
+from pipeline.files.dataset import Dataset
 from pipeline.register import HeldOut, decide
 from pipeline.registry import registry
 from pipeline.registry.registry import CHAMPION, Registry
@@ -86,7 +87,7 @@ def bundles(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> di
 
 @pytest.fixture
 def held_out(finished: Workspace) -> HeldOut:
-    test = formats.read_split(finished.folder / "data/surfaces", "test")
+    test = Dataset(finished.folder / "data/surfaces").tensors("test")
     return HeldOut(test["iv"].numpy(), test["clean"].numpy())
 
 

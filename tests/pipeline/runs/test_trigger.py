@@ -6,7 +6,7 @@ from pipeline.files import surface_tables
 from pipeline.registry import registry
 from pipeline.runs import trigger
 from pipeline.runs.trigger import Situation, decide
-from pipeline.settings.params import RetrainParams
+from pipeline.settings.retrain import RetrainParams
 from tests.pipeline.registry.test_registry import record
 from tests.workspace import Workspace
 from vae.runtime import SurfaceModel

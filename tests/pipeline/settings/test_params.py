@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.settings.params import Shares, read_params
+from pipeline.settings.params import read_params
+from pipeline.settings.prepare import Shares
 from tests.workspace import Workspace
 
 

@@ -13,6 +13,7 @@ import pytest
 import safetensors.numpy
 
 from pipeline.files import formats
+from pipeline.files.dataset import SPLITS, Dataset
 from tests.workspace import Workspace
 
 VALUES = np.random.default_rng(0).uniform(size=(200, 15)).astype(np.float32)
@@ -32,7 +33,7 @@ def write(path: Path, values: np.ndarray = VALUES) -> Path:
 
 
 def read() -> list[np.ndarray]:
-    return [formats.read_split(Path("data/surfaces"), split)["values"].numpy() for split in formats.SPLITS]
+    return [Dataset(Path("data/surfaces")).tensors(split)["values"].numpy() for split in SPLITS]
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_shuffled_splits_follow_from_the_seed(chosen: Callable[..., Workspace]) 
     for seed in (7, 7, 8):
         chosen(write(Path("a.npy"))).set(prepare__seed=seed)
         assert chosen(Path("a.npy")).run("prepare") == 0
-        made.append([Path(f"data/surfaces/{split}.safetensors").read_bytes() for split in formats.SPLITS])
+        made.append([Path(f"data/surfaces/{split}.safetensors").read_bytes() for split in SPLITS])
         together = np.concatenate(read())
         np.testing.assert_array_equal(together[np.lexsort(together.T)], VALUES[np.lexsort(VALUES.T)])
     assert made[0] == made[1] != made[2]

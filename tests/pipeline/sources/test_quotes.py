@@ -17,7 +17,8 @@ from scipy.stats import norm
 
 from pipeline import register
 from pipeline.files import formats
-from pipeline.settings.params import QuotesParams
+from pipeline.files.dataset import SPLITS, Dataset
+from pipeline.settings.prepare import QuotesParams
 from pipeline.sources import quotes
 from tests.workspace import Workspace
 from vae.surface.grid import Grid
@@ -115,7 +116,7 @@ def test_a_file_becomes_the_splits_of_its_dates(chosen: Callable[..., Workspace]
     workspace = chosen(write(Path("quotes.parquet"), table(iv)))
     assert workspace.run("prepare") == 0
 
-    splits = {split: formats.read_split(Path("data/surfaces"), split) for split in formats.SPLITS}
+    splits = {split: Dataset(Path("data/surfaces")).tensors(split) for split in SPLITS}
     assert [len(s["iv"]) for s in splits.values()] == [14, 3, 3]
     dates = np.concatenate([s["date"].numpy() for s in splits.values()])
     assert dates.dtype == np.int32
@@ -123,7 +124,7 @@ def test_a_file_becomes_the_splits_of_its_dates(chosen: Callable[..., Workspace]
     together = np.concatenate([s["iv"].numpy() for s in splits.values()])
     np.testing.assert_array_equal(together, iv.astype(np.float32))
     assert set(splits["train"]) == {"iv", "date"}
-    assert formats.read_grid(Path("data/surfaces")).to_dict() == GRID.to_dict()
+    assert Dataset(Path("data/surfaces")).grid.to_dict() == GRID.to_dict()
     figures = json.loads(Path("results/prepare.json").read_text())
     assert figures["quotes"] == figures["quotes_used"] == iv.size
     assert figures["sha256"] == formats.sha256(Path("quotes.parquet").read_bytes())
@@ -141,7 +142,7 @@ def test_the_order_and_format_of_a_file_do_not_matter(chosen: Callable[..., Work
     for name, content in (("a.parquet", rows), ("a.parquet", rows), ("b.parquet", rows.take(order)), ("c.csv", rows)):
         workspace.set(prepare__quotes__path=str(write(Path(name), content)))
         assert workspace.run("prepare") == 0
-        made.append([Path(f"data/surfaces/{split}.safetensors").read_bytes() for split in formats.SPLITS])
+        made.append([Path(f"data/surfaces/{split}.safetensors").read_bytes() for split in SPLITS])
     assert made[0] == made[1] == made[2] == made[3]
 
 
@@ -634,7 +635,7 @@ def test_examples_of_the_documentation_prepare_real_markets(
     assert workspace.run("prepare") == 0
 
     figures = json.loads(Path("results/prepare.json").read_text())
-    assert [figures[f"{split}_surfaces"] for split in formats.SPLITS] == surfaces
+    assert [figures[f"{split}_surfaces"] for split in SPLITS] == surfaces
     assert {k: v for k, v in figures.items() if k.startswith("rejected") and v} == {
         f"rejected_{reason}": count for reason, count in rejected.items()
     }
@@ -647,8 +648,8 @@ def test_examples_of_the_documentation_prepare_real_markets(
 
 def _check_at_the_money(rows: Table) -> None:
     """The vol at the forward lies inside the bid and ask vols of the strikes around it, at every tenor."""
-    iv = formats.read_split(Path("data/surfaces"), "train")["iv"].numpy()[0]
-    grid = formats.read_grid(Path("data/surfaces"))
+    iv = Dataset(Path("data/surfaces")).tensors("train")["iv"].numpy()[0]
+    grid = Dataset(Path("data/surfaces")).grid
     (node,) = np.flatnonzero(np.abs(grid.nodes) < 1e-12)
     expiry = np.array([(dt.date.fromisoformat(str(e)) - dt.date(2023, 2, 15)).days for e in rows["Expiry"]])
     k = np.log(np.array(rows["Strike"]) / np.array(rows["Fwd"]))

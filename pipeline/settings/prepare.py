@@ -1,0 +1,305 @@
+"""The block ``prepare`` of params.yaml: one class for each source."""
+
+import datetime as dt
+import math
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from pipeline.settings.types import Block, Count, Name, Number, Positive, Seed, Share
+from vae.surface.grid import Convention, Grid
+
+_DAYS_PER_YEAR = 365.0  # ACT/365
+
+Noise = Annotated[float, Field(ge=0.0, le=50.0)]
+
+
+def _day(value: object) -> object:
+    """A day written as text, where it is one; YAML reads a bare 2023-02-15 as a date itself."""
+    return dt.date.fromisoformat(value) if isinstance(value, str) else value
+
+
+Day = Annotated[dt.date, BeforeValidator(_day)]
+
+
+class EvenNodes(Block):
+    """``count`` nodes from ``start`` to ``stop``."""
+
+    start: Number
+    stop: Number
+    count: Annotated[int, Field(ge=3, le=1000)]
+
+    def values(self) -> NDArray[np.float64]:
+        """The nodes."""
+        return np.linspace(self.start, self.stop, self.count)
+
+
+class GridParams(Block):
+    """Tenors in days and nodes; see ``vae.surface.grid.Grid``."""
+
+    convention: Convention
+    tenors_days: Annotated[list[Positive], Field(min_length=2, max_length=1000)]
+    nodes: EvenNodes | Annotated[list[Number], Field(min_length=3, max_length=1000)]
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        self.build()
+        return self
+
+    def build(self) -> Grid:
+        """The grid, in years."""
+        nodes = self.nodes
+        values = nodes.values() if isinstance(nodes, EvenNodes) else np.array(nodes)
+        return Grid(np.array(self.tenors_days) / _DAYS_PER_YEAR, values, self.convention)
+
+
+class SplitSizes(Block):
+    """Surfaces designed for each split; rejected ones are missing from it."""
+
+    train: Annotated[int, Field(ge=2)]
+    validation: Annotated[int, Field(ge=2)]
+    test: Annotated[int, Field(ge=2)]
+
+
+class Range(Block):
+    """An interval of a parameter."""
+
+    low: Number
+    high: Number
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
+        return self
+
+
+class HestonRanges(Block):
+    """Box of Heston parameters; v0 and theta are variances."""
+
+    v0: Range
+    kappa: Range
+    theta: Range
+    vol_of_vol: Range
+    rho: Range
+
+    @model_validator(mode="after")
+    def _admissible(self) -> Self:
+        for name in ("v0", "kappa", "theta", "vol_of_vol"):
+            if getattr(self, name).low <= 0.0:
+                raise ValueError(f"{name}.low must be above 0")
+        if self.rho.low <= -1.0 or self.rho.high >= 1.0:
+            raise ValueError("rho must stay inside (-1, 1)")
+        return self
+
+
+class Shares(Block):
+    """Shares of the splits, which add up to 1; a share may be 0."""
+
+    train: Share = 0.7
+    validation: Share = 0.15
+    test: Share = 0.15
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        total = self.train + self.validation + self.test
+        if not math.isclose(total, 1.0, abs_tol=1e-9):
+            raise ValueError(f"the shares of the splits must add up to 1, but add up to {total:g}")
+        return self
+
+    def stretches(self, count: int) -> dict[str, slice]:
+        """Consecutive slices of ``count`` rows by split."""
+        ends = {"train": self.train, "validation": self.train + self.validation, "test": 1.0}
+        stops = [math.floor(share * count + 0.5) for share in ends.values()]
+        starts = [0, *stops[:-1]]
+        return {split: slice(start, stop) for split, start, stop in zip(ends, starts, stops, strict=True)}
+
+
+class QuoteColumns(Block):
+    """The user's name of each canonical column; see docs/quotes.md."""
+
+    date: Name | None = None
+    tenor_years: Name | None = None
+    days: Name | None = None
+    expiry: Name | None = None
+    log_moneyness: Name | None = None
+    call_delta: Name | None = None
+    strike: Name | None = None
+    moneyness: Name | None = None
+    forward: Name | None = None
+    spot: Name | None = None
+    rate: Name | None = None
+    dividend_yield: Name | None = None
+    iv: Name | None = None
+    bid_iv: Name | None = None
+    ask_iv: Name | None = None
+    price: Name | None = None
+    bid: Name | None = None
+    ask: Name | None = None
+    type: Name | None = None
+    weight: Name | None = None
+    exercise: Name | None = None
+    quoted_at: Name | None = None
+
+    @model_validator(mode="after")
+    def _describes_quotes(self) -> Self:
+        self._one_of("tenor_years", "days", "expiry")
+        place = self._one_of("log_moneyness", "call_delta", "strike", "moneyness")
+        quote = self._one_of("iv", "bid_iv", "price", "bid")
+        for first, second in (("bid_iv", "ask_iv"), ("bid", "ask")):
+            if (getattr(self, first) is None) != (getattr(self, second) is None):
+                raise ValueError(f"{first} and {second} go together")
+        if quote in ("price", "bid") and self.type is None:
+            raise ValueError(f"{quote} needs type, a column of call and put")
+        if quote in ("price", "bid") and place in ("log_moneyness", "call_delta"):
+            raise ValueError(f"prices are read by strike or moneyness, not by {place}")
+        if place == "moneyness" and self.spot is None:
+            raise ValueError("moneyness (strike / spot) needs spot")
+        if place == "strike" and self.forward is None and self.spot is None and not self.priced:
+            raise ValueError("strike needs forward, or spot, or prices of calls and puts (price or bid and ask)")
+        return self
+
+    @property
+    def priced(self) -> bool:
+        """Whether quotes are prices rather than vols."""
+        return self.price is not None or self.bid is not None
+
+    def _one_of(self, *names: str) -> str:
+        """The one canonical column of ``names`` that is set."""
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) != 1:
+            got = " and ".join(given) or "none"
+            raise ValueError(f"exactly one of {', '.join(names)} must be set, not {got}")
+        return given[0]
+
+
+class QuotesParams(Block):
+    """Quotes in a file of the user, one row a quote; see docs/quotes.md."""
+
+    path: Name
+    columns: QuoteColumns
+    conditions: dict[Name, Name] = {}
+    date: Day | None = None
+    vol_unit: Literal["decimal", "percent"] = "decimal"
+    drop_where: Name | None = None
+    max_relative_spread: Positive | None = None
+    max_vol: Positive = 5.0
+    max_age_days: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None = None
+    min_points: Count = 5
+    rate: Number = 0.0
+    dividend_yield: Number = 0.0
+    splits: Shares = Shares()
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if (self.columns.date is None) == (self.date is None):
+            raise ValueError("exactly one of columns.date and date must be set")
+        if self.vol_unit == "percent" and self.columns.priced:
+            raise ValueError("vol_unit is for vols, but the columns are prices")
+        if self.max_age_days is not None and self.columns.quoted_at is None:
+            raise ValueError("max_age_days needs columns.quoted_at")
+        return self
+
+
+class ArrayParams(Block):
+    """An array [n, D] in a file of the user; see docs/quotes.md."""
+
+    path: Name
+    likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
+    key: Name | None = None
+    columns: Annotated[list[Name], Field(min_length=1)] | None = None
+    splits: Shares = Shares()
+    shuffle: bool = True
+
+
+class _Prepare(Block):
+    """Settings of all sources of the stage ``prepare``: a source overrides those that it requires."""
+
+    result_free: ClassVar[frozenset[str]] = frozenset({"engine", "address", "workers"})
+
+    seed: Seed | None = None
+    surfaces: SplitSizes | None = None
+    quote_noise_bp: Noise | None = None
+    vol_tolerance: Positive | None = None
+    grid: GridParams | None = None
+    heston: HestonRanges | None = None
+    surfaces_per_shard: Count = 4096
+    compiled: bool = False
+    engine: Literal["local", "dask"] = "local"
+    workers: Count | None = None
+    address: Name | None = None
+    quotes: QuotesParams | None = None
+    array: ArrayParams | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, values: object) -> object:
+        """A key that is null counts as absent: dvc.yaml needs all keys, a source only its own."""
+        return {k: v for k, v in values.items() if v is not None} if isinstance(values, Mapping) else values
+
+
+class SimulatedPrepare(_Prepare):
+    """Settings of exact surfaces with quote noise; ``source`` names the model, and the block of its ranges."""
+
+    source: str
+    seed: Seed
+    surfaces: SplitSizes
+    quote_noise_bp: Noise
+    vol_tolerance: Positive
+    grid: GridParams
+
+    @model_validator(mode="after")
+    def _has_an_engine(self) -> Self:
+        if (self.engine == "dask") != (self.address is not None):
+            raise ValueError(
+                f"engine: {self.engine} {'needs' if self.address is None else 'has no'} address (tcp://host:8786)"
+            )
+        return self
+
+    def range_of(self, parameter: str) -> Range:
+        """The range of a parameter of the model."""
+        found: Range = getattr(getattr(self, self.source), parameter)
+        return found
+
+
+class HestonPrepare(SimulatedPrepare):
+    """Settings of Heston surfaces."""
+
+    source: Literal["heston"] = "heston"
+    heston: HestonRanges
+
+
+class QuotesPrepare(_Prepare):
+    """Settings of surfaces from quotes."""
+
+    source: Literal["quotes"]
+    grid: GridParams
+    quotes: QuotesParams
+
+
+class ArrayPrepare(_Prepare):
+    """Settings of vectors without a grid."""
+
+    source: Literal["array"]
+    seed: Seed
+    array: ArrayParams
+
+
+def _source(values: object) -> object:
+    """The source that a mapping of settings names; heston by default."""
+    return values.get("source", "heston") if isinstance(values, Mapping) else "heston"
+
+
+PrepareParams = Annotated[
+    Annotated[HestonPrepare, Tag("heston")]
+    | Annotated[QuotesPrepare, Tag("quotes")]
+    | Annotated[ArrayPrepare, Tag("array")],
+    Discriminator(
+        _source,
+        custom_error_type="source",
+        custom_error_message="source: Input should be 'heston', 'quotes' or 'array'",
+    ),
+]

@@ -1,0 +1,41 @@
+"""The block ``register`` of params.yaml."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.settings.types import Block, NotNegative, Positive, Share
+
+
+class ShareRange(Block):
+    """Shares from ``low`` to ``high``."""
+
+    low: Share
+    high: Share
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low}) must not exceed high ({self.high})")
+        return self
+
+
+class GateParams(Block):
+    """Checks that a version must pass before it may be champion; None leaves a check out."""
+
+    parity_vol: Positive
+    coverage_90: ShareRange | None
+    arbitrage_rate: Share | None
+    pca_ratio: Positive | None
+    decode_ms: Positive
+    worse_nats: NotNegative
+    worse_bp: NotNegative
+
+
+class RegisterParams(Block):
+    """Settings of the stage ``register``."""
+
+    experiment: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, Field(pattern=r"^[\w. -]+$")]
+    promote: bool
+    gate: GateParams

@@ -1,0 +1,90 @@
+"""Which stages DVC reruns after a change: dvc.yaml, params.yaml and code as they are, with stand-ins for the work."""
+
+import contextlib
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+from ruamel.yaml import YAML
+
+from tests.workspace import Workspace
+
+STAND_IN = """
+import pathlib, sys, uuid
+for path in map(pathlib.Path, sys.argv[1:]):
+    file = path if path.suffix else path / "file"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(uuid.uuid4().hex)
+"""  # another content each time, so that what reads it runs too
+
+
+@pytest.fixture(scope="module")
+def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DVC project in which every stage ran."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "stand_in.py").write_text(STAND_IN)
+    shutil.copy(root / "params.yaml", folder)
+    pipeline = YAML(typ="safe").load(root / "dvc.yaml")
+    for stage in pipeline["stages"].values():
+        entries = [entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, ())]
+        paths = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+        stage["cmd"] = f"{sys.executable} stand_in.py {' '.join(paths)}"
+        for code in (dep for dep in stage["deps"] if (root / dep).is_file() and not dep.startswith("results/")):
+            (folder / code).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / code, folder / code)
+    YAML().dump(pipeline, folder / "dvc.yaml")
+    Repo.init(str(folder), no_scm=True).close()
+    assert rerun(folder) == ["prepare", "train", "evaluate", "export", "register"]
+    assert rerun(folder) == []
+    return folder
+
+
+def rerun(folder: Path) -> list[str]:
+    """The stages that `dvc repro` runs, in the order of the project."""
+    with contextlib.chdir(folder), Repo() as repo:
+        ran = {stage.name for stage in repo.reproduce()}
+    return [name for name in ("prepare", "train", "evaluate", "export", "register") if name in ran]
+
+
+@pytest.mark.parametrize(
+    ("changed", "stages"),
+    [
+        ({"retrain__age_days": 3.0}, []),
+        ({"prepare__workers": 3}, []),
+        ({"prepare__engine": "dask", "prepare__address": "tcp://scheduler:8786"}, []),
+        ({"train__checkpoint_epochs": 3}, []),
+        ({"register__gate__decode_ms": 3.0}, ["register"]),
+        ({"evaluate__prior_samples": 300}, ["evaluate", "register"]),
+        ({"train__weight_decay": 0.5}, ["train", "evaluate", "export", "register"]),
+    ],
+)
+def test_a_change_of_settings_reruns_what_it_can_change(
+    project: Path, changed: dict[str, object], stages: list[str]
+) -> None:
+    Workspace(project).set(**changed)
+    Workspace(project).params()  # they are valid
+    assert rerun(project) == stages
+
+
+@pytest.mark.parametrize(
+    ("file", "stages"),
+    [
+        ("pipeline/register.py", ["register"]),
+        ("pipeline/registry/gate.py", ["register"]),
+        ("pipeline/settings/register.py", ["register"]),
+        ("pipeline/settings/evaluate.py", ["evaluate", "register"]),
+        ("vae/training/soap.py", ["train", "evaluate", "export", "register"]),
+    ],
+)
+def test_a_change_of_code_reruns_what_imports_it(project: Path, file: str, stages: list[str]) -> None:
+    with (project / file).open("a") as stream:
+        stream.write("# a comment\n")
+    assert rerun(project) == stages
+
+
+def test_data_of_the_user_counts_where_the_source_does(project: Path) -> None:
+    """Keys that are null in the shipped params.yaml are watched as well."""
+    Workspace(project).set(prepare__quotes={"path": "q.csv", "columns": {"date": "d", "days": "t", "strike": "k", "forward": "f", "iv": "v"}})  # fmt: skip  # noqa: E501
+    assert rerun(project)[0] == "prepare"
