@@ -8,9 +8,11 @@ from pipeline.files import formats
 from pipeline.files.atomic import check_writable, new_folder
 from pipeline.settings.prepare import PrepareParams
 from pipeline.sources import array, quotes, shards, simulated
+from vae.pricing.simulated_models import MODELS
 
+# By the name in prepare.source: each writes a data set to a folder and returns flat figures of it.
 SOURCES: dict[str, Callable[[Any, Path], dict[str, float | str]]] = {
-    "heston": simulated.write,
+    **dict.fromkeys(MODELS, simulated.write),
     "quotes": quotes.write,
     "array": array.write,
 }

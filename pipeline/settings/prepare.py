@@ -11,8 +11,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from pipeline.settings.types import Block, Count, Name, Number, Positive, Seed, Share
 from vae.surface.grid import Convention, Grid
-
-_DAYS_PER_YEAR = 365.0  # ACT/365
+from vae.surface.units import DAYS_PER_YEAR
 
 Noise = Annotated[float, Field(ge=0.0, le=50.0)]
 
@@ -53,7 +52,7 @@ class GridParams(Block):
         """The grid, in years."""
         nodes = self.nodes
         values = nodes.values() if isinstance(nodes, EvenNodes) else np.array(nodes)
-        return Grid(np.array(self.tenors_days) / _DAYS_PER_YEAR, values, self.convention)
+        return Grid(np.array(self.tenors_days) / DAYS_PER_YEAR, values, self.convention)
 
 
 class SplitSizes(Block):

@@ -22,7 +22,14 @@ from vae.surface.units import BASIS_POINTS
 
 
 class Shard(NamedTuple):
-    """Some consecutive points of the Sobol design, all of one split."""
+    """Consecutive points of the Sobol design, all of one split.
+
+    Attributes:
+        split: one of ``SPLITS``.
+        number: counts the shards of a split, from 0.
+        first: index of its first point in the design.
+        size: number of points.
+    """
 
     split: str
     number: int
@@ -31,7 +38,7 @@ class Shard(NamedTuple):
 
 
 def plan(params: SimulatedPrepare) -> list[Shard]:
-    """All shards: the splits are consecutive stretches of one design, cut into equal pieces."""
+    """All shards: the splits are consecutive slices of one design, cut into equal pieces."""
     shards, first = [], 0
     for split in SPLITS:
         end = first + getattr(params.surfaces, split)
@@ -48,11 +55,15 @@ def simulate(params: SimulatedPrepare, key: str, shard: Shard) -> bytes:
     """The complete surfaces of a shard as a safetensors file; its metadata counts the rejected ones by reason.
 
     ``iv`` has noise, ``clean`` is exact, both float32 [surface, tenor, node]; ``parameters`` is float64
-    [surface, parameter].
-    One thread does the work, so that sums are rounded alike wherever it is done.
+    [surface, parameter]. One thread does the work, so that sums are rounded in the same way on every machine.
+
+    Args:
+        params: settings.
+        key: ``key_of`` of the process that starts the workers; a worker with other code or libraries has another key.
+        shard: one of ``plan``.
 
     Raises:
-        StageError: the code here is not that of ``key``, or there is no compiler where one is asked for.
+        StageError: the worker's key differs, or there is no compiler although the settings want compiled code.
     """
     if key != key_of(params):
         raise StageError("a worker runs another version of volvae, numpy or torch; install the same everywhere")
@@ -128,7 +139,7 @@ def key_of(params: SimulatedPrepare) -> str:
 
 
 def _generator(seed: int, shard: Shard) -> np.random.Generator:
-    """The noise of a shard: a counter-based generator that is keyed by the seed and counts from the shard's place.
+    """The generator of a shard's noise: counter-based, keyed by the seed, starting at the shard's first point.
 
     Reference: Salmon, Moraes, Dror, Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3" (Philox).
     """

@@ -1,7 +1,7 @@
 """The kernels of Heston pricing and inversion compiled by torch: C++ on a CPU, Triton on CUDA.
 
-Compiling takes a minute and pays from some hundred thousand surfaces on. Compiled sums are rounded in another order, so
-that vols differ from the eager ones in their last digits.
+Compiling takes a minute; it pays from some hundred thousand surfaces on. Compiled code adds in another order, so that
+vols differ from the eager ones in their last digits.
 """
 
 import functools
@@ -34,15 +34,15 @@ def kernels(device: torch.device) -> Kernels:
     )
     try:
         _warm_up(result, device)
-    except Exception as error:  # whatever the compiler raises; its first line says what it misses
+    except Exception as error:  # the compiler raises many types; the first line of each names the fault
         raise CompilerError(str(error).strip().splitlines()[0]) from error
     return result
 
 
 def _warm_up(compiled: Kernels, device: torch.device) -> None:
-    """Compile for sizes that vary: what is compiled for one size is compiled again for the next.
+    """Compile each kernel once for all sizes; without this, every new size compiles again.
 
-    The kernels of very large total vols, which few designs have, are left until they are called.
+    Kernels for very large total vols are compiled when they are first called, because few designs have such vols.
     """
 
     def some(value: float, dtype: torch.dtype = torch.float64) -> Tensor:

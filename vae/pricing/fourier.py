@@ -20,18 +20,18 @@ CONVERGED = 1e-11  # a larger error of a price means that the quadrature did not
 ROUNDING = 1e-15  # rounding of a price, per unit of sqrt(forward strike)
 
 _LOG_TRUNCATION = 38.0  # the integral is cut where the integrand has fallen to e^-38 = 3e-17
-_LONGEST_REACH = 40.0
-_REACH_STEP = 0.5  # of the ladder on which rows share nodes
-_FIRST_STEP = 0.16  # of the coarse rule that the first estimate of the error needs
-_HALVINGS = 5
+_LONGEST_REACH = 40.0  # t at which a contour ends at the latest
+_REACH_STEP = 0.5  # the reach is rounded up to a multiple, so that rows share nodes
+_FIRST_STEP = 0.16  # of the coarsest rule in t
+_HALVINGS = 5  # most refinements of a rule
 _BEND = math.pi / 8.0  # widest angle, half-way to where the control variate stops falling
 _ACCURATE = 1e-15  # a rule is refined until its error is estimated below this
-_GAP_TO_ERROR = 1e4  # what thousands of models from the whole range of parameters need, with a margin
-_CACHED = 65_536  # points worked on at a time: their arrays stay in the cache of a core
+_GAP_TO_ERROR = 1e4  # in error = factor * gap^2: found on thousands of models of all parameters, with a margin
+_CACHED = 65_536  # points computed at a time: their arrays fit into the cache of a core
 
 
 class Rows(NamedTuple):
-    """Models at tenors: what one integrand depends on, each [row].
+    """Models at tenors; an integrand depends on these numbers alone. Each is [row].
 
     Attributes:
         model: parameters.
@@ -55,7 +55,7 @@ class Rows(NamedTuple):
 
 
 class Contour(NamedTuple):
-    """y = scale (sinh(t + i bend) - i sin(bend)), t in [0, reach]: the real line, or bent off it from its origin."""
+    """The contour y = scale (sinh(t + i bend) - i sin(bend)), t in [0, reach]; with bend 0 it is the real line."""
 
     scale: float
     reach: float
@@ -97,7 +97,7 @@ def straight_integrand(rows: Rows, y: Tensor) -> Tensor:
 
 
 def bent_integrand(rows: Rows, y: Pair) -> Tensor:
-    """The same at nodes off the real line."""
+    """The integrand of ``straight_integrand`` at complex nodes y [node]."""
     years, variance = rows.tenor.sqrt().unsqueeze(-1), rows.variance.unsqueeze(-1)
     u = Pair(y.re / years, y.im / years)
     square = u.times(u)
@@ -139,7 +139,7 @@ def otm_prices(model: Heston, tenor: float | Tensor, log_moneyness: Tensor) -> P
 
 
 def prices(rows: Rows, strikes: Tensor) -> Prices:
-    """Prices at scaled strikes kappa [strike] or [row, strike]."""
+    """Prices at scaled strikes kappa, [strike] for all rows or [row, strike]."""
     integral, error = integrate(rows, strikes, straight_integrand)
     k = strikes * rows.tenor.sqrt().unsqueeze(-1)
     damping = torch.exp(0.5 * k)
@@ -178,9 +178,10 @@ def _along_contours(rows: Rows, strikes: Tensor, side: int, integrand: Integrand
 def _contours(rows: Rows, farthest: Tensor, side: int) -> Iterator[tuple[Tensor, Contour]]:
     """Rows that share one contour, which makes the sum over nodes a matrix product.
 
-    Scale and reach are rounded to a coarse ladder, so that the nodes of a row follow from its own parameters alone: to
-    the width of the integrand, and to the wave of the farthest scaled strike, which the first step must resolve for the
-    distance of two rules to say anything. A row whose integrand does not fall before the longest reach is in none.
+    Scale and reach are rounded to a coarse ladder, so that rows can share nodes while the nodes of a row follow from
+    its own parameters alone. The scale fits the width of the integrand. It also lets the first step resolve the wave of
+    the farthest scaled strike; without that, the distance of two rules says nothing about their error. A row whose
+    integrand does not fall before the longest reach belongs to no contour.
 
     Args:
         rows: models at tenors.
@@ -217,8 +218,8 @@ def _bend(rho: Tensor, side: int) -> Tensor:
 def _reach(rows: Rows, scale: Tensor, bend: Tensor) -> Tensor:
     """t at which the integrand has fallen to its truncation, [row]; infinite where it does not.
 
-    The logarithm of its size falls with a power of u between 1 and 2, for which the iteration is made; what it has not
-    reached is stepped to.
+    The logarithm of the size falls with a power of u between 1 and 2; the iteration assumes 1.5. Where it ends too
+    early, t grows by steps.
     """
     t = torch.full_like(scale, 3.0)
     for _ in range(5):
@@ -233,7 +234,7 @@ def _reach(rows: Rows, scale: Tensor, bend: Tensor) -> Tensor:
 
 
 def _fall(rows: Rows, scale: Tensor, t: Tensor, bend: Tensor) -> Tensor:
-    """-ln of the integrand's size at t, at least 1 so that its logarithm is; all [row]."""
+    """-ln of the integrand's size at t, [row]; at least 1, so that its logarithm exists."""
     y = _nodes(t, scale / rows.tenor.sqrt(), torch.sin(bend), torch.cos(bend))
     u = Pair(y.re.unsqueeze(-1), y.im.unsqueeze(-1))
     heston = -log_characteristic_function(rows.model, rows.tenor, u).re.squeeze(-1)
@@ -244,8 +245,8 @@ def _fall(rows: Rows, scale: Tensor, t: Tensor, bend: Tensor) -> Tensor:
 def _refined(rows: Rows, strikes: Tensor, contour: Contour, integrand: Integrand) -> tuple[Tensor, Tensor]:
     """The integral along a contour, [row, strike], and its error, [row].
 
-    The rule is halved until its error is small: that of a step h falls like e^{-c/h}, so that half the step squares it
-    in units of the integral, and the error follows from the distance of two rules.
+    The step h of the rule is halved until the error is small. The relative error falls like e^{-c/h}, so that half the
+    step squares it. The distance of two rules therefore gives the error of the finer one.
     """
     intervals = math.ceil(contour.reach / _FIRST_STEP)
     step = contour.reach / intervals
@@ -273,7 +274,7 @@ def _refined_error(value: Tensor, coarse: Tensor) -> Tensor:
 
 
 def _sum(rows: Rows, strikes: Tensor, contour: Contour, t: Tensor, integrand: Integrand) -> Tensor:
-    """Sum of the integrand over pi at the nodes t, the one at 0 by half, [row, strike]."""
+    """Sum of the integrand at the nodes t over pi, [row, strike]; the node at 0 counts half."""
     y, slope = contour.nodes(t), contour.slopes(t).scaled(torch.where(t > 0.0, 1.0, 0.5))
     shared = _waves(strikes, y, slope) if strikes.ndim == 1 else None
     parts = []
@@ -288,13 +289,13 @@ def _sum(rows: Rows, strikes: Tensor, contour: Contour, t: Tensor, integrand: In
 
 
 def chunks(rows: Rows, points: int) -> Iterator[slice]:
-    """Stretches of rows of so many points each, whose arrays stay in the cache of a core."""
+    """Slices of rows, of ``points`` points each, whose arrays fit into the cache of a core."""
     length = len(rows.tenor) if rows.tenor.is_cuda else max(1, _CACHED // points)
     return (slice(first, first + length) for first in range(0, len(rows.tenor), length))
 
 
 def _waves(strikes: Tensor, y: Pair, slope: Pair) -> Tensor:
-    """e^{-iy kappa} y', the real parts above the imaginary parts' negatives, [*, 2 node, strike]."""
+    """e^{-iy kappa} y': real parts above negated imaginary parts, [*, 2 node, strike]."""
     angle = y.re.unsqueeze(-1) * strikes.unsqueeze(-2)
     size = torch.exp(y.im.unsqueeze(-1) * strikes.unsqueeze(-2))
     wave = Pair(size * torch.cos(angle), -size * torch.sin(angle))

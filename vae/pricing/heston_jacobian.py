@@ -11,7 +11,7 @@ from vae.surface.grid import Grid
 
 
 def jacobian(parameters: Tensor, grid: Grid) -> Tensor:
-    """Derivatives of the implied vols by the parameters, exact: by forward differentiation of the prices over vega.
+    """Exact derivatives of the implied vols by the parameters: forward derivatives of the prices, divided by vega.
 
     Args:
         parameters: [batch, 5], the last axis ordered as ``PARAMETERS``.

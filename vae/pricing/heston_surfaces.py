@@ -24,7 +24,13 @@ _STRIKE_SETTLED = 1e-13  # change of a strike of given delta, in standard deviat
 
 
 class Start(NamedTuple):
-    """ln b where the price has a vol, whether it has, and the first step from the control variate's vol; [point]."""
+    """The start of the inversion, each [point].
+
+    Attributes:
+        log_b: logarithm of the normalised price b; any number where b is out of bounds.
+        solvable: whether b is inside its bounds, so that a vol exists.
+        step: the first step from the control variate's vol.
+    """
 
     log_b: Tensor
     solvable: Tensor
@@ -32,7 +38,15 @@ class Start(NamedTuple):
 
 
 def start(x: Tensor, s: Tensor, integral: Tensor, coefficients: Tensor, *, wide: bool) -> Start:
-    """The price of the control variate and the first step, whose price that is; all [point]."""
+    """The normalised price, and the first step of its inversion from the control variate's total vol; all [point].
+
+    Args:
+        x: |k|.
+        s: total vol of the control variate.
+        integral: of ``fourier.integrate``.
+        coefficients: of ``black.coefficients``.
+        wide: see ``black.log_price_kernel``.
+    """
     control = black.log_price_kernel(x, s, coefficients, wide=wide)
     b, bound = torch.exp(control.value) + integral, torch.exp(-0.5 * x)
     solvable = (b > 0.0) & (b < bound)
@@ -52,7 +66,7 @@ def finish(
 
 
 class Kernels(NamedTuple):
-    """The functions that work element by element, as they are or compiled."""
+    """The functions that work element by element, plain or compiled."""
 
     integrand: Callable[[Rows, Tensor], Tensor]
     start: Callable[..., Start]
@@ -72,7 +86,7 @@ def surfaces(
         parameters: [batch, 5], the last axis ordered as ``PARAMETERS``.
         grid: tenors and nodes.
         vol_tolerance: largest accepted error of a vol: the error of its price over its vega.
-        kernels: ``EAGER``, or ``compiled()``, whose values differ in their last digits.
+        kernels: ``EAGER``, or ``compiled.kernels``, whose values differ in their last digits.
 
     Returns:
         Vols (decimal) in float64 and, for each point, an index into ``FLAGS``.
@@ -86,7 +100,7 @@ def surfaces(
 
 
 def groups(parameters: Tensor, grid: Grid) -> Iterator[tuple[Rows, Tensor]]:
-    """Models at the tenors that share their scaled strikes kappa [strike]: all tenors, or one after the other."""
+    """Models at tenors that share scaled strikes, with these strikes kappa [strike]: all tenors, or one at a time."""
     tenors, nodes = (torch.tensor(axis, device=parameters.device) for axis in (grid.tenors, grid.nodes))
     if grid.convention == "sqrt_time":
         yield _rows(parameters, tenors), nodes
@@ -119,7 +133,7 @@ def _smiles(rows: Rows, strikes: Tensor, vol_tolerance: float, kernels: Kernels)
 def _inverted(
     rows: Rows, strikes: Tensor, integral: Tensor, error: Tensor, vol_tolerance: float, kernels: Kernels
 ) -> PricedSurfaces:
-    """Vols of the control variate's price plus the integral, from the control variate's vol; all [row, strike]."""
+    """Vols whose price is that of the control variate plus the integral; all [row, strike]."""
     shape, wide = integral.shape, black.is_wide(rows.variance.sqrt())
     root = rows.tenor.sqrt().unsqueeze(-1).expand(shape).reshape(-1)
     x = (strikes.expand(shape).reshape(-1) * root).abs()
