@@ -23,6 +23,7 @@ from pipeline.settings.prepare import HestonPrepare
 from pipeline.sources import executors, shards, simulated, simulation
 from tests.workspace import PATHS, Workspace
 from vae.pricing import compiled, heston_surfaces
+from vae.pricing.simulated_models import MODELS
 
 ARGUMENTS = ["prepare", *(part for name, path in PATHS["prepare"].items() for part in (f"--{name}", path))]
 
@@ -163,6 +164,15 @@ def test_too_few_complete_surfaces_are_one_line(workspace: Workspace, capsys: py
     message = capsys.readouterr().err
     assert "0 train surfaces are complete, too few: 256 price too small for its accuracy; narrow" in message
     assert not Path("data/surfaces").exists()
+
+
+def test_a_model_that_evaluate_cannot_differentiate_has_no_law(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without law.json the stage evaluate leaves the exact log-likelihood out."""
+    monkeypatch.setitem(MODELS, "heston", MODELS["heston"]._replace(has_jacobian=False))
+    assert workspace.run("prepare") == 0
+    assert Dataset(Path("data/surfaces")).law is None
 
 
 def test_surfaces_on_a_grid_in_deltas(workspace: Workspace) -> None:
