@@ -17,8 +17,8 @@ from benchmarks.turns import in_turns
 from pipeline.errors import InputError, StageError
 from pipeline.settings.params import read_params
 from pipeline.settings.prepare import HestonPrepare
-from pipeline.sources.simulation import sobol_design
-from vae.pricing import compiled, heston
+from pipeline.sources.simulation import box, sobol_design
+from vae.pricing import compiled, heston_surfaces
 from vae.surface.grid import Grid
 
 _ROUNDS = 5
@@ -49,8 +49,8 @@ def surfaces() -> dict[str, float]:
     kernels = compiled.kernels(torch.device("cpu"))
     seconds = in_turns(
         {
-            "compiled": lambda: heston.surfaces(design, grid, kernels=kernels),
-            "eager": lambda: heston.surfaces(design, grid),
+            "compiled": lambda: heston_surfaces.surfaces(design, grid, kernels=kernels),
+            "eager": lambda: heston_surfaces.surfaces(design, grid),
             "quantlib": lambda: quantlib_vols(few, grid),
         },
         repeats=1,
@@ -72,7 +72,7 @@ def agreement() -> dict[str, float]:
     less its Black price at our vol, over vega.
     """
     design, grid = default_design(4096)
-    vols = heston.surfaces(design, grid, vol_tolerance=_VOL_AGREEMENT).vol
+    vols = heston_surfaces.surfaces(design, grid, vol_tolerance=_VOL_AGREEMENT).vol
     few = slice(None, None, len(design) // _AGREEMENT_SURFACES)
     differences = vol_differences(design[few].tolist(), grid, vols[few].numpy())
     return {
@@ -111,7 +111,7 @@ def default_design(count: int) -> tuple[torch.Tensor, Grid]:
     params = read_params().prepare
     if not isinstance(params, HestonPrepare):
         raise SystemExit("make bench measures prepare.source: heston")
-    return sobol_design(params.heston, 0, count, seed=params.seed), params.grid.build()
+    return sobol_design(box(params), 0, count, seed=params.seed), params.grid.build()
 
 
 def quantlib_vols(parameters: list[list[float]], grid: Grid) -> np.ndarray:

@@ -23,7 +23,7 @@ from pipeline.files.dataset import Dataset
 from vae import bundle
 from vae.graphs import export
 from vae.model.autoencoder import Vae
-from vae.pricing import heston
+from vae.pricing import heston_surfaces
 from vae.runtime import SurfaceModel
 from vae.surface.grid import Grid
 
@@ -139,7 +139,7 @@ def completing(model: SurfaceModel, trained: Vae, *, quotes: int) -> dict[str, f
         found = model.complete(quoted[row][own], **quotes_of_row)
         times.append(time.perf_counter() - start)
         errors.append(np.abs(found.iv - clean[row])[~own].mean())
-        vols = heston.surfaces(torch.tensor([parameters], dtype=torch.float64), model.grid).vol[0].numpy()
+        vols = heston_surfaces.surfaces(torch.tensor([parameters], dtype=torch.float64), model.grid).vol[0].numpy()
         their_errors.append(np.nanmean(np.abs(vols - clean[row])[~own]))
     few = slice(_DESCENDED)
     adam_seconds, adam_errors = adam(trained, quoted[few], clean[few], known[few], model.grid)

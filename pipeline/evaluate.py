@@ -20,7 +20,7 @@ from vae.evaluation import exact_likelihood, metrics
 from vae.model.autoencoder import Vae
 from vae.model.linear import PrincipalComponents, filled, principal_components
 from vae.model.mixture import bounded
-from vae.pricing import heston
+from vae.pricing import heston_jacobian
 from vae.surface.grid import Grid
 from vae.surface.units import rmse_bp
 
@@ -189,7 +189,7 @@ def true_log_density(data: Dataset) -> Tensor | None:
     return torch.cat(
         [
             exact_likelihood.log_likelihood(
-                heston.jacobian(parameters, grid).flatten(1, 2),
+                heston_jacobian.jacobian(parameters, grid).flatten(1, 2),
                 added,
                 scale=law.quote_noise_vol,
                 log_volume=law.log_volume,

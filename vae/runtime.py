@@ -9,7 +9,6 @@
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from vae import bundle
 from vae.bundle import BundleError
 from vae.sessions import Graph, Options, Provider
-from vae.surface.grid import Grid
+from vae.surface.grid import Grid, log_moneyness_of_delta
 from vae.surface.surfaces import Surfaces
 
 __all__ = ["BundleError", "Completion", "Draws", "Posterior", "Provider", "Scores", "SurfaceModel", "Surfaces"]
@@ -34,7 +33,6 @@ _LARGEST_ROW = 2**50
 _LARGEST = float(np.finfo(np.float32).max)
 _HOTTEST = 100.0  # far beyond what any use has, and far below what makes vols infinite
 _QUOTE_COLUMNS = ("log_moneyness", "tenor", "iv", "weight")
-_NORMAL = NormalDist()
 
 
 class Posterior(NamedTuple):
@@ -376,7 +374,7 @@ class SurfaceModel:
         if call_delta is not None:
             if not ((where > 0.0) & (where < 1.0)).all():
                 raise ValueError("call_delta of quotes must lie inside (0, 1)")
-            where = k_of_delta(where, vols * np.sqrt(years))
+            where = log_moneyness_of_delta(where, vols * np.sqrt(years))
         if not np.isfinite(where).all():
             raise ValueError("log_moneyness of quotes must be finite")
         if vols.ndim != 1 or not 1 <= vols.size <= _MOST_QUOTES:
@@ -394,13 +392,6 @@ class SurfaceModel:
         weights = np.broadcast_to(np.asarray(weight, np.float64), iv.shape)[known]
         k = np.broadcast_to(self.grid.log_moneyness_of(iv), iv.shape)[known]
         return self._quotes(iv[known], years, k, None, weights)
-
-
-def k_of_delta(delta: NDArray[np.float64], deviation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log-moneyness of call deltas N(d1) of quotes with total volatilities, all [quote]."""
-    d1 = np.array([_NORMAL.inv_cdf(one) for one in delta.tolist()])
-    k: NDArray[np.float64] = deviation * (0.5 * deviation - d1)
-    return k
 
 
 def _parts(count: int, size: int = _STEP) -> Iterator[slice]:

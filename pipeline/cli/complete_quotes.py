@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.files.formats import write_csv
 from pipeline.sources.columns import Columns
-from vae.runtime import Completion, SurfaceModel, k_of_delta
+from vae.runtime import Completion, SurfaceModel
+from vae.surface.grid import log_moneyness_of_delta
 from vae.surface.units import BASIS_POINTS
 
 Array = NDArray[np.float64]
@@ -105,7 +106,7 @@ def page(model: SurfaceModel, quotes: Quotes, found: Completion) -> str:
     figure = make_subplots(rows=rows, cols=columns, subplot_titles=titles, vertical_spacing=0.3 / rows)
     places = quotes.log_moneyness
     if places is None:
-        places = k_of_delta(np.asarray(quotes.call_delta), quotes.iv * np.sqrt(quotes.tenor))
+        places = log_moneyness_of_delta(np.asarray(quotes.call_delta), quotes.iv * np.sqrt(quotes.tenor))
     for i in range(len(tenors)):
         spot = {"row": i // columns + 1, "col": i % columns + 1}
         low, high = (100.0 * (found.iv[i] + sign * _NINETY * found.std[i]) for sign in (-1.0, 1.0))

@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline.errors import InputError
 from pipeline.settings.evaluate import EvaluateParams
 from pipeline.settings.export import ExportParams
-from pipeline.settings.prepare import ArrayPrepare, HestonPrepare, PrepareParams
+from pipeline.settings.prepare import ArrayPrepare, PrepareParams, SimulatedPrepare
 from pipeline.settings.register import RegisterParams
 from pipeline.settings.retrain import RetrainParams
 from pipeline.settings.train import TrainParams
@@ -41,7 +41,7 @@ class Params(Block):
                 f"train.model.basis ({self.train.model.basis}) must not exceed the {tenors * nodes} points "
                 "of prepare.grid"
             )
-        if isinstance(self.prepare, HestonPrepare) and self.train.batch > self.prepare.surfaces.train:
+        if isinstance(self.prepare, SimulatedPrepare) and self.train.batch > self.prepare.surfaces.train:
             raise ValueError(
                 f"train.batch ({self.train.batch}) must not exceed prepare.surfaces.train "
                 f"({self.prepare.surfaces.train})"

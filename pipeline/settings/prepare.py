@@ -11,8 +11,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from pipeline.settings.types import Block, Count, Name, Number, Positive, Seed, Share
 from vae.surface.grid import Convention, Grid
-
-_DAYS_PER_YEAR = 365.0  # ACT/365
+from vae.surface.units import DAYS_PER_YEAR
 
 Noise = Annotated[float, Field(ge=0.0, le=50.0)]
 
@@ -53,7 +52,7 @@ class GridParams(Block):
         """The grid, in years."""
         nodes = self.nodes
         values = nodes.values() if isinstance(nodes, EvenNodes) else np.array(nodes)
-        return Grid(np.array(self.tenors_days) / _DAYS_PER_YEAR, values, self.convention)
+        return Grid(np.array(self.tenors_days) / DAYS_PER_YEAR, values, self.convention)
 
 
 class SplitSizes(Block):
@@ -241,16 +240,15 @@ class _Prepare(Block):
         return {k: v for k, v in values.items() if v is not None} if isinstance(values, Mapping) else values
 
 
-class HestonPrepare(_Prepare):
-    """Settings of exact Heston surfaces with quote noise."""
+class SimulatedPrepare(_Prepare):
+    """Settings of exact surfaces with quote noise; ``source`` names the model, and the block of its ranges."""
 
-    source: Literal["heston"] = "heston"
+    source: str
     seed: Seed
     surfaces: SplitSizes
     quote_noise_bp: Noise
     vol_tolerance: Positive
     grid: GridParams
-    heston: HestonRanges
 
     @model_validator(mode="after")
     def _has_an_engine(self) -> Self:
@@ -259,6 +257,18 @@ class HestonPrepare(_Prepare):
                 f"engine: {self.engine} {'needs' if self.address is None else 'has no'} address (tcp://host:8786)"
             )
         return self
+
+    def range_of(self, parameter: str) -> Range:
+        """The range of a parameter of the model."""
+        found: Range = getattr(getattr(self, self.source), parameter)
+        return found
+
+
+class HestonPrepare(SimulatedPrepare):
+    """Settings of Heston surfaces."""
+
+    source: Literal["heston"] = "heston"
+    heston: HestonRanges
 
 
 class QuotesPrepare(_Prepare):

@@ -1,1 +1,1 @@
-"""What the stage prepare can read or simulate."""
+"""The sources of the stage prepare: simulated surfaces, a user's quotes, a user's array."""

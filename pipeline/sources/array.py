@@ -1,4 +1,4 @@
-"""The source array of the stage prepare: vectors of any kind, without a grid."""
+"""The source array: a user's vectors of any kind, without a grid."""
 
 from pathlib import Path
 
@@ -52,15 +52,15 @@ def write(settings: ArrayPrepare, folder: Path) -> dict[str, float | str]:
         "min_value": float(values.min()),
         "max_value": float(values.max()),
     }
-    for split, stretch in params.splits.stretches(len(values)).items():
-        part = torch.from_numpy(values[order[stretch]])
+    for split, rows in params.splits.stretches(len(values)).items():
+        part = torch.from_numpy(values[order[rows]])
         Dataset(folder).write_vectors(split, part, likelihood=params.likelihood)
         figures[f"{split}_vectors"] = len(part)
     return figures
 
 
 def _npy(path: Path, _: ArrayParams) -> NDArray[np.generic]:
-    with formats.reading(path):  # mapped, so that an array larger than the file is found before memory is
+    with formats.reading(path):  # mapped: a header that claims more than the file holds fails before memory is taken
         return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
 
@@ -70,8 +70,8 @@ def _safetensors(path: Path, params: ArrayParams) -> NDArray[np.generic]:
         raise InputError(f"{path} holds no tensors")
     key = params.key or (next(iter(tensors)) if len(tensors) == 1 else None)
     if key not in tensors:
-        asked = f"no tensor {key}" if key else "several tensors, so prepare.array.key must name one"
-        raise InputError(f"{path} has {asked}; allowed: {', '.join(tensors)}")
+        fault = f"no tensor {key}" if key else "several tensors, so prepare.array.key must name one"
+        raise InputError(f"{path} has {fault}; allowed: {', '.join(tensors)}")
     tensor = tensors[key]
     return np.asarray((tensor.double() if tensor.is_floating_point() else tensor).numpy())
 
@@ -85,14 +85,14 @@ def _check(path: Path, values: NDArray[np.float32], params: ArrayParams) -> None
     """Raise InputError for numbers that the likelihood does not allow."""
     wrong = ~np.isfinite(values)
     if wrong.any():
-        raise InputError(f"{path}: {wrong.sum()} of {values.size} numbers are not finite, the first {_place(wrong)}")
+        raise InputError(f"{path}: {wrong.sum()} of {values.size} numbers are not finite, the first {_position(wrong)}")
     if params.likelihood == "bernoulli":
         wrong = (values < 0) | (values > 1)
         if wrong.any():
             first = values[wrong][0]
-            raise InputError(f"{path} holds {first:g} {_place(wrong)}; allowed with likelihood bernoulli: 0 to 1")
+            raise InputError(f"{path} holds {first:g} {_position(wrong)}; allowed with likelihood bernoulli: 0 to 1")
 
 
-def _place(wrong: NDArray[np.bool_]) -> str:
+def _position(wrong: NDArray[np.bool_]) -> str:
     row, column = np.unravel_index(wrong.argmax(), wrong.shape)
     return f"at row {row + 1}, column {column + 1}"

@@ -1,8 +1,9 @@
-"""Columns of a user's Parquet or CSV file as arrays: numbers, days, flags and words."""
+"""Columns of a user's Parquet or CSV file as float64 arrays: numbers, days, instants, flags and words."""
 
 import datetime as dt
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 
 Array = NDArray[np.float64]
+Kind = Literal["number", "day", "instant", "flag"] | tuple[str, ...]  # a tuple: the words that a column may hold
 
 _LARGEST_BLOCK = 2**31 - 1
-_LARGEST, _SMALLEST = 1e50, 1e-50  # beyond these a number counts as infinite or as 0, so that no product overflows
+_LARGEST, _SMALLEST = 1e50, 1e-50  # larger counts as infinite, smaller as 0, so that no product overflows
 _LAST_DAY = 2_932_896  # 9999-12-31, in days since 1970-01-01
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 _LOCAL_TIMES = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"]
@@ -24,8 +26,25 @@ _EPOCH = dt.datetime(1970, 1, 1)
 _DATES = "allowed: ISO dates (2023-02-15), yyyymmdd, or a column of dates"
 
 
+class Wanted(NamedTuple):
+    """A column of a file, and the kind of its values."""
+
+    column: str
+    kind: Kind
+
+
+def read(path: Path, wanted: Mapping[str, Wanted]) -> dict[str, Array]:
+    """Columns of a file by the caller's names, each float64 [row] as the method of ``Columns`` for its kind says.
+
+    Raises:
+        InputError: the file is missing, empty or damaged, or a column is missing or of another kind.
+    """
+    source = Columns.read(path)
+    return {name: source.values(column, kind) for name, (column, kind) in wanted.items()}
+
+
 class Columns:
-    """The columns of a file; each is read as what it must be, or refused by name.
+    """The columns of a file. A column that holds another kind of value than asked is an error that names it.
 
     Raises:
         InputError: the file is missing, empty, or neither Parquet nor CSV as its name says.
@@ -33,7 +52,7 @@ class Columns:
 
     def __init__(self, path: Path, table: pa.Table) -> None:
         self.path, self.names, self._table = path, table.column_names, table
-        if not self.rows:
+        if not table.num_rows:
             raise InputError(f"{path} has no rows")
 
     @classmethod
@@ -51,10 +70,12 @@ class Columns:
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror or _line(error)}") from error
 
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return int(self._table.num_rows)
+    def values(self, name: str, kind: Kind) -> Array:
+        """A column by its kind, [row]."""
+        if isinstance(kind, tuple):
+            return self.words(name, kind)
+        reading = {"number": self.numbers, "day": self.days, "instant": self.instants, "flag": self.flags}[kind]
+        return reading(name)
 
     def numbers(self, name: str) -> Array:
         """A column of numbers, NaN where it is empty or infinite, [row]."""
@@ -91,15 +112,15 @@ class Columns:
         """A column of dates or times as whole days since 1970-01-01, NaN where it is empty, [row]."""
         return np.floor(self.instants(name))
 
-    def flags(self, name: str) -> NDArray[np.bool_]:
-        """A column of true and false, false where it is empty, [row]."""
+    def flags(self, name: str) -> Array:
+        """A column of true and false as 1 and 0, 0 where it is empty, [row]."""
         column = self._column(name, empty=pa.bool_())
         if not pa.types.is_boolean(column.type):
             raise self._fault(name, f"holds {column.type}, but must hold true and false")
-        return np.asarray(pc.fill_null(column, False).to_numpy(zero_copy_only=False), np.bool_)  # noqa: FBT003
+        return np.asarray(pc.fill_null(column, False).to_numpy(zero_copy_only=False), np.float64)  # noqa: FBT003
 
-    def words(self, name: str, allowed: tuple[str, ...]) -> NDArray[np.int64]:
-        """A column of the words ``allowed``, in any case, as indices into them, -1 where it is empty, [row]."""
+    def words(self, name: str, allowed: tuple[str, ...]) -> Array:
+        """A column of the words ``allowed``, in any case, as indices into them, NaN where it is empty, [row]."""
         column = self._column(name, empty=pa.large_string())
         if not pa.types.is_large_string(column.type):
             raise self._fault(name, f"holds {column.type}, but must hold words; allowed: {', '.join(allowed)}")
@@ -108,12 +129,12 @@ class Columns:
         unknown = column.filter(pc.and_(pc.is_null(index), pc.is_valid(lower)))
         if len(unknown):
             raise self._fault(name, f"holds {unknown[0].as_py()!r}; allowed: {', '.join(allowed)}")
-        return np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), np.int64)
+        return _plain(index.cast(pa.float64()))
 
     def _column(self, name: str, *, empty: pa.DataType) -> pa.Array:
-        """A column in one piece, without dictionary; one without any value has the type ``empty``.
+        """A column in one piece, without dictionary; a column without any value gets the type ``empty``.
 
-        Text is trimmed, and empty where nothing is left.
+        Text is trimmed; text without characters counts as empty.
         """
         count = self.names.count(name)
         if count != 1:
@@ -169,9 +190,9 @@ def _parquet(path: Path) -> pa.Table:
 
 
 def _csv(path: Path) -> pa.Table:
-    # A time with an offset remains text, whose date is local as in Parquet; Arrow would take its date in UTC.
+    # A time with an offset stays text, so that its date is local, as in Parquet; Arrow would take the date in UTC.
     convert = pyarrow.csv.ConvertOptions(strings_can_be_null=True, timestamp_parsers=_LOCAL_TIMES)
-    # One block: the type of a column is what all of its rows allow, not the first megabyte alone.
+    # One block, so that Arrow infers the type of a column from all rows and not from the first megabyte.
     read = pyarrow.csv.ReadOptions(block_size=min(path.stat().st_size + 1, _LARGEST_BLOCK))
     with path.open("rb") as stream:
         return pyarrow.csv.read_csv(stream, read_options=read, convert_options=convert)

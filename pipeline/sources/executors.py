@@ -1,4 +1,4 @@
-"""Independent tasks on the cores of this machine or on a Dask cluster. The only module that imports dask."""
+"""Runs independent tasks on the cores of this machine or on a Dask cluster. The only module that imports dask."""
 
 import multiprocessing
 import os
@@ -15,13 +15,15 @@ from pipeline.errors import InputError, StageError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-_QUEUED = 2  # tasks of each worker that are under way: more would only fill memory with results
+_QUEUED = 2  # tasks submitted for each worker: more would only fill memory with results
 _CONNECT_SECONDS = 30
 _RETRIES = 3
 
 
 def local(function: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int) -> Iterator[tuple[Task, Result]]:
-    """Each task with its result, as they are done, by processes of this machine; by this one if there is one worker.
+    """Each task with its result, in the order of completion, by processes of this machine.
+
+    With one worker, or one task, this process does the work itself.
 
     Raises:
         StageError: a worker was killed.
@@ -35,17 +37,19 @@ def local(function: Callable[[Task], Result], tasks: Sequence[Task], *, workers:
     try:
         yield from _as_done(pool, function, tasks, _QUEUED * workers)
     except BrokenProcessPool as error:
-        raise StageError("a worker was killed, perhaps for want of memory; what is finished is kept") from error
+        raise StageError("a worker was killed, perhaps because memory ran out; finished shards are kept") from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def dask(function: Callable[[Task], Result], tasks: Sequence[Task], *, address: str) -> Iterator[tuple[Task, Result]]:
-    """Each task with its result, as they are done, by the workers of a Dask cluster; a lost worker's tasks move on.
+    """Each task with its result, in the order of completion, by the workers of a Dask cluster.
+
+    The tasks of a lost worker go to others.
 
     Raises:
         InputError: the package distributed is not installed.
-        StageError: there is no scheduler at the address, or it has no workers, or loses one after the other.
+        StageError: there is no scheduler at the address, it has no workers, or its workers die one after the other.
     """
     try:
         from distributed import Client, KilledWorker  # noqa: PLC0415 - an extra of its own
@@ -64,13 +68,15 @@ def dask(function: Callable[[Task], Result], tasks: Sequence[Task], *, address: 
         except TimeoutError as error:
             raise StageError(f"prepare.address: the Dask scheduler at {address} has no workers") from error
         except KilledWorker as error:
-            raise StageError(f"workers of {address} die again and again; what is finished is kept: {error}") from error
+            raise StageError(
+                f"prepare.address: workers of {address} die again and again; finished shards are kept: {error}"
+            ) from error
 
 
 def _as_done(
     executor: Executor, function: Callable[[Task], Result], tasks: Sequence[Task], window: int
 ) -> Iterator[tuple[Task, Result]]:
-    """Results in the order in which they come, at most ``window`` tasks under way."""
+    """Results in the order of completion; at most ``window`` tasks are submitted at a time."""
     left = iter(tasks)
     running: dict[Future[Result], Task] = {}
     while True:
@@ -84,7 +90,7 @@ def _as_done(
 
 
 def _end_with_parent() -> None:
-    """Leave interrupts to the process that started this worker, and end when that is gone, even by SIGKILL."""
+    """Ignore interrupts, which the parent handles, and end when the parent ends, even if that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:

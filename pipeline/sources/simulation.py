@@ -1,10 +1,9 @@
-"""Heston surfaces with quote noise in shards: each a pure function of the settings and its place in the design."""
+"""One shard of simulated surfaces with quote noise, as a pure function of the settings and its place in the design."""
 
 import contextlib
-import functools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,13 +14,22 @@ from pipeline.errors import StageError
 from pipeline.files import formats
 from pipeline.files.dataset import SPLITS, Law
 from pipeline.files.stage_code import code_sha256
-from pipeline.settings.prepare import HestonPrepare, HestonRanges
-from vae.pricing import compiled, heston
+from pipeline.settings.prepare import Range, SimulatedPrepare
+from vae.pricing.compiled import CompilerError
+from vae.pricing.priced_surfaces import OK, PricedSurfaces
+from vae.pricing.simulated_models import MODELS, SimulatedModel
 from vae.surface.units import BASIS_POINTS
 
 
 class Shard(NamedTuple):
-    """Some consecutive points of the Sobol design, all of one split."""
+    """Consecutive points of the Sobol design, all of one split.
+
+    Attributes:
+        split: one of ``SPLITS``.
+        number: counts the shards of a split, from 0.
+        first: index of its first point in the design.
+        size: number of points.
+    """
 
     split: str
     number: int
@@ -29,8 +37,8 @@ class Shard(NamedTuple):
     size: int
 
 
-def plan(params: HestonPrepare) -> list[Shard]:
-    """All shards: the splits are consecutive stretches of one design, cut into equal pieces."""
+def plan(params: SimulatedPrepare) -> list[Shard]:
+    """All shards: the splits are consecutive slices of one design, cut into equal pieces."""
     shards, first = [], 0
     for split in SPLITS:
         end = first + getattr(params.surfaces, split)
@@ -43,28 +51,27 @@ def plan(params: HestonPrepare) -> list[Shard]:
     return shards
 
 
-def simulate(params: HestonPrepare, key: str, shard: Shard) -> bytes:
-    """The complete surfaces of a shard as a safetensors file; its text counts the rejected ones by reason.
+def simulate(params: SimulatedPrepare, key: str, shard: Shard) -> bytes:
+    """The complete surfaces of a shard as a safetensors file; its metadata counts the rejected ones by reason.
 
-    ``iv`` is quoted, ``clean`` exact, both float32 [surface, tenor, node]; ``parameters`` is float64 [surface, 5].
-    One thread does the work, so that sums are rounded alike wherever it is done.
+    ``iv`` has noise, ``clean`` is exact, both float32 [surface, tenor, node]; ``parameters`` is float64
+    [surface, parameter]. One thread does the work, so that sums are rounded in the same way on every machine.
+
+    Args:
+        params: settings.
+        key: ``key_of`` of the process that starts the workers; a worker with other code or libraries has another key.
+        shard: one of ``plan``.
 
     Raises:
-        StageError: the code here is not that of ``key``, or there is no compiler where one is asked for.
+        StageError: the worker's key differs, or there is no compiler although the settings want compiled code.
     """
     if key != key_of(params):
         raise StageError("a worker runs another version of volvae, numpy or torch; install the same everywhere")
-    parameters = sobol_design(params.heston, shard.first, shard.size, seed=params.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with _one_thread():
-        surfaces = heston.surfaces(
-            parameters.to(device),
-            params.grid.build(),
-            vol_tolerance=params.vol_tolerance,
-            kernels=_compiled(device) if params.compiled else heston.EAGER,
-        )
+    model = MODELS[params.source]
+    parameters = sobol_design(box(params), shard.first, shard.size, seed=params.seed)
+    surfaces = _priced(model, parameters, params)
     vol, worst = surfaces.vol.cpu(), surfaces.flag.cpu().flatten(1).amax(1)
-    complete = worst == heston.OK
+    complete = worst == OK
     noise = torch.from_numpy(_generator(params.seed, shard).standard_normal(vol.shape))
     quoted = vol + params.quote_noise_bp / BASIS_POINTS * noise
     tensors = {
@@ -74,38 +81,57 @@ def simulate(params: HestonPrepare, key: str, shard: Shard) -> bytes:
     }
     report = {
         "surfaces": int(complete.sum()),
-        "rejected": {reason: int((worst == flag).sum()) for flag, reason in enumerate(heston.FLAGS) if flag},
-        "ranges": _ranges(tensors) if complete.any() else {},
+        "rejected": {reason: int((worst == flag).sum()) for flag, reason in enumerate(model.flags) if flag},
+        "ranges": _ranges(model.parameters, tensors) if complete.any() else {},
     }
     return formats.tensor_bytes(tensors, {"report": json.dumps(report)})
 
 
-def _ranges(tensors: dict[str, Tensor]) -> dict[str, tuple[float, float]]:
+def _priced(model: SimulatedModel, parameters: Tensor, params: SimulatedPrepare) -> PricedSurfaces:
+    """The exact surfaces, by one thread, on the GPU if there is one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        with _one_thread():
+            return model.surfaces(
+                parameters.to(device),
+                params.grid.build(),
+                vol_tolerance=params.vol_tolerance,
+                compiled=params.compiled,
+            )
+    except CompilerError as error:
+        raise StageError(f"prepare.compiled: true needs a C++ compiler: {error}") from error
+
+
+def _ranges(names: Sequence[str], tensors: dict[str, Tensor]) -> dict[str, tuple[float, float]]:
     """Least and largest value of each parameter and of the vols."""
-    columns = dict(zip(heston.PARAMETERS, tensors["parameters"].T, strict=True)) | {"iv": tensors["iv"]}
+    columns = dict(zip(names, tensors["parameters"].T, strict=True)) | {"iv": tensors["iv"]}
     return {name: (values.min().item(), values.max().item()) for name, values in columns.items()}
 
 
-def sobol_design(ranges: HestonRanges, first: int, size: int, *, seed: int) -> Tensor:
-    """Points ``first`` and following of a scrambled Sobol design in the box of Heston parameters, float64 [size, 5].
+def box(params: SimulatedPrepare) -> list[Range]:
+    """The range of each parameter of the model, in the model's order."""
+    return [params.range_of(name) for name in MODELS[params.source].parameters]
+
+
+def sobol_design(ranges: Sequence[Range], first: int, size: int, *, seed: int) -> Tensor:
+    """Points ``first`` and following of a scrambled Sobol design in the box of ``ranges``, float64 [size, parameter].
 
     Reference: Owen (1998), "Scrambling Sobol' and Niederreiter-Xing points", J. Complexity 14(4).
     """
-    box = [getattr(ranges, name) for name in heston.PARAMETERS]
-    low = torch.tensor([side.low for side in box], dtype=torch.float64)
-    high = torch.tensor([side.high for side in box], dtype=torch.float64)
-    engine = torch.quasirandom.SobolEngine(len(box), scramble=True, seed=seed)
+    low = torch.tensor([side.low for side in ranges], dtype=torch.float64)
+    high = torch.tensor([side.high for side in ranges], dtype=torch.float64)
+    engine = torch.quasirandom.SobolEngine(len(ranges), scramble=True, seed=seed)
     design: Tensor = low + (high - low) * engine.fast_forward(first).draw(size, dtype=torch.float64)
     return design
 
 
-def law(params: HestonPrepare) -> Law:
-    """The law of the quoted surfaces: parameters uniform on their box, and independent noise."""
-    box = [getattr(params.heston, name) for name in heston.PARAMETERS]
-    return Law(params.quote_noise_bp / BASIS_POINTS, sum(math.log(side.high - side.low) for side in box))
+def law(params: SimulatedPrepare) -> Law:
+    """The law of the surfaces with noise: parameters uniform on their box, and independent normal noise."""
+    log_volume = sum(math.log(side.high - side.low) for side in box(params))
+    return Law(params.quote_noise_bp / BASIS_POINTS, log_volume)
 
 
-def key_of(params: HestonPrepare) -> str:
+def key_of(params: SimulatedPrepare) -> str:
     """Hash of all that the content of shards depends on: settings, code and versions of the libraries."""
     settings = params.model_dump_json(exclude={*params.result_free, "quotes", "array"})
     parts = (settings, code_sha256("prepare"), torch.__version__, np.__version__)
@@ -113,19 +139,11 @@ def key_of(params: HestonPrepare) -> str:
 
 
 def _generator(seed: int, shard: Shard) -> np.random.Generator:
-    """The noise of a shard: a counter-based generator that is keyed by the seed and counts from the shard's place.
+    """The generator of a shard's noise: counter-based, keyed by the seed, starting at the shard's first point.
 
     Reference: Salmon, Moraes, Dror, Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3" (Philox).
     """
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, shard.first, 0]))
-
-
-@functools.cache
-def _compiled(device: torch.device) -> heston.Kernels:
-    try:
-        return compiled.kernels(device)
-    except RuntimeError as error:
-        raise StageError(f"prepare.compiled: true needs a C++ compiler: {error}") from error
 
 
 @contextlib.contextmanager

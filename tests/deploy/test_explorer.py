@@ -13,9 +13,9 @@ from pipeline.cli import complete_quotes
 from tests.bundles import linear_model, two_conditions, write_bundle
 from tests.deploy.browser import Explorer, chromium
 from tests.deploy.serving import ROOT, Server, serving
-from vae.runtime import SurfaceModel, k_of_delta
+from vae.runtime import SurfaceModel
 from vae.surface import arbitrage
-from vae.surface.grid import Grid
+from vae.surface.grid import Grid, log_moneyness_of_delta
 
 CLOSE = {"atol": 2e-6, "rtol": 0.0}  # single precision in WebAssembly
 ASSETS = ROOT / "deploy/explorer"
@@ -183,7 +183,7 @@ def test_columns_of_quotes_are_those_of_the_command(explorer: Explorer, tmp_path
         k = expected.log_moneyness
         if k is None:
             assert expected.call_delta is not None
-            k = k_of_delta(expected.call_delta, expected.iv * np.sqrt(expected.tenor))
+            k = log_moneyness_of_delta(expected.call_delta, expected.iv * np.sqrt(expected.tenor))
         np.testing.assert_allclose(read["logMoneyness"], k, rtol=1e-12, atol=1e-13)
         np.testing.assert_allclose(read["tenor"], expected.tenor, rtol=1e-15)
         np.testing.assert_array_equal(read["iv"], expected.iv)

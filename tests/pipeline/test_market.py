@@ -1,4 +1,4 @@
-"""Training and completion on real market data with the settings of docs/quotes.md; skipped where it is absent."""
+"""Training and completion on real market data with the settings of docs/quotes.md."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.files import formats
-from tests.pipeline.sources.test_quotes import EXTERNAL, example
+from tests.pipeline.sources.test_quotes import example, market_data
 from tests.workspace import Workspace
 
 PUBLISHED_PCA = {5: 15.7, 10: 10.1, 20: 7.3, 40: 6.3}  # bp: PCA with 8 factors on these days, the bar of the project
@@ -17,10 +17,7 @@ def test_a_currency_pair_is_completed_better_than_by_pca_with_intervals_that_cov
     root: Path, workspace: Workspace
 ) -> None:
     """Chronological, the last 15 % of the days; errors are over all 40 points, known or not."""
-    path = root.parent / EXTERNAL / "fx_audusd/audusd_2012_2019.parquet"
-    if not path.exists():
-        pytest.skip(f"the data is not here: {path}")
-    settings = example(root, 0, path)
+    settings = example(root, 0, market_data("fx_audusd/audusd_2012_2019.parquet"))
     settings["evaluate"] |= {"completion_points": list(PUBLISHED_PCA), "completion_surfaces": 500}
     YAML().dump(settings, workspace.folder / "params.yaml")
     for stage in ("prepare", "train", "evaluate", "export"):

@@ -15,15 +15,15 @@ from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import prepare
 from pipeline.errors import StageError
 from pipeline.files import formats
 from pipeline.files.dataset import Dataset
 from pipeline.files.join import join_tensors
 from pipeline.settings.prepare import HestonPrepare
-from pipeline.sources import executors, simulation
+from pipeline.sources import executors, shards, simulated, simulation
 from tests.workspace import PATHS, Workspace
-from vae.pricing import compiled, heston
+from vae.pricing import compiled, heston_surfaces
+from vae.pricing.simulated_models import MODELS
 
 ARGUMENTS = ["prepare", *(part for name, path in PATHS["prepare"].items() for part in (f"--{name}", path))]
 
@@ -41,12 +41,13 @@ def heston_settings(workspace: Workspace) -> HestonPrepare:
 
 def test_shards_are_the_design_cut_into_pieces(workspace: Workspace) -> None:
     params = heston_settings(workspace)
-    shards = simulation.plan(params)
-    assert [(s.split, s.number, s.size) for s in shards] == [
+    plan = simulation.plan(params)
+    assert [(s.split, s.number, s.size) for s in plan] == [
         ("train", 0, 64), ("train", 1, 64), ("train", 2, 64), ("train", 3, 64), ("validation", 0, 64), ("test", 0, 64),
     ]  # fmt: skip
-    whole = simulation.sobol_design(params.heston, 0, 384, seed=params.seed)
-    pieces = [simulation.sobol_design(params.heston, s.first, s.size, seed=params.seed) for s in shards]
+    box = simulation.box(params)
+    whole = simulation.sobol_design(box, 0, 384, seed=params.seed)
+    pieces = [simulation.sobol_design(box, s.first, s.size, seed=params.seed) for s in plan]
     assert torch.equal(torch.cat(pieces), whole)
 
 
@@ -109,13 +110,13 @@ def test_a_run_killed_at_any_write_resumes_to_the_same_bytes(
     ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(root)}, check=False)
     assert ended.returncode == -signal.SIGKILL
     assert not Path("data/surfaces").exists() or moment == 22
-    kept = list(prepare.CHECKPOINTS.glob("*/*-*.safetensors"))
+    kept = list(shards.CHECKPOINTS.glob("*/*-*.safetensors"))
 
     assert workspace.run("prepare") == 0
 
     assert prepared(workspace.folder) == prepared(finished.folder)
     assert (f"resumed with {len(kept)} of 6 shards" in capfd.readouterr().err) == bool(kept)
-    assert not prepare.CHECKPOINTS.exists()
+    assert not shards.CHECKPOINTS.exists()
 
 
 @pytest.mark.slow
@@ -129,19 +130,18 @@ def test_an_interrupt_is_one_line_and_keeps_the_shards(root: Path, workspace: Wo
     with subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
-        while not list(prepare.CHECKPOINTS.glob("*/*-*.safetensors")):
+        while not list(shards.CHECKPOINTS.glob("*/*-*.safetensors")):
             assert process.poll() is None
         os.killpg(process.pid, signal.SIGINT)
         message = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert message.splitlines()[-1] == "prepare: interrupted"
     assert "Traceback" not in message
-    assert list(prepare.CHECKPOINTS.glob("*/*-*.safetensors"))
+    assert list(shards.CHECKPOINTS.glob("*/*-*.safetensors"))
 
 
 def test_a_damaged_shard_is_made_again(finished: Workspace, workspace: Workspace) -> None:
-    shards = prepare.finished_shards(heston_settings(workspace))
-    path = next(iter(shards.values()))
+    path = next(iter(simulated.finished_shards(heston_settings(workspace)).values()))
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -152,9 +152,9 @@ def test_a_damaged_shard_is_made_again(finished: Workspace, workspace: Workspace
 
 
 def test_shards_of_other_settings_are_removed(workspace: Workspace) -> None:
-    other = prepare.CHECKPOINTS / "0123456789abcdef"
+    other = shards.CHECKPOINTS / "0123456789abcdef"
     other.mkdir(parents=True)
-    prepare.finished_shards(heston_settings(workspace))
+    simulated.finished_shards(heston_settings(workspace))
     assert not other.exists()
 
 
@@ -166,6 +166,15 @@ def test_too_few_complete_surfaces_are_one_line(workspace: Workspace, capsys: py
     assert not Path("data/surfaces").exists()
 
 
+def test_a_model_that_evaluate_cannot_differentiate_has_no_law(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without law.json the stage evaluate leaves the exact log-likelihood out."""
+    monkeypatch.setitem(MODELS, "heston", MODELS["heston"]._replace(has_jacobian=False))
+    assert workspace.run("prepare") == 0
+    assert Dataset(Path("data/surfaces")).law is None
+
+
 def test_surfaces_on_a_grid_in_deltas(workspace: Workspace) -> None:
     workspace.set(prepare__grid={"convention": "delta", "tenors_days": [30, 365], "nodes": [0.1, 0.25, 0.5, 0.75, 0.9]})
     workspace.set(train__model__basis=5)
@@ -173,7 +182,7 @@ def test_surfaces_on_a_grid_in_deltas(workspace: Workspace) -> None:
     split = Dataset(Path("data/surfaces")).tensors("test")
     grid = Dataset(Path("data/surfaces")).grid
     assert split["clean"].shape[1:] == (2, 5)
-    exact = heston.surfaces(split["parameters"], grid).vol
+    exact = heston_surfaces.surfaces(split["parameters"], grid).vol
     torch.testing.assert_close(split["clean"], exact.float(), rtol=0.0, atol=0.0)
 
 
@@ -275,11 +284,9 @@ def test_compiled_kernels_are_used_where_they_are_asked_for(
 ) -> None:
     """What they compute is in tests/vae/pricing/test_compiled.py."""
     asked = []
-    monkeypatch.setattr(compiled, "kernels", lambda device: asked.append(device) or heston.EAGER)
-    simulation._compiled.cache_clear()
+    monkeypatch.setattr(compiled, "kernels", lambda device: asked.append(device) or heston_surfaces.EAGER)
     workspace.set(prepare__compiled=True)
-    prepare.finished_shards(heston_settings(workspace))
-    simulation._compiled.cache_clear()
+    simulated.finished_shards(heston_settings(workspace))
     assert asked == [torch.device("cuda" if torch.cuda.is_available() else "cpu")]
 
 

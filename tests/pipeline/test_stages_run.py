@@ -22,7 +22,7 @@ from pipeline.files.dataset import SPLITS, Dataset
 from tests.workspace import PATHS, Workspace, write_tiny_params
 from vae.bundle import GRAPHS
 from vae.graphs import export
-from vae.pricing import heston
+from vae.pricing import heston, heston_surfaces
 from vae.runtime import SurfaceModel
 from vae.training.soap import Soap
 
@@ -34,7 +34,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_prepared_surfaces_are_exact_plus_noise_of_the_stated_size(finished: Workspace) -> None:
     data = finished.folder / "data/surfaces"
     split = Dataset(data).tensors("train")
-    exact = heston.surfaces(split["parameters"], Dataset(data).grid).vol
+    exact = heston_surfaces.surfaces(split["parameters"], Dataset(data).grid).vol
 
     assert torch.equal(split["clean"], exact.float())
     noise = (split["iv"].double() - exact) * 1e4

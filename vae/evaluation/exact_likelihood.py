@@ -1,4 +1,4 @@
-"""The exact ceiling of a likelihood: the density of simulated observations under the law that made them."""
+"""The exact log density of simulated observations: that of the law which made them."""
 
 import math
 
@@ -9,23 +9,23 @@ from torch import Tensor
 def log_likelihood(jacobian: Tensor, noise: Tensor, *, scale: float, log_volume: float) -> Tensor:
     """Log density in nats of x = f(theta) + noise, theta uniform on a box of R^r, noise ~ N(0, scale^2 I) in R^D.
 
-    The integral over theta of the density of the noise is Laplace's, with f linear about the true theta: exact as scale
-    goes to 0, and good while f bends little, and theta is far from the box's sides, on the scale of the posterior of
-    theta. With Q R the decomposition of the Jacobian and e the part of the noise outside of the span of Q,
+    The integral over theta is Laplace's approximation, with f linear about the true theta. It is exact as scale goes
+    to 0. It is good while, within the posterior of theta, f is nearly linear and no side of the box is near. With Q R
+    the decomposition of the Jacobian and e the part of the noise outside of the span of Q,
 
         log p(x) = -log_volume - log|det R| - (D - r)/2 log(2 pi scale^2) - |e|^2 / (2 scale^2).
 
-    No model's log-likelihood, and so no bound, exceeds its mean over the law but by chance: the difference is the
-    Kullback-Leibler divergence of the model from the law.
+    The mean of no model's log density exceeds the mean of the exact one, except by chance: the difference is the
+    Kullback-Leibler divergence of the model from the law. The same holds for every lower bound, such as the ELBO.
 
     Args:
         jacobian: of f at the true parameters, [batch, D, r], of rank r < D.
-        noise: what was added, [batch, D].
-        scale: its standard deviation > 0.
+        noise: the noise e that was added, [batch, D].
+        scale: standard deviation of the noise, > 0.
         log_volume: logarithm of the volume of the box.
 
     Returns:
-        [batch].
+        Nats, [batch].
     """
     dimension, parameters = jacobian.shape[-2:]
     q, r = torch.linalg.qr(jacobian)

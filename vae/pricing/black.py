@@ -89,7 +89,7 @@ def log_price(x: Tensor, s: Tensor) -> LogPrice:
 
 
 def log_price_kernel(x: Tensor, s: Tensor, coefficients: Tensor, *, wide: bool) -> LogPrice:
-    """``log_price`` element by element; ``wide`` where an s may be so large that a z1 < -1."""
+    """``log_price`` element by element; ``wide`` allows s so large that z1 < -1, at a higher cost."""
     reach, half = x * (1.0 / s), 0.5 * s
     z = (reach - half) / _SQRT_2
     near, far = (z.abs() if wide else z) + 1.0, (reach + half) / _SQRT_2 + 1.0
@@ -142,7 +142,7 @@ def implied_total_vol(log_moneyness: Tensor, price: Tensor, guess: Tensor | None
     Args:
         log_moneyness: k, any shape.
         price: of the call where k >= 0, of the put elsewhere; a shape that broadcasts with k.
-        guess: where to start, s > 0, broadcast; without one, at a point that is exact at the money and in the wings.
+        guess: start of the iteration, s > 0, broadcast; the default is exact at the money and in the wings.
 
     Returns:
         s > 0 in the broadcast shape; NaN where the price is not inside (0, 1) for calls or (0, e^k) for puts.
@@ -199,14 +199,14 @@ def _first_guess(x: Tensor, log_b: Tensor) -> Tensor:
 def solve(x: Tensor, log_b: Tensor, first: Step, advance: Callable[..., Step]) -> Tensor:
     """Total volatility with ln b(x, s) = log_b < -x/2, continued from a first step; all of one shape [point].
 
-    What has settled is left alone, so that a few difficult options do not cost the others another step. What never
-    settles is NaN.
+    Points whose root is reached are left alone, so that a few difficult options do not cost the others another step.
+    A point that never reaches it is NaN.
 
     Args:
         x: |k|.
         log_b: logarithm of the normalised price.
-        first: the outcome of a step.
-        advance: the function of this module of that name, as it is or compiled.
+        first: the result of a first step.
+        advance: ``black.advance``, plain or compiled.
     """
     s, low, high, settled = first
     for _ in range(_MOST_ITERATIONS):
@@ -255,5 +255,5 @@ def coefficients(device: torch.device) -> Tensor:
 
 
 def is_wide(s: Tensor) -> bool:
-    """Whether a z1 < -1 may be, which needs s > 2 sqrt(2) at the money and more elsewhere."""
+    """Whether some z1 may be below -1; this needs s > 2 sqrt(2) at the money and a larger s elsewhere."""
     return bool((s > 2.0 * _SQRT_2).any())

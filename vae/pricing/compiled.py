@@ -1,39 +1,48 @@
-"""The kernels of pricing and inversion compiled by torch: C++ on a CPU, Triton on CUDA.
+"""The kernels of Heston pricing and inversion compiled by torch: C++ on a CPU, Triton on CUDA.
 
-Compiling takes a minute and pays from some hundred thousand surfaces on. Compiled sums are rounded in another order, so
-that vols differ from the eager ones in their last digits.
+Compiling takes a minute; it pays from some hundred thousand surfaces on. Compiled code adds in another order, so that
+vols differ from the eager ones in their last digits.
 """
+
+import functools
 
 import torch
 from torch import Tensor
 
-from vae.pricing import black, heston
-from vae.pricing.heston import Heston, Kernels, Rows
+from vae.pricing import black, fourier, heston_surfaces
+from vae.pricing.fourier import Rows
+from vae.pricing.heston import Heston
+from vae.pricing.heston_surfaces import Kernels
 
 
+class CompilerError(RuntimeError):
+    """There is no working compiler."""
+
+
+@functools.cache
 def kernels(device: torch.device) -> Kernels:
-    """Compiled kernels for arrays of any size on a device.
+    """Compiled kernels for arrays of any size on a device, compiled once a process.
 
     Raises:
-        RuntimeError: there is no compiler.
+        CompilerError: there is no compiler.
     """
     result = Kernels(
-        integrand=torch.compile(heston.straight_integrand, fullgraph=True),
-        start=torch.compile(heston.start, fullgraph=True),
+        integrand=torch.compile(fourier.straight_integrand, fullgraph=True),
+        start=torch.compile(heston_surfaces.start, fullgraph=True),
         advance=torch.compile(black.advance, fullgraph=True),
-        finish=torch.compile(heston.finish, fullgraph=True),
+        finish=torch.compile(heston_surfaces.finish, fullgraph=True),
     )
     try:
         _warm_up(result, device)
-    except Exception as error:  # whatever the compiler raises; its first line says what it misses
-        raise RuntimeError(str(error).strip().splitlines()[0]) from error
+    except Exception as error:  # the compiler raises many types; the first line of each names the fault
+        raise CompilerError(str(error).strip().splitlines()[0]) from error
     return result
 
 
 def _warm_up(compiled: Kernels, device: torch.device) -> None:
-    """Compile for sizes that vary: what is compiled for one size is compiled again for the next.
+    """Compile each kernel once for all sizes; without this, every new size compiles again.
 
-    The kernels of very large total vols, which few designs have, are left until they are called.
+    Kernels for very large total vols are compiled when they are first called, because few designs have such vols.
     """
 
     def some(value: float, dtype: torch.dtype = torch.float64) -> Tensor:

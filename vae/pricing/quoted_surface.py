@@ -1,7 +1,8 @@
-"""Surfaces from the ragged quotes of one day: parity forwards, implied vols, and reading onto a grid.
+"""Surfaces from the ragged quotes of one day: forwards by parity, implied vols, interpolation onto a grid.
 
-Total variance w = vol^2 tenor is read along k = ln(K/F) by monotone cubics and linearly in the tenor at equal k.
-Nothing is extrapolated: a point that the quotes do not enclose is NaN, a point that is quoted is the quote itself.
+Total variance w = vol^2 tenor is interpolated along k = ln(K/F) by monotone cubics, and linearly in the tenor at equal
+k.
+Nothing is extrapolated: a point outside of the quotes is NaN. A point that is quoted keeps its quote.
 
 Reference: Fritsch, Carlson (1980), "Monotone piecewise cubic interpolation", SIAM J. Numer. Anal. 17(2); Gatheral,
 Jacquier (2014), arXiv:1204.0646, lemma 2.1 (w linear in the tenor at equal k adds no calendar arbitrage).
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
 
 from vae.pricing.black import implied_total_vol
 from vae.surface.grid import Grid
@@ -46,7 +47,7 @@ class Smile(NamedTuple):
 
 
 def parity(strikes: Array, difference: Array, *, discount: float) -> Parity:
-    """Forward and discount factor from C - P = D (F - K), by medians, which single bad quotes do not move.
+    """Forward and discount factor from C - P = D (F - K), by medians, so that a single bad quote does no harm.
 
     The pairs nearest the money are used. D is the median slope between them where there are at least four, and
     ``discount`` where there are fewer. Both are NaN where that slope is not within a factor of 4 of ``discount``: then
@@ -55,7 +56,7 @@ def parity(strikes: Array, difference: Array, *, discount: float) -> Parity:
     Args:
         strikes: of the pairs, distinct, [pair].
         difference: price of the call less that of the put, [pair].
-        discount: the discount factor as far as it is known.
+        discount: the discount factor to use where there are fewer than four pairs.
 
     Raises:
         ValueError: there is no pair.
@@ -90,12 +91,6 @@ def implied_vols(k: Array, price: Array, tenor: Array, *, call: NDArray[np.bool_
     return vols
 
 
-def log_moneyness_of_delta(delta: Array, total_vol: Array) -> Array:
-    """k = ln(K/F) of forward call deltas N(d1) inside (0, 1)."""
-    k: Array = total_vol * (0.5 * total_vol - ndtri(delta))
-    return k
-
-
 def smile(tenor: float, k: Array, vol: Array, weight: Array) -> Smile:
     """A smile of quotes in any order; quotes at the same k become one, with their weighted mean vol."""
     order = np.lexsort((vol, k))
@@ -110,7 +105,7 @@ def smile(tenor: float, k: Array, vol: Array, weight: Array) -> Smile:
 
 
 def surface(smiles: Sequence[Smile], grid: Grid) -> Array:
-    """The vols [tenor, node] of a grid that the quotes of one day reach; NaN elsewhere.
+    """The vols [tenor, node] on a grid, NaN where the quotes of the day do not reach.
 
     A point is reached where an expiry at or before its tenor and one at or after it quote strikes on both sides of its
     k; of several the nearest are used. A smile of one quote serves only a point that coincides with it.
@@ -184,11 +179,11 @@ def _at_deltas(curves: Sequence[_Curve], tenors: Array, d1: Array) -> Array:
 
 
 def _pass_through(row: Array, quoted: Smile, grid: Grid, tenor: int) -> None:
-    """Put the quotes that coincide with nodes of one tenor in their place, unchanged."""
+    """Copy quotes that coincide with nodes of one tenor into the row of that tenor."""
     if grid.convention == "delta":
         total_vol = quoted.vol * np.sqrt(quoted.tenor)
-        places, nodes = ndtr(0.5 * total_vol - quoted.k / total_vol), grid.nodes
+        coordinates, nodes = ndtr(0.5 * total_vol - quoted.k / total_vol), grid.nodes
     else:
-        places, nodes = quoted.k, grid.log_moneyness[tenor]
-    node, quote = np.nonzero(np.abs(nodes[:, None] - places) <= _SAME_NODE)
+        coordinates, nodes = quoted.k, grid.log_moneyness[tenor]
+    node, quote = np.nonzero(np.abs(nodes[:, None] - coordinates) <= _SAME_NODE)
     row[node] = quoted.vol[quote]

@@ -1,11 +1,12 @@
 """The grid of a surface: tenors x nodes, and the log-moneyness of each point."""
 
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from vae.surface.normal import normal_quantile
 
 Convention = Literal["log_moneyness", "sqrt_time", "delta"]
 CONVENTIONS: tuple[str, ...] = get_args(Convention)
@@ -58,20 +59,15 @@ class Grid:
         return width[:, None] * self.nodes
 
     def log_moneyness_of(self, iv: NDArray[np.floating]) -> NDArray[np.float64]:
-        """k = ln(K/F) of each point of surfaces iv [*batch, tenor, node], in a shape that broadcasts with them.
-
-        A call delta N(d1) with total volatility s has k = s^2 / 2 - s N^-1(delta).
-        """
+        """k = ln(K/F) of each point of surfaces iv [*batch, tenor, node], in a shape that broadcasts with them."""
         if self.convention != "delta":
             return self.log_moneyness
-        total_vol = iv * np.sqrt(self.tenors)[:, None]
-        k: NDArray[np.float64] = total_vol * (0.5 * total_vol - self.d1)
-        return k
+        return log_moneyness_of_delta(self.nodes, iv * np.sqrt(self.tenors)[:, None])
 
     @property
     def d1(self) -> NDArray[np.float64]:
         """N^-1 of the nodes of a grid in deltas, [node]."""
-        return np.array([NormalDist().inv_cdf(node) for node in self.nodes])
+        return normal_quantile(self.nodes)
 
     def to_dict(self) -> dict[str, object]:
         """The grid as plain values for JSON."""
@@ -85,6 +81,20 @@ class Grid:
     def from_dict(cls, values: dict[str, object]) -> Self:
         """The grid that ``to_dict`` described."""
         return cls(**values)  # type: ignore[arg-type]
+
+
+def log_moneyness_of_delta(delta: NDArray[np.float64], total_vol: NDArray[np.floating]) -> NDArray[np.float64]:
+    """k = ln(K/F) of forward call deltas N(d1): k = s^2 / 2 - s N^-1(delta), where s is the total volatility.
+
+    Args:
+        delta: inside (0, 1), any shape that broadcasts with ``total_vol``.
+        total_vol: vol sqrt(tenor), positive.
+
+    Raises:
+        ValueError: a delta is not inside (0, 1).
+    """
+    k: NDArray[np.float64] = total_vol * (0.5 * total_vol - normal_quantile(delta))
+    return k
 
 
 def _axis(name: str, values: ArrayLike) -> NDArray[np.float64]:

@@ -1,4 +1,6 @@
-"""The normal distribution function for arrays, in numpy alone."""
+"""The normal distribution function and its inverse for arrays, without scipy."""
+
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,9 @@ _DENOMINATOR = (
 )
 
 
+_quantile = np.frompyfunc(NormalDist().inv_cdf, 1, 1)
+
+
 def normal_cdf(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """N(x) to 1e-14 absolutely, any shape.
 
@@ -34,3 +39,14 @@ def normal_cdf(x: NDArray[np.float64]) -> NDArray[np.float64]:
     size = np.minimum(np.abs(x), 40.0)  # N(-40) is less than the smallest positive number
     tail: NDArray[np.float64] = np.exp(-0.5 * size**2) * np.polyval(_NUMERATOR, size) / np.polyval(_DENOMINATOR, size)
     return np.where(x > 0.0, 1.0 - tail, tail)
+
+
+def normal_quantile(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """N^-1(p) to full precision, any shape.
+
+    Raises:
+        ValueError: a probability is not inside (0, 1).
+
+    Reference: Wichura (1988), "Algorithm AS 241: The percentage points of the normal distribution".
+    """
+    return np.asarray(_quantile(p), np.float64)

@@ -1,9 +1,11 @@
-"""Units of the figures."""
+"""Units and conventions, each stated once."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 BASIS_POINTS = 1e4  # in 1: a vol of 0.2 is 2000 bp
+DAYS_PER_YEAR = 365.0  # ACT/365
+Z90 = 1.6448536269514727  # N^-1(0.95): a normal variable lies within 90 % of the time, in standard deviations
 
 
 def rmse_bp(

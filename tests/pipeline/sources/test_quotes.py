@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,6 @@ K = np.linspace(-0.4, 0.3, 9)  # the nodes of the workspace
 DATES = [dt.date(2024, 1, 1) + dt.timedelta(days=i) for i in range(20)]
 GRID = Grid(np.array(DAYS) / 365, K, "log_moneyness")
 COLUMNS = {"date": "date", "days": "days", "log_moneyness": "k", "iv": "iv"}
-EXTERNAL = Path("shared/data")
 
 
 def vols(seed: int = 0, dates: int = len(DATES)) -> np.ndarray:
@@ -604,6 +604,14 @@ def test_only_numbers_become_metrics_of_a_registered_model(tmp_path: Path) -> No
     assert register._numbers({"prepare": tmp_path / "prepare.json"}) == {"prepare/dates": 3}
 
 
+def market_data(name: str) -> Path:
+    """A file of the folder that the environment variable VOLVAE_MARKET_DATA names; without it the test is skipped."""
+    folder = os.environ.get("VOLVAE_MARKET_DATA")
+    if folder is None:
+        pytest.skip("VOLVAE_MARKET_DATA is not set; it names the folder of the market data")
+    return Path(folder) / name
+
+
 def example(root: Path, number: int, path: Path) -> dict[str, Any]:
     """params.yaml of the project with an example of docs/quotes.md in place, and its path replaced."""
     blocks = re.findall(r"```yaml\n(.*?)```", (root / "docs/quotes.md").read_text("utf-8"), re.DOTALL)
@@ -628,9 +636,7 @@ def test_examples_of_the_documentation_prepare_real_markets(
     root: Path, workspace: Workspace, number: int, name: str, surfaces: list[int], rejected: dict[str, int]
 ) -> None:
     """With nothing but a params.yaml: every point of every surface, every rejected row accounted for."""
-    path = root.parent / EXTERNAL / name
-    if not path.exists():
-        pytest.skip(f"the data is not here: {path}")
+    path = market_data(name)
     YAML().dump(example(root, number, path), workspace.folder / "params.yaml")
     assert workspace.run("prepare") == 0
 

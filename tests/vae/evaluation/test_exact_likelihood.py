@@ -6,7 +6,7 @@ import torch
 from scipy.integrate import quad
 
 from vae.evaluation import exact_likelihood
-from vae.pricing import heston
+from vae.pricing import heston_jacobian, heston_surfaces
 from vae.surface.grid import Grid
 
 
@@ -42,9 +42,9 @@ def test_heston_surfaces_against_importance_sampling() -> None:
         dtype=torch.float64,
     )
     generator = torch.Generator().manual_seed(1)
-    clean = heston.surfaces(truth, grid).vol.flatten(1)
+    clean = heston_surfaces.surfaces(truth, grid).vol.flatten(1)
     noise = scale * torch.randn(clean.shape, generator=generator, dtype=torch.float64)
-    jacobian = heston.jacobian(truth, grid).flatten(1, 2)
+    jacobian = heston_jacobian.jacobian(truth, grid).flatten(1, 2)
     ours = exact_likelihood.log_likelihood(jacobian, noise, scale=scale, log_volume=0.0)
 
     for row in range(len(truth)):
@@ -52,7 +52,7 @@ def test_heston_surfaces_against_importance_sampling() -> None:
         factor = 1.3 * scale * torch.linalg.inv(r)  # of the proposal: a little wider than the posterior
         centre = truth[row] + torch.linalg.inv(r) @ (q.T @ noise[row])
         z = torch.randn(draws, 5, generator=generator, dtype=torch.float64)
-        surfaces = heston.surfaces(centre + z @ factor.T, grid).vol.flatten(1)
+        surfaces = heston_surfaces.surfaces(centre + z @ factor.T, grid).vol.flatten(1)
         distance = (clean[row] + noise[row] - surfaces).square().sum(1) / scale**2
         log_density = -0.5 * distance - 0.5 * surfaces.shape[1] * math.log(2 * math.pi * scale**2)
         log_proposal = -0.5 * z.square().sum(1) - 2.5 * math.log(2 * math.pi) - factor.det().abs().log()

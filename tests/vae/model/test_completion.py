@@ -6,7 +6,7 @@ from vae.model.autoencoder import Architecture, Vae
 from vae.model.completion import Quotes, complete, complete_quotes, hide, log_evidence
 from vae.model.linear import PrincipalComponents, principal_components
 from vae.model.quote_weights import Reader
-from vae.pricing import heston
+from vae.pricing import heston_surfaces
 from vae.surface.grid import Grid
 
 
@@ -68,7 +68,7 @@ def test_the_latents_are_a_maximum_of_the_posterior() -> None:
     generator = torch.Generator().manual_seed(4)
     grid = Grid(np.array([0.1, 0.5, 1.0]), np.linspace(-0.3, 0.3, 5))
     theta = torch.tensor([0.04, 2.0, 0.06, 0.5, -0.5]) * (0.7 + 0.6 * torch.rand(400, 5, generator=generator))
-    x = heston.surfaces(theta.double(), grid).vol.flatten(1)
+    x = heston_surfaces.surfaces(theta.double(), grid).vol.flatten(1)
     model = Vae.from_components(Architecture(15, 10, 3, 16, 2), principal_components(x))
     with torch.no_grad():
         for parameter in model.decoder_network.parameters():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from vae.pricing import compiled, heston
-from vae.pricing.heston import Kernels
+from vae.pricing import compiled, heston_surfaces
+from vae.pricing.heston_surfaces import Kernels
 from vae.surface.grid import Grid
 
 GRID = Grid(np.array([26, 364]) / 365, np.linspace(-0.4, 0.3, 8))
@@ -33,7 +33,7 @@ def design(count: int) -> torch.Tensor:
 @pytest.mark.parametrize("count", [1, 2, 37])
 def test_compiled_vols_are_the_eager_ones(kernels: Kernels, count: int) -> None:
     """To the rounding of the prices, for any number of surfaces."""
-    eager, fast = (heston.surfaces(design(count), GRID, kernels=k) for k in (heston.EAGER, kernels))
+    eager, fast = (heston_surfaces.surfaces(design(count), GRID, kernels=k) for k in (heston_surfaces.EAGER, kernels))
     assert torch.equal(fast.flag, eager.flag)
     torch.testing.assert_close(fast.vol, eager.vol, rtol=0.0, atol=1e-9, equal_nan=True)
 
@@ -41,6 +41,6 @@ def test_compiled_vols_are_the_eager_ones(kernels: Kernels, count: int) -> None:
 def test_large_total_vols_compile_too(kernels: Kernels) -> None:
     wide = Grid(np.array([10.0, 30.0]), np.linspace(-0.5, 0.5, 5))
     parameters = torch.tensor([[0.8, 0.5, 1.0, 0.5, -0.3]], dtype=torch.float64)
-    eager, fast = (heston.surfaces(parameters, wide, kernels=k) for k in (heston.EAGER, kernels))
+    eager, fast = (heston_surfaces.surfaces(parameters, wide, kernels=k) for k in (heston_surfaces.EAGER, kernels))
     assert eager.vol.max() > 0.9
     torch.testing.assert_close(fast.vol, eager.vol, rtol=0.0, atol=1e-9, equal_nan=True)

@@ -198,10 +198,3 @@ def test_quotes_at_one_strike_are_averaged_by_weight() -> None:
     assert smile.k.tolist() == [-0.1, 0.0, 0.1]
     np.testing.assert_allclose(smile.vol, [0.25, 0.2, 0.275], rtol=1e-15)
     assert smile.vol[:2].tolist() == [0.25, 0.2]
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.floats(0.01, 0.99), st.floats(0.01, 2.0))
-def test_deltas_have_the_log_moneyness_of_their_definition(delta: float, total_vol: float) -> None:
-    k = quoted_surface.log_moneyness_of_delta(np.array([delta]), np.array([total_vol]))[0]
-    assert norm.cdf(-k / total_vol + total_vol / 2) == pytest.approx(delta, abs=1e-12)

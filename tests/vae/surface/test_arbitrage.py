@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
 
-from vae.pricing import heston
+from vae.pricing import heston_surfaces
 from vae.surface import arbitrage
 from vae.surface.arbitrage import KINDS, PRICE_KINDS, Violations, summarise, violations
 from vae.surface.grid import Grid
@@ -57,7 +57,7 @@ def test_exact_heston_is_free_of_arbitrage_in_single_precision(grid: Grid) -> No
     design = torch.quasirandom.SobolEngine(5, scramble=True, seed=1).draw(64, dtype=torch.float64)
     low = torch.tensor([0.01, 0.5, 0.01, 0.1, -0.9], dtype=torch.float64)
     high = torch.tensor([0.16, 5.0, 0.16, 1.0, 0.0], dtype=torch.float64)
-    iv = heston.surfaces(low + (high - low) * design, GRID).vol.numpy()
+    iv = heston_surfaces.surfaces(low + (high - low) * design, GRID).vol.numpy()
     iv = iv if grid is GRID else convert(iv, GRID, grid)
     complete = ~np.isnan(iv).any(axis=(1, 2))
     assert complete.sum() > 40

@@ -2,9 +2,11 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import norm
 
-from vae.surface.grid import Grid
+from vae.surface.grid import Grid, log_moneyness_of_delta
 
 
 def test_sqrt_time_widens_with_the_tenor() -> None:
@@ -63,3 +65,16 @@ def test_deltas_know_their_log_moneyness_from_the_vols() -> None:
 def test_deltas_lie_between_0_and_1() -> None:
     with pytest.raises(ValueError, match=r"inside \(0, 1\)"):
         Grid([0.25, 1.0], [0.1, 1.0], "delta")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.01, 0.99), st.floats(0.01, 2.0))
+def test_deltas_have_the_log_moneyness_of_their_definition(delta: float, total_vol: float) -> None:
+    k = log_moneyness_of_delta(np.array([delta]), np.array([total_vol]))[0]
+    assert norm.cdf(-k / total_vol + total_vol / 2) == pytest.approx(delta, abs=1e-12)
+
+
+@pytest.mark.parametrize("delta", [0.0, 1.0, -0.5])
+def test_a_delta_outside_0_and_1_has_no_log_moneyness(delta: float) -> None:
+    with pytest.raises(ValueError, match="must be in the range"):
+        log_moneyness_of_delta(np.array([0.5, delta]), np.array([0.2, 0.2]))

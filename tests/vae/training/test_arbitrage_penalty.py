@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from vae.pricing import heston
+from vae.pricing import heston_surfaces
 from vae.surface import arbitrage
 from vae.surface.grid import Grid
 from vae.training.arbitrage_penalty import ArbitragePenalty
@@ -16,7 +16,7 @@ def flat(vol: float = 0.2) -> torch.Tensor:
 
 def test_heston_surfaces_cost_nothing() -> None:
     theta = torch.tensor([[0.04, 2.0, 0.06, 0.5, -0.5], [0.09, 1.0, 0.02, 0.8, -0.8]], dtype=torch.float64)
-    iv = heston.surfaces(theta, GRID).vol.float()
+    iv = heston_surfaces.surfaces(theta, GRID).vol.float()
     assert torch.equal(ArbitragePenalty(GRID)(iv), torch.zeros(2))
 
 

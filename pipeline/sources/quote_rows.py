@@ -1,0 +1,212 @@
+"""The rows of a file of quotes as one table: canonical columns in canonical units, and why a row is rejected."""
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.settings.prepare import QuotesParams
+from pipeline.sources import columns
+from pipeline.sources.columns import Array, Wanted
+from vae.surface.units import DAYS_PER_YEAR
+
+REASONS = (
+    "flagged",
+    "american",
+    "missing_value",
+    "missing_bid",
+    "missing_ask",
+    "expired",
+    "strike_not_positive",
+    "forward_not_positive",
+    "rate_above_1",
+    "delta_not_inside_0_1",
+    "weight_not_positive",
+    "quoted_after_date",
+    "stale",
+    "crossed",
+    "wide",
+    "vol_not_positive",
+    "vol_above_max",
+    "duplicate",
+    "merged",
+    "conflicting",
+    "no_forward",
+    "in_the_money",
+    "price_outside_bounds",
+    "too_few_points",
+)
+EPOCH = dt.date(1970, 1, 1)
+PERCENT = 0.01
+MARKET = ("forward", "spot", "rate", "dividend_yield")
+OPTION = ("date", "tenor", "coordinate", "put")  # the columns that tell options apart
+QUOTE = ("value", "bid", "ask", *MARKET)  # the columns in which quotes of one option may differ
+_TENOR_DIGITS = 9  # decimals of a year: rounding must not split an expiry
+_CALLS, _PUTS = ("call", "c"), ("put", "p")
+_CONDITION = "condition."  # begins the names of wanted columns that are conditions
+_KINDS: Mapping[str, columns.Kind] = {
+    "date": "day",
+    "expiry": "day",
+    "type": (*_CALLS, *_PUTS),
+    "exercise": ("european", "american"),
+    "quoted_at": "instant",
+    "drop_where": "flag",
+}  # all others are numbers
+
+Mask = NDArray[np.bool_]
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class QuoteTable:
+    """Rows sorted by all their columns, so that the order of the file does not matter.
+
+    Attributes:
+        columns: float64 [row] by name. Every table has date (days since 1970-01-01), tenor (years), coordinate (strike,
+            strike / spot, k or call delta), value (the quote, or the mid of bid and ask; vols are decimal) and weight.
+            It has forward, spot, rate, dividend_yield, bid, ask, put (1 or 0), american (1 or 0), quoted_at and flagged
+            (1 or 0) where the file has them. ``quote_vols.with_vols`` adds k and vol.
+        conditions: numbers of the dates by name, float64 [row].
+        weighted: whether the file has weights; without them all are 1.
+        order: the row of the file, counted from 0, [row].
+        reason: index into ``REASONS`` of a rejected row, else -1, [row].
+    """
+
+    columns: Mapping[str, Array]
+    conditions: Mapping[str, Array]
+    weighted: bool
+    order: Index
+    reason: Index
+
+    def __len__(self) -> int:
+        return len(self.reason)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    def __getitem__(self, name: str) -> Array:
+        return self.columns[name]
+
+    def get(self, name: str, default: float) -> Array:
+        """A column, or its value where the file has none, [row]."""
+        return self.columns[name] if name in self else np.full(len(self), default)
+
+    def with_columns(self, **columns: Array) -> "QuoteTable":
+        """The table with columns added or replaced."""
+        return replace(self, columns={**self.columns, **columns})
+
+    @property
+    def kept(self) -> Mask:
+        """Rows that are not rejected, [row]."""
+        kept: Mask = self.reason < 0
+        return kept
+
+    @property
+    def kept_rows(self) -> Index:
+        """Indices of the rows that are not rejected."""
+        return np.flatnonzero(self.kept)
+
+    def reject(self, reason: str, where: Mask | Index) -> "QuoteTable":
+        """The table without rows, by mask or index; a row that is rejected already keeps its first reason."""
+        wrong = np.zeros(len(self), bool)
+        wrong[where] = True
+        return replace(self, reason=np.where(wrong & self.kept, REASONS.index(reason), self.reason))
+
+    def starts(self, row: Index, names: tuple[str, ...]) -> Mask:
+        """Where rows, sorted, differ from the row before in any of the columns, [len(row)]; the first does."""
+        start = np.zeros(len(row), bool)
+        start[:1] = True
+        for name in names:
+            if name in self:
+                start[1:] |= np.diff(self[name][row]) != 0.0
+        return start
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Number of rejected rows by reason, for all of ``REASONS``."""
+        counts = np.bincount(self.reason + 1, minlength=len(REASONS) + 1)[1:]
+        return dict(zip(REASONS, counts.tolist(), strict=True))
+
+    @property
+    def rejected_rows(self) -> list[tuple[int, str]]:
+        """Rejected rows of the file, counted from 1, in order, with their reason."""
+        reason = np.empty_like(self.reason)
+        reason[self.order] = self.reason
+        return [(row + 1, REASONS[reason[row]]) for row in np.flatnonzero(reason >= 0).tolist()]
+
+
+def read(params: QuotesParams) -> QuoteTable:
+    """The table of a file; no row is rejected yet.
+
+    Raises:
+        InputError: the file cannot be read, or lacks a column or has one of a wrong type.
+    """
+    found = columns.read(Path(params.path), _wanted(params))
+    conditions = {key: found.pop(f"{_CONDITION}{key}") for key in params.conditions}
+    values = _canonical(found, params)
+    weighted = "weight" in values
+    values = {"weight": np.ones(len(values["date"])), **values}
+    keys = [values[name] for name in dict.fromkeys((*OPTION, "quoted_at", *QUOTE, *values)) if name in values]
+    order = np.lexsort(keys[::-1])
+    return QuoteTable(
+        columns={name: value[order] for name, value in values.items()},
+        conditions={name: value[order] for name, value in conditions.items()},
+        weighted=weighted,
+        order=order,
+        reason=np.full(len(order), -1),
+    )
+
+
+def _wanted(params: QuotesParams) -> dict[str, Wanted]:
+    """The columns of the file that the settings name.
+
+    Raises:
+        InputError: two of them are one column; a time alone may be both date and quoted_at.
+    """
+    names = {key: name for key, name in params.columns.model_dump().items() if name is not None}
+    keys: dict[str, str] = {}
+    for key, name in names.items():
+        if key != "quoted_at" and keys.setdefault(name, key) != key:
+            raise InputError(f"params.yaml: prepare.quotes.columns: {keys[name]} and {key} are both {name}")
+    if params.drop_where is not None:
+        names["drop_where"] = params.drop_where
+    names |= {f"{_CONDITION}{key}": name for key, name in params.conditions.items()}
+    return {key: Wanted(name, _KINDS.get(key, "number")) for key, name in names.items()}
+
+
+def _canonical(found: dict[str, Array], params: QuotesParams) -> dict[str, Array]:
+    """The columns of a table from those of the file, in its order."""
+    unit = PERCENT if params.vol_unit == "percent" and not params.columns.priced else 1.0
+    values = {key: found[key] for key in (*MARKET, "weight") if key in found}
+    rows = len(next(iter(found.values())))
+    values["date"] = found["date"] if params.date is None else np.full(rows, float((params.date - EPOCH).days))
+    values["tenor"] = _tenors(found, values["date"])
+    values["coordinate"] = _first(found, "strike", "moneyness", "log_moneyness", "call_delta")
+    if "bid_iv" in found or "bid" in found:
+        values["bid"], values["ask"] = unit * _first(found, "bid_iv", "bid"), unit * _first(found, "ask_iv", "ask")
+        values["value"] = 0.5 * (values["bid"] + values["ask"])
+    else:
+        values["value"] = unit * _first(found, "iv", "price")
+    if "type" in found:
+        values["put"] = np.where(np.isnan(found["type"]), np.nan, found["type"] >= len(_CALLS))
+    for name, key in (("american", "exercise"), ("quoted_at", "quoted_at"), ("flagged", "drop_where")):
+        if key in found:
+            values[name] = found[key]
+    return values
+
+
+def _first(found: Mapping[str, Array], *names: str) -> Array:
+    """The first of these columns that the file has."""
+    return next(found[name] for name in names if name in found)
+
+
+def _tenors(found: Mapping[str, Array], dates: Array) -> Array:
+    """The tenor of each row, years."""
+    if "tenor_years" in found:
+        return found["tenor_years"].round(_TENOR_DIGITS)
+    days = found["days"] if "days" in found else found["expiry"] - dates
+    return days / DAYS_PER_YEAR

@@ -1,0 +1,83 @@
+"""Files of shards: what is finished when a run is killed is not made again.
+
+The files lie outside the folder that DVC knows, because DVC deletes the outputs of a stage before it runs. The name of
+a file ends in the sha256 of its content, so that a damaged file is noticed and made again.
+"""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.files import formats
+from pipeline.progress import track
+from pipeline.sources.simulation import Shard
+
+CHECKPOINTS = Path(".checkpoints/prepare")
+
+Run = Callable[[Sequence[Shard]], Iterator[tuple[Shard, bytes]]]
+
+
+def finished(shards: Sequence[Shard], *, key: str, run: Run) -> dict[Shard, Path]:
+    """The file of each shard, in order.
+
+    Args:
+        shards: all of them.
+        key: names what their content depends on; files of another key are removed.
+        run: makes the content of those that have no file yet.
+    """
+    store = CHECKPOINTS / key[:16]
+    _remove_others(store)
+    found = {shard: path for shard in shards if (path := _intact(store, shard))}
+    if found:
+        print(f"prepare: resumed with {len(found)} of {len(shards)} shards from {store}", file=sys.stderr, flush=True)
+    made = _timed(run([shard for shard in shards if shard not in found]))
+    for shard, content, _ in track(made, total=len(shards), done=len(found), label="prepare", note=_note):
+        found[shard] = store / f"{_stem(shard)}-{formats.sha256(content)}.safetensors"
+        formats.write_bytes(found[shard], content)
+    return {shard: found[shard] for shard in shards}
+
+
+def remove() -> None:
+    """Remove all files of shards: their data set is complete."""
+    shutil.rmtree(CHECKPOINTS, ignore_errors=True)
+
+
+class _Made(NamedTuple):
+    shard: Shard
+    content: bytes
+    surfaces_per_second: float
+
+
+def _timed(results: Iterator[tuple[Shard, bytes]]) -> Iterator[_Made]:
+    """Results with the mean speed so far."""
+    start, surfaces = time.monotonic(), 0
+    for shard, content in results:
+        surfaces += shard.size
+        yield _Made(shard, content, surfaces / (time.monotonic() - start))
+
+
+def _note(made: _Made) -> str:
+    return f"{made.surfaces_per_second:,.0f} surfaces/s"
+
+
+def _stem(shard: Shard) -> str:
+    return f"{shard.split}-{shard.number:05}"
+
+
+def _intact(store: Path, shard: Shard) -> Path | None:
+    """The file of a shard whose content is what its name says; any other one is removed."""
+    for path in store.glob(f"{_stem(shard)}-*.safetensors"):
+        if formats.sha256(formats.read_bytes(path)) == path.stem.rpartition("-")[2]:
+            return path
+        path.unlink()
+    return None
+
+
+def _remove_others(store: Path) -> None:
+    """Remove the shards of other keys: they would only fill the disk."""
+    for other in CHECKPOINTS.glob("*"):
+        if other != store:
+            shutil.rmtree(other)

@@ -1,0 +1,52 @@
+"""Columns of a file in one call, each as what it must be."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.sources import columns
+from pipeline.sources.columns import Wanted
+
+CSV = "day,at,vol,side,bad\n2024-01-02,2024-01-02 12:00:00,0.2, Put ,true\n,,,,\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "q.csv"
+    path.write_text(CSV)
+    return path
+
+
+def test_each_kind_is_an_array_of_numbers_by_the_callers_name(path: Path) -> None:
+    """Empty is NaN, and false of flags."""
+    found = columns.read(
+        path,
+        {
+            "date": Wanted("day", "day"),
+            "quoted_at": Wanted("at", "instant"),
+            "same_day": Wanted("at", "day"),
+            "iv": Wanted("vol", "number"),
+            "type": Wanted("side", ("call", "put")),
+            "flagged": Wanted("bad", "flag"),
+        },
+    )
+    day = 19_724.0  # 2024-01-02 in days since 1970-01-01
+    expected = {
+        "date": [day, np.nan],
+        "quoted_at": [day + 0.5, np.nan],
+        "same_day": [day, np.nan],
+        "iv": [0.2, np.nan],
+        "type": [1.0, np.nan],
+        "flagged": [1.0, 0.0],
+    }
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        assert found[name].dtype == np.float64
+        np.testing.assert_array_equal(found[name], values)
+
+
+def test_the_first_column_that_is_missing_is_named(path: Path) -> None:
+    with pytest.raises(InputError, match=r"q\.csv has no column k; its columns: day, at, vol, side, bad"):
+        columns.read(path, {"k": Wanted("k", "number"), "l": Wanted("l", "number")})
