@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae.surface.grid import Grid
-from vae.surface.interpolation import Curve, Spline, refined
 from vae.surface.normal import normal_cdf
+from vae.surface.spline import Curve, Spline, refined
 
 Array = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae.surface.grid import Grid
-from vae.surface.interpolation import Curve, readers
+from vae.surface.spline import Curve, interpolation_matrices
 
 FEATURES = ("atm_level", "skew", "term_slope")
 
@@ -60,4 +60,4 @@ def _slope(grid: Grid, tenor: int) -> Array:
 
 def _read(knots: Array, point: float) -> Curve:
     """What values at knots weigh in a spline's value and derivatives at a point, [knot]; NaN outside of the knots."""
-    return Curve(*(part[0] for part in readers(knots, np.array([point]))))
+    return Curve(*(part[0] for part in interpolation_matrices(knots, np.array([point]))))
