@@ -22,6 +22,8 @@ from vae.surface.surfaces import Surfaces
 
 __all__ = ["BundleError", "Completion", "Draws", "Posterior", "Provider", "Scores", "SurfaceModel", "Surfaces"]
 
+Shapes = Mapping[str, tuple[int, ...]]
+
 _STEP = 512  # surfaces per call of a graph: its intermediate results stay in the processor's cache
 _SCORED = 256  # surfaces per call of the scorer, which holds the derivatives of all their points
 _FEW = 16  # rows up to which a new array costs less than binding one
@@ -98,22 +100,9 @@ class SurfaceModel:
         self.grid = Grid.from_dict(manifest["grid"])
         self.latents = int(manifest["latents"])
         self.conditions = tuple(manifest["conditions"])
-        surface, z = self.grid.shape, (self.latents,)
-        masked = {"iv": surface, "mask": surface} if manifest["reads_missing"] else {"iv": surface}
-        counted: dict[str, tuple[int, ...]] = {"key": (), "offset": (), "count": (), "temperature": ()}
-        if self.conditions:
-            counted["conditions"] = ()
-        fitted: dict[str, tuple[int, ...]] = {
-            "surface": surface[1:], "std": surface[1:], "z": (), "fitted": (), "used": (),
-        }  # fmt: skip
-        signatures: dict[str, tuple[Mapping[str, tuple[int, ...]], Mapping[str, tuple[int, ...]]]] = {
-            bundle.DECODER: ({"z": z}, {"iv": surface}),
-            bundle.HALF_DECODER: ({"z": z}, {"iv": surface}),
-            bundle.ENCODER: (masked, {"mean": z, "std": z}),
-            bundle.SAMPLER: (counted, {"iv": surface, "z": z}),
-            bundle.COMPLETER: (dict.fromkeys(QUOTE_COLUMNS, ()), fitted),
-            bundle.SCORER: (masked, {"nats": ()}),
-        }
+        signatures = _signatures(
+            self.grid.shape, self.latents, conditioned=bool(self.conditions), reads_missing=manifest["reads_missing"]
+        )
         self._graphs = {
             name: Graph(name, content, options, inputs=signatures[name][0], outputs=signatures[name][1])
             for name, content in contents.items()
@@ -317,3 +306,23 @@ class SurfaceModel:
 
     def _feeds(self, surfaces: Array) -> dict[str, NDArray[Any]]:
         return runtime_inputs.surface_feeds(surfaces, reads_missing=self.manifest["reads_missing"])
+
+
+def _signatures(
+    surface: tuple[int, int], latents: int, *, conditioned: bool, reads_missing: bool
+) -> dict[str, tuple[Shapes, Shapes]]:
+    """Inputs and outputs of each graph by name, with the shape of a row; the first axis is free."""
+    z, smile = (latents,), surface[1:]
+    surfaces: Shapes = {"iv": surface, "mask": surface} if reads_missing else {"iv": surface}
+    drawn = ("key", "offset", "count", "temperature", *(("conditions",) if conditioned else ()))
+    return {
+        bundle.DECODER: ({"z": z}, {"iv": surface}),
+        bundle.HALF_DECODER: ({"z": z}, {"iv": surface}),
+        bundle.ENCODER: (surfaces, {"mean": z, "std": z}),
+        bundle.SAMPLER: (dict.fromkeys(drawn, ()), {"iv": surface, "z": z}),
+        bundle.COMPLETER: (
+            dict.fromkeys(QUOTE_COLUMNS, ()),
+            {"surface": smile, "std": smile, "z": (), "fitted": (), "used": ()},
+        ),
+        bundle.SCORER: (surfaces, {"nats": ()}),
+    }
