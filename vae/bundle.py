@@ -1,4 +1,4 @@
-"""The folder that is shipped: its files by name, and how they are read and trusted."""
+"""The bundle: the names of its files, and reading them with a check against the manifest."""
 
 import hashlib
 import json
@@ -18,18 +18,18 @@ DECODER, ENCODER, SAMPLER, COMPLETER, SCORER = GRAPHS = (
     "scorer.onnx",
 )
 HALF_DECODER = "decoder_fp16.onnx"
-QUANTILES = np.linspace(0.0, 1.0, 1001)  # of the scores of training surfaces, which the manifest holds
+QUANTILES = np.linspace(0.0, 1.0, 1001)  # levels of the quantiles of training scores in the manifest
 
 
 class BundleError(ValueError):
-    """The folder is not a bundle that this version can trust and read."""
+    """The folder is not a bundle, was altered, or has another format than this version reads."""
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a bundle says of itself.
+    """The manifest of a bundle.
 
     Raises:
-        BundleError: the folder has no manifest, or one that this version cannot read.
+        BundleError: the folder has no manifest, or this version cannot read it.
     """
     path = folder / MANIFEST
     try:
@@ -45,10 +45,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read_content(path: Path, manifest: Mapping[str, Any]) -> bytes:
-    """A file of a bundle.
+    """The content of a file of a bundle.
 
     Raises:
-        BundleError: it is missing, or not the one that the manifest describes.
+        BundleError: the file is missing, or its sha256 is not that of the manifest.
     """
     try:
         content = path.read_bytes()

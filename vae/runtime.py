@@ -1,12 +1,11 @@
-"""Load a bundle and sample, decode, encode, complete and score surfaces: numpy and onnxruntime only.
+"""Load a bundle and sample, decode, encode, complete and score surfaces. Imports numpy and onnxruntime only.
 
->>> from vae.runtime import SurfaceModel
->>> model = SurfaceModel.load("artifacts/bundle")      # doctest: +SKIP
->>> model.sample(1000, seed=7).shape                   # doctest: +SKIP
-(1000, 17, 41)
+>>> model = SurfaceModel.load("artifacts/bundle")
+>>> surfaces = model.sample(1000, seed=7)
+>>> surfaces.shape == (1000, *model.grid.shape)
+True
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -14,25 +13,20 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vae import bundle
+from vae import bundle, runtime_inputs
 from vae.bundle import BundleError
+from vae.runtime_inputs import QUOTE_COLUMNS, Array, SampleRequest, slices
 from vae.sessions import Graph, Options, Provider
-from vae.surface.grid import Grid, log_moneyness_of_delta
+from vae.surface.grid import Grid
 from vae.surface.surfaces import Surfaces
 
 __all__ = ["BundleError", "Completion", "Draws", "Posterior", "Provider", "Scores", "SurfaceModel", "Surfaces"]
 
-Array = NDArray[np.float32]
+Shapes = Mapping[str, tuple[int, ...]]
 
-_STEP = 512  # surfaces of a call of a graph: what it computes between stays in the processor's cache
-_FEW = 16  # rows below which a new array costs less than binding one
-_SCORED = 256  # surfaces scored at a time: the graph holds the derivatives of all their points
-_IV = ("iv",)
-_MOST_QUOTES = 20_000
-_LARGEST_ROW = 2**50
-_LARGEST = float(np.finfo(np.float32).max)
-_HOTTEST = 100.0  # far beyond what any use has, and far below what makes vols infinite
-_QUOTE_COLUMNS = ("log_moneyness", "tenor", "iv", "weight")
+_STEP = 512  # surfaces per call of a graph: its intermediate results stay in the processor's cache
+_SCORED = 256  # surfaces per call of the scorer, which holds the derivatives of all their points
+_FEW = 16  # rows up to which a new array costs less than binding one
 
 
 class Posterior(NamedTuple):
@@ -50,12 +44,12 @@ class Draws(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """How likely surfaces are.
+    """How likely surfaces are under the model.
 
     Attributes:
-        nats: log density of the known points, by Laplace's approximation, [batch].
-        percentile: share of the training surfaces, in percent, that are less likely by point, [batch]; NaN for a
-            surface with fewer points than any of them has.
+        nats: log density of the known points by Laplace's approximation, [batch].
+        percentile: percentage of the training surfaces with fewer nats per point, [batch]; NaN for a surface that has
+            fewer known points than every training surface.
     """
 
     nats: Array
@@ -67,10 +61,10 @@ class Completion(NamedTuple):
 
     Attributes:
         iv: vols, [tenor, node].
-        std: standard deviation of a quote at each point, the noise of the data included, [tenor, node].
-        latents: the most probable ones, [latent].
-        fitted: the surface's vols at the quotes, NaN where those are not used, [quote].
-        used: whether the grid reaches a quote, [quote].
+        std: standard deviation of a quote at each point, with the noise of the data, [tenor, node].
+        latents: the most probable latents, [latent].
+        fitted: vols of the surface at the quotes, NaN for quotes that are not used, [quote].
+        used: whether the quote lies inside the domain of the grid, [quote].
     """
 
     iv: Array
@@ -81,14 +75,22 @@ class Completion(NamedTuple):
 
 
 class SurfaceModel:
-    """A trained generator of implied-volatility surfaces; any thread may call it, and any forked process.
+    """A trained generator of implied-volatility surfaces. Threads and forked processes may share one.
 
     Attributes:
         grid: tenors and nodes of every surface.
-        latents: size of z.
-        conditions: names of what samples can be asked for.
-        manifest: the bundle's description, as read.
-        block: surfaces of each item of ``sample_blocks`` but the last.
+        latents: number of latents.
+        conditions: names of the conditioning variables.
+        manifest: the bundle's manifest.
+        block: surfaces in each item of ``sample_blocks``, except the last.
+
+    >>> model = SurfaceModel.load("artifacts/bundle")
+    >>> surfaces, latents = model.draw(3, seed=7)
+    >>> bool(abs(model.decode(latents) - surfaces).max() < 1e-6)
+    True
+    >>> found = model.complete([0.2, 0.21], tenor=[0.1, 0.5], log_moneyness=0.0)
+    >>> found.iv.shape == found.std.shape == model.grid.shape
+    True
     """
 
     block = 4096
@@ -98,22 +100,9 @@ class SurfaceModel:
         self.grid = Grid.from_dict(manifest["grid"])
         self.latents = int(manifest["latents"])
         self.conditions = tuple(manifest["conditions"])
-        surface, z = self.grid.shape, (self.latents,)
-        masked = {"iv": surface, "mask": surface} if manifest["reads_missing"] else {"iv": surface}
-        counted: dict[str, tuple[int, ...]] = {"key": (), "offset": (), "count": (), "temperature": ()}
-        if self.conditions:
-            counted["conditions"] = ()
-        fitted: dict[str, tuple[int, ...]] = {
-            "surface": surface[1:], "std": surface[1:], "z": (), "fitted": (), "used": (),
-        }  # fmt: skip
-        signatures: dict[str, tuple[Mapping[str, tuple[int, ...]], Mapping[str, tuple[int, ...]]]] = {
-            bundle.DECODER: ({"z": z}, {"iv": surface}),
-            bundle.HALF_DECODER: ({"z": z}, {"iv": surface}),
-            bundle.ENCODER: (masked, {"mean": z, "std": z}),
-            bundle.SAMPLER: (counted, {"iv": surface, "z": z}),
-            bundle.COMPLETER: (dict.fromkeys(_QUOTE_COLUMNS, ()), fitted),
-            bundle.SCORER: (masked, {"nats": ()}),
-        }
+        signatures = _signatures(
+            self.grid.shape, self.latents, conditioned=bool(self.conditions), reads_missing=manifest["reads_missing"]
+        )
         self._graphs = {
             name: Graph(name, content, options, inputs=signatures[name][0], outputs=signatures[name][1])
             for name, content in contents.items()
@@ -155,12 +144,12 @@ class SurfaceModel:
             model = cls(contents, manifest, options)
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{folder / bundle.MANIFEST} is not the manifest of a bundle: {error!r}") from error
-        model._decoder.session  # noqa: B018 - what cannot run is said at once
+        model._decoder.session  # noqa: B018 - start it now: a bundle that cannot run fails here
         return model
 
     @property
     def provider(self) -> str:
-        """The onnxruntime provider that really runs the decoder."""
+        """The onnxruntime provider that runs the decoder."""
         return self._decoder.provider
 
     def sample(
@@ -174,23 +163,20 @@ class SurfaceModel:
     ) -> Array:
         """n surfaces drawn from the prior, float32 [n, tenor, node]: decimal Black vols.
 
-        Row i depends on the seed and offset + i alone: a request may be cut in any way, over any number of machines.
+        Row i depends only on the seed and on offset + i. So a large request may be split over any number of machines.
 
         Args:
-            n: how many.
-            seed: the same gives the same surfaces.
-            conditions: what the surfaces should have, some of ``self.conditions`` by name.
-            temperature: factor of the random numbers within each component of the prior; less than 1 stays nearer to
-                what is common.
-            offset: rows to skip.
+            n: number of surfaces.
+            seed: 0 to 2^64 - 1; the same seed gives the same surfaces.
+            conditions: values of some of ``self.conditions`` by name; the others stay free.
+            temperature: factor of the normal numbers within each component of the prior. With less than 1, surfaces
+                are nearer to the mean of the component.
+            offset: number of rows to skip.
 
         Raises:
-            ValueError: a number out of range, or a condition that the model does not know.
+            ValueError: a number is out of range, or the model does not have a condition.
         """
-        surfaces = np.empty((_count(n), *self.grid.shape), np.float32)
-        for feeds, rows in self._requests(n, seed, conditions, temperature, offset):
-            self._graphs[bundle.SAMPLER].run_into(feeds, {"iv": surfaces[rows]})
-        return surfaces
+        return self._sampled(self._request(n, seed, conditions, temperature, offset))
 
     def draw(
         self,
@@ -201,10 +187,10 @@ class SurfaceModel:
         temperature: float = 1.0,
         offset: int = 0,
     ) -> Draws:
-        """The surfaces of ``sample`` with the latents that they are decoded from."""
-        draws = Draws(np.empty((_count(n), *self.grid.shape), np.float32), np.empty((n, self.latents), np.float32))
-        for feeds, rows in self._requests(n, seed, conditions, temperature, offset):
-            self._graphs[bundle.SAMPLER].run_into(feeds, {"iv": draws.iv[rows], "z": draws.latents[rows]})
+        """The surfaces of ``sample`` and the latents that they are decoded from."""
+        request = self._request(n, seed, conditions, temperature, offset)
+        draws = Draws(np.empty((n, *self.grid.shape), np.float32), np.empty((n, self.latents), np.float32))
+        self._run_sampler(request, {"iv": draws.iv, "z": draws.latents})
         return draws
 
     def sample_blocks(
@@ -216,45 +202,44 @@ class SurfaceModel:
         temperature: float = 1.0,
         offset: int = 0,
     ) -> Iterator[Array]:
-        """The rows of ``sample`` a block at a time, for requests larger than memory."""
-        for rows in _parts(_count(n), self.block):
-            count, first = rows.stop - rows.start, offset + rows.start
-            yield self.sample(count, seed=seed, conditions=conditions, temperature=temperature, offset=first)
+        """The rows of ``sample`` in blocks of ``self.block``, for requests that are larger than memory."""
+        for _, block in self._request(n, seed, conditions, temperature, offset).parts(self.block):
+            yield self._sampled(block)
 
     def decode(self, z: ArrayLike, *, out: Array | None = None) -> Array:
         """Surfaces iv [batch, tenor, node] of latents z [batch, latent].
 
         Args:
             z: latents.
-            out: where to write them, a contiguous float32 array of that shape: memory used again spares the operating
-                system from clearing new pages, a tenth of the time of large batches.
+            out: a contiguous float32 array of the result's shape, which is filled and returned. Memory that is used
+                again saves a tenth of the time of large batches, as the operating system clears new pages.
 
         Raises:
             ValueError: another shape, type or order.
         """
-        latents = _batch("z", z, (self.latents,))
+        latents = runtime_inputs.latents_batch(z, self.latents)
         if out is None and len(latents) <= _FEW:
-            return self._decoder.run({"z": latents}, _IV)[0]
+            return self._decoder.run({"z": latents}, ("iv",))[0]
         shape = (len(latents), *self.grid.shape)
-        surfaces = np.empty(shape, np.float32) if out is None else _writable("out", out, shape)
-        for rows in _parts(len(latents)):
+        surfaces = np.empty(shape, np.float32) if out is None else runtime_inputs.writable("out", out, shape)
+        for rows in slices(len(latents), _STEP):
             self._decoder.run_into({"z": latents[rows]}, {"iv": surfaces[rows]})
         return surfaces
 
     def encode(self, iv: ArrayLike) -> Posterior:
         """Posterior of the latents given surfaces iv [batch, tenor, node]; missing points are NaN."""
-        surfaces = self._surfaces(iv)
+        surfaces = self._checked(iv)
         mean, std = np.empty((2, len(surfaces), self.latents), np.float32)
-        for rows in _parts(len(surfaces)):
-            self._graphs[bundle.ENCODER].run_into(self._masked(surfaces[rows]), {"mean": mean[rows], "std": std[rows]})
+        for rows in slices(len(surfaces), _STEP):
+            self._graphs[bundle.ENCODER].run_into(self._feeds(surfaces[rows]), {"mean": mean[rows], "std": std[rows]})
         return Posterior(mean, std)
 
     def score(self, iv: ArrayLike) -> Scores:
-        """How likely surfaces iv [batch, tenor, node] are; missing points are NaN."""
-        surfaces = self._surfaces(iv)
+        """How likely surfaces iv [batch, tenor, node] are under the model; missing points are NaN."""
+        surfaces = self._checked(iv)
         nats = np.empty(len(surfaces), np.float32)
-        for rows in _parts(len(surfaces), _SCORED):
-            self._graphs[bundle.SCORER].run_into(self._masked(surfaces[rows]), {"nats": nats[rows]})
+        for rows in slices(len(surfaces), _SCORED):
+            self._graphs[bundle.SCORER].run_into(self._feeds(surfaces[rows]), {"nats": nats[rows]})
         points = np.isfinite(surfaces).sum((1, 2))
         percentile = 100.0 * np.interp(nats / points, self._score_quantiles, bundle.QUANTILES)
         return Scores(nats, np.where(points >= self._fewest_points, percentile, np.nan))
@@ -268,20 +253,22 @@ class SurfaceModel:
         call_delta: ArrayLike | None = None,
         weight: ArrayLike | None = None,
     ) -> Completion:
-        """The whole surface from one quote, a few, or a chain.
+        """The complete surface from one quote or more.
 
         Args:
-            iv: decimal vols of quotes, [quote]; or a surface [tenor, node] on the grid whose missing points are NaN,
-                which needs no coordinates.
-            tenor: years, [quote] or one for all.
-            log_moneyness: k = ln(K/F), [quote] or one for all; or else
-            call_delta: forward call delta N(d1) of each quote.
-            weight: precision of each quote in units of that of a point of the data, [quote] or one for all.
+            iv: decimal vols of quotes, [quote]; or, without coordinates, a surface [tenor, node] on the grid whose
+                missing points are NaN.
+            tenor: years, [quote] or one number for all.
+            log_moneyness: k = ln(K/F), [quote] or one number for all.
+            call_delta: forward call delta N(d1), [quote] or one number for all, in place of ``log_moneyness``.
+            weight: precision of each quote, in units of the precision of a point of the training data, [quote] or one
+                number for all.
 
         Raises:
-            ValueError: shapes that do not agree, numbers out of range, or no quote that the grid reaches.
+            ValueError: shapes do not agree, a number is out of range, or no quote lies inside the domain of the grid.
         """
-        quotes = self._quotes(iv, tenor, log_moneyness, call_delta, 1.0 if weight is None else weight)
+        weights = 1.0 if weight is None else weight
+        quotes = runtime_inputs.quote_feeds(self.grid, iv, tenor, log_moneyness, call_delta, weights)
         found = self._graphs[bundle.COMPLETER].run(quotes, ("surface", "std", "z", "fitted", "used"))
         completion = Completion(*found)
         if not completion.used.any():
@@ -298,145 +285,44 @@ class SurfaceModel:
         """Vols [batch, tenor, node] with their coordinates."""
         return Surfaces(np.asarray(iv), self.grid)
 
-    def _requests(
+    def _request(
         self, n: int, seed: int, conditions: Mapping[str, float] | None, temperature: float, offset: int
-    ) -> Iterator[tuple[dict[str, NDArray[Any]], slice]]:
-        """What the sampler is fed with for each block of rows."""
-        if not 0 <= offset <= _LARGEST_ROW - _count(n):
-            raise ValueError(f"offset is {offset}; allowed: 0 to 2^50 less the number of surfaces")
-        if not 0.0 <= temperature <= _HOTTEST:
-            raise ValueError(f"temperature is {temperature}; allowed: 0 to {_HOTTEST:g}")
-        asked = self._asked(conditions or {})
-        feeds: dict[str, NDArray[Any]] = {
-            "key": np.array([_seed(seed)], np.uint64),
-            "temperature": np.array([temperature], np.float32),
-            **({"conditions": asked} if self.conditions else {}),
-        }
-        for rows in _parts(n):
-            place = {"offset": np.array([offset + rows.start]), "count": np.array([rows.stop - rows.start])}
-            yield {**feeds, **place}, rows
+    ) -> SampleRequest:
+        return runtime_inputs.sample_request(n, seed, conditions or {}, temperature, offset, names=self.conditions)
 
-    def _asked(self, conditions: Mapping[str, float]) -> Array:
-        """Requested values in the order of the conditions, NaN where any will do."""
-        for name, value in conditions.items():
-            if name not in self.conditions:
-                raise ValueError(f"{name!r} is not a condition; allowed: {', '.join(self.conditions) or 'none'}")
-            if not abs(value) <= _LARGEST:
-                raise ValueError(f"the condition {name} is {value}; it must be finite in single precision")
-        return np.array([conditions.get(name, np.nan) for name in self.conditions], np.float32)
-
-    def _surfaces(self, iv: ArrayLike) -> Array:
-        """Surfaces that graphs can read: positive where they are known."""
-        surfaces = _shaped("iv", iv, self.grid.shape)
-        known = ~np.isnan(surfaces)
-        wrong = known & ~((surfaces > 0.0) & (surfaces < np.inf))
-        if wrong.any():
-            row = _first(wrong)
-            raise ValueError(
-                f"iv must be positive and finite where it is known, but row {row} holds {surfaces[wrong][0]:g}"
-            )
-        if not self.manifest["reads_missing"] and not known.all():
-            raise ValueError(f"row {_first(~known)} of iv has missing points, which this model was not trained to read")
-        empty = np.asarray(~known.any(axis=(1, 2), keepdims=True))
-        if empty.any():
-            raise ValueError(f"row {_first(empty)} of iv has no known point")
+    def _sampled(self, request: SampleRequest) -> Array:
+        surfaces = np.empty((request.count, *self.grid.shape), np.float32)
+        self._run_sampler(request, {"iv": surfaces})
         return surfaces
 
-    def _masked(self, surfaces: Array) -> dict[str, NDArray[Any]]:
-        if not self.manifest["reads_missing"]:
-            return {"iv": surfaces}
-        known = ~np.isnan(surfaces)
-        return {"iv": np.where(known, surfaces, np.float32(0.2)), "mask": known.astype(np.float32)}
+    def _run_sampler(self, request: SampleRequest, outputs: Mapping[str, Array]) -> None:
+        """Write the outputs of the sampler, by name, into arrays with a row for each surface."""
+        for rows, part in request.parts(_STEP):
+            own = {name: array[rows] for name, array in outputs.items()}
+            self._graphs[bundle.SAMPLER].run_into(part.feeds, own)
 
-    def _quotes(
-        self,
-        iv: ArrayLike,
-        tenor: ArrayLike | None,
-        log_moneyness: ArrayLike | None,
-        call_delta: ArrayLike | None,
-        weight: ArrayLike,
-    ) -> dict[str, NDArray[Any]]:
-        """The columns that the completer reads, each [quote]."""
-        vols = np.asarray(iv, np.float64)
-        if tenor is None and log_moneyness is None and call_delta is None:
-            return self._points(vols, weight)
-        if tenor is None or (log_moneyness is None) == (call_delta is None):
-            raise ValueError("quotes need tenor and one of log_moneyness and call_delta")
-        place = log_moneyness if call_delta is None else call_delta
-        try:
-            columns = np.broadcast_arrays(vols, *(np.asarray(part, np.float64) for part in (tenor, place, weight)))
-        except ValueError as error:
-            raise ValueError(f"iv, tenor, coordinates and weight differ in shape: {error}") from error
-        vols, years, where, weights = (np.atleast_1d(column) for column in columns)
-        for name, column in (("iv", vols), ("tenor", years), ("weight", weights)):
-            if not ((column > 0.0) & (column < np.inf)).all():
-                raise ValueError(f"{name} of quotes must be positive and finite")
-        if call_delta is not None:
-            if not ((where > 0.0) & (where < 1.0)).all():
-                raise ValueError("call_delta of quotes must lie inside (0, 1)")
-            where = log_moneyness_of_delta(where, vols * np.sqrt(years))
-        if not np.isfinite(where).all():
-            raise ValueError("log_moneyness of quotes must be finite")
-        if vols.ndim != 1 or not 1 <= vols.size <= _MOST_QUOTES:
-            raise ValueError(f"quotes have shape {vols.shape}; allowed: [quote], 1 to {_MOST_QUOTES:,} of them")
-        values = (where, years, vols, weights)
-        with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, and beyond the grid
-            return {name: value.astype(np.float32) for name, value in zip(_QUOTE_COLUMNS, values, strict=True)}
+    def _checked(self, iv: ArrayLike) -> Array:
+        return runtime_inputs.surface_batch(iv, self.grid.shape, reads_missing=self.manifest["reads_missing"])
 
-    def _points(self, iv: NDArray[np.float64], weight: ArrayLike) -> dict[str, NDArray[Any]]:
-        """The known points of a surface as quotes."""
-        if iv.shape != self.grid.shape:
-            raise ValueError(f"iv has shape {iv.shape}; expected {self.grid.shape}, or quotes with their coordinates")
-        known = np.isfinite(iv)
-        years = np.broadcast_to(self.grid.tenors[:, None], iv.shape)[known]
-        weights = np.broadcast_to(np.asarray(weight, np.float64), iv.shape)[known]
-        k = np.broadcast_to(self.grid.log_moneyness_of(iv), iv.shape)[known]
-        return self._quotes(iv[known], years, k, None, weights)
+    def _feeds(self, surfaces: Array) -> dict[str, NDArray[Any]]:
+        return runtime_inputs.surface_feeds(surfaces, reads_missing=self.manifest["reads_missing"])
 
 
-def _parts(count: int, size: int = _STEP) -> Iterator[slice]:
-    for start in range(0, count, size):
-        yield slice(start, min(start + size, count))
-
-
-def _writable(name: str, array: Array, shape: tuple[int, ...]) -> Array:
-    """The array, if surfaces can be written straight into it."""
-    if array.shape != shape or array.dtype != np.float32 or not (array.flags.c_contiguous and array.flags.writeable):
-        raise ValueError(
-            f"{name} must be a writable, contiguous float32 array of shape {list(shape)}, not {array.dtype} of shape "
-            f"{list(array.shape)}"
-        )
-    return array
-
-
-def _count(n: int) -> int:
-    if not 1 <= n <= _LARGEST_ROW:
-        raise ValueError(f"n is {n}; the number of surfaces must be between 1 and 2^50")
-    return n
-
-
-def _seed(seed: int) -> int:
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed is {seed}; allowed: 0 to 2^64 - 1")
-    return seed
-
-
-def _shaped(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:
-    """Values as single precision [batch, *shape] in one piece."""
-    array = np.ascontiguousarray(values, np.float32)
-    if array.ndim != 1 + len(shape) or array.shape[1:] != shape or not len(array):
-        raise ValueError(f"{name} has shape {array.shape}; expected (batch, {', '.join(map(str, shape))}), not empty")
-    return array
-
-
-def _batch(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:
-    array = _shaped(name, values, shape)
-    # That the sum of squares is finite tells so of all; where it is not, they are looked at one by one.
-    if not math.isfinite(np.vdot(array, array)) and not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, but row {_first(~np.isfinite(array))} is not")
-    return array
-
-
-def _first(wrong: NDArray[np.bool_]) -> int:
-    """The first row that has one."""
-    return int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))
+def _signatures(
+    surface: tuple[int, int], latents: int, *, conditioned: bool, reads_missing: bool
+) -> dict[str, tuple[Shapes, Shapes]]:
+    """Inputs and outputs of each graph by name, with the shape of a row; the first axis is free."""
+    z, smile = (latents,), surface[1:]
+    surfaces: Shapes = {"iv": surface, "mask": surface} if reads_missing else {"iv": surface}
+    drawn = ("key", "offset", "count", "temperature", *(("conditions",) if conditioned else ()))
+    return {
+        bundle.DECODER: ({"z": z}, {"iv": surface}),
+        bundle.HALF_DECODER: ({"z": z}, {"iv": surface}),
+        bundle.ENCODER: (surfaces, {"mean": z, "std": z}),
+        bundle.SAMPLER: (dict.fromkeys(drawn, ()), {"iv": surface, "z": z}),
+        bundle.COMPLETER: (
+            dict.fromkeys(QUOTE_COLUMNS, ()),
+            {"surface": smile, "std": smile, "z": (), "fitted": (), "used": ()},
+        ),
+        bundle.SCORER: (surfaces, {"nats": ()}),
+    }

@@ -1,4 +1,7 @@
-"""The graphs of a bundle in onnxruntime: made when first called, anew in a forked process, and into arrays in place."""
+"""The graphs of a bundle as sessions of onnxruntime.
+
+A session starts at the first call, starts anew in a forked process, and can write its outputs into existing arrays.
+"""
 
 import ctypes
 import os
@@ -11,7 +14,7 @@ from numpy.typing import NDArray
 
 from vae.bundle import BundleError
 
-# onnxruntime reads this when it is imported, and reports home unless it is set.
+# onnxruntime reads this at import; without it, it sends telemetry.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 try:
@@ -26,20 +29,20 @@ Feeds = Mapping[str, NDArray[Any]]
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 _ERRORS_ONLY = 3
-_graphs: "weakref.WeakSet[Graph]" = weakref.WeakSet()  # those of this process
+_graphs: "weakref.WeakSet[Graph]" = weakref.WeakSet()  # all of this process
 
 
 def available_providers() -> list[str]:
-    """What this onnxruntime was built for; whether it starts is another matter."""
+    """Providers that this onnxruntime was built with; one of them may still fail to start."""
     return list(onnxruntime.get_available_providers())
 
 
 class Options(NamedTuple):
-    """How graphs are run.
+    """Options of all sessions.
 
     Attributes:
-        provider: ``auto`` takes CUDA where this onnxruntime has it and it starts.
-        threads: of one call on the CPU; 0 for one a core.
+        provider: ``auto`` uses CUDA where this onnxruntime has it and it starts.
+        threads: threads of one call on the CPU; 0 for one per core.
         tf32: whether CUDA may round products to ten bits, which moves vols by 1e-3.
     """
 
@@ -48,7 +51,7 @@ class Options(NamedTuple):
     tf32: bool = False
 
     def check(self) -> None:
-        """Raise ValueError for what is unknown, out of range or not in this onnxruntime."""
+        """Raise ValueError for an unknown or missing provider, or a negative number of threads."""
         available = available_providers()
         if self.provider not in ("auto", *PROVIDERS):
             raise ValueError(f"provider is {self.provider!r}; allowed: auto, {', '.join(PROVIDERS)}")
@@ -58,7 +61,7 @@ class Options(NamedTuple):
             raise ValueError(f"threads is {self.threads}; allowed: 0 for one a core, or more")
 
     def providers(self) -> list[Any]:
-        """What onnxruntime tries, in this order."""
+        """Providers in the order in which onnxruntime tries them."""
         cuda = (PROVIDERS["cuda"], {"use_tf32": str(int(self.tf32))})
         cpu = PROVIDERS["cpu"]
         wanted: dict[str, list[Any]] = {
@@ -71,12 +74,12 @@ class Options(NamedTuple):
 
 
 class Graph:
-    """One ONNX file, which may be called from any thread and from forked processes.
+    """One ONNX file as a session that threads and forked processes may share.
 
     Attributes:
-        name: of the file.
-        inputs: shape of each row of each input that must be given, by name; the first axis is free.
-        outputs: shape of each row of each output, by name.
+        name: name of the file.
+        inputs: shape of a row of each input, by name; the first axis is free.
+        outputs: shape of a row of each output, by name.
     """
 
     def __init__(
@@ -99,8 +102,8 @@ class Graph:
         """The session of this process.
 
         Raises:
-            BundleError: the content is no graph, or not the one that its name says.
-            ValueError: the provider that was asked for does not start.
+            BundleError: the content is not a graph, or its inputs or outputs are not the expected ones.
+            ValueError: the requested provider does not start.
         """
         if self._session is None:
             with self._lock:
@@ -108,25 +111,25 @@ class Graph:
         return self._session
 
     def forget(self) -> None:
-        """Start anew in a forked process: the threads of a session stay with its parent.
+        """Drop the session in a forked process, because its threads exist in the parent only.
 
-        What was inherited is kept for good, as to free it would wait for these threads.
+        The inherited session is never freed: freeing it would wait for these threads.
         """
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
         self._lock, self._session = threading.Lock(), None
 
     @property
     def provider(self) -> str:
-        """The onnxruntime provider that really runs it."""
+        """The onnxruntime provider that runs the graph."""
         return str(self.session.get_providers()[0])
 
     def run(self, feeds: Feeds, outputs: Sequence[str]) -> list[NDArray[Any]]:
-        """Outputs by name, as new arrays."""
+        """The named outputs as new arrays."""
         found: list[NDArray[Any]] = (self._session or self.session).run(outputs, feeds)
         return found
 
     def run_into(self, feeds: Feeds, outputs: Mapping[str, NDArray[Any]]) -> None:
-        """Write outputs straight into arrays, which must be contiguous and of the right shape."""
+        """Write the outputs into the given arrays, which must be contiguous and of the right shape and type."""
         binding = self.session.io_binding()
         for name, array in feeds.items():
             binding.bind_cpu_input(name, array)
@@ -138,7 +141,7 @@ class Graph:
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = self._options.threads
         settings.log_severity_level = _ERRORS_ONLY
-        # Idle threads that spin cost a host more than they save a small graph.
+        # Idle threads that spin cost a shared machine more than they save in a small graph.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             session = onnxruntime.InferenceSession(self._content, settings, providers=self._options.providers())

@@ -1,7 +1,7 @@
-"""``completer.onnx``: quotes anywhere on the grid in, the whole surface with its standard deviations out.
+"""``completer.onnx``: from quotes anywhere inside the grid to the complete surface with its standard deviations.
 
-Steps of Levenberg and Marquardt run inside the graph until they change nothing: what comes before them, one of them,
-and what comes after are traced alone and joined by an ONNX ``Loop``.
+Levenberg-Marquardt steps run inside the graph until they converge. The part before the steps, one step, and the part
+after them are traced as three graphs and joined by an ONNX ``Loop``.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vae.graphs.export import finished, program
-from vae.graphs.onnx_loop import looped
+from vae.graphs.onnx_loop import loop_graph
 from vae.model import completion
 from vae.model.autoencoder import Vae
 from vae.model.completion import Posed, Quotes, State
@@ -18,14 +18,14 @@ from vae.model.quote_weights import Reader
 from vae.surface.grid import Grid
 
 _POSED = ("quoted", "weights", "precision")
-_KEPT = ("z", "curvature")  # parts of the state that the surface is made of
+_KEPT = ("z", "curvature")  # the parts of the state that the end reads
 
 
 def completer_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> bytes:
     """``completer.onnx``: inputs log_moneyness, tenor, iv and weight, all [quote], in single precision.
 
-    Outputs are the surface and its standard deviations [tenor, node], the latents z that explain the quotes, the vols
-    there at the quotes, and which of these were used.
+    Outputs are the surface and its standard deviations [tenor, node], the most probable latents z [latent], the vols of
+    the surface at the quotes, and whether a quote lies inside the grid, both [quote].
 
     Raises:
         ValueError: the model's noise is not Gaussian.
@@ -41,7 +41,7 @@ def completer_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> byte
     step = {"tenor": quotes["tenor"], **posed, **{f"now_{name}": part for name, part in state.items()}}
     last = {"tenor": quotes["tenor"], "weights": posed["weights"], **{f"last_{name}": state[name] for name in _KEPT}}
     free = {name: {0: "quote"} for name in (*quotes, "quoted", "weights")} | {"precision": {1: "quote"}}
-    graph = looped(
+    graph = loop_graph(
         program(first, quotes, outputs=[*_POSED, "used", *(f"first_{name}" for name in state)], free=free),
         program(Step(model), step, outputs=["moving", *(f"next_{name}" for name in state)], free=free),
         program(End(model, grid), last, outputs=["surface", "std", "z", "fitted"], free=free),
@@ -53,7 +53,7 @@ def completer_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> byte
 
 
 class Start(nn.Module):
-    """Quotes -> what steps need of them, which are used, and the state before the first step."""
+    """Quotes -> the inputs of the steps, which quotes are used, and the state before the first step."""
 
     def __init__(self, model: Vae, grid: Grid) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Start(nn.Module):
 
 
 class Step(nn.Module):
-    """The state before a step -> whether it moves on, and the state after."""
+    """The state before a step -> whether another step follows, and the state after it."""
 
     def __init__(self, model: Vae) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Step(nn.Module):
         damping: Tensor,
         change: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Whether it moves on, and the parts of the state."""
+        """Whether another step follows, and the parts of the state."""
         fit = completion.fit_to_quotes(self.model, Posed(quoted, tenor, weights, precision))
         after = completion.improve(fit, State(z, cost, slope, curvature, damping, change))
         return after.moving, *after

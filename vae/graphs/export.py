@@ -1,4 +1,7 @@
-"""The trained model as ONNX graphs: vols, quotes and latents in and out, all scaling inside."""
+"""The trained model as ONNX graphs.
+
+Inputs and outputs are decimal vols and latents; all scaling is inside the graphs.
+"""
 
 import contextlib
 import copy
@@ -33,7 +36,7 @@ class Decoder(nn.Module):
 
 
 class HalfDecoder(nn.Module):
-    """The decoder with products in half precision, which GPUs make twice as fast; the centre is added in single."""
+    """The decoder in half precision, which is twice as fast on GPUs; the centre is added in single precision."""
 
     def __init__(self, model: Vae, grid: Grid) -> None:
         super().__init__()
@@ -50,8 +53,8 @@ class HalfDecoder(nn.Module):
 class Encoder(nn.Module):
     """iv and mask [batch, tenor, node] -> mean and std of the posterior, both [batch, latent].
 
-    The mask is 1 where a point is known and 0 where it is missing, whatever iv is there; a model that was not trained
-    to read missing points has none.
+    The mask is 1 where a point is known and 0 where it is missing; iv is ignored there. A model that was not trained to
+    read missing points has no mask.
     """
 
     def __init__(self, model: Vae) -> None:
@@ -117,9 +120,13 @@ def _of_surfaces(module: nn.Module, model: Vae, grid: Grid, outputs: list[str]) 
 def program(
     module: nn.Module, inputs: Mapping[str, Tensor], *, outputs: list[str], free: Mapping[str, Mapping[int, str]]
 ) -> onnx.ModelProto:
-    """A module as a graph; the axes of inputs that are in ``free`` are free and have the names given there.
+    """The ONNX graph of a module.
 
-    The inputs must be different tensors: the exporter takes one tensor for one input.
+    Args:
+        module: its inputs are tensors.
+        inputs: example tensors by name. No tensor may stand for two inputs, as the exporter would merge these.
+        outputs: names of the outputs.
+        free: names of the free axes by input and axis; all other axes have the size of the example.
     """
     sizes = {name: torch.export.Dim(name) for axes in free.values() for name in axes.values()}
     shapes = [{axis: sizes[size] for axis, size in free.get(name, {}).items()} or None for name in inputs]
@@ -143,8 +150,8 @@ def program(
 
 
 def finished(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
-    """A checked file of a graph, with nothing in it that says where and when it was made."""
-    del proto.metadata_props[:], proto.opset_import[:]  # functions that were put in place leave theirs
+    """The content of a checked ONNX file, without any trace of where and when it was made."""
+    del proto.metadata_props[:], proto.opset_import[:]  # inlined functions leave their own opsets behind
     proto.opset_import.append(onnx.helper.make_opsetid("", OPSET))
     _strip(proto.graph)
     proto.producer_name, proto.producer_version = "volvae", metadata["volvae_version"]
@@ -156,7 +163,7 @@ def finished(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
 
 
 def _strip(graph: onnx.GraphProto) -> None:
-    """Remove what the exporter says of the machine: stack traces with paths, its own shapes of constants."""
+    """Remove what differs between machines: stack traces with paths, and the exporter's shapes of constants."""
     del graph.metadata_props[:]
     del graph.value_info[:]
     for node in graph.node:
@@ -172,7 +179,7 @@ def _strip(graph: onnx.GraphProto) -> None:
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Without the exporter's warnings of torchvision, which is not needed, and of what it makes itself."""
+    """Silence the exporter's warnings about torchvision, which is not needed, and about its own code."""
     levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnx_ir")}
     for name in levels:
         logging.getLogger(name).setLevel(logging.ERROR)

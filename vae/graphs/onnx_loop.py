@@ -1,4 +1,4 @@
-"""Three ONNX graphs as one: what comes before a loop, its body, and what comes after.
+"""Join three ONNX graphs, those before, in and after a loop, into one graph with a ``Loop`` node.
 
 Reference: https://onnx.ai/onnx/operators/onnx__Loop.html
 """
@@ -8,14 +8,22 @@ from collections.abc import Sequence
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 
-def looped(
+def loop_graph(
     start: ModelProto, step: ModelProto, end: ModelProto, *, state: Sequence[str], condition: str, most: int
 ) -> ModelProto:
-    """``start``, then ``step`` as long as its output ``condition`` holds, ``most`` times at most, then ``end``.
+    """``start``, then ``step`` while its output ``condition`` is true, then ``end``.
 
-    Of each part of the ``state``, say z, ``start`` gives first_z, ``step`` makes next_z of now_z, and ``end`` takes
-    last_z. Other inputs of ``step`` and ``end`` are inputs or outputs of ``start`` of the same name; other outputs of
-    ``start`` that neither takes are outputs of the whole, after those of ``end``.
+    Inputs and outputs are joined by name. For each part of the state, such as z, ``start`` outputs first_z, ``step``
+    turns now_z into next_z, and ``end`` reads last_z. All other inputs of ``step`` and ``end`` are inputs or outputs of
+    ``start``. Outputs of ``start`` that nobody reads become outputs of the joined graph, after those of ``end``.
+
+    Args:
+        start: the graph before the loop.
+        step: the body of the loop.
+        end: the graph after the loop.
+        state: names of the parts of the state.
+        condition: the output of ``step`` that says whether another step follows.
+        most: the largest number of steps.
     """
     parts = (start.graph, step.graph, end.graph)
     for name, graph in zip(("start.", "step.", "end."), parts, strict=True):
@@ -56,13 +64,13 @@ def looped(
 
 
 def _named(values: Sequence[ValueInfoProto], names: Sequence[str]) -> list[ValueInfoProto]:
-    """The values of these names, in this order."""
+    """The values with these names, in the order of the names."""
     known = {value.name: value for value in values}
     return [known[name] for name in names]
 
 
 def _prefix(graph: GraphProto, prefix: str) -> None:
-    """Name all but inputs and outputs anew, so that no two graphs share a name by chance."""
+    """Prefix all names except those of inputs and outputs, so that no two graphs share a name by chance."""
     kept = {"", *(value.name for value in (*graph.input, *graph.output))}
     for node in graph.node:
         node.name = node.name and prefix + node.name
@@ -73,7 +81,7 @@ def _prefix(graph: GraphProto, prefix: str) -> None:
 
 
 def _merged(weights: Sequence[TensorProto], nodes: Sequence[NodeProto]) -> list[TensorProto]:
-    """Weights of equal content once: the nodes read that one."""
+    """Weights without duplicates; nodes that read a duplicate read the weight that stays."""
     found: dict[bytes, TensorProto] = {}
     names = {}
     for tensor in weights:

@@ -1,9 +1,9 @@
-"""``sampler.onnx``: surfaces from a key, an offset and a count, the random numbers made inside the graph.
+"""``sampler.onnx``: surfaces from a key, an offset and a count, with the random numbers made inside the graph.
 
-Every number is a function of the key and its own place, so that row i is the same however a request is cut, and on
-every runtime. A row takes consecutive 32-bit words of Widynski's Squares, whose shifts and rotations are written as
-divisions and products of 64-bit integers, which wrap and for which CUDA has kernels. The first word chooses a component
-of the prior, the others become normal numbers by Box and Muller.
+A random number is a function of the key and of its position only. So row i is the same however a request is split, and
+on every runtime. A row takes consecutive 32-bit words of Widynski's Squares. Its shifts and rotations are written as
+divisions and products of 64-bit integers that wrap, for which CUDA has kernels. The first word selects a component of
+the prior; the others become normal numbers by the method of Box and Muller.
 
 Reference: Widynski (2022), "Squares: a fast counter-based RNG", arXiv:2004.06278; Box, Muller (1958), "A note on the
 generation of random normal deviates".
@@ -24,7 +24,7 @@ from vae.model.autoencoder import Vae
 from vae.model.mixture import REACH, Mixture
 from vae.surface.grid import Grid
 
-# Irregular and odd, as Squares asks. They turn the user's key, which may be any number, into one that is so too.
+# Squares needs an odd key with irregular digits. These two turn any number, the user's key, into such a key.
 KEYS = (0xC58EFD154CE32F6D, 0x548C9DECBCE65297)
 
 _UNIFORM = """
@@ -84,7 +84,7 @@ rotate (x) => (rotated) {
 
 
 class Sampler(nn.Module):
-    """Surfaces and latents from numbers that are uniform on (0, 1], ``words`` of them for each."""
+    """Surfaces and latents from uniform numbers on (0, 1], ``words`` of them per surface."""
 
     means: Tensor
     covariances: Tensor
@@ -108,8 +108,9 @@ class Sampler(nn.Module):
 
         Args:
             uniform: [batch, words].
-            temperature: by which the normal numbers of a component are multiplied, [1].
-            conditions: values asked for, NaN where any will do, [condition]; None of a model without.
+            temperature: factor of the normal numbers within a component, [1].
+            conditions: values of the conditioning variables, NaN for one that is free, [condition]; None for a model
+                without conditions.
         """
         thresholds, means, factors = (part.to(uniform.dtype) for part in self._given(conditions))
         component = (uniform[:, :1] >= thresholds[:-1]).sum(1)
@@ -118,7 +119,7 @@ class Sampler(nn.Module):
         return self.decoder(z), z
 
     def _given(self, conditions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Cumulative weights, means and lower factors of the components given the conditions, one after the other."""
+        """Cumulative weights, means and lower factors of the components given the conditions."""
         means, covariances, log_weights = self.means, self.covariances, self.log_weights
         for i, value in enumerate(() if conditions is None else conditions.unbind()):
             known = ~value.isnan()
@@ -133,14 +134,14 @@ class Sampler(nn.Module):
 
 
 def words(latents: int) -> int:
-    """Random words of a row: one for the component, and two for each pair of normal numbers."""
+    """Number of random words per row: one for the component, and two for each pair of normal numbers."""
     return 1 + 2 * ((latents + 1) // 2)
 
 
 def sampler_graph(model: Vae, joint: Mixture, conditions: int, grid: Grid, metadata: Mapping[str, str]) -> bytes:
     """``sampler.onnx``: inputs key, offset, count, temperature and, where there are any, conditions; outputs iv and z.
 
-    The mixture ``joint`` is of the conditions and z.
+    ``joint`` is the mixture of the conditions and z together.
     """
     count = words(model.architecture.latents)
     inputs = {"uniform": torch.full((2, count), 0.5), "temperature": torch.ones(1)}
@@ -170,14 +171,14 @@ def _uniform(words: int) -> onnx.ModelProto:
 
 
 def _normal(uniform: Tensor) -> Tensor:
-    """N(0, 1) numbers from as many uniform ones, an even number, [batch, number]."""
+    """N(0, 1) numbers from an equal, even number of uniform ones, [batch, number]."""
     radius, angle = uniform.chunk(2, dim=1)
     radius, angle = (-2.0 * radius.log()).sqrt(), 2.0 * math.pi * angle
     return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
 
 
 def _bounded(normal: Tensor) -> Tensor:
-    """``vae.model.mixture.bounded`` in operations that every runtime has."""
+    """``vae.model.mixture.bounded``, written with operators that every runtime has."""
     ratio = normal.square().sum(1, keepdim=True) / REACH**2
     eighth = ratio.square().square()  # power of the length
     return normal / (1.0 + eighth).sqrt().sqrt().sqrt()

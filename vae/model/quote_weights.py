@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vae.surface.grid import Grid
-from vae.surface.interpolation import readers
+from vae.surface.spline import interpolation_matrices
 
 _SLACK = 1e-5  # by which single precision may miss an end of the nodes or tenors, of their range
 
@@ -103,7 +103,7 @@ class Reader(nn.Module):
 
 def _table(nodes: np.ndarray) -> np.ndarray:
     """Polynomials in the distance from the left node: what each node weighs in each interval, [interval, 4, node]."""
-    at = readers(nodes, nodes)
+    at = interpolation_matrices(nodes, nodes)
     width = np.diff(nodes)[:, None]
     parts = (at.value[:-1], at.first[:-1], 0.5 * at.second[:-1], np.diff(at.second, axis=0) / (6.0 * width))
     return np.stack(parts, axis=1)

@@ -1,7 +1,7 @@
-"""Static arbitrage of implied-volatility surfaces: how large, of which kind, and where.
+"""Static arbitrage of implied-volatility surfaces: its size, its kind and its location.
 
-A surface is free of static arbitrage where call prices per unit of forward fall and are convex in the strike and
-rise with the tenor at equal forward moneyness. Between its nodes a smile is the spline of its total variance.
+A surface is free of static arbitrage where call prices per unit of forward fall and are convex in the strike, and rise
+with the tenor at equal forward moneyness. Between its nodes, a smile is the spline of its total variance.
 
 Reference: Carr, Madan (2005), "A note on sufficient conditions for no arbitrage"; Gatheral, Jacquier (2014),
 arXiv:1204.0646, lemma 2.1 (calendar at equal forward moneyness), equations 2.1 and 2.2 (butterfly).
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae.surface.grid import Grid
-from vae.surface.interpolation import Curve, Spline, refined
 from vae.surface.normal import normal_cdf
+from vae.surface.spline import Curve, Spline, refined
 
 Array = NDArray[np.float64]
 
@@ -26,22 +26,22 @@ KINDS = PRICE_KINDS + SHAPE_KINDS
 
 SHAPE_TOLERANCE = 1e-3  # of g and of the wing's slope: vols rounded to single precision move g by 1e-4 or less
 
-_MEANINGFUL_PRICE = 1e-6  # of the forward
+_LEAST_PRICE = 1e-6  # of the forward, of an option where g is measured
 _STEEPEST_WING = 2.0
-_LEAST_VARIANCE = 1e-12  # where a spline dips below it, options are worth their intrinsic value
-_ROWS = 512  # surfaces measured at a time: bounds the memory
+_LEAST_VARIANCE = 1e-12  # total variance; a spline may undershoot it, and options are then worth their intrinsic value
+_ROWS = 512  # surfaces in a block: bounds the memory
 
 
 class Violations(NamedTuple):
     """The largest violation of each smile, by kind in the order of ``KINDS``.
 
     Attributes:
-        size: [kind, surface, tenor], 0 where there is none. For ``calendar`` (a smile and the next longer one),
-            ``vertical`` and ``butterfly`` it is what the trade earns, in units of the forward; for ``density`` it is -g
-            and for ``wing`` the excess of |dw/dk| over 2.
-        k: log-moneyness of that violation, [kind, surface, tenor]; NaN where there is none.
-        usable: [surface]; false where a vol is not a positive finite number or, on a grid in deltas, the strikes do not
-            fall with the delta. Such a surface violates everything and has no sizes.
+        size: [kind, surface, tenor], 0 where there is no violation. The unit of ``calendar`` (a smile and the next
+            longer one), ``vertical`` and ``butterfly`` is the forward: the size is what the trade earns. The size of
+            ``density`` is -g, that of ``wing`` the excess of |dw/dk| over 2.
+        k: log-moneyness of the largest violation, [kind, surface, tenor]; NaN where there is none.
+        usable: [surface]; false where a vol is not positive and finite or, on a grid of deltas, the strikes do not fall
+            with the delta. Such a surface counts as a violation of every kind and has no sizes.
     """
 
     size: Array
@@ -75,33 +75,43 @@ class Summary(NamedTuple):
 def violations(iv: NDArray[np.floating], grid: Grid) -> Violations:
     """Violations of surfaces iv [surface, tenor, node], decimal vols, NaN where there is no quote.
 
-    Complete smiles are measured on points five times as dense as the nodes, smiles with missing points at their quotes
-    alone. A smile of fewer than two quotes is passed over; one of two has no butterfly.
+    A complete smile is measured at points five times as dense as its nodes, a smile with missing points only at its
+    quotes. A smile of fewer than two quotes is skipped; a smile of two quotes has no butterfly.
 
-    - calendar: how far a call costs less at the next longer quoted tenor, where the strikes of both reach.
-    - vertical: how far a call rises between any two strikes, or falls by more than the strike rises.
-    - butterfly: how far a call costs more than the two calls, as many points below as above, that replicate it
-      from above, over spreads of 1, 2, 4, ... points: the narrow ones alone would earn less the denser the points.
-    - density: -g of Durrleman's function, which has the sign of the risk-neutral density, read where the
-      out-of-the-money option is worth 1e-6 of the forward: no butterfly can earn more than that option costs, so that
-      further out g says nothing about trades and much about rounding.
-    - wing: the excess of |dw/dk| over 2 at the first and last point. Lee's bound is one for the limit of far strikes
-      (between them Rogers and Tehranchi have 4), so it warns about extrapolation and proves no arbitrage by itself.
+    - calendar: a call of the next longer quoted tenor costs less, at a strike inside both smiles. The size is the
+      difference of the prices.
+    - vertical: a call rises from one strike to a higher one, or falls by more than the strike rises.
+    - butterfly: a call costs more than the chord between two calls with lower and higher strikes, at equal numbers of
+      points. Spreads of 1, 2, 4, ... points are measured, because a narrow spread earns less the denser the points are.
+    - density: Durrleman's function g, which has the sign of the risk-neutral density, is negative. It is measured only
+      where the out-of-the-money option is worth at least 1e-6 of the forward. No butterfly can earn more than that
+      option costs, and further out the rounding of the vols decides the sign of g.
+    - wing: |dw/dk| exceeds 2 at the first or last point. Lee's bound of 2 holds in the limit of far strikes; at finite
+      strikes the bound is 4 (Rogers, Tehranchi). So this kind warns about extrapolation and does not prove arbitrage.
 
     Reference: Gatheral, Jacquier (2014), equation 2.1; Lee (2004), "The moment formula for implied volatility at
     extreme strikes"; Rogers, Tehranchi (2010), "Can the implied volatility surface move by parallel shifts?".
+
+    Total variance 0.045 at half a year and 0.04 at one year is a calendar arbitrage:
+
+    >>> grid = Grid([0.5, 1.0], [-0.2, 0.0, 0.2])
+    >>> found = violations(np.array([[[0.3, 0.3, 0.3], [0.2, 0.2, 0.2]]]), grid)
+    >>> found.largest("calendar") > 0.0, found.largest("butterfly")
+    (array([ True]), array([0.]))
+    >>> free_rate(found, tolerance=1e-6)
+    0.0
     """
     return join(violation_blocks(iv, grid))
 
 
 def violation_blocks(iv: NDArray[np.floating], grid: Grid) -> Iterator[Violations]:
-    """``violations`` of consecutive surfaces, some at a time: ``block_count`` of them."""
+    """``violations`` in blocks of consecutive surfaces, ``block_count`` blocks in all."""
     for start in range(0, len(iv), _ROWS):
         yield _violations_of_block(iv[start : start + _ROWS].astype(np.float64), grid)
 
 
 def block_count(surfaces: int) -> int:
-    """How many items ``violation_blocks`` has."""
+    """Number of blocks that ``violation_blocks`` yields."""
     return -(-surfaces // _ROWS)
 
 
@@ -118,7 +128,7 @@ def free_rate(found: Violations, *, tolerance: float) -> float:
 
 
 def summarise(found: Violations, grid: Grid, *, tolerance: float) -> dict[str, Summary]:
-    """Rate, size and place of each kind; ``tolerance`` is of prices, in units of the forward."""
+    """Rate, size and location of each kind; ``tolerance`` is that of prices, in units of the forward."""
     return {kind: _summary(found, kind, grid, tolerance if kind in PRICE_KINDS else SHAPE_TOLERANCE) for kind in KINDS}
 
 
@@ -139,7 +149,7 @@ def durrleman(smile: Curve, k: Array) -> Array:
 
 
 class _Smile(NamedTuple):
-    """Smiles of one tenor: the splines of total variance, the points k to look at and the splines there."""
+    """Smiles of one tenor: splines of total variance, the points k where they are measured, and their values there."""
 
     tenor: int
     spline: Spline
@@ -148,7 +158,7 @@ class _Smile(NamedTuple):
 
 
 def _violations_of_block(iv: Array, grid: Grid) -> Violations:
-    """Surfaces that miss the same points are measured together."""
+    """Violations of a block; surfaces with the same missing points are measured together."""
     shape = (len(KINDS), len(iv), len(grid.tenors))
     found = Violations(np.zeros(shape), np.full(shape, np.nan), np.empty(len(iv), np.bool_))
     patterns, pattern_of = np.unique(~np.isnan(iv).reshape(len(iv), -1), axis=0, return_inverse=True)
@@ -172,7 +182,7 @@ def _usable(iv: Array, quoted: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool
 
 
 def _smiles(iv: Array, quoted: NDArray[np.bool_], grid: Grid) -> list[_Smile]:
-    """Smiles of the tenors with two quotes or more; strikes rise."""
+    """Smiles with increasing strikes of the tenors that have at least two quotes."""
     k, variance = grid.log_moneyness_of(iv), iv**2 * grid.tenors[:, None]
     if grid.convention == "delta":
         k, variance, quoted = k[..., ::-1], variance[..., ::-1], quoted[:, ::-1]
@@ -195,9 +205,9 @@ def _measure(found: Violations, rows: NDArray[np.int64], smiles: list[_Smile]) -
         for kind, excess in kinds.items():
             worst = excess.argmax(axis=-1)[:, None]
             size = np.take_along_axis(excess, worst, axis=-1)[:, 0]
-            place = np.take_along_axis(np.broadcast_to(k_of[tenor], excess.shape), worst, axis=-1)[:, 0]
+            k = np.take_along_axis(np.broadcast_to(k_of[tenor], excess.shape), worst, axis=-1)[:, 0]
             found.size[KINDS.index(kind), rows, tenor] = np.maximum(size, 0.0)
-            found.k[KINDS.index(kind), rows, tenor] = np.where(size > 0.0, place, np.nan)
+            found.k[KINDS.index(kind), rows, tenor] = np.where(size > 0.0, k, np.nan)
 
 
 def _within_smile(smile: _Smile) -> dict[str, Array]:
@@ -207,14 +217,14 @@ def _within_smile(smile: _Smile) -> dict[str, Array]:
     if smile.spline.x.shape[-1] < 3:
         return kinds
     out_of_the_money = price - np.maximum(1.0 - strike, 0.0)
-    density = np.where(out_of_the_money >= _MEANINGFUL_PRICE, -durrleman(smile.curve, smile.k), 0.0)
+    density = np.where(out_of_the_money >= _LEAST_PRICE, -durrleman(smile.curve, smile.k), 0.0)
     return kinds | {"butterfly": _butterfly(strike, price), "density": density}
 
 
 def _calendar(short: _Smile, long: _Smile) -> Array:
-    """How far calls of the longer tenor cost less, at the points of the shorter one."""
+    """By how much calls of the longer tenor cost less, at the points of the shorter one."""
     variance, later = short.curve.value, long.spline.at(short.k).value
-    falls = later < variance  # not outside the longer smile's reach, which is NaN
+    falls = later < variance  # false outside the longer smile, where it is NaN
     excess = np.zeros(variance.shape)
     k = np.broadcast_to(short.k, variance.shape)[falls]
     excess[falls] = call_price(variance[falls], k) - call_price(np.maximum(later[falls], _LEAST_VARIANCE), k)
@@ -222,7 +232,7 @@ def _calendar(short: _Smile, long: _Smile) -> Array:
 
 
 def _vertical(strike: Array, price: Array) -> Array:
-    """How far a call costs more than at some lower strike, or a put less."""
+    """By how much a call costs more than at a lower strike, or a put less."""
     call_rises = price - np.minimum.accumulate(price, axis=-1)
     put = price + strike
     put_falls = np.maximum.accumulate(put, axis=-1) - put
@@ -230,7 +240,7 @@ def _vertical(strike: Array, price: Array) -> Array:
 
 
 def _butterfly(strike: Array, price: Array) -> Array:
-    """How far a call costs more than the chord between two others, the largest over their distance."""
+    """By how much a call costs more than the chord between two others; the largest over all widths of the spread."""
     excess = np.zeros(price.shape)
     points = price.shape[-1]
     reach = 1
@@ -255,16 +265,16 @@ def _summary(found: Violations, kind: str, grid: Grid, tolerance: float) -> Summ
     largest = found.largest(kind)
     free = largest <= tolerance
     violators = largest[~free & found.usable]
-    mean, tenor, place = 0.0, None, None
+    mean, tenor, k_of_largest = 0.0, None, None
     if len(violators):
         mean = float(violators.mean())
         row, column = np.unravel_index(size.argmax(), size.shape)
-        tenor, place = float(grid.tenors[column]), float(k[row, column])
+        tenor, k_of_largest = float(grid.tenors[column]), float(k[row, column])
     return Summary(
         free_rate=float(free.mean()),
         mean=mean,
         largest=float(violators.max(initial=0.0)),
         tenor=tenor,
-        k=place,
+        k=k_of_largest,
         surfaces_by_tenor=(size > tolerance).sum(axis=0).tolist(),
     )

@@ -1,4 +1,4 @@
-"""The grid of a surface: tenors x nodes, and the log-moneyness of each point."""
+"""The grid of a surface, tenors x nodes, and the log-moneyness of each point."""
 
 from dataclasses import dataclass
 from typing import Literal, Self, get_args
@@ -18,13 +18,20 @@ class Grid:
 
     Attributes:
         tenors: years (ACT/365), positive and increasing, [tenor].
-        nodes: increasing, [node]; log-forward-moneyness k = ln(K/F), k / sqrt(tenor) or a call delta, as ``convention``
-            says.
-        convention: ``log_moneyness`` (the same k at each tenor), ``sqrt_time`` (k = node sqrt(tenor)) or ``delta``
-            (nodes are forward call deltas N(d1) inside (0, 1), so that k depends on the vols and falls along the axis).
+        nodes: increasing, [node]; their meaning follows from ``convention``.
+        convention: ``log_moneyness`` (nodes are k = ln(K/F), the same at each tenor), ``sqrt_time`` (k = node
+            sqrt(tenor)) or ``delta`` (nodes are forward call deltas N(d1) inside (0, 1); k depends on the vols and
+            falls along the axis).
 
     Raises:
-        ValueError: where one of these does not hold.
+        ValueError: an axis or the convention is not of this kind.
+
+    >>> grid = Grid([0.25, 1.0], [-0.2, 0.0, 0.2])
+    >>> grid.shape
+    (2, 3)
+    >>> grid.log_moneyness
+    array([[-0.1,  0. ,  0.1],
+           [-0.2,  0. ,  0.2]])
     """
 
     tenors: NDArray[np.float64]
@@ -51,7 +58,7 @@ class Grid:
         """k = ln(K/F) of each point, [tenor, node].
 
         Raises:
-            ValueError: the nodes are deltas, whose k depends on the vols: see ``log_moneyness_of``.
+            ValueError: the nodes are deltas, whose k depends on the vols; ``log_moneyness_of`` takes these.
         """
         if self.convention == "delta":
             raise ValueError("the log-moneyness of a grid in deltas depends on the vols")
@@ -59,14 +66,14 @@ class Grid:
         return width[:, None] * self.nodes
 
     def log_moneyness_of(self, iv: NDArray[np.floating]) -> NDArray[np.float64]:
-        """k = ln(K/F) of each point of surfaces iv [*batch, tenor, node], in a shape that broadcasts with them."""
+        """k = ln(K/F) of each point of surfaces iv [*batch, tenor, node], in a shape that broadcasts with iv."""
         if self.convention != "delta":
             return self.log_moneyness
         return log_moneyness_of_delta(self.nodes, iv * np.sqrt(self.tenors)[:, None])
 
     @property
     def d1(self) -> NDArray[np.float64]:
-        """N^-1 of the nodes of a grid in deltas, [node]."""
+        """N^-1 of the nodes of a grid of call deltas, [node]."""
         return normal_quantile(self.nodes)
 
     def to_dict(self) -> dict[str, object]:
@@ -79,7 +86,7 @@ class Grid:
 
     @classmethod
     def from_dict(cls, values: dict[str, object]) -> Self:
-        """The grid that ``to_dict`` described."""
+        """The inverse of ``to_dict``."""
         return cls(**values)  # type: ignore[arg-type]
 
 
@@ -92,6 +99,9 @@ def log_moneyness_of_delta(delta: NDArray[np.float64], total_vol: NDArray[np.flo
 
     Raises:
         ValueError: a delta is not inside (0, 1).
+
+    >>> log_moneyness_of_delta(np.array([0.5]), np.array([0.2]))
+    array([0.02])
     """
     k: NDArray[np.float64] = total_vol * (0.5 * total_vol - normal_quantile(delta))
     return k

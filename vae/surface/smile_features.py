@@ -1,17 +1,17 @@
-"""Named features of a surface, which samples can be asked for: linear functions of its vols.
+"""Named features of a surface as linear functions of its vols; they can be conditioning variables of samples.
 
 - ``atm_level``: the at-the-money vol at the middle tenor.
 - ``skew``: the slope of the vol there, by log-moneyness; on a grid in deltas the vol at delta 0.75 less that at 0.25.
 - ``term_slope``: the at-the-money vol at the longest tenor less that at the shortest.
 
-Between nodes vols are read by splines.
+Between nodes the vols are interpolated by splines.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vae.surface.grid import Grid
-from vae.surface.interpolation import Curve, readers
+from vae.surface.spline import Curve, interpolation_matrices
 
 FEATURES = ("atm_level", "skew", "term_slope")
 
@@ -21,10 +21,10 @@ _ATM_DELTA, _PUT_DELTA, _CALL_DELTA = 0.5, 0.75, 0.25
 
 
 def functionals(names: tuple[str, ...], grid: Grid) -> Array:
-    """Each feature as weights of the vols of a surface, [feature, tenor, node].
+    """Weights of the vols of a surface in each feature, [feature, tenor, node].
 
     Raises:
-        ValueError: a name is unknown, or the nodes do not enclose what a feature reads.
+        ValueError: a name is unknown, or the nodes do not enclose a point that a feature needs.
     """
     return np.stack([_functional(name, grid) for name in names])
 
@@ -48,16 +48,16 @@ def _functional(name: str, grid: Grid) -> Array:
 def _level(grid: Grid, tenor: int) -> Array:
     """Weights of the nodes in the at-the-money vol, [node]."""
     if grid.convention == "delta":
-        return _read(grid.nodes, _ATM_DELTA).value
-    return _read(grid.log_moneyness[tenor], 0.0).value
+        return _weights_at(grid.nodes, _ATM_DELTA).value
+    return _weights_at(grid.log_moneyness[tenor], 0.0).value
 
 
 def _slope(grid: Grid, tenor: int) -> Array:
     if grid.convention == "delta":
-        return _read(grid.nodes, _PUT_DELTA).value - _read(grid.nodes, _CALL_DELTA).value
-    return _read(grid.log_moneyness[tenor], 0.0).first
+        return _weights_at(grid.nodes, _PUT_DELTA).value - _weights_at(grid.nodes, _CALL_DELTA).value
+    return _weights_at(grid.log_moneyness[tenor], 0.0).first
 
 
-def _read(knots: Array, point: float) -> Curve:
-    """What values at knots weigh in a spline's value and derivatives at a point, [knot]; NaN outside of the knots."""
-    return Curve(*(part[0] for part in readers(knots, np.array([point]))))
+def _weights_at(knots: Array, point: float) -> Curve:
+    """Weights of the values at knots in a spline's value and derivatives at a point, [knot]; NaN outside the knots."""
+    return Curve(*(part[0] for part in interpolation_matrices(knots, np.array([point]))))

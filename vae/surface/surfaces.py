@@ -1,4 +1,4 @@
-"""Surfaces with their coordinates: as arrays or a table, and read anywhere on the grid."""
+"""Surfaces with their coordinates: as arrays, as a table, and interpolated inside the grid."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,10 +46,20 @@ class Surfaces:
         return self.grid.log_moneyness_of(self.iv)
 
     def at(self, log_moneyness: ArrayLike, tenor: ArrayLike) -> Array:
-        """Vols at k and tenors in years that broadcast to [point], [surface, point]; NaN where the grid does not reach.
+        """Vols [surface, point] at log-moneyness k and tenors in years; NaN outside the domain of the grid.
 
-        Total variance is a cubic spline along k and linear between tenors at equal k, so that reading between tenors
-        adds no calendar arbitrage.
+        Total variance is a cubic spline along k and linear between tenors at equal k, which adds no calendar arbitrage.
+
+        Args:
+            log_moneyness: [point] or one number for all.
+            tenor: [point] or one number for all.
+
+        Raises:
+            ValueError: the arguments broadcast to more than one axis.
+
+        >>> grid = Grid([0.25, 1.0], [-0.2, 0.0, 0.2])
+        >>> Surfaces(np.full((1, 2, 3), 0.2), grid).at([0.0, 0.05, 0.0], [0.25, 0.5, 2.0])
+        array([[0.2, 0.2, nan]])
         """
         k, years = np.broadcast_arrays(np.atleast_1d(np.asarray(log_moneyness, float)), np.asarray(tenor, float))
         if k.ndim != 1:
@@ -63,8 +73,8 @@ class Surfaces:
         return vols
 
     def to_pandas(self) -> "pd.DataFrame":
-        """One row a point: surface, tenor_years, log_moneyness, iv. Needs pandas."""
-        import pandas as pd  # noqa: PLC0415 - an application may do without
+        """A table with one row per point: surface, tenor_years, log_moneyness, iv. Needs pandas."""
+        import pandas as pd  # noqa: PLC0415 - pandas is optional
 
         surface, tenor, _ = np.indices(self.iv.shape)
         columns = {

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vae.surface.grid import Grid
-from vae.surface.interpolation import readers, refined
+from vae.surface.spline import interpolation_matrices, refined
 
 _LEAST_VARIANCE = 1e-8
 _LEAST_VOL = 1e-3
@@ -42,8 +42,8 @@ class ArbitragePenalty(nn.Module):
             raise ValueError("a penalty on arbitrage needs strikes that do not move: grids in deltas have none")
         nodes = grid.log_moneyness
         k = refined(nodes)
-        same = np.stack([readers(own, points).value for own, points in zip(nodes, k, strict=True)])
-        longer = np.stack([readers(own, points).value for own, points in zip(nodes[1:], k[:-1], strict=True)])
+        same = np.stack([interpolation_matrices(*pair).value for pair in zip(nodes, k, strict=True)])
+        longer = np.stack([interpolation_matrices(*pair).value for pair in zip(nodes[1:], k[:-1], strict=True)])
         buffers = {
             "k": k,
             "strikes": np.exp(k),

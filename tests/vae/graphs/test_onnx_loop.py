@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, parser
 
-from vae.graphs.onnx_loop import looped
+from vae.graphs.onnx_loop import loop_graph
 
 HEADER = '<ir_version: 9, opset_import: ["": 18]>'
 
@@ -42,7 +42,7 @@ def square_root(most: int) -> onnxruntime.InferenceSession:
         root = Mul(twice, h)
         count = Identity(last_count)
     }""")
-    whole = looped(start, step, end, state=["root", "count"], condition="going", most=most)
+    whole = loop_graph(start, step, end, state=["root", "count"], condition="going", most=most)
     onnx.checker.check_model(whole, full_check=True)
     assert [value.name for value in whole.graph.output] == ["root", "count", "copy"]
     halves = [tensor for tensor in whole.graph.initializer if onnx.numpy_helper.to_array(tensor) == 0.5]

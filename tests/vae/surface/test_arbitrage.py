@@ -6,19 +6,17 @@ import QuantLib as ql
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import ndtr
 
 from vae.pricing import heston_surfaces
 from vae.surface import arbitrage
 from vae.surface.arbitrage import KINDS, PRICE_KINDS, Violations, summarise, violations
 from vae.surface.grid import Grid
-from vae.surface.interpolation import Curve, convert
-from vae.surface.normal import normal_cdf
+from vae.surface.spline import Curve
 
 TENORS = np.array([0.25, 0.5, 1.0])
 GRID = Grid(TENORS, np.linspace(-0.4, 0.4, 17))
 FLAT = Grid(TENORS, np.linspace(-0.4, 0.4, 17), "log_moneyness")
-NARROW = Grid(TENORS, np.linspace(-0.2, 0.2, 9), "log_moneyness")  # inside the reach of GRID
+NARROW = Grid(TENORS, np.linspace(-0.2, 0.2, 9), "log_moneyness")
 DELTAS = Grid(TENORS, np.linspace(0.2, 0.8, 7), "delta")
 
 # Axel Vogt's raw SVI of one year: calls that are not convex between k = 0.7 and 1.1 although the smile looks harmless.
@@ -41,11 +39,6 @@ def sizes(found: Violations) -> dict[str, float]:
     return {kind: found.largest(kind)[0] for kind in KINDS}
 
 
-def test_normal_distribution_function() -> None:
-    x = np.linspace(-39.0, 39.0, 20_001)
-    np.testing.assert_allclose(normal_cdf(x), ndtr(x), rtol=0.0, atol=1e-14)
-
-
 @pytest.mark.parametrize("grid", [GRID, FLAT, DELTAS])
 def test_black_scholes_is_free_of_arbitrage(grid: Grid) -> None:
     assert sizes(violations(flat(grid), grid)) == dict.fromkeys(KINDS, 0.0)
@@ -57,8 +50,7 @@ def test_exact_heston_is_free_of_arbitrage_in_single_precision(grid: Grid) -> No
     design = torch.quasirandom.SobolEngine(5, scramble=True, seed=1).draw(64, dtype=torch.float64)
     low = torch.tensor([0.01, 0.5, 0.01, 0.1, -0.9], dtype=torch.float64)
     high = torch.tensor([0.16, 5.0, 0.16, 1.0, 0.0], dtype=torch.float64)
-    iv = heston_surfaces.surfaces(low + (high - low) * design, GRID).vol.numpy()
-    iv = iv if grid is GRID else convert(iv, GRID, grid)
+    iv = heston_surfaces.surfaces(low + (high - low) * design, grid).vol.numpy()
     complete = ~np.isnan(iv).any(axis=(1, 2))
     assert complete.sum() > 40
 

@@ -1,0 +1,37 @@
+"""The examples in the docstrings of vae run and print what they say."""
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+from pipeline.files.trained_model import Prior
+from tests.bundles import linear_model, write_bundle
+from vae.model.mixture import Mixture
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "vae").rglob("*.py")
+    if ">>> " in path.read_text("utf-8")
+)
+
+
+def run(module: str) -> None:
+    failed, attempted = doctest.testmod(importlib.import_module(module))
+    assert attempted
+    assert not failed
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "vae.runtime"])
+def test_examples_run(module: str) -> None:
+    run(module)
+
+
+def test_examples_of_the_runtime_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder with a small bundle."""
+    (tmp_path / "artifacts").mkdir()
+    write_bundle(tmp_path / "artifacts/bundle", linear_model(), Prior(Mixture.standard_normal(3)))
+    monkeypatch.chdir(tmp_path)
+    run("vae.runtime")

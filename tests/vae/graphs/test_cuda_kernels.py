@@ -1,0 +1,142 @@
+"""Which nodes of the graphs have a kernel in onnxruntime's CUDA provider, as its table of kernels says.
+
+This needs no GPU. A node without a kernel would run on the CPU, with copies before and after it.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import NodeProto, TensorProto, defs, parser, shape_inference
+
+from pipeline.export import graph_files
+from pipeline.files.trained_model import Prior
+from tests.workspace import Workspace
+from vae.bundle import GRAPHS
+from vae.graphs.export import OPSET
+from vae.model.autoencoder import Architecture, Vae
+from vae.model.linear import principal_components
+from vae.model.mixture import Mixture
+from vae.surface.grid import Grid
+
+FOLDED = {"Constant"}  # onnxruntime turns them into weights before it places nodes
+
+
+class Node(NamedTuple):
+    """A node with the types of its inputs and outputs, "" for one that is left out."""
+
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def kernels(reference: Path) -> dict[str, dict]:
+    table = json.loads((reference / "cuda_kernels.json").read_text("utf-8"))
+    assert version("onnxruntime") == table["checked_with_onnxruntime"], "compare the table with the new version's"
+    return table["kernels"]
+
+
+def nodes(content: bytes) -> list[Node]:
+    """All nodes of a graph and of the bodies of its loops and branches."""
+    model = shape_inference.infer_shapes(onnx.load_from_string(content), strict_mode=True)
+    assert [(imported.domain, imported.version) for imported in model.opset_import] == [("", OPSET)]
+    return list(walk(model.graph, {"": ""}))
+
+
+def walk(graph: onnx.GraphProto, outer: Mapping[str, str]) -> Iterator[Node]:
+    types = dict(outer)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        types[value.name] = type_name(value.type.tensor_type.elem_type)
+    types |= {tensor.name: type_name(tensor.data_type) for tensor in graph.initializer}
+    for node in graph.node:
+        yield Node(node.op_type, *(tuple(types[name] for name in names) for names in (node.input, node.output)))
+        for body in bodies(node):
+            yield from walk(body, types)
+
+
+def bodies(node: NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+
+
+def type_name(number: int) -> str:
+    return TensorProto.DataType.Name(number).lower()
+
+
+def on_the_cpu(found: list[Node], kernels: Mapping[str, dict]) -> set[Node]:
+    return {node for node in found if node.operator not in FOLDED and not has_kernel(node, kernels)}
+
+
+def has_kernel(node: Node, kernels: Mapping[str, dict]) -> bool:
+    schema, kernel = defs.get_schema(node.operator, OPSET), kernels.get(node.operator)
+    if kernel is None or not kernel["since"] <= schema.since_version <= (kernel["until"] or OPSET):
+        return False
+    typed = [*formals(schema.inputs, node.inputs), *formals(schema.outputs, node.outputs)]
+    return all(actual in kernel["types"].get(variable, actual).split() for variable, actual in typed if actual)
+
+
+def formals(parameters: list, actual: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The type variable of each input or output; the last one may be repeated."""
+    return [(parameters[min(place, len(parameters) - 1)].type_str, name) for place, name in enumerate(actual)]
+
+
+def with_every_option() -> dict[str, bytes]:
+    """Graphs of a model whose every option differs from the trained bundle's, and the decoder in half precision."""
+    x = 0.2 + 0.02 * torch.rand(300, 10, dtype=torch.float64)
+    architecture = Architecture(10, 10, 2, 8, 1, transform="log", scale="point", sees_missing=True)
+    model = Vae.from_components(architecture, principal_components(x.log()))
+    mixture = Mixture(np.full(2, 0.5), np.zeros((2, 4)), np.stack([np.eye(4), 2.0 * np.eye(4)]))
+    grid = Grid(np.array([0.1, 0.5]), np.linspace(0.1, 0.9, 5), "delta")
+    return graph_files(model, Prior(mixture, ("level", "vix")), grid, half=True)
+
+
+def documented(root: Path) -> dict[str, str]:
+    """Nodes on the CPU by graph, as docs/bundle.md says."""
+    section = (root / "docs/bundle.md").read_text("utf-8").partition("## On CUDA")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| `(\w+\.onnx)` \| (.+) \|$", section, re.MULTILINE))
+
+
+def named(found: set[Node]) -> str:
+    return ", ".join(sorted({node.operator for node in found})) or "none"
+
+
+@pytest.mark.slow
+def test_nodes_on_the_cpu_are_those_that_the_page_names(kernels: dict, root: Path) -> None:
+    found = {name: nodes(content) for name, content in with_every_option().items()}
+    assert {node.operator for node in found["completer.onnx"]} >= {"Loop", "EyeLike"}  # the loop and its body
+    assert {name: named(on_the_cpu(own, kernels)) for name, own in found.items()} == documented(root)
+
+
+@pytest.mark.slow
+def test_nodes_on_the_cpu_of_a_trained_bundle_are_those_that_the_page_names(
+    kernels: dict, root: Path, finished: Workspace
+) -> None:
+    for name in GRAPHS:
+        found = nodes((finished.folder / "artifacts/bundle" / name).read_bytes())
+        assert named(on_the_cpu(found, kernels)) == documented(root)[name], name
+
+
+def test_operators_and_types_without_a_cuda_kernel_are_found(kernels: dict) -> None:
+    """Also in the body of a loop: Det is in no table of CUDA, Where has no kernel for booleans."""
+    graph = parser.parse_model("""
+    <ir_version: 9, opset_import: ["": 18]>
+    whole (int64 count, bool going, float[2, 2] x) => (float[2, 2] last) {
+      sum = Add (x, x)
+      last = Loop (count, going, sum) <body = step (int64 i, bool now, float[2, 2] y) => (bool next, float[2, 2] z) {
+        det = Det (y)
+        z = Add (y, det)
+        next = Where (now, now, going)
+      }>
+    }
+    """)
+    found = on_the_cpu(nodes(graph.SerializeToString()), kernels)
+    assert found == {Node("Det", ("float",), ("float",)), Node("Where", ("bool",) * 3, ("bool",))}

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from vae.runtime_inputs import sample_request, surface_feeds
+
+
+def request(n: int = 10, seed: int = 7, offset: int = 0, temperature: float = 1.0, **conditions: float):
+    return sample_request(n, seed, conditions, temperature, offset, names=("level", "skew"))
+
+
+@pytest.mark.parametrize("size", [1, 3, 10, 100])
+def test_parts_of_a_request_are_its_rows_in_order(size: int) -> None:
+    parts = list(request(n=10, offset=5).parts(size))
+    rows = [row for _, part in parts for row in range(part.offset, part.offset + part.count)]
+    assert rows == list(range(5, 15))
+    assert [row for places, _ in parts for row in range(10)[places]] == list(range(10))
+    assert max(part.count for _, part in parts) <= size
+
+
+def test_a_request_is_what_the_sampler_reads() -> None:
+    feeds = request(seed=2**64 - 1, offset=3, skew=-0.5).feeds
+    assert {name: (values.dtype.name, values.shape) for name, values in feeds.items()} == {
+        "key": ("uint64", (1,)),
+        "temperature": ("float32", (1,)),
+        "conditions": ("float32", (2,)),
+        "offset": ("int64", (1,)),
+        "count": ("int64", (1,)),
+    }
+    assert int(feeds["key"][0]) == 2**64 - 1
+    np.testing.assert_array_equal(feeds["conditions"], np.array([np.nan, -0.5], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"n": 0}, "n is 0; the number of surfaces must be between 1 and"),
+        ({"n": 4097, "offset": 2**50 - 4096}, "offset is 1125899906838528; allowed: 0 to"),
+        ({"seed": 2**64}, "seed is 18446744073709551616; allowed: 0 to"),
+        ({"temperature": np.nan}, "temperature is nan; allowed: 0 to 100"),
+        ({"vix": 0.2}, "'vix' is not a condition; allowed: level, skew"),
+    ],
+)
+def test_a_number_out_of_range_is_refused(wrong: dict, message: str) -> None:
+    """The offset also where only a later block of a stream would exceed the last row."""
+    with pytest.raises(ValueError, match=message):
+        request(**wrong)
+
+
+def test_missing_points_are_masked() -> None:
+    surfaces = np.array([[[0.3, np.nan]]], np.float32)
+    feeds = surface_feeds(surfaces, reads_missing=True)
+    np.testing.assert_array_equal(feeds["mask"], [[[1.0, 0.0]]])
+    assert np.isfinite(feeds["iv"]).all()

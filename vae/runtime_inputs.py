@@ -1,0 +1,205 @@
+"""The arguments of ``vae.runtime``: checked, and turned into the tensors that the graphs of a bundle read."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vae.surface.grid import Grid, log_moneyness_of_delta
+
+Array = NDArray[np.float32]
+Feeds = dict[str, NDArray[Any]]
+
+QUOTE_COLUMNS = ("log_moneyness", "tenor", "iv", "weight")
+
+_MOST_QUOTES = 20_000
+_LARGEST_ROW = 2**50
+_LARGEST = float(np.finfo(np.float32).max)
+_HOTTEST = 100.0  # far more than any use needs, far less than what makes vols infinite
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """Consecutive rows of the surfaces that belong to one seed.
+
+    Attributes:
+        common: what the sampler reads for every row: key, temperature and conditions.
+        offset: number of the first row.
+        count: number of rows.
+    """
+
+    common: Feeds
+    offset: int
+    count: int
+
+    @property
+    def feeds(self) -> Feeds:
+        """All inputs of the sampler."""
+        return {**self.common, "offset": np.array([self.offset]), "count": np.array([self.count])}
+
+    def parts(self, size: int) -> Iterator[tuple[slice, "SampleRequest"]]:
+        """The request in parts of at most ``size`` rows, each with its place in the whole."""
+        for rows in slices(self.count, size):
+            yield rows, SampleRequest(self.common, self.offset + rows.start, rows.stop - rows.start)
+
+
+def sample_request(
+    n: int, seed: int, conditions: Mapping[str, float], temperature: float, offset: int, *, names: tuple[str, ...]
+) -> SampleRequest:
+    """The request for rows ``offset`` to ``offset + n``; ``names`` are the conditions that the model has.
+
+    Raises:
+        ValueError: a number is out of range, or the model does not have a condition.
+    """
+    if not 1 <= n <= _LARGEST_ROW:
+        raise ValueError(f"n is {n}; the number of surfaces must be between 1 and 2^50")
+    if not 0 <= offset <= _LARGEST_ROW - n:
+        raise ValueError(f"offset is {offset}; allowed: 0 to 2^50 less the number of surfaces")
+    if not 0.0 <= temperature <= _HOTTEST:
+        raise ValueError(f"temperature is {temperature}; allowed: 0 to {_HOTTEST:g}")
+    values = _condition_values(conditions, names)
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed is {seed}; allowed: 0 to 2^64 - 1")
+    common: Feeds = {"key": np.array([seed], np.uint64), "temperature": np.array([temperature], np.float32)}
+    return SampleRequest(common | ({"conditions": values} if names else {}), offset, n)
+
+
+def latents_batch(z: ArrayLike, latents: int) -> Array:
+    """Latents as float32 [batch, latent].
+
+    Raises:
+        ValueError: another shape, or a value is not finite.
+    """
+    array = _batch("z", z, (latents,))
+    # A finite sum of squares proves in one pass that all values are finite; otherwise each value is looked at.
+    if not math.isfinite(np.vdot(array, array)) and not np.isfinite(array).all():
+        raise ValueError(f"z must be finite, but row {_first_row(~np.isfinite(array))} is not")
+    return array
+
+
+def surface_batch(iv: ArrayLike, shape: tuple[int, ...], *, reads_missing: bool) -> Array:
+    """Surfaces as float32 [batch, tenor, node], NaN where a point is missing.
+
+    Raises:
+        ValueError: another shape, a vol that is not positive and finite, a surface without a known point, or a missing
+            point where the model was not trained to read them.
+    """
+    surfaces = _batch("iv", iv, shape)
+    known = ~np.isnan(surfaces)
+    wrong = known & ~((surfaces > 0.0) & (surfaces < np.inf))
+    if wrong.any():
+        row, value = _first_row(wrong), surfaces[wrong][0]
+        raise ValueError(f"iv must be positive and finite where it is known, but row {row} holds {value:g}")
+    if not reads_missing and not known.all():
+        row = _first_row(~known)
+        raise ValueError(f"row {row} of iv has missing points, which this model was not trained to read")
+    empty = np.asarray(~known.any(axis=(1, 2), keepdims=True))
+    if empty.any():
+        raise ValueError(f"row {_first_row(empty)} of iv has no known point")
+    return surfaces
+
+
+def surface_feeds(surfaces: Array, *, reads_missing: bool) -> Feeds:
+    """Surfaces [batch, tenor, node] as the encoder and the scorer read them: with a mask where the model has one."""
+    if not reads_missing:
+        return {"iv": surfaces}
+    known = ~np.isnan(surfaces)
+    return {"iv": np.where(known, surfaces, np.float32(0.2)), "mask": known.astype(np.float32)}
+
+
+def quote_feeds(
+    grid: Grid,
+    iv: ArrayLike,
+    tenor: ArrayLike | None,
+    log_moneyness: ArrayLike | None,
+    call_delta: ArrayLike | None,
+    weight: ArrayLike,
+) -> Feeds:
+    """The columns that the completer reads, each [quote]; see ``SurfaceModel.complete`` for the arguments.
+
+    Raises:
+        ValueError: shapes that do not agree, coordinates that are missing or doubled, or numbers out of range.
+    """
+    vols = np.asarray(iv, np.float64)
+    if tenor is None and log_moneyness is None and call_delta is None:
+        return _known_points(grid, vols, weight)
+    if tenor is None or (log_moneyness is None) == (call_delta is None):
+        raise ValueError("quotes need tenor and one of log_moneyness and call_delta")
+    coordinate = log_moneyness if call_delta is None else call_delta
+    try:
+        columns = np.broadcast_arrays(vols, *(np.asarray(part, np.float64) for part in (tenor, coordinate, weight)))
+    except ValueError as error:
+        raise ValueError(f"iv, tenor, coordinates and weight differ in shape: {error}") from error
+    vols, years, k, weights = (np.atleast_1d(column) for column in columns)
+    for name, column in (("iv", vols), ("tenor", years), ("weight", weights)):
+        if not ((column > 0.0) & (column < np.inf)).all():
+            raise ValueError(f"{name} of quotes must be positive and finite")
+    if call_delta is not None:
+        if not ((k > 0.0) & (k < 1.0)).all():
+            raise ValueError("call_delta of quotes must lie inside (0, 1)")
+        k = log_moneyness_of_delta(k, vols * np.sqrt(years))
+    if not np.isfinite(k).all():
+        raise ValueError("log_moneyness of quotes must be finite")
+    if vols.ndim != 1 or not 1 <= vols.size <= _MOST_QUOTES:
+        raise ValueError(f"quotes have shape {vols.shape}; allowed: [quote], 1 to {_MOST_QUOTES:,} of them")
+    # A number that is too large for single precision becomes infinite, which is outside of every grid.
+    with np.errstate(over="ignore"):
+        values = (column.astype(np.float32) for column in (k, years, vols, weights))
+        return dict(zip(QUOTE_COLUMNS, values, strict=True))
+
+
+def writable(name: str, array: Array, shape: tuple[int, ...]) -> Array:
+    """The array, where a graph can write into it.
+
+    Raises:
+        ValueError: another shape, type or order, or read-only memory.
+    """
+    if array.shape != shape or array.dtype != np.float32 or not (array.flags.c_contiguous and array.flags.writeable):
+        raise ValueError(
+            f"{name} must be a writable, contiguous float32 array of shape {list(shape)}, not {array.dtype} of shape "
+            f"{list(array.shape)}"
+        )
+    return array
+
+
+def slices(count: int, size: int) -> Iterator[slice]:
+    """Consecutive slices of at most ``size`` rows that cover ``count`` rows."""
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
+
+
+def _condition_values(conditions: Mapping[str, float], names: tuple[str, ...]) -> Array:
+    """Values in the order of ``names``, NaN for a condition that is left free, [condition]."""
+    for name, value in conditions.items():
+        if name not in names:
+            raise ValueError(f"{name!r} is not a condition; allowed: {', '.join(names) or 'none'}")
+        if not abs(value) <= _LARGEST:
+            raise ValueError(f"the condition {name} is {value}; it must be finite in single precision")
+    return np.array([conditions.get(name, np.nan) for name in names], np.float32)
+
+
+def _known_points(grid: Grid, iv: NDArray[np.float64], weight: ArrayLike) -> Feeds:
+    """The known points of a surface [tenor, node] as quotes."""
+    if iv.shape != grid.shape:
+        raise ValueError(f"iv has shape {iv.shape}; expected {grid.shape}, or quotes with their coordinates")
+    known = np.isfinite(iv)
+    years = np.broadcast_to(grid.tenors[:, None], iv.shape)[known]
+    weights = np.broadcast_to(np.asarray(weight, np.float64), iv.shape)[known]
+    k = np.broadcast_to(grid.log_moneyness_of(iv), iv.shape)[known]
+    return quote_feeds(grid, iv[known], years, k, None, weights)
+
+
+def _batch(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Values as contiguous float32 [batch, *shape]."""
+    array = np.ascontiguousarray(values, np.float32)
+    if array.ndim != 1 + len(shape) or array.shape[1:] != shape or not len(array):
+        raise ValueError(f"{name} has shape {array.shape}; expected (batch, {', '.join(map(str, shape))}), not empty")
+    return array
+
+
+def _first_row(wrong: NDArray[np.bool_]) -> int:
+    """The first row [batch, ...] in which a value is true."""
+    return int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))

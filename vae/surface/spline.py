@@ -1,0 +1,138 @@
+"""Cubic not-a-knot splines for batches of smiles, with two derivatives, and their interpolation matrices.
+
+Nothing is extrapolated: outside the knots a spline is NaN.
+
+Reference: de Boor (1978), "A practical guide to splines", chapter IV.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+REFINEMENT = 5  # parts of each interval between knots, in ``refined``
+
+
+class Curve(NamedTuple):
+    """Values and first two derivatives at points, [*batch, point]; NaN outside the knots."""
+
+    value: Array
+    first: Array
+    second: Array
+
+
+class Spline(NamedTuple):
+    """Cubic splines through the values ``y`` at the increasing knots ``x``.
+
+    Attributes:
+        x: knots, [*batch, knot].
+        y: values, [*batch, knot].
+        slope: first derivative at the knots, [*batch, knot].
+
+    >>> parabola = Spline.through(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 4.0]))
+    >>> value, first, second = parabola.at(np.array([1.5, 3.0]))
+    >>> value, first, second
+    (array([2.25,  nan]), array([ 3., nan]), array([ 2., nan]))
+    """
+
+    x: Array
+    y: Array
+    slope: Array
+
+    @classmethod
+    def through(cls, x: Array, y: Array) -> "Spline":
+        """The not-a-knot splines; a parabola through three points, a line through two."""
+        slope = np.linalg.solve(_slope_matrix(x), _slope_targets(x, y)[..., None])
+        return cls(x, y, np.asarray(slope[..., 0], np.float64))
+
+    def at(self, points: Array) -> Curve:
+        """The splines at points [*batch, point], any of whose leading axes may be 1 or absent."""
+        left = (points[..., :, None] >= self.x[..., None, 1:-1]).sum(-1)
+        x0, x1 = _take(self.x, left), _take(self.x, left + 1)
+        y0, y1 = _take(self.y, left), _take(self.y, left + 1)
+        m0, m1 = _take(self.slope, left), _take(self.slope, left + 1)
+        h = x1 - x0
+        chord = (y1 - y0) / h
+        b, c = (3.0 * chord - 2.0 * m0 - m1) / h, (m0 + m1 - 2.0 * chord) / h**2
+        t = points - x0
+        inside = (points >= self.x[..., :1]) & (points <= self.x[..., -1:])
+        curve = (y0 + t * (m0 + t * (b + t * c)), m0 + t * (2.0 * b + 3.0 * t * c), 2.0 * b + 6.0 * t * c)
+        return Curve(*(np.where(inside, part, np.nan) for part in curve))
+
+
+def interpolation_matrices(knots: Array, points: Array) -> Curve:
+    """Splines as linear maps: ``matrices.value @ y`` is the spline of y at ``points``; the same for both derivatives.
+
+    Args:
+        knots: increasing, [knot].
+        points: [point].
+
+    Returns:
+        Three matrices [point, knot], NaN in the rows of points outside the knots.
+
+    >>> interpolation_matrices(np.array([0.0, 1.0]), np.array([0.25])).value
+    array([[0.75, 0.25]])
+    """
+    identity = np.eye(len(knots))
+    curve = Spline.through(np.broadcast_to(knots, identity.shape), identity).at(points)
+    return Curve(*(part.T for part in curve))
+
+
+def refined(knots: Array) -> Array:
+    """Knots [*batch, knot] with the points that divide each interval between them into ``REFINEMENT`` equal parts.
+
+    Arbitrage of a smile is measured at these points.
+
+    >>> refined(np.array([0.0, 1.0]))
+    array([0. , 0.2, 0.4, 0.6, 0.8, 1. ])
+    """
+    parts = knots[..., :-1, None] + np.diff(knots)[..., None] * (np.arange(REFINEMENT) / REFINEMENT)
+    return np.concatenate((parts.reshape(*knots.shape[:-1], -1), knots[..., -1:]), axis=-1)
+
+
+def _take(values: Array, index: NDArray[np.int64]) -> Array:
+    """Elements of the last axis by index, leading axes broadcast."""
+    shape = np.broadcast_shapes(values.shape[:-1], index.shape[:-1])
+    values = np.broadcast_to(values, (*shape, values.shape[-1]))
+    return np.take_along_axis(values, np.broadcast_to(index, (*shape, index.shape[-1])), axis=-1)
+
+
+def _slope_matrix(x: Array) -> Array:
+    """The system whose solution are the slopes of a not-a-knot spline, [*batch, knot, knot]."""
+    knots = x.shape[-1]
+    h = np.diff(x)
+    matrix = np.zeros((*x.shape, knots))
+    inner = np.arange(1, knots - 1)
+    matrix[..., inner, inner - 1] = h[..., 1:]
+    matrix[..., inner, inner] = 2.0 * (h[..., :-1] + h[..., 1:])
+    matrix[..., inner, inner + 1] = h[..., :-1]
+    if knots > 3:
+        matrix[..., 0, 0], matrix[..., 0, 1] = h[..., 1], h[..., 0] + h[..., 1]
+        matrix[..., -1, -1], matrix[..., -1, -2] = h[..., -2], h[..., -1] + h[..., -2]
+    elif knots == 3:  # a parabola: the slopes at the ends of an interval average to its chord
+        matrix[..., 0, :2] = matrix[..., -1, 1:] = 1.0
+    else:
+        matrix[..., 0, 0] = matrix[..., 1, 1] = 1.0
+    return matrix
+
+
+def _slope_targets(x: Array, y: Array) -> Array:
+    """The right side of the same system, [*batch, knot]."""
+    h = np.diff(x)
+    chord = np.diff(y) / h
+    if x.shape[-1] == 2:
+        return np.repeat(chord, 2, axis=-1)
+    inner = 3.0 * (h[..., 1:] * chord[..., :-1] + h[..., :-1] * chord[..., 1:])
+    if x.shape[-1] == 3:
+        return np.concatenate((2.0 * chord[..., :1], inner, 2.0 * chord[..., -1:]), axis=-1)
+    first = _end_target(h[..., 0], h[..., 1], chord[..., 0], chord[..., 1])
+    last = _end_target(h[..., -1], h[..., -2], chord[..., -1], chord[..., -2])
+    return np.concatenate((first[..., None], inner, last[..., None]), axis=-1)
+
+
+def _end_target(h0: Array, h1: Array, chord0: Array, chord1: Array) -> Array:
+    """The condition that the third derivative does not jump at the second knot."""
+    target: Array = (h1 * (3.0 * h0 + 2.0 * h1) * chord0 + h0**2 * chord1) / (h0 + h1)
+    return target
