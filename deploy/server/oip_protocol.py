@@ -14,9 +14,10 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
-import orjson
 from msgspec import Meta
 from numpy.typing import NDArray
+
+from deploy.server.answers import to_json
 
 Array = NDArray[Any]
 
@@ -209,11 +210,6 @@ def encode(
 def content_of(array: Array) -> bytes | memoryview:
     """An array's bytes, little-endian and row by row."""
     return array.data if array.ndim and array.size else array.tobytes()
-
-
-def to_json(value: object) -> bytes:
-    """JSON of plain values and arrays; NaN is null."""
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def datatype(array: Array) -> str:

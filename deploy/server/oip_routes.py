@@ -8,12 +8,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from deploy.server import oip_protocol
+from deploy.server.answers import Live, ModelMetadata, ModelReady, Ready, ServerMetadata, TensorMetadata, json_response
 from deploy.server.bodies import Body
 from deploy.server.endpoints import Model, Tensor
 from deploy.server.middleware import route
 from deploy.server.reload import Served
 from deploy.server.request_cache import Reply, plan_of
-from deploy.server.state import Service, json_answer
+from deploy.server.state import Service
 
 _PACKAGE = package_version("volvae")
 _HEADER_LENGTH = oip_protocol.HEADER_LENGTH.encode()
@@ -46,35 +47,35 @@ class Inference:
 
     async def server(self, _: Request) -> Response:
         """Name, version and extensions."""
-        return json_answer({"name": "volvae", "version": _PACKAGE, "extensions": ["binary_tensor_data"]})
+        return json_response(ServerMetadata("volvae", _PACKAGE, ["binary_tensor_data"]))
 
     async def live(self, _: Request) -> Response:
         """Whether it can answer at all."""
-        return json_answer({"live": True})
+        return json_response(Live(live=True))
 
     async def ready(self, _: Request) -> Response:
         """Whether it should be sent requests: not while it drains. It listens only once its models are warm."""
         ready = not self._service.draining
-        return json_answer({"ready": ready}, 200 if ready else 503)
+        return json_response(Ready(ready), 200 if ready else 503)
 
     async def model(self, request: Request) -> Response:
         """Inputs and outputs of a model."""
         served, model = self._find(request)
-        return json_answer(
-            {
-                "name": model.name,
-                "versions": [served.version],
-                "platform": "onnx_onnxv1",
-                "inputs": [_metadata(tensor) for tensor in model.inputs],
-                "outputs": [_metadata(tensor) for tensor in model.outputs],
-            }
+        return json_response(
+            ModelMetadata(
+                name=model.name,
+                versions=[served.version],
+                platform="onnx_onnxv1",
+                inputs=[_metadata(tensor) for tensor in model.inputs],
+                outputs=[_metadata(tensor) for tensor in model.outputs],
+            )
         )
 
     async def model_ready(self, request: Request) -> Response:
         """Whether a model can be called."""
         _, model = self._find(request)
         ready = not self._service.draining
-        return json_answer({"name": model.name, "ready": ready}, 200 if ready else 503)
+        return json_response(ModelReady(model.name, ready), 200 if ready else 503)
 
     async def infer(self, request: Request) -> Reply:
         """Outputs of a model, in JSON or in binary."""
@@ -107,5 +108,5 @@ def _header_length(request: Request) -> bytes | None:
     return None
 
 
-def _metadata(tensor: Tensor) -> dict[str, object]:
-    return {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+def _metadata(tensor: Tensor) -> TensorMetadata:
+    return TensorMetadata(tensor.name, tensor.datatype, list(tensor.shape))

@@ -10,8 +10,9 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
+from deploy.server.answers import VERSION, json_response
 from deploy.server.middleware import route
-from deploy.server.state import VERSION, Service, json_answer
+from deploy.server.state import Service
 from vae import bundle
 
 _EXPLORER = Path(__file__).parents[1] / "explorer"
@@ -60,7 +61,7 @@ class Pages:
     async def manifest(self, _: Request) -> Response:
         """What the served bundle says of itself."""
         served = self._service.follower.served
-        return json_answer(served.surfaces.manifest, headers={VERSION: served.version})
+        return json_response(served.surfaces.manifest, headers={VERSION: served.version})
 
     async def graph(self, request: Request) -> Response:
         """A graph of the served bundle, verified."""

@@ -14,13 +14,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Router
 
 from deploy.server import logs, metrics, openapi
+from deploy.server.answers import json_response
 from deploy.server.connection import bounded
 from deploy.server.middleware import Guard, route
 from deploy.server.oip_routes import Inference
 from deploy.server.pages import Pages
 from deploy.server.reload import Follower, load, mark
 from deploy.server.settings import Settings
-from deploy.server.state import BUSY, CROWDED, Service, json_answer
+from deploy.server.state import BUSY, CROWDED, Service
 from deploy.server.supervisor import Workers, until_told
 from deploy.server.surface_routes import Friendly
 
@@ -84,7 +85,7 @@ def routes(service: Service) -> list[BaseRoute]:
     """All of them, those that are called most first."""
 
     async def document(_: Request) -> Response:
-        return json_answer(openapi.document(service.follower.served, service.settings))
+        return json_response(openapi.document(service.follower.served, service.settings))
 
     async def counters(_: Request) -> Response:
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -4,11 +4,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from deploy.server.admission import BusyError, Queue
+from deploy.server.answers import Error, json_response
 from deploy.server.batching import Engine
 from deploy.server.bodies import Bodies
 from deploy.server.endpoints import LateError, RefusedError
 from deploy.server.metrics import Metrics
-from deploy.server.oip_protocol import ProtocolError, to_json
+from deploy.server.oip_protocol import ProtocolError
 from deploy.server.reload import Follower
 from deploy.server.settings import Settings
 
@@ -43,14 +44,9 @@ class Service:
             )
 
 
-def json_answer(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """An answer in JSON."""
-    return Response(to_json(value), status, headers, "application/json")
-
-
 def no(status: int, why: str, headers: dict[str, str] | None = None) -> Response:
     """An answer that says what is wrong, as the protocol does."""
-    return json_answer({"error": why}, status, headers)
+    return json_response(Error(why), status, headers)
 
 
 def refusal(error: Exception) -> Response:
@@ -68,6 +64,5 @@ def refusal(error: Exception) -> Response:
             return no(500, "the server failed; its log says where")
 
 
-VERSION = "volvae-model-version"  # the header that names the version behind an answer
 BUSY = no(429, "the queue is full; ask again later", {"retry-after": "1"})
 CROWDED = no(503, "there are too many connections; ask again later", {"retry-after": "1", "connection": "close"})

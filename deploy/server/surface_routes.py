@@ -16,21 +16,36 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from deploy.server.answers import (
+    BINARY,
+    JSON,
+    LINES,
+    SEED,
+    SHAPE,
+    VERSION,
+    Completed,
+    Grid,
+    Sampled,
+    SampledRow,
+    Scored,
+    array_schema,
+    json_response,
+    to_json,
+)
 from deploy.server.bodies import Body
 from deploy.server.endpoints import Array, RefusedError, refusing
 from deploy.server.middleware import route
-from deploy.server.oip_protocol import ProtocolError, to_json
+from deploy.server.oip_protocol import ProtocolError
 from deploy.server.reload import Served
-from deploy.server.state import VERSION, Service, json_answer
+from deploy.server.state import Service
 
-SEED, SHAPE = "volvae-seed", "volvae-shape"  # headers
-JSON, LINES, BINARY = "application/json", "application/x-ndjson", "application/octet-stream"
 _PIECE = 1024  # surfaces of a stream that are made at a time
 _LINES = 64  # the same where they are written as text
 
 _Positive = Annotated[float, Meta(gt=0.0)]
 _Column = Annotated[list[_Positive], Meta(min_length=1, max_length=20_000)]
-_Surface = list[list[float | None]]
+_GAPPY = array_schema("tenor", "node", type=["number", "null"], exclusiveMinimum=0)
+_Surface = Annotated[list[list[float | None]], _GAPPY]
 T = TypeVar("T", bound=msgspec.Struct)
 
 
@@ -109,14 +124,14 @@ class Friendly:
         columns = {name: column for name, column in msgspec.structs.asdict(asked).items() if column is not None}
         with self._service.queue:
             found = await self._service.engine.aside(partial(served.surfaces.complete, **columns))
-        return _answer(served, {"grid": served.surfaces.grid.to_dict(), **found._asdict()})
+        return _response(Completed(served.version, Grid.of(served.surfaces.grid), **found._asdict()))
 
     async def score(self, request: Request) -> Response:
         """Log densities, and percentiles among training surfaces."""
         served, iv = self._service.follower.served, _array(await self._asked(request, Score))
         with self._service.queue:
             found = await self._service.engine.aside(partial(served.surfaces.score, iv))
-        return _answer(served, found._asdict())
+        return _response(Scored(served.version, **found._asdict()))
 
     async def _asked(self, request: Request, kind: type[T]) -> T:
         with Body(self._service.bodies) as body:
@@ -131,8 +146,8 @@ class Friendly:
         self._service.check_size(draws.nbytes, in_json=True)
         with self._service.queue:
             iv = await self._service.engine.aside(partial(draws.rows, 0, draws.asked.count))
-        grid = draws.served.surfaces.grid.to_dict()
-        return _answer(draws.served, {"seed": draws.seed, "grid": grid, "iv": iv}, draws.headers)
+        served = draws.served
+        return _response(Sampled(served.version, draws.seed, Grid.of(served.surfaces.grid), iv), draws.headers)
 
     async def _stream(self, draws: "_Draws", kind: str) -> Response:
         headers = draws.headers
@@ -195,9 +210,7 @@ class _Draws(NamedTuple):
 
     def lines(self, start: int, stop: int) -> bytes:
         first = self.asked.offset + start
-        return b"".join(
-            to_json({"row": first + row, "iv": iv}) + b"\n" for row, iv in enumerate(self.rows(start, stop))
-        )
+        return b"".join(to_json(SampledRow(first + row, iv)) + b"\n" for row, iv in enumerate(self.rows(start, stop)))
 
 
 def accepted(header: str) -> str:
@@ -221,8 +234,9 @@ def _array(asked: Score) -> Array:
         return np.array(asked.iv, np.float32)
 
 
-def _answer(served: Served, values: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Response:
-    return json_answer({"model_version": served.version, **values}, 200, {VERSION: served.version, **(headers or {})})
+def _response(answer: Sampled | Completed | Scored, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer in JSON, whose headers name the version of the model too."""
+    return json_response(answer, 200, {VERSION: answer.model_version, **(headers or {})})
 
 
 async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
