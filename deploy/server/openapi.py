@@ -1,12 +1,14 @@
 """The OpenAPI document of /sample, /complete and /score, made from the types of their requests and answers."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
 from deploy.server import answers
 from deploy.server.answers import BINARY, JSON, LINES, SEED, SHAPE, VERSION
+from deploy.server.errors import DESCRIPTIONS
 from deploy.server.reload import Served
 from deploy.server.settings import Settings
 from deploy.server.surface_routes import Complete, Sample, Score
@@ -18,7 +20,7 @@ _QUOTES = {"iv": [0.22, 0.25], "tenor": [0.25, 0.25], "log_moneyness": [0.0, -0.
 
 def document(served: Served, settings: Settings) -> _Json:
     """The document as plain values, with the array lengths, conditions and an example of the served model."""
-    example = served.surfaces.sample(1, seed=0).round(4).tolist()
+    example = served.model.sample(1, seed=0).round(4).tolist()
     return {
         "openapi": "3.1.0",
         "info": {
@@ -43,13 +45,13 @@ def document(served: Served, settings: Settings) -> _Json:
 
 def _schemas(served: Served, settings: Settings) -> _Json:
     """Schemas of requests and answers, with what depends on the model and on the settings."""
-    tenors, nodes = served.surfaces.grid.shape
-    lengths = {"tenor": tenors, "node": nodes, "latent": served.surfaces.latents}
+    tenors, nodes = served.model.grid.shape
+    lengths = {"tenor": tenors, "node": nodes, "latent": served.model.latents}
     found: _Json = _sized(answers.schemas(*_SURFACES, answers.Error), lengths)
     sample = found["Sample"]["properties"]
     sample["count"]["maximum"] = settings.max_count
     sample["conditions"] |= {
-        "properties": {name: {"type": "number"} for name in served.surfaces.conditions},
+        "properties": {name: {"type": "number"} for name in served.model.conditions},
         "additionalProperties": False,
     }
     return found
@@ -72,18 +74,6 @@ def _sized(schema: Any, lengths: Mapping[str, int]) -> Any:  # noqa: ANN401 - an
     return described | found
 
 
-_REFUSALS = {
-    "400": "the request cannot be read, or its values cannot be used",
-    "401": "no bearer token, or a wrong one",
-    "408": "the request did not arrive in time",
-    "413": "the body is too large",
-    "415": "the body is compressed",
-    "429": "the queue is full",
-    "503": "too many connections",
-    "504": "no answer before the deadline",
-}
-
-
 def _operation(
     request: type[msgspec.Struct], answer: type[msgspec.Struct], summary: str, example: _Json, *, streamed: bool = False
 ) -> _Json:
@@ -100,8 +90,9 @@ def _operation(
             SHAPE: {"description": "surfaces, tenors and nodes", "schema": {"type": "string"}},
         }
     refusals = {
-        status: {"description": why, "content": {JSON: {"schema": _reference(answers.Error)}}}
-        for status, why in ({**_REFUSALS, "406": "no such kind of answer"} if streamed else _REFUSALS).items()
+        str(status): {"description": why, "content": {JSON: {"schema": _reference(answers.Error)}}}
+        for status, why in DESCRIPTIONS.items()
+        if streamed or status != HTTPStatus.NOT_ACCEPTABLE
     }
     body = {"schema": _reference(request), "example": example}
     return {

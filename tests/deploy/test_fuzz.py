@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from deploy.server import endpoints, oip_protocol
-from deploy.server.oip_protocol import DATATYPES, HEADER_LENGTH, ProtocolError
+from deploy.server.errors import ProtocolError
+from deploy.server.oip_protocol import DATATYPES, HEADER_LENGTH
 from tests.deploy.serving import Answer, Server, ask, inputs_of
 from vae.runtime import SurfaceModel
 
@@ -246,7 +247,7 @@ def test_inference_is_right_or_refused(
     server: Server, model: SurfaceModel, connection: http.client.HTTPConnection, name: str
 ) -> None:
     """A right answer is what the model makes of the request in this process, to the byte."""
-    version, called, right = server.version(), endpoints.models(model)[name], []
+    version, called, right = server.version(), endpoints.make_endpoints(model)[name], []
 
     @settings(max_examples=150, **_quietly)
     @given(
@@ -261,7 +262,7 @@ def test_inference_is_right_or_refused(
             return
         length = oip_protocol.json_length(headers[HEADER_LENGTH].strip().encode(), len(sent.body))
         request, inputs = decode(sent.body, length)
-        outputs = endpoints.run(called, inputs, until=math.inf)
+        outputs = endpoints.run(called, inputs, deadline=math.inf)
         wanted = request.outputs or dict.fromkeys(outputs, request.binary)
         assert answer.body == oip_protocol.encode(name, version, request.id, wanted, outputs).body
         right.append(answer)

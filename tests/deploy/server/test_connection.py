@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from starlette.responses import Response
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from deploy.server.admission import Queue
-from deploy.server.connection import bounded
+from deploy.server.connection import bounded_protocol
+from deploy.server.limits import Limits
+from deploy.server.settings import Settings
 from tests.deploy.serving import Server, serving
 from tests.services import wait_for
 
@@ -243,10 +243,8 @@ class Full(asyncio.Transport):
 )
 def test_a_closed_connection_does_not_wait_for_its_reader_for_ever(left: list[int], *, cut_off: bool) -> None:
     async def ends() -> bool:
-        no, config = Response(), Config(lambda *_: None, lifespan="off")
-        kind = bounded(
-            0.02, most=9, crowded=no, busy=no, queue=Queue(9), draining=lambda: False, turned_away=lambda _: None
-        )
+        config, limits = Config(lambda *_: None, lifespan="off"), Limits(Settings(Path("/"), receive=0.02))
+        kind = bounded_protocol(limits, draining=lambda: False, rejected=lambda _: None)
         connection, transport = kind(config, ServerState(), {}, asyncio.get_running_loop()), Full(list(left))
         connection.connection_made(transport)
         connection.transport.close()

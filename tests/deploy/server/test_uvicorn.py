@@ -14,18 +14,18 @@ from packaging.version import Version
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from deploy.server import connection, run
+from deploy.server import connection, worker
 
 _ROOT = Path(__file__).parents[3]
 
 
 def borrowed() -> set[str]:
     """Attributes that our protocol reads, writes or calls and does not define: `cycle.response_complete`, ..."""
-    source = ast.parse(inspect.getsource(connection._Bounded))
+    source = ast.parse(inspect.getsource(connection._BoundedProtocol))
     found = {ast.unparse(node) for node in ast.walk(source) if isinstance(node, ast.Attribute)}
     chains = {name.removeprefix("self.") for name in found if name.startswith("self.")}
     supers = {name.removeprefix("super().") for name in found if name.startswith("super().")}
-    own = {*vars(connection._Bounded), *connection._Bounded.__annotations__}
+    own = {*vars(connection._BoundedProtocol), *connection._BoundedProtocol.__annotations__}
     return supers | {chain for chain in chains if chain.partition(".")[0] not in own}
 
 
@@ -56,7 +56,7 @@ def test_the_names_are_found_in_the_source() -> None:
             "server_state.default_headers", "config.loaded_app"} < borrowed()  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted(name for name in vars(connection._Bounded) if not name.startswith("_")))
+@pytest.mark.parametrize("name", sorted(name for name in vars(connection._BoundedProtocol) if not name.startswith("_")))
 def test_uvicorn_has_each_method_that_our_protocol_overrides(name: str) -> None:
     """Uvicorn would not call a method of another name."""
     assert callable(getattr(HttpToolsProtocol, name))
@@ -64,7 +64,7 @@ def test_uvicorn_has_each_method_that_our_protocol_overrides(name: str) -> None:
 
 def test_a_rejected_request_has_only_attributes_of_uvicorns_cycle(protocol: HttpToolsProtocol) -> None:
     async def answered() -> list[str]:
-        return [name for name in dir(connection._Answered()) if not name.startswith("_")]
+        return [name for name in dir(connection._RejectedCycle()) if not name.startswith("_")]
 
     names = asyncio.run(answered())
     assert names
@@ -72,7 +72,7 @@ def test_a_rejected_request_has_only_attributes_of_uvicorns_cycle(protocol: Http
 
 
 def test_a_worker_overrides_the_main_loop_of_uvicorns_server() -> None:
-    own = {name for name in vars(run.Worker) if not name.startswith("_")}
+    own = {name for name in vars(worker.Worker) if not name.startswith("_")}
     assert own == {"main_loop"} <= vars(uvicorn.Server).keys()
 
 
