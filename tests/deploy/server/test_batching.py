@@ -5,12 +5,13 @@ import json
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from deploy.server import endpoints
+from deploy.server import batching, endpoints
 from deploy.server.batching import Engine
 from deploy.server.endpoints import Endpoint, Tensor
 from deploy.server.errors import LateError, RefusedError
@@ -51,7 +52,7 @@ def run(counters: Metrics, work: Callable[[Engine], Awaitable[object]], *, deadl
 
 
 def together(counters: Metrics, endpoint: Endpoint, calls: list[Feeds]) -> list[dict | BaseException]:
-    """What calls of one turn give."""
+    """Outcomes of calls that are made in one turn of the event loop."""
     return run(
         counters, lambda engine: asyncio.gather(*(engine.call(endpoint, c) for c in calls), return_exceptions=True)
     )
@@ -86,7 +87,7 @@ def test_joined_calls_give_each_caller_the_rows_of_a_call_alone(
 
 
 def coming(counters: Metrics, endpoint: Endpoint, calls: list[Feeds]) -> list[dict[str, np.ndarray]]:
-    """What calls give of which each turn of the event loop brings another."""
+    """Outcomes of calls that are made one per turn of the event loop."""
 
     async def work(engine: Engine) -> list[dict[str, np.ndarray]]:
         tasks = []
@@ -171,19 +172,24 @@ def numbers(*values: float) -> Feeds:
     return {"x": np.array(values, np.float32)}
 
 
-def test_a_call_whose_time_runs_out_before_its_turn_or_within_is_late(counters: Metrics) -> None:
-    slow, ran = Slow(), []
+def test_a_call_whose_deadline_passes_before_it_starts_or_between_its_parts_is_late(
+    counters: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, ran, now = Slow(), [], [0.0]
+    for module in (batching, endpoints):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     async def work(engine: Engine) -> list[object]:
         within = asyncio.create_task(engine.call(slow.endpoint, numbers(1, 2, 3)))  # two parts
         await asyncio.to_thread(slow.begun.wait, 30)
         before = asyncio.create_task(engine.call(slow.endpoint, numbers(4)))
         aside = asyncio.create_task(engine.in_thread(lambda: ran.append(1)))
-        await asyncio.to_thread(threading.Event().wait, 0.05)  # until the deadline has passed
+        await asyncio.sleep(0)  # both are called
+        now[0] = 61.0
         slow.go_on.set()
         return await asyncio.gather(within, before, aside, return_exceptions=True)
 
-    answers = run(counters, work, deadline=0.02)
+    answers = run(counters, work, deadline=60.0)
     assert [type(answer) for answer in answers] == [LateError, LateError, LateError]
     assert ran == []
 
