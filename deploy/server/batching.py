@@ -58,7 +58,7 @@ class Engine:
         return await call.outputs
 
     async def in_thread(self, function: Callable[[], T]) -> T:
-        """The result of a function, which runs in the thread after the calls and functions before it.
+        """The result of a function that runs in the thread, after all that was handed to the thread before.
 
         Raises:
             RefusedError: the function raised ValueError.

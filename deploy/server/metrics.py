@@ -47,7 +47,7 @@ class Metrics:
             "volvae_turned_away", "Requests that were refused before they reached a route.", ("status",)
         )
         self._queue = 0
-        # the lookup of a counter by its labels takes longer than to count
+        # looking a counter up by its labels takes longer than counting
         self._seconds_of, self._rows_of = cache(self._seconds.labels), cache(self._rows.labels)
         self._rejected_with = cache(self._rejected.labels)
 

@@ -27,7 +27,7 @@ class Middleware:
         self._token = None if token is None else token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer and count."""
+        """Check a request, have it answered, answer exceptions, and count."""
         scope["app"] = self  # with it Starlette's Router raises HTTPException instead of sending a plain-text 404
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -58,7 +58,7 @@ class Middleware:
             self._count(scope, status or _GONE, perf_counter() - start)
 
     def _check(self, scope: Scope) -> None:
-        """Raise HTTPException for a request that goes no further."""
+        """Raise HTTPException for a request with a wrong token, encoding or size."""
         headers = dict(scope["headers"])
         if self._token is not None and not _is_open(scope["path"]):
             scheme, _, given = headers.get(b"authorization", b"").partition(b" ")

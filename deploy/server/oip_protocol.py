@@ -170,9 +170,8 @@ def tensors(request: Request, body: bytes, start: int) -> dict[str, Array]:
             found[tensor.name] = _of_json(tensor)
         else:
             array: Array = np.ndarray(tensor.shape, DATATYPES[tensor.datatype], body, start)
-            found[tensor.name] = (
-                array if array.flags.aligned else array.copy()
-            )  # numpy and onnxruntime need aligned arrays
+            # numpy and onnxruntime are slow on unaligned arrays, or refuse them
+            found[tensor.name] = array if array.flags.aligned else array.copy()
             start += tensor.size
     return found
 

@@ -33,7 +33,7 @@ def document(served: Served, settings: Settings) -> _Json:
             "/sample": _operation(
                 Sample, answers.Sampled, "Surfaces drawn from the model", {"count": 2, "seed": 7}, streamed=True
             ),
-            "/complete": _operation(Complete, answers.Completed, "The whole surface from a few quotes", _QUOTES),
+            "/complete": _operation(Complete, answers.Completed, "The complete surface from a few quotes", _QUOTES),
             "/score": _operation(Score, answers.Scored, "How likely surfaces are", {"iv": example}),
         },
         "components": {
@@ -44,7 +44,7 @@ def document(served: Served, settings: Settings) -> _Json:
 
 
 def _schemas(served: Served, settings: Settings) -> _Json:
-    """Schemas of requests and answers, with what depends on the model and on the settings."""
+    """Schemas of requests and answers, with the sizes and conditions of the model and the limit on `count`."""
     tenors, nodes = served.model.grid.shape
     lengths = {"tenor": tenors, "node": nodes, "latent": served.model.latents}
     found: _Json = _sized(answers.schemas(*_SURFACES, answers.Error), lengths)

@@ -56,7 +56,7 @@ class Follower:
             time.sleep(poll)
 
     def refresh(self) -> bool:
-        """Check the folder, and serve its model if it is new and healthy; whether it is healthy."""
+        """Check the folder, and serve its model if it is new; returns whether the model is healthy."""
         try:
             found = fingerprint(self.folder)
             if found != self._fingerprint:

@@ -12,7 +12,7 @@ from multiprocessing.context import SpawnProcess
 from deploy.server import logs
 
 _POLL = 0.05  # seconds between checks of the workers
-_MIN_AGE = 1.0  # seconds after the start of a worker before it is replaced: one that cannot start is not tried at once
+_MIN_AGE = 1.0  # seconds between two starts in one place, so that a worker that cannot start causes no busy loop
 _MARGIN = 5.0  # seconds beyond the time to finish before a worker is killed
 _spawn = multiprocessing.get_context("spawn")
 

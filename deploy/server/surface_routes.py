@@ -15,23 +15,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from deploy.server import errors
-from deploy.server.answers import (
-    BINARY,
-    JSON,
-    LINES,
-    SEED,
-    SHAPE,
-    VERSION,
-    Completed,
-    Grid,
-    Sampled,
-    SampledRow,
-    Scored,
-    array_schema,
-    json_response,
-    to_json,
-)
+from deploy.server import answers, errors
+from deploy.server.answers import BINARY, JSON, LINES, SEED, SHAPE, VERSION, json_response, to_json
 from deploy.server.endpoints import Array, refusing
 from deploy.server.errors import ProtocolError
 from deploy.server.limits import Body
@@ -44,8 +29,8 @@ _CHUNK_LINES = 64  # the same for text, which takes longer to write
 
 _Positive = Annotated[float, Meta(gt=0.0)]
 _Column = Annotated[list[_Positive], Meta(min_length=1, max_length=20_000)]
-_GAPPY = array_schema("tenor", "node", type=["number", "null"], exclusiveMinimum=0)
-_Surface = Annotated[list[list[float | None]], _GAPPY]
+_WITH_GAPS = answers.array_schema("tenor", "node", type=["number", "null"], exclusiveMinimum=0)
+_Surface = Annotated[list[list[float | None]], _WITH_GAPS]
 T = TypeVar("T", bound=msgspec.Struct)
 
 
@@ -123,14 +108,14 @@ class SurfaceRoutes:
         columns = {name: column for name, column in msgspec.structs.asdict(quotes).items() if column is not None}
         with self._service.limits.admission:
             found = await self._service.engine.in_thread(partial(served.model.complete, **columns))
-        return _response(Completed(served.version, Grid.of(served.model.grid), **found._asdict()))
+        return _response(answers.Completed(served.version, answers.Grid.of(served.model.grid), **found._asdict()))
 
     async def score(self, request: Request) -> Response:
         """Log densities, and percentiles among training surfaces."""
         served, iv = self._service.follower.served, _array(await self._read(request, Score))
         with self._service.limits.admission:
             found = await self._service.engine.in_thread(partial(served.model.score, iv))
-        return _response(Scored(served.version, **found._asdict()))
+        return _response(answers.Scored(served.version, **found._asdict()))
 
     async def _read(self, request: Request, kind: type[T]) -> T:
         with Body(self._service.limits) as body:
@@ -146,7 +131,9 @@ class SurfaceRoutes:
         with self._service.limits.admission:
             iv = await self._service.engine.in_thread(partial(draws.rows, 0, draws.request.count))
         served = draws.served
-        return _response(Sampled(served.version, draws.seed, Grid.of(served.model.grid), iv), draws.headers)
+        return _response(
+            answers.Sampled(served.version, draws.seed, answers.Grid.of(served.model.grid), iv), draws.headers
+        )
 
     async def _stream(self, draws: "_Draws", kind: str) -> Response:
         headers = draws.headers
@@ -211,7 +198,9 @@ class _Draws(NamedTuple):
 
     def lines(self, start: int, stop: int) -> bytes:
         first = self.request.offset + start
-        return b"".join(to_json(SampledRow(first + row, iv)) + b"\n" for row, iv in enumerate(self.rows(start, stop)))
+        return b"".join(
+            to_json(answers.SampledRow(first + row, iv)) + b"\n" for row, iv in enumerate(self.rows(start, stop))
+        )
 
 
 def accepted(header: str) -> str:
@@ -235,7 +224,9 @@ def _array(request: Score) -> Array:
         return np.array(request.iv, np.float32)
 
 
-def _response(answer: Sampled | Completed | Scored, headers: Mapping[str, str] | None = None) -> Response:
+def _response(
+    answer: answers.Sampled | answers.Completed | answers.Scored, headers: Mapping[str, str] | None = None
+) -> Response:
     """An answer in JSON, whose headers name the version of the model too."""
     return json_response(answer, 200, {VERSION: answer.model_version, **(headers or {})})
 

@@ -1,4 +1,4 @@
-"""One model is exchanged for another: whole, under load, and never for one that is not fit."""
+"""A model is replaced by another as a whole, under load, and never by one that cannot be served."""
 
 import contextlib
 import http.client

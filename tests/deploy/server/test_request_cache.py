@@ -1,4 +1,4 @@
-"""Requests with the same JSON share its parsed header, but never numbers, nor across endpoints."""
+"""Requests with the same JSON share its parsed header, but no numbers, and not with another endpoint."""
 
 import gc
 import json
