@@ -130,10 +130,8 @@ class SurfaceRoutes:
         self._service.limits.check_answer(draws.nbytes, in_json=True)
         with self._service.limits.admission:
             iv = await self._service.engine.in_thread(partial(draws.rows, 0, draws.request.count))
-        served = draws.served
-        return _response(
-            answers.Sampled(served.version, draws.seed, answers.Grid.of(served.model.grid), iv), draws.headers
-        )
+        grid = answers.Grid.of(draws.served.model.grid)
+        return _response(answers.Sampled(draws.served.version, draws.seed, grid, iv), draws.headers)
 
     async def _stream(self, draws: "_Draws", kind: str) -> Response:
         headers = draws.headers
@@ -148,9 +146,8 @@ class SurfaceRoutes:
         size, write = (_CHUNK_LINES, draws.lines) if kind == LINES else (_CHUNK_BINARY, draws.binary)
         with self._service.limits.admission:
             for start in range(0, draws.request.count, size):
-                yield await self._service.engine.in_thread(
-                    partial(write, start, min(start + size, draws.request.count))
-                )
+                stop = min(start + size, draws.request.count)
+                yield await self._service.engine.in_thread(partial(write, start, stop))
 
 
 class _Stream(StreamingResponse):
