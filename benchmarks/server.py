@@ -28,7 +28,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from benchmarks.turns import in_turns
-from deploy.server import metrics, run
+from deploy.server import app, metrics, worker
 from deploy.server.middleware import route
 from deploy.server.settings import Settings
 from vae import bundle
@@ -282,9 +282,9 @@ def _serve(listener: socket.socket) -> None:
         return Response(await request.body(), media_type="application/octet-stream")
 
     with metrics.shared():
-        service = run.ready(Settings(BUNDLE))
-        routes = [route("/echo", echo, "POST"), *run.routes(service)]
-        run.Worker(service, run.application(service, routes)).run([listener])
+        service = worker.ready(Settings(BUNDLE))
+        routes = [route("/echo", echo, "POST"), *app.routes(service)]
+        worker.Worker(service, app.application(service, routes)).run([listener])
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A downstream application in full: scenarios of the at-the-money term structure, without torch.
+"""A complete application of the bundle: scenarios of the at-the-money term structure, without torch.
 
 python examples/scenarios.py [BUNDLE]
 """

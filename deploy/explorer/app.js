@@ -1,14 +1,14 @@
-// The page: what a person does becomes a surface, and the surface is shown.
+// The explorer page: reads the controls, asks the model for a surface and draws it.
 import { TOLERANCE, violations } from "./arbitrage.js";
 import { drawSmiles, drawSurface, nearest } from "./figures.js";
 import { csv, logMoneyness, tenorTitle } from "./grid.js";
 import { Model, TokenError } from "./model.js";
 import * as quotesText from "./quotes.js";
 
-const REACH = 4; // of a slider, standard deviations of the prior
-const RELAXATION = 1.5; // seconds in which a walk forgets where it was
+const SLIDER_RANGE = 4; // standard deviations of the prior on each side of 0
+const RELAXATION = 1.5; // seconds in which the correlation of a random walk with its start falls to 1/e
 const BASIS_POINTS = 1e4;
-const EXAMPLES = 12;
+const EXAMPLES = 12; // quotes
 
 const at = (id) => document.getElementById(id);
 const make = (name, properties = {}, ...children) => {
@@ -18,8 +18,8 @@ const make = (name, properties = {}, ...children) => {
 };
 
 let model;
-let shown; // {iv, z, std}: of a completed surface only has std
-let quotes = null; // with which of them were used
+let shown; // the surface on the page, {iv, z, std}; only a completed surface has std
+let quotes = null; // of the last completion, with a flag `used` for each
 let sliders = [];
 
 const status = (text, bad = false) => {
@@ -27,12 +27,12 @@ const status = (text, bad = false) => {
   at("status").className = bad ? "bad" : "quiet";
 };
 
-/** Do something that may fail, and say so where it does. */
-const attempt = async (action, tell = status) => {
+/** Run an action, and show the message if it fails. */
+const attempt = async (action, report = status) => {
   try {
     await action();
   } catch (error) {
-    tell(error.message, true);
+    report(error.message, true);
   }
 };
 
@@ -51,15 +51,15 @@ const open = async (token) => {
   status("");
 };
 
-/** The controls that depend on the model. */
+/** Create the controls that depend on the model: sliders, conditions, tenors. */
 const build = () => {
   const { tenors, nodes } = model.grid;
   at("about").textContent = `version ${model.version}: ${model.latents} latents, ${tenors.length} tenors × ${nodes.length} nodes`;
   sliders = Array.from({ length: model.latents }, (_, i) => {
-    const slider = make("input", { type: "range", id: `z${i + 1}`, min: -REACH, max: REACH, step: 0.01 });
+    const slider = make("input", { type: "range", id: `z${i + 1}`, min: -SLIDER_RANGE, max: SLIDER_RANGE, step: 0.01 });
     slider.addEventListener("input", () => {
       stopWalking();
-      move((wanted ?? shown.z).with(i, Number(slider.value)));
+      move((requested ?? shown.z).with(i, Number(slider.value)));
     });
     return { slider, output: make("output", {}) };
   });
@@ -72,12 +72,12 @@ const build = () => {
   at("tenor").value = nearest(model.grid, 0.5);
 };
 
-/** Show a surface everywhere. */
+/** Show a surface in the figures, the sliders and the table of arbitrage checks. */
 const show = (surface) => {
   shown = surface;
   sliders.forEach(({ slider, output }, i) => {
-    const reach = Math.max(REACH, Math.ceil(Math.abs(surface.z[i])));
-    Object.assign(slider, { min: -reach, max: reach, value: surface.z[i] });
+    const range = Math.max(SLIDER_RANGE, Math.ceil(Math.abs(surface.z[i])));
+    Object.assign(slider, { min: -range, max: range, value: surface.z[i] });
     output.textContent = surface.z[i].toFixed(2);
   });
   drawSurface(at("surface"), model.grid, surface.iv);
@@ -105,21 +105,21 @@ const showChecks = () => {
   at("checks").querySelector("tbody").replaceChildren(...Object.entries(found ?? {}).map(line));
 };
 
-let wanted = null; // latents that were asked for while others were decoded: of several the last
+let requested = null; // latest latents requested while a decode was running
 
-/** Decode latents and show the surface, as often as the screen can. */
+/** Decode latents and show the surface, at most once per frame of the screen. */
 const move = async (z) => {
-  const busy = wanted !== null;
-  wanted = z;
+  const busy = requested !== null;
+  requested = z;
   if (busy) return;
   await attempt(async () => {
-    for (let next = z; ; next = wanted) {
+    for (let next = z; ; next = requested) {
       show(await model.decode(next));
       await new Promise(requestAnimationFrame);
-      if (wanted === next) break;
+      if (requested === next) break;
     }
   });
-  wanted = null;
+  requested = null;
 };
 
 const draw = async (seed) => {
@@ -142,28 +142,28 @@ const drawSeed = () => attempt(async () => {
   status("");
 });
 
-let walking = null; // a walk's own mark
+let walking = null; // identifies the walk that runs; null for none
 
 const stopWalking = () => {
   walking = null;
   at("walk").setAttribute("aria-pressed", "false");
 };
 
-/** A random walk that is drawn back to the middle: an Ornstein-Uhlenbeck process, at rest N(0, I). */
+/** Move the latents along an Ornstein-Uhlenbeck process, whose stationary distribution is N(0, I). */
 const walk = async () => {
   if (walking) return stopWalking();
-  const mark = (walking = {});
+  const self = (walking = {});
   at("walk").setAttribute("aria-pressed", "true");
-  for (let before = performance.now(); walking === mark; ) {
+  for (let before = performance.now(); walking === self; ) {
     await new Promise(requestAnimationFrame);
     const now = performance.now();
-    const kept = Math.exp(-Math.min((now - before) / 1000, 0.1) / RELAXATION);
+    const decay = Math.exp(-Math.min((now - before) / 1000, 0.1) / RELAXATION);
     before = now;
-    if (walking === mark) await move(shown.z.map((z) => kept * z + Math.sqrt(1 - kept * kept) * normal()));
+    if (walking === self) await move(shown.z.map((z) => decay * z + Math.sqrt(1 - decay * decay) * normal()));
   }
 };
 
-/** A normal random number, by Box and Muller. */
+/** A standard normal random number, by the Box-Muller transform. */
 const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
 
 const fit = (text, bad = false) => {
@@ -183,23 +183,23 @@ const complete = () => attempt(async () => {
   at("tenor").value = counts.indexOf(Math.max(...counts));
   show(found);
   const errors = used.map((i) => BASIS_POINTS * Math.abs(found.fitted[i] - read.iv[i]));
-  const middle = BASIS_POINTS * Array.from(found.std).sort((a, b) => a - b)[found.std.length >> 1];
+  const median = BASIS_POINTS * Array.from(found.std).sort((a, b) => a - b)[found.std.length >> 1];
   fit(`${used.length} of ${read.iv.length} quotes used${used.length < read.iv.length ? ", the others are out of reach of the grid" : ""}; ` +
-    `errors ${mean(errors).toFixed(1)} bp on average, ${Math.max(...errors).toFixed(1)} bp at most; median std of the surface ${middle.toFixed(1)} bp`);
+    `errors ${mean(errors).toFixed(1)} bp on average, ${Math.max(...errors).toFixed(1)} bp at most; median std of the surface ${median.toFixed(1)} bp`);
 }, fit);
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-/** Quotes at some points of the surface that is shown, spread over the grid. */
+/** Take quotes at random points of the shown surface, and complete them. */
 const takeExample = () => {
   const k = logMoneyness(model.grid, shown.iv);
   const { tenors, nodes } = model.grid;
-  const places = tenors.flatMap((_, i) => nodes.map((_, j) => ({ i, j, rank: Math.random() })));
-  const spots = places.sort((a, b) => a.rank - b.rank).slice(0, EXAMPLES);
+  const points = tenors.flatMap((_, i) => nodes.map((_, j) => ({ i, j, rank: Math.random() })));
+  const chosen = points.sort((a, b) => a.rank - b.rank).slice(0, EXAMPLES);
   at("quotes").value = quotesText.text({
-    tenor: spots.map(({ i }) => tenors[i]),
-    logMoneyness: spots.map(({ i, j }) => k[i][j]),
-    iv: spots.map(({ i, j }) => shown.iv[i * nodes.length + j]),
+    tenor: chosen.map(({ i }) => tenors[i]),
+    logMoneyness: chosen.map(({ i, j }) => k[i][j]),
+    iv: chosen.map(({ i, j }) => shown.iv[i * nodes.length + j]),
   });
   return complete();
 };
@@ -231,7 +231,7 @@ at("draw").addEventListener("submit", (event) => {
 at("tenor").addEventListener("input", showSmiles);
 at("file").addEventListener("change", async ({ target }) => {
   const [file] = target.files;
-  target.value = ""; // the same file can be chosen again
+  target.value = ""; // or a second choice of the same file would be no change
   if (!file) return;
   at("quotes").value = await file.text();
   await complete();
@@ -242,8 +242,8 @@ at("entry").addEventListener("submit", (event) => {
 });
 const KEYS = { r: reset, w: walk, s: sampleAgain, d: download };
 document.addEventListener("keydown", ({ key, ctrlKey, metaKey, altKey, target }) => {
-  const writes = target.matches("textarea, input:not([type='range'])");
-  if (model && !writes && !ctrlKey && !metaKey && !altKey) KEYS[key.toLowerCase()]?.();
+  const typing = target.matches("textarea, input:not([type='range'])");
+  if (model && !typing && !ctrlKey && !metaKey && !altKey) KEYS[key.toLowerCase()]?.();
 });
 
 await open("");

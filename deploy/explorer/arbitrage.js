@@ -1,17 +1,17 @@
-// Static arbitrage of a complete surface, measured as vae/surface/arbitrage.py does; a test holds the two together.
+// Static arbitrage of a complete surface, measured as vae/surface/arbitrage.py does; a test compares the two.
 import { logMoneyness, rows } from "./grid.js";
 import { cdf } from "./normal.js";
 import { read, spline } from "./spline.js";
 
-const REFINEMENT = 5; // points looked at for each interval between nodes
-const MEANINGFUL_PRICE = 1e-6; // of the forward
+const REFINEMENT = 5; // points checked per interval between nodes
+const MEANINGFUL_PRICE = 1e-6; // in units of the forward; below it an option is worth nothing
 const LEAST_VARIANCE = 1e-12;
 const STEEPEST_WING = 2;
 
-/** What is allowed of each kind: prices in units of the forward, density as -g, wings as |dw/dk| over 2. */
+/** Tolerance of each kind: prices in units of the forward, density as -g, wings as |dw/dk| over 2. */
 export const TOLERANCE = { calendar: 1e-6, vertical: 1e-6, butterfly: 1e-6, density: 1e-3, wing: 1e-3 };
 
-/** The largest violation of each kind: {size, tenor, k}, a size of 0 where there is none; null of an unusable surface. */
+/** The largest violation of each kind: {size, tenor, k}, size 0 for none; null if the surface is unusable. */
 export const violations = (grid, iv) => {
   const k = logMoneyness(grid, iv);
   if (grid.convention === "delta") k.forEach((smile) => smile.reverse());
@@ -34,7 +34,7 @@ export const violations = (grid, iv) => {
   return found;
 };
 
-/** A Black call per unit of forward. */
+/** Price of a call by Black's formula, in units of the forward. */
 const callPrice = (variance, k) => {
   const deviation = Math.sqrt(variance);
   const d1 = -k / deviation + 0.5 * deviation;
@@ -66,14 +66,14 @@ const refined = (knots) => {
   return [...points, knots.at(-1)];
 };
 
-/** How far calls of the longer tenor cost less. */
+/** By how much a call of the longer tenor costs less. */
 const calendar = ({ points, variance, price }, long, note) =>
   points.forEach((k, i) => {
     const [later] = read(long.curve, k);
     if (later < variance[i]) note(price[i] - callPrice(Math.max(later, LEAST_VARIANCE), k), i);
   });
 
-/** How far a call costs more than at a lower strike, or a put less. */
+/** By how much a call costs more than one at a lower strike, or a put less. */
 const vertical = ({ strike, price }, note) => {
   let [leastCall, mostPut] = [Infinity, -Infinity];
   price.forEach((call, i) => {
@@ -84,7 +84,7 @@ const vertical = ({ strike, price }, note) => {
   });
 };
 
-/** How far a call costs more than the chord between two others, 1, 2, 4, ... points away on both sides. */
+/** By how much a call costs more than the chord between two others, 1, 2, 4, ... points away on both sides. */
 const butterfly = ({ strike, price }, note) => {
   for (let reach = 1; 2 * reach < price.length; reach *= 2) {
     for (let i = reach; i + reach < price.length; i++) {
@@ -94,7 +94,7 @@ const butterfly = ({ strike, price }, note) => {
   }
 };
 
-/** -g of Durrleman's function where options are worth something. */
+/** -g, Durrleman's function, where options have a meaningful price. */
 const density = ({ points, variance, slope, curvature, strike, price }, note) =>
   points.forEach((k, i) => {
     if (price[i] - Math.max(1 - strike[i], 0) < MEANINGFUL_PRICE) return;

@@ -1,4 +1,4 @@
-// What is drawn, with Plotly.
+// The figures, drawn with Plotly.
 import { interval, logMoneyness, nodeTitle, rows, smileAt, tenorTitle } from "./grid.js";
 
 const PERCENT = 100;
@@ -12,7 +12,7 @@ const solid = (() => {
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-/** The surface in three dimensions; as a map where the browser has no WebGL. */
+/** The surface in three dimensions; a map if the browser has no WebGL. */
 export const drawSurface = (element, grid, iv) => {
   const z = rows(grid, iv).map((row) => row.map((vol) => PERCENT * vol));
   const hover = `${nodeTitle(grid)} %{x:.3f}<br>tenor %{y:.3f} years<br>vol %{z:.2f} %<extra></extra>`;
@@ -28,7 +28,7 @@ export const drawSurface = (element, grid, iv) => {
   return Plotly.react(element, [{ ...trace, type: "heatmap" }], { ...layout, margin, xaxis: titles.x, yaxis: titles.y }, CONFIG);
 };
 
-/** Smiles of all tenors, one in front with its interval and the quotes nearest to it, dotted where these have other tenors. */
+/** Smiles of all tenors; the chosen one has its interval and the quotes nearest to it, with dotted smiles at their tenors. */
 export const drawSmiles = (element, grid, { iv, std }, chosen, quotes) => {
   const k = logMoneyness(grid, iv);
   const smiles = rows(grid, iv);
@@ -61,11 +61,11 @@ export const drawSmiles = (element, grid, { iv, std }, chosen, quotes) => {
   return Plotly.react(element, traces, layout, CONFIG);
 };
 
-/** The number of the tenor that is nearest. */
+/** Index of the nearest tenor. */
 export const nearest = ({ tenors }, years) =>
   tenors.reduce((best, tenor, i) => (Math.abs(tenor - years) < Math.abs(tenors[best] - years) ? i : best), 0);
 
-/** The smile between two tenors on which quotes lie. */
+/** The interpolated smile at a tenor of quotes that is not one of the grid. */
 const dotted = (grid, iv, tenor, k) => ({
   x: k, y: smileAt(grid, iv, tenor, k).map((vol) => PERCENT * vol), mode: "lines", name: tenorTitle(tenor),
   line: { color: color("orange"), width: 2, dash: "dot" }, hovertemplate: "k %{x:.3f}<br>vol %{y:.2f} %",

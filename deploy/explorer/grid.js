@@ -1,10 +1,10 @@
-// Points of a surface: a grid as the manifest has it, {convention, tenors, nodes}; a surface is flat, tenor by tenor.
+// The points of a surface. A grid is {convention, tenors, nodes}, as in the manifest; a surface is a flat list, tenor by tenor.
 import { quantile } from "./normal.js";
 import { read, spline } from "./spline.js";
 
-export const DAYS = 365; // of a year, ACT/365
+export const DAYS = 365; // per year (ACT/365)
 
-/** k = ln(K/F) of each point, [tenor][node]; of a grid in deltas it depends on the vols. */
+/** k = ln(K/F) of each point, [tenor][node]; on a grid in deltas k depends on the vols. */
 export const logMoneyness = ({ convention, tenors, nodes }, iv) =>
   tenors.map((tenor, i) =>
     nodes.map((node, j) => {
@@ -21,7 +21,7 @@ export const ofDelta = (delta, deviation) => deviation * (0.5 * deviation - quan
 export const rows = ({ nodes }, flat) =>
   Array.from({ length: flat.length / nodes.length }, (_, i) => Array.from(flat.slice(i * nodes.length, (i + 1) * nodes.length)));
 
-/** Vols at any tenor: total variance is linear between tenors at equal k; NaN outside the reach of the surface. */
+/** Vols at any tenor: total variance is linear between tenors at equal k; NaN outside the domain of the surface. */
 export const smileAt = (grid, iv, tenor, points) => {
   const { tenors, convention } = grid;
   const later = tenors.findIndex((one) => one >= tenor);
@@ -43,10 +43,10 @@ export const nodeTitle = ({ convention }) =>
 
 export const tenorTitle = (years) => (years < 1.95 ? `${Math.round(years * DAYS)} days` : `${+years.toFixed(2)} years`);
 
-const NINETY = 1.6449; // standard deviations on each side of an interval that holds 90 %
+const Z90 = 1.6449; // half-width of a 90 % interval in standard deviations
 
 /** The ends of the 90 % interval of each vol. */
-export const interval = (iv, std) => [-1, 1].map((sign) => Array.from(iv, (vol, i) => vol + sign * NINETY * std[i]));
+export const interval = (iv, std) => [-1, 1].map((sign) => Array.from(iv, (vol, i) => vol + sign * Z90 * std[i]));
 
 /** A surface in the columns of `volvae complete`; std may be missing. */
 export const csv = (grid, { iv, std }) => {

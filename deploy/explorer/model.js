@@ -1,19 +1,19 @@
-// The graphs of a bundle in the browser: once they are here, no server is needed.
+// Runs the graphs of a bundle in the browser; once they are loaded, no server is needed.
 import * as ort from "./onnxruntime-web/ort.wasm.bundle.min.mjs";
 
 const GRAPHS = ["decoder", "sampler", "completer"];
 const VERSION = "volvae-model-version";
-const TRIES = 3; // the server may exchange the model between two files
+const TRIES = 3; // the server may replace the model between two files
 
-/** The server wants a token, or another one. */
+/** The token is missing or wrong. */
 export class TokenError extends Error {}
 
 export class Model {
-  /** The model that the server has now; `tell` hears of what is being loaded. */
-  static async load(token, tell) {
-    await startRuntime(tell);
+  /** The model that the server serves now; `report` is called with a message for each step. */
+  static async load(token, report) {
+    await startRuntime(report);
     for (let attempt = 1; ; attempt++) {
-      tell("loading the model");
+      report("loading the model");
       const names = ["manifest.json", ...GRAPHS.map((name) => `${name}.onnx`)];
       const files = await Promise.all(names.map((name) => fetched(`bundle/${name}`, token)));
       const versions = files.map((file) => file.headers.get(VERSION));
@@ -40,7 +40,7 @@ export class Model {
     return { iv: iv.data, z };
   }
 
-  /** The first surface that `volvae sample` draws with this seed: {iv, z}. Conditions that are NaN are not asked for. */
+  /** The first surface that `volvae sample` draws with this seed: {iv, z}. A condition of NaN leaves that variable free. */
   async draw(seed, conditions) {
     const feeds = {
       key: new ort.Tensor("uint64", BigUint64Array.of(seed), [1]),
@@ -53,7 +53,7 @@ export class Model {
     return { iv: iv.data, z: Array.from(z.data) };
   }
 
-  /** The whole surface from quotes: {iv, std, z, fitted, used}. */
+  /** The complete surface from quotes: {iv, std, z, fitted, used}. */
   async complete({ tenor, logMoneyness, iv, weight }) {
     const columns = { tenor, log_moneyness: logMoneyness, iv, weight };
     const feeds = Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, floats(values, [values.length])]));
@@ -72,9 +72,9 @@ const floats = (values, shape) => new ort.Tensor("float32", Float32Array.from(va
 
 let runtime = null;
 
-const startRuntime = (tell) => {
+const startRuntime = (report) => {
   runtime ??= (async () => {
-    tell("loading onnxruntime");
+    report("loading onnxruntime");
     const packed = await fetched("explorer/onnxruntime-web/ort-wasm-simd-threaded.wasm.gz");
     const unpacked = packed.body.pipeThrough(new DecompressionStream("gzip"));
     ort.env.wasm.wasmBinary = await new Response(unpacked).arrayBuffer();

@@ -18,7 +18,7 @@ export const cdf = (x) => {
 
 /** x with N(x) = p, for p inside (0, 1). */
 export const quantile = (p) => {
-  if (p > 0.5) return -quantile(1 - p); // where small tails keep their digits
+  if (p > 0.5) return -quantile(1 - p); // the small tail keeps its digits there
   let x = -Math.sqrt(Math.max(0, -2 * Math.log(2 * p))); // N(x) <= exp(-x^2 / 2) / 2: left of the solution,
   for (let step = 0; step < 100; step++) {
     // and from the left Newton's steps on ln N, which is concave, never overshoot

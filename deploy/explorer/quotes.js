@@ -1,11 +1,11 @@
-// Quotes as text: the columns that `volvae complete` reads, separated by commas, semicolons, tabs or blanks.
+// Reads and writes quotes as text: the columns of `volvae complete`, separated by commas, semicolons, tabs or blanks.
 import { DAYS, ofDelta } from "./grid.js";
 
-const PLAIN = ["tenor_years", "log_moneyness", "iv"]; // of text that has no header
+const PLAIN = ["tenor_years", "log_moneyness", "iv"]; // columns of text without a header
 const KNOWN = ["tenor_years", "days", "log_moneyness", "call_delta", "strike", "forward", "iv", "weight"];
-const MOST = 10_000;
+const MAX_QUOTES = 10_000;
 
-/** {tenor, logMoneyness, iv, weight}, each a list of numbers; an Error says which row is at fault. */
+/** {tenor, logMoneyness, iv, weight}, each a list of numbers; an Error names the row that is wrong. */
 export const parse = (text) => {
   const lines = text.split(/\r?\n/).map((line) => line.trim()).filter((line) => line && !line.startsWith("#"));
   if (!lines.length) throw new Error("there are no quotes; paste lines of tenor_years, log_moneyness, iv");
@@ -14,7 +14,7 @@ export const parse = (text) => {
   const headed = Number.isNaN(Number(cells[0][0]));
   const names = headed ? cells.shift().map((name) => name.toLowerCase()) : PLAIN;
   if (!cells.length) throw new Error("there is a header, but no quote below it");
-  if (cells.length > MOST) throw new Error(`${cells.length} quotes; allowed: 1 to ${MOST}`);
+  if (cells.length > MAX_QUOTES) throw new Error(`${cells.length} quotes; allowed: 1 to ${MAX_QUOTES}`);
   const column = (name) => cells.map((row, i) => number(row[names.indexOf(name)], name, i + 1));
   const has = (name) => names.includes(name);
   const one = (...choices) => {
@@ -23,15 +23,15 @@ export const parse = (text) => {
     return found[0];
   };
 
-  const [time, place] = [one("tenor_years", "days"), one("log_moneyness", "call_delta", "strike")];
-  for (const name of ["iv", ...(place === "strike" ? ["forward"] : [])]) one(name);
+  const [time, position] = [one("tenor_years", "days"), one("log_moneyness", "call_delta", "strike")];
+  for (const name of ["iv", ...(position === "strike" ? ["forward"] : [])]) one(name);
   const iv = within(column("iv"), "iv", 0, Infinity);
   const tenor = within(column(time), time, 0, Infinity).map((value) => (time === "days" ? value / DAYS : value));
   const weight = has("weight") ? within(column("weight"), "weight", 0, Infinity) : iv.map(() => 1);
-  return { tenor, logMoneyness: places[place](column, iv, tenor), iv, weight };
+  return { tenor, logMoneyness: logMoneynessFrom[position](column, iv, tenor), iv, weight };
 };
 
-const places = {
+const logMoneynessFrom = {
   log_moneyness: (column) => column("log_moneyness"),
   call_delta: (column, iv, tenor) =>
     within(column("call_delta"), "call_delta", 0, 1).map((delta, i) => ofDelta(delta, iv[i] * Math.sqrt(tenor[i]))),

@@ -1,4 +1,4 @@
-// Not-a-knot cubic splines, as vae/surface/interpolation.py has them: values with two derivatives, NaN outside the knots.
+// Not-a-knot cubic splines, as in vae/surface/interpolation.py: values and two derivatives, NaN outside the knots.
 
 /** The spline through y at the increasing knots x. */
 export const spline = (x, y) => ({ x, y, slope: slopes(x, y) });
@@ -32,11 +32,11 @@ const slopes = (x, y) => {
   return solved(rows);
 };
 
-/** The condition at an end: the third derivative does not jump at the second knot; a parabola through three. */
+/** The condition at an end: the third derivative does not jump at the second knot; three knots give a parabola. */
 const first = ([h0, h1], [c0, c1, c2]) =>
   c2 === undefined ? [1, 1, 2 * c0] : [h1, h0 + h1, (h1 * (3 * h0 + 2 * h1) * c0 + h0 * h0 * c1) / (h0 + h1)];
 
-/** The solution of a system of three diagonals, its rows [before, diagonal, after, target]. */
+/** Solve a tridiagonal system with rows [before, diagonal, after, target]. */
 const solved = (rows) => {
   for (let i = 1; i < rows.length; i++) {
     const factor = rows[i][0] / rows[i - 1][1];

@@ -1,8 +1,8 @@
-"""Calls with a deadline: small ones that come together run together, long ones run in a thread of their own.
+"""Batching: small calls that arrive together run as one, long calls run in a thread, and each has a deadline.
 
-To run the decoder for eight surfaces takes half as long again as for one, and around each run there is as much Python.
-So calls are joined as long as each turn of the event loop brings more of them; one that comes alone waits for a turn,
-a fiftieth of its time on the wire. No row depends on the rows beside it, to the last bit.
+The decoder takes 1.5 times as long for eight surfaces as for one, and each run costs as much again in Python. So calls
+are joined as long as each turn of the event loop brings more of them. A call that comes alone waits for one turn, a
+fiftieth of its time on the wire. Joining changes no bit: no row depends on the rows beside it.
 """
 
 import asyncio
@@ -13,95 +13,96 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from deploy.server.endpoints import Array, LateError, Model, Tensors, refusing, run
+from deploy.server.endpoints import Array, Endpoint, Tensors, refusing, run
+from deploy.server.errors import LateError
 from deploy.server.metrics import Metrics
 
 T = TypeVar("T")
 _Outputs = dict[str, Array]
-_Kind = tuple[Model, tuple[str, ...]]  # a model and the names of inputs: calls that can be joined
-_SMALL = 64  # rows of a call that may be joined with others
-_MOST_JOINED = 64  # calls, after which the next have to wait
+_Kind = tuple[Endpoint, tuple[str, ...]]  # calls of one endpoint with the same names of inputs can be joined
+_MAX_ROWS = 64  # of a call that may be joined with others
+_MAX_CALLS = 64  # that are joined; more wait for the next batch
 
 
 class _Call(NamedTuple):
     inputs: Tensors
     rows: int
-    until: float
+    deadline: float  # on the clock time.monotonic
     outputs: "asyncio.Future[_Outputs]"
 
 
 class Engine:
-    """Runs the calls of one worker; who calls holds a place in the queue."""
+    """Runs the calls of one worker. Callers are admitted before, by `Admission`."""
 
     def __init__(self, *, deadline: float, metrics: Metrics) -> None:
         self._deadline, self._metrics = deadline, metrics
         self._thread = ThreadPoolExecutor(1, "volvae-engine")
-        self._calls: dict[_Kind, list[_Call]] = {}  # that are not yet started
+        self._calls: dict[_Kind, list[_Call]] = {}  # that have not started
 
-    async def call(self, model: Model, inputs: Tensors) -> _Outputs:
+    async def call(self, endpoint: Endpoint, inputs: Tensors) -> _Outputs:
         """Outputs of checked inputs.
 
         Raises:
-            RefusedError: values that the model cannot read.
+            RefusedError: the endpoint cannot read the values.
             LateError: the deadline passed.
         """
-        loop, rows = asyncio.get_running_loop(), model.rows(inputs)
+        loop, rows = asyncio.get_running_loop(), endpoint.rows(inputs)
         call = _Call(inputs, rows, time.monotonic() + self._deadline, loop.create_future())
-        if not model.batched or rows > _SMALL:
-            self._start(model, [call])
-        elif (kind := (model, tuple(inputs))) in self._calls:
+        if not endpoint.batched or rows > _MAX_ROWS:
+            self._start(endpoint, [call])
+        elif (kind := (endpoint, tuple(inputs))) in self._calls:
             self._calls[kind].append(call)
         else:
             self._calls[kind] = [call]
             loop.call_soon(self._gather, kind, 0)
         return await call.outputs
 
-    async def aside(self, function: Callable[[], T]) -> T:
-        """The outcome of a short function, which runs after those that came before.
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        """The result of a function that runs in the thread, after all that was handed to the thread before.
 
         Raises:
-            RefusedError: it raises ValueError.
-            LateError: the deadline passed before its turn came.
+            RefusedError: the function raised ValueError.
+            LateError: the deadline passed before the function started.
         """
-        until = time.monotonic() + self._deadline
+        deadline = time.monotonic() + self._deadline
 
-        def timely() -> T:
-            if time.monotonic() > until:
+        def unless_late() -> T:
+            if time.monotonic() > deadline:
                 raise LateError
             with refusing():
                 return function()
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, timely)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, unless_late)
 
-    def _gather(self, kind: _Kind, before: int) -> None:
-        """Run the calls that came together, unless the last turn brought more of them."""
-        if before < len(self._calls[kind]) < _MOST_JOINED:
+    def _gather(self, kind: _Kind, calls_before: int) -> None:
+        """Run the calls that arrived together, unless the last turn of the event loop brought more of them."""
+        if calls_before < len(self._calls[kind]) < _MAX_CALLS:
             asyncio.get_running_loop().call_soon(self._gather, kind, len(self._calls[kind]))
         else:
             self._start(kind[0], self._calls.pop(kind))
 
-    def _start(self, model: Model, calls: Sequence[_Call]) -> None:
-        """Run calls at once where that is quick, else in the thread."""
+    def _start(self, endpoint: Endpoint, calls: Sequence[_Call]) -> None:
+        """Run calls here if that is quick, else in the thread."""
         rows = sum(call.rows for call in calls)
-        self._metrics.called(model.name, rows)
-        if rows <= model.quick:
-            _deliver(calls, _outcomes(model, calls))
+        self._metrics.called(endpoint.name, rows)
+        if rows <= endpoint.quick:
+            _deliver(calls, _outcomes(endpoint, calls))
         else:
-            done = asyncio.get_running_loop().run_in_executor(self._thread, _outcomes, model, calls)
+            done = asyncio.get_running_loop().run_in_executor(self._thread, _outcomes, endpoint, calls)
             done.add_done_callback(lambda done: _deliver(calls, done.result()))
 
 
-def _outcomes(model: Model, calls: Sequence[_Call]) -> list[_Outputs | Exception]:
-    """Outputs of each call, or why there are none; where one of several cannot be read, each runs alone."""
+def _outcomes(endpoint: Endpoint, calls: Sequence[_Call]) -> list[_Outputs | Exception]:
+    """Outputs of each call, or its error; if joined calls fail, each runs alone to find the one that does."""
     try:
-        outputs = run(model, _joined(calls), until=calls[0].until)
-    except Exception as error:  # noqa: BLE001 - it is raised again where the call waits
-        return [error] if len(calls) == 1 else [each for call in calls for each in _outcomes(model, [call])]
+        outputs = run(endpoint, _joined(calls), deadline=calls[0].deadline)
+    except Exception as error:  # noqa: BLE001 - raised again in the task that waits for the call
+        return [error] if len(calls) == 1 else [each for call in calls for each in _outcomes(endpoint, [call])]
     return list(_rows_of(outputs, calls))
 
 
 def _joined(calls: Sequence[_Call]) -> Tensors:
-    """The inputs of all calls, one below the other."""
+    """The inputs of all calls, concatenated by rows."""
     if len(calls) == 1:
         return calls[0].inputs
     return {name: np.concatenate([call.inputs[name] for call in calls]) for name in calls[0].inputs}
@@ -121,7 +122,7 @@ def _rows_of(outputs: _Outputs, calls: Sequence[_Call]) -> Iterator[_Outputs]:
 
 def _deliver(calls: Sequence[_Call], outcomes: Sequence[_Outputs | Exception]) -> None:
     for call, outcome in zip(calls, outcomes, strict=True):
-        if call.outputs.done():  # who waited has left
+        if call.outputs.done():  # the client left
             continue
         if isinstance(outcome, Exception):
             call.outputs.set_exception(outcome)

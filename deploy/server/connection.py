@@ -1,4 +1,7 @@
-"""A connection that is bounded: a request must arrive whole, its head small, and an answer must be taken, in time."""
+"""uvicorn's HTTP protocol with limits: on connections, on the queue, on the head of a request and on time.
+
+A request must arrive within some seconds, and a reader must take some of its answer within as many.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -9,46 +12,33 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from deploy.server.admission import Queue
+from deploy.server.errors import HEAD_TOO_LARGE, NOT_HTTP, QUEUE_FULL, REQUEST_TIMEOUT, TOO_MANY_CONNECTIONS
+from deploy.server.limits import MAX_HEAD, MAX_PIPELINED, Limits
 
-_ALIVE, _HOW_BUSY = b"/v2/health/", b"/metrics"  # what a full server answers too
-_MOST_BEHIND = 16  # requests of a packet that wait for the one before, or are turned away
-_MOST_HEAD = 64 * 1024
-_LARGE = 64 * 1024
+_HEALTH, _METRICS = b"/v2/health/", b"/metrics"  # routes that a full server answers too
+_LARGE = 64 * 1024  # bytes of a write that is sent at once
 CLOSE = (b"connection", b"close")
 
 
-def bounded(
-    seconds: float,
-    *,
-    most: int,
-    crowded: Response,
-    queue: Queue,
-    busy: Response,
-    draining: Callable[[], bool],
-    turned_away: Callable[[int], None],
+def bounded_protocol(
+    limits: Limits, *, draining: Callable[[], bool], rejected: Callable[[int], None]
 ) -> type[HttpToolsProtocol]:
     """uvicorn's protocol with limits that it lacks.
 
     Args:
-        seconds: in which a request must arrive, and in which a reader must take something.
-        most: connections.
-        crowded: what is answered where there are more.
-        queue: where a request waits from its head on.
-        busy: what is answered where the queue is full.
-        draining: whether clients should leave.
-        turned_away: is told the status of each answer that the application does not give.
+        limits: of the worker.
+        draining: whether the worker is about to stop, so that clients should close their connections.
+        rejected: called with the status of each answer that a connection sends in place of the application.
     """
-    limits = {"seconds": seconds, "most": most, "queue": queue, "crowded": crowded, "busy": busy}
-    functions = {"draining": staticmethod(draining), "turned_away": staticmethod(turned_away)}
-    return type("Bounded", (_Bounded,), {**limits, **functions})
+    attributes = {"limits": limits, "draining": staticmethod(draining), "rejected": staticmethod(rejected)}
+    return type("BoundedProtocol", (_BoundedProtocol,), attributes)
 
 
-class _Gathered:
-    """A transport that sends head and body of a small answer at once: a packet for each is the dearest part of it.
+class _BufferedTransport:
+    """A transport that sends head and body of a small answer together: two packets would cost more than the rest of it.
 
     Args:
-        closing: is called after it is told to close, when what is left to send has gone or waits for the reader.
+        closing: called after ``close``, once the rest of the data is sent or waits for the reader.
     """
 
     def __init__(
@@ -57,11 +47,11 @@ class _Gathered:
         self._transport, self._loop, self._closing = transport, loop, closing
         self._parts: list[bytes] = []
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a transport has
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any attribute of a transport
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Send at the end of this turn of the event loop, large parts now."""
+        """Send at the end of this turn of the event loop; large parts at once."""
         if not self._parts:
             self._loop.call_soon(self.flush)
         self._parts.append(data)
@@ -69,7 +59,7 @@ class _Gathered:
             self.flush()
 
     def flush(self) -> None:
-        """Send what was gathered, unless the other side has left."""
+        """Send the buffered parts, unless the other side has left."""
         parts, self._parts = self._parts, []
         if parts and not self._transport.is_closing():
             self._transport.writelines(parts)
@@ -82,14 +72,14 @@ class _Gathered:
 
 
 @lru_cache
-def _bytes_of(answer: Response, headers: tuple[tuple[bytes, bytes], ...], *, whole: bool) -> bytes:
-    """An answer as it goes over the wire, with headers that change once a second, as the date does."""
+def _encoded(answer: Response, headers: tuple[tuple[bytes, bytes], ...] = (), *, with_body: bool = True) -> bytes:
+    """An answer as it goes over the wire. It is cached until a header changes, as the date does once a second."""
     lines = [b"%s: %s\r\n" % header for header in (*headers, *answer.raw_headers)]
-    return b"".join([STATUS_LINE[answer.status_code], *lines, b"\r\n", bytes(answer.body) if whole else b""])
+    return b"".join([STATUS_LINE[answer.status_code], *lines, b"\r\n", bytes(answer.body) if with_body else b""])
 
 
-class _Answered:
-    """In place of uvicorn's cycle of a request that was refused at its head: what else comes of it is dropped."""
+class _RejectedCycle:
+    """In place of uvicorn's cycle, for a request that was rejected at its head: the rest of the request is dropped."""
 
     response_started = response_complete = True
 
@@ -97,59 +87,55 @@ class _Answered:
         self.message_event = asyncio.Event()
 
 
-class _Bounded(HttpToolsProtocol):
-    seconds: float
-    most: int
-    crowded: Response
-    queue: Queue
-    busy: Response
+class _BoundedProtocol(HttpToolsProtocol):
+    limits: Limits
     draining: Callable[[], bool]
-    turned_away: Callable[[int], None]
-    _arrival: asyncio.TimerHandle | None = None
-    _taking: asyncio.TimerHandle | None = None
-    _begun = 0  # requests so far
+    rejected: Callable[[int], None]
+    _arrival_timer: asyncio.TimerHandle | None = None
+    _reader_timer: asyncio.TimerHandle | None = None
+    _requests = 0  # whose first byte has arrived
     _in_head = _in_body = False
-    _head = 0  # bytes of the head that is arriving
-    _refused = 0  # requests of the packet
+    _head_size = 0  # bytes of the head that is arriving
+    _rejected_in_packet = 0  # requests
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
-        self.transport = _Gathered(self.transport, self.loop, self._closing)  # type: ignore[assignment]
-        self._expect()
+        self.transport = _BufferedTransport(self.transport, self.loop, self._await_last_reader)  # type: ignore[assignment]
+        self._start_arrival_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._arrived()
-        self._took()
+        self._stop_arrival_timer()
+        self._stop_reader_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        begun, self._refused = self._begun, 0
+        requests, self._rejected_in_packet = self._requests, 0
         super().data_received(data)
-        if self._in_head and self._begun == begun:
-            self._head += len(data)
-            if self._head > _MOST_HEAD:
-                self._refuse(431, b"the head of the request is too large")
+        if self._in_head and self._requests == requests:
+            self._head_size += len(data)
+            if self._head_size > MAX_HEAD:
+                self._refuse(HEAD_TOO_LARGE)
         idle = self._idle and self.timeout_keep_alive_task is None
-        if self._arrival is None and not self.flow.read_paused and (self._in_head or self._in_body or idle):
-            self._expect()
+        if self._arrival_timer is None and not self.flow.read_paused and (self._in_head or self._in_body or idle):
+            self._start_arrival_timer()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._arrived()  # those before
-        self._begun += 1
-        self._in_head, self._head = True, 0
+        self._stop_arrival_timer()  # of the request before
+        self._requests += 1
+        self._in_head, self._head_size = True, 0
 
     def on_headers_complete(self) -> None:
-        if self.transport.is_closing() or max(len(self.pipeline), self._refused) >= _MOST_BEHIND:
-            raise ConnectionAbortedError  # the parser ends with that, and the connection
+        if self.transport.is_closing() or max(len(self.pipeline), self._rejected_in_packet) >= MAX_PIPELINED:
+            raise ConnectionAbortedError  # which ends the parser and the connection
         if self._idle:
-            if answer := self._turning_away():
-                self._turn_away(answer)
+            if answer := self._rejection():
+                self._reject(answer)
             else:
-                self.app = self._begin
+                self.app = self._call_app
                 super().on_headers_complete()  # raises for an address that cannot be read
-                self.queue.waiting += 1
-        else:  # another on this connection
+                self.limits.admission.waiting += 1
+        else:  # pipelined: the request before is not answered yet
             self.app = self.config.loaded_app
             super().on_headers_complete()
         self._in_head, self._in_body = False, True
@@ -157,106 +143,101 @@ class _Bounded(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._in_body = False
-        self._arrived()
-        if isinstance(self.cycle, _Answered):
+        self._stop_arrival_timer()
+        if isinstance(self.cycle, _RejectedCycle):
             self.on_response_complete()
             if self.flow.write_paused:
                 self.flow.pause_reading()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._in_body:  # of the next, which could not arrive before
-            self._expect()
+        if self._in_body:  # of the next request, whose reading was paused
+            self._start_arrival_timer()
 
     @property
     def _idle(self) -> bool:
-        """Whether no answer is due."""
+        """Whether every request on the connection is answered."""
         return self.cycle is None or self.cycle.response_complete
 
-    def _turning_away(self) -> Response | None:
-        """What is answered in place of the application."""
-        if self.url.startswith(_ALIVE):
+    def _rejection(self) -> Response | None:
+        """The answer in place of the application's, where the worker is full."""
+        if self.url.startswith(_HEALTH):
             return None
-        if len(self.connections) > self.most:
-            return self.crowded
-        return self.busy if self.queue.full and self.url != _HOW_BUSY else None
+        if len(self.connections) > self.limits.connections:
+            return TOO_MANY_CONNECTIONS
+        return QUEUE_FULL if self.limits.admission.full and self.url != _METRICS else None
 
-    def _turn_away(self, answer: Response) -> None:
-        """Answer a request that never reaches the application: to refuse it there costs almost as much as to answer."""
-        self.cycle = _Answered()  # type: ignore[assignment]
+    def _reject(self, answer: Response) -> None:
+        """Answer before the application is called: a refusal there would cost almost as much as an answer."""
+        self.cycle = _RejectedCycle()  # type: ignore[assignment]
         headers, draining = tuple(self.server_state.default_headers), self.draining()
         if draining:
             headers += (CLOSE,)
-        self.transport.write(_bytes_of(answer, headers, whole=self.parser.get_method() != b"HEAD"))
-        stays = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
-        if draining or answer is self.crowded or not stays:
+        self.transport.write(_encoded(answer, headers, with_body=self.parser.get_method() != b"HEAD"))
+        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+        if draining or answer is TOO_MANY_CONNECTIONS or not keep_alive:
             self.transport.close()
-        self._refused += 1
-        self.turned_away(answer.status_code)
+        self._rejected_in_packet += 1
+        self.rejected(answer.status_code)
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it would be plain text
-        self._refuse(400, b"this is not a request of HTTP/1.1")
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's text is not JSON
+        self._refuse(NOT_HTTP)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.flow.pause_reading()  # who does not read is not read
+        self.flow.pause_reading()  # a client that does not read its answers is not read
         self._await_reader(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if not self.pipeline:
             self.flow.resume_reading()
-        self._took()
+        self._stop_reader_timer()
         if self.transport.is_closing():
-            self._closing()
+            self._await_last_reader()
 
-    def _closing(self) -> None:
-        """A closed connection, too, does not wait for ever for its reader."""
+    def _await_last_reader(self) -> None:
+        """Limit the time in which a reader must take the rest of a closed connection's data, too."""
         left = self.transport.get_write_buffer_size()
-        if left and self._taking is None:
+        if left and self._reader_timer is None:
             self._await_reader(left)
 
     def _await_reader(self, left: int) -> None:
-        """Close unless a reader takes some of what is left, again and again."""
+        """Abort the connection unless its reader takes some of the bytes that are left, in each span of time."""
 
-        def look() -> None:
+        def check() -> None:
             now = self.transport.get_write_buffer_size()
             if now < left:
                 self._await_reader(now)
             else:
                 self.transport.abort()
 
-        self._taking = self.loop.call_later(self.seconds, look)
+        self._reader_timer = self.loop.call_later(self.limits.receive, check)
 
-    def _took(self) -> None:
-        if self._taking is not None:
-            self._taking.cancel()
-            self._taking = None
+    def _stop_reader_timer(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
 
-    async def _begin(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.queue.waiting -= 1
+    async def _call_app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.limits.admission.waiting -= 1
         await self.config.loaded_app(scope, receive, send)
 
-    def _expect(self) -> None:
-        self._arrived()
-        self._arrival = self.loop.call_later(self.seconds, self._late)
+    def _start_arrival_timer(self) -> None:
+        self._stop_arrival_timer()
+        self._arrival_timer = self.loop.call_later(self.limits.receive, self._refuse, REQUEST_TIMEOUT)
 
-    def _arrived(self) -> None:
-        if self._arrival is not None:
-            self._arrival.cancel()
-            self._arrival = None
+    def _stop_arrival_timer(self) -> None:
+        if self._arrival_timer is not None:
+            self._arrival_timer.cancel()
+            self._arrival_timer = None
 
-    def _late(self) -> None:
-        self._refuse(408, b"the request did not arrive in time")
-
-    def _refuse(self, status: int, why: bytes) -> None:
-        """Close, with an answer where none is due or under way."""
+    def _refuse(self, answer: Response) -> None:
+        """Close the connection, after this answer unless the client could take it for that to another request."""
         if self.transport.is_closing():
             return
-        due = self._idle if self._in_head or self.cycle is None else not self.cycle.response_started
-        if due and not self.pipeline:  # or it would stand in place of the answer to a request before, or within
-            content = b'{"error":"%s"}' % why
-            head = b"%scontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-            self.transport.write(head % (STATUS_LINE[status], len(content)) + content)
-            self.turned_away(status)
+        no_answer_begun = self._idle if self._in_head or self.cycle is None else not self.cycle.response_started
+        if no_answer_begun and not self.pipeline:
+            self.transport.write(_encoded(answer))
+            self.rejected(answer.status_code)
         self.transport.close()

@@ -1,7 +1,7 @@
-"""The five models of a bundle as named tensors in and out, whatever protocol carries them.
+"""Endpoints: the five graphs of a bundle as functions of named tensors, independent of the protocol.
 
-Names, types and shapes are those of the ONNX graphs, so that a client of this server is a client of any that runs the
-graphs themselves.
+Names, types and shapes are those of the ONNX graphs, so that clients of this server work with any server that runs the
+graphs.
 """
 
 import math
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.server.errors import LateError, RefusedError
 from deploy.server.oip_protocol import DATATYPES, Input
 from vae.runtime import SurfaceModel
 
@@ -24,17 +25,9 @@ Tensors = Mapping[str, Array]
 ANY = -1  # length of an axis
 
 
-class RefusedError(ValueError):
-    """Inputs that a model cannot read, or an answer that would be too large; the message says why."""
-
-
-class LateError(Exception):
-    """The time of a call ran out."""
-
-
 @contextmanager
 def refusing() -> Iterator[None]:
-    """What the runtime says of values that it cannot read, as RefusedError."""
+    """Turn the ValueError with which the runtime refuses values into RefusedError."""
     try:
         yield
     except ValueError as error:
@@ -42,13 +35,13 @@ def refusing() -> Iterator[None]:
 
 
 class Tensor(NamedTuple):
-    """What a model reads or gives.
+    """Name, type and shape of an input or output.
 
     Attributes:
         name: of the graph's input or output.
-        datatype: in the words of the protocol.
+        datatype: its name in the Open Inference Protocol.
         shape: ``ANY`` for an axis of any length.
-        optional: whether a call may leave it out.
+        optional: whether a call may leave the input out.
     """
 
     name: str
@@ -66,20 +59,20 @@ def _part(inputs: Tensors, rows: slice) -> Tensors:
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
-    """One of the models of a bundle.
+class Endpoint:
+    """One graph of a bundle; the protocol calls it a model.
 
     Attributes:
-        name: of its graph, without the ending.
+        name: of the graph's file, without the suffix.
         inputs: in the order of the graph.
         outputs: in the order of the graph.
         call: outputs of checked inputs.
-        most: rows of one call; between calls there is a look at the time.
-        quick: rows up to which a call takes less time than to hand it to another thread.
-        batched: whether a row of the inputs becomes a row of the outputs.
-        rows: of the outputs, given inputs.
-        part: inputs of some of these rows.
-        plans: what is kept of the requests that say the same, by their JSON.
+        most: rows of one call; larger requests become several calls, with a check of the deadline between them.
+        quick: rows up to which a call takes less time than its hand-over to another thread.
+        batched: whether each row of the inputs becomes a row of the outputs.
+        rows: number of rows of the outputs, given inputs.
+        part: the inputs for a slice of these rows.
+        header_cache: parsed headers of requests, by their JSON; it ends with the endpoint.
     """
 
     name: str
@@ -91,70 +84,70 @@ class Model:
     batched: bool = True
     rows: Callable[[Tensors], int] = _rows
     part: Callable[[Tensors, slice], Tensors] = _part
-    plans: dict[bytes, Any] = field(default_factory=dict)
+    header_cache: dict[bytes, Any] = field(default_factory=dict)
 
     @cached_property
     def row_bytes(self) -> int:
-        """Of the outputs, for each row."""
+        """Bytes of the outputs for one row."""
         return sum(DATATYPES[o.datatype].itemsize * math.prod(map(abs, o.shape)) for o in self.outputs)
 
 
-def models(model: SurfaceModel) -> dict[str, Model]:
-    """The models by name."""
+def make_endpoints(model: SurfaceModel) -> dict[str, Endpoint]:
+    """The endpoints of a model by name."""
     found = (_decoder(model), _encoder(model), _sampler(model), _completer(model), _scorer(model))
     return {each.name: each for each in found}
 
 
-def check(model: Model, inputs: Sequence[Input]) -> None:
-    """Raise RefusedError unless a model can read inputs of these names, types and shapes."""
-    known = {tensor.name: tensor for tensor in model.inputs}
+def check(endpoint: Endpoint, inputs: Sequence[Input]) -> None:
+    """Raise RefusedError unless an endpoint can read inputs of these names, types and shapes."""
+    known = {tensor.name: tensor for tensor in endpoint.inputs}
     given = {tensor.name: tensor for tensor in inputs}
     for name in given.keys() - known.keys():
-        raise RefusedError(f"{model.name} has no input {name!r}; it has {', '.join(known)}")
+        raise RefusedError(f"{endpoint.name} has no input {name!r}; it has {', '.join(known)}")
     for name, tensor in known.items():
         if name in given:
-            _check_tensor(model.name, tensor, given[name])
+            _check_tensor(endpoint.name, tensor, given[name])
         elif not tensor.optional:
-            raise RefusedError(f"{model.name} needs the input {name!r}")
-    if model.batched and len({tensor.shape[0] for tensor in inputs}) > 1:
+            raise RefusedError(f"{endpoint.name} needs the input {name!r}")
+    if endpoint.batched and len({tensor.shape[0] for tensor in inputs}) > 1:
         shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in inputs)
-        raise RefusedError(f"the inputs of {model.name} differ in their numbers of rows: {shapes}")
+        raise RefusedError(f"the inputs of {endpoint.name} differ in their numbers of rows: {shapes}")
 
 
-def run(model: Model, inputs: Tensors, *, until: float) -> dict[str, Array]:
+def run(endpoint: Endpoint, inputs: Tensors, *, deadline: float) -> dict[str, Array]:
     """Outputs of checked inputs.
 
     Args:
-        model: which.
-        inputs: that ``check`` let pass.
-        until: when it is too late, on the clock ``time.monotonic``.
+        endpoint: to call.
+        inputs: that ``check`` accepted.
+        deadline: on the clock ``time.monotonic``.
 
     Raises:
-        RefusedError: values that the model cannot read.
-        LateError: the time ran out.
+        RefusedError: the graph cannot read the values.
+        LateError: the deadline passed.
     """
     parts = []
-    for part in _parts(model, inputs):
-        if time.monotonic() > until:
+    for part in _parts(endpoint, inputs):
+        if time.monotonic() > deadline:
             raise LateError
         with refusing():
-            parts.append(model.call(part))
+            parts.append(endpoint.call(part))
     return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def warm_up(model: SurfaceModel) -> None:
-    """Call everything once.
+    """Call every graph once.
 
     Raises:
-        ValueError: something cannot run, or gives what is not finite.
+        ValueError: a graph cannot run, or gives values that are not finite.
     """
-    for name, values in _answers(model):
+    for name, values in _test_calls(model):
         if not np.isfinite(values).all():
             raise ValueError(f"{name} gives values that are not finite")
 
 
-def _answers(model: SurfaceModel) -> Iterator[tuple[str, Array]]:
-    """What each model makes of a sample, the sampler first."""
+def _test_calls(model: SurfaceModel) -> Iterator[tuple[str, Array]]:
+    """Outputs of each graph for one sample, the sampler first."""
     drawn = model.draw(1, seed=0)
     yield "sampler", drawn.iv
     yield "decoder", model.decode(drawn.latents)
@@ -163,8 +156,8 @@ def _answers(model: SurfaceModel) -> Iterator[tuple[str, Array]]:
     yield "completer", model.complete(drawn.iv[0]).std
 
 
-def _decoder(model: SurfaceModel) -> Model:
-    return Model(
+def _decoder(model: SurfaceModel) -> Endpoint:
+    return Endpoint(
         "decoder",
         inputs=(Tensor("z", "FP32", (ANY, model.latents)),),
         outputs=(Tensor("iv", "FP32", (ANY, *model.grid.shape)),),
@@ -174,11 +167,11 @@ def _decoder(model: SurfaceModel) -> Model:
     )
 
 
-def _encoder(model: SurfaceModel) -> Model:
+def _encoder(model: SurfaceModel) -> Endpoint:
     z = (ANY, model.latents)
-    return Model(
+    return Endpoint(
         "encoder",
-        inputs=_surfaces(model),
+        inputs=_surface_inputs(model),
         outputs=(Tensor("mean", "FP32", z), Tensor("std", "FP32", z)),
         call=lambda inputs: model.encode(_with_gaps(inputs))._asdict(),
         most=model.block,
@@ -186,17 +179,17 @@ def _encoder(model: SurfaceModel) -> Model:
     )
 
 
-def _scorer(model: SurfaceModel) -> Model:
-    return Model(
+def _scorer(model: SurfaceModel) -> Endpoint:
+    return Endpoint(
         "scorer",
-        inputs=_surfaces(model),
+        inputs=_surface_inputs(model),
         outputs=(Tensor("nats", "FP32", (ANY,)),),
         call=lambda inputs: {"nats": model.score(_with_gaps(inputs)).nats},
         most=256,
     )
 
 
-def _sampler(model: SurfaceModel) -> Model:
+def _sampler(model: SurfaceModel) -> Endpoint:
     def call(inputs: Tensors) -> dict[str, Array]:
         draws = model.draw(
             int(inputs["count"][0]),
@@ -211,27 +204,27 @@ def _sampler(model: SurfaceModel) -> Model:
         )
         return {"iv": draws.iv, "z": draws.latents}
 
-    asked = (Tensor("conditions", "FP32", (len(model.conditions),), optional=True),) if model.conditions else ()
-    return Model(
+    conditions = (Tensor("conditions", "FP32", (len(model.conditions),), optional=True),) if model.conditions else ()
+    return Endpoint(
         "sampler",
         inputs=(
             Tensor("key", "UINT64", (1,)),
             Tensor("offset", "INT64", (1,), optional=True),
             Tensor("count", "INT64", (1,)),
             Tensor("temperature", "FP32", (1,), optional=True),
-            *asked,
+            *conditions,
         ),
         outputs=(Tensor("iv", "FP32", (ANY, *model.grid.shape)), Tensor("z", "FP32", (ANY, model.latents))),
         call=call,
         most=model.block,
         quick=16,
         batched=False,
-        rows=lambda inputs: max(int(inputs["count"][0]), 0),  # the runtime refuses less than none
+        rows=lambda inputs: max(int(inputs["count"][0]), 0),  # the runtime refuses a negative count
         part=_rows_of_samples,
     )
 
 
-def _completer(model: SurfaceModel) -> Model:
+def _completer(model: SurfaceModel) -> Endpoint:
     def call(inputs: Tensors) -> dict[str, Array]:
         found = model.complete(
             inputs["iv"],
@@ -242,7 +235,7 @@ def _completer(model: SurfaceModel) -> Model:
         return {"surface": found.iv, "std": found.std, "z": found.latents, "fitted": found.fitted, "used": found.used}
 
     column, surface = (ANY,), model.grid.shape
-    return Model(
+    return Endpoint(
         "completer",
         inputs=(
             Tensor("log_moneyness", "FP32", column),
@@ -268,33 +261,33 @@ def _completer(model: SurfaceModel) -> Model:
 _NONE = np.empty(0, np.float32)
 
 
-def _surfaces(model: SurfaceModel) -> tuple[Tensor, ...]:
-    """Surfaces as encoder and scorer read them."""
+def _surface_inputs(model: SurfaceModel) -> tuple[Tensor, ...]:
+    """Inputs of encoder and scorer: surfaces, and the mask of their known points if the model reads one."""
     shape = (ANY, *model.grid.shape)
     mask = (Tensor("mask", "FP32", shape, optional=True),) if model.manifest["reads_missing"] else ()
     return (Tensor("iv", "FP32", shape), *mask)
 
 
 def _with_gaps(inputs: Tensors) -> Array:
-    """Surfaces with NaN where the mask is 0."""
+    """Surfaces with NaN at the points whose mask is 0."""
     iv, mask = inputs["iv"], inputs.get("mask")
     return iv if mask is None else np.where(mask > 0.5, iv, np.float32(np.nan))
 
 
 def _rows_of_samples(inputs: Tensors, rows: slice) -> Tensors:
-    """A request for some of the samples that a request asks for."""
+    """Inputs of the sampler for a slice of the samples of a request."""
     offset = inputs.get("offset", np.zeros(1, np.int64))
     return {**inputs, "offset": offset + rows.start, "count": np.array([rows.stop - rows.start])}
 
 
-def _parts(model: Model, inputs: Tensors) -> Iterator[Tensors]:
-    """The inputs of each call; they themselves where one will do."""
-    count = model.rows(inputs)
-    if count <= model.most:
+def _parts(endpoint: Endpoint, inputs: Tensors) -> Iterator[Tensors]:
+    """The inputs of each call; the inputs themselves if one call is enough."""
+    count = endpoint.rows(inputs)
+    if count <= endpoint.most:
         yield inputs
         return
-    for start in range(0, count, model.most):
-        yield model.part(inputs, slice(start, min(start + model.most, count)))
+    for start in range(0, count, endpoint.most):
+        yield endpoint.part(inputs, slice(start, min(start + endpoint.most, count)))
 
 
 def _check_tensor(model: str, tensor: Tensor, given: Input) -> None:

@@ -1,4 +1,4 @@
-"""Logs as one JSON object a line on standard error. Of requests they hold shapes only, never values."""
+"""Logs on standard error, one JSON object per line. They hold shapes of requests, never their values."""
 
 import json
 import logging
@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 _logger = logging.getLogger("volvae")
 _LEVELS = {
     "volvae": logging.INFO,
-    "uvicorn.error": logging.ERROR,  # it warns of what clients send, who could fill a disk with that
+    "uvicorn.error": logging.ERROR,  # its warnings quote what clients send, who could fill a disk with them
     "asyncio": logging.WARNING,
     "py.warnings": logging.WARNING,
 }
 
 
 class _Lines(logging.Formatter):
-    """Time, level, message, and the fields that came with it; of an error its type and place, not what it says."""
+    """Time, level, message and fields of a record; of an error its type and traceback, not its text."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -45,34 +45,34 @@ def configure() -> None:
 
 
 def info(message: str, **fields: object) -> None:
-    """What is worth a line."""
+    """Log an event of normal operation."""
     _logger.info(message, extra={"fields": fields})
 
 
 def warning(message: str, **fields: object) -> None:
-    """What somebody should look at."""
+    """Log a problem that an operator should look at."""
     _logger.warning(message, extra={"fields": fields})
 
 
 def failure(message: str, error: BaseException, **fields: object) -> None:
-    """A fault of the server: the kind of the error and where it came from."""
+    """Log a fault of the server: the type of the error and its traceback."""
     _logger.error(message, exc_info=error, extra={"fields": fields})
 
 
 class Once:
-    """Warns of what stays wrong once, and again when the reason is another or it was well in between."""
+    """Logs a lasting problem once, and again if its reason changes or after it was solved."""
 
     def __init__(self) -> None:
         self._reason = ""
 
     def warning(self, message: str, reason: str) -> bool:
-        """Warn, and whether that was new."""
+        """Log the problem unless that was done; whether it was logged now."""
         line = " ".join(reason.split())
         new, self._reason = line != self._reason, line
         if new:
             warning(message, reason=line)
         return new
 
-    def well(self) -> None:
-        """It is mended."""
+    def reset(self) -> None:
+        """Forget the last problem, so that the next one is logged."""
         self._reason = ""

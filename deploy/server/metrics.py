@@ -1,4 +1,4 @@
-"""What Prometheus reads, summed over the workers, which share a folder of counters."""
+"""Metrics for Prometheus, summed over the workers, which share a folder of counters."""
 
 import os
 import tempfile
@@ -12,7 +12,7 @@ _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 @contextmanager
 def shared() -> Iterator[None]:
-    """A folder for the counters of this process's children; to be entered before a child imports prometheus_client."""
+    """A folder for the counters of child processes; enter it before a child imports prometheus_client."""
     with tempfile.TemporaryDirectory(prefix="volvae-metrics-") as folder:
         os.environ[_FOLDER] = folder
         try:
@@ -25,7 +25,7 @@ class Metrics:
     """The counters of one worker."""
 
     def __init__(self) -> None:
-        # prometheus_client decides when it is imported whether counters are shared
+        # prometheus_client decides at its import whether counters are shared
         from prometheus_client import Counter, Gauge, Histogram  # noqa: PLC0415
 
         self._seconds = Histogram(
@@ -37,37 +37,37 @@ class Metrics:
         self._rows = Histogram(
             "volvae_rows", "Rows of a call.", ("model",), buckets=(1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
         )
-        self._queue = Gauge("volvae_queue", "Requests that wait or run.", multiprocess_mode="livesum")
+        self._queue_gauge = Gauge("volvae_queue", "Requests that wait or run.", multiprocess_mode="livesum")
         self.workers = Gauge(
             "volvae_workers", "Workers that serve a version.", ("version",), multiprocess_mode="livesum"
         )
         self.swaps = Counter("volvae_swaps", "Models exchanged for another version, by each worker.")
         self.refused = Counter("volvae_refused_bundles", "Bundles that were not fit to serve.")
-        self._turned_away = Counter(
+        self._rejected = Counter(
             "volvae_turned_away", "Requests that were refused before they reached a route.", ("status",)
         )
-        self._waiting = 0
-        # to look a counter up by its labels takes longer than to count
+        self._queue = 0
+        # looking a counter up by its labels takes longer than counting
         self._seconds_of, self._rows_of = cache(self._seconds.labels), cache(self._rows.labels)
-        self._turned_away_with = cache(self._turned_away.labels)
+        self._rejected_with = cache(self._rejected.labels)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Count a request."""
         self._seconds_of(route, status).observe(seconds)
 
-    def turned_away(self, status: int) -> None:
-        """Count a request that reached no route."""
-        self._turned_away_with(status).inc()
+    def rejected(self, status: int) -> None:
+        """Count a request that was refused before it reached a route."""
+        self._rejected_with(status).inc()
 
     def called(self, model: str, rows: int) -> None:
         """Count a call of a model."""
         self._rows_of(model).observe(rows)
 
-    def waits(self, requests: int) -> None:
-        """Note the length of the queue."""
-        if requests != self._waiting:
-            self._waiting = requests
-            self._queue.set(requests)
+    def queue(self, requests: int) -> None:
+        """Set the number of requests that wait or run."""
+        if requests != self._queue:
+            self._queue = requests
+            self._queue_gauge.set(requests)
 
 
 def exposition() -> bytes:
@@ -78,7 +78,7 @@ def exposition() -> bytes:
     folder = os.environ[_FOLDER]
     for process in {int(path.stem.rpartition("_")[2]) for path in Path(folder).glob("gauge_*.db")}:
         if not _alive(process):
-            with suppress(FileNotFoundError):  # another worker was asked too
+            with suppress(FileNotFoundError):  # another worker removed it at the same time
                 mark_process_dead(process, folder)  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
@@ -86,7 +86,7 @@ def exposition() -> bytes:
 
 
 def _alive(process: int) -> bool:
-    with suppress(ProcessLookupError, PermissionError):  # another user's has the number of one that died
+    with suppress(ProcessLookupError, PermissionError):  # a dead worker's number may belong to another user now
         os.kill(process, 0)
         return True
     return False

@@ -1,26 +1,25 @@
-"""What happens to every request, whatever its route: token, encoding, size, refusals, counters, draining."""
+"""Middleware of every request: checks its token, encoding and size, answers exceptions, and counts."""
 
 import hmac
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deploy.server import logs
+from deploy.server import errors, logs
 from deploy.server.connection import CLOSE
-from deploy.server.state import Service, refusal
+from deploy.server.state import Service
 
-# Probes of an orchestrator carry no token, and the pages must load before one can be typed into them.
+# Routes that need no token: an orchestrator's probes carry none, and a page must load before one can be typed into it.
 _OPEN = frozenset({"/", "/reference", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
 _OPEN_BELOW = "/explorer/"
-_GONE = 499  # nginx's number for a client that left
+_GONE = 499  # nginx's status for a client that left; it is only counted
 
 
-class Guard:
-    """An application around another, whose exceptions it answers."""
+class Middleware:
+    """An application around another one; it answers the exceptions of the inner one."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
@@ -28,14 +27,14 @@ class Guard:
         self._token = None if token is None else token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer and count."""
-        scope["app"] = self  # the mark by which Starlette's router raises where it would answer in plain text
+        """Check a request, have it answered, answer exceptions, and count."""
+        scope["app"] = self  # with it Starlette's Router raises HTTPException instead of sending a plain-text 404
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         start, status = perf_counter(), 0
 
-        async def tell(message: Message) -> None:
+        async def send_noting_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -45,40 +44,40 @@ class Guard:
 
         try:
             self._check(scope)
-            await self._app(scope, receive, tell)
+            await self._app(scope, receive, send_noting_status)
         except ClientDisconnect:
             status = _GONE
         except Exception as error:
-            answer = refusal(error)
+            answer = errors.response_to(error)
             if answer.status_code == 500:
                 logs.failure("a request failed", error, route=_route(scope))
-            if status:  # half of the answer is on its way: that the connection breaks says so
+            if status:  # the answer has begun; breaking the connection is the only way to say that it failed
                 raise
-            await answer(scope, receive, tell)
+            await answer(scope, receive, send_noting_status)
         finally:
             self._count(scope, status or _GONE, perf_counter() - start)
 
     def _check(self, scope: Scope) -> None:
-        """Raise HTTPException for a request that goes no further."""
+        """Raise HTTPException for a request with a wrong token, encoding or size."""
         headers = dict(scope["headers"])
         if self._token is not None and not _is_open(scope["path"]):
             scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
             if scheme.lower() != b"bearer" or not hmac.compare_digest(given, self._token):
-                raise HTTPException(401, "a bearer token is needed", {"www-authenticate": "Bearer"})
+                raise errors.unauthorized()
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            raise HTTPException(415, "a body must not be compressed", {"accept-encoding": "identity"})
-        self._service.bodies.check(int(headers.get(b"content-length", 0)))
+            raise errors.compressed_body()
+        self._service.limits.check_body(int(headers.get(b"content-length", 0)))
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route, metrics = _route(scope), self._service.metrics
         metrics.answered(route, status, seconds)
-        metrics.waits(self._service.queue.length)
+        metrics.queue(self._service.limits.admission.count)
         if self._service.settings.log_requests:
             logs.info("request", route=route, status=status, ms=round(1e3 * seconds, 3))
 
 
-class Endpoint:
-    """A function of requests as an application; its exceptions are the guard's."""
+class _Handler:
+    """A function of requests as an application; the middleware answers its exceptions."""
 
     def __init__(self, function: Callable[[Request], Awaitable[ASGIApp]]) -> None:
         self._function, self.__name__ = function, function.__name__
@@ -91,7 +90,7 @@ class Endpoint:
 
 def route(path: str, function: Callable[[Request], Awaitable[ASGIApp]], method: str = "GET") -> Route:
     """A route to a function."""
-    return Route(path, Endpoint(function), methods=[method])
+    return Route(path, _Handler(function), methods=[method])
 
 
 def _is_open(path: str) -> bool:
@@ -99,5 +98,5 @@ def _is_open(path: str) -> bool:
 
 
 def _route(scope: Scope) -> str:
-    """The name of the function that answers: unlike a path, one of few."""
+    """The name of the function that answers; unlike paths, there are few of them."""
     return getattr(scope.get("endpoint"), "__name__", "none")

@@ -1,7 +1,7 @@
-"""Open Inference Protocol v2 with the binary tensor extension: bytes to typed requests, answers to bytes.
+"""Wire format of the Open Inference Protocol v2 with binary tensors: bytes to typed requests, answers to bytes.
 
-Pure functions. Tensors travel as JSON numbers, in which null stands for NaN, or as little-endian bytes in row-major
-order behind the JSON, whose length the header ``Inference-Header-Content-Length`` then gives.
+All functions are pure. Tensors travel as JSON numbers, in which null stands for NaN, or as little-endian bytes in
+row-major order behind the JSON; the HTTP header ``Inference-Header-Content-Length`` then gives the length of the JSON.
 
 Reference: https://github.com/kserve/open-inference-protocol, ``specification/protocol/inference_rest.md``; Triton's
 ``docs/protocol/extension_binary_data.md``.
@@ -14,15 +14,17 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
-import orjson
 from msgspec import Meta
 from numpy.typing import NDArray
+
+from deploy.server.answers import to_json
+from deploy.server.errors import ProtocolError
 
 Array = NDArray[Any]
 
 DATATYPES: Mapping[str, np.dtype[Any]] = MappingProxyType(
     {
-        "BOOL": np.dtype(np.bool_),  # no model reads it
+        "BOOL": np.dtype(np.bool_),  # no graph reads it
         "INT64": np.dtype("<i8"),
         "UINT64": np.dtype("<u8"),
         "FP32": np.dtype("<f4"),
@@ -30,17 +32,13 @@ DATATYPES: Mapping[str, np.dtype[Any]] = MappingProxyType(
 )
 HEADER_LENGTH = "inference-header-content-length"
 
-# Nested lists of numbers, three axes deep at most, or all of them in one list. As nothing else is read, a body can hold
-# neither strings, which numpy would make as wide as the longest, nor nests that exhaust the stack.
+# Data are nested lists of numbers, at most three deep, or one flat list. Anything else is refused: numpy would make all
+# strings as wide as the longest one, and deep nesting would exhaust the stack.
 _Number = float | int | bool | None
 _Line = list[_Number]
 _Plane = list[_Number | _Line]
 _Data = list[_Number | _Plane]
 _Shape = Annotated[list[Annotated[int, Meta(ge=1, lt=2**31)]], Meta(max_length=4)]
-
-
-class ProtocolError(ValueError):
-    """A request that does not follow the protocol; the message says where."""
 
 
 class _InputParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,10 +77,11 @@ _decoder = msgspec.json.Decoder(_Header)
 
 
 class Input(NamedTuple):
-    """What a request says of a tensor.
+    """An input tensor as the JSON of a request describes it.
 
     Attributes:
-        size: bytes that follow the JSON; None where its numbers are in ``data``.
+        data: its numbers; None for a binary tensor.
+        size: bytes of a binary tensor, which follow the JSON; None if the numbers are in ``data``.
     """
 
     name: str
@@ -96,11 +95,11 @@ class Request(NamedTuple):
     """The JSON of a request.
 
     Attributes:
-        id: to be given back; None where there is none.
-        inputs: of which no two have one name.
-        size: bytes of tensors that follow the JSON.
-        outputs: whether each is wanted in binary, by name; None for all of them.
-        binary: whether outputs that say nothing of it are wanted in binary.
+        id: the answer returns it; None for none.
+        inputs: with distinct names.
+        size: bytes of binary tensors that follow the JSON.
+        outputs: for each wanted output, whether it is wanted in binary; None for all outputs.
+        binary: whether outputs are wanted in binary by default.
     """
 
     id: str | None
@@ -111,27 +110,27 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A body, and the length of its JSON where tensors follow behind."""
+    """A body, and the length of its JSON; None if no binary tensors follow."""
 
     body: bytes
     header_length: int | None
 
 
-def json_length(header: bytes | None, whole: int) -> int:
-    """The length of the JSON at the head of a body.
+def json_length(header: bytes | None, body_length: int) -> int:
+    """The length of the JSON at the start of a body.
 
     Args:
-        header: what ``Inference-Header-Content-Length`` says; None where the body is all JSON.
-        whole: the length of the body.
+        header: value of ``Inference-Header-Content-Length``; None for a body that is JSON only.
+        body_length: bytes of the body.
 
     Raises:
-        ProtocolError: the header is no such length.
+        ProtocolError: the header is not a length within the body.
     """
     if header is None:
-        return whole
-    if not (header.isdigit() and len(header) < 20 and int(header) <= whole):
-        told = header[:20].decode("latin-1")
-        raise ProtocolError(f"{HEADER_LENGTH} is {told!r}; allowed: 0 to {whole}, the length of the body")
+        return body_length
+    if not (header.isdigit() and len(header) < 20 and int(header) <= body_length):
+        value = header[:20].decode("latin-1")
+        raise ProtocolError(f"{HEADER_LENGTH} is {value!r}; allowed: 0 to {body_length}, the length of the body")
     return int(header)
 
 
@@ -146,20 +145,20 @@ def read(content: bytes | memoryview) -> Request:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"the request is not one of the protocol: {error}") from error
     inputs: dict[str, Input] = {}
-    for told in header.inputs:
-        if told.name in inputs:
-            raise ProtocolError(f"input {told.name!r} is given twice")
-        inputs[told.name] = _declared(told)
-    size = sum(tensor.size or 0 for tensor in inputs.values())
+    for tensor in header.inputs:
+        if tensor.name in inputs:
+            raise ProtocolError(f"input {tensor.name!r} is given twice")
+        inputs[tensor.name] = _checked(tensor)
+    size = sum(declared.size or 0 for declared in inputs.values())
     binary = header.parameters.binary_data_output
     return Request(header.id, tuple(inputs.values()), size, _wanted(header.outputs, binary=binary), binary)
 
 
 def tensors(request: Request, body: bytes, start: int) -> dict[str, Array]:
-    """The inputs of a request by name, those in binary from a place in a body on.
+    """The inputs of a request by name; the binary ones begin at offset ``start`` of the body.
 
     Raises:
-        ProtocolError: the body has another size, or data are not what is declared.
+        ProtocolError: the body has another size, or data are not as declared.
     """
     if len(body) - start != request.size:
         raise ProtocolError(
@@ -171,7 +170,8 @@ def tensors(request: Request, body: bytes, start: int) -> dict[str, Array]:
             found[tensor.name] = _of_json(tensor)
         else:
             array: Array = np.ndarray(tensor.shape, DATATYPES[tensor.datatype], body, start)
-            found[tensor.name] = array if array.flags.aligned else array.copy()  # as processors want it
+            # numpy and onnxruntime are slow on unaligned arrays, or refuse them
+            found[tensor.name] = array if array.flags.aligned else array.copy()
             start += tensor.size
     return found
 
@@ -184,12 +184,12 @@ def encode(
     Args:
         model: its name.
         version: of the model.
-        request_id: to be given back; None where there is none.
-        wanted: names of the outputs that it wants, and whether in binary.
+        request_id: of the request; None for none.
+        wanted: for each wanted output, whether it is wanted in binary.
         outputs: of the model, by name.
     """
     parts: list[bytes | memoryview] = []
-    told: list[dict[str, object]] = []
+    described: list[dict[str, object]] = []
     for name, binary in wanted.items():
         array = outputs[name]
         tensor: dict[str, object] = {"name": name, "datatype": datatype(array), "shape": list(array.shape)}
@@ -198,8 +198,8 @@ def encode(
             tensor["parameters"] = {"binary_data_size": array.nbytes}
         else:
             tensor["data"] = array.ravel()
-        told.append(tensor)
-    header: dict[str, object] = {"model_name": model, "model_version": version, "outputs": told}
+        described.append(tensor)
+    header: dict[str, object] = {"model_name": model, "model_version": version, "outputs": described}
     if request_id is not None:
         header["id"] = request_id
     content = to_json(header)
@@ -211,13 +211,8 @@ def content_of(array: Array) -> bytes | memoryview:
     return array.data if array.ndim and array.size else array.tobytes()
 
 
-def to_json(value: object) -> bytes:
-    """JSON of plain values and arrays; NaN is null."""
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
 def datatype(array: Array) -> str:
-    """The protocol's word for the type of an array."""
+    """The protocol's name for the type of an array."""
     return _NAMES[array.dtype]
 
 
@@ -237,24 +232,24 @@ def _wanted(outputs: Sequence[_Output] | None, *, binary: bool) -> dict[str, boo
     return wanted
 
 
-def _declared(told: _Input) -> Input:
-    """What is told of a tensor, if it agrees with itself."""
-    dtype, size, name = DATATYPES.get(told.datatype), told.parameters.binary_data_size, told.name
+def _checked(tensor: _Input) -> Input:
+    """The description of a tensor, if it does not contradict itself."""
+    dtype, size, name = DATATYPES.get(tensor.datatype), tensor.parameters.binary_data_size, tensor.name
     if dtype is None:
-        raise ProtocolError(f"input {name!r} has datatype {told.datatype!r}; allowed: {', '.join(DATATYPES)}")
-    if told.data is not None and size is not None:
+        raise ProtocolError(f"input {name!r} has datatype {tensor.datatype!r}; allowed: {', '.join(DATATYPES)}")
+    if tensor.data is not None and size is not None:
         raise ProtocolError(f"input {name!r} has both data and binary_data_size")
-    if told.data is None and size is None:
+    if tensor.data is None and size is None:
         raise ProtocolError(f"input {name!r} has neither data nor binary_data_size")
-    if size is not None and size != (wanted := math.prod(told.shape) * dtype.itemsize):
+    if size is not None and size != (wanted := math.prod(tensor.shape) * dtype.itemsize):
         raise ProtocolError(
-            f"input {name!r} has binary_data_size {size}; shape {told.shape} of {told.datatype} takes {wanted}"
+            f"input {name!r} has binary_data_size {size}; shape {tensor.shape} of {tensor.datatype} takes {wanted}"
         )
-    return Input(name, told.datatype, tuple(told.shape), told.data, size)
+    return Input(name, tensor.datatype, tuple(tensor.shape), tensor.data, size)
 
 
 def _of_json(tensor: Input) -> Array:
-    """A tensor in JSON, nested or in one list."""
+    """A tensor from JSON, nested or in one list."""
     dtype, count = DATATYPES[tensor.datatype], math.prod(tensor.shape)
     array = _numbers(tensor.name, tensor.data or [], exact=dtype.kind in "iu")
     if array.size != count or array.shape not in ((count,), tensor.shape):
@@ -263,16 +258,16 @@ def _of_json(tensor: Input) -> Array:
         _check_integers(tensor, array, dtype)
     elif array.dtype.kind not in _KINDS[dtype.kind]:
         raise ProtocolError(f"input {tensor.name!r} has data that is not {tensor.datatype}")
-    with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, which models refuse by name
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, which the runtime refuses by name
         values: Array = array.astype(dtype).reshape(tensor.shape)
         return values
 
 
-_KINDS = {"f": "fiu", "b": "b"}  # kinds of numbers that a tensor of a kind takes
+_KINDS = {"f": "fiu", "b": "b"}  # numpy kinds of JSON data that a tensor of a kind accepts
 
 
 def _numbers(name: str, data: _Data, *, exact: bool) -> Array:
-    """Nested lists as an array: exact as they are, else as numpy reads them, where null makes it one of floats."""
+    """Nested lists as an array: of Python objects if exact, else of the type that numpy finds; null makes it float."""
     try:
         array = np.array(data, object if exact else None)
         return array if exact or array.dtype != object else array.astype(np.float64)
@@ -281,7 +276,7 @@ def _numbers(name: str, data: _Data, *, exact: bool) -> Array:
 
 
 def _check_integers(tensor: Input, array: Array, dtype: np.dtype[Any]) -> None:
-    """Raise ProtocolError unless a type of integers holds all of an array's Python objects."""
+    """Raise ProtocolError unless all Python objects of an array are integers within the range of the type."""
     if any(type(value) is not int for value in array.flat):
         raise ProtocolError(f"input {tensor.name!r} has data that is not {tensor.datatype}")
     limits = np.iinfo(dtype)

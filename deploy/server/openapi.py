@@ -1,30 +1,26 @@
-"""The OpenAPI document of the routes that people write by hand, with the sizes of the model that is served."""
+"""The OpenAPI document of /sample, /complete and /score, made from the types of their requests and answers."""
 
+from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
+from deploy.server import answers
+from deploy.server.answers import BINARY, JSON, LINES, SEED, SHAPE, VERSION
+from deploy.server.errors import DESCRIPTIONS
 from deploy.server.reload import Served
 from deploy.server.settings import Settings
-from deploy.server.state import VERSION
-from deploy.server.surface_routes import BINARY, JSON, LINES, SEED, SHAPE, Complete, Sample, Score
+from deploy.server.surface_routes import Complete, Sample, Score
 
 _Json = dict[str, Any]
+_SURFACES = (Sample, Complete, Score, answers.Sampled, answers.SampledRow, answers.Completed, answers.Scored)
 _QUOTES = {"iv": [0.22, 0.25], "tenor": [0.25, 0.25], "log_moneyness": [0.0, -0.1]}
 
 
 def document(served: Served, settings: Settings) -> _Json:
-    """The document as plain values."""
-    tenors, nodes = served.surfaces.grid.shape
-    latents = _list(_NUMBER, served.surfaces.latents)
-    surface, samples = _list(_list(_VOL, nodes), tenors), {"type": "array", "items": _list(_list(_VOL, nodes), tenors)}
-    _, schemas = msgspec.json.schema_components((Sample, Complete, Score), ref_template="#/components/schemas/{name}")
-    schemas["Sample"]["properties"]["count"]["maximum"] = settings.max_count
-    schemas["Sample"]["properties"]["conditions"] = _conditions(served.surfaces.conditions)
-    gappy = _list(_list({"type": ["number", "null"], "exclusiveMinimum": 0}, nodes), tenors)
-    schemas["Score"]["properties"]["iv"] |= {"items": gappy}
-    grid = {"$ref": "#/components/schemas/Grid"}
-    example = served.surfaces.sample(1, seed=0).round(4).tolist()
+    """The document as plain values, with the array lengths, conditions and an example of the served model."""
+    example = served.model.sample(1, seed=0).round(4).tolist()
     return {
         "openapi": "3.1.0",
         "info": {
@@ -35,78 +31,73 @@ def document(served: Served, settings: Settings) -> _Json:
         "security": [{}, {"token": []}] if settings.token is None else [{"token": []}],
         "paths": {
             "/sample": _operation(
-                "Sample",
-                "Surfaces drawn from the model",
-                {"count": 2, "seed": 7},
-                {"seed": {"type": "integer"}, "grid": grid, "iv": samples},
-                streamed=True,
+                Sample, answers.Sampled, "Surfaces drawn from the model", {"count": 2, "seed": 7}, streamed=True
             ),
-            "/complete": _operation(
-                "Complete",
-                "The whole surface from a few quotes",
-                _QUOTES,
-                {
-                    "grid": grid,
-                    "iv": surface,
-                    "std": surface,
-                    "latents": latents,
-                    "fitted": {"type": "array", "items": {"type": ["number", "null"]}},
-                    "used": {"type": "array", "items": {"type": "boolean"}},
-                },
-            ),
-            "/score": _operation(
-                "Score",
-                "How likely surfaces are",
-                {"iv": example},
-                {
-                    "nats": {"type": "array", "items": _NUMBER},
-                    "percentile": {"type": "array", "items": {"type": ["number", "null"]}},
-                },
-            ),
+            "/complete": _operation(Complete, answers.Completed, "The complete surface from a few quotes", _QUOTES),
+            "/score": _operation(Score, answers.Scored, "How likely surfaces are", {"iv": example}),
         },
         "components": {
-            "schemas": {**schemas, "Error": _object({"error": {"type": "string"}}), "Grid": _grid(tenors, nodes)},
+            "schemas": _schemas(served, settings),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
 
 
-_NUMBER: _Json = {"type": "number"}
-_VOL: _Json = {"type": "number", "minimum": 0}
-_REFUSALS = {
-    "400": "the request cannot be read, or its values cannot be used",
-    "401": "no bearer token, or a wrong one",
-    "408": "the request did not arrive in time",
-    "413": "the body is too large",
-    "415": "the body is compressed",
-    "429": "the queue is full",
-    "503": "too many connections",
-    "504": "no answer before the deadline",
-}
+def _schemas(served: Served, settings: Settings) -> _Json:
+    """Schemas of requests and answers, with the sizes and conditions of the model and the limit on `count`."""
+    tenors, nodes = served.model.grid.shape
+    lengths = {"tenor": tenors, "node": nodes, "latent": served.model.latents}
+    found: _Json = _sized(answers.schemas(*_SURFACES, answers.Error), lengths)
+    sample = found["Sample"]["properties"]
+    sample["count"]["maximum"] = settings.max_count
+    sample["conditions"] |= {
+        "properties": {name: {"type": "number"} for name in served.model.conditions},
+        "additionalProperties": False,
+    }
+    return found
 
 
-def _operation(name: str, summary: str, example: _Json, values: _Json, *, streamed: bool = False) -> _Json:
-    """POST with a body of this name, and an answer of these values."""
-    answer = _object({"model_version": {"type": "string"}, **values})
-    content: _Json = {JSON: {"schema": answer}}
+def _sized(schema: Any, lengths: Mapping[str, int]) -> Any:  # noqa: ANN401 - any part of a schema
+    """A schema in which each array with named axes has become lists within lists, of these lengths."""
+    if isinstance(schema, list):
+        return [_sized(part, lengths) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "axes" not in schema:
+        return {key: _sized(part, lengths) for key, part in schema.items()}
+    found = schema["number"]
+    for axis in reversed(schema["axes"]):
+        length = lengths.get(axis)
+        bounds = {} if length is None else {"minItems": length, "maxItems": length}
+        found = {"type": "array", "items": found, **bounds}
+    described = {key: part for key, part in schema.items() if key not in {"axes", "number"}}
+    return described | found
+
+
+def _operation(
+    request: type[msgspec.Struct], answer: type[msgspec.Struct], summary: str, example: _Json, *, streamed: bool = False
+) -> _Json:
+    """POST of a request of this type, answered by that type or by an error."""
+    content: _Json = {JSON: {"schema": _reference(answer)}}
     headers = {VERSION: {"description": "the version that made the answer", "schema": {"type": "string"}}}
     if streamed:
         content |= {
-            LINES: {"schema": {"type": "string", "description": "a line for each surface, with its row and iv"}},
+            LINES: {"schema": {"type": "string", "description": "one SampledRow in JSON per line"}},
             BINARY: {"schema": {"type": "string", "description": "float32, little-endian, [surface, tenor, node]"}},
         }
         headers |= {
-            SEED: {"description": "with which the same request has the same answer", "schema": {"type": "string"}},
+            SEED: {"description": "the same request with this seed has the same answer", "schema": {"type": "string"}},
             SHAPE: {"description": "surfaces, tenors and nodes", "schema": {"type": "string"}},
         }
     refusals = {
-        status: {"description": why, "content": {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}}
-        for status, why in ({**_REFUSALS, "406": "no such kind of answer"} if streamed else _REFUSALS).items()
+        str(status): {"description": why, "content": {JSON: {"schema": _reference(answers.Error)}}}
+        for status, why in DESCRIPTIONS.items()
+        if streamed or status != HTTPStatus.NOT_ACCEPTABLE
     }
-    body = {"schema": {"$ref": f"#/components/schemas/{name}"}, "example": example}
+    body = {"schema": _reference(request), "example": example}
     return {
         "post": {
-            "operationId": name.lower(),
+            "operationId": request.__name__.lower(),
             "summary": summary,
             "requestBody": {"required": True, "content": {JSON: body}},
             "responses": {"200": {"description": summary, "headers": headers, "content": content}, **refusals},
@@ -114,24 +105,5 @@ def _operation(name: str, summary: str, example: _Json, values: _Json, *, stream
     }
 
 
-def _grid(tenors: int, nodes: int) -> _Json:
-    return _object(
-        {
-            "convention": {"enum": ["log_moneyness", "sqrt_time", "delta"]},
-            "tenors": _list(_NUMBER, tenors),
-            "nodes": _list(_NUMBER, nodes),
-        }
-    )
-
-
-def _conditions(names: tuple[str, ...]) -> _Json:
-    properties = dict.fromkeys(names, _NUMBER)
-    return {"type": "object", "properties": properties, "additionalProperties": False, "default": {}}
-
-
-def _object(properties: _Json) -> _Json:
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-
-
-def _list(items: _Json, length: int) -> _Json:
-    return {"type": "array", "items": items, "minItems": length, "maxItems": length}
+def _reference(kind: type[msgspec.Struct]) -> _Json:
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}

@@ -1,17 +1,18 @@
-"""What a person opens: the explorer, which runs the model in the browser, and the reference of the HTTP interface."""
+"""Pages for people: the explorer, which runs the model in the browser, and the reference of the HTTP interface."""
 
 import asyncio
 from importlib.metadata import distribution
 from pathlib import Path
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
+from deploy.server import errors
+from deploy.server.answers import VERSION, json_response
 from deploy.server.middleware import route
-from deploy.server.state import VERSION, Service, json_answer
+from deploy.server.state import Service
 from vae import bundle
 
 _EXPLORER = Path(__file__).parents[1] / "explorer"
@@ -31,11 +32,11 @@ class Pages:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        # found without importing it
+        # located without importing plotly, which takes a second
         self._plotly = str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js"))
 
     def routes(self) -> list[BaseRoute]:
-        """The explorer at the root."""
+        """All of them; the explorer is at the root."""
         return [
             route("/bundle/manifest.json", self.manifest),
             route("/bundle/{name}", self.graph),
@@ -54,21 +55,21 @@ class Pages:
         return FileResponse(_REFERENCE)
 
     async def plotly(self, _: Request) -> Response:
-        """The library that draws."""
+        """The library with which the explorer draws."""
         return FileResponse(self._plotly)
 
     async def manifest(self, _: Request) -> Response:
-        """What the served bundle says of itself."""
+        """The manifest of the served bundle."""
         served = self._service.follower.served
-        return json_answer(served.surfaces.manifest, headers={VERSION: served.version})
+        return json_response(served.model.manifest, headers={VERSION: served.version})
 
     async def graph(self, request: Request) -> Response:
-        """A graph of the served bundle, verified."""
+        """A graph of the served bundle, verified by its checksum."""
         name, served = request.path_params["name"], self._service.follower.served
         if name not in _IN_BROWSER:
-            raise HTTPException(404, f"there is no {name} here; allowed: {', '.join(_IN_BROWSER)}")
+            raise errors.unknown_file(name, _IN_BROWSER)
         try:
-            content = await asyncio.to_thread(bundle.read_content, served.folder / name, served.surfaces.manifest)
-        except bundle.BundleError as error:  # the folder holds another model by now, which will be served in a moment
-            raise HTTPException(503, "the model is being exchanged; ask again", {"retry-after": "1"}) from error
+            content = await asyncio.to_thread(bundle.read_content, served.folder / name, served.model.manifest)
+        except bundle.BundleError as error:  # the folder holds a newer model, which is not loaded yet
+            raise errors.model_exchanged() from error
         return Response(content, headers={VERSION: served.version}, media_type="application/octet-stream")

@@ -1,65 +1,69 @@
-"""What the server is told, from the command line or from VOLVAE_*, checked once."""
+"""Settings of the server: one dataclass, whose fields become the options of `volvae serve` and VOLVAE_* variables."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import click
+from click import Choice, FloatRange, IntRange
 
 if TYPE_CHECKING:
     from vae.runtime import Provider
 
 ENVIRONMENT = "VOLVAE"
 _MIB = 2**20
+_BYTES = IntRange(1024, 2048 * _MIB)
+_PROVIDERS = Choice(["auto", "cpu", "cuda", "tensorrt"])
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class _Option(NamedTuple):
+    """Help text of an option, and the type that checks it; None for that of the default."""
+
+    help: str
+    type: "click.ParamType[Any] | None" = None
+
+
+class _Seconds(FloatRange):
+    """A range of floats that refuses NaN, which click accepts."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
+        found: float = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return found
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a server is told.
+    """All settings of a server; the help text of each option describes it.
 
-    Attributes:
-        bundle: folder of the model; where it is a symbolic link, the name of its target is the version.
-        host, port: where it listens.
-        workers: processes, each with all models.
-        threads: of one call of a graph.
-        provider: of onnxruntime.
-        poll: seconds between looks at the bundle.
-        queue: requests of one worker that run or wait.
-        connections: of one worker.
-        max_body: bytes of one request.
-        max_answer: bytes of one answer that is not streamed, its numbers in binary.
-        max_json: bytes of JSON in a request, and of the numbers of an answer in JSON.
-        max_count: surfaces of one stream.
-        deadline: seconds that a call may take, its time in the queue included.
-        receive: seconds in which a request must arrive, and in which a reader must take something.
-        drain: seconds after SIGTERM in which it goes on serving but is not ready.
-        grace: seconds that requests in flight have after that.
-        log_requests: whether each request makes a line, of its shape only.
-        token: what a request must bear; None for no such need.
+    Two settings are no options. ``bundle`` is the folder of the model; if it is a symbolic link, the name of the link's
+    target is the version. ``token`` is the bearer token that requests must carry, None for none; as other users of a
+    machine see the arguments of a process, it comes from the environment only.
     """
 
     bundle: Path
-    host: str = "127.0.0.1"
-    port: int = 8000
-    workers: int = 1
-    threads: int = 1
-    provider: "Provider" = "auto"
-    poll: float = 2.0
-    queue: int = 64
-    connections: int = 1024
-    max_body: int = 64 * _MIB
-    max_answer: int = 64 * _MIB
-    max_json: int = 8 * _MIB
-    max_count: int = 1_000_000
-    deadline: float = 30.0
-    receive: float = 10.0
-    drain: float = 1.0
-    grace: int = 20
-    log_requests: bool = False
+    host: Annotated[str, _Option("Address to listen at.")] = "127.0.0.1"
+    port: Annotated[int, _Option("Port to listen at; 0 for a free one.", IntRange(0, 65535))] = 8000
+    workers: Annotated[int, _Option("Processes, each with all models.", IntRange(1, 256))] = 1
+    threads: Annotated[int, _Option("Threads of one call; 0 for one a core.", IntRange(0, 256))] = 1
+    provider: Annotated["Provider", _Option("Where to run.", _PROVIDERS)] = "auto"
+    poll: Annotated[float, _Option("Seconds between looks for a new model.", _Seconds(0.01, 3600.0))] = 2.0
+    queue: Annotated[int, _Option("Requests of a worker that run or wait; more get 429.", IntRange(1, 10_000))] = 64
+    connections: Annotated[int, _Option("Connections of a worker; more get 503.", IntRange(1, 60_000))] = 1024
+    max_body: Annotated[int, _Option("Bytes of a request; more get 413.", _BYTES)] = 64 * _MIB
+    max_answer: Annotated[int, _Option("Bytes of an answer that is not streamed.", _BYTES)] = 64 * _MIB
+    max_json: Annotated[int, _Option("Bytes of JSON; more must go in binary.", IntRange(1024, 256 * _MIB))] = 8 * _MIB
+    max_count: Annotated[int, _Option("Surfaces of one stream.", IntRange(1, 2**40))] = 1_000_000
+    deadline: Annotated[float, _Option("Seconds that a call may take or wait.", _Seconds(0.01, 86400.0))] = 30.0
+    receive: Annotated[float, _Option("Seconds in which a request must arrive.", _Seconds(0.05, 3600.0))] = 10.0
+    drain: Annotated[float, _Option("Seconds after SIGTERM to go on, not ready.", _Seconds(0.0, 600.0))] = 1.0
+    grace: Annotated[int, _Option("Seconds that requests in flight have then.", IntRange(0, 3600))] = 20
+    log_requests: Annotated[bool, _Option("A line for each request, of its shape only.")] = False
     token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -69,7 +73,7 @@ class Settings:
 
     @property
     def open_to_others(self) -> bool:
-        """Whether other machines can reach it and need no token."""
+        """Whether other machines can reach the server without a token."""
         try:
             local = ip_address(self.host).is_loopback
         except ValueError:
@@ -78,51 +82,16 @@ class Settings:
 
 
 def options(command: _Command) -> _Command:
-    """Give a click command an option for each setting but bundle and token."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
+    """Give a click command an option for each field of Settings that is one."""
+    for setting in reversed(fields(Settings)):
+        for option in getattr(setting.type, "__metadata__", ()):
+            add = click.option(
+                f"--{setting.name.replace('_', '-')}",
+                type=option.type,
+                default=setting.default,
+                is_flag=isinstance(setting.default, bool),
+                show_default=True,
+                help=option.help,
+            )
+            command = add(command)
     return command
-
-
-class _Seconds(click.FloatRange):
-    """A range without NaN, which click lets pass."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
-        found: float = super().convert(value, param, ctx)
-        if math.isnan(found):
-            self.fail(f"{value!r} is not a number.", param, ctx)
-        return found
-
-
-def _number(
-    name: str, default: float, least: float, most: float, text: str, *, kind: Literal["count", "seconds"] = "count"
-) -> Callable[[_Command], _Command]:
-    range_ = click.IntRange(int(least), int(most)) if kind == "count" else _Seconds(least, most)
-    return click.option(name, type=range_, default=default, show_default=True, help=text)
-
-
-_OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at."),
-    _number("--port", 8000, 0, 65535, "Port to listen at; 0 for a free one."),
-    _number("--workers", 1, 1, 256, "Processes, each with all models."),
-    _number("--threads", 1, 0, 256, "Threads of one call; 0 for one a core."),
-    click.option(
-        "--provider",
-        type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
-        default="auto",
-        show_default=True,
-        help="Where to run.",
-    ),
-    _number("--poll", 2.0, 0.01, 3600.0, "Seconds between looks for a new model.", kind="seconds"),
-    _number("--queue", 64, 1, 10_000, "Requests of a worker that run or wait; more get 429."),
-    _number("--connections", 1024, 1, 60_000, "Connections of a worker; more get 503."),
-    _number("--max-body", 64 * _MIB, 1024, 2 * 1024 * _MIB, "Bytes of a request; more get 413."),
-    _number("--max-answer", 64 * _MIB, 1024, 2 * 1024 * _MIB, "Bytes of an answer that is not streamed."),
-    _number("--max-json", 8 * _MIB, 1024, 256 * _MIB, "Bytes of JSON; more must go in binary."),
-    _number("--max-count", 1_000_000, 1, 2**40, "Surfaces of one stream."),
-    _number("--deadline", 30.0, 0.01, 86400.0, "Seconds that a call may take or wait.", kind="seconds"),
-    _number("--receive", 10.0, 0.05, 3600.0, "Seconds in which a request must arrive.", kind="seconds"),
-    _number("--drain", 1.0, 0.0, 600.0, "Seconds after SIGTERM to go on, not ready.", kind="seconds"),
-    _number("--grace", 20, 0, 3600, "Seconds that requests in flight have then."),
-    click.option("--log-requests", is_flag=True, help="A line for each request, of its shape only."),
-)

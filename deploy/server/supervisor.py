@@ -1,4 +1,4 @@
-"""Processes that are kept alive: one that dies is started again, and all finish when a signal says so."""
+"""Supervises worker processes: one that dies is replaced, and all finish at SIGTERM or SIGINT."""
 
 import multiprocessing
 import os
@@ -11,41 +11,41 @@ from multiprocessing.context import SpawnProcess
 
 from deploy.server import logs
 
-_LOOK = 0.05  # seconds between looks at workers
-_PAUSE = 1.0  # seconds that one which cannot start must have lived before it is started again
-_MARGIN = 5.0  # seconds beyond its time before a worker is killed
+_POLL = 0.05  # seconds between checks of the workers
+_MIN_AGE = 1.0  # seconds between two starts in one place, so that a worker that cannot start causes no busy loop
+_MARGIN = 5.0  # seconds beyond the time to finish before a worker is killed
 _spawn = multiprocessing.get_context("spawn")
 
 
 @contextmanager
-def until_told() -> Iterator[threading.Event]:
+def stop_event() -> Iterator[threading.Event]:
     """An event that SIGTERM and SIGINT set."""
-    told = threading.Event()
-    before = {number: signal.signal(number, lambda *_: told.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield told
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 class Workers:
-    """A number of processes that all do the same work, which must be picklable."""
+    """A number of processes with the same work, which must be picklable."""
 
     def __init__(self, work: Callable[[], None], number: int) -> None:
         self._work = work
         self._workers = [_Worker(work) for _ in range(number)]
 
-    def keep(self, told: threading.Event) -> None:
-        """Replace those that die, until the event is set."""
-        while not told.wait(_LOOK):
-            for place, worker in enumerate(self._workers):
-                if not worker.process.is_alive() and worker.age > _PAUSE:
+    def keep_alive(self, stop: threading.Event) -> None:
+        """Replace workers that die, until the event is set."""
+        while not stop.wait(_POLL):
+            for index, worker in enumerate(self._workers):
+                if not worker.process.is_alive() and worker.age > _MIN_AGE:
                     logs.warning("a worker died and is replaced", died=worker.process.pid, code=worker.process.exitcode)
-                    self._workers[place] = _Worker(self._work)
+                    self._workers[index] = _Worker(self._work)
 
     def stop(self, *, seconds: float) -> None:
-        """Tell all to finish, and kill those that take longer than these seconds and a margin."""
+        """Send SIGTERM to all workers, and kill those that take longer than these seconds and a margin."""
         for worker in self._workers:
             worker.process.terminate()
         end = time.monotonic() + seconds + _MARGIN
@@ -59,7 +59,7 @@ class Workers:
 
 class _Worker:
     def __init__(self, work: Callable[[], None]) -> None:
-        self.process: SpawnProcess = _spawn.Process(target=_live, args=(work,))
+        self.process: SpawnProcess = _spawn.Process(target=_work_below_parent, args=(work,))
         self._start = time.monotonic()
         self.process.start()
 
@@ -69,13 +69,13 @@ class _Worker:
         return time.monotonic() - self._start
 
 
-def _live(work: Callable[[], None]) -> None:
-    """Do the work, and be told to finish also when the process that started this one dies."""
-    threading.Thread(target=_await_parent, daemon=True).start()
+def _work_below_parent(work: Callable[[], None]) -> None:
+    """Do the work; finish, too, when the process that started this one dies."""
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
     work()
 
 
-def _await_parent() -> None:
+def _stop_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

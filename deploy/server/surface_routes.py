@@ -1,4 +1,4 @@
-"""The routes that people write by hand: sample, complete, score."""
+"""The routes in terms of surfaces: /sample, /complete, /score."""
 
 import math
 import secrets
@@ -10,27 +10,27 @@ from typing import Annotated, NamedTuple, TypeVar
 import msgspec
 import numpy as np
 from msgspec import Meta
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from deploy.server.bodies import Body
-from deploy.server.endpoints import Array, RefusedError, refusing
+from deploy.server import answers, errors
+from deploy.server.answers import BINARY, JSON, LINES, SEED, SHAPE, VERSION, json_response, to_json
+from deploy.server.endpoints import Array, refusing
+from deploy.server.errors import ProtocolError
+from deploy.server.limits import Body
 from deploy.server.middleware import route
-from deploy.server.oip_protocol import ProtocolError, to_json
 from deploy.server.reload import Served
-from deploy.server.state import VERSION, Service, json_answer
+from deploy.server.state import Service
 
-SEED, SHAPE = "volvae-seed", "volvae-shape"  # headers
-JSON, LINES, BINARY = "application/json", "application/x-ndjson", "application/octet-stream"
-_PIECE = 1024  # surfaces of a stream that are made at a time
-_LINES = 64  # the same where they are written as text
+_CHUNK_BINARY = 1024  # surfaces of a stream that are computed at a time
+_CHUNK_LINES = 64  # the same for text, which takes longer to write
 
 _Positive = Annotated[float, Meta(gt=0.0)]
 _Column = Annotated[list[_Positive], Meta(min_length=1, max_length=20_000)]
-_Surface = list[list[float | None]]
+_WITH_GAPS = answers.array_schema("tenor", "node", type=["number", "null"], exclusiveMinimum=0)
+_Surface = Annotated[list[list[float | None]], _WITH_GAPS]
 T = TypeVar("T", bound=msgspec.Struct)
 
 
@@ -39,10 +39,10 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         count: how many.
-        seed: the same gives the same surfaces, 0 to 2^64 - 1; a random one where there is none, told in the answer.
+        seed: 0 to 2^64 - 1; the same seed gives the same surfaces. Without one it is random, and the answer has it.
         offset: rows to skip: row i depends on the seed and offset + i alone.
-        temperature: less than 1 stays nearer to what is common.
-        conditions: what the surfaces should have, by name.
+        temperature: below 1 the surfaces stay closer to the most common ones.
+        conditions: values of the conditioning variables, by name.
     """
 
     count: Annotated[int, Meta(ge=1)] = 1
@@ -53,14 +53,14 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Complete(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole surface from quotes, all columns of one length.
+    """The complete surface from quotes, all columns of one length.
 
     Attributes:
         iv: decimal vols.
         tenor: years.
         log_moneyness: k = ln(K/F); or else
         call_delta: forward call deltas, inside (0, 1).
-        weight: precision in units of that of a point of the data; 1 where there is none.
+        weight: precision of each quote, relative to that of a point of the training data; 1 by default.
     """
 
     iv: _Column
@@ -80,8 +80,8 @@ class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     iv: Annotated[list[_Surface], Meta(min_length=1)]
 
 
-class Friendly:
-    """Sample, complete and score over a service."""
+class SurfaceRoutes:
+    """The routes over a service."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -95,63 +95,63 @@ class Friendly:
         ]
 
     async def sample(self, request: Request) -> Response:
-        """Surfaces in JSON, or streamed as lines of JSON or as float32, whichever the request accepts."""
+        """Surfaces in JSON, or streamed as lines of JSON or as float32, as the header Accept says."""
         served, kind = self._service.follower.served, accepted(request.headers.get("accept", JSON))
-        asked = await self._asked(request, Sample)
-        if asked.count > self._service.settings.max_count:
-            raise RefusedError(f"count is {asked.count}; allowed: 1 to {self._service.settings.max_count}")
-        draws = _Draws(served, asked, secrets.randbits(63) if asked.seed is None else asked.seed)
+        wanted = await self._read(request, Sample)
+        self._service.limits.check_count(wanted.count)
+        draws = _Draws(served, wanted, secrets.randbits(63) if wanted.seed is None else wanted.seed)
         return await (self._sample(draws) if kind == JSON else self._stream(draws, kind))
 
     async def complete(self, request: Request) -> Response:
-        """A whole surface from quotes."""
-        served, asked = self._service.follower.served, await self._asked(request, Complete)
-        columns = {name: column for name, column in msgspec.structs.asdict(asked).items() if column is not None}
-        with self._service.queue:
-            found = await self._service.engine.aside(partial(served.surfaces.complete, **columns))
-        return _answer(served, {"grid": served.surfaces.grid.to_dict(), **found._asdict()})
+        """A complete surface from quotes."""
+        served, quotes = self._service.follower.served, await self._read(request, Complete)
+        columns = {name: column for name, column in msgspec.structs.asdict(quotes).items() if column is not None}
+        with self._service.limits.admission:
+            found = await self._service.engine.in_thread(partial(served.model.complete, **columns))
+        return _response(answers.Completed(served.version, answers.Grid.of(served.model.grid), **found._asdict()))
 
     async def score(self, request: Request) -> Response:
         """Log densities, and percentiles among training surfaces."""
-        served, iv = self._service.follower.served, _array(await self._asked(request, Score))
-        with self._service.queue:
-            found = await self._service.engine.aside(partial(served.surfaces.score, iv))
-        return _answer(served, found._asdict())
+        served, iv = self._service.follower.served, _array(await self._read(request, Score))
+        with self._service.limits.admission:
+            found = await self._service.engine.in_thread(partial(served.model.score, iv))
+        return _response(answers.Scored(served.version, **found._asdict()))
 
-    async def _asked(self, request: Request, kind: type[T]) -> T:
-        with Body(self._service.bodies) as body:
+    async def _read(self, request: Request, kind: type[T]) -> T:
+        with Body(self._service.limits) as body:
             content = await body.read(request)
-            self._service.check_json(len(content))
+            self._service.limits.check_json(len(content))
             try:
                 return msgspec.json.decode(content, type=kind)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise ProtocolError(f"the request cannot be read: {error}") from error
 
     async def _sample(self, draws: "_Draws") -> Response:
-        self._service.check_size(draws.nbytes, in_json=True)
-        with self._service.queue:
-            iv = await self._service.engine.aside(partial(draws.rows, 0, draws.asked.count))
-        grid = draws.served.surfaces.grid.to_dict()
-        return _answer(draws.served, {"seed": draws.seed, "grid": grid, "iv": iv}, draws.headers)
+        self._service.limits.check_answer(draws.nbytes, in_json=True)
+        with self._service.limits.admission:
+            iv = await self._service.engine.in_thread(partial(draws.rows, 0, draws.request.count))
+        grid = answers.Grid.of(draws.served.model.grid)
+        return _response(answers.Sampled(draws.served.version, draws.seed, grid, iv), draws.headers)
 
     async def _stream(self, draws: "_Draws", kind: str) -> Response:
         headers = draws.headers
         if kind == BINARY:
             headers["content-length"] = str(draws.nbytes)
-        pieces = self._pieces(draws, kind)
-        first = await anext(pieces)  # before the head of the answer is sent, which could not be taken back
-        return _Stream(first, pieces, headers, kind)
+        chunks = self._chunks(draws, kind)
+        first = await anext(chunks)  # before the head of the answer is sent: a refusal has another status
+        return _Stream(first, chunks, headers, kind)
 
-    async def _pieces(self, draws: "_Draws", kind: str) -> AsyncGenerator[bytes]:
-        """Surfaces as they are made."""
-        size, write = (_LINES, draws.lines) if kind == LINES else (_PIECE, draws.binary)
-        with self._service.queue:
-            for start in range(0, draws.asked.count, size):
-                yield await self._service.engine.aside(partial(write, start, min(start + size, draws.asked.count)))
+    async def _chunks(self, draws: "_Draws", kind: str) -> AsyncGenerator[bytes]:
+        """Surfaces of a stream, computed one chunk at a time."""
+        size, write = (_CHUNK_LINES, draws.lines) if kind == LINES else (_CHUNK_BINARY, draws.binary)
+        with self._service.limits.admission:
+            for start in range(0, draws.request.count, size):
+                stop = min(start + size, draws.request.count)
+                yield await self._service.engine.in_thread(partial(write, start, stop))
 
 
 class _Stream(StreamingResponse):
-    """Pieces as an answer, after which, or when the reader leaves, they give back what they hold."""
+    """A streamed answer that closes its generator at the end, or when the reader leaves, which frees its place."""
 
     def __init__(self, first: bytes, rest: AsyncGenerator[bytes], headers: Mapping[str, str], kind: str) -> None:
         super().__init__(_joined(first, rest), 200, headers, kind)
@@ -163,15 +163,15 @@ class _Stream(StreamingResponse):
 
 
 class _Draws(NamedTuple):
-    """Samples of one model that were asked for."""
+    """The samples that a request wants of one model."""
 
     served: Served
-    asked: Sample
+    request: Sample
     seed: int
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return (self.asked.count, *self.served.surfaces.grid.shape)
+        return (self.request.count, *self.served.model.grid.shape)
 
     @property
     def nbytes(self) -> int:
@@ -182,26 +182,26 @@ class _Draws(NamedTuple):
         return {VERSION: self.served.version, SEED: str(self.seed), SHAPE: ",".join(map(str, self.shape))}
 
     def rows(self, start: int, stop: int) -> Array:
-        return self.served.surfaces.sample(
+        return self.served.model.sample(
             stop - start,
             seed=self.seed,
-            conditions=self.asked.conditions,
-            temperature=self.asked.temperature,
-            offset=self.asked.offset + start,
+            conditions=self.request.conditions,
+            temperature=self.request.temperature,
+            offset=self.request.offset + start,
         )
 
     def binary(self, start: int, stop: int) -> bytes:
         return self.rows(start, stop).tobytes()
 
     def lines(self, start: int, stop: int) -> bytes:
-        first = self.asked.offset + start
+        first = self.request.offset + start
         return b"".join(
-            to_json({"row": first + row, "iv": iv}) + b"\n" for row, iv in enumerate(self.rows(start, stop))
+            to_json(answers.SampledRow(first + row, iv)) + b"\n" for row, iv in enumerate(self.rows(start, stop))
         )
 
 
 def accepted(header: str) -> str:
-    """The first of the kinds of answers that a header Accept names.
+    """The first kind of answer that a header Accept names.
 
     Raises:
         HTTPException: it names none.
@@ -212,20 +212,23 @@ def accepted(header: str) -> str:
             return kind
         if kind in ("*/*", "application/*"):
             return JSON
-    raise HTTPException(406, f"there is no such answer; Accept may name {JSON}, {LINES} or {BINARY}")
+    raise errors.not_acceptable(JSON, LINES, BINARY)
 
 
-def _array(asked: Score) -> Array:
-    """Surfaces as an array, a tenth of the memory of the lists, which nobody keeps."""
+def _array(request: Score) -> Array:
+    """The surfaces as an array; the caller drops the lists, which take ten times its memory."""
     with refusing():
-        return np.array(asked.iv, np.float32)
+        return np.array(request.iv, np.float32)
 
 
-def _answer(served: Served, values: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Response:
-    return json_answer({"model_version": served.version, **values}, 200, {VERSION: served.version, **(headers or {})})
+def _response(
+    answer: answers.Sampled | answers.Completed | answers.Scored, headers: Mapping[str, str] | None = None
+) -> Response:
+    """An answer in JSON, whose headers name the version of the model too."""
+    return json_response(answer, 200, {VERSION: answer.model_version, **(headers or {})})
 
 
 async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield first
-    async for piece in rest:
-        yield piece
+    async for chunk in rest:
+        yield chunk

@@ -63,7 +63,7 @@ class _Mirror:
         while not done.is_set():
             try:
                 self.update()
-                missing.well()
+                missing.reset()
             except Exception as error:  # noqa: BLE001 - whatever it is, to look again may help
                 told = "the former stays" if self._versions else "the server waits for one"
                 missing.warning(f"the registry gives no model, {told}", str(error))

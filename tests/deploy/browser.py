@@ -71,7 +71,7 @@ class Explorer:
         self.page.wait_for_function(f"() => {condition}")  # a function: the page forbids text to become code
 
     def until_text(self, name: str, part: str) -> str:
-        """The whole text of an element, once it holds this part."""
+        """The text of an element, once it contains this part."""
         self.until(f"document.getElementById({json.dumps(name)}).textContent.includes({json.dumps(part)})")
         return self.page.inner_text(f"#{name}")
 
@@ -87,7 +87,7 @@ class Explorer:
         return np.array(self._drawn()) / 100.0
 
     def smiles(self) -> list[dict[str, Any]]:
-        """What is drawn beside it."""
+        """Traces of the figure of smiles."""
         traces = "document.getElementById('smiles').data"
         return self.page.evaluate(f"{traces}.map(({{name, x, y, fill}}) => ({{name, x, y, fill}}))")
 

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from deploy.server import endpoints, oip_protocol
-from deploy.server.oip_protocol import DATATYPES, HEADER_LENGTH, ProtocolError
+from deploy.server.errors import ProtocolError
+from deploy.server.oip_protocol import DATATYPES, HEADER_LENGTH
 from tests.deploy.serving import Answer, Server, ask, inputs_of
 from vae.runtime import SurfaceModel
 
@@ -137,7 +138,7 @@ class Decoded(NamedTuple):
 
 
 def decode(body: bytes, length: int) -> Decoded:
-    """What a body holds whose JSON has this length."""
+    """Request and tensors of a body whose JSON has this length."""
     request = oip_protocol.read(body[:length])
     return Decoded(request, oip_protocol.tensors(request, body, length))
 
@@ -246,22 +247,22 @@ def test_inference_is_right_or_refused(
     server: Server, model: SurfaceModel, connection: http.client.HTTPConnection, name: str
 ) -> None:
     """A right answer is what the model makes of the request in this process, to the byte."""
-    version, called, right = server.version(), endpoints.models(model)[name], []
+    version, called, right = server.version(), endpoints.make_endpoints(model)[name], []
 
     @settings(max_examples=150, **_quietly)
     @given(
         sent=framed(near(inputs_of(model)[name])),
-        told=st.none() | st.none() | st.none() | st.text("0123456789-+ ,x", max_size=9),
+        length=st.none() | st.none() | st.none() | st.text("0123456789-+ ,x", max_size=9),
     )
-    def check(sent: Sent, told: str | None) -> None:
-        headers = {HEADER_LENGTH: str(sent.length) if told is None else told}
+    def check(sent: Sent, length: str | None) -> None:
+        headers = {HEADER_LENGTH: str(sent.length) if length is None else length}
         answer = ask(connection, "POST", f"/v2/models/{name}/infer", sent.body, headers)
         if answer.status != 200:
             check_refusal(answer)
             return
-        length = oip_protocol.json_length(headers[HEADER_LENGTH].strip().encode(), len(sent.body))
-        request, inputs = decode(sent.body, length)
-        outputs = endpoints.run(called, inputs, until=math.inf)
+        json_length = oip_protocol.json_length(headers[HEADER_LENGTH].strip().encode(), len(sent.body))
+        request, inputs = decode(sent.body, json_length)
+        outputs = endpoints.run(called, inputs, deadline=math.inf)
         wanted = request.outputs or dict.fromkeys(outputs, request.binary)
         assert answer.body == oip_protocol.encode(name, version, request.id, wanted, outputs).body
         right.append(answer)
@@ -272,7 +273,7 @@ def test_inference_is_right_or_refused(
 
 
 @pytest.mark.slow
-def test_friendly_routes_answer_or_refuse(server: Server, connection: http.client.HTTPConnection) -> None:
+def test_surface_routes_answer_or_refuse(server: Server, connection: http.client.HTTPConnection) -> None:
     fields = ["count", "seed", "offset", "temperature", "conditions", "iv", "tenor", "log_moneyness", "call_delta"]
     values = st.integers(0, 40) | st.lists(st.floats(0.01, 2.0), min_size=1, max_size=2) | anything
     bodies = st.dictionaries(st.sampled_from(fields), values, max_size=4) | anything

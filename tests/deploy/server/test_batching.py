@@ -5,14 +5,16 @@ import json
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from deploy.server import endpoints
+from deploy.server import batching, endpoints
 from deploy.server.batching import Engine
-from deploy.server.endpoints import LateError, Model, RefusedError, Tensor
+from deploy.server.endpoints import Endpoint, Tensor
+from deploy.server.errors import LateError, RefusedError
 from deploy.server.metrics import Metrics
 from tests.deploy.serving import inputs_of, serving
 from vae.runtime import SurfaceModel
@@ -22,8 +24,8 @@ Feeds = Mapping[str, np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def found(model: SurfaceModel) -> dict[str, Model]:
-    return endpoints.models(model)
+def found(model: SurfaceModel) -> dict[str, Endpoint]:
+    return endpoints.make_endpoints(model)
 
 
 def of_rows(model: SurfaceModel, name: str, rows: list[int]) -> list[Feeds]:
@@ -49,13 +51,15 @@ def run(counters: Metrics, work: Callable[[Engine], Awaitable[object]], *, deadl
     return asyncio.run(main())
 
 
-def together(counters: Metrics, model: Model, calls: list[Feeds]) -> list[dict | BaseException]:
-    """What calls of one turn give."""
-    return run(counters, lambda engine: asyncio.gather(*(engine.call(model, c) for c in calls), return_exceptions=True))
+def together(counters: Metrics, endpoint: Endpoint, calls: list[Feeds]) -> list[dict | BaseException]:
+    """Outcomes of calls that are made in one turn of the event loop."""
+    return run(
+        counters, lambda engine: asyncio.gather(*(engine.call(endpoint, c) for c in calls), return_exceptions=True)
+    )
 
 
-def alone(counters: Metrics, model: Model, feeds: Feeds) -> dict[str, np.ndarray]:
-    return run(counters, lambda engine: engine.call(model, feeds))
+def alone(counters: Metrics, endpoint: Endpoint, feeds: Feeds) -> dict[str, np.ndarray]:
+    return run(counters, lambda engine: engine.call(endpoint, feeds))
 
 
 def called(name: str) -> float:
@@ -72,7 +76,7 @@ def same(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> None
 @pytest.mark.parametrize("name", _BATCHED)
 @pytest.mark.parametrize("rows", [[1] * 20, [3, 1, 40, 7, 1, 64, 2], [64] * 4], ids=["ones", "mixed", "most"])
 def test_joined_calls_give_each_caller_the_rows_of_a_call_alone(
-    model: SurfaceModel, found: dict[str, Model], counters: Metrics, name: str, rows: list[int]
+    model: SurfaceModel, found: dict[str, Endpoint], counters: Metrics, name: str, rows: list[int]
 ) -> None:
     calls = of_rows(model, name, rows)
     before = called(name)
@@ -82,13 +86,13 @@ def test_joined_calls_give_each_caller_the_rows_of_a_call_alone(
         same(answer, alone(counters, found[name], feeds))
 
 
-def coming(counters: Metrics, model: Model, calls: list[Feeds]) -> list[dict[str, np.ndarray]]:
-    """What calls give of which each turn of the event loop brings another."""
+def coming(counters: Metrics, endpoint: Endpoint, calls: list[Feeds]) -> list[dict[str, np.ndarray]]:
+    """Outcomes of calls that are made one per turn of the event loop."""
 
     async def work(engine: Engine) -> list[dict[str, np.ndarray]]:
         tasks = []
         for feeds in calls:
-            tasks.append(asyncio.create_task(engine.call(model, feeds)))
+            tasks.append(asyncio.create_task(engine.call(endpoint, feeds)))
             await asyncio.sleep(0)
         return await asyncio.gather(*tasks)
 
@@ -96,7 +100,7 @@ def coming(counters: Metrics, model: Model, calls: list[Feeds]) -> list[dict[str
 
 
 def test_calls_are_joined_as_long_as_each_turn_brings_another(
-    model: SurfaceModel, found: dict[str, Model], counters: Metrics
+    model: SurfaceModel, found: dict[str, Endpoint], counters: Metrics
 ) -> None:
     calls = of_rows(model, "decoder", [1, 2, 1, 3])
     before = called("decoder")
@@ -107,7 +111,7 @@ def test_calls_are_joined_as_long_as_each_turn_brings_another(
 
 
 def test_none_waits_for_a_stream_of_others_to_end(
-    model: SurfaceModel, found: dict[str, Model], counters: Metrics
+    model: SurfaceModel, found: dict[str, Endpoint], counters: Metrics
 ) -> None:
     calls = of_rows(model, "decoder", [1] * 200)
     before = called("decoder")
@@ -116,7 +120,9 @@ def test_none_waits_for_a_stream_of_others_to_end(
     same(answers[-1], alone(counters, found["decoder"], calls[-1]))
 
 
-def test_calls_that_cannot_be_joined_are_not(model: SurfaceModel, found: dict[str, Model], counters: Metrics) -> None:
+def test_calls_that_cannot_be_joined_are_not(
+    model: SurfaceModel, found: dict[str, Endpoint], counters: Metrics
+) -> None:
     large = of_rows(model, "decoder", [65, 65])
     before = called("decoder"), called("sampler")
     together(counters, found["decoder"], large)
@@ -127,7 +133,7 @@ def test_calls_that_cannot_be_joined_are_not(model: SurfaceModel, found: dict[st
 
 
 def test_the_order_in_which_a_call_names_its_inputs_changes_nothing(
-    model: SurfaceModel, found: dict[str, Model], counters: Metrics
+    model: SurfaceModel, found: dict[str, Endpoint], counters: Metrics
 ) -> None:
     (feeds,) = of_rows(model, "encoder", [2])
     turned = dict(reversed(feeds.items()))
@@ -137,7 +143,7 @@ def test_the_order_in_which_a_call_names_its_inputs_changes_nothing(
 
 @pytest.mark.parametrize("name", _BATCHED)
 def test_one_that_cannot_be_read_spoils_none_of_the_others(
-    model: SurfaceModel, found: dict[str, Model], counters: Metrics, name: str
+    model: SurfaceModel, found: dict[str, Endpoint], counters: Metrics, name: str
 ) -> None:
     calls = of_rows(model, name, [2, 1, 3])
     key = next(iter(calls[1]))
@@ -154,7 +160,7 @@ class Slow:
     def __init__(self) -> None:
         self.begun, self.go_on = threading.Event(), threading.Event()
         tensor = Tensor("x", "FP32", (endpoints.ANY,))
-        self.model = Model("slow", (tensor,), (tensor,), self._call, most=2)
+        self.endpoint = Endpoint("slow", (tensor,), (tensor,), self._call, most=2)
 
     def _call(self, inputs: Feeds) -> dict[str, np.ndarray]:
         self.begun.set()
@@ -166,25 +172,30 @@ def numbers(*values: float) -> Feeds:
     return {"x": np.array(values, np.float32)}
 
 
-def test_a_call_whose_time_runs_out_before_its_turn_or_within_is_late(counters: Metrics) -> None:
-    slow, ran = Slow(), []
+def test_a_call_whose_deadline_passes_before_it_starts_or_between_its_parts_is_late(
+    counters: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, ran, now = Slow(), [], [0.0]
+    for module in (batching, endpoints):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     async def work(engine: Engine) -> list[object]:
-        within = asyncio.create_task(engine.call(slow.model, numbers(1, 2, 3)))  # two parts
+        within = asyncio.create_task(engine.call(slow.endpoint, numbers(1, 2, 3)))  # two parts
         await asyncio.to_thread(slow.begun.wait, 30)
-        before = asyncio.create_task(engine.call(slow.model, numbers(4)))
-        aside = asyncio.create_task(engine.aside(lambda: ran.append(1)))
-        await asyncio.to_thread(threading.Event().wait, 0.05)  # until the deadline has passed
+        before = asyncio.create_task(engine.call(slow.endpoint, numbers(4)))
+        aside = asyncio.create_task(engine.in_thread(lambda: ran.append(1)))
+        await asyncio.sleep(0)  # both are called
+        now[0] = 61.0
         slow.go_on.set()
         return await asyncio.gather(within, before, aside, return_exceptions=True)
 
-    answers = run(counters, work, deadline=0.02)
+    answers = run(counters, work, deadline=60.0)
     assert [type(answer) for answer in answers] == [LateError, LateError, LateError]
     assert ran == []
 
 
 def test_a_caller_who_leaves_breaks_none_of_the_others(
-    model: SurfaceModel, found: dict[str, Model], counters: Metrics
+    model: SurfaceModel, found: dict[str, Endpoint], counters: Metrics
 ) -> None:
     """Before the calls are joined, and while they run."""
     calls = of_rows(model, "decoder", [1, 1, 1])
@@ -194,7 +205,7 @@ def test_a_caller_who_leaves_breaks_none_of_the_others(
         soon = [asyncio.create_task(engine.call(found["decoder"], feeds)) for feeds in calls]
         await asyncio.sleep(0)
         soon[1].cancel()
-        long = [asyncio.create_task(engine.call(slow.model, numbers(value))) for value in (1, 2, 3)]
+        long = [asyncio.create_task(engine.call(slow.endpoint, numbers(value))) for value in (1, 2, 3)]
         await asyncio.to_thread(slow.begun.wait, 30)
         long[0].cancel()
         slow.go_on.set()
@@ -208,7 +219,7 @@ def test_a_caller_who_leaves_breaks_none_of_the_others(
     assert [answer["x"].tolist() for answer in long[1:]] == [[2.0], [3.0]]
 
 
-def test_less_than_no_rows_do_not_count(found: dict[str, Model], counters: Metrics) -> None:
+def test_less_than_no_rows_do_not_count(found: dict[str, Endpoint], counters: Metrics) -> None:
     def rows() -> float:
         return REGISTRY.get_sample_value("volvae_rows_sum", {"model": "sampler"}) or 0.0
 
@@ -223,7 +234,7 @@ def test_an_error_that_nobody_expects_reaches_its_caller(counters: Metrics) -> N
         raise KeyError("of the model")
 
     tensor = Tensor("x", "FP32", (endpoints.ANY,))
-    broken = Model("broken", (tensor,), (tensor,), fail, most=10, quick=1)
+    broken = Endpoint("broken", (tensor,), (tensor,), fail, most=10, quick=1)
     answers = together(counters, broken, [numbers(1), numbers(2), numbers(3)])
     assert [type(answer) for answer in answers] == [KeyError] * 3
 

@@ -1,4 +1,4 @@
-"""One model is exchanged for another: whole, under load, and never for one that is not fit."""
+"""A model is replaced by another as a whole, under load, and never by one that cannot be served."""
 
 import contextlib
 import http.client
@@ -308,9 +308,9 @@ def test_a_bundle_that_arrives_in_pieces_is_served_when_it_is_whole(
             follower.refresh()
             assert follower.served is former or not manifest_first
     assert follower.refresh()
-    assert follower.served.version == reload.mark(variants["double"]).version != former.version
-    z = np.ones((1, former.surfaces.latents), np.float32)
-    np.testing.assert_array_equal(follower.served.surfaces.decode(z), 2.0 * former.surfaces.decode(z))
+    assert follower.served.version == reload.fingerprint(variants["double"]).version != former.version
+    z = np.ones((1, former.model.latents), np.float32)
+    np.testing.assert_array_equal(follower.served.model.decode(z), 2.0 * former.model.decode(z))
 
 
 def test_a_bundle_that_is_exchanged_while_it_is_read_is_read_again(
@@ -332,7 +332,7 @@ def test_a_bundle_that_is_exchanged_while_it_is_read_is_read_again(
     assert warnings == [f"{folder} changed while it was read"]
     assert follower.refresh()
     np.testing.assert_array_equal(
-        follower.served.surfaces.sample(1, seed=1), SurfaceModel.load(variants["half"]).sample(1, seed=1)
+        follower.served.model.sample(1, seed=1), SurfaceModel.load(variants["half"]).sample(1, seed=1)
     )
 
 

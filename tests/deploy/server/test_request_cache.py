@@ -1,4 +1,4 @@
-"""What requests that say the same share: never the numbers, never the model."""
+"""Requests with the same JSON share its parsed header, but no numbers, and not with another endpoint."""
 
 import gc
 import json
@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from deploy.server import oip_protocol
-from deploy.server.endpoints import Model, RefusedError, Tensors, models, run
-from deploy.server.oip_protocol import ProtocolError
-from deploy.server.request_cache import Plan, plan_of
+from deploy.server.endpoints import Endpoint, Tensors, make_endpoints, run
+from deploy.server.errors import ProtocolError, RefusedError
+from deploy.server.request_cache import InferenceHeader, read_header
 from tests.deploy.serving import inputs_of
 from vae.runtime import SurfaceModel
 
 
 @pytest.fixture
-def found(model: SurfaceModel) -> dict[str, Model]:
-    return models(model)
+def found(model: SurfaceModel) -> dict[str, Endpoint]:
+    return make_endpoints(model)
 
 
 def body_of(inputs: Tensors, **header: object) -> tuple[bytes, int]:
@@ -36,14 +36,14 @@ def body_of(inputs: Tensors, **header: object) -> tuple[bytes, int]:
     return b"".join([content, *(array.tobytes() for array in inputs.values())]), len(content)
 
 
-def sent(plan: Plan, outputs: Tensors) -> tuple[dict[bytes, bytes], bytes]:
+def sent(header: InferenceHeader, outputs: Tensors) -> tuple[dict[bytes, bytes], bytes]:
     """Headers and body of a reply."""
     messages = []
 
     async def send(message: dict) -> None:
         messages.append(message)
 
-    coroutine = plan.reply(outputs)({}, None, send)
+    coroutine = header.reply(outputs)({}, None, send)
     with pytest.raises(StopIteration):
         coroutine.send(None)
     start, body = messages
@@ -53,24 +53,24 @@ def sent(plan: Plan, outputs: Tensors) -> tuple[dict[bytes, bytes], bytes]:
 
 @pytest.mark.parametrize("name", ["decoder", "encoder", "scorer", "sampler", "completer"])
 def test_replies_are_those_of_the_protocol_again_and_again(
-    found: dict[str, Model], model: SurfaceModel, name: str
+    found: dict[str, Endpoint], model: SurfaceModel, name: str
 ) -> None:
     inputs = inputs_of(model)[name]
     body, length = body_of(inputs, id="7")
-    first = plan_of(found[name], "one", body, length)
+    first = read_header(found[name], "one", body, length)
     for count in range(1, 40):
         if name == "sampler":  # their number is no part of the JSON
             inputs = {**inputs, "count": np.array([count % 20 + 1])}
             body, length = body_of(inputs, id="7")
-        plan = plan_of(found[name], "one", body, length)
-        assert plan is first
-        read = plan.inputs(body, length)
+        header = read_header(found[name], "one", body, length)
+        assert header is first
+        read = header.inputs(body, length)
         assert {key: array.tobytes() for key, array in read.items()} == {
             key: array.tobytes() for key, array in inputs.items()
         }
-        outputs = run(found[name], read, until=math.inf)
+        outputs = run(found[name], read, deadline=math.inf)
         expected = oip_protocol.encode(name, "one", "7", dict.fromkeys(outputs, True), outputs)
-        headers, content = sent(plan, outputs)
+        headers, content = sent(header, outputs)
         assert content == expected.body
         assert headers == {
             b"content-length": b"%d" % len(content),
@@ -79,11 +79,11 @@ def test_replies_are_those_of_the_protocol_again_and_again(
         }
 
 
-def test_plans_end_with_their_model(model: SurfaceModel) -> None:
-    """By themselves: what a worker starts with is never collected."""
+def test_cached_headers_end_with_their_endpoint(model: SurfaceModel) -> None:
+    """Without the garbage collector, which skips the objects that a worker starts with."""
     body, length = body_of({"z": np.zeros((1, model.latents), np.float32)})
-    decoder = models(model)["decoder"]
-    plan_of(decoder, "one", body, length)
+    decoder = make_endpoints(model)["decoder"]
+    read_header(decoder, "one", body, length)
     alive = weakref.ref(decoder)
     gc.disable()
     try:
@@ -93,40 +93,40 @@ def test_plans_end_with_their_model(model: SurfaceModel) -> None:
         gc.enable()
 
 
-def test_plans_are_of_one_model(found: dict[str, Model], model: SurfaceModel) -> None:
+def test_a_cached_header_belongs_to_one_endpoint(found: dict[str, Endpoint], model: SurfaceModel) -> None:
     body, length = body_of({"iv": np.full((1, *model.grid.shape), 0.2, np.float32)})
-    assert plan_of(found["encoder"], "one", body, length) is not plan_of(found["scorer"], "one", body, length)
+    assert read_header(found["encoder"], "one", body, length) is not read_header(found["scorer"], "one", body, length)
     with pytest.raises(RefusedError, match="decoder has no input 'iv'"):
-        plan_of(found["decoder"], "one", body, length)
+        read_header(found["decoder"], "one", body, length)
 
 
-def test_so_many_plans_are_kept(found: dict[str, Model], model: SurfaceModel) -> None:
+def test_the_cache_is_bounded(found: dict[str, Endpoint], model: SurfaceModel) -> None:
     decoder, z = found["decoder"], np.zeros((1, model.latents), np.float32)
     for number in range(600):
-        plan_of(decoder, "one", *body_of({"z": z}, id=str(number)))
-    assert len(decoder.plans) == 256
+        read_header(decoder, "one", *body_of({"z": z}, id=str(number)))
+    assert len(decoder.header_cache) == 256
     last = body_of({"z": z}, id="599")
-    assert plan_of(decoder, "one", *last) is plan_of(decoder, "one", *last)
+    assert read_header(decoder, "one", *last) is read_header(decoder, "one", *last)
     long = body_of({"z": z}, id="x" * 5000)
-    assert plan_of(decoder, "one", *long) is not plan_of(decoder, "one", *long)
+    assert read_header(decoder, "one", *long) is not read_header(decoder, "one", *long)
 
 
 def test_what_a_body_lacks_is_said_however_often_its_json_was_read(
-    found: dict[str, Model], model: SurfaceModel
+    found: dict[str, Endpoint], model: SurfaceModel
 ) -> None:
     body, length = body_of({"z": np.zeros((2, model.latents), np.float32)})
     for right in (False, True):
         for wrong in (body[:-1], body + b"x"):
-            plan = plan_of(found["decoder"], "one", wrong, length)
+            header = read_header(found["decoder"], "one", wrong, length)
             with pytest.raises(ProtocolError, match=f"have {len(wrong) - length} bytes, but binary_data_size says"):
-                plan.inputs(wrong, length)
-            assert bool(found["decoder"].plans) is right, "a body that does not fit leaves nothing"
-        assert plan_of(found["decoder"], "one", body, length).inputs(body, length)["z"].shape == (2, model.latents)
+                header.inputs(wrong, length)
+            assert bool(found["decoder"].header_cache) is right, "a body that does not fit leaves nothing"
+        assert read_header(found["decoder"], "one", body, length).inputs(body, length)["z"].shape == (2, model.latents)
 
 
-def test_json_with_its_numbers_is_not_kept(found: dict[str, Model], model: SurfaceModel) -> None:
+def test_json_with_its_numbers_is_not_kept(found: dict[str, Endpoint], model: SurfaceModel) -> None:
     tensor = {"name": "z", "shape": [1, model.latents], "datatype": "FP32", "data": [0.0] * model.latents}
     body = json.dumps({"inputs": [tensor]}).encode()
-    plan_of(found["decoder"], "one", body, len(body))
-    plan_of(found["decoder"], "one", body + b"x", len(body))
-    assert not found["decoder"].plans
+    read_header(found["decoder"], "one", body, len(body))
+    read_header(found["decoder"], "one", body + b"x", len(body))
+    assert not found["decoder"].header_cache

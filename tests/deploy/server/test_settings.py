@@ -1,17 +1,20 @@
-"""What the server is told: by options, by VOLVAE_*, and what it refuses."""
+"""Settings of the server from options and VOLVAE_* variables, and the values that are refused."""
 
 import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated, get_args
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
-from deploy.server import run
+from deploy.server import run, settings
 from deploy.server.settings import Settings
 from pipeline.cli.main import main
+from vae.runtime import Provider
 
 _VALUES = {
     "host": "::1", "port": 9001, "workers": 3, "threads": 2, "provider": "cpu", "poll": 0.5, "queue": 7,
@@ -21,8 +24,8 @@ _VALUES = {
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
-    """What servers are started with; none is."""
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """Settings with which servers would be started; none is."""
     found: list[Settings] = []
     monkeypatch.setattr(run, "run", found.append)
     return found
@@ -33,16 +36,18 @@ def serve(*arguments: str, **environment: object) -> Result:
     return CliRunner(env=variables).invoke(main, ["serve", *arguments])
 
 
-def test_every_setting_has_a_variable(told: list[Settings]) -> None:
+def test_every_setting_has_a_variable(started: list[Settings]) -> None:
     assert _VALUES.keys() == {field.name for field in dataclasses.fields(Settings)} - {"bundle"}
     assert serve(model="some/where", **_VALUES).exit_code == 0
-    (settings,) = told
-    assert dataclasses.asdict(settings) == {"bundle": Path.cwd() / "some/where", **_VALUES}
+    (found,) = started
+    assert dataclasses.asdict(found) == {"bundle": Path.cwd() / "some/where", **_VALUES}
     defaults = Settings(Path("/"))
-    assert all(getattr(defaults, name) != value for name, value in _VALUES.items()), "else none would be told apart"
+    assert all(getattr(defaults, name) != value for name, value in _VALUES.items()), (
+        "or the test could not tell a value from a default"
+    )
 
 
-def test_every_setting_but_the_token_has_an_option_which_precedes_the_variable(told: list[Settings]) -> None:
+def test_every_setting_but_the_token_has_an_option_which_precedes_the_variable(started: list[Settings]) -> None:
     options = [
         part
         for name, value in _VALUES.items()
@@ -50,28 +55,50 @@ def test_every_setting_but_the_token_has_an_option_which_precedes_the_variable(t
         for part in ([f"--{name.replace('_', '-')}"] if value is True else [f"--{name.replace('_', '-')}", str(value)])
     ]
     assert serve(*options, queue=1, port=1, token="a token").exit_code == 0
-    assert dataclasses.asdict(told[0]) == {"bundle": Path.cwd() / "artifacts/bundle", **_VALUES}
+    assert dataclasses.asdict(started[0]) == {"bundle": Path.cwd() / "artifacts/bundle", **_VALUES}
     assert "No such option" in serve("--token", "secret").stderr  # others see the options of a process
 
 
-def test_defaults_of_options_are_those_of_the_settings(told: list[Settings]) -> None:
+def test_defaults_of_options_are_those_of_the_settings(started: list[Settings]) -> None:
     assert serve().exit_code == 0
-    assert told == [Settings(Path.cwd() / "artifacts/bundle")]
+    assert started == [Settings(Path.cwd() / "artifacts/bundle")]
+
+
+def test_an_option_takes_its_name_default_and_help_from_its_field() -> None:
+    @dataclasses.dataclass
+    class Fields:
+        no_option: int = 1
+        some_seconds: Annotated[float, settings._Option("How long.", settings._Seconds(0.0, 2.0))] = 1.5
+        quiet: Annotated[bool, settings._Option("Whether to be quiet.")] = False
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "Settings", Fields)
+        command = click.command(settings.options(lambda **values: click.echo(repr(values))))
+    seconds, quiet = command.params
+    assert (seconds.opts, seconds.default, seconds.help) == (["--some-seconds"], 1.5, "How long.")
+    assert (quiet.opts, quiet.default, quiet.help) == (["--quiet"], False, "Whether to be quiet.")
+    runner = CliRunner()
+    assert runner.invoke(command, ["--quiet"]).output == "{'quiet': True, 'some_seconds': 1.5}\n"
+    assert "2.1 is not in the range 0.0<=x<=2.0" in runner.invoke(command, ["--some-seconds", "2.1"]).output
+
+
+def test_the_providers_are_those_of_the_runtime() -> None:
+    assert tuple(settings._PROVIDERS.choices) == get_args(Provider)
 
 
 @pytest.mark.parametrize("token", ["abc", "0123456789abcdef" * 8, "with space", '~!@#$%^&*()_+"'])
-def test_tokens_that_a_header_can_hold_are_taken(told: list[Settings], token: str) -> None:
+def test_tokens_that_a_header_can_hold_are_taken(started: list[Settings], token: str) -> None:
     assert serve(token=token).exit_code == 0
-    assert told[0].token == token
-    assert token not in repr(told[0])
+    assert started[0].token == token
+    assert token not in repr(started[0])
 
 
 @pytest.mark.parametrize("token", ["", " ", "\t", "a\n", "a\r\nb", "\x7f", "ü", " a", "a "])
-def test_tokens_that_no_request_could_bear_are_one_line(told: list[Settings], token: str) -> None:
+def test_tokens_that_no_request_could_bear_are_one_line(started: list[Settings], token: str) -> None:
     result = serve(token=token)
     assert result.exit_code == 2
     assert result.stderr == "volvae: VOLVAE_TOKEN must be printable ASCII, not empty, without spaces around it\n"
-    assert told == []
+    assert started == []
 
 
 @pytest.mark.parametrize(
@@ -83,11 +110,11 @@ def test_tokens_that_no_request_could_bear_are_one_line(told: list[Settings], to
                                        for bad in ("nan", "inf", "-1", "soon")),
     ],
 )  # fmt: skip
-def test_bad_values_name_their_option(told: list[Settings], name: str, value: str) -> None:
+def test_bad_values_name_their_option(started: list[Settings], name: str, value: str) -> None:
     result = serve(**{name: value})
     assert result.exit_code == 2
     assert f"Invalid value for '--{name.replace('_', '-')}'" in result.stderr.splitlines()[-1]
-    assert told == []
+    assert started == []
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def test_samples_in_json_are_those_of_the_runtime(server: Server, model: Surface
     assert found["model_version"] == answer.headers["volvae-model-version"] == server.version()
 
 
-def test_a_seed_that_is_not_given_is_random_and_told(server: Server, model: SurfaceModel) -> None:
+def test_a_missing_seed_is_random_and_in_the_answer(server: Server, model: SurfaceModel) -> None:
     first, second = (post(server, "/sample", {}).json() for _ in range(2))
     assert first["seed"] != second["seed"]
     np.testing.assert_array_equal(np.array(first["iv"], np.float32), model.sample(1, seed=first["seed"]))

@@ -1,0 +1,153 @@
+"""Answers in JSON as types, from which openapi.py makes the schemas of its document, so that the two cannot differ.
+
+An array becomes nested lists, and NaN becomes null. The schema of an array names its axes, outermost first; openapi.py
+puts in the lengths of the axes that the served model fixes: tenor, node and latent.
+"""
+
+from typing import Annotated, Any, Self, TypeAlias
+
+import msgspec
+import orjson
+from msgspec import Meta
+from numpy.typing import NDArray
+from starlette.responses import Response
+
+from vae.surface import grid
+
+JSON, LINES, BINARY = "application/json", "application/x-ndjson", "application/octet-stream"
+VERSION, SEED, SHAPE = "volvae-model-version", "volvae-seed", "volvae-shape"  # headers
+
+_Array = NDArray[Any]
+
+
+def array_schema(*axes: str, **number: object) -> Meta:
+    """Schema of an array with these axes, and of each number in it."""
+    return Meta(extra_json_schema={"axes": axes, "number": number})
+
+
+_Surface: TypeAlias = Annotated[_Array, array_schema("tenor", "node", type="number", minimum=0)]
+
+
+class _Answer(msgspec.Struct, forbid_unknown_fields=True):
+    """An answer in JSON."""
+
+
+class Grid(_Answer):
+    """Points of a surface: tenors in years (ACT/365), and nodes in the units of the convention."""
+
+    convention: grid.Convention
+    tenors: Annotated[_Array, array_schema("tenor", type="number")]
+    nodes: Annotated[_Array, array_schema("node", type="number")]
+
+    @classmethod
+    def of(cls, points: grid.Grid) -> Self:
+        """The grid of a model."""
+        return cls(points.convention, points.tenors, points.nodes)
+
+
+class Sampled(_Answer):
+    """Surfaces drawn from the model: decimal vols."""
+
+    model_version: str
+    seed: int
+    grid: Grid
+    iv: Annotated[_Array, array_schema("surface", "tenor", "node", type="number", minimum=0)]
+
+
+class SampledRow(_Answer):
+    """One surface of a stream of lines; ``row`` is its place in the sequence of the seed."""
+
+    row: int
+    iv: _Surface
+
+
+class Completed(_Answer):
+    """The surface through quotes.
+
+    ``iv`` and ``std`` are decimal vols and their standard deviations on the grid; ``fitted`` has the surface's vol at
+    each quote, null for a quote that is not ``used`` because it lies outside the grid.
+    """
+
+    model_version: str
+    grid: Grid
+    iv: _Surface
+    std: _Surface
+    latents: Annotated[_Array, array_schema("latent", type="number")]
+    fitted: Annotated[_Array, array_schema("quote", type=["number", "null"])]
+    used: Annotated[_Array, array_schema("quote", type="boolean")]
+
+
+class Scored(_Answer):
+    """Log densities of surfaces, and the percentage of training surfaces that are less likely by point."""
+
+    model_version: str
+    nats: Annotated[_Array, array_schema("surface", type="number")]
+    percentile: Annotated[_Array, array_schema("surface", type=["number", "null"])]
+
+
+class Error(_Answer):
+    """Why a request is refused, in one line."""
+
+    error: str
+
+
+class ServerMetadata(_Answer):
+    """Name, version and protocol extensions of the server."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class Live(_Answer):
+    """Whether the server answers at all."""
+
+    live: bool
+
+
+class Ready(_Answer):
+    """Whether the server should be sent requests."""
+
+    ready: bool
+
+
+class ModelReady(_Answer):
+    """Whether a model can be called."""
+
+    name: str
+    ready: bool
+
+
+class TensorMetadata(_Answer):
+    """One input or output of a model; -1 in its shape is an axis of any length."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(_Answer):
+    """Inputs and outputs of a model."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+def to_json(value: object) -> bytes:
+    """JSON of answers, plain values and arrays; NaN becomes null."""
+    return orjson.dumps(value, msgspec.structs.asdict, orjson.OPT_SERIALIZE_NUMPY)
+
+
+def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A response that carries a value in JSON."""
+    return Response(to_json(value), status, headers, JSON)
+
+
+def schemas(*types: type[msgspec.Struct]) -> dict[str, Any]:
+    """JSON schemas of types and of all types in them, by name; arrays with the names of their axes."""
+    reference = "#/components/schemas/{name}"
+    _, found = msgspec.json.schema_components(types, schema_hook=lambda _: {}, ref_template=reference)
+    return found

@@ -1,0 +1,55 @@
+"""The application: all routes over one service."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Router
+
+from deploy.server import metrics, openapi
+from deploy.server.answers import json_response
+from deploy.server.middleware import Middleware, route
+from deploy.server.oip_routes import OipRoutes
+from deploy.server.pages import Pages
+from deploy.server.state import Service
+from deploy.server.surface_routes import SurfaceRoutes
+
+
+def routes(service: Service) -> list[BaseRoute]:
+    """All routes; those that are called most come first, because the router tries them in order."""
+
+    async def document(_: Request) -> Response:
+        return json_response(openapi.document(service.follower.served, service.settings))
+
+    async def counters(_: Request) -> Response:
+        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return [
+        *OipRoutes(service).routes(),
+        *SurfaceRoutes(service).routes(),
+        route("/metrics", counters),
+        route("/openapi.json", document),
+        *Pages(service).routes(),
+    ]
+
+
+def application(service: Service, routes: Sequence[BaseRoute]) -> Middleware:
+    """Routes over a service, which reloads its model as long as the application lives."""
+
+    @asynccontextmanager
+    async def lifespan(_: Middleware) -> AsyncIterator[None]:
+        task = asyncio.create_task(_reload(service))
+        yield
+        task.cancel()
+
+    return Middleware(Router(routes, redirect_slashes=False, lifespan=lifespan), service)
+
+
+async def _reload(service: Service) -> None:
+    """Check the bundle for a new model every ``poll`` seconds."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(service.settings.poll)
+        await loop.run_in_executor(None, service.follower.refresh)

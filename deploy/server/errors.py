@@ -1,0 +1,114 @@
+"""All refusals: which exist, their status and text, and the responses that carry them."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from deploy.server.answers import Error, json_response
+
+#: Statuses of refusals, as the OpenAPI document describes them.
+DESCRIPTIONS: Final = {
+    400: "the request cannot be read, or its values cannot be used",
+    401: "no bearer token, or a wrong one",
+    406: "no such kind of answer",
+    408: "the request did not arrive in time",
+    413: "the body is too large",
+    415: "the body is compressed",
+    429: "the queue is full",
+    503: "too many connections",
+    504: "no answer before the deadline",
+}
+
+
+class ProtocolError(ValueError):
+    """400: a request that breaks the protocol; the message says where."""
+
+
+class RefusedError(ValueError):
+    """400: inputs that a model cannot read, or an answer that would be too large; the message says why."""
+
+
+class BusyError(Exception):
+    """429: the worker holds as many calls, or as many bytes of bodies, as it may."""
+
+
+class LateError(Exception):
+    """504: the deadline of a call passed."""
+
+
+def error_response(status: int, reason: str, headers: dict[str, str] | None = None) -> Response:
+    """A response that carries the reason of a refusal."""
+    return json_response(Error(reason), status, headers)
+
+
+# Responses that a connection sends by itself, before a request reaches the application.
+NOT_HTTP: Final = error_response(400, "this is not a request of HTTP/1.1", {"connection": "close"})
+REQUEST_TIMEOUT: Final = error_response(408, "the request did not arrive in time", {"connection": "close"})
+HEAD_TOO_LARGE: Final = error_response(431, "the head of the request is too large", {"connection": "close"})
+QUEUE_FULL: Final = error_response(429, "the queue is full; ask again later", {"retry-after": "1"})
+TOO_MANY_CONNECTIONS: Final = error_response(
+    503, "there are too many connections; ask again later", {"retry-after": "1", "connection": "close"}
+)
+
+
+def response_to(error: Exception) -> Response:
+    """The response to an exception of a route."""
+    match error:
+        case HTTPException():
+            return error_response(error.status_code, error.detail, dict(error.headers or {}))
+        case ProtocolError() | RefusedError():
+            return error_response(400, str(error))
+        case BusyError():
+            return QUEUE_FULL
+        case LateError():
+            return error_response(504, "there was no answer before the deadline")
+        case _:
+            return error_response(500, "the server failed; its log says where")
+
+
+def unauthorized() -> HTTPException:
+    """401: the token is missing or wrong."""
+    return HTTPException(401, "a bearer token is needed", {"www-authenticate": "Bearer"})
+
+
+def unknown_model(name: str, known: Iterable[str]) -> HTTPException:
+    """404: no model of this name."""
+    return HTTPException(404, f"there is no model {name!r}; there are {', '.join(known)}")
+
+
+def unknown_version(model: str, version: str, served: str) -> HTTPException:
+    """404: not the version that is served."""
+    return HTTPException(404, f"{model} has no version {version!r}; it has {served!r}")
+
+
+def unknown_file(name: str, known: Iterable[str]) -> HTTPException:
+    """404: no file of this name is served."""
+    return HTTPException(404, f"there is no {name} here; allowed: {', '.join(known)}")
+
+
+def not_acceptable(*kinds: str) -> HTTPException:
+    """406: the header Accept names no kind of answer that exists."""
+    *first, last = kinds
+    return HTTPException(406, f"there is no such answer; Accept may name {', '.join(first)} or {last}")
+
+
+def body_too_large(most: int) -> HTTPException:
+    """413: the body has more bytes than this."""
+    return HTTPException(413, f"the body is too large; allowed: {most} bytes")
+
+
+def json_too_large(most: int) -> HTTPException:
+    """413: the JSON of the body has more bytes than this."""
+    return HTTPException(413, f"JSON has at most {most} bytes here; send tensors in binary")
+
+
+def compressed_body() -> HTTPException:
+    """415: a small compressed body could fill the memory."""
+    return HTTPException(415, "a body must not be compressed", {"accept-encoding": "identity"})
+
+
+def model_exchanged() -> HTTPException:
+    """503: the bundle changed while one of its files was read."""
+    return HTTPException(503, "the model is being exchanged; ask again", {"retry-after": "1"})

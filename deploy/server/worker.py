@@ -1,0 +1,64 @@
+"""One worker: a process that loads the model and serves the application with uvicorn."""
+
+import asyncio
+import gc
+import socket
+
+import uvicorn
+
+from deploy.server import logs
+from deploy.server.app import application, routes
+from deploy.server.connection import bounded_protocol
+from deploy.server.metrics import Metrics
+from deploy.server.middleware import Middleware
+from deploy.server.reload import Follower
+from deploy.server.settings import Settings
+from deploy.server.state import Service
+
+_KEEP_ALIVE = 75  # seconds: longer than load balancers keep idle connections, so that they close first
+
+
+def work(settings: Settings, listener: socket.socket) -> None:
+    """Serve on a socket until a signal ends the process."""
+    service = ready(settings)
+    Worker(service, application(service, routes(service))).run([listener])
+
+
+def ready(settings: Settings) -> Service:
+    """A service whose model is loaded and warm."""
+    logs.configure()
+    counters = Metrics()
+    follower = Follower(settings.bundle, provider=settings.provider, threads=settings.threads, metrics=counters)
+    follower.wait_for_model(poll=settings.poll)
+    gc.freeze()  # these objects stay for good; scanning them in each collection delays one answer in a hundred
+    return Service(settings, follower, counters)
+
+
+class Worker(uvicorn.Server):
+    """uvicorn's server with limits on connections, and a time after SIGTERM in which clients leave in order."""
+
+    def __init__(self, service: Service, app: Middleware) -> None:
+        self._service = service
+        protocol = bounded_protocol(
+            service.limits, draining=lambda: service.draining, rejected=service.metrics.rejected
+        )
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=protocol,
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=_KEEP_ALIVE,
+                timeout_graceful_shutdown=service.settings.grace,
+            )
+        )
+
+    async def main_loop(self) -> None:
+        """Serve until a signal; then go on for ``drain`` seconds, not ready."""
+        await super().main_loop()
+        self._service.draining = True
+        await asyncio.sleep(self._service.settings.drain)
