@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -22,10 +23,16 @@ import pytest
 _DEBIAN = Path("/usr/lib/postgresql")
 
 
+_PORTS = range(20_000, 32_000)  # below those that a system gives to whoever asks for any port
+
+
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port on loopback that nothing listens at. It is drawn, so that another worker finds another one."""
+    while True:
+        port = secrets.choice(_PORTS)
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for(ready: Callable[[], bool], *, seconds: float, what: str) -> None:
