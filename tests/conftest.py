@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
 # OpenMP reads both when torch is imported. Threads that wait for work must not take a core from other processes; and
@@ -26,6 +27,10 @@ from tests.workspace import finished, in_finished, workspace  # noqa: E402, F401
 telemetry.switch_off()
 # A shell starts what runs in the background deaf to it, and so would be what tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# An example may take long where other programs keep the cores busy.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 ROOT = Path(__file__).parents[1]
 
