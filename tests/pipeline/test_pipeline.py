@@ -16,7 +16,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.runs import workspace
-from tests.services import answers, flow_runs, free_port, running, wait_for
+from tests.services import answers, flow_runs, free_port, prefect_login, running, wait_for
 from tests.workspace import Workspace, write_tiny_params
 from vae.bundle import GRAPHS, MANIFEST
 
@@ -172,7 +172,9 @@ def test_a_schedule_fires_and_does_nothing_where_nothing_is_new(clone: Path) -> 
     with running(command, clone, clone.parent / "serve.log", environment(clone)) as process:
 
         def ended() -> list[dict[str, Any]]:
-            runs = flow_runs(f"http://127.0.0.1:{port}/api")
+            password = (clone.parent / "home/.prefect/volvae-password").read_text().strip()
+            server = f"http://127.0.0.1:{port}/api"
+            runs = flow_runs(server, prefect_login(server, password))
             return [run for run in runs if run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED")]
 
         def fired() -> bool:
