@@ -4,6 +4,7 @@ DVC decides what runs and holds the cache; Prefect shows, schedules, retries and
 it once.
 """
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -30,6 +31,7 @@ from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, FlowRun  # noqa: E402
 from prefect.exceptions import ObjectNotFound  # noqa: E402
 from prefect.flows import EntrypointType  # noqa: E402
+from prefect.runner import Runner  # noqa: E402
 from prefect.schedules import Cron, Schedule  # noqa: E402
 from prefect.settings import (  # noqa: E402
     PREFECT_API_AUTH_STRING,
@@ -300,18 +302,28 @@ def serve(*, cron: str, timezone: str | None, port: int, **parameters: object) -
         _serve(schedule, parameters)
 
 
+class _Runner(Runner):
+    """Prefect's runner, whose own handler of SIGTERM calls ``astop`` without awaiting it and so stops nothing."""
+
+    def handle_sigterm(self, *_: object) -> None:
+        """Cancel what runs, then return from ``start``."""
+        if not self.started:
+            sys.exit(0)
+        asyncio.run_coroutine_threadsafe(self.astop(), asyncio.get_running_loop())
+
+
 def _serve(schedule: Schedule, parameters: dict[str, object]) -> None:
-    one = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
-    volvae.serve(
+    runner = _Runner(name="retrain", limit=1, pause_on_shutdown=False)
+    runner.add_flow(
+        volvae,
         name="retrain",
         schedules=[schedule],
         parameters=parameters,
-        limit=1,
-        global_limit=one,
-        pause_on_shutdown=False,
-        print_starting_message=False,
+        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(runner.start())
 
 
 if __name__ == "__main__":
