@@ -4,11 +4,15 @@ DVC decides what runs and holds the cache; Prefect shows, schedules, retries and
 it once.
 """
 
+import asyncio
 import base64
+import contextlib
 import json
 import os
+import secrets
 import sys
 import zoneinfo
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +23,7 @@ from pipeline.errors import InputError, StageError
 telemetry.switch_off()  # before prefect is imported, which reads the switches then
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")  # 20 is too short on a small machine
 
-from prefect import flow, get_run_logger, runtime, task  # noqa: E402
+from prefect import flow, get_run_logger, runtime, settings, task  # noqa: E402
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact  # noqa: E402
 from prefect.blocks.core import Block  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
@@ -27,8 +31,15 @@ from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, FlowRun  # noqa: E402
 from prefect.exceptions import ObjectNotFound  # noqa: E402
 from prefect.flows import EntrypointType  # noqa: E402
+from prefect.runner import Runner  # noqa: E402
 from prefect.schedules import Cron, Schedule  # noqa: E402
-from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: E402
+from prefect.settings import (  # noqa: E402
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    PREFECT_SERVER_API_AUTH_STRING,
+    temporary_settings,
+)
 from prefect.states import Completed, Crashed, Failed, State  # noqa: E402
 from prefect.utilities.asyncutils import run_coro_as_sync  # noqa: E402
 
@@ -243,10 +254,23 @@ def run(**parameters: object) -> str:
         InputError: bad parameters.
         StageError: a stage failed.
     """
-    state = volvae(**parameters, return_state=True)
+    with _temporary_server():
+        state = volvae(**parameters, return_state=True)
     if not state.is_completed():
         state.result()
     return state.message or ""
+
+
+@contextlib.contextmanager
+def _temporary_server() -> Iterator[None]:
+    """Protect the server that Prefect starts for one run where none is configured, and that has no pages."""
+    if PREFECT_API_URL.value():
+        yield
+        return
+    password = PREFECT_API_AUTH_STRING.value() or f"volvae:{secrets.token_hex(24)}"
+    protection = {getattr(settings, name): value for name, value in prefect_server.protection(password).items()}
+    with temporary_settings({PREFECT_API_AUTH_STRING: password, **protection}):
+        yield
 
 
 def serve(*, cron: str, timezone: str | None, port: int, **parameters: object) -> None:
@@ -262,27 +286,44 @@ def serve(*, cron: str, timezone: str | None, port: int, **parameters: object) -
         schedule = Cron(cron, timezone=timezone)
     except ValueError as error:
         raise InputError(f"no schedule: {' '.join(str(error).split())}") from error
-    configured = PREFECT_API_URL.value()
-    if configured:
+    if PREFECT_API_URL.value():
         _serve(schedule, parameters)
         return
-    with prefect_server.running(port, _LOG.absolute()) as url, temporary_settings({PREFECT_API_URL: url}):
-        print(f"flow: schedule {cron!r} on {url}; see {url.removesuffix('/api')}", flush=True)
+    password = PREFECT_API_AUTH_STRING.value() or PREFECT_SERVER_API_AUTH_STRING.value()
+    login = "PREFECT_API_AUTH_STRING"
+    if not password:
+        path = prefect_server.password_file(PREFECT_HOME.value())
+        password, login = path.read_text().strip(), f"the content of {path}"
+    with (
+        prefect_server.running(port, _LOG.absolute(), password) as url,
+        temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password}),
+    ):
+        print(f"flow: schedule {cron!r} on {url}; see {url.removesuffix('/api')}, log in with {login}", flush=True)
         _serve(schedule, parameters)
+
+
+class _Runner(Runner):
+    """Prefect's runner, whose own handler of SIGTERM calls ``astop`` without awaiting it and so stops nothing."""
+
+    def handle_sigterm(self, *_: object) -> None:
+        """Cancel what runs, then return from ``start``."""
+        if not self.started:
+            sys.exit(0)
+        asyncio.run_coroutine_threadsafe(self.astop(), asyncio.get_running_loop())
 
 
 def _serve(schedule: Schedule, parameters: dict[str, object]) -> None:
-    one = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
-    volvae.serve(
+    runner = _Runner(name="retrain", limit=1, pause_on_shutdown=False)
+    runner.add_flow(
+        volvae,
         name="retrain",
         schedules=[schedule],
         parameters=parameters,
-        limit=1,
-        global_limit=one,
-        pause_on_shutdown=False,
-        print_starting_message=False,
+        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(runner.start())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Real servers for tests: PostgreSQL, MLflow and Prefect on loopback, on free ports, stopped by the test."""
 
+import base64
 import contextlib
 import http.server
 import json
@@ -166,16 +167,38 @@ def prefect_server(folder: Path) -> Iterator[str]:
         yield url
 
 
-def post(url: str, content: object) -> Any:
+def get(url: str, headers: Mapping[str, str]) -> Any:
+    """The JSON that a server answers."""
+    with urllib.request.urlopen(urllib.request.Request(url, headers=dict(headers)), timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+def post(url: str, content: object, headers: Mapping[str, str] | None = None) -> Any:
     """What a server answers to JSON."""
     request = urllib.request.Request(url, json.dumps(content).encode(), {"Content-Type": "application/json"})
+    request.headers.update(headers or {})
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.loads(answer.read())
 
 
-def flow_runs(url: str) -> list[dict[str, Any]]:
+def refusal(url: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> tuple[int, Mapping[str, str]]:
+    """Code and headers with which a server refuses a request."""
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(urllib.request.Request(url, method=method, headers=dict(headers or {})), timeout=30)
+    with caught.value as answer:
+        return answer.code, {name.lower(): value for name, value in answer.headers.items()}
+
+
+def prefect_login(url: str, password: str) -> dict[str, str]:
+    """Headers of requests to a Prefect server that asks for a password and protects against forged requests."""
+    headers = {"Authorization": f"Basic {base64.b64encode(password.encode()).decode()}"}
+    token = get(f"{url}/csrf-token?client=test", headers)["token"]
+    return {**headers, "Prefect-Csrf-Client": "test", "Prefect-Csrf-Token": token}
+
+
+def flow_runs(url: str, headers: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """All runs that a Prefect server knows, the first first."""
-    return post(f"{url}/flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC"})
+    return post(f"{url}/flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC"}, headers)
 
 
 @contextlib.contextmanager

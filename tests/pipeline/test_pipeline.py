@@ -17,7 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.runs import workspace
-from tests.services import answers, flow_runs, free_port, post, running, wait_for
+from tests.services import answers, flow_runs, free_port, post, prefect_login, running, wait_for
 from tests.shared import built_once
 from tests.workspace import Workspace, write_tiny_params
 from vae.bundle import GRAPHS, MANIFEST
@@ -201,21 +201,28 @@ def test_a_schedule_fires_and_does_nothing_where_nothing_is_new(clone: Path) -> 
     """
     port, log = free_port(), clone.parent / "serve.log"
     server = f"http://127.0.0.1:{port}/api"
+
+    def runs() -> list[dict[str, Any]]:
+        return flow_runs(server, login())
+
+    def login() -> dict[str, str]:
+        return prefect_login(server, (clone.parent / "home/.prefect/volvae-password").read_text().strip())
+
     command = ["volvae", "flow", "serve", "--cron", "* * * * *", "--port", str(port)]
     with running(command, clone, log, environment(clone)) as process:
 
         def ended(count: int) -> bool:
             assert process.poll() is None, log.read_text()
-            runs = flow_runs(server) if answers(f"{server}/health") else []
-            return len([run for run in runs if run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED")]) >= count
+            found = runs() if answers(f"{server}/health") else []
+            return len([run for run in found if run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED")]) >= count
 
         wait_for(lambda: ended(1), seconds=300, what="the run of the first tick")
-        (deployment,) = post(f"{server}/deployments/filter", {})
-        post(f"{server}/deployments/{deployment['id']}/pause_deployment", {})
+        (deployment,) = post(f"{server}/deployments/filter", {}, login())
+        post(f"{server}/deployments/{deployment['id']}/pause_deployment", {}, login())
         for count in (2, 3):
-            post(f"{server}/deployments/{deployment['id']}/create_flow_run", {})
-            wait_for(lambda count=count: ended(count), seconds=120, what=f"run {count}")
-        states = [(run["state"]["type"], run["state"]["message"]) for run in flow_runs(server)]
+            post(f"{server}/deployments/{deployment['id']}/create_flow_run", {}, login())
+            wait_for(lambda count=count: ended(count), seconds=300, what=f"run {count}")
+        states = [(run["state"]["type"], run["state"]["message"]) for run in runs()]
     nothing = "nothing new: data, code and settings are those of version 1"
     first, *others = states
     assert first == ("COMPLETED", "volvae version 1 accepted: it is champion already")
