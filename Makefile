@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: run test lint bench experiments lock vendor clean
 
 run: $(INSTALLED)
-	@python -c 'from pathlib import Path; from pipeline.runs.workspace import heal; heal(Path())'
+	@python -c 'from pathlib import Path; from pipeline.runs.lock import heal; heal(Path())'
 	dvc repro
 	@echo
 	@volvae report

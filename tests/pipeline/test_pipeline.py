@@ -15,7 +15,7 @@ import onnx
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.runs import workspace
+from pipeline.runs.lock import heal
 from tests.services import answers, flow_runs, free_port, prefect_login, running, wait_for
 from tests.workspace import Workspace, write_tiny_params
 from vae.bundle import GRAPHS, MANIFEST
@@ -206,7 +206,7 @@ def test_after_twenty_kills_at_random_the_next_run_ends_in_the_same_bytes(clone:
     for stage in STAGES * 4:
         longest = 6.0
         while True:
-            workspace.heal(folder)  # as whatever starts DVC here does
+            heal(folder)  # as whatever starts DVC here does
             command = ["dvc", "repro", "--force", "--single-item", stage]
             with running(command, folder, tmp_path / "log", environment(clone)) as process:
                 try:
