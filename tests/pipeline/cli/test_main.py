@@ -136,7 +136,8 @@ def test_the_extras_with_a_module_are_those_that_require_its_package(
 def test_every_package_that_the_code_imports_is_required(root: Path) -> None:
     """By volvae itself or by an extra, so that the line about a missing module always has a remedy."""
     required = requirements(root)
-    base = {"click", "numpy", "pyarrow"}
+    known = {"vae", "pipeline", "deploy", "click", "numpy", "pyarrow"}
+    known |= {"pandas", "pydantic_core"}  # what the user brings along; a part of pydantic
     imported = {
         name.partition(".")[0]
         for package in ("vae", "pipeline", "deploy")
@@ -147,7 +148,7 @@ def test_every_package_that_the_code_imports_is_required(root: Path) -> None:
             else [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
         )
     }  # fmt: skip
-    foreign = imported - set(sys.stdlib_module_names) - {"vae", "pipeline", "deploy", "pandas"} - base
+    foreign = imported - set(sys.stdlib_module_names) - known
     assert {"torch", "prefect", "onnxruntime"} <= foreign
     assert [module for module in foreign if not extras_with(module, required)] == []
 
