@@ -16,7 +16,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: run test test-quick lint bench experiments lock vendor clean
 
 run: $(INSTALLED)
-	@python -c 'from pathlib import Path; from pipeline.runs.workspace import heal; heal(Path())'
+	@python -c 'from pathlib import Path; from pipeline.runs.lock import heal; heal(Path())'
 	dvc repro
 	@echo
 	@volvae report

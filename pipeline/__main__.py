@@ -19,8 +19,7 @@ from pipeline import telemetry
 from pipeline.errors import InputError, StageError
 from pipeline.registry import lineage
 from pipeline.settings.params import Params, read_params
-
-STAGES = ("prepare", "train", "evaluate", "export", "register")
+from pipeline.stages import STAGES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

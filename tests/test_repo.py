@@ -13,8 +13,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline import telemetry
-from pipeline.__main__ import STAGES
 from pipeline.cli.main import main as cli
+from pipeline.stages import STAGES
 from tests.workspace import Workspace
 
 CODE = ("vae/", "pipeline/", "deploy/")

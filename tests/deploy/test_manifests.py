@@ -392,7 +392,7 @@ def test_variables_of_the_server_are_those_that_it_reads() -> None:
     files = [DEPLOY / name for name in ("Dockerfile", "compose.yaml", ".env.example")]
     files += [*DEPLOY.glob("kubernetes/*"), DEPLOY / "README.md", ROOT / "docs/runbook.md"]
     used = {name for path in files for name in re.findall(r"\bVOLVAE_[A-Z_]+", path.read_text("utf-8"))}
-    code = "".join(path.read_text("utf-8") for path in (*DEPLOY.rglob("*.py"), ROOT / "pipeline/cli/main.py"))
+    code = "".join(path.read_text("utf-8") for path in (*DEPLOY.rglob("*.py"), *(ROOT / "pipeline/cli").glob("*.py")))
     serve = cli.commands["serve"]
     options = {f"VOLVAE_{parameter.name.upper()}" for parameter in serve.params}
     assert used
