@@ -12,8 +12,8 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
-# OpenMP reads both when torch is imported. Threads that wait for work must not take a core from other processes; and
-# workers are themselves what fills the cores.
+# OpenMP reads both settings when torch is imported. A thread that waits for work must not keep a core busy. The workers
+# themselves fill the cores, so that each needs one thread.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if WORKER:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,7 +25,7 @@ from tests.shared import common_folder  # noqa: E402
 from tests.workspace import finished, in_finished, workspace  # noqa: E402, F401  fixtures of every folder
 
 telemetry.switch_off()
-# A shell starts what runs in the background deaf to it, and so would be what tests start and interrupt.
+# Where a shell starts pytest in the background, it ignores SIGINT. Programs that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # An example may take long where other programs keep the cores busy.

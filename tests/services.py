@@ -37,7 +37,11 @@ def free_port() -> int:
 
 
 def wait_for(ready: Callable[[], bool], *, seconds: float, what: str) -> None:
-    """Ask again and again until it is ready."""
+    """Ask until the answer is yes.
+
+    Raises:
+        TimeoutError: it was not after so many seconds.
+    """
     end = time.monotonic() + seconds
     pause = threading.Event()
     while not ready():
@@ -56,7 +60,7 @@ def answers(url: str) -> bool:
 
 @contextlib.contextmanager
 def running(command: list[str], folder: Path, log: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen]:
-    """A program in a process group of its own, ended with the block."""
+    """A program in a process group of its own. The group ends with the block."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
@@ -84,7 +88,7 @@ def connects(address: str) -> bool:
 
 @contextlib.contextmanager
 def healthy(url: str, command: list[str], log: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """A server in the folder of its log, which says at this address that it is well."""
+    """A server that runs in the folder of its log, once its route /health answers."""
     with running(command, log.parent, log, environment) as process:
 
         def ready() -> bool:
@@ -133,7 +137,7 @@ def postgres(folder: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def mlflow_server(folder: Path, *, store: str, password: str | None = None) -> Iterator[str]:
-    """An MLflow server over this store, where there is a password for its user admin; its address."""
+    """The address of an MLflow server over this store. With a password, only its user admin may use it."""
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--artifacts-destination",
                str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]  # fmt: skip
@@ -174,7 +178,7 @@ def get(url: str, headers: Mapping[str, str]) -> Any:
 
 
 def post(url: str, content: object, headers: Mapping[str, str] | None = None) -> Any:
-    """What a server answers to JSON."""
+    """The JSON that a server answers to JSON."""
     request = urllib.request.Request(url, json.dumps(content).encode(), {"Content-Type": "application/json"})
     request.headers.update(headers or {})
     with urllib.request.urlopen(request, timeout=30) as answer:

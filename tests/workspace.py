@@ -121,7 +121,7 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture
 def in_finished(finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Stand in a copy of the finished run, by symbolic links, without one path that the test supplies itself."""
+    """Make a copy of the finished run the current folder: symbolic links, without one path that the test supplies."""
 
     def enter(without: str) -> Path:
         for path in finished.folder.rglob("*"):
