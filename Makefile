@@ -1,4 +1,5 @@
 # make run: environment from the lock, the pipeline, then where to look.  make test: everything that must hold.
+# make test-quick: what takes no more than two seconds each.
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,16 +13,21 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test lint bench experiments lock vendor clean
+.PHONY: run test test-quick lint bench experiments lock vendor clean
 
 run: $(INSTALLED)
-	@python -c 'from pathlib import Path; from pipeline.runs.workspace import heal; heal(Path())'
+	@python -c 'from pathlib import Path; from pipeline.runs.lock import heal; heal(Path())'
 	dvc repro
 	@echo
 	@volvae report
 
+# Four workers keep two cores busy, as slow tests wait for half of their time. A worker takes one gigabyte of memory.
+PARALLEL := --dist loadgroup --no-loadscope-reorder
 test: $(INSTALLED)
-	pytest
+	pytest --numprocesses 4 $(PARALLEL) --durations 20 --cov
+
+test-quick: $(INSTALLED)
+	pytest --numprocesses 2 $(PARALLEL) -m "not slow"
 
 lint: $(INSTALLED)
 	ruff check .

@@ -1,7 +1,7 @@
 """Training that shares its cores: epochs a second alone, and beside one busy process a core.
 
-Each figure comes from a process of its own, as OpenMP reads its settings once. All take turns within one run: with the spin
-count that ``pipeline.openmp`` sets, and with OpenMP's default, alone and beside the busy processes.
+Each figure comes from a process of its own, as OpenMP reads its settings once. All take turns within one run: with the
+spin count that ``pipeline.openmp`` sets, and with OpenMP's default, alone and beside the busy processes.
 """
 
 import contextlib
@@ -62,9 +62,7 @@ def epochs_per_second(seconds: float) -> float:
     generator = torch.Generator().manual_seed(0)
     factors = torch.randn(_SURFACES + _VALIDATION, params.train.model.basis, generator=generator)
     surfaces = 0.2 + 0.001 * factors @ torch.randn(params.train.model.basis, points, generator=generator)
-    trainer = new_fit(
-        params.train.model_copy(update={"epochs": 10_000}), surfaces[:_SURFACES], surfaces[_SURFACES:]
-    )
+    trainer = new_fit(params.train.model_copy(update={"epochs": 10_000}), surfaces[:_SURFACES], surfaces[_SURFACES:])
     epochs = trainer.epochs()
     next(epochs)  # warms up
     start, count = time.perf_counter(), 0

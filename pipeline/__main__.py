@@ -20,8 +20,7 @@ from pipeline.errors import InputError, StageError
 from pipeline.registry import lineage
 from pipeline.settings.params import Params, read_params
 from pipeline.settings.types import Block
-
-STAGES = ("prepare", "train", "evaluate", "export", "register")
+from pipeline.stages import STAGES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,5 +1,6 @@
 """Fixtures of all tests: telemetry off, torch's global state guarded, GPU tests skipped without a GPU."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -7,25 +8,51 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
+from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
-from pipeline import telemetry
-from tests.workspace import finished, in_finished, workspace  # noqa: F401  fixtures of every folder
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+# OpenMP reads both settings when torch is imported. A thread that waits for work must not keep a core busy. The workers
+# themselves fill the cores, so that each needs one thread.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if WORKER:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch  # noqa: E402
+
+from pipeline import telemetry  # noqa: E402
+from tests.shared import common_folder  # noqa: E402
+from tests.workspace import finished, in_finished, workspace  # noqa: E402, F401  fixtures of every folder
 
 telemetry.switch_off()
-# A shell starts what runs in the background deaf to it, and so would be what tests start and interrupt.
+# Where a shell starts pytest in the background, it ignores SIGINT. Programs that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# An example may take long where other programs keep the cores busy.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tests first; tests marked gpu are skipped, with the reason, where torch finds no CUDA device."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
-    if not torch.cuda.is_available():
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="torch finds no CUDA device"))
+    """Order and group the tests; skip those marked gpu, with the reason, where torch finds no CUDA device.
+
+    One process runs quick tests first, so that it fails early. Workers run slow tests first, so that they end together.
+    """
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is not None) != WORKER)
+    for item in items:
+        if shares_a_fixture(item) and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="torch finds no CUDA device"))
+
+
+def shares_a_fixture(item: pytest.Item) -> bool:
+    """Whether a test uses a fixture of its module, such as a server: one worker then runs all tests that do."""
+    definitions = item._fixtureinfo.name2fixturedefs.values()
+    return any(definition[-1].scope == "module" for definition in definitions)
 
 
 @pytest.fixture(autouse=True)
@@ -48,12 +75,13 @@ def reference() -> Path:
 
 
 @pytest.fixture(scope="session")
-def node() -> str:
+def node(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Node, with the packages of the lock installed."""
     program, npm = shutil.which("node"), shutil.which("npm")
     if program is None or npm is None:
         pytest.skip("node and npm are not installed")
     scripts = ROOT / "tests/javascript"
-    if not (scripts / "node_modules/onnxruntime-web").exists():
-        subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=scripts, check=True)
+    with FileLock(common_folder(tmp_path_factory) / "node_modules.lock"):
+        if not (scripts / "node_modules/onnxruntime-web").exists():
+            subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=scripts, check=True)
     return program

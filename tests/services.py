@@ -1,9 +1,11 @@
 """Real servers for tests: PostgreSQL, MLflow and Prefect on loopback, on free ports, stopped by the test."""
 
+import base64
 import contextlib
 import http.server
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -22,14 +24,24 @@ import pytest
 _DEBIAN = Path("/usr/lib/postgresql")
 
 
+_PORTS = range(20_000, 32_000)  # below those that a system gives to whoever asks for any port
+
+
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port on loopback that nothing listens at. It is drawn, so that another worker finds another one."""
+    while True:
+        port = secrets.choice(_PORTS)
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for(ready: Callable[[], bool], *, seconds: float, what: str) -> None:
-    """Ask again and again until it is ready."""
+    """Ask until the answer is yes.
+
+    Raises:
+        TimeoutError: it was not after so many seconds.
+    """
     end = time.monotonic() + seconds
     pause = threading.Event()
     while not ready():
@@ -48,7 +60,7 @@ def answers(url: str) -> bool:
 
 @contextlib.contextmanager
 def running(command: list[str], folder: Path, log: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen]:
-    """A program in a process group of its own, ended with the block."""
+    """A program in a process group of its own. The group ends with the block."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
@@ -76,7 +88,7 @@ def connects(address: str) -> bool:
 
 @contextlib.contextmanager
 def healthy(url: str, command: list[str], log: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """A server in the folder of its log, which says at this address that it is well."""
+    """A server that runs in the folder of its log, once its route /health answers."""
     with running(command, log.parent, log, environment) as process:
 
         def ready() -> bool:
@@ -125,7 +137,7 @@ def postgres(folder: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def mlflow_server(folder: Path, *, store: str, password: str | None = None) -> Iterator[str]:
-    """An MLflow server over this store, where there is a password for its user admin; its address."""
+    """The address of an MLflow server over this store. With a password, only its user admin may use it."""
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--artifacts-destination",
                str(folder / "artifacts"), "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]  # fmt: skip
@@ -159,16 +171,38 @@ def prefect_server(folder: Path) -> Iterator[str]:
         yield url
 
 
-def post(url: str, content: object) -> Any:
-    """What a server answers to JSON."""
+def get(url: str, headers: Mapping[str, str]) -> Any:
+    """The JSON that a server answers."""
+    with urllib.request.urlopen(urllib.request.Request(url, headers=dict(headers)), timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+def post(url: str, content: object, headers: Mapping[str, str] | None = None) -> Any:
+    """The JSON that a server answers to JSON."""
     request = urllib.request.Request(url, json.dumps(content).encode(), {"Content-Type": "application/json"})
+    request.headers.update(headers or {})
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.loads(answer.read())
 
 
-def flow_runs(url: str) -> list[dict[str, Any]]:
+def refusal(url: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> tuple[int, Mapping[str, str]]:
+    """Code and headers with which a server refuses a request."""
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(urllib.request.Request(url, method=method, headers=dict(headers or {})), timeout=30)
+    with caught.value as answer:
+        return answer.code, {name.lower(): value for name, value in answer.headers.items()}
+
+
+def prefect_login(url: str, password: str) -> dict[str, str]:
+    """Headers of requests to a Prefect server that asks for a password and protects against forged requests."""
+    headers = {"Authorization": f"Basic {base64.b64encode(password.encode()).decode()}"}
+    token = get(f"{url}/csrf-token?client=test", headers)["token"]
+    return {**headers, "Prefect-Csrf-Client": "test", "Prefect-Csrf-Token": token}
+
+
+def flow_runs(url: str, headers: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """All runs that a Prefect server knows, the first first."""
-    return post(f"{url}/flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC"})
+    return post(f"{url}/flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC"}, headers)
 
 
 @contextlib.contextmanager

@@ -13,11 +13,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline import telemetry
-from pipeline.__main__ import STAGES
 from pipeline.cli.main import main as cli
 from pipeline.files.stage_code import code_files
 from pipeline.settings.params import read_params
 from pipeline.settings.prepare import ArrayPrepare, HestonPrepare, QuotesPrepare
+from pipeline.stages import STAGES
 from tests.workspace import Workspace
 
 CODE = ("vae/", "pipeline/", "deploy/")

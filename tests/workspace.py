@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 
 from pipeline import __main__ as stages
 from pipeline.settings.params import Params, read_params
+from tests.shared import built_once
 
 TINY: dict[str, Any] = {
     "prepare.surfaces": {"train": 256, "validation": 64, "test": 64},
@@ -106,20 +107,21 @@ def workspace(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wo
 
 @pytest.fixture(scope="session")
 def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """prepare, train, evaluate and export, run once; tests must not change it."""
-    folder = tmp_path_factory.mktemp("finished")
-    write_tiny_params(root, folder)
-    workspace = Workspace(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for stage in PATHS:
-            assert workspace.run(stage) == 0, stage
-    return workspace
+    """prepare, train, evaluate and export, run once for all workers; tests must not change it."""
+
+    def build(folder: Path) -> None:
+        write_tiny_params(root, folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            for stage in PATHS:
+                assert Workspace(folder).run(stage) == 0, stage
+
+    return Workspace(built_once(tmp_path_factory, "finished", build))
 
 
 @pytest.fixture
 def in_finished(finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Stand in a copy of the finished run, by symbolic links, without one path that the test supplies itself."""
+    """Make a copy of the finished run the current folder: symbolic links, without one path that the test supplies."""
 
     def enter(without: str) -> Path:
         for path in finished.folder.rglob("*"):

@@ -1,4 +1,4 @@
-"""Static arbitrage of surfaces in a file, beside that of the model's data."""
+"""The command arbitrage: a table of static arbitrage in surfaces, beside the rates of the model's own data."""
 
 import json
 from collections.abc import Mapping
@@ -14,10 +14,12 @@ _OVERALL = "arbitrage"
 
 
 def read_data_rates(results: Path) -> dict[str, float]:
-    """Share of the test data free of each kind of arbitrage, from ``evaluate.json``; empty where that is missing.
+    """Read the share of the test data that is free of each kind of arbitrage from ``evaluate.json``.
+
+    Empty if there is no such file.
 
     Raises:
-        InputError: the file is there and cannot be read.
+        InputError: the file exists and cannot be read.
     """
     path = results / "evaluate.json"
     try:
@@ -31,7 +33,7 @@ def read_data_rates(results: Path) -> dict[str, float]:
 
 
 def figures(found: Violations, grid: Grid, *, tolerance: float, data: Mapping[str, float]) -> dict[str, Any]:
-    """Rates, sizes and places as plain values for JSON; a rate of the data that is not known is None."""
+    """Rates, sizes and locations as plain values for JSON; an unknown rate of the data is None."""
     kinds = arbitrage.summarise(found, grid, tolerance=tolerance)
     return {
         "surfaces": len(found.usable),

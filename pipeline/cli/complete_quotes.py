@@ -1,4 +1,4 @@
-"""The command complete: a file of quotes in, the whole surface with its uncertainty out, and a page that shows both."""
+"""The command complete: reads quotes from a file, completes the surface, writes it as CSV and as a page."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -15,13 +15,16 @@ from vae.surface.units import BASIS_POINTS
 
 Array = NDArray[np.float64]
 
-_PLACES = ("log_moneyness", "call_delta", "strike")
+_COORDINATES = ("log_moneyness", "call_delta", "strike")
 _DAYS_PER_YEAR = 365.0  # ACT/365
-_NINETY = 1.6449  # standard deviations on each side of an interval that holds 90 %
+_Z90 = 1.6449  # half width of a 90 % interval in standard deviations
 
 
 class Quotes(NamedTuple):
-    """Quotes of one surface as the runtime reads them, each [quote]; places by log-moneyness or else by call delta."""
+    """Quotes of one surface as the runtime reads them, each [quote].
+
+    Either log-moneyness or call delta is given. Tenors are in years, vols decimal.
+    """
 
     iv: Array
     tenor: Array
@@ -31,35 +34,35 @@ class Quotes(NamedTuple):
 
 
 def read(path: Path) -> Quotes:
-    """Quotes of a CSV or Parquet file with the canonical column names of docs/quotes.md.
+    """Read quotes from a CSV or Parquet file with the canonical column names of docs/quotes.md.
 
     Raises:
-        InputError: the file cannot be read, or lacks a column that is needed.
+        InputError: the file cannot be read, lacks a column, or has a value that is no vol, tenor or coordinate.
     """
     source = Columns.read(path)
     tenor = _one_of(source, "tenor_years", "days")
-    place = _one_of(source, *_PLACES)
-    for name in ("iv", *(["forward"] if place == "strike" else [])):
+    coordinate = _one_of(source, *_COORDINATES)
+    for name in ("iv", *(["forward"] if coordinate == "strike" else [])):
         if name not in source.names:
             raise InputError(f"{path} has no column {name}; its columns: {', '.join(source.names)}")
-    columns = {name: _finite(source, name) for name in ("iv", tenor, place)}
-    where = columns[place]
-    if place == "strike":
+    columns = {name: _finite(source, name) for name in ("iv", tenor, coordinate)}
+    values = columns[coordinate]
+    if coordinate == "strike":
         forward = _finite(source, "forward")
-        if not ((where > 0.0) & (forward > 0.0)).all():
+        if not ((values > 0.0) & (forward > 0.0)).all():
             raise InputError(f"{path}: strike and forward must be positive")
-        where = np.log(where / forward)
+        values = np.log(values / forward)
     return Quotes(
         iv=columns["iv"],
         tenor=columns[tenor] / (_DAYS_PER_YEAR if tenor == "days" else 1.0),
-        log_moneyness=None if place == "call_delta" else where,
-        call_delta=where if place == "call_delta" else None,
+        log_moneyness=None if coordinate == "call_delta" else values,
+        call_delta=values if coordinate == "call_delta" else None,
         weight=_finite(source, "weight") if "weight" in source.names else None,
     )
 
 
 def run(model: SurfaceModel, quotes: Quotes) -> Completion:
-    """The surface that explains quotes."""
+    """Complete the surface that the quotes are of."""
     return model.complete(
         quotes.iv,
         tenor=quotes.tenor,
@@ -70,17 +73,17 @@ def run(model: SurfaceModel, quotes: Quotes) -> Completion:
 
 
 def write(path: Path, model: SurfaceModel, found: Completion) -> None:
-    """The points of a surface as CSV: tenor_years, log_moneyness, iv, std and the ends of the 90 % interval."""
+    """Write the points of a surface as CSV: tenor_years, log_moneyness, iv, std and the ends of the 90 % interval."""
     tenors = np.broadcast_to(model.grid.tenors[:, None], found.iv.shape)
     k = np.broadcast_to(model.grid.log_moneyness_of(found.iv), found.iv.shape)
-    low, high = found.iv - _NINETY * found.std, found.iv + _NINETY * found.std
+    low, high = found.iv - _Z90 * found.std, found.iv + _Z90 * found.std
     columns = (part.ravel().tolist() for part in (tenors, k, found.iv, found.std, low, high))
     rows = [[f"{value:.8g}" for value in row] for row in zip(*columns, strict=True)]
     write_csv(path, ("tenor_years", "log_moneyness", "iv", "std", "low_90", "high_90"), rows)
 
 
 def figures(quotes: Quotes, found: Completion) -> dict[str, float]:
-    """How many quotes were used, how far the surface is from them, and how sure it is of its points."""
+    """Number of quotes used, distance of the surface from them, and standard deviations of its points."""
     used = found.used
     error = BASIS_POINTS * np.abs(found.fitted[used] - quotes.iv[used])
     return {
@@ -95,8 +98,8 @@ def figures(quotes: Quotes, found: Completion) -> dict[str, float]:
 
 def page(model: SurfaceModel, quotes: Quotes, found: Completion) -> str:
     """One HTML page: each smile with its 90 % interval, and the quotes on the smile of the nearest tenor."""
-    import plotly.graph_objects as go  # noqa: PLC0415 - only this needs it
-    from plotly.subplots import make_subplots  # noqa: PLC0415
+    import plotly.graph_objects as go  # only the page needs it
+    from plotly.subplots import make_subplots
 
     tenors, k = model.grid.tenors, np.broadcast_to(model.grid.log_moneyness_of(found.iv), found.iv.shape)
     nearest = np.abs(quotes.tenor[:, None] - tenors).argmin(1)
@@ -109,7 +112,7 @@ def page(model: SurfaceModel, quotes: Quotes, found: Completion) -> str:
         places = log_moneyness_of_delta(np.asarray(quotes.call_delta), quotes.iv * np.sqrt(quotes.tenor))
     for i in range(len(tenors)):
         spot = {"row": i // columns + 1, "col": i % columns + 1}
-        low, high = (100.0 * (found.iv[i] + sign * _NINETY * found.std[i]) for sign in (-1.0, 1.0))
+        low, high = (100.0 * (found.iv[i] + sign * _Z90 * found.std[i]) for sign in (-1.0, 1.0))
         band = {"x": np.concatenate([k[i], k[i][::-1]]), "y": np.concatenate([low, high[::-1]])}
         spot["showlegend"] = i == 0
         figure.add_scatter(**band, fill="toself", line_width=0, fillcolor="rgba(37, 99, 235, 0.2)", name="90 %", **spot)

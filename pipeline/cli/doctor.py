@@ -1,4 +1,4 @@
-"""The command doctor: whether this environment can run a bundle, and what of it would disappoint."""
+"""The command doctor: checks whether this environment can run a bundle, and what would be slow or fail."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ _CALLS = 200
 
 
 class Finding(NamedTuple):
-    """One line of the report; a fault is what will not work."""
+    """One line of the report; a fault is something that will fail."""
 
     name: str
     text: str
@@ -27,7 +27,7 @@ class Finding(NamedTuple):
 
 
 def findings(bundle: Path) -> list[Finding]:
-    """What there is to say, environment first."""
+    """All findings, those about the environment first."""
     installed = {name: found for name in _PACKAGES if (found := _version(name))}
     both = {"onnxruntime", "onnxruntime-gpu"} <= installed.keys()
     off = os.environ.get("ORT_DISABLE_TELEMETRY") == "1"
@@ -49,7 +49,7 @@ def findings(bundle: Path) -> list[Finding]:
 
 
 def _bundle(folder: Path) -> list[Finding]:
-    """Every graph is loaded and called once."""
+    """Load and call every graph once."""
     try:
         model = SurfaceModel.load(folder)
         surface = model.sample(1, seed=0)

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-
-_STAGES = ("prepare", "train", "evaluate", "export", "register")
+from pipeline.stages import STAGES
 
 
 def read(results: Path) -> dict[str, dict[str, Any]]:
@@ -16,7 +15,7 @@ def read(results: Path) -> dict[str, dict[str, Any]]:
         InputError: a stage has not run.
     """
     figures = {}
-    for stage in _STAGES:
+    for stage in STAGES:
         path = results / f"{stage}.json"
         try:
             figures[stage] = json.loads(path.read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""Commands of a run as children: their lines told, ended with whoever started them or when their time is over."""
+"""Commands of a run as child processes, which end with the process that started them or at a time limit."""
 
 import contextlib
 import os
@@ -19,69 +19,71 @@ _CURABLE = re.compile(
     re.IGNORECASE,
 )
 _HINTS = re.compile(r"To track the changes|\s+git add|To enable auto staging|\s+dvc config|Use `dvc push`")
-_REMEMBERED = 20  # last lines, among which a reason is looked for
+_NO_OUTPUT = "it printed nothing"
+_KEPT_LINES = 20  # the last lines, in which the reason of a failure is looked for
 
 
 class CurableError(StageError):
-    """A failure that may not come again: a lock, a server that is away, memory that others took."""
+    """A failure that a retry may cure: a lock, an unreachable server, GPU memory that others use."""
 
 
 def run(
     module: Sequence[str],
     *,
     folder: Path,
-    tell: Callable[[str], None],
-    hold: int,
+    log: Callable[[str], None],
+    lock: int,
     seconds: float | None = None,
     tracking_uri: str | None = None,
 ) -> str:
-    """Run ``python -m module ...`` in a folder, with a process group of its own; its last line.
+    """Run ``python -m module ...`` in a folder and in a process group of its own; its last line of output.
 
     Args:
         module: name and arguments.
-        folder: where to run.
-        tell: called with each line of output.
-        hold: descriptor of a lock, which the child holds as long as it lives.
-        seconds: how long it may take.
-        tracking_uri: the MLflow store where the environment names none.
+        folder: working directory.
+        log: called with each line of output.
+        lock: descriptor of a lock; the child holds the lock as long as it lives.
+        seconds: how long the command may take; None for no limit.
+        tracking_uri: the MLflow store if the environment names none.
 
     Raises:
-        StageError: it ended with another exit code than 0, or its time was over; CurableError where it may not again.
+        CurableError: the command failed, and a retry may succeed.
+        StageError: the command failed, or took longer than ``seconds``.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline.runs.supervise", sys.executable, "-m", *module],
         cwd=folder,
-        stdin=subprocess.PIPE,  # its end, at our own in whatever way, ends the child
+        stdin=subprocess.PIPE,  # it closes when this process ends, in whatever way; that ends the child
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
         env=_environment(tracking_uri),
-        pass_fds=(hold,),
+        pass_fds=(lock,),
         start_new_session=True,
     )
-    late = threading.Event()
+    timed_out = threading.Event()
 
-    def end_late() -> None:
-        late.set()
+    def end_at_limit() -> None:
+        timed_out.set()
         _close(process)
 
-    timer = threading.Timer(seconds or 0.0, end_late)
+    timer = threading.Timer(seconds or 0.0, end_at_limit)
     if seconds is not None:
         timer.start()
     lines: list[str] = []
     try:
         for line in process.stdout or ():
             text = line.rstrip()
-            if text and not _HINTS.match(text):  # DVC's for people who run it by hand
-                lines = [*lines, text][-_REMEMBERED:]
-                tell(text)
+            if text and not _HINTS.match(text):  # hints of DVC to people who run it by hand
+                lines = [*lines, text][-_KEPT_LINES:]
+                log(text)
         code = process.wait()
     finally:
         timer.cancel()
         _end(process)
-    name, last = " ".join(module), lines[-1] if lines else "it said nothing"
-    if late.is_set():
+    name, last = " ".join(module), lines[-1] if lines else _NO_OUTPUT
+    if timed_out.is_set():
         raise StageError(f"{name} was ended after {seconds:g} s: {last}")
     if code:
         curable = any(_CURABLE.search(line) for line in lines)
@@ -90,16 +92,16 @@ def run(
 
 
 def _reason(lines: Sequence[str]) -> str:
-    """The line of a stage that says why, before DVC's own."""
-    said = [line for line in lines if re.match(r"\w+( failed)?: ", line) and not line.startswith("ERROR: failed to")]
-    return said[-1] if said else lines[-1] if lines else "it said nothing"
+    """The error line of a stage if there is one, else the last line, which is DVC's."""
+    errors = [line for line in lines if re.match(r"\w+( failed)?: ", line) and not line.startswith("ERROR: failed to")]
+    return errors[-1] if errors else lines[-1] if lines else _NO_OUTPUT
 
 
 def _environment(tracking_uri: str | None) -> dict[str, str]:
-    """This environment, with the running Python first on the path: the commands of dvc.yaml say ``python``."""
+    """This environment, with the running Python first on the path, as the commands of dvc.yaml call ``python``."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-    own = {} if tracking_uri is None else {"MLFLOW_TRACKING_URI": tracking_uri}
-    return {**own, **os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    store = {} if tracking_uri is None else {"MLFLOW_TRACKING_URI": tracking_uri}
+    return {**store, **os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def _close(process: subprocess.Popen[str]) -> None:
@@ -109,7 +111,7 @@ def _close(process: subprocess.Popen[str]) -> None:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Let the supervisor end its group; end it here if it does not."""
+    """Let the supervisor end its process group; kill the group if it does not."""
     _close(process)
     try:
         process.wait(2.0 * GRACE_SECONDS)

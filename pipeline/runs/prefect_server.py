@@ -1,6 +1,13 @@
-"""A Prefect server on this machine, for schedules where no other server is configured."""
+"""A Prefect server on this machine, for schedules where no other server is configured.
 
+Every web page that is open in a browser on this machine can send requests to the server. So the server obeys only
+clients that know its password, and its own pages.
+"""
+
+import base64
 import contextlib
+import os
+import secrets
 import subprocess
 import sys
 import time
@@ -15,19 +22,49 @@ _SECONDS = 180.0
 _PAUSE_SECONDS = 0.2
 
 
+def password_file(home: Path) -> Path:
+    """The file with the password of this user's servers, ``user:password``; made where it is missing.
+
+    It lies beside Prefect's store in the folder ``home``, and only the user may read it. It stays, so that a browser
+    that logged in once need not do so after each start.
+    """
+    path = home / "volvae-password"
+    if not path.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f".{path.name}.{os.getpid()}")
+        fresh.touch(mode=0o600)
+        fresh.write_text(f"volvae:{secrets.token_hex(24)}\n")
+        with contextlib.suppress(FileExistsError):  # another process was first
+            path.hardlink_to(fresh)
+        fresh.unlink()
+    return path
+
+
+def protection(password: str, *origins: str) -> dict[str, str]:
+    """Settings of a server that refuses clients without the password, and pages of other origins."""
+    return {
+        "PREFECT_SERVER_API_AUTH_STRING": password,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+    }
+
+
 @contextlib.contextmanager
-def running(port: int, log: Path) -> Iterator[str]:
+def running(port: int, log: Path, password: str) -> Iterator[str]:
     """The address of the API of a server on loopback: one that is there, or a new one that ends with the block.
 
-    Its store is Prefect's own SQLite file, so that a schedule and its runs survive a restart.
+    Its store is Prefect's own SQLite file, so that a schedule and its runs survive a restart. A setting of the server
+    that the environment has is kept.
 
     Raises:
-        StageError: it does not start.
+        StageError: the server does not start, or the one that is there has another password.
     """
     url = f"http://127.0.0.1:{port}/api"
     if _healthy(url):
+        _check_password(url, password)
         yield url
         return
+    settings = protection(password, f"http://127.0.0.1:{port}", f"http://localhost:{port}")
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
@@ -37,6 +74,7 @@ def running(port: int, log: Path) -> Iterator[str]:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            env={"PREFECT_SERVER_UI_API_URL": url, **settings, **os.environ},
         )
         try:
             _wait(process, url, log)
@@ -49,8 +87,8 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     until = time.monotonic() + _SECONDS
     while not _healthy(url):
         if process.poll() is not None or time.monotonic() > until:
-            said = log.read_text(errors="replace").split("\n")
-            last = next((line for line in reversed(said) if line.strip()), "nothing")
+            lines = log.read_text(errors="replace").split("\n")
+            last = next((line for line in reversed(lines) if line.strip()), "nothing")
             raise StageError(f"the Prefect server at {url} does not start; {log} ends with: {last.strip()}")
         time.sleep(_PAUSE_SECONDS)
 
@@ -61,3 +99,15 @@ def _healthy(url: str) -> bool:
             return bool(answer.status == 200 and answer.read() == b"true")
     except (urllib.error.URLError, OSError):
         return False
+
+
+def _check_password(url: str, password: str) -> None:
+    token = base64.b64encode(password.encode()).decode()
+    request = urllib.request.Request(f"{url}/admin/version", headers={"Authorization": f"Basic {token}"})  # noqa: S310
+    try:
+        urllib.request.urlopen(request, timeout=5.0).close()  # noqa: S310  our own address
+    except urllib.error.HTTPError as error:
+        raise StageError(
+            f"the Prefect server at {url} refuses this user's password ({error.code} {error.reason}); set "
+            "PREFECT_API_AUTH_STRING to that of the server, or choose another --port"
+        ) from error

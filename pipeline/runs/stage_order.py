@@ -16,7 +16,7 @@ def stage_order(path: Path = Path("dvc.yaml")) -> tuple[str, ...]:
     """Names of the stages, each after those whose outputs it reads.
 
     Raises:
-        InputError: there is no such file, or it is not a pipeline.
+        InputError: the file cannot be read, or is no DVC pipeline.
     """
     try:
         stages: dict[str, Any] = dict(YAML(typ="safe").load(path)["stages"])
@@ -32,6 +32,6 @@ def stage_order(path: Path = Path("dvc.yaml")) -> tuple[str, ...]:
 
 
 def _outputs(stage: dict[str, Any]) -> list[str]:
-    """Paths that a stage writes; an entry with options is a mapping of its path."""
+    """Paths that a stage writes; an entry with options is a mapping with the path as its only key."""
     entries = [entry for kind in _OUTPUTS for entry in stage.get(kind, ())]
     return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]

@@ -1,7 +1,7 @@
-"""A command that does not outlive who started it: ``python -m pipeline.runs.supervise COMMAND ...``.
+"""Run a command that does not outlive its starter: ``python -m pipeline.runs.supervise COMMAND ...``.
 
-The command runs in this process's group. When standard input ends, as it does when the starter dies in whatever way,
-the whole group is ended; so a killed run leaves nothing behind that writes to its folder.
+The command runs in the process group of this process. Standard input closes when the starter ends, in whatever way.
+Then the whole group is ended, so that a killed run leaves no process that writes to its folder.
 """
 
 import contextlib
@@ -11,21 +11,21 @@ import subprocess
 import sys
 import threading
 
-GRACE_SECONDS = 10.0  # between asking politely and not
+GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
 
 
 def main(command: list[str]) -> int:
-    """Run the command; its exit code, or 128 and the number of the signal that ended it."""
-    signal.signal(signal.SIGTERM, lambda *_: None)  # it is meant for the command, whose end this process reports
+    """Run the command; its exit code, or 128 plus the number of the signal that ended it."""
+    signal.signal(signal.SIGTERM, lambda *_: None)  # the signal is for the command; this process reports its end
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     threading.Thread(target=_end_with_input, args=(process,), daemon=True).start()
     code = process.wait()
-    os.killpg(0, signal.SIGTERM)  # what the command left behind
+    os.killpg(0, signal.SIGTERM)  # ends processes that the command left behind
     return code if code >= 0 else 128 - code
 
 
 def _end_with_input(process: subprocess.Popen[bytes]) -> None:
-    """Wait until the starter closes the input or is gone, then end the group."""
+    """Wait until standard input closes, then end the process group."""
     while os.read(sys.stdin.fileno(), 4096):
         pass
     os.killpg(0, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Whether a scheduled run has reason to train: something changed, and what the settings wait for came about.
+"""Whether a scheduled run trains: something changed, and a reason that the settings name holds.
 
 ``python -m pipeline.runs.trigger`` prints the decision for the current folder as JSON.
 """
@@ -16,21 +16,21 @@ from pipeline.errors import InputError, StageError
 from pipeline.files import surface_tables
 from pipeline.registry import registry
 from pipeline.registry.registry import Registry
-from pipeline.runs import workspace
+from pipeline.runs.checkout import output
 from pipeline.settings.params import Params, read_params
 from pipeline.settings.retrain import RetrainParams
 
-_ODD_PERCENT = 1.0
+_ODD_PERCENT = 1.0  # percentile among training surfaces below which a surface is odd
 
 
 class Situation(NamedTuple):
-    """What a decision rests on.
+    """The facts that a decision is made from.
 
     Attributes:
-        changed: what is not as in the last run, by stage; empty where nothing changed.
-        newest: number of the newest version; None where none is registered.
-        age_days: of the newest version.
-        odd_share: of the incoming surfaces; None where they are not watched.
+        changed: names of inputs and settings that differ from those of the last run, by stage; empty if none does.
+        newest: number of the newest version; None if none is registered.
+        age_days: age of the newest version.
+        odd_share: share of odd surfaces among the incoming ones; None if they are not watched.
     """
 
     changed: Mapping[str, Sequence[str]]
@@ -40,19 +40,19 @@ class Situation(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """Whether to run, and why or why not in one line."""
+    """Whether to run, and the reason in one line."""
 
     run: bool
     reason: str
 
 
 def decide(found: Situation, settings: RetrainParams) -> Decision:
-    """Run if nothing is registered, or if something changed and one of the reasons that the settings name holds."""
+    """Run if no version is registered, or if something changed and one of the reasons that the settings name holds."""
     if found.newest is None:
         return Decision(run=True, reason="no version is registered yet")
     if not found.changed:
         return Decision(run=False, reason=f"nothing new: data, code and settings are those of version {found.newest}")
-    changed = "; ".join(f"{stage}: {', '.join(things)}" for stage, things in found.changed.items())
+    changed = "; ".join(f"{stage}: {', '.join(names)}" for stage, names in found.changed.items())
     odd = found.odd_share
     watched = "no surfaces to watch" if odd is None else f"{odd:.1%} of the incoming surfaces are odd"
     holds = {
@@ -60,18 +60,18 @@ def decide(found: Situation, settings: RetrainParams) -> Decision:
         "drift": (odd is not None and odd > settings.odd_share, watched),
         "age": (found.age_days > settings.age_days, f"version {found.newest} is {found.age_days:.1f} days old"),
     }
-    said = "".join(f"{text}; " for name in settings.when if (text := holds[name][1]))
+    facts = "".join(f"{text}; " for name in settings.when if (text := holds[name][1]))
     if any(holds[name][0] for name in settings.when):
-        return Decision(run=True, reason=f"{said}changed: {changed}")
-    return Decision(run=False, reason=f"changed, but {said.removesuffix('; ')}: no reason to train ({changed})")
+        return Decision(run=True, reason=f"{facts}changed: {changed}")
+    return Decision(run=False, reason=f"changed, but {facts.removesuffix('; ')}: no reason to train ({changed})")
 
 
-def look(params: Params, folder: Path) -> Situation:
+def situation_in(folder: Path, params: Params) -> Situation:
     """The situation in a folder with the stages.
 
     Raises:
         InputError: the incoming surfaces cannot be read.
-        StageError: DVC or the registry refuses.
+        StageError: DVC or the registry failed.
     """
     block = params.register_
     incoming = Path(params.retrain.incoming).absolute() if params.retrain.incoming else None
@@ -84,30 +84,30 @@ def look(params: Params, folder: Path) -> Situation:
 
 
 def changes(folder: Path) -> dict[str, list[str]]:
-    """What DVC finds changed, by stage.
+    """Names of changed inputs and settings by stage, as DVC reports them.
 
     Raises:
-        StageError: DVC refuses.
+        StageError: DVC failed.
     """
-    status = json.loads(workspace.output("dvc", "status", "--json", folder=folder).splitlines()[-1])
-    return {stage: sorted(_things(entries)) for stage, entries in status.items()}
+    status = json.loads(output("dvc", "status", "--json", folder=folder).splitlines()[-1])
+    return {stage: sorted(_names(entries)) for stage, entries in status.items()}
 
 
-def _things(entries: list[str | dict[str, dict[str, object]]]) -> set[str]:
-    """Paths and parameters that an entry of DVC's status names."""
+def _names(entries: list[str | dict[str, dict[str, object]]]) -> set[str]:
+    """Paths and parameters that the entries of a stage in DVC's status name."""
     names = set()
     for entry in entries:
         if isinstance(entry, str):
             names.add(entry)
             continue
-        for things in entry.values():
-            for name, inner in things.items():
+        for changed in entry.values():
+            for name, inner in changed.items():
                 names |= set(inner) if isinstance(inner, dict) else {name}
     return names
 
 
 def odd_share(models: Registry, incoming: Path) -> float | None:
-    """Share of surfaces in a file that are odder than 99 % of those that the champion learned; None without one."""
+    """Share of surfaces in a file that score below 99 % of the champion's training surfaces; None if it ranks none."""
     champion = models.get(registry.CHAMPION)
     if champion is None:
         return None
@@ -120,7 +120,7 @@ def odd_share(models: Registry, incoming: Path) -> float | None:
 if __name__ == "__main__":
     try:
         settings = read_params()
-        situation = look(settings, Path())
+        situation = situation_in(Path(), settings)
     except InputError as error:
         print(f"retrain: {error}", file=sys.stderr)
         sys.exit(2)

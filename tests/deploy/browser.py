@@ -45,6 +45,7 @@ class Explorer:
 
     def __init__(self, browser: Browser, address: str, *, width: int = 1400, height: int = 900) -> None:
         self.page: Page = browser.new_page(viewport={"width": width, "height": height})
+        self.page.set_default_timeout(180_000)  # milliseconds; drawing on the CPU shares it with other tests
         self.faults: list[str] = []
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)

@@ -294,6 +294,7 @@ def test_letters_that_are_typed_into_a_field_are_no_commands(explorer: Explorer)
     np.testing.assert_array_equal(explorer.surface(), before)
 
 
+@pytest.mark.slow
 def test_samples_can_be_asked_for_conditions(browser: Browser, tmp_path: Path) -> None:
     linear = linear_model()
     bundle = write_bundle(tmp_path / "bundle", linear, two_conditions(linear))

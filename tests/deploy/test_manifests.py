@@ -30,6 +30,7 @@ from ruamel.yaml import YAML
 
 from pipeline import telemetry
 from pipeline.cli.main import main as cli
+from pipeline.runs import prefect_server
 from tests import services
 
 ROOT = Path(__file__).parents[2]
@@ -329,6 +330,18 @@ def test_mlflow_answers_only_to_the_names_that_it_is_called_by() -> None:
     assert SERVICES["mlflow"]["environment"]["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
 
 
+def test_prefect_answers_only_to_its_own_pages_and_to_clients_with_the_password() -> None:
+    password = "volvae:${PREFECT_PASSWORD:?}"
+    own = [f"http://{host}:{bound('prefect')}" for host in ("127.0.0.1", "localhost")]
+    settings = prefect_server.protection(password, *own).items()
+    assert settings <= SERVICES["prefect"]["environment"].items()
+    found = {name: service.get("environment", {}) for name, service in SERVICES.items()}
+    clients = {name: variables for name, variables in found.items() if "PREFECT_API_URL" in variables}
+    assert set(clients) == {"deployment", "worker"}
+    for variables in clients.values():
+        assert variables["PREFECT_API_AUTH_STRING"] == password
+
+
 def test_kubernetes_asks_the_server_where_it_listens() -> None:
     (container,) = by_kind("Deployment")["spec"]["template"]["spec"]["containers"]
     (port,) = container["ports"]
@@ -379,7 +392,7 @@ def test_variables_of_the_server_are_those_that_it_reads() -> None:
     files = [DEPLOY / name for name in ("Dockerfile", "compose.yaml", ".env.example")]
     files += [*DEPLOY.glob("kubernetes/*"), DEPLOY / "README.md", ROOT / "docs/runbook.md"]
     used = {name for path in files for name in re.findall(r"\bVOLVAE_[A-Z_]+", path.read_text("utf-8"))}
-    code = "".join(path.read_text("utf-8") for path in (*DEPLOY.rglob("*.py"), ROOT / "pipeline/cli/main.py"))
+    code = "".join(path.read_text("utf-8") for path in (*DEPLOY.rglob("*.py"), *(ROOT / "pipeline/cli").glob("*.py")))
     serve = cli.commands["serve"]
     options = {f"VOLVAE_{parameter.name.upper()}" for parameter in serve.params}
     assert used
@@ -415,13 +428,13 @@ def test_every_container_has_every_telemetry_switch() -> None:
 
 
 def test_no_secret_is_in_the_files() -> None:
-    secret = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY")
+    secret = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY|AUTH_STRING")
     for line in (DEPLOY / ".env.example").read_text().splitlines():
         name, _, value = line.partition("=")
         assert not (secret.search(name) and value), line
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
-            assert not secret.search(name) or re.fullmatch(r"\$\{\w+:\?\}", value), name
+            assert not secret.search(name) or re.fullmatch(r"(\w+:)?\$\{\w+:\?\}", value), name
             assert re.search(r"://\w+:[^$@]+@", str(value)) is None, name
     for container in containers():
         for variable in container.get("env", []):

@@ -11,7 +11,18 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.services import flow_runs, post, prefect_server, receiver, wait_for
+from tests.services import (
+    flow_runs,
+    free_port,
+    get,
+    post,
+    prefect_login,
+    prefect_server,
+    receiver,
+    refusal,
+    running,
+    wait_for,
+)
 from tests.workspace import write_tiny_params
 
 pytestmark = pytest.mark.slow
@@ -50,11 +61,13 @@ class Project(NamedTuple):
     """A folder with a git repository and quick stages, a server, and what its webhook got."""
 
     folder: Path
-    server: str
+    server: str | None
     told: list[Any]
 
     def start(self, *arguments: str) -> subprocess.Popen:
-        environment = {**os.environ, "PREFECT_API_URL": self.server, "PREFECT_HOME": str(self.folder.parent / "home")}
+        environment = {**os.environ, "PREFECT_HOME": str(self.folder.parent / "home")}
+        if self.server is not None:
+            environment["PREFECT_API_URL"] = self.server
         command = [sys.executable, "-c", "from pipeline.cli.main import main; main()", "flow", "run", *arguments]
         return subprocess.Popen(
             command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -92,7 +105,10 @@ def project(root: Path, services: tuple[str, list[Any]], tmp_path: Path, monkeyp
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     server, told = services
     told.clear()
-    folder = tmp_path / "project"
+    return make_project(root, tmp_path / "project", server, told)
+
+
+def make_project(root: Path, folder: Path, server: str | None, told: list[Any]) -> Project:
     folder.mkdir()
     write_tiny_params(root, folder)
     (folder / "stage.py").write_text(STAGE)
@@ -242,3 +258,123 @@ def test_a_schedule_that_is_none_is_refused(project: Project) -> None:
         assert result.returncode == 2
         assert result.stderr.startswith("volvae: no schedule: ")
         assert value in result.stderr
+
+
+# --- servers that the commands start ---
+
+FOREIGN = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+
+
+class Served(NamedTuple):
+    """A running `volvae flow serve`, the address of its server's API and what it printed."""
+
+    project: Project
+    process: subprocess.Popen
+    server: str
+    log: Path
+
+    def login(self) -> dict[str, str]:
+        path = self.log.read_text().partition("log in with the content of ")[2].split("\n")[0]
+        return prefect_login(self.server, Path(path).read_text().strip())
+
+    def start_run(self) -> str:
+        """Start a run of the deployment as the server's page does; its id."""
+        headers = self.login()
+        deployment = get(f"{self.server}/deployments/name/volvae/retrain", headers)["id"]
+        return post(f"{self.server}/deployments/{deployment}/create_flow_run", {}, headers)["id"]
+
+    def state(self, run: str) -> str:
+        return get(f"{self.server}/flow_runs/{run}", self.login())["state"]["type"]
+
+
+@pytest.fixture(scope="module")
+def served(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder, port = tmp_path_factory.mktemp("served"), free_port()
+    project = make_project(root, folder / "project", None, [])
+    log = folder / "serve.log"
+    command = [sys.executable, "-c", "from pipeline.cli.main import main; main()", "flow", "serve", "--cron",
+               "0 6 1 1 *", "--port", str(port), "--in-place", "--always"]  # fmt: skip
+    environment = {"PREFECT_HOME": str(folder / "home"), "PYTHONPATH": str(root)}
+    with running(command, project.folder, log, environment) as process:
+        made = Served(project, process, f"http://127.0.0.1:{port}/api", log)
+
+        def ready() -> bool:
+            assert process.poll() is None, log.read_text()
+            if "log in with" not in log.read_text():
+                return False
+            return len(post(f"{made.server}/deployments/filter", {}, made.login())) == 1
+
+        wait_for(ready, seconds=240, what="the schedule")
+        yield made
+
+
+def test_the_page_of_a_schedule_calls_the_api_of_its_own_port(served: Served) -> None:
+    settings = get(f"{served.server.removesuffix('/api')}/ui-settings", {})
+    assert settings["api_url"] == served.server
+    assert (settings["auth"], settings["csrf_enabled"]) == ("BASIC", True)
+
+
+def test_pages_of_other_origins_are_refused_by_the_server_of_a_schedule(served: Served) -> None:
+    code, headers = refusal(f"{served.server}/flow_runs/filter", "OPTIONS", FOREIGN)
+    assert code == 400
+    assert "access-control-allow-origin" not in headers
+    forged = {name: value for name, value in served.login().items() if "Csrf" not in name}
+    assert refusal(f"{served.server}/flow_runs/filter", "POST", forged)[0] == 403
+
+
+def test_clients_without_the_password_are_refused_by_the_server_of_a_schedule(served: Served) -> None:
+    assert refusal(f"{served.server}/deployments/name/volvae/retrain")[0] == 401
+    wrong = {"Authorization": "Basic dm9sdmFlOndyb25n"}
+    assert refusal(f"{served.server}/deployments/name/volvae/retrain", headers=wrong)[0] == 401
+
+
+def test_a_second_schedule_uses_the_server_and_another_user_is_refused(served: Served, tmp_path: Path) -> None:
+    """Another user is one with a Prefect home of their own, and so with another password."""
+    port = served.server.rpartition(":")[2].removesuffix("/api")
+    command = [sys.executable, "-c", "from pipeline.cli.main import main; main()", "flow", "serve", "--cron",
+               "0 6 1 1 *", "--port", port]  # fmt: skip
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path)}
+    found = subprocess.run(
+        command, cwd=served.project.folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 1
+    assert found.stderr.startswith(
+        f"volvae: the Prefect server at {served.server} refuses this user's password (401 Unauthorized); "
+    )
+
+
+def test_a_schedule_runs_and_ends_cleanly_at_sigterm_with_the_run_that_it_started(served: Served) -> None:
+    """The last test of this server."""
+    first = served.start_run()
+    wait_for(lambda: served.state(first) == "COMPLETED", seconds=120, what="the first run")
+    hang = served.project.folder / "hang"
+    hang.touch()
+    (served.project.folder / "stage.py").write_text(f"{STAGE}# so that it runs again\n")
+    served.start_run()
+    wait_for(lambda: hang.read_text() != "", seconds=120, what="the stage")
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(120) == 0
+    wait_for(lambda: gone(int(hang.read_text())), seconds=60, what="the end of the stage")
+    assert "Warning" not in served.log.read_text()
+
+
+def test_the_temporary_server_of_a_run_obeys_no_page_and_nobody_else(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    project = make_project(root, tmp_path / "project", None, [])
+    hang = project.folder / "hang"
+    hang.touch()
+    with project.start() as process:
+        server = ""
+        for line in process.stdout:
+            server = server or line.partition("Starting temporary server on ")[2].strip()
+            if "Beginning flow run" in line:
+                break
+        code, headers = refusal(f"{server}/api/flow_runs/filter", "OPTIONS", FOREIGN)
+        assert (code, headers.get("access-control-allow-origin")) == (400, None)
+        assert refusal(f"{server}/api/admin/version")[0] == 401
+        wait_for(lambda: hang.read_text() != "", seconds=120, what="the stage")
+        hang.unlink()
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()

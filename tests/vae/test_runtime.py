@@ -65,6 +65,7 @@ def test_a_row_does_not_depend_on_the_size_of_the_request(model: SurfaceModel) -
     np.testing.assert_array_equal(np.concatenate(blocks), large)
 
 
+@pytest.mark.slow
 def test_samples_have_the_conditions_that_they_are_asked_for(untrained: Vae, tmp_path: Path) -> None:
     """Two conditions that are vols of the surface, one of them asked for; the other stays free."""
     model = SurfaceModel.load(write_bundle(tmp_path / "bundle", untrained, two_conditions(untrained)))

@@ -1,7 +1,7 @@
 """What an application installs: the wheel with onnxruntime and the small dependencies, and nothing else."""
 
+import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -30,17 +30,17 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(root / name, source / name)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(root / name, source)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    command = [*pip, "wheel", "--no-deps", "--wheel-dir", str(folder), str(source)]
+    uv = [sys.executable, "-m", "uv", "--quiet"]
+    command = [*uv, "build", "--wheel", "--out-dir", str(folder), str(source)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
-    if built.returncode and "Could not find a version" in built.stderr:
+    if built.returncode and "error sending request" in built.stderr:
         pytest.skip("no package index can be reached, from which to install")
     assert built.returncode == 0, built.stderr
     (wheel,) = folder.glob("volvae-*.whl")
-    subprocess.run([sys.executable, "-m", "venv", str(folder / "env")], check=True)
     python = folder / "env/bin/python"
+    subprocess.run([*uv, "venv", "--python", sys.executable, str(folder / "env")], check=True)
     lock = str(root / "requirements.lock")
-    command = [str(python), "-m", "pip", "install", "--quiet", "--constraint", lock, f"{wheel}[cpu]"]
+    command = [*uv, "pip", "install", "--python", str(python), "--constraint", lock, f"{wheel}[cpu]"]
     subprocess.run(command, check=True)
     return python
 
@@ -48,8 +48,9 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_an_application_installs_little_and_samples(python: Path, finished: Workspace, tmp_path: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-    listed = subprocess.run([python, "-m", "pip", "list"], capture_output=True, text=True, check=True, env=environment)
-    installed = set(re.findall(r"^([\w.-]+) +\d", listed.stdout, re.MULTILINE))
+    command = [sys.executable, "-m", "uv", "pip", "list", "--python", str(python), "--format", "json"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True)
+    installed = {package["name"] for package in json.loads(listed.stdout)}
     assert {"click", "numpy", "onnxruntime", "pyarrow", "volvae"} <= installed
     assert not installed & {"torch", "onnx", "mlflow", "dvc", "prefect", "pydantic", "pandas", "scipy"}
 

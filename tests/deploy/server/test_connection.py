@@ -447,6 +447,7 @@ def test_what_is_not_http_behind_a_request_does_not_answer_it(strict: Server) ->
         assert everything(connection)[:12] in (b"", b"HTTP/1.1 200")
 
 
+@pytest.mark.slow
 def test_a_full_server_that_drains_sends_its_clients_away(bundle: Path, tmp_path: Path) -> None:
     limits = ("--queue", "1", "--receive", "30", "--drain", "5", "--grace", "1")
     with serving(bundle, tmp_path, *limits) as server, leaving(server, b'{"count": 200000}'):

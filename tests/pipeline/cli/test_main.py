@@ -1,6 +1,11 @@
+import ast
 import json
+import os
+import re
 import shutil
+import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from pipeline.cli.common import extras_with
 from pipeline.cli.main import main
 from pipeline.files import surface_tables
 from tests.workspace import Workspace
@@ -96,11 +102,118 @@ def test_report_before_a_run_says_what_to_do(tmp_path: Path) -> None:
     )
 
 
+def requirements(root: Path) -> list[str]:
+    """Those of pyproject.toml, in the form of the metadata of an installed package."""
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"].items()
+    return [*project["dependencies"], *(f"{name}; extra == '{extra}'" for extra, names in extras for name in names)]
+
+
+@pytest.mark.parametrize(
+    ("module", "extras"),
+    [
+        ("prefect.client", ["schedule"]),
+        ("starlette", ["serve"]),
+        ("prometheus_client", ["serve"]),
+        ("uvloop", ["serve"]),
+        ("distributed", ["dask"]),
+        ("torch", ["pipeline"]),
+        ("sklearn.cluster", ["pipeline"]),
+        ("ruamel", ["pipeline"]),
+        ("onnx", ["pipeline"]),
+        ("onnxruntime", ["cpu", "gpu"]),
+        ("plotly", ["plot", "serve", "pipeline"]),
+        ("numpy", []),
+        ("elsewhere", []),
+    ],
+)
+def test_the_extras_with_a_module_are_those_that_require_its_package(
+    root: Path, module: str, extras: list[str]
+) -> None:
+    assert extras_with(module, requirements(root)) == extras
+
+
+def test_every_package_that_the_code_imports_is_required(root: Path) -> None:
+    """By volvae itself or by an extra, so that the line about a missing module always has a remedy."""
+    required = requirements(root)
+    known = {"vae", "pipeline", "deploy", "click", "numpy", "pyarrow"}
+    known |= {"pandas", "pydantic_core"}  # what the user brings along; a part of pydantic
+    imported = {
+        name.partition(".")[0]
+        for package in ("vae", "pipeline", "deploy")
+        for path in (root / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for name in (
+            [alias.name for alias in node.names] if isinstance(node, ast.Import)
+            else [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        )
+    }  # fmt: skip
+    foreign = imported - set(sys.stdlib_module_names) - known
+    assert {"torch", "prefect", "onnxruntime"} <= foreign
+    assert [module for module in foreign if not extras_with(module, required)] == []
+
+
 def test_a_command_beyond_the_installed_extras_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pipeline.flow", None)
+    monkeypatch.delitem(sys.modules, "pipeline.flow", raising=False)
+    monkeypatch.setitem(sys.modules, "prefect", None)
     result = volvae("flow", "run")
     assert result.exit_code == 2
-    assert "pip install 'volvae[pipeline,schedule]' has what this command needs" in result.stderr
+    assert result.stderr.endswith("; pip install 'volvae[schedule]' has what this command needs\n")
+    assert len(result.stderr.splitlines()) == 1
+
+
+WITH_CPU_ONLY = r"""
+import re, sys
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+
+def name(requirement):
+    return re.sub(r"[._-]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
+
+allowed, found = set(), [r for r in requires("volvae") if "extra ==" not in r or re.search("extra == .cpu", r)]
+while found:
+    package = name(found.pop())
+    if package not in allowed:
+        allowed.add(package)
+        try:
+            found += [r for r in requires(package) or () if "extra ==" not in r]
+        except PackageNotFoundError:
+            pass
+packages = {m for m, ds in packages_distributions().items() if any(name(d) in allowed for d in ds)}
+packages |= {"vae", "pipeline", "deploy", *sys.stdlib_module_names}
+
+class Refuse:
+    def find_spec(self, module, path=None, target=None):
+        top = module.partition(".")[0]
+        if top not in packages and not top.startswith("_"):
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+sys.meta_path.insert(0, Refuse())
+from pipeline.cli.common import extras_with
+from pipeline.cli.main import main
+for line in sys.stdin.read().splitlines():
+    try:
+        main(line.split(), standalone_mode=False)
+    except SystemExit as error:
+        assert not error.code, line
+"""
+
+
+def test_commands_that_the_readme_shows_with_cpu_need_no_other_extra(root: Path, bundle: str, tmp_path: Path) -> None:
+    """Sampling, completing and scoring from a shell, without the page of ``--plot``."""
+    section = (root / "README.md").read_text("utf-8").partition("## Sample surfaces")[2].partition("## Serve it")[0]
+    lines = re.findall(r"^\$ volvae (.*?)(?: --plot)?$", section, re.MULTILINE)
+    assert [line.split()[0] for line in lines] == ["sample", "complete", "score", "doctor"]
+    (tmp_path / "quotes.csv").write_text(QUOTES)
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts/bundle").symlink_to(bundle)
+    text = "\n".join([*lines, "arbitrage surfaces.parquet"])
+    command = [sys.executable, "-c", WITH_CPU_ONLY]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    found = subprocess.run(
+        command, input=text, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    assert {path.name for path in tmp_path.iterdir()} >= {"surfaces.parquet", "surface.csv", "scores.csv"}
 
 
 @pytest.mark.parametrize("ending", ["parquet", "npy"])

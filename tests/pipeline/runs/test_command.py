@@ -20,7 +20,7 @@ import os, sys
 from pathlib import Path
 from pipeline.runs import command
 hold = os.open("/dev/null", 0)
-command.run(["stage"], folder=Path(sys.argv[1]), tell=lambda line: print(line, flush=True), hold=hold)
+command.run(["stage"], folder=Path(sys.argv[1]), log=lambda line: print(line, flush=True), lock=hold)
 """
 STUBBORN = """
 import os, signal, subprocess, sys
@@ -40,7 +40,7 @@ def run(tmp_path: Path) -> Callable[..., list[str]]:
         (tmp_path / "stage.py").write_text(textwrap.dedent(program))
         lines: list[str] = []
         with Path("/dev/null").open() as hold:
-            command.run(["stage"], folder=tmp_path, tell=lines.append, hold=hold.fileno(), **options)
+            command.run(["stage"], folder=tmp_path, log=lines.append, lock=hold.fileno(), **options)
         return lines
 
     return call
@@ -60,7 +60,7 @@ def importable(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(root))
 
 
-def test_lines_are_told_but_for_hints_of_dvc(run: Callable[..., list[str]]) -> None:
+def test_lines_are_logged_but_for_hints_of_dvc(run: Callable[..., list[str]]) -> None:
     hints = "\n\nTo track the changes with git, run:\n\n\tgit add dvc.lock\n"
     assert run(f"print('one'); print({hints!r}); print('two')") == ["one", "two"]
 

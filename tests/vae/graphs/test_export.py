@@ -26,6 +26,7 @@ def trained(transform: str, scale: str) -> Vae:
     return Vae.from_components(architecture, principal_components(x.log() if transform == "log" else x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("convention", "transform", "scale"), [("delta", "log", "point"), ("log_moneyness", "none", "shared")]
 )

@@ -72,6 +72,7 @@ def test_likelihood_is_the_gaussian_of_the_points() -> None:
     torch.testing.assert_close(log_likelihood(model, model.observe(x), z), expected, rtol=1e-10, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_bounds_agree_with_quadrature_and_rise_with_the_samples() -> None:
     """A nonlinear model with 2 latents: log p(x) by Gauss-Hermite quadrature is above every bound and their limit."""
     model, x = perturbed(latents=2)
@@ -155,6 +156,7 @@ def test_the_bound_never_falls_with_the_samples() -> None:
     assert (effective <= torch.tensor([1, 4, 16, 64]).unsqueeze(1) + 1e-9).all()
 
 
+@pytest.mark.slow
 def test_missing_points_against_the_exact_likelihood_of_those_known() -> None:
     """A linear model whose posterior is exact however many points are missing: both bounds are the marginal density."""
     train, test = data("breast_cancer")

@@ -167,6 +167,7 @@ def test_training_stops_when_validation_stays_behind() -> None:
     assert fit.finished
 
 
+@pytest.mark.slow
 def test_a_penalty_is_kept_after_the_schedule_and_its_cost_is_known() -> None:
     """Samples are asked to have a positive first point; those of the best model before have it half of the time."""
     schedule = replace(SCHEDULE, penalty_epochs=100, penalty_samples=64)

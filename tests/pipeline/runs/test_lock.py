@@ -1,4 +1,4 @@
-"""The lock of a folder under runs that end in every way, and clean checkouts."""
+"""The lock of a folder under runs that end in every way, and the repair of what a killed DVC left."""
 
 import subprocess
 import sys
@@ -8,36 +8,22 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.runs import workspace
-from pipeline.runs.workspace import BusyError, check_clean, check_out, locked
+from pipeline.runs.lock import BusyError, heal, locked
+from tests.repositories import git_repository
 
 HOLD = """
 import sys
 from pathlib import Path
-from pipeline.runs.workspace import locked
+from pipeline.runs.lock import locked
 with locked(Path(sys.argv[1]), holder="other"):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
-def git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", *arguments]
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
-
-
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A git and DVC repository with one commit."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    git(folder, "init", "--quiet")
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=folder, check=True)
-    (folder / ".gitignore").write_text("/made/\n/.scheduled/\n")
-    (folder / "code.py").write_text("one\n")
-    git(folder, "add", ".")
-    git(folder, "commit", "--quiet", "-m", "first")
-    return folder
+    return git_repository(tmp_path / "project")
 
 
 def holder(folder: Path) -> subprocess.Popen:
@@ -55,23 +41,23 @@ def test_a_second_run_is_refused_and_told_who_holds_the_folder(tmp_path: Path) -
         pass
     process.communicate()
     with locked(tmp_path, holder="me") as held:
-        assert held.left is None  # it let go by itself
+        assert held.killed_holder is None  # it let go by itself
 
 
 def test_a_run_that_waits_gets_the_folder(tmp_path: Path) -> None:
     process = holder(tmp_path)
     threading.Timer(0.3, process.communicate).start()
     with locked(tmp_path, holder="me", wait_seconds=60.0) as held:
-        assert held.left is None
+        assert held.killed_holder is None
 
 
 def test_the_lock_of_a_killed_run_is_free_and_names_it(tmp_path: Path) -> None:
     with holder(tmp_path) as process:
         process.kill()
     with locked(tmp_path, holder="me") as held:
-        assert held.left == "other"
+        assert held.killed_holder == "other"
     with locked(tmp_path, holder="again") as held:
-        assert held.left is None
+        assert held.killed_holder is None
 
 
 def test_a_child_holds_the_lock_longer_than_its_killed_parent(tmp_path: Path) -> None:
@@ -87,49 +73,6 @@ def test_a_child_holds_the_lock_longer_than_its_killed_parent(tmp_path: Path) ->
 def test_a_folder_that_cannot_be_written_is_named() -> None:
     with pytest.raises(InputError, match=r"/dev/null/\.dvc/tmp/volvae\.lock cannot be written: Not a directory"):
         locked(Path("/dev/null"), holder="me").__enter__()
-
-
-def test_a_tree_that_differs_from_its_commit_is_refused(repository: Path, tmp_path: Path) -> None:
-    check_clean(repository)
-    (repository / "dvc.lock").write_text("not a change\n")
-    check_clean(repository)
-    (repository / "code.py").write_text("two\n")
-    for name in ("a", "b", "c"):
-        (repository / name).write_text("new\n")
-    with pytest.raises(InputError, match=r"differs from its commit \(code.py, a, b and 1 more\); commit that"):
-        check_clean(repository)
-    with pytest.raises(InputError, match="is no git repository with a commit"):
-        check_clean(tmp_path)
-
-
-def test_a_checkout_is_the_commit_and_keeps_what_was_made(repository: Path) -> None:
-    (repository / ".dvc/config.local").write_text('[remote "mine"]\n    url = /elsewhere\n')
-    git(repository, "remote", "add", "origin", "https://example.org/project.git")
-    (repository / "code.py").write_text("not committed\n")
-
-    folder = check_out(repository)
-
-    assert folder == repository / workspace.SCHEDULED
-    assert (folder / "code.py").read_text() == "one\n"
-    assert git(folder, "rev-parse", "HEAD") == git(repository, "rev-parse", "HEAD")
-    assert git(folder, "remote", "get-url", "origin") == "https://example.org/project.git\n"
-    local = (folder / ".dvc/config.local").read_text()
-    assert f"dir = {repository}/.dvc/cache" in local
-    assert "url = /elsewhere" in local
-
-    (folder / "made").mkdir()
-    (folder / "made/model").write_text("kept")
-    (folder / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
-    (folder / "stray").write_text("gone")
-    (folder / "code.py").write_text("gone")
-    (repository / "code.py").write_text("two\n")
-    git(repository, "commit", "--quiet", "-am", "second")
-    check_out(repository)
-    assert (folder / "code.py").read_text() == "two\n"
-    assert not (folder / "stray").exists()
-    assert (folder / "made/model").read_text() == "kept"
-    assert (folder / "dvc.lock").exists()
-    check_clean(folder)
 
 
 @pytest.mark.parametrize("half", ["", '{"read": {"'])
@@ -153,7 +96,7 @@ def test_half_a_dvc_lock_is_made_anew(repository: Path, length: int) -> None:
     path = repository / "dvc.lock"
     whole = path.read_bytes()
     path.write_bytes(whole[:length])
-    workspace.heal(repository)
+    heal(repository)
     subprocess.run(repro, cwd=repository, capture_output=True, check=True)
     assert path.read_bytes() == whole
 
@@ -162,6 +105,6 @@ def test_whole_locks_of_dvc_stay(repository: Path) -> None:
     own, recorded = repository / ".dvc/tmp/rwlock", repository / "dvc.lock"
     own.write_text('{"read": {}, "write": {}}')
     recorded.write_text("schema: '2.0'\nstages: {}\n")
-    workspace.heal(repository)
+    heal(repository)
     assert own.exists()
     assert recorded.exists()

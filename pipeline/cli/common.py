@@ -1,0 +1,77 @@
+"""Shared by the commands: how an error ends a command, and options that several of them have."""
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from functools import wraps
+from importlib.metadata import requires
+from pathlib import Path
+from typing import ParamSpec
+
+import click
+
+from pipeline.errors import InputError, StageError
+
+Parameters = ParamSpec("Parameters")
+
+BUNDLE = Path("artifacts/bundle")
+_DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # the one module whose name its distribution does not begin with
+
+
+def one_line_errors(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """Exit with 2 for what the user can mend and with 1 for a failure, each with one line on standard error."""
+
+    @wraps(command)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except ModuleNotFoundError as error:
+            _end(f"{error}{_remedy(error.name or '')}", code=2)
+        except (InputError, ValueError, ImportError) as error:
+            _end(str(error), code=2)
+        except StageError as error:
+            _end(str(error), code=1)
+
+    return run
+
+
+def _end(message: str, *, code: int) -> None:
+    click.echo(f"volvae: {message}", err=True)
+    sys.exit(code)
+
+
+def _remedy(module: str) -> str:
+    """How to install the missing module; empty if no extra of volvae requires it."""
+    extras = [f"'volvae[{extra}]'" for extra in extras_with(module, requires("volvae") or ())]
+    return f"; pip install {' or '.join(extras)} has what this command needs" if extras else ""
+
+
+def extras_with(module: str, requirements: Iterable[str]) -> list[str]:
+    """The extras that require a module's distribution, the smallest first.
+
+    Args:
+        module: dotted name of the module.
+        requirements: of volvae, each with its extra in the marker, as ``importlib.metadata.requires`` returns them.
+    """
+    top = module.partition(".")[0]
+    name = _DISTRIBUTIONS.get(top, top).replace("_", "-").lower()
+    members: dict[str, list[str]] = {}
+    for requirement in requirements:
+        extra = re.search(r"""extra == ["']([\w-]+)["']""", requirement)
+        distribution = re.match(r"[\w.-]+", requirement)
+        if extra and distribution:
+            members.setdefault(extra[1], []).append(re.sub(r"[._]", "-", distribution[0]).lower())
+    found = [extra for extra, names in members.items() if any(f"{n}-".startswith(f"{name}-") for n in names)]
+    return sorted((extra for extra in found if extra != "dev"), key=lambda extra: len(members[extra]))
+
+
+bundle_option = click.option(
+    "--bundle", type=click.Path(path_type=Path), default=BUNDLE, show_default=True, help="Folder of the model."
+)
+provider_option = click.option(
+    "--provider",
+    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    default="auto",
+    show_default=True,
+    help="Where to run.",
+)

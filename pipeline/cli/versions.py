@@ -1,0 +1,89 @@
+"""Commands on versions in the registry: promote, roll back, fetch, show the lineage."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.cli.common import one_line_errors
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.registry.registry import Registry
+
+
+@contextlib.contextmanager
+def _registry() -> Iterator["Registry"]:
+    """The registry that params.yaml names."""
+    from pipeline.registry import registry
+    from pipeline.settings.params import read_params
+
+    settings = read_params().register_
+    with registry.opened(model=settings.model, experiment=settings.experiment) as models:
+        yield models
+
+
+@click.command(epilog="Example: volvae promote 3")
+@click.argument("version", default="challenger")
+@click.option("--force", is_flag=True, help="Even if the gate refused it.")
+@one_line_errors
+def promote(version: str, *, force: bool) -> None:
+    """Make VERSION, a number or an alias, the champion; the challenger where none is given."""
+    with _registry() as models:
+        found = models.find(version)
+        if found.refused is not None and not force:
+            raise InputError(
+                f"{models.model} version {found.number} was refused: {found.refused}; --force promotes it all the same"
+            )
+        former = models.promote(found)
+    after = f", after version {former.number}" if former else ""
+    click.echo(f"{models.model} version {found.number} is champion{after}")
+
+
+@click.command(epilog="Example: volvae rollback")
+@one_line_errors
+def rollback() -> None:
+    """Make the champion's predecessor champion again."""
+    with _registry() as models:
+        left, former = models.roll_back()
+    click.echo(f"{models.model} version {former.number} is champion again, after version {left.number}")
+
+
+@click.command(epilog="Example: volvae fetch champion -o bundle")
+@click.argument("version", default="champion")
+@click.option("-o", "output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write.")
+@one_line_errors
+def fetch(version: str, output: Path) -> None:
+    """Write the bundle of VERSION, a number or an alias, to a folder; the champion where none is given."""
+    folder = output.absolute()
+    with _registry() as models:
+        found = models.find(version)
+        models.fetch(found, folder)
+    click.echo(f"{models.model} version {found.number}: {output}")
+
+
+@click.command(epilog="Example: volvae lineage champion")
+@click.argument("version")
+@click.option("-o", "output", type=click.Path(path_type=Path), help="Write its files to this new folder as well.")
+@click.option("--check", is_flag=True, help="Compare what dvc.lock of this folder records; exit code 1 if it differs.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@one_line_errors
+def lineage(version: str, output: Path | None, *, check: bool, as_json: bool) -> None:
+    """Say which code, data, settings and machine made VERSION, a number or an alias, and how to make it again."""
+    from pipeline.registry import rebuild, registry
+
+    folder = output and output.absolute()
+    with _registry() as models:
+        found = models.find(version)
+        with models.files(found, registry.LINEAGE) as kept:
+            record = rebuild.read(found, kept, model=models.model, store=models.store)
+            if folder is not None:
+                rebuild.write(kept, folder)
+    if check:
+        rebuild.check(record)
+        click.echo(f"the outputs here are those of {record.model} version {record.version}")
+    else:
+        click.echo(json.dumps(record._asdict(), indent=2) if as_json else rebuild.text(record))

@@ -1,0 +1,79 @@
+"""The clean checkout in which scheduled runs work."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from pipeline.errors import InputError, StageError
+from pipeline.registry import lineage
+from pipeline.runs.lock import heal
+
+SCHEDULED = Path(".scheduled")  # the checkout, inside the folder whose commit it holds
+_SOURCES = (".py", ".yaml", ".yml", ".toml", ".dvc")  # endings of files that decide what a run does
+_NAMED = 3  # changed files that a refusal names
+
+
+def check_clean(folder: Path) -> None:
+    """Refuse a working tree whose clean checkout would run something else.
+
+    Changes of files that git tracks are such, and new files of code or settings. Other new files are outputs of
+    commands or data; a checkout needs none of them.
+
+    Raises:
+        InputError: the tree differs from its commit, or the folder is in no git repository.
+    """
+    if not lineage.git(folder).commit:
+        raise InputError(f"{folder.absolute()} is no git repository with a commit; a clean run needs one")
+    changed = _changes(folder)
+    if changed:
+        more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+        raise InputError(
+            f"{folder.absolute()} differs from its commit ({', '.join(changed[:_NAMED])}{more}); commit that, or let "
+            "--allow-dirty run the commit without it"
+        )
+
+
+def _changes(folder: Path) -> list[str]:
+    """Changed files that git tracks, then new files of code or settings; not dvc.lock, which DVC rewrites."""
+    tracked = output("git", "diff", "--name-only", "-z", "HEAD", "--", ".", f":!{lineage.LOCK}", folder=folder)
+    new = output("git", "ls-files", "--others", "--exclude-standard", "-z", "--", ".", folder=folder)
+    names = [*tracked.split("\0"), *(name for name in new.split("\0") if name.endswith(_SOURCES))]
+    return [name for name in names if name]
+
+
+def check_out(source: Path) -> Path:
+    """The clean checkout of ``source`` at its commit; both share one DVC cache.
+
+    The folder is kept from run to run, with the outputs of DVC in it and the checkpoints of a killed run.
+
+    Raises:
+        StageError: git or DVC failed.
+    """
+    folder = source / SCHEDULED
+    if not (folder / ".git").exists():
+        output("git", "init", "--quiet", str(folder), folder=source)
+    output("git", "fetch", "--quiet", str(source.absolute()), "HEAD", folder=folder)
+    output("git", "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD", folder=folder)
+    output("git", "clean", "-ffdq", f"--exclude={lineage.LOCK}", folder=folder)
+    remote = lineage.git(source).remote
+    if remote:
+        output("git", "config", "remote.origin.url", remote, folder=folder)
+    local = source / ".dvc/config.local"
+    if local.exists():  # it has the user's own remotes and their passwords
+        (folder / ".dvc/config.local").write_bytes(local.read_bytes())
+    output("dvc", "cache", "dir", "--local", output("dvc", "cache", "dir", folder=source), folder=folder)
+    heal(folder)
+    return folder
+
+
+def output(program: str, *arguments: str, folder: Path) -> str:
+    """The standard output of ``git`` or of the running Python's ``dvc``.
+
+    Raises:
+        StageError: the program failed.
+    """
+    command = [sys.executable, "-m", program] if program == "dvc" else [program]
+    found = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    if found.returncode:
+        raise StageError(f"{program} {' '.join(arguments)}: {' '.join(found.stderr.split())}")
+    return found.stdout.strip()

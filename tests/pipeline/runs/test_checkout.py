@@ -1,0 +1,108 @@
+"""Clean checkouts: what they refuse, what they hold and what they keep."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.runs import checkout
+from pipeline.runs.checkout import check_clean, check_out
+from tests.repositories import git, git_repository
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    return git_repository(tmp_path / "project")
+
+
+def test_a_tree_that_differs_from_its_commit_is_refused(repository: Path, tmp_path: Path) -> None:
+    check_clean(repository)
+    (repository / "dvc.lock").write_text("not a change\n")
+    check_clean(repository)
+    (repository / "code.py").write_text("two\n")
+    for name in ("a.py", "b.yaml", "made.dvc"):
+        (repository / name).write_text("new\n")
+    with pytest.raises(InputError, match=r"differs from its commit \(code.py, a.py, b.yaml and 1 more\); commit that"):
+        check_clean(repository)
+    with pytest.raises(InputError, match="is no git repository with a commit"):
+        check_clean(tmp_path)
+
+
+def test_new_code_in_a_new_folder_is_named(repository: Path) -> None:
+    (repository / "models").mkdir()
+    (repository / "models/heston.py").write_text("new\n")
+    with pytest.raises(InputError, match=r"differs from its commit \(models/heston.py\); commit that"):
+        check_clean(repository)
+
+
+def test_a_deleted_or_staged_file_is_a_change(repository: Path) -> None:
+    (repository / "notes.txt").write_text("new\n")
+    git(repository, "add", "notes.txt")
+    with pytest.raises(InputError, match=r"differs from its commit \(notes.txt\)"):
+        check_clean(repository)
+    git(repository, "commit", "--quiet", "-m", "notes")
+    check_clean(repository)
+    (repository / "notes.txt").unlink()
+    with pytest.raises(InputError, match=r"differs from its commit \(notes.txt\)"):
+        check_clean(repository)
+
+
+def outputs_of_the_readme(root: Path) -> list[str]:
+    """Paths that the commands in the README write."""
+    text = (root / "README.md").read_text("utf-8")
+    commands = "\n".join(re.findall(r"```console\n(.*?)```", text, re.DOTALL))
+    named = re.findall(r"^\$ volvae .*-o (\S+)", commands, re.MULTILINE)
+    (triton,) = re.findall(r"^\$ volvae export-triton (\w+)", commands, re.MULTILINE)
+    pages = [name.replace(".csv", ".html") for name in re.findall(r"-o (\S+) --plot", commands)]
+    assert "dvc plots show" in commands
+    return [*named, *pages, f"{triton}/", "dvc_plots/"]
+
+
+def test_outputs_of_the_commands_in_the_readme_are_no_changes(root: Path, repository: Path) -> None:
+    """With and without the project's own list of ignored files."""
+    names = outputs_of_the_readme(root)
+    assert {"surfaces.parquet", "surface.csv", "surface.html", "scores.csv", "bundle", "models/"} <= set(names)
+    for name in names:
+        path = repository / name
+        if "." not in name:
+            path.mkdir()
+            path /= "config.pbtxt"
+        path.write_text("made\n")
+    check_clean(repository)
+    ignored = subprocess.run(
+        ["git", "check-ignore", *(name if "." in name else f"{name.rstrip('/')}/" for name in names)],
+        cwd=root, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    assert {name.rstrip("/") for name in ignored} == {name.rstrip("/") for name in names}
+
+
+def test_a_checkout_is_the_commit_and_keeps_what_was_made(repository: Path) -> None:
+    (repository / ".dvc/config.local").write_text('[remote "mine"]\n    url = /elsewhere\n')
+    git(repository, "remote", "add", "origin", "https://example.org/project.git")
+    (repository / "code.py").write_text("not committed\n")
+
+    folder = check_out(repository)
+
+    assert folder == repository / checkout.SCHEDULED
+    assert (folder / "code.py").read_text() == "one\n"
+    assert git(folder, "rev-parse", "HEAD") == git(repository, "rev-parse", "HEAD")
+    assert git(folder, "remote", "get-url", "origin") == "https://example.org/project.git\n"
+    local = (folder / ".dvc/config.local").read_text()
+    assert f"dir = {repository}/.dvc/cache" in local
+    assert "url = /elsewhere" in local
+
+    (folder / "made").mkdir()
+    (folder / "made/model").write_text("kept")
+    (folder / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    (folder / "stray").write_text("gone")
+    (folder / "code.py").write_text("gone")
+    (repository / "code.py").write_text("two\n")
+    git(repository, "commit", "--quiet", "-am", "second")
+    check_out(repository)
+    assert (folder / "code.py").read_text() == "two\n"
+    assert not (folder / "stray").exists()
+    assert (folder / "made/model").read_text() == "kept"
+    assert (folder / "dvc.lock").exists()
+    check_clean(folder)
