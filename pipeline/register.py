@@ -12,6 +12,7 @@ from pipeline.files import formats
 from pipeline.files.atomic import check_writable
 from pipeline.registry import gate, lineage, registry
 from pipeline.registry.gate import Check, Verdict
+from pipeline.registry.mlflow_store import Record
 from pipeline.registry.registry import Registry, Version
 from pipeline.settings.params import Params, RegisterParams
 from vae.bundle import DECODER
@@ -94,7 +95,7 @@ def decide(
     }
 
 
-def make_record(params: Params, measured: Mapping[str, Path], *, bundle: Path, page: Path) -> registry.Record:
+def make_record(params: Params, measured: Mapping[str, Path], *, bundle: Path, page: Path) -> Record:
     """What the run says: settings, figures, and the lineage as tags and files."""
     settings = flatten(params.model_dump(mode="json", by_alias=True, exclude_none=True))
     stages, git, versions = lineage.recorded(), lineage.git(), lineage.versions()
@@ -103,7 +104,7 @@ def make_record(params: Params, measured: Mapping[str, Path], *, bundle: Path, p
     patch = lineage.git_patch() if git.dirty else ""
     times = {f"{stage}/seconds": run.seconds for stage, run in runs.items()}
     made_from = {path: digest for path, digest in hashes.items() if path in stages["train"]["deps"]}
-    return registry.Record(
+    return Record(
         content=formats.sha256(json.dumps([made(stages), settings], sort_keys=True).encode()),
         parameters=settings,
         metrics=_numbers(measured) | times,

@@ -284,7 +284,7 @@ def report(results: Path, *, in_browser: bool, as_json: bool) -> None:
 
 @contextlib.contextmanager
 def _registry() -> Iterator["Registry"]:
-    """The registry that params.yaml names; paths must be absolute while it is open."""
+    """The registry that params.yaml names."""
     from pipeline.registry import registry
     from pipeline.settings.params import read_params
 

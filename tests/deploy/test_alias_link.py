@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,25 +27,8 @@ _FACTORS = (1.0, 2.0, 0.5)
 _WAITS = "the registry gives no model, the server waits for one"
 
 
-_turn = threading.RLock()  # MLflow keeps its store in a variable of the process, which a server has to itself
-
-
-@pytest.fixture(autouse=True)
-def _in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that follows and the test use the registry in turns."""
-    update = _Mirror.update
-
-    def alone(followed: _Mirror) -> None:
-        with _turn:
-            update(followed)
-
-    monkeypatch.setattr(_Mirror, "update", alone)
-
-
-@contextlib.contextmanager
-def opened() -> Iterator[Registry]:
-    with _turn, registry.opened(model=_NAME, experiment=_NAME) as models:
-        yield models
+def opened() -> contextlib.AbstractContextManager[Registry]:
+    return registry.opened(model=_NAME, experiment=_NAME)
 
 
 @pytest.fixture(scope="module")
