@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
+from pipeline.credentials import without_credentials
 from pipeline.errors import InputError
 
 LOCK = Path("dvc.lock")
@@ -50,7 +51,7 @@ def git(folder: Path = Path()) -> Git:
     """State of the working tree; dvc.lock, which DVC rewrites while it runs, does not count as a change."""
     return Git(
         commit=_run("git", "rev-parse", "HEAD", folder=folder).strip(),
-        remote=_run("git", "remote", "get-url", "origin", folder=folder).strip(),
+        remote=without_credentials(_run("git", "remote", "get-url", "origin", folder=folder).strip()),
         changes=_run("git", "status", "--porcelain", "--", ".", f":!{LOCK}", folder=folder).rstrip(),
     )
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.credentials import without_credentials
 from pipeline.errors import InputError, StageError
 from pipeline.files import formats
 from pipeline.files.atomic import copy_folder
@@ -62,7 +63,7 @@ def read(version: Version, folder: Path, *, model: str, store: str) -> Provenanc
         verdict=tags.get("gate.verdict", "none"),
         parent=tags.get("volvae.parent", "none"),
         commit=tags["git.commit"],
-        remote=tags["git.remote"],
+        remote=without_credentials(tags["git.remote"]),
         dirty=tags["git.dirty"] == "true",
         device=tags["device"],
         seeds=tagged("seed."),
@@ -121,7 +122,7 @@ def text(told: Provenance) -> str:
 def _rebuild(version: Version, *, model: str, store: str) -> tuple[str, ...]:
     """Three commands: the lineage's files, the code, and the pipeline with a check of what it made."""
     tags, folder = version.tags, f"{model.replace(' ', '-')}-{version.number}"
-    source = Path.cwd() if tags["git.remote"] == "none" else tags["git.remote"]
+    source = Path.cwd() if tags["git.remote"] == "none" else without_credentials(tags["git.remote"])
     code = f"git clone {source} {folder} && git -C {folder} checkout --detach {tags['git.commit']}"
     if tags["git.dirty"] == "true":
         code += f" && git -C {folder} apply ../{folder}.lineage/{lineage.PATCH}"

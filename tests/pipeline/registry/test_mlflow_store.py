@@ -118,8 +118,11 @@ def test_a_copy_of_a_store_has_files_of_its_own(here: Path, bundle: Path, monkey
     assert (here / "fetched" / DECODER).read_bytes() == (bundle / DECODER).read_bytes()
     assert not (here / "mlartifacts").exists()
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    with pytest.raises(StageError, match=r"bundle of m version 1 cannot be read from sqlite:///mlflow\.db"), opened() as m:
-        m.load(m.find("champion"))
+    with (
+        pytest.raises(StageError, match=r"bundle of m version 1 cannot be read from sqlite:///mlflow\.db"),
+        opened() as m,
+    ):
+        models.load(models.find("champion"))
 
 
 def test_mlflow_loads_the_registered_decoder_in_the_folder_of_the_store(here: Path, bundle: Path) -> None:
