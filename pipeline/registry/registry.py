@@ -89,10 +89,13 @@ class Registry:
         return None if found is None else _version(found)
 
     def judge(self, version: Version, *, accepted: bool, reason: str, tags: Mapping[str, str]) -> None:
-        """Keep the verdict of the gate on a version, and the figures it rests on."""
-        verdict = _ACCEPTED if accepted else _REFUSED
-        for name, value in {**tags, _REASON: reason, _VERDICT: verdict}.items():
+        """Store the verdict of the gate with a version, and the figures behind it, in place of an earlier verdict."""
+        new = {**tags, _REASON: reason, _VERDICT: _ACCEPTED if accepted else _REFUSED}
+        for name, value in new.items():
             self._client.set_model_version_tag(self.model, version.number, name, value)
+        for name in version.tags.keys() - new.keys():
+            if name.startswith("gate."):  # of an earlier verdict, whose gate had this check
+                self._client.delete_model_version_tag(self.model, version.number, name)
 
     def promote(self, version: Version) -> Version | None:
         """Make a version champion; the one it succeeds. The alias moves last, after the files are verified.

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,7 @@ Day = Annotated[dt.date, BeforeValidator(_day)]
 
 class _Block(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    result_free: ClassVar[frozenset[str]] = frozenset()  # keys that cannot change the result of the stage
 
 
 class EvenNodes(_Block):
@@ -247,6 +248,8 @@ class ArrayParams(_Block):
 class _Prepare(_Block):
     """Settings of all sources of the stage ``prepare``: a source overrides those that it requires."""
 
+    result_free: ClassVar[frozenset[str]] = frozenset({"engine", "address", "workers"})
+
     seed: Seed | None = None
     surfaces: SplitSizes | None = None
     quote_noise_bp: Noise | None = None
@@ -299,8 +302,8 @@ class ArrayPrepare(_Prepare):
 
 
 def _source(values: object) -> object:
-    """Which settings of the stage ``prepare`` a mapping means to be."""
-    return values.get("source", "heston") if isinstance(values, Mapping) else "heston"
+    """The source that a mapping names when it is read, or a block when it is written."""
+    return values.get("source", "heston") if isinstance(values, Mapping) else getattr(values, "source", "heston")
 
 
 PrepareParams = Annotated[
@@ -350,6 +353,8 @@ class PriorParams(_Block):
 
 class TrainParams(_Block):
     """Settings of the stage ``train``; see ``vae.training.trainer.Schedule``."""
+
+    result_free: ClassVar[frozenset[str]] = frozenset({"checkpoint_epochs"})
 
     seed: Seed
     device: Literal["auto", "cpu", "cuda"]

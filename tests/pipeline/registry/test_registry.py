@@ -100,6 +100,11 @@ def add(models: Registry, bundle: Path, content: str, held_out: HeldOut, params:
     return {"version": version.number, **decide(models, version, loaded, FIGURES, held_out, params.register_)}
 
 
+def with_gate(params: Params, **changes: float | None) -> Params:
+    gate = params.register_.gate.model_copy(update=changes)
+    return params.model_copy(update={"register_": params.register_.model_copy(update={"gate": gate})})
+
+
 def champion(models: Registry) -> str:
     return models.find(CHAMPION).number
 
@@ -174,6 +179,22 @@ def test_what_was_rolled_back_is_not_promoted_by_the_next_run(
         models.promote(models.find(second["version"]))
         assert champion(models) == second["version"]
         assert not models.find(second["version"]).rolled_back
+
+
+def test_a_changed_threshold_judges_the_same_version_again(
+    embedded: None, workspace: Workspace, bundles: dict[str, Path], held_out: HeldOut
+) -> None:
+    strict = with_gate(workspace.params(), decode_ms=FIGURES["decode_ms"] / 2.0)
+    loose = with_gate(workspace.params(), decode_ms=FIGURES["decode_ms"] * 2.0, arbitrage_rate=None)
+    with opened(strict) as models:
+        refused = add(models, bundles["good"], "a", held_out, strict)
+        assert (refused["version"], refused["verdict"]) == ("1", "refused")
+        accepted = add(models, bundles["good"], "a", held_out, loose)
+        assert (accepted["version"], accepted["verdict"], champion(models)) == ("1", "accepted", "1")
+        tags = models.find("1").tags
+        assert tags["gate.verdict"] == "accepted"
+        assert tags["gate.decode_ms"].startswith("pass: ")
+        assert "gate.sample_arbitrage_free_rate" not in tags
 
 
 def test_a_champion_without_files_stops_the_decision_and_promote_mends_it(
