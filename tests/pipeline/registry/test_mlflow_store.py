@@ -120,7 +120,7 @@ def test_a_copy_of_a_store_has_files_of_its_own(here: Path, bundle: Path, monkey
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     with (
         pytest.raises(StageError, match=r"bundle of m version 1 cannot be read from sqlite:///mlflow\.db"),
-        opened() as m,
+        opened() as models,
     ):
         models.load(models.find("champion"))
 
