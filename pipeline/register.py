@@ -20,7 +20,12 @@ from vae.runtime import SurfaceModel
 
 
 class HeldOut(NamedTuple):
-    """Test surfaces [surface, tenor, node]: as quoted, and without noise where that is known."""
+    """Test surfaces [surface, tenor, node].
+
+    Attributes:
+        quoted: vols with noise, NaN where missing.
+        truth: vols without noise where these are known, else ``quoted``.
+    """
 
     quoted: NDArray[np.float32]
     truth: NDArray[np.float32]
@@ -67,7 +72,7 @@ def decide(
     held_out: HeldOut,
     settings: RegisterParams,
 ) -> dict[str, Any]:
-    """Judge a version alone and beside the champion; promote it where it is accepted and the settings say so."""
+    """Judge a version alone and against the champion; promote an accepted one if the settings say so."""
     champion = models.get(registry.CHAMPION)
     if champion is not None and champion.number == version.number:
         return {"verdict": "accepted", "reason": "it is champion already", "champion": champion.number}
@@ -176,7 +181,7 @@ def _result(check: Check) -> str:
 
 
 def _numbers(measured: Mapping[str, Path]) -> dict[str, float]:
-    """The figures of each stage that are numbers: MLflow's metrics are nothing else."""
+    """The figures of each stage that are numbers; MLflow takes no other metrics."""
     figures = {f"{stage}/{k}": v for stage, path in measured.items() for k, v in formats.read_json(path).items()}
     return {name: value for name, value in figures.items() if isinstance(value, int | float)}
 

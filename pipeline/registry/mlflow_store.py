@@ -54,7 +54,7 @@ CONTENT = "volvae.content"  # tag of runs and versions: identifies what was regi
 _MODEL_URI = "volvae.model_uri"  # tag that a run gets last: a run with it is complete
 _ARTIFACTS = "mlartifacts"
 _LONGEST_REASON = 400  # characters
-_NOISY = ("alembic", "mlflow.store.db.utils", "mlflow.tracking", "mlflow.utils", "mlflow.models", "mlflow.onnx")
+_NOISY = ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.utils", "mlflow.models", "mlflow.onnx")
 _alone = threading.Lock()  # held by a thread while it makes a store or silences warnings
 
 

@@ -31,10 +31,10 @@ class Version(NamedTuple):
     """A version of the registered model.
 
     Attributes:
-        number: as MLflow counts them.
-        run_id: of the run that made it.
-        created: when it was registered.
-        tags: what it says of itself.
+        number: counted by MLflow from 1.
+        run_id: the run that made it.
+        created: time of the registration.
+        tags: lineage, verdict of the gate and history as champion.
     """
 
     number: str
@@ -44,12 +44,12 @@ class Version(NamedTuple):
 
     @property
     def refused(self) -> str | None:
-        """Why the gate refused it; None where it did not."""
+        """The reason of a refusal by the gate; None where it did not refuse."""
         return self.tags.get(_REASON, "") if self.tags.get(_VERDICT) == _REFUSED else None
 
     @property
     def rolled_back(self) -> bool:
-        """Whether it was champion and somebody went back."""
+        """Whether it was champion until a roll-back."""
         return _ROLLED_BACK in self.tags
 
 
@@ -57,8 +57,9 @@ class Registry:
     """One registered model of one store.
 
     Attributes:
-        store: its address, without a password.
-        model: its name.
+        store: address of the store, without credentials.
+        model: name of the model.
+        experiment: name of the experiment that its runs belong to.
     """
 
     def __init__(self, store: Store, *, model: str, experiment: str) -> None:
@@ -98,7 +99,7 @@ class Registry:
                 self._client.delete_model_version_tag(self.model, version.number, name)
 
     def promote(self, version: Version) -> Version | None:
-        """Make a version champion; the one it succeeds. The alias moves last, after the files are verified.
+        """Make a version champion and return the former one. The alias moves last, after the files are verified.
 
         Raises:
             StageError: the files are not those that were registered.
@@ -115,7 +116,7 @@ class Registry:
         return former
 
     def roll_back(self) -> tuple[Version, Version]:
-        """Make the champion's predecessor champion again; the version that it leaves and the one that it returns to.
+        """Make the champion's predecessor champion again; returns the former champion and the new one.
 
         Raises:
             InputError: there is no champion, or it has no predecessor.
@@ -161,10 +162,10 @@ class Registry:
             return self._verified(folder, version)
 
     def fetch(self, version: Version, folder: Path) -> None:
-        """Put the bundle of a version in place of ``folder``, whole or not at all.
+        """Replace ``folder`` by the bundle of a version, completely or not at all.
 
         Raises:
-            InputError: the folder cannot be written, or is something else.
+            InputError: the folder cannot be written, or holds other files.
             StageError: the files are gone, or not those that were registered.
         """
         if folder.exists() and not (folder / MANIFEST).exists() and any(folder.iterdir()):
