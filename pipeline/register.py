@@ -13,6 +13,7 @@ from pipeline.files.atomic import check_writable
 from pipeline.files.dataset import Dataset
 from pipeline.registry import gate, lineage, registry
 from pipeline.registry.gate import Check, Verdict
+from pipeline.registry.mlflow_store import Record
 from pipeline.registry.registry import Registry, Version
 from pipeline.settings.params import Params
 from pipeline.settings.register import RegisterParams
@@ -21,7 +22,12 @@ from vae.runtime import SurfaceModel
 
 
 class HeldOut(NamedTuple):
-    """Test surfaces [surface, tenor, node]: as quoted, and without noise where that is known."""
+    """Test surfaces [surface, tenor, node].
+
+    Attributes:
+        quoted: vols with noise, NaN where missing.
+        truth: vols without noise where these are known, else ``quoted``.
+    """
 
     quoted: NDArray[np.float32]
     truth: NDArray[np.float32]
@@ -68,7 +74,7 @@ def decide(
     held_out: HeldOut,
     settings: RegisterParams,
 ) -> dict[str, Any]:
-    """Judge a version alone and beside the champion; promote it where it is accepted and the settings say so."""
+    """Judge a version alone and against the champion; promote an accepted one if the settings say so."""
     champion = models.get(registry.CHAMPION)
     if champion is not None and champion.number == version.number:
         return {"verdict": "accepted", "reason": "it is champion already", "champion": champion.number}
@@ -82,7 +88,7 @@ def decide(
             compared = {f"beside_champion_{name}": value for name, value in found._asdict().items()}
     verdict = Verdict(tuple(checks))
     parent = champion.number if champion else "none"
-    tags = {f"gate.{check.name}": _said(check) for check in checks} | {"volvae.parent": parent}
+    tags = {f"gate.{check.name}": _result(check) for check in checks} | {"volvae.parent": parent}
     models.judge(version, accepted=verdict.accepted, reason=verdict.reason, tags=tags)
     if verdict.accepted and settings.promote and not version.rolled_back:
         models.promote(version)
@@ -96,54 +102,63 @@ def decide(
     }
 
 
-def make_record(params: Params, measured: Mapping[str, Path], *, bundle: Path, page: Path) -> registry.Record:
-    """What the run says: settings, figures, and the lineage as tags and files."""
+def make_record(params: Params, measured: Mapping[str, Path], *, bundle: Path, page: Path) -> Record:
+    """The record of a run: settings, figures, and the lineage as tags and files.
+
+    Args:
+        params: all settings.
+        measured: stage -> file of its metrics.
+        bundle: folder of the bundle.
+        page: report of the stage evaluate.
+    """
     settings = flatten(params.model_dump(mode="json", by_alias=True, exclude_none=True))
-    stages, git, versions = lineage.recorded(), lineage.git(), lineage.versions()
+    stages, git = lineage.recorded(), lineage.git()
     hashes = lineage.data_hashes(stages)
     runs = {stage: run for stage, path in measured.items() if (run := lineage.run_of(stage, path))}
-    patch = lineage.git_patch() if git.dirty else ""
-    times = {f"{stage}/seconds": run.seconds for stage, run in runs.items()}
-    made_from = {path: digest for path, digest in hashes.items() if path in stages["train"]["deps"]}
-    return registry.Record(
-        content=formats.sha256(json.dumps([made(stages), settings], sort_keys=True).encode()),
+    folders = {
+        bundle: registry.BUNDLE,
+        page: "report",
+        lineage.LOCK: registry.LINEAGE,
+        lineage.REQUIREMENTS: registry.LINEAGE,
+    }
+    texts = {
+        "params.yaml": Path("params.yaml").read_text("utf-8"),
+        lineage.RUNS: json.dumps({stage: run._asdict() for stage, run in runs.items()}, indent=2),
+        lineage.PATCH: lineage.git_patch() if git.dirty else "",
+    }
+    return Record(
+        content=identity(stages, params),
         parameters=settings,
-        metrics=_numbers(measured) | times,
+        metrics=_numbers(measured) | {f"{stage}/seconds": run.seconds for stage, run in runs.items()},
         tags={
-            "git.commit": git.commit or "none",
-            "git.remote": git.remote or "none",
-            "git.dirty": str(git.dirty).lower(),
-            "lock.sha256": formats.sha256(lineage.REQUIREMENTS.read_bytes())
-            if lineage.REQUIREMENTS.exists()
-            else "none",
+            **_code_tags(git),
             "device": runs["train"].device if "train" in runs else "unknown",
             **{f"seed.{name}": str(seed) for name, seed in lineage.seeds(settings).items()},
             **{f"dvc.{path}": digest for path, digest in hashes.items()},
-            **{f"version.{name}": number for name, number in versions.items()},
             **registry.manifest_tag(bundle),
         },
-        datasets=made_from,
-        artifacts={
-            path.absolute(): folder
-            for path, folder in (
-                (bundle, registry.BUNDLE),
-                (page, "report"),
-                (lineage.LOCK, registry.LINEAGE),
-                (lineage.REQUIREMENTS, registry.LINEAGE),
-            )
-            if path.exists()
-        },
-        texts={
-            f"{registry.LINEAGE}/{name}": text
-            for name, text in (
-                ("params.yaml", Path("params.yaml").read_text("utf-8")),
-                (lineage.RUNS, json.dumps({stage: run._asdict() for stage, run in runs.items()}, indent=2)),
-                (lineage.PATCH, patch),
-            )
-            if text
-        },
-        decoder=(bundle / DECODER).absolute(),
+        datasets={path: digest for path, digest in hashes.items() if path in stages["train"]["deps"]},
+        artifacts={path: folder for path, folder in folders.items() if path.exists()},
+        texts={f"{registry.LINEAGE}/{name}": text for name, text in texts.items() if text},
+        decoder=bundle / DECODER,
     )
+
+
+def identity(stages: lineage.Stages, params: Params) -> str:
+    """The digest by which a version is found again: of data, model and bundle, and the settings that shaped them."""
+    return formats.sha256(json.dumps([made(stages), settings_that_matter(params)], sort_keys=True).encode())
+
+
+def settings_that_matter(params: Params) -> dict[str, dict[str, Any]]:
+    """The settings that can change the files of a version or the figures kept with it, by stage.
+
+    Those of the gate and of schedules cannot, nor those that say how the work is done, such as the number of workers.
+    """
+    blocks = {"prepare": params.prepare, "train": params.train, "evaluate": params.evaluate, "export": params.export}
+    return {
+        stage: block.model_dump(mode="json", exclude_none=True, exclude=set(block.result_free))
+        for stage, block in blocks.items()
+    }
 
 
 def made(stages: lineage.Stages) -> dict[str, str]:
@@ -151,12 +166,24 @@ def made(stages: lineage.Stages) -> dict[str, str]:
     return {path: digest for path, digest in lineage.outputs(stages).items() if not path.startswith("results/")}
 
 
-def _said(check: Check) -> str:
+def _code_tags(git: lineage.Git) -> dict[str, str]:
+    """Tags of the code and of the environment that it ran in."""
+    lock = lineage.REQUIREMENTS
+    return {
+        "git.commit": git.commit or "none",
+        "git.remote": git.remote or "none",
+        "git.dirty": str(git.dirty).lower(),
+        "lock.sha256": formats.sha256(lock.read_bytes()) if lock.exists() else "none",
+        **{f"version.{name}": number for name, number in lineage.versions().items()},
+    }
+
+
+def _result(check: Check) -> str:
     return f"{'pass' if check.passed else 'fail'}: {check}"
 
 
 def _numbers(measured: Mapping[str, Path]) -> dict[str, float]:
-    """The figures of each stage that are numbers: MLflow's metrics are nothing else."""
+    """The figures of each stage that are numbers; MLflow takes no other metrics."""
     figures = {f"{stage}/{k}": v for stage, path in measured.items() for k, v in formats.read_json(path).items()}
     return {name: value for name, value in figures.items() if isinstance(value, int | float)}
 

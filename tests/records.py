@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline.registry import registry
-from pipeline.registry.registry import Record
+from pipeline.registry.mlflow_store import Record
 from vae.bundle import DECODER
 
 

@@ -54,8 +54,6 @@ def test_deps_of_a_stage_name_all_code_that_it_imports(root: Path) -> None:
         module = f"pipeline.{name}"
         imported = {module, *graph.find_upstream_modules(module)} - {"vae", "pipeline"}
         expected = {f"{m.replace('.', '/')}.py" for m in imported}
-        if "pipeline.report.page" in imported:
-            expected.add("deploy/explorer/look.css")
         assert {d for d in stage["deps"] if d.startswith(CODE)} == expected, name
 
 

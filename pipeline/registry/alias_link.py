@@ -1,7 +1,7 @@
-"""A version of the MLflow registry as a folder that follows its alias, for a server that knows only folders.
+"""A symbolic link to the bundle that an MLflow alias names, for a server that reads folders only.
 
-The folder is a symbolic link whose target is named after the version. It moves in one step, and its target is never
-changed: who reads it sees one version, whole.
+The target of the link is a folder named after the version. The link moves in one step and a target is never changed,
+so a reader always sees the complete files of one version.
 """
 
 import contextlib
@@ -18,22 +18,22 @@ from pipeline.files import atomic
 from pipeline.registry import registry
 
 _ADDRESS = re.compile(r"models:/(?P<model>[^/@]+)@(?P<alias>[^/@]+)")
-_KEPT = 2  # versions: the current one, and the one that somebody may still be reading
-_PATIENCE = 1.0  # seconds that a registry which does not answer may hold up the end
+_KEPT = 2  # versions: the current one, and the one before, which may still be read
+_PATIENCE = 1.0  # seconds to wait at the end for a registry that does not answer
 
 
 @contextlib.contextmanager
 def mirrored(address: str, *, poll: float) -> Iterator[Path]:
     """A link to the bundle of ``models:/NAME@ALIAS``, which a thread makes, and moves when the alias moves.
 
-    What cannot be fetched is logged, and the link stays; until there is a first version, there is none.
+    A version that cannot be fetched is logged and the link stays. There is no link before the first version.
 
     Args:
-        address: of the version.
-        poll: seconds between looks at the registry.
+        address: ``models:/NAME@ALIAS``.
+        poll: seconds between two requests to the registry.
 
     Raises:
-        InputError: the address is none.
+        InputError: the address has another form.
     """
     found = _ADDRESS.fullmatch(address)
     if found is None:
@@ -58,15 +58,15 @@ class _Mirror:
         self._versions: list[str] = []  # on disk, the current one last
 
     def follow(self, poll: float, done: threading.Event) -> None:
-        """Update again and again, until the event is set."""
+        """Update the link every ``poll`` seconds until the event is set."""
         missing = logs.Once()
         while not done.is_set():
             try:
                 self.update()
                 missing.reset()
-            except Exception as error:  # noqa: BLE001 - whatever it is, to look again may help
-                told = "the former stays" if self._versions else "the server waits for one"
-                missing.warning(f"the registry gives no model, {told}", str(error))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next request may succeed
+                consequence = "the former stays" if self._versions else "the server waits for one"
+                missing.warning(f"the registry gives no model, {consequence}", str(error))
             done.wait(poll)
 
     def update(self) -> None:

@@ -1,4 +1,4 @@
-"""The gate: which figures a version must reach, alone and beside the champion, before it may be promoted."""
+"""The gate: checks that a version must pass, alone and against the champion, before it may be promoted."""
 
 import time
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ _CALLS = 200
 
 
 class Check(NamedTuple):
-    """One figure and what it must be.
+    """One figure and the limit that it must keep.
 
     Attributes:
-        name: of the figure, with its unit.
+        name: name of the figure, with its unit.
         value: None where it was not measured.
-        wanted: in words.
-        passed: whether it is that.
+        wanted: the limit in words.
+        passed: whether ``value`` keeps it.
     """
 
     name: str
@@ -32,18 +32,18 @@ class Check(NamedTuple):
     passed: bool
 
     def __str__(self) -> str:
-        """The check in a few words."""
+        """The figure, its value and its limit."""
         value = "not measured" if self.value is None else f"{self.value:.4g}"
         return f"{self.name} {value}, wanted {self.wanted}"
 
 
 class Comparison(NamedTuple):
-    """A challenger less the champion on the same held-out surfaces: mean differences and their standard errors.
+    """Challenger minus champion on the same held-out surfaces: mean differences and their standard errors.
 
     Attributes:
-        surfaces: how many were compared.
-        nats: of the log density of a surface; more is better.
-        bp: of the root mean square error of a reconstruction; less is better.
+        surfaces: number of surfaces.
+        nats, nats_se: log density of a surface; more is better.
+        bp, bp_se: root mean square error of a reconstruction in basis points of vol; less is better.
     """
 
     surfaces: int
@@ -65,13 +65,18 @@ class Verdict(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """In one line, why it is refused, or how many checks it passed."""
+        """The failed checks in one line, or the number of checks where all passed."""
         failed = [str(check) for check in self.checks if not check.passed]
         return "; ".join(failed) if failed else f"all {len(self.checks)} checks passed"
 
 
 def absolute_checks(figures: Mapping[str, float], gate: GateParams) -> list[Check]:
-    """The version alone: figures of evaluate and export by name, and ``decode_ms``."""
+    """Check the version alone.
+
+    Args:
+        figures: metrics of evaluate and export by name, and ``decode_ms``.
+        gate: the limits.
+    """
     get = figures.get
     checks = [_most("parity_decoder_max_vol", get("parity_decoder_max_vol"), gate.parity_vol)]
     if gate.coverage_90 is not None:
@@ -91,7 +96,7 @@ def absolute_checks(figures: Mapping[str, float], gate: GateParams) -> list[Chec
 
 
 def paired_checks(found: Comparison, gate: GateParams) -> list[Check]:
-    """The version beside the champion: it may be worse by no more than the margins, at two standard errors."""
+    """Check the version against the champion: two standard errors beyond the mean it is within the margins."""
     nats = found.nats - _STANDARD_ERRORS * found.nats_se
     bp = found.bp + _STANDARD_ERRORS * found.bp_se
     return [_least("gain_nats_low", nats, -gate.worse_nats), _most("loss_bp_high", bp, gate.worse_bp)]
@@ -100,13 +105,13 @@ def paired_checks(found: Comparison, gate: GateParams) -> list[Check]:
 def compare(
     challenger: SurfaceModel, champion: SurfaceModel, quoted: NDArray[np.float32], truth: NDArray[np.float32]
 ) -> Comparison:
-    """Both models on held-out surfaces: ``quoted`` is what they see and ``truth`` what they should say.
+    """Compare two models on held-out surfaces.
 
     Args:
         challenger: the new model.
         champion: the model that it would replace, on the same grid.
-        quoted: vols [surface, tenor, node], NaN where missing.
-        truth: vols without noise where they are known, else those quoted, of the same shape.
+        quoted: vols that the models encode [surface, tenor, node], NaN where missing.
+        truth: vols that they should reconstruct, of the same shape: without noise where known, else ``quoted``.
     """
     nats = (challenger.score(quoted).nats - champion.score(quoted).nats).astype(np.float64)
     bp = _errors(challenger, quoted, truth) - _errors(champion, quoted, truth)
@@ -114,7 +119,7 @@ def compare(
 
 
 def decode_ms(model: SurfaceModel) -> float:
-    """Median milliseconds of one call that decodes one surface."""
+    """Median duration of a call that decodes one surface, in milliseconds."""
     z, times = np.zeros((1, model.latents), np.float32), []
     for _ in range(_CALLS):
         start = time.perf_counter()
@@ -129,7 +134,7 @@ def _errors(model: SurfaceModel, quoted: NDArray[np.float32], truth: NDArray[np.
 
 
 def _mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Mean and its standard error, 0 where there is one value."""
+    """Mean and its standard error, which is 0 for a single value."""
     error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
     return float(values.mean()), float(error)
 

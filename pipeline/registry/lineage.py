@@ -1,4 +1,4 @@
-"""Which code, data, settings, environment and machine made an artifact."""
+"""The lineage of an artifact: the code, data, settings, environment and machine that made it."""
 
 import hashlib
 import json
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
+from pipeline.credentials import without_credentials
 from pipeline.errors import InputError
 
 LOCK = Path("dvc.lock")
@@ -27,7 +28,13 @@ Stages = Mapping[str, Mapping[str, Mapping[str, str]]]  # stage -> ``deps`` or `
 
 
 class Git(NamedTuple):
-    """Where the code came from, and what the working tree changes in it; empty outside a repository."""
+    """State of a git repository; all fields are empty outside of one.
+
+    Attributes:
+        commit: hash of the commit that is checked out.
+        remote: address of ``origin`` without credentials.
+        changes: files that differ from the commit, as ``git status --porcelain`` lists them.
+    """
 
     commit: str
     remote: str
@@ -40,32 +47,32 @@ class Git(NamedTuple):
 
 
 class Run(NamedTuple):
-    """How a stage ran on this machine, where its metrics are those of this run."""
+    """Duration and device of the run of a stage on this machine."""
 
     seconds: float
     device: str
 
 
 def git(folder: Path = Path()) -> Git:
-    """State of the working tree; dvc.lock, which DVC rewrites while it runs, does not count as a change."""
+    """State of the repository; dvc.lock does not count as a change, as DVC rewrites it while it runs."""
     return Git(
         commit=_run("git", "rev-parse", "HEAD", folder=folder).strip(),
-        remote=_run("git", "remote", "get-url", "origin", folder=folder).strip(),
+        remote=without_credentials(_run("git", "remote", "get-url", "origin", folder=folder).strip()),
         changes=_run("git", "status", "--porcelain", "--", ".", f":!{LOCK}", folder=folder).rstrip(),
     )
 
 
 def git_patch() -> str:
-    """What the working tree changes, new files included; empty where it changes nothing."""
+    """Changes of the working tree as a patch, with new files; empty where there are none."""
     with tempfile.TemporaryDirectory() as folder:
-        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}  # the user's own is left alone
+        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}  # leaves the index of the user unchanged
         _run("git", "read-tree", "HEAD", environment=index)
         _run("git", "add", "--all", "--", ".", f":!{LOCK}", environment=index)
         return _run("git", "diff", "--cached", "--binary", "HEAD", environment=index)
 
 
 def recorded(lock: Path = LOCK) -> Stages:
-    """DVC's hashes of what each stage read and made.
+    """DVC's hashes of the dependencies and outputs of each stage.
 
     Raises:
         InputError: dvc.lock is missing.
@@ -81,10 +88,10 @@ def recorded(lock: Path = LOCK) -> Stages:
 
 
 def check_made_by_dvc(*paths: Path) -> None:
-    """Refuse what is not on disk as dvc.lock records it, as when a stage ran without DVC.
+    """Refuse files that differ from dvc.lock, as after a stage that ran without DVC.
 
     Raises:
-        InputError: dvc.lock is missing or records something else.
+        InputError: dvc.lock is missing or records another hash.
     """
     made = outputs(recorded())
     for path in paths:
@@ -93,36 +100,36 @@ def check_made_by_dvc(*paths: Path) -> None:
 
 
 def outputs(stages: Stages) -> dict[str, str]:
-    """DVC's hashes of all that the stages made, by path."""
+    """DVC's hashes of the outputs of all stages, by path."""
     entries = {path: digest for stage in stages.values() for path, digest in stage["outs"].items()}
     return dict(sorted(entries.items()))
 
 
 def data_hashes(stages: Stages) -> dict[str, str]:
-    """DVC's hashes of all that is read or made and is not code, by path."""
+    """DVC's hashes of all dependencies and outputs but code, by path."""
     entries = {path: digest for stage in stages.values() for kind in stage.values() for path, digest in kind.items()}
     return {path: digest for path, digest in sorted(entries.items()) if not path.endswith(".py")}
 
 
 def seeds(settings: Mapping[str, object]) -> dict[str, object]:
-    """Of each stage that has one, from flat settings."""
+    """The seed of each stage that has one, from flat settings."""
     return {name.removesuffix(".seed"): value for name, value in settings.items() if name.endswith(".seed")}
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape the result."""
+    """Versions of Python and of the packages that can change the result."""
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
 def note_run(stage: str, metrics: Path, run: Run) -> None:
-    """Keep how a stage ran, beside its checkpoints: times are no output, which must not differ from run to run."""
+    """Store the run of a stage beside its checkpoints: not as an output, which must be the same in each run."""
     _RUNS.mkdir(parents=True, exist_ok=True)
     content = json.dumps({**run._asdict(), "metrics_md5": _md5(metrics)})
     (_RUNS / f"{stage}.json").write_text(content)
 
 
 def run_of(stage: str, metrics: Path) -> Run | None:
-    """How a stage made these metrics; None where it did so elsewhere."""
+    """The run of a stage that made these metrics; None where they were made on another machine."""
     try:
         kept = json.loads((_RUNS / f"{stage}.json").read_text())
         return Run(kept["seconds"], kept["device"]) if kept["metrics_md5"] == _md5(metrics) else None
@@ -131,7 +138,7 @@ def run_of(stage: str, metrics: Path) -> Run | None:
 
 
 def _md5(path: Path) -> str:
-    """DVC's hash of a file, or of a folder: that of the list of its files."""
+    """DVC's hash of a file, or of a folder: the MD5 of the JSON list of its files."""
     if not path.is_dir():
         return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
     files = (file for file in path.rglob("*") if file.is_file())
@@ -141,7 +148,7 @@ def _md5(path: Path) -> str:
 
 
 def _run(*command: str, folder: Path = Path(), environment: Mapping[str, str] | None = None) -> str:
-    """Output of a command; empty where it fails, as git does outside a repository."""
+    """Standard output of a command; empty where it fails, as git does outside a repository."""
     try:
         found = subprocess.run(
             command, check=True, capture_output=True, text=True, cwd=folder, env={**os.environ, **(environment or {})}

@@ -1,27 +1,28 @@
-"""What a registered version says of its making, and how to make it again."""
+"""The provenance of a registered version, and the commands that rebuild it."""
 
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.credentials import without_credentials
 from pipeline.errors import InputError, StageError
 from pipeline.files import formats
 from pipeline.files.atomic import copy_folder
 from pipeline.registry import lineage
 from pipeline.registry.registry import Version
 
-_OF_ITS_OWN = "results/register.json"  # says where a version was registered, which is never the same
+_REGISTRATION = "results/register.json"  # names the store and the run, so it differs between rebuilds
 
 
 class Provenance(NamedTuple):
-    """Of one version.
+    """How one version was made.
 
     Attributes:
-        model, version, created, verdict, parent: what it is; the parent was champion when it was made.
-        commit, remote, dirty: the code, and whether it was changed.
-        device, seeds, packages, requirements_sha256: what it was made with.
-        seconds: of each stage, where it ran on the machine that registered it.
+        model, version, created, verdict, parent: the version; its parent was champion when the gate judged it.
+        commit, remote, dirty: the code, and whether the working tree differed from the commit.
+        device, seeds, packages, requirements_sha256: the machine and the environment.
+        seconds: duration of each stage that ran on the machine that registered the version.
         inputs, outputs: DVC's hashes by path.
-        rebuild: commands that make it again.
+        rebuild: commands that make the version again.
     """
 
     model: str
@@ -43,10 +44,10 @@ class Provenance(NamedTuple):
 
 
 def read(version: Version, folder: Path, *, model: str, store: str) -> Provenance:
-    """From the tags of a version and the folder of its lineage.
+    """Read the provenance from the tags of a version and the folder of its lineage.
 
     Raises:
-        InputError: the folder is not whole.
+        InputError: a file of the folder is missing.
     """
     stages, tags = lineage.recorded(folder / lineage.LOCK.name), version.tags
     outputs = lineage.outputs(stages)
@@ -62,7 +63,7 @@ def read(version: Version, folder: Path, *, model: str, store: str) -> Provenanc
         verdict=tags.get("gate.verdict", "none"),
         parent=tags.get("volvae.parent", "none"),
         commit=tags["git.commit"],
-        remote=tags["git.remote"],
+        remote=without_credentials(tags["git.remote"]),
         dirty=tags["git.dirty"] == "true",
         device=tags["device"],
         seeds=tagged("seed."),
@@ -70,26 +71,28 @@ def read(version: Version, folder: Path, *, model: str, store: str) -> Provenanc
         requirements_sha256=tags["lock.sha256"],
         seconds={stage: run["seconds"] for stage, run in runs.items()},
         inputs={path: digest for path, digest in lineage.data_hashes(stages).items() if path not in outputs},
-        outputs={path: digest for path, digest in outputs.items() if path != _OF_ITS_OWN},
+        outputs={path: digest for path, digest in outputs.items() if path != _REGISTRATION},
         rebuild=_rebuild(version, model=model, store=store),
     )
 
 
-def check(told: Provenance) -> None:
-    """Compare what dvc.lock of the current folder records with what was registered.
+def check(provenance: Provenance) -> None:
+    """Compare the outputs in dvc.lock of the current folder with those of the version.
 
     Raises:
         InputError: there is no dvc.lock.
         StageError: an output differs.
     """
     here = lineage.outputs(lineage.recorded())
-    different = [path for path, digest in told.outputs.items() if here.get(path) != digest]
+    different = [path for path, digest in provenance.outputs.items() if here.get(path) != digest]
     if different:
-        raise StageError(f"not what {told.model} version {told.version} was made of: {', '.join(different)}")
+        raise StageError(
+            f"not what {provenance.model} version {provenance.version} was made of: {', '.join(different)}"
+        )
 
 
 def write(folder: Path, output: Path) -> None:
-    """Put the files of a lineage in place of ``output``.
+    """Copy the files of a lineage to the new folder ``output``.
 
     Raises:
         InputError: it exists.
@@ -99,29 +102,30 @@ def write(folder: Path, output: Path) -> None:
     copy_folder(folder, output)
 
 
-def text(told: Provenance) -> str:
-    """For people."""
-    changed = ", with changes" if told.dirty else ""
+def text(provenance: Provenance) -> str:
+    """The provenance as a table for people, with the commands below it."""
+    p = provenance
+    changed = ", with changes" if p.dirty else ""
     lines = [
-        ("version", f"{told.model} {told.version}, {told.created}, {told.verdict}; champion before: {told.parent}"),
-        ("code", f"commit {told.commit}{changed}; remote {told.remote}"),
-        ("device", told.device),
-        ("seeds", ", ".join(f"{name} {seed}" for name, seed in told.seeds.items())),
-        ("packages", ", ".join(f"{name} {number}" for name, number in told.packages.items())),
-        ("lock", f"requirements.lock sha256 {told.requirements_sha256}"),
-        ("seconds", ", ".join(f"{stage} {seconds:g}" for stage, seconds in told.seconds.items()) or "unknown"),
-        *(("input", f"{path} {digest}") for path, digest in told.inputs.items()),
-        *(("output", f"{path} {digest}") for path, digest in told.outputs.items()),
+        ("version", f"{p.model} {p.version}, {p.created}, {p.verdict}; champion before: {p.parent}"),
+        ("code", f"commit {p.commit}{changed}; remote {p.remote}"),
+        ("device", p.device),
+        ("seeds", ", ".join(f"{name} {seed}" for name, seed in p.seeds.items())),
+        ("packages", ", ".join(f"{name} {number}" for name, number in p.packages.items())),
+        ("lock", f"requirements.lock sha256 {p.requirements_sha256}"),
+        ("seconds", ", ".join(f"{stage} {seconds:g}" for stage, seconds in p.seconds.items()) or "unknown"),
+        *(("input", f"{path} {digest}") for path, digest in p.inputs.items()),
+        *(("output", f"{path} {digest}") for path, digest in p.outputs.items()),
     ]
     table = "\n".join(f"{name:12}{value}" for name, value in lines)
-    commands = "\n".join(f"  {command}" for command in told.rebuild)
+    commands = "\n".join(f"  {command}" for command in p.rebuild)
     return f"{table}\n\nTo make it again, in an environment of its requirements.lock:\n{commands}"
 
 
 def _rebuild(version: Version, *, model: str, store: str) -> tuple[str, ...]:
-    """Three commands: the lineage's files, the code, and the pipeline with a check of what it made."""
+    """Three commands: fetch the files of the lineage, clone the code, run the pipeline and check its outputs."""
     tags, folder = version.tags, f"{model.replace(' ', '-')}-{version.number}"
-    source = Path.cwd() if tags["git.remote"] == "none" else tags["git.remote"]
+    source = Path.cwd() if tags["git.remote"] == "none" else without_credentials(tags["git.remote"])
     code = f"git clone {source} {folder} && git -C {folder} checkout --detach {tags['git.commit']}"
     if tags["git.dirty"] == "true":
         code += f" && git -C {folder} apply ../{folder}.lineage/{lineage.PATCH}"

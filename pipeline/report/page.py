@@ -2,7 +2,6 @@
 
 import html
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
 from pipeline.files.formats import csv_columns, read_bytes
+from pipeline.report.style import STYLE
 from vae.surface.arbitrage import KINDS
 from vae.surface.grid import Grid
 
@@ -28,11 +28,10 @@ _HEADLINES = (
     ("active_units", "active latents", "d"),
     ("sample_arbitrage_free_rate", "arbitrage-free samples", ".2%"),
 )
-_STYLE = files("deploy") / "explorer/look.css"  # that of the explorer
 
 
 class Evaluation(NamedTuple):
-    """What was measured on test surfaces.
+    """Measurements on test surfaces.
 
     Attributes:
         figures: flat metrics.
@@ -53,19 +52,24 @@ class Evaluation(NamedTuple):
 
 def report_page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]) -> str:
     """The page; the same arguments give the same text."""
-    style = _STYLE.read_text("utf-8")
     sections = (
         (
             _sample_surfaces(result.samples, grid),
-            "Surfaces drawn from the prior; choose one, turn it with the mouse.",
+            "Surfaces sampled from the model; choose one, turn it with the mouse.",
         ),
         (_smiles(result, grid), "Test surfaces (lines) and their reconstructions (points)."),
         (_error_map(result, grid), "Reconstruction error over the grid, bp of vol."),
         (_error_by_tenor(result, grid), "Reconstruction error by tenor beside PCA with as many latents."),
-        (_completion(result.figures), "Whole surfaces from a few random points: mean absolute error over all points."),
-        (_bounds(result.figures), "Bounds on the log-likelihood: the importance-weighted one by its draws."),
+        (
+            _completion(result.figures),
+            "Completion from a few random points: mean absolute error over all points.",
+        ),
+        (_bounds(result.figures), "Bounds on the log-likelihood; the importance-weighted one by its number of draws."),
         (_training(curve), "Training: objective and validation ELBO of a surface."),
-        (_latents(result.latents), "Posterior means of the test surfaces; the seed's prior is N(0, 1)."),
+        (
+            _latents(result.latents),
+            "Posterior means of the test surfaces; the model is trained with the prior N(0, 1).",
+        ),
     )
     blocks = "".join(
         f"<figure>{_div(figure, f'figure{n}')}<figcaption>{html.escape(caption)}</figcaption></figure>"
@@ -74,7 +78,7 @@ def report_page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>volvae: evaluation</title><style>{style}</style><script>{get_plotlyjs()}</script>"
+        f"<title>volvae: evaluation</title><style>{STYLE}</style><script>{get_plotlyjs()}</script>"
         '<header><h1>volvae</h1><p class="quiet">evaluation on held-out surfaces</p></header>'
         f"<p>{len(result.truth):,} test surfaces, {grid.shape[0]} tenors x {grid.shape[1]} nodes. "
         "1 bp is 0.0001 of volatility; nats are of the density of decimal vols.</p>"

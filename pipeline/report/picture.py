@@ -1,4 +1,4 @@
-"""The plots of a run as one picture, for places that show no page."""
+"""The plots of a run as one PNG, for services that cannot show an HTML page."""
 
 import io
 from pathlib import Path
@@ -11,7 +11,7 @@ from pipeline.files.formats import csv_columns
 
 
 class _Panel(NamedTuple):
-    """A table and which of its columns are drawn against which."""
+    """One plot: columns ``y`` of the table at ``path`` against its column ``x``."""
 
     path: str
     x: str
@@ -37,7 +37,7 @@ _PANELS = (
 
 
 def picture(results: Path) -> bytes:
-    """A PNG of the tables in ``results/plots`` that are there."""
+    """A PNG with one plot for each table in ``results/plots``; that of a missing table is empty."""
     mpl.use("agg")
     drawn = Figure(figsize=(12.0, 3.4), layout="constrained")
     for axes, panel in zip(drawn.subplots(1, len(_PANELS)), _PANELS, strict=True):

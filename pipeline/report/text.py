@@ -1,4 +1,4 @@
-"""What a run left behind, in a few lines for people."""
+"""The results of a run as a short text: figures, paths of the files, next commands."""
 
 import json
 from pathlib import Path
@@ -25,10 +25,10 @@ def read(results: Path) -> dict[str, dict[str, Any]]:
 
 
 def text(figures: dict[str, dict[str, Any]], results: Path, bundle: Path) -> str:
-    """The figures that matter, where everything is and what to do next."""
+    """The main figures, the paths of all results and the commands to use next."""
     evaluate, export, register = (figures[stage] for stage in ("evaluate", "export", "register"))
     rates = ", ".join(f"{name} {evaluate[f'{name}_arbitrage_free_rate']:.2%}" for name in _SURFACES)
-    bound = f"{evaluate['elbo_nats']:,.1f} +- {evaluate['elbo_se_nats']:.1f} nats a surface{_ceiling(evaluate)}"
+    bound = f"{evaluate['elbo_nats']:,.1f} +- {evaluate['elbo_se_nats']:.1f} nats a surface{_exact(evaluate)}"
     return f"""\
 reconstruction   {evaluate["reconstruction_rmse_bp"]:.2f} bp of vol, held out
 PCA              {evaluate["pca_reconstruction_rmse_bp"]:.2f} bp with as many latents
@@ -51,7 +51,7 @@ next             volvae sample -n 1000 --seed 7 -o surfaces.parquet
 
 
 def _completion(evaluate: dict[str, Any]) -> str:
-    """Completion from ten points, where that was measured."""
+    """The error of completion from ten points; empty where it was not measured."""
     if "completion_mae_bp_10" not in evaluate:
         return ""
     ours, pca = evaluate["completion_mae_bp_10"], evaluate["pca_completion_mae_bp_10"]
@@ -60,7 +60,7 @@ def _completion(evaluate: dict[str, Any]) -> str:
 
 
 def _samples(evaluate: dict[str, Any]) -> str:
-    """How samples resemble test surfaces, beside how training surfaces do, where there were enough to compare."""
+    """How far samples are from test surfaces, and how far training surfaces are; empty where there were too few."""
     if "sample_energy_distance" not in evaluate:
         return ""
     distance, floor = evaluate["sample_energy_distance"], evaluate["sample_energy_floor"]
@@ -71,10 +71,10 @@ def _samples(evaluate: dict[str, Any]) -> str:
     )
 
 
-def _ceiling(evaluate: dict[str, Any]) -> str:
-    """The exact ceiling, where the law of the data is known."""
+def _exact(evaluate: dict[str, Any]) -> str:
+    """The distance to the exact log-likelihood, where the distribution of the data is known."""
     gap = evaluate.get("elbo_gap_to_oracle_nats")
-    return "" if gap is None else f", {gap:.1f} below the exact ceiling"
+    return "" if gap is None else f", {gap:.1f} below the exact log-likelihood"
 
 
 _SURFACES = ("data", "reconstruction", "sample")

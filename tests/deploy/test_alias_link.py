@@ -5,8 +5,9 @@ import itertools
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,25 +29,8 @@ _FACTORS = (1.0, 2.0, 0.5)
 _WAITS = "the registry gives no model, the server waits for one"
 
 
-_turn = threading.RLock()  # MLflow keeps its store in a variable of the process, which a server has to itself
-
-
-@pytest.fixture(autouse=True)
-def _in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that follows and the test use the registry in turns."""
-    update = _Mirror.update
-
-    def alone(followed: _Mirror) -> None:
-        with _turn:
-            update(followed)
-
-    monkeypatch.setattr(_Mirror, "update", alone)
-
-
-@contextlib.contextmanager
-def opened() -> Iterator[Registry]:
-    with _turn, registry.opened(model=_NAME, experiment=_NAME) as models:
-        yield models
+def opened() -> contextlib.AbstractContextManager[Registry]:
+    return registry.opened(model=_NAME, experiment=_NAME)
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +168,19 @@ def test_whatever_goes_wrong_it_looks_again(
             wait_for(lambda: bool(warnings), seconds=60, what="the warning")
         assert warnings == [("the registry gives no model, the former stays", "[Errno 28] No space left on device")]
         wait_for(lambda: link.resolve().name == "2", seconds=60, what="the second version")
+
+
+def test_following_an_alias_needs_neither_torch_nor_onnx(store: str, tmp_path: Path) -> None:
+    """The image of the server has neither."""
+    promote("1")
+    program = (
+        "import sys; sys.modules |= {'torch': None, 'onnx': None}\n"
+        "from pathlib import Path\n"
+        "from pipeline.registry.alias_link import _Mirror\n"
+        f"_Mirror(Path(sys.argv[1]), {_NAME!r}, {CHAMPION!r}).update()"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / "models"], check=True, cwd=tmp_path)
+    assert (tmp_path / "models/current" / MANIFEST).exists()
 
 
 @pytest.mark.parametrize(

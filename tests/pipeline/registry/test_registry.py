@@ -17,7 +17,7 @@ from pipeline.errors import InputError, StageError
 from pipeline.files import formats
 from pipeline.files.dataset import Dataset
 from pipeline.register import HeldOut, decide
-from pipeline.registry import registry
+from pipeline.registry import mlflow_store, registry
 from pipeline.registry.registry import CHAMPION, Registry
 from pipeline.settings.params import Params
 from tests.records import record
@@ -51,7 +51,7 @@ def store(request: pytest.FixtureRequest, workspace: Workspace, monkeypatch: pyt
     """The address of an empty registry, which the environment names; the current folder is a workspace."""
     if request.param == "sqlite":
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        return registry.DEFAULT_STORE
+        return mlflow_store.DEFAULT_STORE
     url = request.getfixturevalue("server")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
     name = f"volvae-{workspace.folder.parent.name}-{workspace.folder.name}"
@@ -99,6 +99,11 @@ def add(models: Registry, bundle: Path, content: str, held_out: HeldOut, params:
     version = models.register(record(bundle, content))
     loaded = SurfaceModel.load(bundle, provider="cpu")
     return {"version": version.number, **decide(models, version, loaded, FIGURES, held_out, params.register_)}
+
+
+def with_gate(params: Params, **changes: float | None) -> Params:
+    gate = params.register_.gate.model_copy(update=changes)
+    return params.model_copy(update={"register_": params.register_.model_copy(update={"gate": gate})})
 
 
 def champion(models: Registry) -> str:
@@ -175,6 +180,22 @@ def test_what_was_rolled_back_is_not_promoted_by_the_next_run(
         models.promote(models.find(second["version"]))
         assert champion(models) == second["version"]
         assert not models.find(second["version"]).rolled_back
+
+
+def test_a_changed_threshold_judges_the_same_version_again(
+    embedded: None, workspace: Workspace, bundles: dict[str, Path], held_out: HeldOut
+) -> None:
+    strict = with_gate(workspace.params(), decode_ms=FIGURES["decode_ms"] / 2.0)
+    loose = with_gate(workspace.params(), decode_ms=FIGURES["decode_ms"] * 2.0, arbitrage_rate=None)
+    with opened(strict) as models:
+        refused = add(models, bundles["good"], "a", held_out, strict)
+        assert (refused["version"], refused["verdict"]) == ("1", "refused")
+        accepted = add(models, bundles["good"], "a", held_out, loose)
+        assert (accepted["version"], accepted["verdict"], champion(models)) == ("1", "accepted", "1")
+        tags = models.find("1").tags
+        assert tags["gate.verdict"] == "accepted"
+        assert tags["gate.decode_ms"].startswith("pass: ")
+        assert "gate.sample_arbitrage_free_rate" not in tags
 
 
 def test_a_champion_without_files_stops_the_decision_and_promote_mends_it(
@@ -271,7 +292,7 @@ def test_a_run_that_was_cut_off_is_closed_and_its_whole_model_used(
         raise Killed
 
     with opened(params) as models, monkeypatch.context() as patch:
-        patch.setattr(registry.mlflow, "register_model", killed)
+        patch.setattr(mlflow_store.Store, "add_version", killed)
         with pytest.raises(Killed):
             models.register(record(bundles["good"], "a"))
     with opened(params) as models:
@@ -313,7 +334,7 @@ def test_a_full_disk_is_one_line_and_a_rerun_repairs(
     [
         ("sqlite:////dev/null/mlflow.db", "the MLflow store sqlite:////dev/null/mlflow.db refused: .*Not a directory"),
         ("http://127.0.0.1:{port}", "the MLflow store http://127.0.0.1:{port} refused: .*"),
-        ("http://me:secret@127.0.0.1:{port}", r"the MLflow store http://me:\*\*\*@127.0.0.1:{port} refused: .*"),
+        ("http://me:secret@127.0.0.1:{port}", r"the MLflow store http://127.0.0.1:{port} refused: .*"),
     ],
 )
 def test_a_store_that_cannot_be_reached_is_one_line_without_the_password(
@@ -355,7 +376,7 @@ def test_a_store_of_another_version_of_mlflow_is_one_clear_line(
     with sqlite3.connect(store) as database:
         database.execute("UPDATE alembic_version SET version_num = '0123456789ab'")
     database.close()
-    registry.mlflow.tracking._tracking_service.utils._tracking_store_registry._get_store_with_resolved_uri.cache_clear()
+    mlflow_store.mlflow.tracking._tracking_service.utils._tracking_store_registry._get_store_with_resolved_uri.cache_clear()
     with pytest.raises(StageError, match=r"refused: .*database schema"), opened(params) as models:
         models.find("1")
     store.write_bytes(kept)

@@ -1,0 +1,290 @@
+"""An MLflow store: opening it, its runs with their artifacts, its model versions. The only module that imports mlflow.
+
+Opening a store changes nothing that the process shares, such as the working directory or MLflow's global address, so
+that threads can work with several stores at once.
+
+An embedded store is an SQLite file with the folder ``mlartifacts`` beside it. It keeps the locations of artifacts
+relative to its folder, so that both can be moved or copied together; ``mlflow ui``, started in that folder, finds them.
+"""
+
+import contextlib
+import importlib
+import json
+import logging
+import os
+import sqlite3
+import tempfile
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from pipeline import telemetry
+from pipeline.credentials import without_credentials
+from pipeline.errors import StageError
+
+telemetry.switch_off()  # before mlflow is imported, which reads the switches then
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # seven, each twice as long, are minutes of silence
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import mlflow  # noqa: E402
+import numpy as np  # noqa: E402
+from mlflow.data.code_dataset_source import CodeDatasetSource  # noqa: E402
+from mlflow.data.meta_dataset import MetaDataset  # noqa: E402
+from mlflow.entities import DatasetInput, LoggedModel, LoggedModelOutput, Metric, Param, Run  # noqa: E402
+from mlflow.entities.model_registry import ModelVersion  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.models import Model, ModelSignature  # noqa: E402
+from mlflow.store.artifact.artifact_repo import ArtifactRepository  # noqa: E402
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: E402
+from mlflow.tracking.context.registry import resolve_tags  # noqa: E402
+from mlflow.types import Schema, TensorSpec  # noqa: E402
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS  # noqa: E402
+from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
+
+ERRORS = (MlflowException, SQLAlchemyError, OSError)  # raised by a store that cannot be reached or refuses
+DEFAULT_STORE = "sqlite:///mlflow.db"
+CONTENT = "volvae.content"  # tag of runs and versions: identifies what was registered
+_MODEL_URI = "volvae.model_uri"  # tag that a run gets last: a run with it is complete
+_ARTIFACTS = "mlartifacts"
+_LONGEST_REASON = 400  # characters
+_NOISY = ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.utils", "mlflow.models", "mlflow.onnx")
+_alone = threading.Lock()  # held by a thread while it makes a store or silences warnings
+
+
+class Record(NamedTuple):
+    """What a run records about a model.
+
+    Attributes:
+        content: identifies bundle, data, models and the settings that shaped them; it is registered once.
+        parameters, metrics, tags: flat.
+        datasets: path -> digest of the data that the model was made from.
+        artifacts: local path -> folder among the run's artifacts.
+        texts: file name -> text, stored among the artifacts.
+        decoder: the ONNX file that becomes the registered model.
+    """
+
+    content: str
+    parameters: Mapping[str, object]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    datasets: Mapping[str, str]
+    artifacts: Mapping[Path, str]
+    texts: Mapping[str, str]
+    decoder: Path
+
+
+class Store:
+    """An open store.
+
+    Attributes:
+        address: of the store, without credentials.
+        client: MLflow's client for this store.
+    """
+
+    def __init__(self, uri: str, *, address: str, database: Path | None) -> None:
+        self.address, self.client = address, mlflow.MlflowClient(uri)
+        self._uri, self._database = uri, database
+
+    def log(self, experiment: str, record: Record) -> LoggedModel:
+        """Log a run and its decoder, or find those that an earlier attempt logged completely before it was killed."""
+        number = self._experiment(experiment)
+        return self._logged_before(number, record.content) or self._log_run(number, record)
+
+    def add_version(self, name: str, model: LoggedModel, tags: Mapping[str, str]) -> ModelVersion:
+        """Add a version with these tags to a registered model, which is made where it is new."""
+        try:
+            self.client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        # MLflow would look for models:/ID of an SQLite store at its global address; the location needs no look-up.
+        source = model.artifact_location if self._database else model.model_uri
+        version = self.client.create_model_version(
+            name, source, model.source_run_id, tags=dict(tags), model_id=model.model_id
+        )
+        versions = json.loads(model.tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
+        versions.append({"name": name, "version": version.version})
+        self.client.set_logged_model_tags(model.model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(versions)})
+        return version
+
+    def find_version(self, name: str, version: str) -> ModelVersion | None:
+        """The version with this number or alias; None where there is none."""
+        try:
+            if version.isdigit():
+                return self.client.get_model_version(name, version)
+            return self.client.get_model_version_by_alias(name, version)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
+    def download(self, run_id: str, path: str, into: Path) -> Path:
+        """Copy a file or folder among the artifacts of a run into a local folder; its path there."""
+        artifacts = self._repository(self.client.get_run(run_id).info.artifact_uri)
+        return Path(artifacts.download_artifacts(path, str(into)))
+
+    def _experiment(self, name: str) -> str:
+        """Identifier of the experiment, made where it is new.
+
+        MLflow makes the location of its artifacts absolute; an embedded store gets it back relative to its folder.
+        """
+        found = self.client.get_experiment_by_name(name)
+        if found:
+            return str(found.experiment_id)
+        number = self.client.create_experiment(name, artifact_location=_ARTIFACTS if self._database else None)
+        if self._database:
+            with contextlib.closing(sqlite3.connect(self._database)) as database, database:
+                database.execute(
+                    "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (_ARTIFACTS, number)
+                )
+        return str(number)
+
+    def _logged_before(self, experiment: str, content: str) -> LoggedModel | None:
+        """The model of a complete run with this content; incomplete ones, which a killed process left, are closed."""
+        runs = self.client.search_runs([experiment], f"tags.`{CONTENT}` = '{content}'")
+        for run in runs:
+            if run.info.status == "RUNNING":
+                self.client.set_terminated(run.info.run_id, "KILLED")
+        complete = [run.data.tags[_MODEL_URI] for run in runs if _MODEL_URI in run.data.tags]
+        return self.client.get_logged_model(complete[0].removeprefix("models:/")) if complete else None
+
+    def _log_run(self, experiment: str, record: Record) -> LoggedModel:
+        with self._run(experiment, {**record.tags, CONTENT: record.content}) as run:
+            number, files = run.info.run_id, self._repository(run.info.artifact_uri)
+            parameters = {name: str(value) for name, value in record.parameters.items()}
+            model = self.client.create_logged_model(experiment, name="decoder", source_run_id=number, params=parameters)
+            self._log_values(number, record, parameters, model)
+            for path, folder in record.artifacts.items():
+                (files.log_artifacts if path.is_dir() else files.log_artifact)(str(path), folder)
+            with tempfile.TemporaryDirectory(prefix="volvae-") as folder:
+                for name, text in record.texts.items():
+                    (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
+                    (Path(folder) / name).write_text(text, "utf-8")
+                files.log_artifacts(folder)
+            self._log_decoder(record.decoder, model)
+            self.client.set_tag(number, _MODEL_URI, model.model_uri)
+        return model
+
+    @contextlib.contextmanager
+    def _run(self, experiment: str, tags: Mapping[str, str]) -> Iterator[Run]:
+        """A run that ends with the block."""
+        run = self.client.create_run(experiment, tags=resolve_tags(dict(tags)))
+        try:
+            yield run
+        except BaseException:
+            with contextlib.suppress(*ERRORS):
+                self.client.set_terminated(run.info.run_id, "FAILED")
+            raise
+        self.client.set_terminated(run.info.run_id)
+
+    def _log_values(self, run_id: str, record: Record, parameters: Mapping[str, str], model: LoggedModel) -> None:
+        """Log parameters, metrics and the names of data sets; the metrics are those of the model as well."""
+        now = int(1e3 * datetime.now(UTC).timestamp())
+        self.client.log_batch(
+            run_id,
+            metrics=[Metric(name, value, now, 0, model_id=model.model_id) for name, value in record.metrics.items()],
+            params=[Param(name, value) for name, value in parameters.items()],
+        )
+        datasets = []
+        for name, digest in record.datasets.items():
+            source = CodeDatasetSource({"dvc.path": name, "git.commit": record.tags["git.commit"]})
+            dataset = MetaDataset(source, name=name, digest=digest)
+            datasets.append(DatasetInput(dataset._to_mlflow_entity()))  # noqa: SLF001  MLflow has no public way
+        self.client.log_inputs(run_id, datasets)
+
+    def _log_decoder(self, decoder: Path, model: LoggedModel) -> None:
+        """Store the decoder as MLflow's model of the run that made it."""
+        self.client.log_outputs(model.source_run_id, [LoggedModelOutput(model.model_id, step=0)])
+        with tempfile.TemporaryDirectory(prefix="volvae-") as folder:
+            _save_decoder(decoder, Path(folder) / "model", model)
+            self._repository(model.artifact_location).log_artifacts(str(Path(folder) / "model"))
+        self.client.finalize_logged_model(model.model_id, "READY")
+
+    def _repository(self, location: str) -> ArtifactRepository:
+        """The files at a location, which in an embedded store is relative to its folder."""
+        if self._database and not urlsplit(location).scheme:
+            location = (self._database.parent / location).as_uri()
+        return get_artifact_repository(location, tracking_uri=self._uri)
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[Store]:
+    """The store at MLFLOW_TRACKING_URI, or the one embedded in the current folder.
+
+    Raises:
+        StageError: the store cannot be reached or refuses.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+    address, database = without_credentials(uri), _database(uri)
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        if database:
+            _create(database)
+        yield Store(f"sqlite:///{database}" if database else uri, address=address, database=database)
+    except ERRORS as error:
+        raise StageError(f"the MLflow store {address} refused: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """The message of an error in one line; of a long one the start and the end, where the cause stands."""
+    cause = getattr(error, "orig", None) or error  # the database's own words, without the statement
+    text = without_credentials(" ".join(str(cause).split()))
+    half = _LONGEST_REASON // 2
+    return text if len(text) <= _LONGEST_REASON else f"{text[:half]} ... {text[-half:]}"
+
+
+def _database(uri: str) -> Path | None:
+    """The file of an embedded store; None where the store is a server."""
+    return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
+
+
+def _create(database: Path) -> None:
+    """Make an embedded store where there is none, completely or not at all: MLflow cannot mend half a store."""
+    with _alone:
+        if database.exists():
+            return
+        for left in database.parent.glob(f".{database.name}.*"):
+            left.unlink()
+        begun = database.with_name(f".{database.name}.{uuid4()}")  # a new name, as MLflow keeps stores by name
+        begun.touch()  # refused where the folder is missing, which MLflow would make
+        mlflow.MlflowClient(f"sqlite:///{begun}").search_experiments(max_results=1)
+        begun.replace(database)
+
+
+def _save_decoder(decoder: Path, folder: Path, model: LoggedModel) -> None:
+    """Write an ONNX decoder to a folder in MLflow's format, with its signature and an input example."""
+    import onnx  # noqa: PLC0415  only a registration needs it
+
+    with _alone, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow warns of its own type hints
+        importlib.import_module("mlflow.pyfunc")
+    graph = onnx.load(decoder)
+    latents = graph.graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    surface = [d.dim_value for d in graph.graph.output[0].type.tensor_type.shape.dim[1:]]
+    single = np.dtype(np.float32)
+    mlflow.onnx.save_model(
+        graph,
+        folder,
+        mlflow_model=Model(
+            artifact_path=model.artifact_location,
+            model_uuid=model.model_id,
+            run_id=model.source_run_id,
+            model_id=model.model_id,
+        ),
+        signature=ModelSignature(
+            inputs=Schema([TensorSpec(single, (-1, latents), "z")]),
+            outputs=Schema([TensorSpec(single, (-1, *surface), "iv")]),
+        ),
+        input_example={"z": np.zeros((2, latents), np.float32)},
+        # Named here because the default names the CPU wheel even where the GPU wheel is installed.
+        pip_requirements=[f"{name}=={package_version(name)}" for name in ("onnx", "numpy")] + ["onnxruntime"],
+        save_as_external_data=False,
+    )

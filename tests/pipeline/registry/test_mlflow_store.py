@@ -1,0 +1,163 @@
+"""An MLflow store leaves the process as it was, and an embedded one finds its artifacts wherever it lies."""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import sys
+import threading
+import urllib.request
+import warnings
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from pipeline.errors import StageError
+from pipeline.registry import mlflow_store, registry
+from pipeline.registry.registry import BUNDLE, Registry
+from tests.records import record
+from tests.services import free_port, healthy
+from tests.workspace import Workspace
+from vae.bundle import DECODER, MANIFEST
+
+
+@pytest.fixture(scope="module")
+def bundle(finished: Workspace) -> Path:
+    return finished.folder / "artifacts/bundle"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, made the current one; the environment names no store."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return folder
+
+
+def opened() -> contextlib.AbstractContextManager[Registry]:
+    return registry.opened(model="m", experiment="m")
+
+
+def store_in(folder: Path) -> str:
+    folder.mkdir(exist_ok=True)
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+def shared_state() -> tuple[object, ...]:
+    """The state that all threads of the process share."""
+    return Path.cwd(), dict(os.environ), mlflow.get_tracking_uri(), list(warnings.filters)
+
+
+@pytest.mark.parametrize("place", [None, "elsewhere"])
+def test_an_open_store_changes_nothing_that_the_process_shares(
+    here: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, place: str | None
+) -> None:
+    if place:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", store_in(here.parent / place))
+    before = shared_state()
+    with opened() as models:
+        assert shared_state() == before
+        models.promote(models.register(record(bundle, "a")))
+        assert shared_state() == before
+    assert shared_state() == before
+    assert {path.name for path in here.iterdir()} == (set() if place else {"mlflow.db", "mlartifacts"})
+
+
+def test_two_threads_work_with_two_stores_at_once(
+    here: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each opens its store before the other has closed its own, and finds its own files."""
+    stores, found, wrong = [tmp_path / "one 100%41", tmp_path / "two"], {}, []
+    both, turn = threading.Barrier(2, timeout=300), threading.Lock()
+
+    def work(folder: Path) -> None:
+        try:
+            turn.acquire()
+            os.environ["MLFLOW_TRACKING_URI"] = store_in(folder)
+            with opened() as models:
+                turn.release()
+                both.wait()
+                version = models.register(record(bundle, folder.name))
+                both.wait()
+                models.promote(version)
+                models.fetch(models.find("champion"), folder / "fetched")
+                found[folder] = (version.number, version.tags["volvae.content"])
+                both.wait()
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            wrong.append(error)
+            both.abort()
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    threads = [threading.Thread(target=work, args=(folder,)) for folder in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert found == {folder: ("1", folder.name) for folder in stores}
+    for folder in stores:
+        assert len(list(folder.glob(f"mlartifacts/*/artifacts/bundle/{MANIFEST}"))) == 1
+        assert (folder / "fetched" / DECODER).read_bytes() == (bundle / DECODER).read_bytes()
+    assert list(here.iterdir()) == []
+
+
+def test_a_copy_of_a_store_has_files_of_its_own(here: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs have the same names in both, within one process."""
+    with opened() as models:
+        models.promote(models.register(record(bundle, "a")))
+    copy = here.parent / "copy"
+    shutil.copytree(here, copy)
+    shutil.rmtree(here / "mlartifacts")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copy}/mlflow.db")
+    with opened() as models:
+        models.fetch(models.find("champion"), here / "fetched")
+        models.register(record(bundle, "b"))
+    assert (here / "fetched" / DECODER).read_bytes() == (bundle / DECODER).read_bytes()
+    assert not (here / "mlartifacts").exists()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with (
+        pytest.raises(StageError, match=r"bundle of m version 1 cannot be read from sqlite:///mlflow\.db"),
+        opened() as models,
+    ):
+        models.load(models.find("champion"))
+
+
+def test_mlflow_loads_the_registered_decoder_in_the_folder_of_the_store(here: Path, bundle: Path) -> None:
+    with opened() as models:
+        models.register(record(bundle, "a"))
+    uri = f"sqlite:///{here}/mlflow.db"
+    with contextlib.closing(sqlite3.connect(here / "mlflow.db")) as database:
+        (location,) = database.execute("SELECT storage_location FROM model_versions").fetchone()
+    assert location.startswith("mlartifacts/")
+    client = mlflow.MlflowClient(uri)
+    assert client.get_model_version_download_uri("m", "1") == location
+    (model,) = client.search_logged_models(["1"])
+    assert str(model.status) == "READY"
+    assert [metric.key for metric in model.metrics] == ["evaluate/elbo_nats"]
+    loaded = mlflow.models.Model.load(location)
+    assert loaded.signature.inputs.input_names() == ["z"]
+    assert loaded.run_id == models.find("1").run_id
+
+
+@pytest.mark.slow
+def test_the_page_of_mlflow_in_the_folder_shows_the_artifacts(here: Path, bundle: Path) -> None:
+    with opened() as models:
+        run = models.register(record(bundle, "a")).run_id
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", "sqlite:///mlflow.db"]
+    command += ["--port", str(port), "--workers", "1"]
+    url = f"http://127.0.0.1:{port}"
+    with healthy(url, command, here / "mlflow.log", {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}):
+        address = f"{url}/get-artifact?run_uuid={run}&path={BUNDLE}/{MANIFEST}"
+        with urllib.request.urlopen(address, timeout=60) as answer:
+            assert answer.read() == (bundle / MANIFEST).read_bytes()
+
+
+def test_a_long_reason_keeps_its_start_and_its_end() -> None:
+    text = mlflow_store.reason(OSError(f"cannot open the store: {'and so on, ' * 100}\nno space left on device"))
+    assert text.startswith("cannot open the store: and so on")
+    assert text.endswith("no space left on device")
+    assert len(text) < 450

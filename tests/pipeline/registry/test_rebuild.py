@@ -1,0 +1,86 @@
+"""The lineage of a version: commands that make it again, and addresses without credentials."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline.cli.main import main as cli
+from pipeline.credentials import without_credentials
+from pipeline.registry import lineage, registry
+from tests.records import record
+from tests.workspace import Workspace
+
+_LOCK = """schema: '2.0'
+stages:
+  train:
+    deps: [{path: data/surfaces, md5: 1111.dir}]
+    outs: [{path: artifacts/model, md5: 2222.dir}]
+"""
+
+
+def register(bundle: Path, *, remote: str) -> None:
+    """Register a version with the tags and files of a lineage."""
+    made = record(bundle, "a")
+    tags = {"git.commit": "c0ffee", "git.remote": remote, "git.dirty": "false", "device": "cpu", "lock.sha256": "none"}
+    texts = {"lineage/dvc.lock": _LOCK, "lineage/runs.json": "{}"}
+    with registry.opened(model="volvae", experiment="volvae") as models:
+        models.register(made._replace(tags={**made.tags, **tags}, texts=texts))
+
+
+def printed_lineage() -> dict[str, object]:
+    result = CliRunner().invoke(cli, ["lineage", "1", "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("place", ["", "elsewhere"])
+def test_without_a_remote_the_code_is_cloned_from_the_project_and_not_from_the_store(
+    finished: Workspace, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    folder = workspace.folder / place
+    folder.mkdir(exist_ok=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    register(finished.folder / "artifacts/bundle", remote="none")
+    _, code, check = printed_lineage()["rebuild"]
+    assert code.startswith(f"git clone {workspace.folder} volvae-1 && ")
+    assert f"MLFLOW_TRACKING_URI=sqlite:///{folder}/mlflow.db volvae lineage 1 --check" in check
+
+
+def test_a_token_that_an_older_version_recorded_is_not_printed(
+    finished: Workspace, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    register(finished.folder / "artifacts/bundle", remote="https://me:token@host.example/volvae.git")
+    found = printed_lineage()
+    assert found["remote"] == "https://host.example/volvae.git"
+    assert "git clone https://host.example/volvae.git volvae-1 && " in found["rebuild"][1]
+
+
+def test_the_token_in_the_address_of_the_remote_is_not_recorded(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    address = "https://me:ghp_token@host.example/volvae.git"
+    subprocess.run(["git", "-C", tmp_path, "remote", "add", "origin", address], check=True)
+    assert lineage.git(tmp_path).remote == "https://host.example/volvae.git"
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("https://me:token@host.example/a.git", "https://host.example/a.git"),
+        ("https://token@host.example/a.git", "https://host.example/a.git"),
+        ("https://:token@host.example/a.git", "https://host.example/a.git"),
+        ("https://me:to/k@en@host.example:443/a.git", "https://host.example:443/a.git"),
+        ("postgresql+psycopg2://me:secret@host/db", "postgresql+psycopg2://host/db"),
+        ("ssh://git:secret@host.example:22/a.git", "ssh://git@host.example:22/a.git"),
+        ("git+ssh://git@host.example/a.git", "git+ssh://git@host.example/a.git"),
+        ("git@host.example:a/b.git", "git@host.example:a/b.git"),
+        ("https://host.example:8443/a@b.git", "https://host.example:8443/a@b.git"),
+        ("sqlite:////home/a@b/mlflow.db", "sqlite:////home/a@b/mlflow.db"),
+        ("no route to http://a:b@one and https://c@two", "no route to http://one and https://two"),
+    ],
+)
+def test_credentials_are_removed_from_addresses(address: str, expected: str) -> None:
+    assert without_credentials(address) == expected

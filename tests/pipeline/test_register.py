@@ -1,0 +1,70 @@
+"""The identity of a version: files and the settings that can change them, nothing else."""
+
+import warnings
+from typing import Any
+
+import pytest
+
+from pipeline.register import identity
+from pipeline.settings.params import Params
+from tests.workspace import Workspace
+
+STAGES = {
+    "prepare": {"deps": {}, "outs": {"data/surfaces": "1.dir", "results/prepare.json": "2"}},
+    "train": {"deps": {"data/surfaces": "1.dir"}, "outs": {"artifacts/model": "3.dir"}},
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prepare__workers": 3},
+        {"prepare__engine": "dask", "prepare__address": "tcp://host:8786"},
+        {"train__checkpoint_epochs": 17},
+        {"register__gate__worse_nats": 17.0},
+        {"register__promote": False},
+        {"retrain__age_days": 17.0},
+    ],
+)
+def test_settings_that_cannot_change_the_files_make_no_new_version(
+    workspace: Workspace, changes: dict[str, Any]
+) -> None:
+    before = workspace.params()
+    workspace.set(**changes)
+    after = workspace.params()
+    assert after != before
+    assert identity(STAGES, after) == identity(STAGES, before)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"prepare__seed": 8}, {"prepare__quote_noise_bp": 2.0}, {"train__epochs": 9}, {"export__fp16": True}]
+)
+def test_settings_that_shape_the_files_make_a_new_version(workspace: Workspace, changes: dict[str, Any]) -> None:
+    before = workspace.params()
+    workspace.set(**changes)
+    assert identity(STAGES, workspace.params()) != identity(STAGES, before)
+
+
+@pytest.mark.parametrize(("path", "same"), [("artifacts/model", False), ("results/train.json", True)])
+def test_other_models_make_a_new_version_and_other_metrics_do_not(
+    workspace: Workspace, path: str, *, same: bool
+) -> None:
+    params = workspace.params()
+    other = {**STAGES, "train": {**STAGES["train"], "outs": {**STAGES["train"]["outs"], path: "4"}}}
+    assert (identity(other, params) == identity(STAGES, params)) is same
+
+
+def test_settings_of_every_source_are_written_without_a_warning(workspace: Workspace) -> None:
+    values = workspace.params().model_dump(mode="json", by_alias=True)
+    grid, columns = values["prepare"]["grid"], {"days": "d", "strike": "k", "forward": "f", "iv": "v"}
+    sources = (
+        values["prepare"],
+        {"source": "quotes", "grid": grid, "quotes": {"path": "a.csv", "date": "2023-02-15", "columns": columns}},
+        {"source": "array", "seed": 1, "array": {"path": "a.npy"}},
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for prepare in sources:
+            read = Params.model_validate({**values, "prepare": prepare})
+            written = read.model_dump(mode="json", by_alias=True)
+            assert Params.model_validate(written) == read
