@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vae.model import linear_systems
-from vae.model.factors import factor_analysis, ppca
-from vae.model.linear import PrincipalComponents
+from vae.model.linear import PrincipalComponents, factor_analysis, ppca
 
 Likelihood = Literal["gaussian", "bernoulli"]
 Scale = Literal["shared", "point"]

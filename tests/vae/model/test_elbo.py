@@ -9,8 +9,7 @@ from tests.vae.model.test_autoencoder import perturbed
 from tests.vae.model.test_linear import CASES, data
 from vae.model.autoencoder import Architecture, Posterior, Vae
 from vae.model.elbo import bounds, elbo, guess, kl_of_latents, log_likelihood, objective
-from vae.model.factors import factor_analysis
-from vae.model.linear import principal_components
+from vae.model.linear import factor_analysis, principal_components
 from vae.model.mixture import Mixture
 
 
