@@ -134,7 +134,7 @@ def completion_metrics(
     figures: dict[str, float] = {}
     covered, hidden_points = 0, 0
     for count in (count for count in known if count <= x.shape[1]):
-        seen = completion.hide(x, count, generator)
+        seen = completion.keep_random_points(x, count, generator)
         found = completion.complete(model, seen)
         hidden = seen.isnan() & ~x.isnan()
         inside = ((x - found.mean).abs() <= _NINETY * found.std) & hidden

@@ -222,11 +222,11 @@ class Vae(nn.Module):
         """Whether the likelihood of complete observations needs their points."""
         return self.architecture.likelihood != "gaussian" or self.architecture.scale != "shared"
 
-    def hide(self, x: Observations, hidden: Tensor) -> Observations:
-        """Observations with points, of which those that are 1 in ``hidden`` [batch, D] are missing too."""
+    def mask(self, x: Observations, masked: Tensor) -> Observations:
+        """Observations x with points, of which those that are 1 in ``masked`` [batch, D] are missing as well."""
         if x.points is None:
-            raise ValueError("to hide points, observations must carry them")
-        missing = hidden if x.missing is None else torch.maximum(hidden, x.missing)
+            raise ValueError("points can be masked only in observations that carry them")
+        missing = masked if x.missing is None else torch.maximum(masked, x.missing)
         return self._incomplete(x.points * (1.0 - missing), missing, None)
 
     def _incomplete(self, points: Tensor, missing: Tensor, log_slope: Tensor | None) -> Observations:

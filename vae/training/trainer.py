@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vae.model.autoencoder import Observations, Vae
-from vae.model.elbo import elbo, guess, objective
+from vae.model.elbo import elbo, objective, proposal_log_density
 from vae.training.data_parallel import Replicas
 from vae.training.soap import Soap
 
@@ -291,7 +291,7 @@ class Fit:
         """Sum of what is learned from the first rows of a part of a batch, some of whose points are hidden."""
         some = slice(None, len(hidden.keep))
         whole = x.at(some)
-        return guess(self.model, whole, self.model.hide(whole, hidden.mask()), noise[some]).sum()
+        return proposal_log_density(self.model, whole, self.model.mask(whole, hidden.mask()), noise[some]).sum()
 
     def _hidden(self, batch: int, generator: torch.Generator) -> "_Hidden | None":
         """Which points of the first rows of a batch to hide: all but 1 to D - 1, on a logarithmic scale."""
