@@ -31,7 +31,8 @@ from vae.surface.grid import Grid
 from vae.surface.units import BASIS_POINTS
 from vae.training.arbitrage_penalty import ArbitragePenalty
 from vae.training.data_parallel import Replicas
-from vae.training.trainer import DivergedError, Epoch, Fit, Schedule
+from vae.training.schedule import Schedule
+from vae.training.trainer import DivergedError, Epoch, Trainer
 
 CHECKPOINT = Path(".checkpoints/train.safetensors")  # outside DVC: its outputs are deleted before a stage runs
 _TOLERANCE = 1e-6  # of the forward
@@ -48,7 +49,7 @@ def new_fit(
     device: torch.device | None = None,
     grid: Grid | None = None,
     replicas: Replicas = Replicas(),  # noqa: B008 - frozen
-) -> Fit:
+) -> Trainer:
     """The training state at the best linear model of the training surfaces; both arguments are points [surface, D].
 
     The grid is needed where arbitrage is penalised.
@@ -76,7 +77,7 @@ def new_fit(
     ]
     penalty = _penalty(params.arbitrage, grid, device) if grid and params.arbitrage.epochs else None
     schedule = _schedule(params)
-    return Fit(
+    return Trainer(
         model, data[0], data[1], schedule, start=start, replicas=replicas, penalty=penalty, compiled=params.compiled
     )
 
@@ -114,7 +115,7 @@ def choose_device(name: str) -> torch.device:
 
 def _trained(
     params: TrainParams, surfaces: Path, device: torch.device, replicas: Replicas
-) -> tuple[Fit, list[list[float]]]:
+) -> tuple[Trainer, list[list[float]]]:
     """The fit at its end, and the rows of the training curve."""
     train, validation = (formats.read_points(surfaces, split) for split in ("train", "validation"))
     likelihood = formats.read_likelihood(surfaces)
@@ -150,12 +151,12 @@ def _schedule(params: TrainParams) -> Schedule:
         warmup_steps=params.warmup_steps,
         gradient_clip=params.gradient_clip,
         seed=params.seed,
-        scaffold=params.scaffold_latents,
+        scaffold_latents=params.scaffold_latents,
         beta=params.beta,
         beta_warmup_epochs=params.beta_warmup_epochs,
         importance_samples=params.importance_samples,
         hidden_share=params.hidden_share,
-        patience=params.patience_epochs,
+        patience_epochs=params.patience_epochs,
         weight_decay=params.weight_decay,
         penalty_epochs=params.arbitrage.epochs,
         penalty_samples=params.arbitrage.samples,
@@ -191,7 +192,7 @@ def _arithmetic(params: TrainParams) -> Iterator[None]:
         torch.use_deterministic_algorithms(before[1])
 
 
-def _run(fit: Fit, params: TrainParams, *, key: str, first: bool) -> list[list[float]]:
+def _run(fit: Trainer, params: TrainParams, *, key: str, first: bool) -> list[list[float]]:
     """Train to the end; the rows of the training curve. The first process writes checkpoints and shows progress."""
     rows = _resume(fit, key)
     started, begun = time.monotonic(), fit.next_epoch
@@ -212,11 +213,11 @@ def _run(fit: Fit, params: TrainParams, *, key: str, first: bool) -> list[list[f
                 formats.write_tensors(CHECKPOINT, fit.state(), metadata)
     except DivergedError as error:
         kept = f"; the last good state is in {CHECKPOINT}" if CHECKPOINT.exists() else ""
-        raise StageError(f"{error}{kept}") from error
+        raise StageError(f"{error}: lower train.learning_rate{kept}") from error
     return rows
 
 
-def _resume(fit: Fit, key: str) -> list[list[float]]:
+def _resume(fit: Trainer, key: str) -> list[list[float]]:
     """Restore the checkpoint where it belongs to the same data and settings; the curve so far."""
     if not CHECKPOINT.exists():
         return []
@@ -236,7 +237,7 @@ def _key(params: TrainParams, surfaces: Path) -> str:
     return formats.sha256("\n".join([settings, torch.__version__, *data]).encode())
 
 
-def best_model(fit: Fit) -> Vae:
+def best_model(fit: Trainer) -> Vae:
     """The model with the best weights on validation, in double precision on the CPU."""
     model = Vae(fit.architecture)
     model.load_state_dict(fit.best_weights)
@@ -290,7 +291,7 @@ def _codes(params: TrainParams, model: Vae, surfaces: Path, split: str, *, seed:
     return codes[~codes.isnan().any(1)].numpy()
 
 
-def _summary(fit: Fit, shipped: Vae, prior: Prior, rows: list[list[float]]) -> dict[str, float]:
+def _summary(fit: Trainer, shipped: Vae, prior: Prior, rows: list[list[float]]) -> dict[str, float]:
     """Flat metrics of the run."""
     figures = {
         "best_validation_elbo_nats": fit.best_elbo,

@@ -349,7 +349,7 @@ class PriorParams(_Block):
 
 
 class TrainParams(_Block):
-    """Settings of the stage ``train``; see ``vae.training.trainer.Schedule``."""
+    """Settings of the stage ``train``; see ``vae.training.schedule.Schedule``."""
 
     seed: Seed
     device: Literal["auto", "cpu", "cuda"]

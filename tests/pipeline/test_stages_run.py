@@ -23,7 +23,7 @@ from vae.bundle import GRAPHS
 from vae.graphs import export
 from vae.pricing import heston
 from vae.runtime import SurfaceModel
-from vae.training.trainer import Fit
+from vae.training.trainer import Trainer
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -77,20 +77,20 @@ def test_killed_training_resumes_to_the_same_bytes(
 ) -> None:
     folder = in_finished("artifacts")
     workspace = Workspace(folder)
-    step, steps = Fit._step, 0
+    step, steps = Trainer._step, 0
 
-    def killed(self: Fit, *arguments, **named):
+    def killed(self: Trainer, *arguments, **named):
         nonlocal steps
         steps += 1
         if steps > 20:  # in the third epoch of 8 steps
             raise KeyboardInterrupt
         return step(self, *arguments, **named)
 
-    monkeypatch.setattr(Fit, "_step", killed)
+    monkeypatch.setattr(Trainer, "_step", killed)
     assert workspace.run("train") == 130
     assert not (folder / "artifacts/model").exists()
     assert train.CHECKPOINT.exists()
-    monkeypatch.setattr(Fit, "_step", step)
+    monkeypatch.setattr(Trainer, "_step", step)
     assert workspace.run("train") == 0
 
     assert "resumed after epoch 2" in capfd.readouterr().err
@@ -106,7 +106,9 @@ def test_a_learning_rate_that_diverges_fails_with_a_clear_line(in_finished, caps
     workspace = Workspace(folder)
     workspace.set(train__learning_rate=1e30, train__gradient_clip=1e30)
     assert workspace.run("train") == 1
-    assert "gradients in a row, the last in epoch" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "gradients in a row, the last in epoch" in error
+    assert "lower train.learning_rate" in error
     assert not any((folder / "artifacts").iterdir())
 
 

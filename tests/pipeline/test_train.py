@@ -22,15 +22,15 @@ ARGUMENTS = [part for name, path in PATHS["train"].items() for part in (f"--{nam
 KILLED = """
 import os, signal, sys
 from pipeline.__main__ import main
-from vae.fit import Fit
-step, count = Fit._step, 0
+from vae.training.trainer import Trainer
+step, count = Trainer._step, 0
 def killed(self, *arguments, **named):
     global count
     count += 1
     if count > int(sys.argv[1]):
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, *arguments, **named)
-Fit._step = killed
+Trainer._step = killed
 main(["train", *sys.argv[2:]])
 """
 
