@@ -91,7 +91,7 @@ def evaluate(
     }
     figures = {
         **metrics.likelihood_metrics(
-            model, quoted, samples=params.importance_samples, seed=params.seed, prior=shipped, ceiling=ceiling
+            model, quoted, samples=params.importance_samples, seed=params.seed, prior=shipped, exact=ceiling
         ),
         **metrics.latent_metrics(posterior_mean),
         **metrics.error_metrics("reconstruction", reconstruction, truth),

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BASIS_POINTS = 1e4  # in 1: a vol of 0.2 is 2000 bp
+Z90 = 1.6448536269514722  # two-sided 90 % of the normal law
 
 
 def rmse_bp(
