@@ -58,12 +58,13 @@ class Start(nn.Module):
 
     def __init__(self, model: Vae, grid: Grid) -> None:
         super().__init__()
-        self.model, self.interpolator = model, QuoteInterpolator(grid).to(model.center)
+        self.model = model
+        self.reader = QuoteInterpolator(grid).to(model.center)  # a name inside the shipped graph, kept for its bytes
 
     def forward(self, log_moneyness: Tensor, tenor: Tensor, iv: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
         """Quoted vols, weights, precision, used, and the parts of the state."""
         quotes = Quotes(log_moneyness, tenor, iv, weight)
-        problem, start, weights = completion.prepare_quotes(self.model, self.interpolator, quotes)
+        problem, start, weights = completion.prepare_quotes(self.model, self.reader, quotes)
         state = laplace.start_search(completion.posterior_given_quotes(self.model, problem), start)
         return problem.quoted, problem.weights, problem.precision, weights.inside, *state
 
