@@ -129,20 +129,20 @@ class Model(NamedTuple):
 
 
 class Volvae:
-    """``vae.training.trainer.Fit`` as the stage train makes it, over so many epochs."""
+    """``vae.training.trainer.Trainer`` as the stage train makes it, over so many epochs."""
 
     def __init__(self, data: Data, params: TrainParams, epochs: int) -> None:
-        self._fit = new_fit(params.model_copy(update={"epochs": epochs}), data.train, data.validation)
-        self._epochs = self._fit.epochs()
+        self._trainer = new_fit(params.model_copy(update={"epochs": epochs}), data.train, data.validation)
+        self._epochs = self._trainer.epochs()
 
     def advance(self) -> bool:
         """Train an epoch."""
         next(self._epochs, None)
-        return not self._fit.finished
+        return not self._trainer.finished
 
     def learned(self) -> Learned:
         """The model in training; while a scaffold stands, with its latents."""
-        return Model(copy.deepcopy(self._fit.model).double())
+        return Model(copy.deepcopy(self._trainer.model).double())
 
 
 class Origin:

@@ -61,7 +61,7 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
     }
     figures = {
         **metrics.likelihood_metrics(
-            model, quoted, samples=settings.importance_samples, seed=settings.seed, prior=shipped, ceiling=exact
+            model, quoted, samples=settings.importance_samples, seed=settings.seed, prior=shipped, exact=exact
         ),
         **metrics.latent_metrics(posterior_mean),
         **metrics.error_metrics("reconstruction", reconstruction, truth),

@@ -23,7 +23,7 @@ from vae.graphs.completer import completer_graph
 from vae.graphs.sampler import sampler_graph
 from vae.model import completion
 from vae.model.autoencoder import Vae
-from vae.model.quote_weights import Reader
+from vae.model.quote_weights import QuoteInterpolator
 from vae.surface.grid import Grid
 from vae.surface.units import BASIS_POINTS
 
@@ -161,8 +161,8 @@ def _sampler_parity(decoder: export.Decoder, loaded: runtime.SurfaceModel, param
 
 def _completer_parity(model: Vae, loaded: runtime.SurfaceModel, iv: Tensor, generator: torch.Generator) -> float:
     """Largest difference of surfaces completed from some known points of iv [surface, tenor, node]."""
-    seen = completion.hide(iv.double().flatten(1), _KNOWN, generator).unflatten(1, iv.shape[1:])
-    reader = Reader(loaded.grid)
+    seen = completion.keep_random_points(iv.double().flatten(1), _KNOWN, generator).unflatten(1, iv.shape[1:])
+    interpolator = QuoteInterpolator(loaded.grid)
     largest = 0.0
     for surface in seen:
         found = loaded.complete(surface.numpy())
@@ -171,7 +171,7 @@ def _completer_parity(model: Vae, loaded: runtime.SurfaceModel, iv: Tensor, gene
         tenor = torch.from_numpy(np.array(loaded.grid.tenors)).unsqueeze(1).expand(surface.shape)[known]
         quotes = completion.Quotes(k, tenor, surface[known], torch.ones_like(k))
         with torch.no_grad():
-            expected, _ = completion.complete_quotes(model, reader, quotes)
+            expected, _ = completion.complete_quotes(model, interpolator, quotes)
         largest = max(largest, float(np.abs(found.iv.ravel() - expected.mean[0].numpy()).max()))
     return largest
 

@@ -30,7 +30,8 @@ from vae.surface.grid import Grid
 from vae.surface.units import BASIS_POINTS
 from vae.training.arbitrage_penalty import ArbitragePenalty
 from vae.training.data_parallel import Replicas
-from vae.training.trainer import DivergedError, Epoch, Fit, Schedule
+from vae.training.schedule import Schedule
+from vae.training.trainer import DivergedError, Epoch, Trainer
 
 CHECKPOINT = Path(".checkpoints/train.safetensors")  # outside DVC: its outputs are deleted before a stage runs
 _TOLERANCE = 1e-6  # of the forward
@@ -47,7 +48,7 @@ def new_fit(
     device: torch.device | None = None,
     grid: Grid | None = None,
     replicas: Replicas = Replicas(),  # noqa: B008 - frozen
-) -> Fit:
+) -> Trainer:
     """The trainer at its start: the best linear model of the training surfaces.
 
     Args:
@@ -83,7 +84,7 @@ def new_fit(
     ]
     penalty = _penalty(params.arbitrage, grid, device) if grid and params.arbitrage.epochs else None
     schedule = _schedule(params)
-    return Fit(
+    return Trainer(
         model, data[0], data[1], schedule, start=start, replicas=replicas, penalty=penalty, compiled=params.compiled
     )
 
@@ -122,7 +123,7 @@ def choose_device(name: str) -> torch.device:
 
 def _trained(
     params: TrainParams, data: Dataset, device: torch.device, replicas: Replicas
-) -> tuple[Fit, list[list[float]]]:
+) -> tuple[Trainer, list[list[float]]]:
     """The fit at its end, and the rows of the training curve."""
     train, validation = (data.points(split) for split in ("train", "validation"))
     check_conditions(params, data, {"train": len(train), "validation": len(validation)})
@@ -184,7 +185,7 @@ def _arithmetic(params: TrainParams) -> Iterator[None]:
         torch.use_deterministic_algorithms(before[1])
 
 
-def _run(fit: Fit, params: TrainParams, *, key: str, first: bool) -> list[list[float]]:
+def _run(fit: Trainer, params: TrainParams, *, key: str, first: bool) -> list[list[float]]:
     """Train to the end; the rows of the training curve. The first process writes checkpoints and shows progress."""
     rows = _resume(fit, key)
     started, begun = time.monotonic(), fit.next_epoch
@@ -205,11 +206,11 @@ def _run(fit: Fit, params: TrainParams, *, key: str, first: bool) -> list[list[f
                 formats.write_tensors(CHECKPOINT, fit.state(), metadata)
     except DivergedError as error:
         kept = f"; the last good state is in {CHECKPOINT}" if CHECKPOINT.exists() else ""
-        raise StageError(f"{error}{kept}") from error
+        raise StageError(f"{error}: lower train.learning_rate{kept}") from error
     return rows
 
 
-def _resume(fit: Fit, key: str) -> list[list[float]]:
+def _resume(fit: Trainer, key: str) -> list[list[float]]:
     """Restore the checkpoint where it belongs to the same settings, code and data; the curve so far."""
     if not CHECKPOINT.exists():
         return []
@@ -229,14 +230,14 @@ def _key(params: TrainParams, data: Dataset) -> str:
     return formats.sha256("\n".join([settings, code, torch.__version__, *splits]).encode())
 
 
-def best_model(fit: Fit) -> Vae:
+def best_model(fit: Trainer) -> Vae:
     """The model with the best weights on validation, in double precision on the CPU."""
     model = Vae(fit.architecture)
     model.load_state_dict(fit.best_weights)
     return model.double().eval()
 
 
-def _summary(fit: Fit, shipped: Vae, prior: Prior, rows: list[list[float]]) -> dict[str, float]:
+def _summary(fit: Trainer, shipped: Vae, prior: Prior, rows: list[list[float]]) -> dict[str, float]:
     """Flat metrics of the run."""
     figures = {
         "best_validation_elbo_nats": fit.best_elbo,

@@ -105,7 +105,9 @@ def test_a_learning_rate_that_diverges_fails_with_a_clear_line(in_finished, caps
     workspace = Workspace(folder)
     workspace.set(train__learning_rate=1e30, train__gradient_clip=1e30)
     assert workspace.run("train") == 1
-    assert "gradients in a row, the last in epoch" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "gradients in a row, the last in epoch" in error
+    assert "lower train.learning_rate" in error
     assert not any((folder / "artifacts").iterdir())
 
 

@@ -1,4 +1,4 @@
-"""Held-out numbers of a model: arrays in, flat dictionaries out, units in the names."""
+"""Held-out figures of a model: arrays in, flat dictionaries out, units in the names."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,22 +16,21 @@ from vae.model.linear import PrincipalComponents
 from vae.model.mixture import Mixture
 from vae.surface import arbitrage
 from vae.surface.grid import Grid
-from vae.surface.units import BASIS_POINTS
+from vae.surface.units import BASIS_POINTS, Z90
 
 _ACTIVE_VARIANCE = 0.01  # Burda et al. (2016), arXiv:1509.00519, section 5
-_NINETY = 1.6448536269514722  # standard deviations on either side that hold 90 % of a normal
 _DRAWS = 16_384  # importance samples at a time: bounds the memory
 
 
 def likelihood_metrics(
-    model: Vae, x: Tensor, *, samples: Sequence[int], seed: int, prior: Mixture, ceiling: Tensor | None = None
+    model: Vae, x: Tensor, *, samples: Sequence[int], seed: int, prior: Mixture, exact: Tensor | None = None
 ) -> dict[str, float]:
     """ELBO and importance-weighted bounds of observations x [batch, D], in nats of the density of decimal vols.
 
-    Standard errors are across surfaces, which dominates the Monte Carlo error of the draws. The bound of K samples is
-    the mean over groups of K of the same draws, so that it never falls with K. ``prior_elbo_nats`` is the ELBO of the
-    model with the prior that ships. Where the true log density of each observation is known, ``ceiling`` [batch], its
-    mean and the ELBO's distance to it stand beside; the error of that distance is that of the differences: smaller.
+    Standard errors are across surfaces; the Monte Carlo error of the draws is small beside them. The bound of K samples
+    is the mean over groups of K of the same draws, so that it never falls with K. ``prior_elbo_nats`` is the ELBO with
+    the prior that ships. Where the exact log density is given, the figures include its mean and the distance of the
+    ELBO to it; the standard error of the distance is that of the differences, which is smaller.
 
     Args:
         model: in the type of x.
@@ -39,7 +38,7 @@ def likelihood_metrics(
         samples: numbers K of draws, each a multiple of the one before.
         seed: of the draws.
         prior: the one that ships.
-        ceiling: see above.
+        exact: exact log density of each observation, [batch]; None where it is not known.
     """
     generator = torch.Generator(x.device).manual_seed(seed)
     parts: list[tuple[Tensor, ...]] = []
@@ -56,7 +55,7 @@ def likelihood_metrics(
     figures = {
         "elbo_nats": bound,
         "elbo_se_nats": bound_se,
-        **({} if ceiling is None else _oracle_metrics(elbo, elbo + gain, ceiling)),
+        **({} if exact is None else _exact_metrics(elbo, elbo + gain, exact)),
         "prior_elbo_nats": (elbo + gain).mean().item(),
         "prior_gain_nats": gain.mean().item(),
         "kl_nats": kl.mean().item(),
@@ -68,18 +67,19 @@ def likelihood_metrics(
     return figures | {"iwae_nats": iwae, "iwae_se_nats": iwae_se, "iwae_samples": samples[-1]}
 
 
-def _oracle_metrics(elbo: Tensor, prior_elbo: Tensor, ceiling: Tensor) -> dict[str, float]:
-    gap, gap_se = _mean_and_error(ceiling - elbo)
+def _exact_metrics(elbo: Tensor, prior_elbo: Tensor, exact: Tensor) -> dict[str, float]:
+    """Mean of the exact log density, and the distance of both ELBOs to it."""
+    gap, gap_se = _mean_and_error(exact - elbo)
     return {
-        "oracle_nats": ceiling.mean().item(),
+        "oracle_nats": exact.mean().item(),
         "elbo_gap_to_oracle_nats": gap,
         "elbo_gap_to_oracle_se_nats": gap_se,
-        "prior_elbo_gap_to_oracle_nats": (ceiling - prior_elbo).mean().item(),
+        "prior_elbo_gap_to_oracle_nats": (exact - prior_elbo).mean().item(),
     }
 
 
 def latent_metrics(posterior_mean: Tensor) -> dict[str, float]:
-    """How many latents the posterior means [batch, latent] use."""
+    """Number of latents, and how many of them the posterior means [batch, latent] use."""
     return {
         "latents": posterior_mean.shape[1],
         "active_units": int((posterior_mean.var(0) > _ACTIVE_VARIANCE).sum()),
@@ -87,7 +87,7 @@ def latent_metrics(posterior_mean: Tensor) -> dict[str, float]:
 
 
 def error_metrics(name: str, approximation: Tensor, truth: Tensor) -> dict[str, float]:
-    """Root mean square and largest error of vols, in basis points of vol; points that are not known do not count."""
+    """Root mean square and largest error of vols, in basis points of vol, over the points that are not NaN."""
     error = (approximation - truth).abs() * BASIS_POINTS
     error = error[~error.isnan()]
     return {
@@ -97,7 +97,7 @@ def error_metrics(name: str, approximation: Tensor, truth: Tensor) -> dict[str, 
 
 
 def pca_likelihood_metrics(components: PrincipalComponents, x: Tensor, *, latents: int) -> dict[str, float]:
-    """Exact log-likelihood of pPCA with as many latents at observations x [batch, D]: a linear VAE's best ELBO."""
+    """Mean log-likelihood under pPCA of observations x [batch, D]: the best ELBO of a linear VAE with these latents."""
     likelihood, likelihood_se = _mean_and_error(components.log_likelihood(x, latents))
     return {
         "pca_log_likelihood_nats": likelihood,
@@ -106,9 +106,9 @@ def pca_likelihood_metrics(components: PrincipalComponents, x: Tensor, *, latent
 
 
 def arbitrage_metrics(name: str, iv: NDArray[np.floating], grid: Grid, *, tolerance: float) -> dict[str, float]:
-    """Static arbitrage of surfaces iv [surface, tenor, node]: the share free of it, and rate and sizes of each kind.
+    """Static arbitrage of surfaces iv [surface, tenor, node]: the share without any, and rate and sizes of each kind.
 
-    Sizes are over the surfaces beyond the tolerance; see ``arbitrage.violations`` for the kinds.
+    Sizes are over the surfaces beyond the tolerance; ``arbitrage.violations`` lists the kinds.
     """
     found = arbitrage.violations(iv, grid)
     figures = {f"{name}_arbitrage_free_rate": arbitrage.free_rate(found, tolerance=tolerance)}
@@ -123,21 +123,21 @@ def arbitrage_metrics(name: str, iv: NDArray[np.floating], grid: Grid, *, tolera
 def completion_metrics(
     model: Vae, components: PrincipalComponents, x: Tensor, *, known: Sequence[int], seed: int
 ) -> dict[str, float]:
-    """Completion of surfaces x [batch, D] from few random points, beside that of pPCA with as many latents.
+    """Completion of surfaces x [batch, D] from few random points, and that of pPCA with the same number of latents.
 
-    Mean absolute errors are over all points that were quoted, hidden or not, as in Bergeron, Fung, Hull, Poulos (2021),
-    arXiv:2102.03945. The coverage is the share of hidden quotes inside the interval that should hold 90 % of them.
-    Numbers of points that a surface does not have are left out.
+    Mean absolute errors are over all quoted points, those given included, as in Bergeron, Fung, Hull, Poulos (2021),
+    arXiv:2102.03945. The coverage is the share of the other quotes inside their 90 % interval. Numbers in ``known``
+    that exceed the points of a surface are left out.
     """
     generator = torch.Generator(x.device).manual_seed(seed)
     latents = model.architecture.latents
     figures: dict[str, float] = {}
     covered, hidden_points = 0, 0
     for count in (count for count in known if count <= x.shape[1]):
-        seen = completion.hide(x, count, generator)
+        seen = completion.keep_random_points(x, count, generator)
         found = completion.complete(model, seen)
         hidden = seen.isnan() & ~x.isnan()
-        inside = ((x - found.mean).abs() <= _NINETY * found.std) & hidden
+        inside = ((x - found.mean).abs() <= Z90 * found.std) & hidden
         figures[f"completion_mae_bp_{count}"] = _mae_bp(found.mean, x)
         figures[f"pca_completion_mae_bp_{count}"] = _mae_bp(components.complete(seen, latents), x)
         if hidden.any():
@@ -149,15 +149,15 @@ def completion_metrics(
 def fidelity_metrics(
     samples: Mapping[str, Tensor], test: Tensor, train: Tensor, features: Tensor, *, seed: int
 ) -> dict[str, float]:
-    """How samples [n, D] resemble test surfaces, beside how training surfaces do: the floor.
+    """How much samples [n, D] resemble test surfaces, and how much training surfaces do, which is the floor.
 
-    Distances are means over as many parts of the size of the test set as there are: one part alone is noisy.
+    Each distance is the mean over all parts of the size of the test set, as that of one part is noisy.
 
     Args:
         samples: surfaces in random order, by name.
         test: likewise.
         train: likewise.
-        features: directions that a classifier looks along, [D, F].
+        features: directions along which classifiers see surfaces, [D, F].
         seed: of the classifiers.
     """
     unit = test.std(0).clamp_min(torch.finfo(test.dtype).tiny)
@@ -176,7 +176,7 @@ def fidelity_metrics(
 
 
 def _mean_distance(rows: Tensor, test: Tensor, unit: Tensor) -> float:
-    """Mean energy distance of test surfaces to consecutive parts of rows, each of their number; at least one part."""
+    """Mean energy distance of the test surfaces to consecutive parts of rows, each as large as the test set."""
     whole = max(1, len(rows) // len(test))
     parts = rows[: whole * len(test)].split(len(test))
     return sum(sample_fidelity.energy_distance(part, test, unit=unit) for part in parts) / whole

@@ -1,4 +1,4 @@
-"""How well samples resemble data: the energy distance and a classifier that tries to tell them apart.
+"""How much samples resemble data: the energy distance, and the accuracy of a classifier between the two.
 
 Reference: Székely, Rizzo (2013), "Energy statistics", J. Stat. Plan. Inference 143(8); Lopez-Paz, Oquab (2017),
 "Revisiting classifier two-sample tests", arXiv:1610.06545.
@@ -23,8 +23,9 @@ _HIDDEN = (64, 64)
 def energy_distance(a: Tensor, b: Tensor, *, unit: Tensor) -> float:
     """2 E|a - b| - E|a - a'| - E|b - b'| of rows [n, D] and [m, D] in units of ``unit`` [D], averaged over points.
 
-    The expectations are over all pairs, a row and itself among them: never negative, 0 for equal samples, and for two
-    samples of one law about the mean distance times (1/n + 1/m). Compare it with the same of two samples of the data.
+    The expectations are over all pairs, those of a row with itself included. So the distance is never negative, and 0
+    for equal samples. For two samples of one distribution it is about the mean distance times (1/n + 1/m): compare it
+    with the distance of two samples of the data.
     """
     a, b = (rows / unit / rows.shape[1] ** 0.5 for rows in (a, b))
     across, within = torch.cdist(a, b).mean(), torch.cdist(a, a).mean() + torch.cdist(b, b).mean()

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from vae.graphs.export import finished, program
 from vae.graphs.onnx_loop import loop_graph
-from vae.model import completion
+from vae.model import completion, laplace
 from vae.model.autoencoder import Vae
-from vae.model.completion import Posed, Quotes, State
-from vae.model.quote_weights import Reader
+from vae.model.completion import QuoteProblem, Quotes
+from vae.model.laplace import SearchState
+from vae.model.quote_weights import QuoteInterpolator
 from vae.surface.grid import Grid
 
 _POSED = ("quoted", "weights", "precision")
@@ -37,7 +38,7 @@ def completer_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> byte
     with torch.no_grad():
         made = [part.clone() for part in first(*quotes.values())]
     posed = dict(zip(_POSED, made, strict=False))
-    state = State(*made[-len(State._fields) :])._asdict()
+    state = SearchState(*made[-len(SearchState._fields) :])._asdict()
     step = {"tenor": quotes["tenor"], **posed, **{f"now_{name}": part for name, part in state.items()}}
     last = {"tenor": quotes["tenor"], "weights": posed["weights"], **{f"last_{name}": state[name] for name in _KEPT}}
     free = {name: {0: "quote"} for name in (*quotes, "quoted", "weights")} | {"precision": {1: "quote"}}
@@ -45,7 +46,7 @@ def completer_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> byte
         program(first, quotes, outputs=[*_POSED, "used", *(f"first_{name}" for name in state)], free=free),
         program(Step(model), step, outputs=["moving", *(f"next_{name}" for name in state)], free=free),
         program(End(model, grid), last, outputs=["surface", "std", "z", "fitted"], free=free),
-        state=State._fields,
+        state=SearchState._fields,
         condition="moving",
         most=completion.MOST_STEPS,
     )
@@ -57,13 +58,15 @@ class Start(nn.Module):
 
     def __init__(self, model: Vae, grid: Grid) -> None:
         super().__init__()
-        self.model, self.reader = model, Reader(grid).to(model.center)
+        self.model = model
+        self.reader = QuoteInterpolator(grid).to(model.center)  # a name inside the shipped graph, kept for its bytes
 
     def forward(self, log_moneyness: Tensor, tenor: Tensor, iv: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
         """Quoted vols, weights, precision, used, and the parts of the state."""
-        posed, guess, readings = completion.pose(self.model, self.reader, Quotes(log_moneyness, tenor, iv, weight))
-        state = completion.begin(completion.fit_to_quotes(self.model, posed), guess)
-        return posed.quoted, posed.weights, posed.precision, readings.reached, *state
+        quotes = Quotes(log_moneyness, tenor, iv, weight)
+        problem, start, weights = completion.prepare_quotes(self.model, self.reader, quotes)
+        state = laplace.start_search(completion.posterior_given_quotes(self.model, problem), start)
+        return problem.quoted, problem.weights, problem.precision, weights.inside, *state
 
 
 class Step(nn.Module):
@@ -87,8 +90,8 @@ class Step(nn.Module):
         change: Tensor,
     ) -> tuple[Tensor, ...]:
         """Whether another step follows, and the parts of the state."""
-        fit = completion.fit_to_quotes(self.model, Posed(quoted, tenor, weights, precision))
-        after = completion.improve(fit, State(z, cost, slope, curvature, damping, change))
+        posterior = completion.posterior_given_quotes(self.model, QuoteProblem(quoted, tenor, weights, precision))
+        after = laplace.search_step(posterior, SearchState(z, cost, slope, curvature, damping, change))
         return after.moving, *after
 
 
@@ -101,7 +104,7 @@ class End(nn.Module):
 
     def forward(self, tenor: Tensor, weights: Tensor, z: Tensor, curvature: Tensor) -> tuple[Tensor, ...]:
         """Surface and standard deviations [tenor, node], latents, and vols at the quotes."""
-        found = completion.completion(self.model, z, curvature)
+        found = completion.completion_at(self.model, z, curvature)
         fitted = completion.vols_at(weights, tenor, found.mean).squeeze(0)
         surface, std = (part.squeeze(0).unflatten(0, self.shape) for part in (found.mean, found.std))
         return surface, std, z.squeeze(0), fitted

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from vae.model.autoencoder import Vae
-from vae.model.completion import check_gaussian, log_evidence
+from vae.model.completion import check_gaussian
+from vae.model.laplace import log_evidence
 from vae.surface.grid import Grid
 
 OPSET = 18

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vae.model import linear_systems
-from vae.model.factors import factor_analysis, ppca
-from vae.model.linear import PrincipalComponents
+from vae.model.linear import PrincipalComponents, factor_analysis, ppca
 
 Likelihood = Literal["gaussian", "bernoulli"]
 Scale = Literal["shared", "point"]
@@ -28,21 +27,21 @@ _LOGIT_SLOPE = 4.0  # of the logit at probability 1/2
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the weights of a model mean.
+    """Hyper-parameters that fix the shape of every weight.
 
     Attributes:
         dimension: observed points D.
         basis: principal directions R that the networks see.
-        latents: size of z.
+        latents: dimension of z.
         width, depth: hidden units and hidden layers of each network; a model of depth 0 is linear.
         likelihood: of a point: ``gaussian``, or ``bernoulli`` for values in [0, 1].
         transform: of Gaussian points: ``log`` models their logarithm, so that noise is in proportion to the point.
         scale: standard deviation of Gaussian noise, ``shared`` by all points or one for each ``point``.
-        scale_floor: what that scale never falls below, in units of the transformed data.
-        sees_missing: whether the encoder learns to read surfaces with missing points.
+        scale_floor: smallest value of that scale, in units of the transformed data.
+        sees_missing: whether the encoder has a network for surfaces with missing points.
 
     Raises:
-        ValueError: sizes that do not fit.
+        ValueError: the sizes contradict each other, or a name is unknown.
     """
 
     dimension: int
@@ -70,12 +69,12 @@ class Architecture:
 
 
 class Observations(NamedTuple):
-    """Observations as a model reads them.
+    """Observations in the form that a model works on.
 
     Attributes:
         values: coordinates in the basis, [batch, R]; missing points are filled by pPCA given the others.
-        remainder: squared length of what lies outside of the basis, [batch].
-        points: less the mean, 0 where missing, [batch, D]; None where the likelihood needs no points.
+        remainder: squared length of the part outside of the span of the basis, [batch].
+        points: centred points, 0 where missing, [batch, D]; None where the likelihood needs no points.
         missing: 1 where a point is missing, [batch, D]; None where none is.
         log_slope: log of the derivative of the transform, summed over the known points, [batch]; None where that is 0.
     """
@@ -93,7 +92,7 @@ class Observations(NamedTuple):
 
     @classmethod
     def join(cls, parts: Sequence["Observations"]) -> "Observations":
-        """Parts of one set of observations, one after the other."""
+        """All observations of the parts, in their order."""
         first = parts[0]
         return cls(*(None if first[i] is None else torch.cat([p[i] for p in parts]) for i in range(len(first))))  # type: ignore[arg-type,misc]
 
@@ -115,7 +114,8 @@ class Vae(nn.Module):
     Use ``from_components`` to start at the pPCA solution; the plain constructor leaves buffers to ``load_state_dict``.
 
     Attributes:
-        precision: type in which the networks multiply; likelihood and linear maps keep the parameters' own.
+        precision: dtype of the products inside the networks; None for that of the parameters, which likelihood and
+            linear maps always have.
     """
 
     center: Tensor
@@ -146,10 +146,12 @@ class Vae(nn.Module):
 
     @classmethod
     def from_components(cls, architecture: Architecture, components: PrincipalComponents) -> "Vae":
-        """The model that is the pPCA of ``components``, in their dtype; of Bernoulli points, a linear model near it.
+        """The model that equals the pPCA of ``components`` (factor analysis at scale ``point``), in their dtype.
+
+        For Bernoulli points it is a linear model near pPCA.
 
         Raises:
-            ValueError: where the data has fewer directions of variance than the basis asks for.
+            ValueError: the data vary in fewer directions than the basis has.
         """
         model = cls(architecture).to(components.mean)
         variances = components.variances[: architecture.basis]
@@ -180,14 +182,19 @@ class Vae(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """Standard deviation of the noise, [] or [D]: its own part and the floor, added as variances."""
+        """Standard deviation of the noise, [] or [D]; its variance is exp(2 log_scale) + scale_floor^2."""
         return (torch.exp(2.0 * self.log_scale) + self.architecture.scale_floor**2).sqrt()
 
     def observe(self, x: Tensor, *, points: bool = False, missing: bool = False) -> Observations:
-        """Observations x [batch, D], NaN where missing, with points and missing where asked for or where needed.
+        """Observations x [batch, D], NaN where a point is missing.
+
+        Args:
+            x: in units of the data.
+            points: whether to keep the points where the likelihood does not need them.
+            missing: whether to keep ``missing`` where no point is missing.
 
         Raises:
-            ValueError: a point is missing and the model does not read such surfaces, or is not positive and has no log.
+            ValueError: a point is missing and the model reads complete surfaces only, or a point has no logarithm.
         """
         transformed(x, self.architecture.transform)  # raises where there is no logarithm
         absent = x.isnan()
@@ -195,9 +202,10 @@ class Vae(nn.Module):
         return seen if points or self.pointwise or seen.missing is not None else seen._replace(points=None)
 
     def read(self, x: Tensor, missing: Tensor | None = None) -> Observations:
-        """Observations x [batch, D], with points, of which those that are 1 in ``missing`` [batch, D] are missing.
+        """Observations x [batch, D], with points; ``missing`` [batch, D] is 1 where a point is missing.
 
-        What x holds there does not matter; the other points must be known, and positive where they have logarithms.
+        There x may hold any number; every other point must be known, and positive under the transform ``log``. Nothing
+        is checked, so that the method can be traced.
         """
         if missing is None:
             inner = self.inner(x)
@@ -215,7 +223,7 @@ class Vae(nn.Module):
 
     @property
     def noise(self) -> Tensor:
-        """Standard deviation of the noise in units of the data, about the centre where it depends on it, [] or [D]."""
+        """Standard deviation of the noise in units of the data, [] or [D]; with the transform ``log`` at the centre."""
         return self.scale * self.center.exp() if self.architecture.transform == "log" else self.scale
 
     @property
@@ -223,17 +231,17 @@ class Vae(nn.Module):
         """Whether the likelihood of complete observations needs their points."""
         return self.architecture.likelihood != "gaussian" or self.architecture.scale != "shared"
 
-    def hide(self, x: Observations, hidden: Tensor) -> Observations:
-        """Observations with points, of which those that are 1 in ``hidden`` [batch, D] are missing too."""
+    def mask(self, x: Observations, masked: Tensor) -> Observations:
+        """Observations x with points, of which those that are 1 in ``masked`` [batch, D] are missing as well."""
         if x.points is None:
-            raise ValueError("to hide points, observations must carry them")
-        missing = hidden if x.missing is None else torch.maximum(hidden, x.missing)
+            raise ValueError("points can be masked only in observations that carry them")
+        missing = masked if x.missing is None else torch.maximum(masked, x.missing)
         return self._incomplete(x.points * (1.0 - missing), missing, None)
 
     def _incomplete(self, points: Tensor, missing: Tensor, log_slope: Tensor | None) -> Observations:
-        """Observations with centred points, 0 where they are ``missing``, which the linear start fills.
+        """Observations with centred points, 0 where ``missing``; missing points are filled by the linear start.
 
-        With its loadings W and the spread s of its noise: W (I + V'V)^-1 V'(points / s), over known rows of V = W/s.
+        With its loadings W and noise s, filled points are W (I + V'V)^-1 V'(points / s), V = W/s over known rows.
         """
         if not self.architecture.sees_missing:
             raise ValueError("this model was not trained to read surfaces with missing points")
@@ -253,7 +261,7 @@ class Vae(nn.Module):
         return x.log() if self.architecture.transform == "log" else x
 
     def expand(self, values: Tensor) -> Tensor:
-        """Points [*batch, D] in units of the data from coordinates [*batch, R]: means, medians (log) or chances."""
+        """Points [*batch, D] in units of the data from coordinates [*batch, R]: means, medians (log), probabilities."""
         natural = self.natural(values)
         if self.architecture.likelihood == "bernoulli":
             return natural.sigmoid()
@@ -274,9 +282,9 @@ class Vae(nn.Module):
         return posterior if missing is None else self.correct(posterior, values, missing)
 
     def correct(self, posterior: Posterior, values: Tensor, missing: Tensor) -> Posterior:
-        """The posterior of a surface whose missing points are known to be filled, from that where they are not.
+        """Corrects the posterior of filled surfaces for the points that are missing, 1 in ``missing`` [*batch, D].
 
-        Where no point is missing they are the same, whatever surfaces lie beside in the batch.
+        A surface without missing points keeps its posterior, whatever the others in the batch are.
         """
         seen = torch.cat([values / self.unit, missing], dim=-1)
         shift, log_std = (self._multiply(self.partial_network, seen) * missing.amax(-1, keepdim=True)).chunk(2, dim=-1)
@@ -300,7 +308,7 @@ class Vae(nn.Module):
         return (self.decoder_linear(z) + layer) * self.unit, (self.decoder_linear.weight.T + slope) * self.unit
 
     def without_last_latents(self, count: int) -> "Vae":
-        """The model that is left where the last latents are 0: worth the same if those carried nothing."""
+        """The model without its last ``count`` latents, which are set to 0; the same where these had no KL."""
         kept = self.architecture.latents - count
         model = Vae(replace(self.architecture, latents=kept)).to(self.center)
         model.precision = self.precision
@@ -319,7 +327,7 @@ class Vae(nn.Module):
         return model
 
     def _multiply(self, network: nn.Module, inputs: Tensor) -> Tensor:
-        """A network's output in the type of its inputs, its products in ``precision``."""
+        """Output of a network in the dtype of its inputs, its products in ``precision``."""
         if self.precision is None:
             output: Tensor = network(inputs)
             return output
@@ -329,7 +337,7 @@ class Vae(nn.Module):
 
 
 def transformed(x: Tensor, transform: Transform) -> Tensor:
-    """Points in the units of a model, NaN where they are.
+    """Points in the units of a model; NaN stays NaN.
 
     Raises:
         ValueError: a point has no logarithm.

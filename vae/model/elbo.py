@@ -21,47 +21,61 @@ _LOG_TWO_PI = math.log(2.0 * math.pi)
 
 
 class Elbo(NamedTuple):
-    """E_q[log p(x|z)] and KL(q(z|x) || p(z)), both [batch], in nats: minus the distortion, and the rate."""
+    """The two parts of the bound, in nats.
+
+    Attributes:
+        log_likelihood: E_q[log p(x|z)], minus the distortion, [batch].
+        kl: KL(q(z|x) || p(z)), the rate, [batch].
+    """
 
     log_likelihood: Tensor
     kl: Tensor
 
     @property
     def value(self) -> Tensor:
-        """The bound, [batch]."""
+        """The evidence lower bound, [batch]."""
         return self.log_likelihood - self.kl
 
 
 def elbo(model: Vae, x: Observations, noise: Tensor) -> Elbo:
-    """The bound at beta = 1 from one draw for each observation, noise [batch, latent]; the KL in closed form."""
+    """The ELBO at beta = 1 from one draw for each observation, noise [batch, latent] of N(0, I); KL in closed form."""
     posterior = model.encode(x.values, x.missing)
     return Elbo(log_likelihood(model, x, posterior.sample(noise)), kl_of_latents(posterior).sum(-1))
 
 
 def objective(model: Vae, x: Observations, noise: Tensor, weights: Tensor) -> Tensor:
-    """What training maximises, [batch]: the bound, less the KL of each latent times its weight [latent] beyond 1.
+    """The training objective, to be maximised, [batch]: the bound less (weight - 1) times the KL of each latent.
 
-    The bound is the ELBO of one draw or, with several draws noise [sample, batch, latent], the importance-weighted one.
+    Args:
+        model: the model.
+        x: observations.
+        noise: of N(0, I), [sample, batch, latent]; from one sample the bound is the ELBO, from several the
+            importance-weighted one.
+        weights: of the KL of each latent, [latent]; at 1 the objective is the bound.
     """
     found = bounds(model, x, noise)
     bound = found.elbo.value if len(noise) == 1 else found.importance_weighted
     return bound - found.kl_of_latents @ (weights - 1.0)
 
 
-def guess(model: Vae, x: Observations, seen: Observations, noise: Tensor) -> Tensor:
-    """log q(z|seen) of a draw from q(z|x), [batch], where ``seen`` is x with points hidden; noise [batch, latent].
+def proposal_log_density(model: Vae, x: Observations, masked: Observations, noise: Tensor) -> Tensor:
+    """log q(z|masked) of a draw z from q(z|x), [batch]: the objective of an amortised proposal, to be maximised.
 
-    The draw is taken as given and only the reading of missing points learns, so that this leaves the bound as it is.
-    Its optimum covers the posteriors of all surfaces that agree with the points that are seen.
+    ``masked`` is x with some points masked, noise [batch, latent] of N(0, I). No gradient reaches the draw or the
+    encoder of complete surfaces: only the network that reads missing points learns, and the bound is not changed.
+    At the optimum the proposal covers the posteriors of all surfaces that agree with the points that are left.
 
-    Reference: of learning from one's own simulations Le, Baydin, Wood (2017), arXiv:1610.09900, equation 3.
+    Reference: Le, Baydin, Wood (2017), arXiv:1610.09900, equation 3 (amortised proposals from simulated data).
+
+    Raises:
+        ValueError: no point is masked.
     """
-    if seen.missing is None:
-        raise ValueError("nothing is hidden")
+    if masked.missing is None:
+        raise ValueError("no point is masked")
     with torch.no_grad():
         z = model.encode(x.values, x.missing).sample(noise)
-        filled = model.encode(seen.values)
-    posterior = model.correct(filled, seen.values, seen.missing)
+        filled = model.encode(masked.values)
+    posterior = model.correct(filled, masked.values, masked.missing)
     deviation = (z - posterior.mean) * torch.exp(-posterior.log_std)
     return -(0.5 * deviation.square() + posterior.log_std + 0.5 * _LOG_TWO_PI).sum(-1)
 
@@ -83,19 +97,19 @@ class Bounds(NamedTuple):
 
     @property
     def importance_weighted(self) -> Tensor:
-        """log (1/K) sum_k of the weights, [batch]: at least the ELBO in expectation, and rising with K."""
+        """log (1/K) sum_k w_k, [batch]. In expectation it is at least the ELBO and rises with K."""
         return _log_mean(self.log_weights, 0)
 
     def grouped(self, samples: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-        """Bound and effective samples of each number of samples, both [batch]: means over groups of that many draws.
+        """Bound and effective sample size, both [batch], for each number of samples: means over groups of draws.
 
-        The effective ones are 1 / sum of the squared normalised weights; near 1 the bound is loose.
+        The effective sample size is 1 / sum of the squared normalised weights; where it is near 1 the bound is loose.
         """
         groups = [self.log_weights.unflatten(0, (-1, count)) for count in samples]
         return [(_log_mean(group, 1).mean(0), _effective(group, 1).mean(0)) for group in groups]
 
     def prior_gain(self, prior: Mixture) -> Tensor:
-        """What the ELBO gains where the prior is another than N(0, I): E_q[log prior(z) - log N(z; 0, I)], [batch]."""
+        """Gain of the ELBO with ``prior`` in place of N(0, I): E_q[log prior(z) - log N(z; 0, I)], [batch]."""
         standard = -0.5 * (self.z.square() + _LOG_TWO_PI).sum(-1)
         shipped = torch.from_numpy(prior.log_density(self.z.double().cpu().numpy())).to(standard)
         return (shipped - standard).mean(0)
@@ -120,16 +134,16 @@ def _effective(log_weights: Tensor, axis: int) -> Tensor:
 
 
 def log_likelihood(model: Vae, x: Observations, z: Tensor) -> Tensor:
-    """log p(x|z) of the known points, in nats of the density in units of the data, [*sample, batch].
+    """log p(x|z) of the known points at z [*sample, batch, latent], [*sample, batch].
 
-    z is [*sample, batch, latent]. Of transformed points the change of variables is included.
+    In nats of the density in units of the data: the change of variables of transformed points is included.
     """
     inner = _log_likelihood(model, x, z)
     return inner if x.log_slope is None else inner + x.log_slope
 
 
 def _log_likelihood(model: Vae, x: Observations, z: Tensor) -> Tensor:
-    """The same in the units of the model."""
+    """log p(x|z) of the known points, in nats of the density in the units of the model, [*sample, batch]."""
     values = model.decode(z)
     if x.points is None or not (model.pointwise or x.missing is not None):
         scale, dimension = model.scale, model.architecture.dimension

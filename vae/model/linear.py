@@ -1,6 +1,9 @@
-"""Probabilistic PCA: the exact optimum of a linear VAE, the basis a VAE works in and its baseline.
+"""Linear models of Gaussian data: PCA, probabilistic PCA (pPCA) and factor analysis.
 
-Reference: Tipping, Bishop (1999), "Probabilistic principal component analysis", JRSS B 61(3);
+They give a VAE the basis that it works in, the weights that it starts from, and the baseline that it must beat.
+
+Reference: Tipping, Bishop (1999), "Probabilistic principal component analysis", JRSS B 61(3), equation 7;
+Rubin, Thayer (1982), "EM algorithms for ML factor analysis", Psychometrika 47(1);
 Lucas, Tucker, Grosse, Norouzi (2019), "Don't blame the ELBO!" (pPCA is the optimum of the linear VAE).
 """
 
@@ -12,11 +15,14 @@ from torch import Tensor
 
 _ROWS = 65_536  # observations in double precision at a time: bounds the memory
 _MOST_FILLS = 200
-_FILLED = 1e-6  # largest change of a filled point, in standard deviations of its column
+_FILLED = 1e-6  # largest change of a filled point at convergence, in standard deviations of its column
+_MOST_EM_STEPS = 5000
+_EM_SETTLED = 1e-9  # largest relative change of a noise variance at convergence
+_LEAST_NOISE_SHARE = 1e-4  # of a point's variance
 
 
 class PrincipalComponents(NamedTuple):
-    """Mean [D], orthonormal eigenvectors [D, D] and eigenvalues [D], largest first, of a sample covariance."""
+    """Mean [D], orthonormal eigenvectors [D, D] and eigenvalues [D] of a sample covariance, largest first."""
 
     mean: Tensor
     vectors: Tensor
@@ -32,13 +38,13 @@ class PrincipalComponents(NamedTuple):
         return self.mean + ((x - self.mean) @ vectors) @ vectors.T
 
     def complete(self, x: Tensor, latents: int) -> Tensor:
-        """Means of all points of x [batch, D] without noise, under pPCA given the points that are not NaN."""
+        """Posterior mean under pPCA of all points of x [batch, D], given the points that are not NaN."""
         given = self._given(x, latents)
         scores = torch.cholesky_solve(given.projection.unsqueeze(-1), given.factor).squeeze(-1)
         return self.mean + scores @ given.loadings.T
 
     def log_likelihood(self, x: Tensor, latents: int) -> Tensor:
-        """Exact log density of pPCA at x [batch, D] in nats, [batch]; of the points that are not NaN."""
+        """Exact log density under pPCA of the points of x [batch, D] that are not NaN, in nats, [batch]."""
         given, noise = self._given(x, latents), self.noise_variance(latents)
         whitened = torch.linalg.solve_triangular(given.factor, given.projection.unsqueeze(-1), upper=False).squeeze(-1)
         log_factor = given.factor.diagonal(dim1=1, dim2=2).log().sum(1)
@@ -61,13 +67,15 @@ class PrincipalComponents(NamedTuple):
 
 
 class _Given(NamedTuple):
-    """What known points say of the latents f of x = mean + W f + noise, f ~ N(0, I), over the known rows of W.
+    """Sufficient statistics of the latents f in x = mean + W f + noise, f ~ N(0, I), given the known points of x.
+
+    W and x stand for their known rows.
 
     Attributes:
         loadings: W, [D, latent].
         factor: lower factor of W'W + noise variance I, [batch, latent, latent].
         projection: W'(x - mean), [batch, latent].
-        known: number of points, [batch].
+        known: number of known points, [batch].
         square: |x - mean|^2, [batch].
     """
 
@@ -79,7 +87,9 @@ class _Given(NamedTuple):
 
 
 def filled(x: Tensor, latents: int) -> Tensor:
-    """x [batch, D] with its missing points, which are NaN, filled in agreement with its own pPCA, then in float64.
+    """x [batch, D] with its missing points (NaN) filled by the pPCA of the filled data, iterated to convergence.
+
+    Returns float64 where a point was missing, and x itself where none was.
 
     Reference: Josse, Husson (2012), "Handling missing values in exploratory multivariate data analysis methods",
     Journal de la SFdS 153(2), section 1.2 (regularised iterative PCA).
@@ -104,7 +114,7 @@ def filled(x: Tensor, latents: int) -> Tensor:
 
 
 def principal_components(x: Tensor) -> PrincipalComponents:
-    """Principal components of x [batch, D], in float64; each vector's largest entry is positive."""
+    """Principal components of x [batch, D], in float64; the largest entry of each vector is made positive."""
     blocks = x.split(_ROWS)
     mean = torch.stack([block.to(torch.float64).sum(0) for block in blocks]).sum(0) / len(x)
     covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=x.device)
@@ -115,3 +125,62 @@ def principal_components(x: Tensor) -> PrincipalComponents:
     variances, vectors = variances.flip(0).clamp_min(0.0), vectors.flip(1)
     largest = vectors.abs().argmax(0, keepdim=True)
     return PrincipalComponents(mean, vectors * vectors.gather(0, largest).sign(), variances)
+
+
+class Factors(NamedTuple):
+    """The linear model x = mean + W f + noise, with f ~ N(0, I) and independent noise at each point.
+
+    The noise has the diagonal covariance P. The factors are rotated so that W'P^-1 W is diagonal: then the posterior
+    of f given x is diagonal, like the encoder of a VAE.
+
+    Attributes:
+        loadings: W, [D, latent].
+        noise: variances of the noise, the diagonal of P, [D].
+    """
+
+    loadings: Tensor
+    noise: Tensor
+
+    @property
+    def information(self) -> Tensor:
+        """Diagonal of W'P^-1 W, [latent]; the posterior of f has the variances 1 / (1 + information)."""
+        return (self.loadings.square() / self.noise.unsqueeze(1)).sum(0)
+
+
+def ppca(components: PrincipalComponents, latents: int) -> Factors:
+    """Probabilistic PCA: the maximum-likelihood model in which all points have the same noise variance."""
+    noise = components.noise_variance(latents)
+    signal = (components.variances[:latents] - noise).clamp_min(0.0).sqrt()
+    return Factors(components.vectors[:, :latents] * signal, noise.expand(len(components.mean)))
+
+
+def factor_analysis(components: PrincipalComponents, latents: int) -> Factors:
+    """Factor analysis: the maximum-likelihood model in which each point has its own noise variance, by EM from pPCA."""
+    covariance = (components.vectors * components.variances) @ components.vectors.T
+    least = _LEAST_NOISE_SHARE * covariance.diagonal()
+    found = ppca(components, latents)
+    identity = torch.eye(latents, dtype=covariance.dtype, device=covariance.device)
+    for _ in range(_MOST_EM_STEPS):
+        weighted = found.loadings / found.noise.unsqueeze(1)
+        posterior = torch.linalg.inv(identity + found.loadings.T @ weighted)
+        regression = posterior @ weighted.T  # E[f|x] = regression (x - mean)
+        across = covariance @ regression.T
+        loadings = across @ torch.linalg.inv(posterior + regression @ across)
+        noise = torch.maximum((covariance - loadings @ across.T).diagonal(), least)
+        change = ((noise - found.noise).abs() / noise).max()
+        found = Factors(loadings, noise)
+        if change <= _EM_SETTLED:
+            break
+    return _diagonal(found)
+
+
+def _diagonal(factors: Factors) -> Factors:
+    """The same distribution, its factors rotated so that W'P^-1 W is diagonal, largest first.
+
+    The largest loading of each factor is made positive.
+    """
+    weighted = factors.loadings / factors.noise.unsqueeze(1)
+    _, rotation = torch.linalg.eigh(factors.loadings.T @ weighted)
+    loadings = factors.loadings @ rotation.flip(1)
+    largest = loadings.abs().argmax(0, keepdim=True)
+    return Factors(loadings * loadings.gather(0, largest).sign(), factors.noise)

@@ -1,6 +1,7 @@
-"""Small positive definite systems by elimination that is written out.
+"""Batched solve, inverse and Cholesky factor of small positive definite matrices, as plain tensor operations.
 
-Matrices have a row for each latent: in batches this beats LAPACK's call for each, and a graph of ONNX can hold it.
+The matrices have a row for each latent. In batches this is faster than one call of LAPACK for each, and it can be
+exported to ONNX.
 """
 
 import torch

@@ -1,7 +1,8 @@
-"""The prior that ships: a mixture of Gaussians fitted to the encoded latents, with numpy alone; N(0, I) is one of them.
+"""A Gaussian mixture and its fit by EM, in numpy: the prior that ships is one, fitted to codes; N(0, I) is one too.
 
-The ELBO hardly sees a prior that misses where the codes lie, but samples do: they are drawn from it. A mixture of
-conditions and latents together is also the law of the latents given any of the conditions.
+Codes are draws from the encoder's posteriors of the data. The ELBO is hardly lower under a prior that does not match
+them, but samples are worse: they are drawn from the prior. A joint mixture of conditions and latents also gives the
+distribution of the latents given any of the conditions.
 
 Reference: Dempster, Laird, Rubin (1977), "Maximum likelihood from incomplete data via the EM algorithm"; of priors
 fitted after training Dai, Wipf (2019), arXiv:1903.05789; Ghosh, Sajjadi, Vergari, Black, Schölkopf (2020),
@@ -17,16 +18,16 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-REACH = 3.2  # standard deviations of a component: how far from its mean samples lie at most
+REACH = 3.2  # standard deviations of a component: largest distance of a sample from its mean
 _SHARPNESS = 8
-_LEAST_VARIANCE = 1e-6  # of a component in any direction: what is fitted has variances near 1
+_LEAST_VARIANCE = 1e-6  # of a component in any direction; the rows are whitened first
 _MOST_ITERATIONS = 200
-_SETTLED = 2e-5  # nats a row: the gain of an iteration at which EM stops
+_SETTLED = 2e-5  # nats a row: EM stops where an iteration gains less
 _ROWS = 16_384  # rows at a time: bounds the memory
 
 
 class TooFewRowsError(ValueError):
-    """There are fewer rows than a mixture has numbers to learn."""
+    """There are fewer rows than the mixture has free parameters."""
 
 
 class Mixture(NamedTuple):
@@ -46,10 +47,10 @@ class Mixture(NamedTuple):
 
     @classmethod
     def from_table(cls, table: Array) -> Self:
-        """The mixture that ``table`` described.
+        """The mixture whose ``table()`` this is.
 
         Raises:
-            ValueError: it describes none.
+            ValueError: the array is not the table of a mixture.
         """
         dimension = round((math.sqrt(4 * table.shape[1] - 3) - 1) / 2) if table.ndim == 2 and table.shape[1] else 0
         if dimension < 1 or table.shape[1] != 1 + dimension + dimension**2 or not np.isfinite(table).all():
@@ -61,7 +62,7 @@ class Mixture(NamedTuple):
 
     @property
     def dimension(self) -> int:
-        """d."""
+        """Dimension of the points."""
         return int(self.means.shape[1])
 
     def table(self) -> Array:
@@ -76,15 +77,15 @@ class Mixture(NamedTuple):
         return density
 
     def sample(self, uniform: Array, normal: Array) -> Array:
-        """Draws [batch, d] from numbers that are uniform on [0, 1), [batch], and N(0, I), [batch, d]."""
+        """Draws [batch, d] made from uniform numbers on [0, 1), [batch], and numbers of N(0, I), [batch, d]."""
         component = _choose(np.broadcast_to(self.weights.cumsum(), (1, len(self.weights))), uniform)
         draws: Array = self.means[component] + np.einsum("bij,bj->bi", self.factors[component], normal)
         return draws
 
     def sample_given(self, known: Array, uniform: Array, normal: Array) -> Array:
-        """Draws [batch, d - c] of the last numbers given the first ones, known [batch, c].
+        """Draws [batch, d - c] of the last coordinates given the first ones, known [batch, c].
 
-        Takes as many random numbers as ``sample``, normal [batch, d - c].
+        The random numbers are uniform on [0, 1), [batch], and of N(0, I), [batch, d - c].
         """
         count = known.shape[1]
         first = Mixture(self.weights, self.means[:, :count], self.factors[:, :count, :count])
@@ -96,14 +97,14 @@ class Mixture(NamedTuple):
         return draws
 
     def select(self, order: Sequence[int]) -> "Mixture":
-        """The law of some of the numbers, in this order."""
+        """The marginal distribution of some coordinates, in this order."""
         chosen = np.array(order, dtype=np.int64)
         upper = np.linalg.qr(self.factors[:, chosen].transpose(0, 2, 1)).R  # of Q R = L', so that L L' = R'R
         signs = np.sign(np.diagonal(upper, axis1=1, axis2=2))
         return Mixture(self.weights, self.means[:, chosen], (signs[:, :, None] * upper).transpose(0, 2, 1))
 
     def scaled(self, shift: Array, unit: Array) -> "Mixture":
-        """The law of shift + unit z, both [d]."""
+        """The distribution of shift + unit z, both [d]."""
         return Mixture(self.weights, shift + unit * self.means, unit[:, None] * self.factors)
 
     def _coefficients(self) -> Array:
@@ -119,11 +120,11 @@ class Mixture(NamedTuple):
 
 
 def bounded(normal: Array) -> Array:
-    """Numbers of N(0, I), [batch, d], drawn inwards where they are far out: none is longer than ``REACH``.
+    """Numbers of N(0, I), [batch, d], with long vectors shortened: none is longer than ``REACH``.
 
-    A component that is fitted to codes on a bounded region has tails outside of it, where the decoder never learned
-    what surfaces are. A length R becomes R / (1 + (R / reach)^p)^(1/p): the bulk stays where it is, and the map is
-    smooth and one to one, so that no draw is rejected.
+    A component that is fitted to codes on a bounded region has tails outside of it, where the decoder was not trained.
+    A length R becomes R / (1 + (R / reach)^p)^(1/p). The map hardly moves short vectors, is smooth and one to one, and
+    rejects no draw.
     """
     ratio = np.linalg.norm(normal, axis=-1, keepdims=True) / REACH
     inside: Array = normal / (1.0 + ratio**_SHARPNESS) ** (1.0 / _SHARPNESS)
@@ -131,17 +132,18 @@ def bounded(normal: Array) -> Array:
 
 
 def fewest_rows(components: int, dimension: int) -> int:
-    """Rows that a mixture is fitted to at least: as many as it has numbers to learn."""
+    """Smallest number of rows for a fit: the number of free parameters of the mixture."""
     return components * (1 + dimension + dimension * (dimension + 1) // 2)
 
 
 def fit_mixture(z: Array, components: int, *, seed: int) -> Mixture:
     """Maximum likelihood by EM for rows z [n, d].
 
-    It works on whitened rows, and starts at random ones of them with a covariance of one component's share of space.
+    The rows are whitened. The means start at random rows, each covariance at that of all rows scaled down to one
+    component's share of the volume.
 
     Raises:
-        TooFewRowsError: there are fewer rows than the components have numbers to learn.
+        TooFewRowsError: there are fewer rows than free parameters.
     """
     dimension = z.shape[1]
     needed = fewest_rows(components, dimension)
@@ -163,7 +165,7 @@ def fit_mixture(z: Array, components: int, *, seed: int) -> Mixture:
 
 
 def _improved(mixture: Mixture, z: Array) -> tuple[Mixture, float]:
-    """One iteration of EM, and the mean log density before it.
+    """The mixture after one iteration of EM, and the mean log density before it.
 
     The sums of the features under each component's responsibilities are its weight, mean and second moment.
     """
@@ -189,7 +191,7 @@ def _features(z: Array) -> Array:
 
 
 def _factor(covariance: Array) -> Array:
-    """Lower factors of covariances, of at least the least variance in every direction."""
+    """Lower factors of covariances, whose variances in every direction are raised to the least one."""
     variances, vectors = np.linalg.eigh(0.5 * (covariance + covariance.transpose(0, 2, 1)))
     whole = (vectors * np.maximum(variances, _LEAST_VARIANCE)[:, None, :]) @ vectors.transpose(0, 2, 1)
     return np.linalg.cholesky(whole)
@@ -203,7 +205,7 @@ def _log_sum(values: Array) -> Array:
 
 
 def _choose(cumulative: Array, uniform: Array) -> NDArray[np.int64]:
-    """The component of each row whose share of [0, 1) holds its uniform number; cumulative [batch or 1, component]."""
+    """Component of each row by inversion of the cumulative weights, [batch or 1, component]."""
     component: NDArray[np.int64] = np.minimum((uniform[:, None] >= cumulative).sum(axis=1), cumulative.shape[1] - 1)
     return component
 

@@ -1,4 +1,4 @@
-"""Static arbitrage as a differentiable penalty on surfaces, to train against; ``vae.surface.arbitrage`` measures it.
+"""Static arbitrage as a differentiable penalty for training; ``vae.surface.arbitrage`` measures it for reports.
 
 Reference: Carr, Madan (2005), "A note on sufficient conditions for no arbitrage"; of penalties on generated surfaces
 Vuletić, Cont (2024), "VolGAN", section 3.
@@ -20,10 +20,10 @@ _ROUNDING = 2e-7  # of the forward
 
 
 class ArbitragePenalty(nn.Module):
-    """What the worst calendar spread and butterflies of each smile of surfaces earn, added up.
+    """Profit of the worst calendar spread and the worst butterflies of each smile, added up.
 
-    Smiles are splines of total variance, read five times as densely as their nodes. What rounding to single precision
-    can earn does not count. Vols that are not positive count with what they lack.
+    Smiles are splines of total variance, evaluated on points five times as dense as their nodes. Profits within the
+    rounding of single precision are ignored. Vols below a small positive one add their distance to it.
 
     Raises:
         ValueError: the grid is in deltas, whose strikes move with the vols.
@@ -67,14 +67,14 @@ class ArbitragePenalty(nn.Module):
         return lacking + torch.cat(earned, dim=-1).sub(_ROUNDING).relu().sum(-1)
 
     def _call(self, variance: Tensor, k: Tensor, strikes: Tensor) -> Tensor:
-        """Black calls per unit of forward; their out-of-the-money part alone would lose the parity of rounding."""
+        """Black prices of calls per unit of forward, on both sides of the money, so that all round alike."""
         total_vol = variance.clamp_min(_LEAST_VARIANCE).sqrt()
         d1 = -k / total_vol + 0.5 * total_vol
         call: Tensor = torch.special.ndtr(d1) - strikes * torch.special.ndtr(d1 - total_vol)
         return call
 
     def _butterflies(self, price: Tensor) -> Iterator[Tensor]:
-        """How far a call costs more than the chord over spreads of 1, 2, 4, ... points."""
+        """Excess of the price of a call over the chord between its neighbours 1, 2, 4, ... points away."""
         points, reach = price.shape[-1], 1
         while 2 * reach < points:
             low, mid, high = (self.strikes[:, s : points - 2 * reach + s] for s in (0, reach, 2 * reach))

@@ -1,4 +1,4 @@
-"""Processes that train one model together: each takes its part of every batch, and all take the same step."""
+"""Data parallelism: each process computes the gradients of its part of a batch, and all take the same step."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Replicas:
         return slice(self.rank * batch // self.count, (self.rank + 1) * batch // self.count)
 
     def add(self, parameters: Iterable[nn.Parameter], value: Tensor) -> Tensor:
-        """Add up gradients, and a value, over all processes; every process gets the same bits."""
+        """Sum gradients in place, and a value, over all processes; every process gets the same bits."""
         if self.count == 1:
             return value
         tensors = [p.grad for p in parameters if p.grad is not None] + [value]

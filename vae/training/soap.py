@@ -1,6 +1,6 @@
 """The optimiser SOAP: Adam in the eigenbasis of Shampoo's preconditioner, which learns the curvature of each layer.
 
-For surfaces known to a basis point it needs a third of the steps that Adam needs, and goes on where Adam stalls.
+On surfaces with noise of a basis point it needs a third of Adam's steps, and still improves where Adam stalls.
 
 Reference: Vyas, Morwani, Zhao, Kwun, Shapira, Brandfonbrener, Janson, Kakade (2024), "SOAP: improving and stabilizing
 Shampoo using Adam", arXiv:2409.11321, algorithm 3.
@@ -21,8 +21,8 @@ _LARGEST_SIDE = 512  # a longer side of a weight keeps its own basis: its factor
 class Soap(torch.optim.Optimizer):
     """Steps on weights [out, in] in the eigenbases of G G' and G'G, running means over gradients G; Adam on the rest.
 
-    The first moment lives in the eigenbasis and turns with it. All state is tensors. ``decay`` of a group shrinks its
-    parameters by that many times the learning rate a step.
+    The first moment is kept in the eigenbasis and rotated when the basis is renewed. All state is tensors. Each step
+    shrinks the parameters of a group by its ``decay`` times the learning rate.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], lr: float) -> None:
@@ -56,7 +56,7 @@ class Soap(torch.optim.Optimizer):
 
 
 def _first_state(gradient: Tensor) -> dict[str, Tensor]:
-    """Moments of zero and the eigenbases of the first gradient; the step counts on the CPU, where it is read."""
+    """Moments of zero and the eigenbases of the first gradient; the step counter is on the CPU, where it is read."""
     state = {
         "step": torch.zeros((), dtype=torch.float32),
         "first": torch.zeros_like(gradient),
@@ -69,7 +69,7 @@ def _first_state(gradient: Tensor) -> dict[str, Tensor]:
 
 
 def _factors(gradient: Tensor) -> dict[str, Tensor]:
-    """G G' and G'G of a matrix, by side; of a side that is too long, and of a vector, none."""
+    """G G' (left) and G'G (right) of a matrix, without those of sides that are too long; none for a vector."""
     if gradient.ndim != 2:
         return {}
     sides = {"left": gradient, "right": gradient.T}
@@ -77,14 +77,14 @@ def _factors(gradient: Tensor) -> dict[str, Tensor]:
 
 
 def _turn(values: Tensor, state: dict[str, Tensor]) -> Tensor:
-    """Into the eigenbasis."""
+    """Rotates values into the eigenbasis."""
     if "left_basis" in state:
         values = state["left_basis"].T @ values
     return values @ state["right_basis"] if "right_basis" in state else values
 
 
 def _turn_back(values: Tensor, state: dict[str, Tensor]) -> Tensor:
-    """Out of the eigenbasis."""
+    """Rotates values out of the eigenbasis."""
     if "left_basis" in state:
         values = state["left_basis"] @ values
     return values @ state["right_basis"].T if "right_basis" in state else values

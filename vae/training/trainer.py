@@ -1,13 +1,12 @@
-"""Training: a resumable state that advances by epochs.
+"""The training loop: a resumable state that advances by epochs.
 
-Everything random in an epoch follows from (seed, epoch), so a resumed run repeats an uninterrupted one bit for bit
-from the weights and the optimiser's moments alone; and each of several processes draws the numbers of the whole batch
-and keeps its part, so that together they take the steps of one.
+All random numbers of an epoch follow from (seed, epoch). So a run that is resumed from its weights and the moments of
+its optimiser ends in the same bits as one that was never stopped. Each of several processes draws the numbers of the
+whole batch and uses its part, so that together they take the steps of one process.
 """
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,69 +14,29 @@ import torch
 from torch import Tensor, nn
 
 from vae.model.autoencoder import Observations, Vae
-from vae.model.elbo import elbo, guess, objective
+from vae.model.elbo import elbo, objective, proposal_log_density
 from vae.training.data_parallel import Replicas
+from vae.training.schedule import Schedule
 from vae.training.soap import Soap
 
 _MOST_SKIPPED = 10  # steps in a row whose gradient is not finite, before the run counts as diverged
-_SQUEEZE = (0.15, 0.55)  # part of the schedule in which scaffold latents are squeezed out; they go at its end
-_SQUEEZE_WEIGHT = 300.0  # of their KL, at that end
-_PENALISED_RATE = 0.25  # peak of the learning rate with a penalty, in units of that without
-_SMEAR = 0.5  # standard deviation of the moves of codes whose surfaces are penalised
+_PERTURBATION = 0.5  # standard deviation of the noise added to codes whose surfaces are penalised
 
 
 class DivergedError(RuntimeError):
-    """Training produced gradients that are not finite again and again."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How to train.
-
-    Attributes:
-        epochs: passes over the training set.
-        batch: surfaces of a step, over all processes.
-        learning_rate: peak of the cosine schedule.
-        scale_rate: learning rate of log scale, in units of ``learning_rate``.
-        warmup_steps: steps of linear warm-up.
-        gradient_clip: largest norm of the gradient of the loss (minus the ELBO in nats per observed point).
-        seed: of everything random.
-        scaffold: latents that the model has beyond those that are asked for: they are squeezed out on the way.
-        beta: weight of the KL; 1 is the ELBO.
-        beta_warmup_epochs: epochs over which that weight rises from 0.
-        importance_samples: draws of the importance-weighted bound; 1 is the ELBO.
-        hidden_share: share of the surfaces of a step of which all but some random points are hidden.
-        patience: epochs without a better validation ELBO after which training stops; 0 for never.
-        weight_decay: how fast the weights of the networks shrink, in units of the learning rate.
-        penalty_epochs: epochs after these in which the best model learns to keep its samples free of what is penalised.
-        penalty_samples: drawn in each step of those.
-    """
-
-    epochs: int
-    batch: int
-    learning_rate: float
-    scale_rate: float
-    warmup_steps: int
-    gradient_clip: float
-    seed: int
-    scaffold: int = 0
-    beta: float = 1.0
-    beta_warmup_epochs: int = 0
-    importance_samples: int = 1
-    hidden_share: float = 0.0
-    patience: int = 0
-    weight_decay: float = 0.0
-    penalty_epochs: int = 0
-    penalty_samples: int = 128
-
-    @property
-    def scaffold_epochs(self) -> int:
-        """Epochs before the scaffold goes."""
-        return math.ceil(_SQUEEZE[1] * self.epochs) if self.scaffold else 0
+    """The gradients of many steps in a row were not finite."""
 
 
 class Epoch(NamedTuple):
-    """What one epoch left behind; nats are per surface, at beta = 1 on validation."""
+    """The figures of one epoch.
+
+    Attributes:
+        number: counted from 1.
+        train_objective: mean objective of the steps that were taken, nats per surface.
+        validation_elbo: at beta = 1, nats per surface.
+        scale: root mean square of the noise in units of the data; NaN where the likelihood has none.
+        skipped_steps: steps whose gradient was not finite.
+    """
 
     number: int
     train_objective: float
@@ -86,22 +45,25 @@ class Epoch(NamedTuple):
     skipped_steps: int
 
 
-class Fit:
+class Trainer:
     """Training state: the model, its optimiser, the best weights on validation and the next epoch.
 
-    A scaffold is latents beyond those asked for. Two regions of a curved manifold can share a place in the leading
-    principal directions, and training from there rarely pulls them apart. With more directions they lie apart; then the
-    weight of the KL of the extra latents grows until they carry nothing, and what they held apart unfolds into the
-    others. They are dropped, and the rest of the schedule trains the model that was asked for.
+    The scaffold is a set of auxiliary latents, annealed out by a growing weight of their KL. Two regions of a curved
+    manifold can coincide in the leading principal directions, and training from there rarely separates them. In more
+    directions they are apart. While the weight grows, the final latents take over what the scaffold encodes. Then the
+    scaffold is dropped, and the remaining epochs train the final model.
 
     Args:
-        model: with ``schedule.scaffold`` latents beyond those asked for.
-        start: the model asked for at its start, which is what ships if training finds nothing better.
-        train, validation: on the device of both models; with points where some are to be hidden.
-        schedule: how to train.
+        model: the final model with ``schedule.scaffold_latents`` more latents.
+        train, validation: on the device of both models; train with points where ``schedule.hidden_share`` is not 0.
+        schedule: settings.
+        start: the final model at its start; it is the result where training finds nothing better.
         replicas: this process among those that train together.
         penalty: of surfaces [batch, D], in nats, [batch].
         compiled: whether torch compiles the objective, on CUDA into graphs that start all its kernels at once.
+
+    Raises:
+        ValueError: a batch is larger than the training set, or smaller than the number of processes.
     """
 
     def __init__(
@@ -141,19 +103,19 @@ class Fit:
 
     @property
     def total_epochs(self) -> int:
-        """Epochs of the schedule, those with a penalty included."""
+        """Number of epochs, those with a penalty included."""
         return self.schedule.epochs + (self.schedule.penalty_epochs if self._penalty else 0)
 
     @property
     def finished(self) -> bool:
-        """Whether the schedule is at its end."""
+        """Whether no epoch is left."""
         return self.next_epoch >= self.total_epochs
 
     def epochs(self) -> Iterator[Epoch]:
         """Train to the end of the schedule, one epoch at a time.
 
         Raises:
-            DivergedError: after many steps in a row whose gradient is not finite.
+            DivergedError: the gradients of many steps in a row were not finite.
         """
         while not self.finished:
             if self._scaffolded and self.next_epoch >= self.schedule.scaffold_epochs:
@@ -166,11 +128,11 @@ class Fit:
             self.next_epoch += 1
             number = self.next_epoch
             self._keep(validation_elbo)
-            self._skip_ahead()  # before the state can be saved, so that a resumed run skips as well
+            self._stop_early()  # before the state can be saved, so that a resumed run does the same
             yield Epoch(number, train_objective, validation_elbo, self.typical_scale, skipped)
 
     def _keep(self, validation_elbo: float) -> None:
-        """Keep the weights where they are the best so far; with a penalty, the last ones, for the samples' sake."""
+        """Keep the weights if they are the best so far; with a penalty keep the latest, whose samples are the best."""
         penalised = self.next_epoch > self.schedule.epochs
         if not penalised and (validation_elbo <= self.best_elbo or self._scaffolded):
             return
@@ -178,10 +140,10 @@ class Fit:
             self.unpenalised_elbo, self._best_epoch = validation_elbo, self.next_epoch
         self.best_elbo, self.best_weights = validation_elbo, _copy(self.model.state_dict())
 
-    def _skip_ahead(self) -> None:
-        """Leave out what is left of the epochs without a penalty where they brought nothing for too long."""
+    def _stop_early(self) -> None:
+        """Go on to the epochs with a penalty where validation has not improved for ``patience_epochs``."""
         waited = self.next_epoch - max(self._best_epoch, self.schedule.scaffold_epochs)
-        if self.next_epoch < self.schedule.epochs and 0 < self.schedule.patience <= waited:
+        if self.next_epoch < self.schedule.epochs and 0 < self.schedule.patience_epochs <= waited:
             self.next_epoch = self.schedule.epochs
 
     @property
@@ -192,7 +154,7 @@ class Fit:
         return self.model.noise.square().mean().sqrt().item()
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that ``restore`` needs, as tensors."""
+        """The tensors from which ``restore`` continues."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
         for index, moments in self._optimizer.state_dict()["state"].items():
@@ -225,8 +187,8 @@ class Fit:
         return self.model.architecture.latents > self.architecture.latents
 
     def _drop_scaffold(self) -> None:
-        """Go on with the model that was asked for, and with an optimiser that knows nothing yet."""
-        self.model = self.model.without_last_latents(self.schedule.scaffold)
+        """Go on with the final model and a new optimiser."""
+        self.model = self.model.without_last_latents(self.schedule.scaffold_latents)
         self._optimizer = _optimizer(self.model, self.schedule)
 
     def _train_epoch(self, epoch: int) -> tuple[float, int]:
@@ -239,8 +201,8 @@ class Fit:
         skipped = 0
         for step in range(steps):
             done = epoch * steps + step
-            self._set_learning_rate(done, steps)
-            weights = self._kl_weights(done / steps)
+            self._set_learning_rate(self.schedule.rate(done, steps, scaffolded=self._scaffolded))
+            weights = self.schedule.kl_weights(done / steps, self.model.log_std, latents=self.architecture.latents)
             rows = order[step * batch : (step + 1) * batch]
             value = self._step(rows, weights, generator, penalised=epoch >= self.schedule.epochs)
             if value is None:
@@ -257,13 +219,13 @@ class Fit:
         """One step on minus the mean objective per point; the mean objective, or None for a skipped step."""
         batch, mine = len(rows), self._replicas.rows(len(rows))
         noise = self._noise((self.schedule.importance_samples, batch), generator)[:, mine]
-        hidden = None if self._scaffolded else self._hidden(batch, generator)
+        masks = None if self._scaffolded else self._random_masks(batch, generator)
         self._optimizer.zero_grad(set_to_none=True)
         x = self._train.at(rows[mine])
         value = self._objective(self.model, x, noise, weights).sum() / batch
-        guessed = 0.0 if hidden is None else self._guess(x, noise[0], hidden.at(mine)) / batch
+        proposal = 0.0 if masks is None else self._proposal_objective(x, noise[0], masks.at(mine)) / batch
         penalty = self._penalty_of_samples(rows, generator) if penalised else 0.0
-        (-(value + guessed - penalty) / self.model.architecture.dimension).backward()
+        (-(value + proposal - penalty) / self.model.architecture.dimension).backward()
         value = self._replicas.add(self.model.parameters(), value.detach())
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.schedule.gradient_clip)
         if not torch.isfinite(norm):
@@ -272,9 +234,10 @@ class Fit:
         return value
 
     def _penalty_of_samples(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Mean penalty of surfaces decoded at latents that priors may draw; of several processes, the part of this one.
+        """Mean penalty of decoded samples; of several processes, the part of this one.
 
-        Half are draws of N(0, I); half are codes of data moved by part of its spread, as a fitted prior moves them.
+        Half of the latents are draws of N(0, I). The others are codes of data with a random perturbation: a fitted
+        prior draws latents near the codes too.
         """
         if self._penalty is None:
             raise ValueError("there is no penalty")
@@ -284,32 +247,33 @@ class Fit:
         x = self._train.at(rows[:count][part])
         with torch.no_grad():
             codes = self.model.encode(x.values, x.missing).mean
-        z = torch.cat([noise[0], codes + _SMEAR * noise[1]])
+        z = torch.cat([noise[0], codes + _PERTURBATION * noise[1]])
         return self._penalty(self.model.expand(self.model.decode(z))).sum() / (2 * count)
 
-    def _guess(self, x: Observations, noise: Tensor, hidden: "_Hidden") -> Tensor:
-        """Sum of what is learned from the first rows of a part of a batch, some of whose points are hidden."""
-        some = slice(None, len(hidden.keep))
-        whole = x.at(some)
-        return guess(self.model, whole, self.model.hide(whole, hidden.mask()), noise[some]).sum()
+    def _proposal_objective(self, x: Observations, noise: Tensor, masks: "_Masks") -> Tensor:
+        """Sum of the amortised proposal's objective over the first rows of x, whose points are masked."""
+        first = slice(None, len(masks.keep))
+        complete = x.at(first)
+        masked = self.model.mask(complete, masks.masked())
+        return proposal_log_density(self.model, complete, masked, noise[first]).sum()
 
-    def _hidden(self, batch: int, generator: torch.Generator) -> "_Hidden | None":
-        """Which points of the first rows of a batch to hide: all but 1 to D - 1, on a logarithmic scale."""
+    def _random_masks(self, batch: int, generator: torch.Generator) -> "_Masks | None":
+        """Masks of the first rows of a batch, which keep 1 to D - 1 points, their number uniform on a log scale."""
         count = round(self.schedule.hidden_share * batch)
         if not count:
             return None
         like, points = self.model.log_std, self.model.architecture.dimension
         keep = torch.rand((count, 1), generator=generator, device=like.device)
         order = torch.rand((count, points), generator=generator, device=like.device)
-        return _Hidden((points**keep).long().clamp(1, points - 1), order)
+        return _Masks((points**keep).long().clamp(1, points - 1), order)
 
     def _count_skip(self, epoch: int) -> None:
-        """Note a step whose gradient was not finite; too many in a row end the run."""
+        """Count a step whose gradient was not finite; too many in a row end the run."""
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row >= _MOST_SKIPPED:
             raise DivergedError(
-                f"{self._skipped_in_a_row} gradients in a row, the last in epoch {epoch + 1}, are not finite: "
-                f"lower train.learning_rate (now {self.schedule.learning_rate:g})"
+                f"{self._skipped_in_a_row} gradients in a row, the last in epoch {epoch + 1}, are not finite "
+                f"at a learning rate of {self.schedule.learning_rate:g}"
             )
 
     def _validation_elbo(self, model: Vae) -> float:
@@ -324,51 +288,31 @@ class Fit:
         like = self.model.log_std
         return torch.randn((*shape, len(like)), generator=generator, device=like.device, dtype=like.dtype)
 
-    def _kl_weights(self, epochs: float) -> Tensor:
-        """Weight of the KL of each latent after so many epochs."""
-        warmup = self.schedule.beta_warmup_epochs
-        weights = torch.full_like(
-            self.model.log_std, self.schedule.beta * (min(1.0, epochs / warmup) if warmup else 1.0)
-        )
-        if self._scaffolded:
-            begin, end = _SQUEEZE
-            part = min(1.0, max(0.0, (epochs / self.schedule.epochs - begin) / (end - begin)))
-            weights[self.architecture.latents :] += _SQUEEZE_WEIGHT * part**2
-        return weights.detach()
-
-    def _set_learning_rate(self, step: int, steps_of_epoch: int) -> None:
-        """Linear warm-up, also of the optimiser that is new where the scaffold went; then a cosine to zero."""
-        peak, start, steps = self.schedule.learning_rate, 0, self.schedule.epochs * steps_of_epoch
-        since = step if self._scaffolded else step - self.schedule.scaffold_epochs * steps_of_epoch
-        if step >= steps:  # a schedule of its own for the epochs with a penalty
-            peak, start, steps = _PENALISED_RATE * peak, steps, self.schedule.penalty_epochs * steps_of_epoch
-            since = step - start
-        warmup = min(1.0, (since + 1) / max(self.schedule.warmup_steps, 1))
-        rate = peak * warmup * 0.5 * (1.0 + math.cos(math.pi * (step - start) / steps))
+    def _set_learning_rate(self, rate: float) -> None:
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["rate"]
 
 
-class _Hidden(NamedTuple):
-    """How many points to keep, [row, 1], and random numbers that order the points, [row, D]."""
+class _Masks(NamedTuple):
+    """Random masks: the number of points to keep, [row, 1], and random numbers that order the points, [row, D]."""
 
     keep: Tensor
     order: Tensor
 
-    def at(self, rows: slice) -> "_Hidden":
-        """Those of some rows."""
-        return _Hidden(self.keep[rows], self.order[rows])
+    def at(self, rows: slice) -> "_Masks":
+        """The masks of some rows."""
+        return _Masks(self.keep[rows], self.order[rows])
 
-    def mask(self) -> Tensor:
-        """1 where a point is hidden, [row, D]."""
+    def masked(self) -> Tensor:
+        """1 where a point is masked, [row, D]."""
         threshold = self.order.sort(dim=1).values.gather(1, self.keep)
         return (self.order >= threshold).to(self.order.dtype)
 
 
 def _optimizer(model: Vae, schedule: Schedule) -> Soap:
-    """SOAP with a faster log scale: at the networks' rate it lags the residuals for most of a run.
+    """SOAP with a larger rate for the log scale: at the rate of the networks it lags the residuals for most of a run.
 
-    Only networks decay: a model without them is the linear one.
+    Weight decay applies to the networks only, so that it draws the model towards the linear one.
     """
     groups: dict[str, list[nn.Parameter]] = {"network": [], "linear": [], "scale": []}
     for name, parameter in model.named_parameters():
@@ -385,7 +329,7 @@ def _optimizer(model: Vae, schedule: Schedule) -> Soap:
 
 
 def _generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:
-    """The generator of (seed, epoch)."""
+    """The random generator of an epoch."""
     state = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(state[0] >> np.uint64(1)))
 

@@ -10,7 +10,7 @@ from vae.graphs.completer import completer_graph
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.completion import Quotes, complete_quotes
 from vae.model.linear import principal_components
-from vae.model.quote_weights import Reader
+from vae.model.quote_weights import QuoteInterpolator
 from vae.surface.grid import Grid
 
 TENORS = np.array([0.1, 0.5])
@@ -36,7 +36,7 @@ def test_quotes_off_the_grid_are_completed_as_in_torch(convention: str, transfor
     k, tenor, iv = (torch.tensor(part).double() for part in ([0.02, -0.03, 0.01], [0.3, 0.15, 0.5], [0.21, 0.2, 0.19]))
     weight = torch.tensor([1.0, 0.5, 2.0]).double()
     with torch.no_grad():
-        expected, readings = complete_quotes(model, Reader(grid), Quotes(k, tenor, iv, weight))
+        expected, weights = complete_quotes(model, QuoteInterpolator(grid), Quotes(k, tenor, iv, weight))
     single = trained(transform, scale).float().eval()
     session = onnxruntime.InferenceSession(completer_graph(single, grid, METADATA))
     inputs = {"log_moneyness": k, "tenor": tenor, "iv": iv, "weight": weight}
@@ -44,7 +44,7 @@ def test_quotes_off_the_grid_are_completed_as_in_torch(convention: str, transfor
     surface, std, z, _, used = session.run(None, {name: part.float().numpy() for name, part in inputs.items()})
 
     assert used.all()
-    assert readings.reached.all()
+    assert weights.inside.all()
     np.testing.assert_allclose(surface.ravel(), expected.mean[0].numpy(), atol=1e-5)
     np.testing.assert_allclose(std.ravel(), expected.std[0].numpy(), rtol=1e-3)
     np.testing.assert_allclose(z, expected.latents[0].numpy(), atol=1e-3)

@@ -84,7 +84,7 @@ def test_missing_points_are_filled_by_the_linear_model() -> None:
     torch.testing.assert_close(model.expand(seen.values), filled)
     torch.testing.assert_close(seen.missing, holes.isnan().double())
     whole = model.observe(x, points=True)
-    hidden = model.hide(whole, holes.isnan().double())
+    hidden = model.mask(whole, holes.isnan().double())
     torch.testing.assert_close(hidden.values, seen.values)
 
 

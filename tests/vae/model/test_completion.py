@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from vae.model.autoencoder import Architecture, Vae
-from vae.model.completion import Quotes, complete, complete_quotes, hide, log_evidence
+from vae.model.completion import Quotes, complete, complete_quotes, keep_random_points
 from vae.model.linear import PrincipalComponents, principal_components
-from vae.model.quote_weights import Reader
+from vae.model.quote_weights import QuoteInterpolator
 from vae.pricing import heston_surfaces
 from vae.surface.grid import Grid
 
@@ -27,7 +27,7 @@ def linear(
 def test_a_linear_model_completes_by_the_exact_conditional_mean_and_variance() -> None:
     """Against the formulas of a joint Gaussian, with its covariance written out."""
     model, components, x = linear()
-    seen = hide(x[:20], 4, torch.Generator().manual_seed(2))
+    seen = keep_random_points(x[:20], 4, torch.Generator().manual_seed(2))
 
     found = complete(model, seen)
 
@@ -54,7 +54,7 @@ def test_intervals_cover_what_they_say(scale: str, transform: str) -> None:
             Architecture(10, 10, 3, 4, 0, scale="point", transform="log", sees_missing=True),
             principal_components(0.1 * logs),
         )
-    seen = hide(x, 4, torch.Generator().manual_seed(3))
+    seen = keep_random_points(x, 4, torch.Generator().manual_seed(3))
     found = complete(model, seen)
     hidden = seen.isnan()
     error = (x - found.mean) if transform == "none" else found.mean * (x / found.mean).log()
@@ -75,7 +75,7 @@ def test_the_latents_are_a_maximum_of_the_posterior() -> None:
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
         model.log_scale.fill_(-6.0)
     model.architecture = Architecture(15, 10, 3, 16, 2, sees_missing=False)
-    few, many = (hide(x[:50], count, torch.Generator().manual_seed(5)) for count in (3, 12))
+    few, many = (keep_random_points(x[:50], count, torch.Generator().manual_seed(5)) for count in (3, 12))
 
     found = complete(model, few)
 
@@ -95,7 +95,7 @@ def test_hiding_keeps_the_asked_number_of_known_points() -> None:
     x = torch.rand(30, 8, dtype=torch.float64)
     x[:, 0] = torch.nan
     x[0, :6] = torch.nan
-    seen = hide(x, 5, torch.Generator().manual_seed(6))
+    seen = keep_random_points(x, 5, torch.Generator().manual_seed(6))
     counts = (~seen.isnan()).sum(1)
     assert counts.tolist() == [2] + [5] * 29
     assert ((seen == x) | seen.isnan()).all()
@@ -121,13 +121,13 @@ def test_quotes_on_the_grid_are_points(scale: str, transform: str) -> None:
     model = Vae.from_components(architecture, principal_components(inner))
     k = torch.from_numpy(np.broadcast_to(grid.log_moneyness, grid.shape).copy()).flatten()
     tenor = torch.from_numpy(np.repeat(grid.tenors, 5))
-    for seen in hide(x[:10], 4, generator):
+    for seen in keep_random_points(x[:10], 4, generator):
         known = ~seen.isnan()
         quotes = Quotes(k[known], tenor[known], seen[known], torch.ones(4, dtype=torch.float64))
         with torch.no_grad():
-            found, readings = complete_quotes(model, Reader(grid), quotes)
+            found, weights = complete_quotes(model, QuoteInterpolator(grid), quotes)
         expected = complete(model, seen.unsqueeze(0))
-        assert readings.reached.all()
+        assert weights.inside.all()
         torch.testing.assert_close(found.mean, expected.mean, rtol=1e-5, atol=1e-7)
         torch.testing.assert_close(found.std, expected.std, rtol=1e-5, atol=1e-7)
 
@@ -141,25 +141,6 @@ def test_a_weight_is_a_number_of_equal_quotes() -> None:
     once = Quotes(k, tenor, iv, torch.tensor([2.0, 1.0]).double())
     twice = Quotes(*(torch.cat([part[:1], part]) for part in (k, tenor, iv)), torch.ones(3).double())
     with torch.no_grad():
-        one, other = (complete_quotes(model, Reader(grid), quotes)[0] for quotes in (once, twice))
+        one, other = (complete_quotes(model, QuoteInterpolator(grid), quotes)[0] for quotes in (once, twice))
     torch.testing.assert_close(one.mean, other.mean, rtol=1e-6, atol=1e-8)
     torch.testing.assert_close(one.std, other.std, rtol=1e-6, atol=1e-8)
-
-
-def test_the_evidence_of_a_linear_model_is_its_density() -> None:
-    """Complete and with holes, of vols and, with the change of variables, of their logarithms."""
-    model, components, x = linear()
-    seen = hide(x[:50], 6, torch.Generator().manual_seed(2))
-    with torch.no_grad():
-        whole = log_evidence(model, x[:50], None, steps=3)
-        part = log_evidence(model, torch.nan_to_num(seen), seen.isnan().double(), steps=3)
-    torch.testing.assert_close(whole, components.log_likelihood(x[:50], 3), rtol=1e-8, atol=1e-8)
-    torch.testing.assert_close(part, components.log_likelihood(seen, 3), rtol=1e-8, atol=1e-8)
-    logs = Vae.from_components(
-        Architecture(10, 10, 3, 4, 0, transform="log", sees_missing=True), principal_components(0.1 * x)
-    )
-    vols = (0.1 * x[:50]).exp()
-    with torch.no_grad():
-        found = log_evidence(logs, vols, None, steps=3)
-    expected = principal_components(0.1 * x).log_likelihood(0.1 * x[:50], 3) - 0.1 * x[:50].sum(1)
-    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)

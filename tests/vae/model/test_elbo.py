@@ -8,9 +8,8 @@ from torch.distributions import Independent, Normal, kl_divergence
 from tests.vae.model.test_autoencoder import perturbed
 from tests.vae.model.test_linear import CASES, data
 from vae.model.autoencoder import Architecture, Posterior, Vae
-from vae.model.elbo import bounds, elbo, guess, kl_of_latents, log_likelihood, objective
-from vae.model.factors import factor_analysis
-from vae.model.linear import principal_components
+from vae.model.elbo import bounds, elbo, kl_of_latents, log_likelihood, objective, proposal_log_density
+from vae.model.linear import factor_analysis, principal_components
 from vae.model.mixture import Mixture
 
 
@@ -249,7 +248,7 @@ def test_guesses_leave_the_rest_of_the_model_as_it_is() -> None:
     model = Vae.from_components(Architecture(12, 8, 3, 16, 2, sees_missing=True), principal_components(x))
     whole = model.observe(x, points=True)
     hidden = (torch.rand(60, 12) < 0.5).double()
-    value = guess(model, whole, model.hide(whole, hidden), torch.randn(60, 3, dtype=torch.float64))
+    value = proposal_log_density(model, whole, model.mask(whole, hidden), torch.randn(60, 3, dtype=torch.float64))
     value.sum().backward()
     assert value.shape == (60,)
     for name, parameter in model.named_parameters():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vae.model.completion import vols_at
-from vae.model.quote_weights import Reader
+from vae.model.quote_weights import QuoteInterpolator
 from vae.surface import interpolation
 from vae.surface.grid import Grid
 from vae.surface.surfaces import Surfaces
@@ -26,11 +26,11 @@ def test_weights_read_what_splines_read(convention: str) -> None:
     k = generator.uniform(-0.5, 0.4, 500)
     iv = smooth(grid)
 
-    readings = Reader(grid)(torch.from_numpy(k), torch.from_numpy(tenor), torch.full((500,), 0.2).double())
-    found = vols_at(readings.weights, torch.from_numpy(tenor), torch.from_numpy(iv).flatten().unsqueeze(0))[0].numpy()
+    weights = QuoteInterpolator(grid)(torch.from_numpy(k), torch.from_numpy(tenor), torch.full((500,), 0.2).double())
+    found = vols_at(weights.spline, torch.from_numpy(tenor), torch.from_numpy(iv).flatten().unsqueeze(0))[0].numpy()
 
     expected = Surfaces(iv[None], grid).at(k, tenor)[0]
-    np.testing.assert_array_equal(readings.reached.numpy(), np.isfinite(expected))
+    np.testing.assert_array_equal(weights.inside.numpy(), np.isfinite(expected))
     assert 100 < np.isfinite(expected).sum() < 500
     np.testing.assert_allclose(found[np.isfinite(expected)], expected[np.isfinite(expected)], rtol=1e-9)
 
@@ -44,15 +44,13 @@ def test_points_of_the_grid_are_read_as_they_are(convention: str) -> None:
     tenor = np.broadcast_to(TENORS[:, None], iv.shape).astype(np.float32)
     quotes = (torch.from_numpy(part.ravel().copy()) for part in (k, tenor, iv))
 
-    readings = Reader(grid).float()(*quotes)
+    weights = QuoteInterpolator(grid).float()(*quotes)
 
-    assert readings.reached.all()
-    found = vols_at(
-        readings.weights, torch.from_numpy(tenor.ravel().copy()), torch.from_numpy(iv).flatten().unsqueeze(0)
-    )
+    assert weights.inside.all()
+    found = vols_at(weights.spline, torch.from_numpy(tenor.ravel().copy()), torch.from_numpy(iv).flatten().unsqueeze(0))
     np.testing.assert_allclose(found[0].numpy(), iv.ravel(), rtol=3e-6)
-    np.testing.assert_array_equal(readings.nearest.numpy(), np.arange(iv.size))
-    np.testing.assert_allclose(readings.hats.sum(1).numpy(), 1.0, rtol=1e-6)
+    np.testing.assert_array_equal(weights.nearest.numpy(), np.arange(iv.size))
+    np.testing.assert_allclose(weights.linear.sum(1).numpy(), 1.0, rtol=1e-6)
 
 
 def test_reading_keeps_calendar_monotonicity() -> None:
@@ -85,6 +83,7 @@ def test_the_reader_knows_only_the_interpolation_of_the_audit() -> None:
     grid = Grid(TENORS, NODES)
     smile = interpolation.smiles(smooth(grid), grid)
     k = 0.5 * (grid.log_moneyness[1, :-1] + grid.log_moneyness[1, 1:])
-    readings = Reader(grid)(torch.from_numpy(k), torch.full_like(torch.from_numpy(k), 0.25), torch.from_numpy(k))
-    found = readings.weights @ torch.from_numpy(smooth(grid)).flatten().square()
+    quotes = torch.from_numpy(k)
+    weights = QuoteInterpolator(grid)(quotes, torch.full_like(quotes, 0.25), quotes)
+    found = weights.spline @ torch.from_numpy(smooth(grid)).flatten().square()
     np.testing.assert_allclose(found.numpy(), interpolation.total_variance(smile, TENORS, 0.25, k), rtol=1e-12)

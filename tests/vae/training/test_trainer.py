@@ -10,15 +10,16 @@ from vae.model.autoencoder import Architecture, Observations, Vae
 from vae.model.elbo import bounds, objective
 from vae.model.linear import principal_components
 from vae.training.data_parallel import Replicas
+from vae.training.schedule import Schedule
 from vae.training.soap import Soap
-from vae.training.trainer import DivergedError, Fit, Schedule
+from vae.training.trainer import DivergedError, Trainer
 
 SCHEDULE = Schedule(
     epochs=30, batch=32, learning_rate=5e-3, scale_rate=10.0, warmup_steps=10, gradient_clip=1e3, seed=5
 )
 
 
-def new_fit(schedule: Schedule = SCHEDULE, rows: int = 512, *, compiled: bool = False) -> Fit:
+def new_trainer(schedule: Schedule = SCHEDULE, rows: int = 512, *, compiled: bool = False) -> Trainer:
     """A curve in ten dimensions with a little noise: pPCA with one latent cannot follow it."""
     generator = torch.Generator().manual_seed(1)
     t = torch.rand(rows, 1, generator=generator, dtype=torch.float64) * 4.0 - 2.0
@@ -29,30 +30,30 @@ def new_fit(schedule: Schedule = SCHEDULE, rows: int = 512, *, compiled: bool = 
     model = Vae.from_components(Architecture(10, 10, 1, 32, 2), principal_components(x)).float()
     held_out = rows // 4
     seen = model.observe(x.float())
-    return Fit(model, seen.at(slice(held_out, rows)), seen.at(slice(held_out)), schedule, compiled=compiled)
+    return Trainer(model, seen.at(slice(held_out, rows)), seen.at(slice(held_out)), schedule, compiled=compiled)
 
 
 def test_training_improves_on_ppca() -> None:
-    fit = new_fit()
-    history = list(fit.epochs())
+    trainer = new_trainer()
+    history = list(trainer.epochs())
 
     assert [epoch.number for epoch in history] == list(range(1, 31))
-    assert fit.best_elbo > fit.initial_elbo + 1.0
-    assert fit.best_elbo == max(epoch.validation_elbo for epoch in history)
+    assert trainer.best_elbo > trainer.initial_elbo + 1.0
+    assert trainer.best_elbo == max(epoch.validation_elbo for epoch in history)
     assert all(math.isfinite(epoch.train_objective) for epoch in history)
 
 
 def test_resumed_run_ends_in_the_same_bits() -> None:
     """State saved after two epochs and restored into a new process' worth of objects."""
-    straight = new_fit()
+    straight = new_trainer()
     list(straight.epochs())
 
-    first = new_fit()
+    first = new_trainer()
     epochs = first.epochs()
     next(epochs)
     next(epochs)
     state = {name: tensor.clone() for name, tensor in first.state().items()}
-    resumed = new_fit()
+    resumed = new_trainer()
     resumed.restore(state)
     history = list(resumed.epochs())
 
@@ -66,25 +67,25 @@ def test_resumed_run_ends_in_the_same_bits() -> None:
 
 def test_best_weights_are_kept_when_training_gets_worse() -> None:
     """A learning rate that ruins the model: what ships is never below the pPCA start."""
-    reckless = new_fit(Schedule(3, 32, 0.3, 1.0, 0, 1e9, 5))
+    reckless = new_trainer(Schedule(3, 32, 0.3, 1.0, 0, 1e9, 5))
     history = list(reckless.epochs())
     assert history[-1].validation_elbo < reckless.initial_elbo  # it did get worse
     assert reckless.best_elbo >= reckless.initial_elbo
 
 
 def test_gradients_that_are_not_finite_are_skipped_and_end_the_run() -> None:
-    fit = new_fit(Schedule(60, 2, 1e-3, 1.0, 0, 1e3, 5))
+    trainer = new_trainer(Schedule(60, 2, 1e-3, 1.0, 0, 1e3, 5))
     with torch.no_grad():
-        fit.model.log_scale.fill_(math.nan)
+        trainer.model.log_scale.fill_(math.nan)
     with pytest.raises(
-        DivergedError, match=r"10 gradients in a row, the last in epoch 1, are not finite: lower train\.learning_rate"
+        DivergedError, match=r"10 gradients in a row, the last in epoch 1, are not finite at a learning rate of 0\.001"
     ):
-        list(fit.epochs())
+        list(trainer.epochs())
 
 
 def test_fewer_surfaces_than_a_batch_are_refused() -> None:
     with pytest.raises(ValueError, match="a batch of 500 needs as many training surfaces, but there are 384"):
-        new_fit(Schedule(1, 500, 1e-3, 1.0, 0, 1e3, 5))
+        new_trainer(Schedule(1, 500, 1e-3, 1.0, 0, 1e3, 5))
 
 
 @pytest.mark.slow
@@ -101,12 +102,12 @@ def test_a_trained_linear_model_reaches_ppca(name: str, case: dict) -> None:
             parameter.add_(0.05 * torch.randn_like(parameter))
     seen = model.observe(train)
     schedule = Schedule(3000, 500, 3e-3, 1.0, 20, 1e3, 5)
-    fit = Fit(model, seen, seen, schedule)
-    before = exact_elbo(fit.model, seen)
-    list(fit.epochs())
+    trainer = Trainer(model, seen, seen, schedule)
+    before = exact_elbo(trainer.model, seen)
+    list(trainer.epochs())
 
     assert before < case["train_ll"] - 0.1
-    assert exact_elbo(fit.model, seen) == pytest.approx(case["train_ll"], abs=1e-3)
+    assert exact_elbo(trainer.model, seen) == pytest.approx(case["train_ll"], abs=1e-3)
 
 
 def exact_elbo(model: Vae, seen: Observations) -> float:
@@ -115,7 +116,7 @@ def exact_elbo(model: Vae, seen: Observations) -> float:
         return bounds(model, seen, cubature(model.architecture.latents, len(seen.values))).elbo.value.mean().item()
 
 
-def folded(schedule: Schedule, rows: int = 2000) -> Fit:
+def folded(schedule: Schedule, rows: int = 2000) -> Trainer:
     """Three quarters of a circle: its two ends share a place on the first principal direction."""
     generator = torch.Generator().manual_seed(3)
     angle = (torch.rand(rows, generator=generator, dtype=torch.float64) - 0.5) * 1.5 * math.pi
@@ -125,24 +126,24 @@ def folded(schedule: Schedule, rows: int = 2000) -> Fit:
     torch.manual_seed(4)
     start, model = (
         Vae.from_components(Architecture(3, 3, latents, 32, 2), components).float()
-        for latents in (1, 1 + schedule.scaffold)
+        for latents in (1, 1 + schedule.scaffold_latents)
     )
     seen = start.observe(x.float())
-    return Fit(model, seen.at(slice(200, rows)), seen.at(slice(200)), schedule, start=start)
+    return Trainer(model, seen.at(slice(200, rows)), seen.at(slice(200)), schedule, start=start)
 
 
 @pytest.mark.slow
 def test_the_scaffold_carries_nothing_when_it_goes() -> None:
     """At the start both latents are used; at the drop the extra one has no KL left, and the bound does not move."""
-    schedule = Schedule(80, 100, 3e-3, 10.0, 50, 1e3, 5, scaffold=1)
-    fit = folded(schedule)
-    for epoch in fit.epochs():
+    schedule = Schedule(80, 100, 3e-3, 10.0, 50, 1e3, 5, scaffold_latents=1)
+    trainer = folded(schedule)
+    for epoch in trainer.epochs():
         if epoch.number == schedule.scaffold_epochs:
             break
     with torch.no_grad():
         noise = torch.randn(16, 200, 2)
-        before = bounds(fit.model, fit._validation, noise)
-        after = bounds(fit.model.without_last_latents(1), fit._validation, noise[..., :1])
+        before = bounds(trainer.model, trainer._validation, noise)
+        after = bounds(trainer.model.without_last_latents(1), trainer._validation, noise[..., :1])
     own, extra = before.kl_of_latents.mean(0).tolist()
     assert own > 1.0
     assert extra < 0.05
@@ -151,61 +152,51 @@ def test_the_scaffold_carries_nothing_when_it_goes() -> None:
 
 def test_what_ships_is_the_model_asked_for_at_every_moment() -> None:
     """While the scaffold stands the best weights stay those of the start."""
-    fit = folded(Schedule(60, 100, 3e-3, 10.0, 50, 1e3, 5, scaffold=1))
-    best = [(epoch.number, len(fit.best_weights["log_std"]), fit.best_elbo) for epoch in fit.epochs()]
+    trainer = folded(Schedule(60, 100, 3e-3, 10.0, 50, 1e3, 5, scaffold_latents=1))
+    best = [(epoch.number, len(trainer.best_weights["log_std"]), trainer.best_elbo) for epoch in trainer.epochs()]
     assert [latents for _, latents, _ in best] == [1] * 60
-    assert {elbo for number, _, elbo in best if number <= fit.schedule.scaffold_epochs} == {fit.initial_elbo}
-    assert fit.best_elbo > fit.initial_elbo
+    assert {elbo for number, _, elbo in best if number <= trainer.schedule.scaffold_epochs} == {trainer.initial_elbo}
+    assert trainer.best_elbo > trainer.initial_elbo
 
 
 def test_training_stops_when_validation_stays_behind() -> None:
-    fit = new_fit(replace(SCHEDULE, epochs=200, learning_rate=0.3, scale_rate=1.0, patience=3))
-    history = list(fit.epochs())
+    trainer = new_trainer(replace(SCHEDULE, epochs=200, learning_rate=0.3, scale_rate=1.0, patience_epochs=3))
+    history = list(trainer.epochs())
     best = max(history, key=lambda epoch: epoch.validation_elbo)
-    started_best = best.validation_elbo <= fit.initial_elbo
+    started_best = best.validation_elbo <= trainer.initial_elbo
     assert len(history) == (3 if started_best else best.number + 3) < 200
-    assert fit.finished
+    assert trainer.finished
 
 
 @pytest.mark.slow
 def test_a_penalty_is_kept_after_the_schedule_and_its_cost_is_known() -> None:
     """Samples are asked to have a positive first point; those of the best model before have it half of the time."""
     schedule = replace(SCHEDULE, penalty_epochs=100, penalty_samples=64)
-    fit = new_fit(schedule)
-    fit._penalty = lambda x: 1e3 * (1.0 - x[:, 0]).relu()
-    history = list(fit.epochs())
+    trainer = new_trainer(schedule)
+    trainer._penalty = lambda x: 1e3 * (1.0 - x[:, 0]).relu()
+    history = list(trainer.epochs())
 
     assert [epoch.number for epoch in history] == list(range(1, 131))
-    assert fit.best_elbo == history[-1].validation_elbo
-    assert fit.unpenalised_elbo == max(epoch.validation_elbo for epoch in history[:30])
+    assert trainer.best_elbo == history[-1].validation_elbo
+    assert trainer.unpenalised_elbo == max(epoch.validation_elbo for epoch in history[:30])
     z = torch.randn(1000, 1)
     with torch.no_grad():
-        samples = fit.model.expand(fit.model.decode(z))
+        samples = trainer.model.expand(trainer.model.decode(z))
     assert (samples[:, 0] > 0.0).float().mean() > 0.95
 
 
-def test_the_kl_warms_up_and_the_scaffold_is_squeezed() -> None:
-    fit = folded(Schedule(100, 100, 3e-3, 10.0, 50, 1e3, 5, scaffold=1, beta=0.5, beta_warmup_epochs=10), rows=600)
-    assert fit._kl_weights(0.0).tolist() == [0.0, 0.0]
-    assert fit._kl_weights(5.0).tolist() == [0.25, 0.25]
-    assert fit._kl_weights(12.0).tolist() == [0.5, 0.5]
-    own, extra = fit._kl_weights(55.0).tolist()
-    assert own == 0.5
-    assert extra > 100.0
-
-
 def test_the_importance_weighted_bound_can_be_trained() -> None:
-    fit = new_fit(replace(SCHEDULE, importance_samples=4))
-    list(fit.epochs())
-    assert fit.best_elbo > fit.initial_elbo + 1.0
+    trainer = new_trainer(replace(SCHEDULE, importance_samples=4))
+    list(trainer.epochs())
+    assert trainer.best_elbo > trainer.initial_elbo + 1.0
 
 
 def test_products_in_bfloat16_train_with_a_likelihood_in_single_precision() -> None:
-    fit = new_fit(replace(SCHEDULE, epochs=3))
-    fit.model.precision = torch.bfloat16
+    trainer = new_trainer(replace(SCHEDULE, epochs=3))
+    trainer.model.precision = torch.bfloat16
     z = torch.randn(5, 1)
-    assert fit.model.decode(z).dtype == torch.float32
-    history = list(fit.epochs())
+    assert trainer.model.decode(z).dtype == torch.float32
+    history = list(trainer.epochs())
     assert all(math.isfinite(epoch.train_objective) and not epoch.skipped_steps for epoch in history)
 
 
@@ -213,13 +204,13 @@ def test_replicas_part_a_batch_without_gaps() -> None:
     parts = [Replicas(rank, 3).rows(32) for rank in range(3)]
     assert [(part.start, part.stop) for part in parts] == [(0, 10), (10, 21), (21, 32)]
     with pytest.raises(ValueError, match="a batch of 32 is too small for 40 processes"):
-        Fit(new_fit().model, *(new_fit()._train,) * 2, SCHEDULE, replicas=Replicas(0, 40))
+        Trainer(new_trainer().model, *(new_trainer()._train,) * 2, SCHEDULE, replicas=Replicas(0, 40))
 
 
 @pytest.mark.slow
 def test_a_compiled_objective_trains_alike() -> None:
     """Sums are rounded in another order: SOAP makes the most of that in the smallest gradients."""
-    eager, compiled = (new_fit(replace(SCHEDULE, epochs=2), compiled=flag) for flag in (False, True))
+    eager, compiled = (new_trainer(replace(SCHEDULE, epochs=2), compiled=flag) for flag in (False, True))
     list(eager.epochs())
     list(compiled.epochs())
     for name, value in eager.model.state_dict().items():
@@ -232,14 +223,14 @@ def test_cuda_takes_the_steps_of_the_cpu() -> None:
     """The first steps from the same weights and numbers: the generators of the devices differ, so these are given."""
     losses = []
     for device in ("cpu", "cuda"):
-        fit = new_fit(replace(SCHEDULE, epochs=1))
-        fit.model.to(device)
-        x = Observations(*(part if part is None else part.to(device) for part in fit._train.at(slice(32))))
+        trainer = new_trainer(replace(SCHEDULE, epochs=1))
+        trainer.model.to(device)
+        x = Observations(*(part if part is None else part.to(device) for part in trainer._train.at(slice(32))))
         noise = torch.randn(1, 32, 1, generator=torch.Generator().manual_seed(1)).to(device)
-        optimizer = Soap([{"params": list(fit.model.parameters())}], lr=1e-3)
+        optimizer = Soap([{"params": list(trainer.model.parameters())}], lr=1e-3)
         for _ in range(12):
             optimizer.zero_grad()
-            loss = -objective(fit.model, x, noise, torch.ones(1, device=device)).mean()
+            loss = -objective(trainer.model, x, noise, torch.ones(1, device=device)).mean()
             loss.backward()
             optimizer.step()
         losses.append(loss.item())

@@ -1,0 +1,151 @@
+"""Laplace's approximation: the mode of the posterior of the latents given known points, and the curvature there.
+
+The mode is found by Levenberg and Marquardt's iteration; the posterior is then taken as a Gaussian about the mode.
+Completion reads means and intervals off that Gaussian, scoring the evidence. All steps can be traced into ONNX.
+
+Reference: Levenberg (1944), Marquardt (1963); MacKay (1992), "A practical Bayesian framework for backpropagation
+networks", section 3 (Laplace's approximation).
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vae.model import linear_systems
+from vae.model.autoencoder import Vae
+
+_FIRST_DAMPING = 1e-3  # in units of the curvature
+_EASIER, _HARDER = 0.1, 5.0  # factors of the damping after a step that helped, and after one that did not
+_DAMPINGS = (1e-9, 1e9)
+_SETTLED, _ROUNDED = 1e-3, 1e-4  # nats, and share of the cost: an iteration ends when the cost changes by less
+_HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+
+
+class LocalQuadratic(NamedTuple):
+    """Minus the log posterior of the latents up to a constant, to second order, in float64.
+
+    Attributes:
+        cost: its value, [batch].
+        slope: minus its gradient, [batch, latent].
+        curvature: its Gauss-Newton Hessian J'PJ + I, for the Jacobian J of the decoder at the known points and the
+            precisions P of their noise, [batch, latent, latent].
+    """
+
+    cost: Tensor
+    slope: Tensor
+    curvature: Tensor
+
+
+LogPosterior = Callable[[Tensor], LocalQuadratic]  # of latents [batch, latent]
+
+
+class SearchState(NamedTuple):
+    """The state of the search for the mode.
+
+    Attributes:
+        z: latents, [batch, latent].
+        cost, slope, curvature: the local quadratic at z.
+        damping: Levenberg and Marquardt's, [batch].
+        change: of the cost by the last step, [batch].
+    """
+
+    z: Tensor
+    cost: Tensor
+    slope: Tensor
+    curvature: Tensor
+    damping: Tensor
+    change: Tensor
+
+    @property
+    def moving(self) -> Tensor:
+        """Whether the search goes on in any row, a bool []."""
+        return (self.change > _SETTLED + _ROUNDED * self.cost).any()
+
+
+def start_search(posterior: LogPosterior, z: Tensor) -> SearchState:
+    """The state at z [batch, latent] before the first step."""
+    start = posterior(z)
+    return SearchState(z, *start, torch.full_like(start.cost, _FIRST_DAMPING), torch.full_like(start.cost, torch.inf))
+
+
+def search_step(posterior: LogPosterior, now: SearchState) -> SearchState:
+    """The state after one damped step; a row whose cost the step does not lower stays where it is."""
+    diagonal = torch.diag_embed(now.curvature.diagonal(dim1=1, dim2=2))
+    damped = now.curvature + now.damping[:, None, None] * diagonal
+    z = now.z + linear_systems.solve(damped, now.slope.unsqueeze(2))[..., 0].to(now.z.dtype)
+    found = posterior(z)
+    better = found.cost < now.cost
+    damping = torch.where(better, _EASIER * now.damping, _HARDER * now.damping).clamp(*_DAMPINGS)
+    return SearchState(
+        torch.where(better[:, None], z, now.z),
+        torch.where(better, found.cost, now.cost),
+        torch.where(better[:, None], found.slope, now.slope),
+        torch.where(better[:, None, None], found.curvature, now.curvature),
+        damping,
+        (found.cost - now.cost).abs(),
+    )
+
+
+def posterior_mode(posterior: LogPosterior, z: Tensor, *, steps: int) -> SearchState:
+    """The state at the mode of the posterior near z [batch, latent], after ``steps`` steps at most."""
+    state = start_search(posterior, z)
+    for _ in range(steps):
+        if not torch.compiler.is_exporting() and not state.moving:
+            break  # an exported graph cannot stop early: there, steps that do not help change nothing
+        state = search_step(posterior, state)
+    return state
+
+
+def local_quadratic(z: Tensor, error: Tensor, jacobian: Tensor, precision: Tensor) -> LocalQuadratic:
+    """The local quadratic at z under the prior N(0, I) and Gaussian noise.
+
+    Args:
+        z: latents, [batch, latent].
+        error: known points less the model's, [batch, point].
+        jacobian: derivatives of the model's points by the latents, [batch, latent, point].
+        precision: of the noise of each point, 0 where a point is not used; [batch or 1, point].
+    """
+    z, error, jacobian, precision = z.double(), error.double(), jacobian.double(), precision.double()
+    weighted = jacobian * precision.unsqueeze(1)
+    identity = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    return LocalQuadratic(
+        cost=0.5 * ((error.square() * precision).sum(1) + z.square().sum(1)),
+        slope=(weighted @ error.unsqueeze(2))[..., 0] - z,
+        curvature=weighted @ jacobian.transpose(1, 2) + identity,
+    )
+
+
+def posterior_given_points(model: Vae, points: Tensor, known: Tensor) -> LogPosterior:
+    """The log posterior given points in the model's units where ``known`` is 1, both [batch, D]."""
+    precision = known / model.scale.square()
+
+    def at(z: Tensor) -> LocalQuadratic:
+        values, jacobian = model.decode_with_jacobian(z)
+        return local_quadratic(z, points - model.natural(values), jacobian @ model.basis.T, precision)
+
+    return at
+
+
+def log_evidence(model: Vae, x: Tensor, missing: Tensor | None, *, steps: int) -> Tensor:
+    """Laplace's approximation of log p of the known points of x [batch, D], in nats of the density of x, [batch].
+
+    A bound at the encoder's posterior is low where the encoder is wrong; the evidence is not.
+
+    Args:
+        model: with Gaussian noise.
+        x: any number where a point is missing.
+        missing: 1 where a point is missing, [batch, D]; None where none is.
+        steps: of the search for the mode, at most.
+    """
+    seen = model.read(x, missing)
+    known = torch.ones_like(x) if missing is None else 1.0 - missing
+    points = torch.where(known > 0.0, model.inner(torch.where(known > 0.0, x, 1.0)), model.center)
+    start = model.encode(seen.values, seen.missing).mean
+    found = posterior_mode(posterior_given_points(model, points, known), start, steps=steps)
+    noise = (known * (model.scale.log() + _HALF_LOG_TWO_PI)).double().sum(1)
+    log_determinant = linear_systems.cholesky(found.curvature).diagonal(dim1=1, dim2=2).log().sum(1)
+    evidence = -found.cost - noise - log_determinant
+    return (evidence if seen.log_slope is None else evidence + seen.log_slope).to(x.dtype)
