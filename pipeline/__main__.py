@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipeline import telemetry
+from pipeline import openmp, telemetry
 from pipeline.errors import InputError, StageError
 from pipeline.registry import lineage
 from pipeline.settings.params import Params, read_params
@@ -26,6 +26,7 @@ from pipeline.stages import STAGES
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stage that the command line names."""
     telemetry.switch_off()
+    openmp.bound_spinning()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     chooser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__, add_help=False)
     chooser.add_argument("stage", choices=STAGES)

@@ -11,11 +11,11 @@ import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
+from pipeline import openmp
+
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
-# OpenMP reads both settings when torch is imported. A thread that waits for work must not keep a core busy. The workers
-# themselves fill the cores, so that each needs one thread.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-if WORKER:
+openmp.bound_spinning()  # before torch is imported, as OpenMP reads its settings then
+if WORKER:  # the workers themselves fill the cores, so that each needs one thread
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch  # noqa: E402

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pipeline import telemetry
+from pipeline import openmp, telemetry
 from pipeline.cli import flow, serve, surfaces, versions
 from pipeline.cli.common import BUNDLE, bundle_option, one_line_errors
 
@@ -17,6 +17,7 @@ from pipeline.cli.common import BUNDLE, bundle_option, one_line_errors
 def main() -> None:
     """Implied-volatility surfaces from a variational autoencoder."""
     telemetry.switch_off()
+    openmp.bound_spinning()
 
 
 @main.command(epilog="Example: volvae doctor")

@@ -41,7 +41,7 @@ class PriorParams(Block):
 
 
 class TrainParams(Block):
-    """Settings of the stage ``train``; see ``vae.training.trainer.Schedule``."""
+    """Settings of the stage ``train``; see ``vae.training.schedule.Schedule``."""
 
     result_free: ClassVar[frozenset[str]] = frozenset({"checkpoint_epochs"})
 
@@ -79,10 +79,8 @@ class TrainParams(Block):
         return self
 
     def schedule(self) -> dict[str, Any]:
-        """All settings by name; four of them also under their names in ``vae.training.trainer.Schedule``."""
+        """All settings by the names that ``vae.training.schedule.Schedule`` has for its own."""
         return self.model_dump() | {
-            "scaffold": self.scaffold_latents,
-            "patience": self.patience_epochs,
             "penalty_epochs": self.arbitrage.epochs,
             "penalty_samples": self.arbitrage.samples,
         }

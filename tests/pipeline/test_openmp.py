@@ -11,8 +11,8 @@ from pipeline import openmp
 
 SPINS = openmp.BOUNDED["GOMP_SPINCOUNT"]
 PROGRAMS = {
-    "stage": "import pipeline.__main__ as stages; stages.main(['train', '--help'])",
-    "command": "from pipeline.cli.main import main; import torch",
+    "stage": "from pipeline.__main__ import main; main(['train', '--help'])",
+    "command": "from pipeline.cli.main import main; main(['doctor', '--help'], standalone_mode=False); import torch",
 }
 
 
