@@ -91,7 +91,7 @@ def test_the_latents_are_a_maximum_of_the_posterior() -> None:
     assert complete(model, many).std.mean() < found.std.mean()
 
 
-def test_hiding_keeps_the_asked_number_of_known_points() -> None:
+def test_the_requested_number_of_known_points_is_kept() -> None:
     x = torch.rand(30, 8, dtype=torch.float64)
     x[:, 0] = torch.nan
     x[0, :6] = torch.nan

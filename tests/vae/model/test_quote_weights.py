@@ -19,7 +19,7 @@ def smooth(grid: Grid) -> np.ndarray:
 
 
 @pytest.mark.parametrize("convention", ["sqrt_time", "log_moneyness"])
-def test_weights_read_what_splines_read(convention: str) -> None:
+def test_weights_give_the_values_of_the_splines(convention: str) -> None:
     grid = Grid(TENORS, NODES, convention)
     generator = np.random.default_rng(1)
     tenor = generator.uniform(TENORS[0], TENORS[-1], 500)
@@ -36,7 +36,7 @@ def test_weights_read_what_splines_read(convention: str) -> None:
 
 
 @pytest.mark.parametrize("convention", ["sqrt_time", "log_moneyness", "delta"])
-def test_points_of_the_grid_are_read_as_they_are(convention: str) -> None:
+def test_points_of_the_grid_are_interpolated_exactly(convention: str) -> None:
     """In single precision too, where the ends of the nodes are missed by a rounding."""
     grid = Grid(TENORS, np.linspace(0.1, 0.9, 7) if convention == "delta" else NODES, convention)
     iv = smooth(grid).astype(np.float32)
@@ -53,7 +53,7 @@ def test_points_of_the_grid_are_read_as_they_are(convention: str) -> None:
     np.testing.assert_allclose(weights.linear.sum(1).numpy(), 1.0, rtol=1e-6)
 
 
-def test_reading_keeps_calendar_monotonicity() -> None:
+def test_interpolation_keeps_calendar_monotonicity() -> None:
     """Total variance that rises from tenor to tenor rises between them."""
     grid = Grid(TENORS, NODES, "log_moneyness")
     tenor = np.linspace(TENORS[0], TENORS[-1], 101)
@@ -78,8 +78,8 @@ def test_surfaces_come_with_coordinates() -> None:
         surfaces.at(np.zeros((2, 2)), 0.5)
 
 
-def test_the_reader_knows_only_the_interpolation_of_the_audit() -> None:
-    """The splines in which arbitrage is measured are those that quotes are read from."""
+def test_quotes_are_interpolated_by_the_splines_in_which_arbitrage_is_measured() -> None:
+    """Between two nodes of a tenor of the grid."""
     grid = Grid(TENORS, NODES)
     smile = interpolation.smiles(smooth(grid), grid)
     k = 0.5 * (grid.log_moneyness[1, :-1] + grid.log_moneyness[1, 1:])

@@ -117,7 +117,7 @@ def exact_elbo(model: Vae, seen: Observations) -> float:
 
 
 def folded(schedule: Schedule, rows: int = 2000) -> Trainer:
-    """Three quarters of a circle: its two ends share a place on the first principal direction."""
+    """Three quarters of a circle: its two ends coincide on the first principal direction."""
     generator = torch.Generator().manual_seed(3)
     angle = (torch.rand(rows, generator=generator, dtype=torch.float64) - 0.5) * 1.5 * math.pi
     x = torch.stack([angle.cos(), angle.sin(), 0.2 * angle.sin().square()], dim=1)
@@ -133,7 +133,7 @@ def folded(schedule: Schedule, rows: int = 2000) -> Trainer:
 
 
 @pytest.mark.slow
-def test_the_scaffold_carries_nothing_when_it_goes() -> None:
+def test_the_scaffold_has_no_kl_left_when_it_is_dropped() -> None:
     """At the start both latents are used; at the drop the extra one has no KL left, and the bound does not move."""
     schedule = Schedule(80, 100, 3e-3, 10.0, 50, 1e3, 5, scaffold_latents=1)
     trainer = folded(schedule)
@@ -150,7 +150,7 @@ def test_the_scaffold_carries_nothing_when_it_goes() -> None:
     assert after.elbo.value.mean().item() == pytest.approx(before.elbo.value.mean().item(), abs=0.3)
 
 
-def test_what_ships_is_the_model_asked_for_at_every_moment() -> None:
+def test_the_result_has_the_final_number_of_latents_at_every_epoch() -> None:
     """While the scaffold stands the best weights stay those of the start."""
     trainer = folded(Schedule(60, 100, 3e-3, 10.0, 50, 1e3, 5, scaffold_latents=1))
     best = [(epoch.number, len(trainer.best_weights["log_std"]), trainer.best_elbo) for epoch in trainer.epochs()]
@@ -170,7 +170,7 @@ def test_training_stops_when_validation_stays_behind() -> None:
 
 @pytest.mark.slow
 def test_a_penalty_is_kept_after_the_schedule_and_its_cost_is_known() -> None:
-    """Samples are asked to have a positive first point; those of the best model before have it half of the time."""
+    """The penalty wants a positive first point, which half of the samples have before."""
     schedule = replace(SCHEDULE, penalty_epochs=100, penalty_samples=64)
     trainer = new_trainer(schedule)
     trainer._penalty = lambda x: 1e3 * (1.0 - x[:, 0]).relu()
@@ -209,7 +209,7 @@ def test_replicas_part_a_batch_without_gaps() -> None:
 
 @pytest.mark.slow
 def test_a_compiled_objective_trains_alike() -> None:
-    """Sums are rounded in another order: SOAP makes the most of that in the smallest gradients."""
+    """Sums are rounded in another order, and SOAP enlarges differences of the smallest gradients: within 1e-2."""
     eager, compiled = (new_trainer(replace(SCHEDULE, epochs=2), compiled=flag) for flag in (False, True))
     list(eager.epochs())
     list(compiled.epochs())
