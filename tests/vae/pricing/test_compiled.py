@@ -44,3 +44,7 @@ def test_large_total_vols_compile_too(kernels: Kernels) -> None:
     eager, fast = (heston_surfaces.surfaces(parameters, wide, kernels=k) for k in (heston_surfaces.EAGER, kernels))
     assert eager.vol.max() > 0.9
     torch.testing.assert_close(fast.vol, eager.vol, rtol=0.0, atol=1e-9, equal_nan=True)
+
+
+def test_a_process_compiles_once(kernels: Kernels) -> None:
+    assert compiled.kernels(torch.device("cpu")) is kernels
