@@ -28,6 +28,7 @@ def test_a_curve_in_the_plane_against_quadrature() -> None:
         assert ours.item() == pytest.approx(exact, abs=5e-3)
 
 
+@pytest.mark.slow
 def test_heston_surfaces_against_importance_sampling() -> None:
     """The integral over all five parameters by 4,000 exact surfaces about the truth, for four noisy surfaces."""
     scale, draws = 1e-4, 4000

@@ -19,6 +19,7 @@ def test_energy_distance_is_zero_for_the_same_rows_only() -> None:
     assert energy_distance(a, a + 0.1, unit=unit) > 1e-3
 
 
+@pytest.mark.slow
 def test_a_classifier_tells_a_shift_and_not_two_samples_of_one_law() -> None:
     generator = np.random.default_rng(1)
     a, b = generator.normal(size=(2, 1000, 4))
