@@ -288,8 +288,8 @@ class ArrayPrepare(_Prepare):
 
 
 def _source(values: object) -> object:
-    """The source that a mapping of settings names; heston by default."""
-    return values.get("source", "heston") if isinstance(values, Mapping) else "heston"
+    """The source that settings name, a mapping when they are read or a block when they are written."""
+    return values.get("source", "heston") if isinstance(values, Mapping) else getattr(values, "source", "heston")
 
 
 PrepareParams = Annotated[
