@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test test-quick lint bench experiments lock vendor clean
+.PHONY: run test test-quick lint deps bench experiments lock vendor clean
 
 run: $(INSTALLED)
 	@python -c 'from pathlib import Path; from pipeline.runs.lock import heal; heal(Path())'
@@ -34,6 +34,10 @@ lint: $(INSTALLED)
 	ruff format --check .
 	mypy
 	lint-imports
+
+# The code of each stage, as its imports are, into dvc.yaml.
+deps: $(INSTALLED)
+	PYTHONPATH=. python tools/stage_deps.py
 
 bench: $(INSTALLED) $(RIVALS)
 	PYTHONPATH=$(RIVALS) python -m benchmarks

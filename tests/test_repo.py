@@ -19,6 +19,7 @@ from pipeline.settings.params import read_params
 from pipeline.settings.prepare import ArrayPrepare, HestonPrepare, QuotesPrepare
 from pipeline.stages import STAGES
 from tests.workspace import Workspace
+from tools.stage_deps import with_code
 
 CODE = ("vae/", "pipeline/", "deploy/")
 
@@ -61,6 +62,13 @@ def test_checkpoints_depend_on_the_code_in_dvc_yaml(root: Path) -> None:
     """The helper reads it off the imports by itself, as an installed package has no dvc.yaml."""
     for name, stage in read(root / "dvc.yaml")["stages"].items():
         assert code_files(name) == tuple(sorted(d for d in stage["deps"] if d.endswith(".py"))), name
+
+
+def test_make_deps_writes_what_dvc_yaml_has(root: Path) -> None:
+    lines = (root / "dvc.yaml").read_text("utf-8").split("\n")
+    assert with_code(lines) == lines
+    code = next(number for number, line in enumerate(lines) if line.endswith("pipeline/prepare.py"))
+    assert with_code([*lines[:code], "      - vae/gone.py", *lines[code + 3 :]]) == lines
 
 
 def test_paths_of_a_command_are_its_deps_and_outputs(root: Path) -> None:

@@ -618,7 +618,7 @@ def example(root: Path, number: int, path: Path) -> dict[str, Any]:
     change = YAML(typ="safe").load(blocks[number])
     change["prepare"]["quotes"]["path"] = str(path)
     values = YAML(typ="safe").load(root / "params.yaml")
-    values["prepare"] = change["prepare"]
+    values["prepare"] |= change["prepare"]
     train = change.get("train", {})
     values["train"] |= train | {"model": values["train"]["model"] | train.get("model", {})}
     return values
