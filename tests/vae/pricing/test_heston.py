@@ -213,6 +213,7 @@ def kind(k: float) -> int:
     return ql.Option.Call if k >= 0 else ql.Option.Put
 
 
+@pytest.mark.slow
 def test_options_of_the_stress_grid_agree_with_quantlib_or_are_flagged() -> None:
     """One model in 23 of Andersen and Lake's, all tenors and strikes; `make bench` takes all of them."""
     found = stress.verdict(every=23)
