@@ -33,20 +33,43 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 ROOT = Path(__file__).parents[1]
+SHARED_RUNS = ("first_run", "finished")  # built once, see tests/shared.py
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order and group the tests; skip those marked gpu, with the reason, where torch finds no CUDA device.
-
-    One process runs quick tests first, so that it fails early. Workers run slow tests first, so that they end together.
-    """
-    items.sort(key=lambda item: (item.get_closest_marker("slow") is not None) != WORKER)
+    """Order and group the tests; skip those marked gpu, with the reason, where torch finds no CUDA device."""
+    if WORKER:
+        order_for_workers(items)
+    else:
+        items.sort(key=is_slow)  # quick tests first, so that a run fails early
     for item in items:
         if shares_a_fixture(item) and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="torch finds no CUDA device"))
+
+
+def is_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
+
+
+def order_for_workers(items: list[pytest.Item]) -> None:
+    """Slow tests first, so that workers end together.
+
+    A worker that needs a run which another one still makes would wait. So one test a run goes first, which makes it, and
+    the other tests that need it come after the slow tests that need none.
+    """
+    first = {run: next((item for item in items if run in item.fixturenames), None) for run in SHARED_RUNS}
+
+    def rank(item: pytest.Item) -> int:
+        if item in first.values():
+            return 0
+        if not is_slow(item):
+            return 3
+        return 2 if any(run in item.fixturenames for run in SHARED_RUNS) else 1
+
+    items.sort(key=rank)
 
 
 def shares_a_fixture(item: pytest.Item) -> bool:

@@ -155,7 +155,9 @@ def _bounds(figures: Mapping[str, float]) -> go.Figure:
         x=list(bounds), y=list(bounds.values()), name="bound", mode="lines+markers", line={"color": _BLUE}
     )
     if "oracle_nats" in figures:
-        figure.add_hline(y=figures["oracle_nats"], line={"color": _GREY, "dash": "dot"}, annotation_text="exact log-likelihood")
+        figure.add_hline(
+            y=figures["oracle_nats"], line={"color": _GREY, "dash": "dot"}, annotation_text="exact log-likelihood"
+        )
     return figure.update_layout(xaxis_title="draws", yaxis_title="nats", xaxis_type="log")
 
 
