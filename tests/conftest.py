@@ -57,8 +57,8 @@ def is_slow(item: pytest.Item) -> bool:
 def order_for_workers(items: list[pytest.Item]) -> None:
     """Slow tests first, so that workers end together.
 
-    A worker that needs a run which another one still makes would wait. So one test a run goes first, which makes it, and
-    the other tests that need it come after the slow tests that need none.
+    A worker that needs a run which another one still makes would wait. So one test a run goes first and makes it; the
+    others that need it come after the slow tests that need none.
     """
     first = {run: next((item for item in items if run in item.fixturenames), None) for run in SHARED_RUNS}
 

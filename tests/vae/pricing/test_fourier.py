@@ -86,6 +86,7 @@ def test_integral_matches_adaptive_quadrature() -> None:
     assert ours.price.item() == pytest.approx(call, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_options_of_the_stress_grid_agree_with_quantlib_or_are_flagged() -> None:
     """One model in 23 of Andersen and Lake's, all tenors and strikes; `make bench` takes all of them."""
     found = stress.verdict(every=23)
