@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.conditions import TargetConditions, target_conditions
 from pipeline.files import formats, trained_model
 from pipeline.files.atomic import check_writable, new_folder
+from pipeline.files.csv_tables import write_csv
 from pipeline.files.dataset import Dataset
 from pipeline.files.trained_model import TrainedModel
 from pipeline.report.page import Evaluation, read_curve, report_page
@@ -158,9 +159,9 @@ def main(
     grid = data.grid
     with new_folder(plots) as folder:
         result = evaluate(trained_model.read(model), data, settings)
-        formats.write_csv(folder / "error_by_tenor.csv", *_error_by_tenor(result, grid))
-        formats.write_csv(folder / "error_by_node.csv", *_error_by_node(result, grid))
-        formats.write_csv(folder / "completion.csv", *_completion(result, settings))
+        write_csv(folder / "error_by_tenor.csv", *_error_by_tenor(result, grid))
+        write_csv(folder / "error_by_node.csv", *_error_by_node(result, grid))
+        write_csv(folder / "completion.csv", *_completion(result, settings))
         content = report_page(result, grid, read_curve(curve))
         formats.write_bytes(page, content.encode())
         formats.write_json(metrics, result.figures)

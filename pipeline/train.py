@@ -18,6 +18,7 @@ from torch import Tensor
 from pipeline.errors import InputError, StageError
 from pipeline.files import formats, trained_model
 from pipeline.files.atomic import check_writable, new_folder
+from pipeline.files.csv_tables import write_csv
 from pipeline.files.dataset import Dataset
 from pipeline.files.stage_code import code_sha256
 from pipeline.files.trained_model import Prior
@@ -103,7 +104,7 @@ def main(settings: TrainParams, *, surfaces: Path, model: Path, metrics: Path, c
             shipped = best_model(fit)
             prior = fit_prior(settings, shipped, data)
             trained_model.write_model(folder, fit.architecture, fit.best_weights, prior)
-            formats.write_csv(curve, _CURVE, rows)
+            write_csv(curve, _CURVE, rows)
             formats.write_json(metrics, _summary(fit, shipped, prior, rows))
         CHECKPOINT.unlink(missing_ok=True)
 

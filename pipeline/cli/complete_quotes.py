@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.files.formats import write_csv
+from pipeline.files.csv_tables import write_csv
 from pipeline.sources.columns import Columns
 from vae.runtime import Completion, SurfaceModel
 from vae.surface.grid import log_moneyness_of_delta

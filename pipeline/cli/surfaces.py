@@ -152,7 +152,7 @@ def score(surfaces: Path, output: Path | None, bundle: Path, provider: "Provider
 
 def _write_scores(path: Path, scores: "Scores") -> None:
     """One row for each surface as CSV: its number, counted from 0, nats and percentile."""
-    from pipeline.files.formats import write_csv
+    from pipeline.files.csv_tables import write_csv
 
     ranked = zip(scores.nats.tolist(), scores.percentile.tolist(), strict=True)
     rows = [(number, f"{nats:.6g}", f"{percentile:.4g}") for number, (nats, percentile) in enumerate(ranked)]

@@ -1,11 +1,9 @@
-"""The file formats of the stages, written atomically: safetensors, JSON, CSV and plain bytes."""
+"""The file formats of the stages, written atomically: safetensors, JSON and plain bytes."""
 
 import contextlib
-import csv
 import hashlib
-import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,21 +90,6 @@ def read_text(path: Path) -> dict[str, str]:
     """
     with reading(path), safetensors.safe_open(path, framework="numpy") as file:
         return file.metadata() or {}
-
-
-def csv_columns(text: str) -> dict[str, list[float]]:
-    """The columns of a table of numbers with a header."""
-    rows = list(csv.DictReader(io.StringIO(text)))
-    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table with a header."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_bytes(path, text.getvalue().encode())
 
 
 def sha256(content: bytes) -> str:

@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
-from pipeline.files.formats import csv_columns, read_bytes
+from pipeline.files.csv_tables import csv_columns
+from pipeline.files.formats import read_bytes
 from pipeline.report.style import STYLE
 from vae.surface.arbitrage import KINDS
 from vae.surface.grid import Grid

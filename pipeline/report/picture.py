@@ -7,7 +7,7 @@ from typing import NamedTuple
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from pipeline.files.formats import csv_columns
+from pipeline.files.csv_tables import csv_columns
 
 
 class _Panel(NamedTuple):

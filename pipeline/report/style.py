@@ -1,7 +1,7 @@
 """The style sheet of the report, a copy of the explorer's: deploy and pipeline read no files of each other."""
 
 STYLE = """\
-/* The look that the explorer and the evaluation report share. */
+/* Styles that the explorer and the evaluation report share. */
 :root {
   color-scheme: light;
   --ink: #1c2530; --quiet: #5b6773; --line: #d8dee5; --ground: #f6f8fa;

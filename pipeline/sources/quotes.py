@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.files import formats
+from pipeline.files.csv_tables import write_csv
 from pipeline.files.dataset import Dataset
 from pipeline.progress import track
 from pipeline.settings.prepare import QuotesParams, QuotesPrepare
@@ -98,7 +99,7 @@ def write(settings: QuotesPrepare, folder: Path) -> dict[str, float | str]:
             figures[f"{split}_filled_rate"] = float(np.isfinite(iv).mean())
             periods[split] = [_iso(dates[0]), _iso(dates[-1])]
     data.write_grid(grid)
-    formats.write_csv(folder / REJECTED, ("row", "reason"), market.rejected_rows)
+    write_csv(folder / REJECTED, ("row", "reason"), market.rejected_rows)
     filled = np.isfinite(market.iv).mean(0).tolist()
     report = {"path": settings.quotes.path, "periods": periods, **figures, "filled_rate_by_tenor_and_node": filled}
     formats.write_json(folder / REPORT, report)

@@ -289,7 +289,7 @@ def test_a_bundle_that_dvc_did_not_make_is_not_registered(clone: Path) -> None:
 def test_the_report_command_says_where_everything_is(clone: Path) -> None:
     result = shell(clone, "volvae", "report")
     assert result.returncode == 0, result.stderr
-    told = ("volvae version 1, in sqlite:///mlflow.db", "accepted, champion is 1: it is champion already")
+    told = ("volvae version 1, in sqlite:///mlflow.db", "accepted, champion is 1: all")
     for text in ("results/report.html", "artifacts/bundle", *told, "volvae sample"):
         assert text in result.stdout
 

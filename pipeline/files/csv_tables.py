@@ -1,0 +1,24 @@
+"""Tables of numbers as CSV; needs the standard library only, as the commands on surfaces do."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pipeline.files.atomic import new_file
+
+
+def csv_columns(text: str) -> dict[str, list[float]]:
+    """The columns of a table of numbers with a header."""
+    rows = list(csv.DictReader(io.StringIO(text)))
+    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table with a header."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    with new_file(path) as stream:
+        stream.write(text.getvalue().encode())
