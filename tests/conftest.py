@@ -4,8 +4,10 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -76,6 +78,24 @@ def shares_a_fixture(item: pytest.Item) -> bool:
     """Whether a test uses a fixture of its module, such as a server: one worker then runs all tests that do."""
     definitions = item._fixtureinfo.name2fixturedefs.values()
     return any(definition[-1].scope == "module" for definition in definitions)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _exporter_is_not_traced() -> Iterator[None]:
+    """Coverage follows no call inside torch's exporter, which would take twice as long."""
+    export = torch.onnx.export
+
+    def untraced(*arguments: Any, **named: Any) -> Any:
+        tracer = sys.gettrace()
+        sys.settrace(None)
+        try:
+            return export(*arguments, **named)
+        finally:
+            sys.settrace(tracer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.onnx, "export", untraced)
+        yield
 
 
 @pytest.fixture(autouse=True)
