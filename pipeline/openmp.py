@@ -7,7 +7,7 @@ and training slows many times over. docs/decisions/0012-waiting-threads.md has t
 
 import os
 
-BOUNDED = {"GOMP_SPINCOUNT": "1000"}  # some microseconds: the gap between two products, and no slice of the scheduler
+BOUNDED = {"GOMP_SPINCOUNT": "3000"}  # some microseconds: the gap between two products, and no slice of the scheduler
 SETTINGS = (*BOUNDED, "OMP_WAIT_POLICY")  # either is a choice of the user
 
 
