@@ -1,1 +1,1 @@
-"""What runs away from the training machine: the exported bundle and HTTP."""
+"""The exported bundle and its HTTP server: everything that runs away from the training machine."""

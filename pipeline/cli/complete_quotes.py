@@ -11,13 +11,11 @@ from pipeline.files.csv_tables import write_csv
 from pipeline.sources.columns import Columns
 from vae.runtime import Completion, SurfaceModel
 from vae.surface.grid import log_moneyness_of_delta
-from vae.surface.units import BASIS_POINTS
+from vae.surface.units import BASIS_POINTS, DAYS_PER_YEAR, Z90
 
 Array = NDArray[np.float64]
 
 _COORDINATES = ("log_moneyness", "call_delta", "strike")
-_DAYS_PER_YEAR = 365.0  # ACT/365
-_Z90 = 1.6449  # half width of a 90 % interval in standard deviations
 
 
 class Quotes(NamedTuple):
@@ -54,7 +52,7 @@ def read(path: Path) -> Quotes:
         values = np.log(values / forward)
     return Quotes(
         iv=columns["iv"],
-        tenor=columns[tenor] / (_DAYS_PER_YEAR if tenor == "days" else 1.0),
+        tenor=columns[tenor] / (DAYS_PER_YEAR if tenor == "days" else 1.0),
         log_moneyness=None if coordinate == "call_delta" else values,
         call_delta=values if coordinate == "call_delta" else None,
         weight=_finite(source, "weight") if "weight" in source.names else None,
@@ -76,7 +74,7 @@ def write(path: Path, model: SurfaceModel, found: Completion) -> None:
     """Write the points of a surface as CSV: tenor_years, log_moneyness, iv, std and the ends of the 90 % interval."""
     tenors = np.broadcast_to(model.grid.tenors[:, None], found.iv.shape)
     k = np.broadcast_to(model.grid.log_moneyness_of(found.iv), found.iv.shape)
-    low, high = found.iv - _Z90 * found.std, found.iv + _Z90 * found.std
+    low, high = found.iv - Z90 * found.std, found.iv + Z90 * found.std
     columns = (part.ravel().tolist() for part in (tenors, k, found.iv, found.std, low, high))
     rows = [[f"{value:.8g}" for value in row] for row in zip(*columns, strict=True)]
     write_csv(path, ("tenor_years", "log_moneyness", "iv", "std", "low_90", "high_90"), rows)
@@ -105,14 +103,14 @@ def page(model: SurfaceModel, quotes: Quotes, found: Completion) -> str:
     nearest = np.abs(quotes.tenor[:, None] - tenors).argmin(1)
     columns = 3
     rows = -(-len(tenors) // columns)
-    titles = [f"{_DAYS_PER_YEAR * tenor:.0f} days" for tenor in tenors]
+    titles = [f"{DAYS_PER_YEAR * tenor:.0f} days" for tenor in tenors]
     figure = make_subplots(rows=rows, cols=columns, subplot_titles=titles, vertical_spacing=0.3 / rows)
     places = quotes.log_moneyness
     if places is None:
         places = log_moneyness_of_delta(np.asarray(quotes.call_delta), quotes.iv * np.sqrt(quotes.tenor))
     for i in range(len(tenors)):
         spot = {"row": i // columns + 1, "col": i % columns + 1}
-        low, high = (100.0 * (found.iv[i] + sign * _Z90 * found.std[i]) for sign in (-1.0, 1.0))
+        low, high = (100.0 * (found.iv[i] + sign * Z90 * found.std[i]) for sign in (-1.0, 1.0))
         band = {"x": np.concatenate([k[i], k[i][::-1]]), "y": np.concatenate([low, high[::-1]])}
         spot["showlegend"] = i == 0
         figure.add_scatter(**band, fill="toself", line_width=0, fillcolor="rgba(37, 99, 235, 0.2)", name="90 %", **spot)

@@ -1,1 +1,1 @@
-"""What a surface is: coordinates, interpolation, arbitrage. Imports numpy only."""
+"""Surfaces: coordinates, interpolation, static arbitrage. Imports numpy only."""
