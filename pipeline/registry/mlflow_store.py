@@ -59,7 +59,7 @@ _alone = threading.Lock()  # held by a thread while it makes a store or silences
 
 
 class Record(NamedTuple):
-    """What a run records about a model.
+    """The content of an MLflow run: one model, its figures and the data and code that made it.
 
     Attributes:
         content: identifies bundle, data, models and the settings that shaped them; it is registered once.

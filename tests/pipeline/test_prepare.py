@@ -282,7 +282,7 @@ def test_joined_tensors_are_those_of_the_library(tmp_path_factory, rows: list[in
 def test_compiled_kernels_are_used_where_they_are_asked_for(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What they compute is in tests/vae/pricing/test_compiled.py."""
+    """The stage hands the kernels on; tests/vae/pricing/test_compiled.py tests their vols."""
     asked = []
     monkeypatch.setattr(compiled, "kernels", lambda device: asked.append(device) or heston_surfaces.EAGER)
     workspace.set(prepare__compiled=True)
