@@ -4,7 +4,7 @@ docs/formats.md lists the files of its folder and the tensors of a split by sour
 for, as all three together may not fit into memory.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +17,9 @@ from pipeline.files import formats
 from vae.surface.grid import Grid
 
 SPLITS = ("train", "validation", "test")
-_GRID, _LAW = "grid.json", "law.json"
+_GRID, _LAW, _MARKETS = "grid.json", "law.json", "markets.json"
 _VALUES = "values"  # the tensor of a split that holds vectors instead of surfaces
+_TIME, _MARKET = "time", "market"  # tensors of a split whose dates have several surfaces
 _CONDITION = "condition."  # prefix of the tensors that hold one number for each date
 
 
@@ -84,6 +85,30 @@ class Dataset:
         return {name.removeprefix(_CONDITION): x for name, x in tensors.items() if name.startswith(_CONDITION)}
 
     @property
+    def markets(self) -> tuple[str, ...]:
+        """The names of the markets, sorted; none where the data does not tell markets apart."""
+        path = self.folder / _MARKETS
+        if not path.exists():
+            return ()
+        names = formats.read_json(path).get("markets")
+        if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+            raise InputError(f"{path} must hold the list `markets` of names, but holds {names!r}")
+        return tuple(names)
+
+    def market(self, split: str) -> Tensor | None:
+        """The market of each surface, a place in ``markets``, int64 [surface]; None where there are no markets."""
+        if not self.markets:
+            return None
+        found = self._optional(split, _MARKET)
+        if found is None or not ((found >= 0) & (found < len(self.markets))).all():
+            raise InputError(f"{self.file(split)} does not name one of the {len(self.markets)} markets of each surface")
+        return found
+
+    def time(self, split: str) -> Tensor | None:
+        """The time of each surface, days since 1970-01-01, float64 [surface]; None where it is not known."""
+        return self._optional(split, _TIME)
+
+    @property
     def likelihood(self) -> str:
         """The likelihood of a point given z: ``gaussian``, or for vectors perhaps ``bernoulli``."""
         return formats.read_text(self.file(SPLITS[0])).get("likelihood", "gaussian")
@@ -112,10 +137,32 @@ class Dataset:
         except (TypeError, ValueError) as error:
             raise InputError(f"{path} is not a law: {error}") from error
 
-    def write_surfaces(self, split: str, iv: Tensor, dates: Tensor, conditions: Mapping[str, Tensor]) -> None:
-        """Write a split of surfaces iv [date, tenor, node] with their dates and, by name, their conditions, [date]."""
+    def write_surfaces(
+        self,
+        split: str,
+        iv: Tensor,
+        dates: Tensor,
+        conditions: Mapping[str, Tensor],
+        time: Tensor | None = None,
+        market: Tensor | None = None,
+    ) -> None:
+        """Write a split of surfaces.
+
+        Args:
+            split: one of ``SPLITS``.
+            iv: vols [surface, tenor, node], NaN where missing.
+            dates: days since 1970-01-01, int32 [surface].
+            conditions: numbers by name, float64 [surface], NaN where unknown.
+            time: days since 1970-01-01 with the fraction of the day, float64 [surface].
+            market: place of the surface's market in ``markets``, int64 [surface].
+        """
         numbers = {f"{_CONDITION}{name}": values for name, values in conditions.items()}
-        formats.write_tensors(self.file(split), {"iv": iv, "date": dates, **numbers})
+        more = {name: values for name, values in ((_TIME, time), (_MARKET, market)) if values is not None}
+        formats.write_tensors(self.file(split), {"iv": iv, "date": dates, **more, **numbers})
+
+    def write_markets(self, names: Sequence[str]) -> None:
+        """Write the names of the markets in their order."""
+        formats.write_json(self.folder / _MARKETS, {"markets": list(names)})
 
     def write_vectors(self, split: str, values: Tensor, *, likelihood: str) -> None:
         """Write a split of vectors [n, D]."""
@@ -128,3 +175,9 @@ class Dataset:
     def write_law(self, law: Law) -> None:
         """Write the law of simulated surfaces."""
         formats.write_json(self.folder / _LAW, law._asdict())
+
+    def _optional(self, split: str, name: str) -> Tensor | None:
+        """A tensor of a split; None where the split has no such tensor."""
+        path = self.file(split)
+        with formats.reading(path), safetensors.safe_open(path, framework="pt") as file:
+            return file.get_tensor(name) if name in file.keys() else None  # noqa: SIM118

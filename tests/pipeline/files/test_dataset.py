@@ -29,6 +29,28 @@ def test_surfaces_come_back_with_what_belongs_to_them(tmp_path: Path) -> None:
     assert data.likelihood == "gaussian"
 
 
+def test_surfaces_keep_their_market_and_time(tmp_path: Path) -> None:
+    data, iv, dates = Dataset(tmp_path), torch.rand(3, 2, 3), torch.tensor([5, 5, 6]).int()
+    data.write_surfaces("train", iv, dates, {})
+    assert data.markets == ()
+    assert data.market("train") is None
+    assert data.time("train") is None
+
+    time, market = torch.tensor([5.25, 5.5, 6.25], dtype=torch.float64), torch.tensor([1, 0, 1])
+    data.write_surfaces("train", iv, dates, {}, time=time, market=market)
+    data.write_markets(["AUDUSD", "EUR/USD"])
+    assert data.markets == ("AUDUSD", "EUR/USD")
+    torch.testing.assert_close(data.market("train"), market)
+    torch.testing.assert_close(data.time("train"), time, rtol=0.0, atol=0.0)
+
+    data.write_markets(["AUDUSD"])
+    with pytest.raises(InputError, match=r"train\.safetensors does not name one of the 1 markets"):
+        data.market("train")
+    (tmp_path / "markets.json").write_text(json.dumps({"markets": "AUDUSD"}))
+    with pytest.raises(InputError, match=r"markets\.json must hold the list"):
+        _ = data.markets
+
+
 def test_vectors_have_a_likelihood_and_no_grid(tmp_path: Path) -> None:
     data, values = Dataset(tmp_path), torch.tensor([[0.0, 1.0], [1.0, 1.0]])
     data.write_vectors("train", values, likelihood="bernoulli")
