@@ -1,0 +1,158 @@
+"""What vols, tenors and coordinates of quotes may be, so that a wrong unit is refused instead of read.
+
+Each rule is stated once here, for numbers in the units of this package (decimal vols, years, k = ln(K/F)). It looks at
+a median, so that single bad quotes do not decide the unit of a file.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vae.surface.units import DAYS_PER_YEAR
+
+VOL_UNITS = {"decimal": 1.0, "percent": 1e-2, "bp": 1e-4}  # one of the unit, as a decimal vol
+LONGEST_TENOR = 50.0  # years: no option is traded that is longer
+
+_LARGEST_K = 1.5  # of the median quote: e^1.5 is 4.5 times the forward
+_MONEYNESS = (0.3, 3.0)  # quotes that all lie here are K/F, as no k of them is near the money
+_FEWEST = 5  # quotes, from which on a smile without any near the money is told apart from a few far ones
+_STRIKE_SCALES = (100.0, 1000.0)
+
+
+class Interval(NamedTuple):
+    """What the median of decimal vols may be."""
+
+    low: float
+    high: float
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, float) and self.low <= value <= self.high
+
+
+MEDIAN_VOL = Interval(0.01, 2.0)
+EACH_VOL = Interval(0.001, 10.0)
+
+
+def vol_readings(median: float, allowed: Interval = MEDIAN_VOL) -> dict[str, float]:
+    """The units in which a median vol is plausible, with the decimal vol that it then is.
+
+    >>> vol_readings(24.0)
+    {'percent': 0.24}
+    >>> vol_readings(150.0)
+    {'percent': 1.5, 'bp': 0.015}
+    """
+    values = {unit: float(f"{size * median:.6g}") for unit, size in VOL_UNITS.items()}
+    return {unit: value for unit, value in values.items() if value in allowed}
+
+
+def check_vols(vols: ArrayLike) -> None:
+    """Refuse vols that cannot be decimal Black vols; NaN is a vol that is not known.
+
+    Raises:
+        ValueError: the median is not within 1 % and 200 %, or a vol is not within 0.1 % and 1,000 %.
+
+    >>> check_vols([21.0, 24.0])
+    Traceback (most recent call last):
+    ValueError: the median vol 22.5 is 2250 %, but must be within 1 % and 200 %; in percent it would be 22.5 %: divide \
+by 100
+    """
+    known = _known(vols)
+    if not len(known):
+        return
+    median = float(np.median(known))
+    if median not in MEDIAN_VOL:
+        outside = f"the median vol {median:g} is {100.0 * median:g} %, but must be within {_percent(MEDIAN_VOL)}"
+        raise ValueError(outside + _units(median))
+    wrong = (known < EACH_VOL.low) | (known > EACH_VOL.high)
+    if wrong.any():
+        raise ValueError(
+            f"the vol {known[wrong][0]:g} is no quote beside a median of {median:g}: allowed are {_percent(EACH_VOL)}; "
+            "leave it out"
+        )
+
+
+def check_tenors(tenors: ArrayLike) -> None:
+    """Refuse tenors that cannot be years.
+
+    Raises:
+        ValueError: one is longer than 50 years.
+    """
+    known = _known(tenors)
+    longest = float(known.max(initial=0.0))
+    if longest > LONGEST_TENOR:
+        raise ValueError(
+            f"the tenor {longest:g} is more than {LONGEST_TENOR:g} years; in days it would be "
+            f"{longest / DAYS_PER_YEAR:.3g} years: divide by {DAYS_PER_YEAR:g}"
+        )
+
+
+def check_log_moneyness(k: ArrayLike) -> None:
+    """Refuse coordinates that cannot be k = ln(K/F).
+
+    Raises:
+        ValueError: the median is further from the money than a factor of 4.5, or all are K/F instead of its logarithm.
+    """
+    known = _known(k)
+    if not len(known):
+        return
+    median = float(np.median(known))
+    if abs(median) > _LARGEST_K:
+        raise ValueError(
+            f"the median of ln(K/F) is {median:.3g}, but must be within -{_LARGEST_K} and {_LARGEST_K}: strike and "
+            f"forward are in different units{_scale(median)}"
+        )
+    if len(known) >= _FEWEST and known.min() > _MONEYNESS[0] and known.max() < _MONEYNESS[1]:
+        raise ValueError(
+            f"log-moneyness from {known.min():.3g} to {known.max():.3g} has no quote near the money, which is 0: it "
+            "looks like K/F; take its logarithm"
+        )
+
+
+def check_call_deltas(delta: ArrayLike) -> None:
+    """Refuse coordinates that cannot be call deltas N(d1).
+
+    Raises:
+        ValueError: one is not inside (0, 1).
+    """
+    known = _known(delta)
+    wrong = (known <= 0.0) | (known >= 1.0)
+    if wrong.any():
+        worst = float(known[wrong][0])
+        if 1.0 < worst < 100.0:
+            remedy = "; deltas in percent: divide by 100"
+        else:
+            remedy = "; a put of delta -0.25 has the call delta 0.75" if -1.0 < worst < 0.0 else ""
+        raise ValueError(f"the call delta {worst:g} is not inside (0, 1){remedy}")
+
+
+def strike_scale(median_k: float) -> float | None:
+    """The number by which all strikes seem to be multiplied, from the median of ln(K/F); None where there is none.
+
+    >>> strike_scale(6.9)
+    1000.0
+    """
+    return next((scale for scale in _STRIKE_SCALES if abs(median_k - np.log(scale)) < 1.0), None)
+
+
+def _known(values: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(values, np.float64)
+    return array[np.isfinite(array)]
+
+
+def _percent(allowed: Interval) -> str:
+    return f"{100.0 * allowed.low:g} % and {100.0 * allowed.high:g} %"
+
+
+def _units(median: float) -> str:
+    """What the median would be in each other unit that is plausible, with the step to decimal vols."""
+    readings = [
+        f"in {unit} it would be {100.0 * vol:g} %: divide by {1.0 / VOL_UNITS[unit]:g}"
+        for unit, vol in vol_readings(median).items()
+    ]
+    return "".join(f"; {reading}" for reading in readings)
+
+
+def _scale(median_k: float) -> str:
+    scale = strike_scale(median_k)
+    return "" if scale is None else f"; strikes times {scale:g} would show this"
