@@ -41,35 +41,37 @@ _Data = list[_Number | _Plane]
 _Shape = Annotated[list[Annotated[int, Meta(ge=1, lt=2**31)]], Meta(max_length=4)]
 
 
-class _InputParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+# A field that is not named here is passed over, and null is the same as no field: clients of other servers send
+# model_name, content_type and parameters of their own. The path alone says which model is asked.
+class _InputParameters(msgspec.Struct, frozen=True):
     binary_data_size: Annotated[int, Meta(ge=0)] | None = None
 
 
-class _Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Input(msgspec.Struct, frozen=True):
     name: str
     shape: _Shape
     datatype: str
     data: _Data | None = None
-    parameters: _InputParameters = _InputParameters()
+    parameters: _InputParameters | None = None
 
 
-class _OutputParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _OutputParameters(msgspec.Struct, frozen=True):
     binary_data: bool | None = None
 
 
-class _Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Output(msgspec.Struct, frozen=True):
     name: str
-    parameters: _OutputParameters = _OutputParameters()
+    parameters: _OutputParameters | None = None
 
 
-class _Parameters(msgspec.Struct, frozen=True):  # a client may send parameters that other servers understand
-    binary_data_output: bool = False
+class _Parameters(msgspec.Struct, frozen=True):
+    binary_data_output: bool | None = None
 
 
-class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Header(msgspec.Struct, frozen=True):
     inputs: list[_Input]
     id: str | None = None
-    parameters: _Parameters = _Parameters()
+    parameters: _Parameters | None = None
     outputs: list[_Output] | None = None
 
 
@@ -150,7 +152,7 @@ def read(content: bytes | memoryview) -> Request:
             raise ProtocolError(f"input {tensor.name!r} is given twice")
         inputs[tensor.name] = _checked(tensor)
     size = sum(declared.size or 0 for declared in inputs.values())
-    binary = header.parameters.binary_data_output
+    binary = bool(header.parameters and header.parameters.binary_data_output)
     return Request(header.id, tuple(inputs.values()), size, _wanted(header.outputs, binary=binary), binary)
 
 
@@ -227,14 +229,15 @@ def _wanted(outputs: Sequence[_Output] | None, *, binary: bool) -> dict[str, boo
     for output in outputs:
         if output.name in wanted:
             raise ProtocolError(f"output {output.name!r} is asked for twice")
-        own = output.parameters.binary_data
+        own = output.parameters.binary_data if output.parameters else None
         wanted[output.name] = binary if own is None else own
     return wanted
 
 
 def _checked(tensor: _Input) -> Input:
     """The description of a tensor, if it does not contradict itself."""
-    dtype, size, name = DATATYPES.get(tensor.datatype), tensor.parameters.binary_data_size, tensor.name
+    dtype, name = DATATYPES.get(tensor.datatype), tensor.name
+    size = tensor.parameters.binary_data_size if tensor.parameters else None
     if dtype is None:
         raise ProtocolError(f"input {name!r} has datatype {tensor.datatype!r}; allowed: {', '.join(DATATYPES)}")
     if tensor.data is not None and size is not None:

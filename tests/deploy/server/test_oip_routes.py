@@ -142,6 +142,44 @@ def test_what_cannot_be_answered_is_refused_in_a_line(
     assert message in answer.json()["error"]
 
 
+_FOREIGN_FIELDS = {
+    "the SDK of KServe names the model": {"id": "7b1c", "model_name": "volvae", "model_version": None},
+    "an id that is null": {"id": None},
+    "everything optional is null": {"id": None, "outputs": None, "parameters": None},
+    "the codecs of MLServer": {"parameters": {"content_type": "np", "headers": {"trace": "1"}}},
+    "a default of the binary extension that is null": {"parameters": {"binary_data_output": None}},
+    "an output with parameters": {
+        "outputs": [{"name": "iv", "parameters": {"content_type": "np", "binary_data": None}}]
+    },
+    "an output described in full": {
+        "outputs": [{"name": "iv", "datatype": "FP32", "shape": [1, 3, 9], "parameters": None}]
+    },
+    "no output named": {"outputs": []},
+}
+_FOREIGN_PARAMETERS = (None, {}, {"content_type": "np", "hello": {"world": [1]}}, {"binary_data_size": None})
+
+
+def test_bodies_of_other_clients_have_the_answer_of_a_plain_one(server: Server, model: SurfaceModel) -> None:
+    """As KServe's ``InferRequest.to_rest`` and MLServer's ``InferenceRequest`` write them."""
+    z = np.linspace(-1.0, 1.0, model.latents, dtype=np.float32)[None]
+    tensor = {"name": "z", "shape": list(z.shape), "datatype": "FP32", "data": z.ravel().tolist()}
+    bodies = {name: {"inputs": [tensor], **fields} for name, fields in _FOREIGN_FIELDS.items()}
+    bodies |= {str(own): {"inputs": [tensor | {"parameters": own}]} for own in _FOREIGN_PARAMETERS}
+    for name, body in bodies.items():
+        answer = server.ask("POST", "/v2/models/decoder/infer", json.dumps(body))
+        assert answer.status == 200, name
+        (output,) = answer.json()["outputs"]
+        iv = np.array(output["data"], np.float32).reshape(output["shape"])
+        np.testing.assert_array_equal(iv, model.decode(z), err_msg=name)
+
+
+def test_double_precision_is_refused_by_name(server: Server, model: SurfaceModel) -> None:
+    tensor = {"name": "z", "shape": [1, model.latents], "datatype": "FP64", "data": [0.0] * model.latents}
+    answer = server.ask("POST", "/v2/models/decoder/infer", json.dumps({"inputs": [tensor]}))
+    assert answer.status == 400
+    assert "input 'z' has datatype 'FP64'; allowed:" in answer.json()["error"]
+
+
 def test_unknown_paths_and_methods_are_errors_of_the_protocol(server: Server) -> None:
     for method, path, status in (("GET", "/v2/nothing", 404), ("GET", "/v2/models/decoder/infer", 405)):
         answer = server.ask(method, path)
