@@ -33,14 +33,25 @@ class Wanted(NamedTuple):
     kind: Kind
 
 
+class Texts(NamedTuple):
+    """A column as text.
+
+    Attributes:
+        index: into ``values``, of each row; NaN where the row is empty, [row].
+        values: distinct texts, sorted.
+    """
+
+    index: Array
+    values: tuple[str, ...]
+
+
 def read(path: Path, wanted: Mapping[str, Wanted]) -> dict[str, Array]:
     """Columns of a file by the caller's names, each float64 [row] as the method of ``Columns`` for its kind says.
 
     Raises:
         InputError: the file is missing, empty or damaged, or a column is missing or of another kind.
     """
-    source = Columns.read(path)
-    return {name: source.values(column, kind) for name, (column, kind) in wanted.items()}
+    return Columns.read(path).found(wanted)
 
 
 class Columns:
@@ -69,6 +80,10 @@ class Columns:
             raise InputError(f"{path} is not a {kind} file, or is damaged: {_line(error)}") from error
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror or _line(error)}") from error
+
+    def found(self, wanted: Mapping[str, Wanted]) -> dict[str, Array]:
+        """Columns by the caller's names, each [row]."""
+        return {name: self.values(column, kind) for name, (column, kind) in wanted.items()}
 
     def values(self, name: str, kind: Kind) -> Array:
         """A column by its kind, [row]."""
@@ -130,6 +145,13 @@ class Columns:
         if len(unknown):
             raise self._fault(name, f"holds {unknown[0].as_py()!r}; allowed: {', '.join(allowed)}")
         return _plain(index.cast(pa.float64()))
+
+    def texts(self, name: str) -> Texts:
+        """A column of any kind as text."""
+        column = self._column(name, empty=pa.large_string()).cast(pa.large_string())
+        values = tuple(sorted(pc.unique(column.drop_null()).to_pylist()))
+        index = pc.index_in(column, pa.array(values, pa.large_string()), skip_nulls=True)
+        return Texts(_plain(index.cast(pa.float64())), values)
 
     def _column(self, name: str, *, empty: pa.DataType) -> pa.Array:
         """A column in one piece, without dictionary; a column without any value gets the type ``empty``.

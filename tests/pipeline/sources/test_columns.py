@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.sources import columns
-from pipeline.sources.columns import Wanted
+from pipeline.sources.columns import Columns, Wanted
 
 CSV = "day,at,vol,side,bad\n2024-01-02,2024-01-02 12:00:00,0.2, Put ,true\n,,,,\n"
 
@@ -50,3 +50,14 @@ def test_each_kind_is_an_array_of_numbers_by_the_callers_name(path: Path) -> Non
 def test_the_first_column_that_is_missing_is_named(path: Path) -> None:
     with pytest.raises(InputError, match=r"q\.csv has no column k; its columns: day, at, vol, side, bad"):
         columns.read(path, {"k": Wanted("k", "number"), "l": Wanted("l", "number")})
+
+
+def test_any_column_can_be_read_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "q.csv"
+    path.write_text("root,id\n SPXW,7\nSPX,7\n,\nSPX,12\n")
+    source = Columns.read(path)
+    roots, ids = source.texts("root"), source.texts("id")
+    assert roots.values == ("SPX", "SPXW")
+    np.testing.assert_array_equal(roots.index, [1.0, 0.0, np.nan, 0.0])
+    assert ids.values == ("12", "7")
+    np.testing.assert_array_equal(ids.index, [1.0, 1.0, np.nan, 0.0])
