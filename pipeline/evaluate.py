@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from pipeline.files.atomic import check_writable, new_folder
 from pipeline.files.csv_tables import write_csv
 from pipeline.files.dataset import Dataset
 from pipeline.files.trained_model import TrainedModel
+from pipeline.market_figures import name_of
 from pipeline.report.page import Evaluation, read_curve, report_page
 from pipeline.settings.evaluate import EvaluateParams
 from vae.evaluation import exact_likelihood, metrics
@@ -29,6 +31,35 @@ Array = NDArray[np.float64]
 
 _ROWS = 1024  # surfaces differentiated at a time
 _FEWEST_COMPARED = 50  # complete surfaces, below which samples are not compared with them
+_OF_A_MARKET = (  # beginnings of the figures that are given for each market too
+    "test_surfaces",
+    "elbo_nats",
+    "reconstruction_rmse_bp",
+    "pca_reconstruction_rmse_bp",
+    "completion_mae_bp",
+    "pca_completion_mae_bp",
+    "interval_coverage_90",
+    "data_arbitrage_free_rate",
+)
+
+
+class Held(NamedTuple):
+    """Test surfaces beside what the model and PCA make of them, all [surface, D].
+
+    Attributes:
+        quoted: vols with noise, NaN where missing.
+        truth: vols without noise where these are known, else ``quoted``.
+        reconstruction, pca: by the model, and by PCA with as many latents.
+    """
+
+    quoted: Tensor
+    truth: Tensor
+    reconstruction: Tensor
+    pca: Tensor
+
+    def rows(self, chosen: Tensor) -> "Held":
+        """Some of the surfaces, by a mask [surface]."""
+        return Held(*(part[chosen] for part in self))
 
 
 def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> Evaluation:
@@ -43,7 +74,6 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
     fitted = filled(data.points("train"), latents)
     components = principal_components(fitted)
     targets = target_conditions(prior.conditions, data, truth, fitted, components, latents)
-    exact = true_log_density(data)
     train = _some(data.truth("train"), settings.prior_samples, seed=settings.seed)
     with torch.no_grad():
         seen = model.observe(quoted)
@@ -53,44 +83,88 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
         unbounded, standard = _decoded(model, shipped.sample(uniform, normal)), _decoded(model, normal)
         reconstruction = model.expand(model.decode(posterior_mean))
     pca = components.complete(quoted, latents) if quoted.isnan().any() else components.reconstruct(quoted, latents)
+    held = Held(quoted, truth, reconstruction, pca)
     surfaces = {
-        "data": _surfaces(truth, grid),
         "reconstruction": _surfaces(reconstruction, grid),
         "sample": _surfaces(samples, grid),
         "unbounded_sample": _surfaces(unbounded, grid),
         "standard_normal_sample": _surfaces(standard, grid),
     }
     figures = {
-        **metrics.likelihood_metrics(
-            model, quoted, samples=settings.importance_samples, seed=settings.seed, prior=shipped, exact=exact
-        ),
+        **held_out_figures(trained, components, held, grid, settings, exact=true_log_density(data)),
         **metrics.latent_metrics(posterior_mean),
-        **metrics.error_metrics("reconstruction", reconstruction, truth),
-        **metrics.error_metrics("pca_reconstruction", pca, truth),
-        **metrics.pca_likelihood_metrics(components, quoted, latents=latents),
-        **metrics.completion_metrics(
-            model,
-            components,
-            quoted[: settings.completion_surfaces],
-            known=settings.completion_points,
-            seed=settings.seed,
-        ),
         **_fidelity(model, components, samples, standard, truth, train, settings),
         **(_conditions(trained, reconstruction, targets, seed=settings.seed) if targets else {}),
         "sample_non_positive_rate": (samples <= 0.0).any(1).double().mean().item(),
     }
     for name, iv in surfaces.items():
         figures |= metrics.arbitrage_metrics(name, iv, grid, tolerance=settings.arbitrage_tolerance)
+    for market, chosen in _by_market(data).items():
+        found = held_out_figures(trained, components, held.rows(chosen), grid, settings)
+        figures |= {name_of(name, market): value for name, value in found.items() if name.startswith(_OF_A_MARKET)}
+    shown = _surfaces(truth, grid)
     return Evaluation(
         figures=figures,
-        truth=surfaces["data"],
+        markets=data.markets,
+        truth=shown,
         reconstruction=surfaces["reconstruction"],
         samples=surfaces["sample"],
         latents=posterior_mean.numpy(),
-        error_by_point=rmse_bp(surfaces["reconstruction"], surfaces["data"], axes=(0,)),
-        error_by_tenor=rmse_bp(surfaces["reconstruction"], surfaces["data"], axes=(0, 2)),
-        pca_error_by_tenor=rmse_bp(_surfaces(pca, grid), surfaces["data"], axes=(0, 2)),
+        error_by_point=rmse_bp(surfaces["reconstruction"], shown, axes=(0,)),
+        error_by_tenor=rmse_bp(surfaces["reconstruction"], shown, axes=(0, 2)),
+        pca_error_by_tenor=rmse_bp(_surfaces(pca, grid), shown, axes=(0, 2)),
     )
+
+
+def held_out_figures(
+    trained: TrainedModel,
+    components: PrincipalComponents,
+    held: Held,
+    grid: Grid,
+    settings: EvaluateParams,
+    *,
+    exact: Tensor | None = None,
+) -> dict[str, float]:
+    """Bounds, reconstruction and completion of test surfaces, beside PCA, and their own arbitrage.
+
+    Args:
+        trained: the model and its prior.
+        components: of the training surfaces.
+        held: the test surfaces, or those of one market.
+        grid: of the surfaces.
+        settings: of the stage.
+        exact: exact log density of each surface, [surface]; None where it is not known.
+    """
+    (model, prior), latents = trained, trained.model.architecture.latents
+    return {
+        "test_surfaces": len(held.quoted),
+        **metrics.likelihood_metrics(
+            model,
+            held.quoted,
+            samples=settings.importance_samples,
+            seed=settings.seed,
+            prior=prior.latents,
+            exact=exact,
+        ),
+        **metrics.error_metrics("reconstruction", held.reconstruction, held.truth),
+        **metrics.error_metrics("pca_reconstruction", held.pca, held.truth),
+        **metrics.pca_likelihood_metrics(components, held.quoted, latents=latents),
+        **metrics.completion_metrics(
+            model,
+            components,
+            held.quoted[: settings.completion_surfaces],
+            known=settings.completion_points,
+            seed=settings.seed,
+        ),
+        **metrics.arbitrage_metrics("data", _surfaces(held.truth, grid), grid, tolerance=settings.arbitrage_tolerance),
+    }
+
+
+def _by_market(data: Dataset) -> dict[str, Tensor]:
+    """Which test surfaces are of each market, [surface], for the markets that have some; none without markets."""
+    market = data.market("test")
+    masks = {} if market is None else {name: market == place for place, name in enumerate(data.markets)}
+    return {name: mask for name, mask in masks.items() if mask.any()}
 
 
 def _random(count: int, latents: int, *, seed: int) -> tuple[Array, Array]:

@@ -1,7 +1,7 @@
 """The stage export: the ONNX bundle, published only if it agrees with torch in double precision."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, m
     with new_folder(bundle) as folder:
         contents = graph_files(trained, prior, grid, half=settings.fp16)
         scored = train[torch.randperm(len(train), generator=_generator(settings))[: settings.scored_surfaces]]
-        manifest = make_manifest(trained, prior, grid, contents, scores(trained, scored))
+        manifest = make_manifest(trained, prior, grid, contents, scores(trained, scored), data.markets)
         for name, content in contents.items():
             formats.write_bytes(folder / name, content)
         formats.write_json(folder / MANIFEST, manifest)
@@ -75,14 +75,20 @@ def graph_files(model: Vae, prior: Prior, grid: Grid, *, half: bool = False) -> 
 
 
 def make_manifest(
-    model: Vae, prior: Prior, grid: Grid, contents: Mapping[str, bytes], scores: Mapping[str, object]
+    model: Vae,
+    prior: Prior,
+    grid: Grid,
+    contents: Mapping[str, bytes],
+    scores: Mapping[str, object],
+    markets: Sequence[str] = (),
 ) -> dict[str, object]:
-    """The manifest of a bundle: versions, grid, prior, scores and hashes of its files."""
+    """The manifest of a bundle: versions, grid, prior, scores, markets if there are any, and hashes of its files."""
     return {
         "format": FORMAT,
         "volvae_version": version("volvae"),
         "latents": model.architecture.latents,
         "conditions": list(prior.conditions),
+        **({"markets": list(markets)} if markets else {}),
         "prior": f"mixture of {len(prior.joint.weights)} Gaussians over the conditions and z",
         "weights_sha256": weights_sha256(model),
         "reads_missing": model.architecture.sees_missing,

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pipeline.files import formats
 from pipeline.files.atomic import check_writable
 from pipeline.files.dataset import Dataset
+from pipeline.market_figures import name_of
 from pipeline.registry import gate, lineage, registry
-from pipeline.registry.gate import Check, Verdict
+from pipeline.registry.gate import Check, Comparison, Verdict
 from pipeline.registry.mlflow_store import Record
 from pipeline.registry.registry import Registry, Version
 from pipeline.settings.params import Params
@@ -27,10 +28,14 @@ class HeldOut(NamedTuple):
     Attributes:
         quoted: vols with noise, NaN where missing.
         truth: vols without noise where these are known, else ``quoted``.
+        market: place of each surface's market in ``markets``, [surface]; None where there are no markets.
+        markets: their names.
     """
 
     quoted: NDArray[np.float32]
     truth: NDArray[np.float32]
+    market: NDArray[np.int64] | None = None
+    markets: tuple[str, ...] = ()
 
 
 def main(
@@ -54,8 +59,7 @@ def main(
     record = make_record(params, measured, bundle=bundle, page=page)
     figures = {**formats.read_json(evaluate_metrics), **formats.read_json(export_metrics)}
     figures["decode_ms"] = gate.decode_ms(loaded)
-    test = Dataset(surfaces).tensors("test")
-    held_out = HeldOut(test["iv"].numpy(), test.get("clean", test["iv"]).numpy())
+    held_out = read_held_out(Dataset(surfaces))
     settings = params.register_
     with registry.opened(model=settings.model, experiment=settings.experiment) as models:
         version = models.register(record)
@@ -64,6 +68,13 @@ def main(
         outcome["store"] = models.store
     formats.write_json(metrics, outcome)
     print(f"register: {settings.model} version {version.number} {outcome['verdict']}: {outcome['reason']}")
+
+
+def read_held_out(data: Dataset) -> HeldOut:
+    """The test surfaces of a data set."""
+    test, market = data.tensors("test"), data.market("test")
+    quoted, truth = test["iv"].numpy(), test.get("clean", test["iv"]).numpy()
+    return HeldOut(quoted, truth, None if market is None else market.numpy(), data.markets)
 
 
 def decide(
@@ -78,14 +89,15 @@ def decide(
     champion = models.get(registry.CHAMPION)
     if champion is not None and champion.number == version.number:
         return {"verdict": "accepted", "reason": "it is champion already", "champion": champion.number}
-    checks = gate.absolute_checks(figures, settings.gate)
+    checks = gate.absolute_checks(figures, settings.gate, held_out.markets)
     compared: dict[str, Any] = {}
-    if champion is not None:
-        rival = models.load(champion)
-        if rival.grid.to_dict() == loaded.grid.to_dict():
-            found = gate.compare(loaded, rival, held_out.quoted, held_out.truth)
-            checks += gate.paired_checks(found, settings.gate)
-            compared = {f"beside_champion_{name}": value for name, value in found._asdict().items()}
+    if champion is not None and (found := compare(loaded, models.load(champion), held_out)):
+        checks += gate.paired_checks(found, settings.gate)
+        compared = {
+            name_of(f"beside_champion_{name}", market) if market else f"beside_champion_{name}": value
+            for market, comparison in found.items()
+            for name, value in comparison._asdict().items()
+        }
     verdict = Verdict(tuple(checks))
     parent = champion.number if champion else "none"
     tags = {f"gate.{check.name}": _result(check) for check in checks} | {"volvae.parent": parent}
@@ -99,6 +111,25 @@ def decide(
         "champion": parent,
         **{f"gate_{check.name}": check.value for check in checks},
         **compared,
+    }
+
+
+def compare(challenger: SurfaceModel, champion: SurfaceModel, held_out: HeldOut) -> dict[str, Comparison]:
+    """The comparison with the champion on the test surfaces of each market that it was trained on, by name.
+
+    It is one, under the empty name, where the data or the champion has no markets; none where the grids differ.
+    """
+    if champion.grid.to_dict() != challenger.grid.to_dict():
+        return {}
+    if held_out.market is None or not champion.markets:
+        return {"": gate.compare(challenger, champion, held_out.quoted, held_out.truth)}
+    rows = {
+        name: held_out.market == held_out.markets.index(name) for name in held_out.markets if name in champion.markets
+    }
+    return {
+        name: gate.compare(challenger, champion, held_out.quoted[chosen], held_out.truth[chosen])
+        for name, chosen in rows.items()
+        if chosen.any()
     }
 
 

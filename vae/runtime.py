@@ -81,6 +81,7 @@ class SurfaceModel:
         grid: tenors and nodes of every surface.
         latents: number of latents.
         conditions: names of the conditioning variables.
+        markets: names of the markets that the model was trained on; none where its data did not tell markets apart.
         manifest: the bundle's manifest.
         block: surfaces in each item of ``sample_blocks``, except the last.
 
@@ -100,6 +101,7 @@ class SurfaceModel:
         self.grid = Grid.from_dict(manifest["grid"])
         self.latents = int(manifest["latents"])
         self.conditions = tuple(manifest["conditions"])
+        self.markets = tuple(manifest.get("markets", ()))
         signatures = _signatures(
             self.grid.shape, self.latents, conditioned=bool(self.conditions), reads_missing=manifest["reads_missing"]
         )

@@ -1,13 +1,15 @@
 """The gate: checks that a version must pass, alone and against the champion, before it may be promoted."""
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.market_figures import by_market
 from pipeline.settings.register import GateParams
 from vae.runtime import SurfaceModel
 from vae.surface.units import rmse_bp
@@ -24,17 +26,19 @@ class Check(NamedTuple):
         value: None where it was not measured.
         wanted: the limit in words.
         passed: whether ``value`` keeps it.
+        market: the market that it belongs to, the worst of several; empty where there are none.
     """
 
     name: str
     value: float | None
     wanted: str
     passed: bool
+    market: str = ""
 
     def __str__(self) -> str:
         """The figure, its value and its limit."""
         value = "not measured" if self.value is None else f"{self.value:.4g}"
-        return f"{self.name} {value}, wanted {self.wanted}"
+        return f"{self.name}{f' of {self.market}' if self.market else ''} {value}, wanted {self.wanted}"
 
 
 class Comparison(NamedTuple):
@@ -70,36 +74,48 @@ class Verdict(NamedTuple):
         return "; ".join(failed) if failed else f"all {len(self.checks)} checks passed"
 
 
-def absolute_checks(figures: Mapping[str, float], gate: GateParams) -> list[Check]:
-    """Check the version alone.
+def absolute_checks(figures: Mapping[str, float], gate: GateParams, markets: Sequence[str] = ()) -> list[Check]:
+    """Check the version alone; of several markets the worst counts.
 
     Args:
-        figures: metrics of evaluate and export by name, and ``decode_ms``.
+        figures: metrics of prepare, evaluate and export by name, and ``decode_ms``.
         gate: the limits.
+        markets: names of the markets of the data.
     """
     get = figures.get
     checks = [_most("parity_decoder_max_vol", get("parity_decoder_max_vol"), gate.parity_vol)]
     if gate.coverage_90 is not None:
-        low, high, coverage = gate.coverage_90.low, gate.coverage_90.high, get("interval_coverage_90")
+        low, high = gate.coverage_90.low, gate.coverage_90.high
+        coverages = _by_market(figures, "interval_coverage_90", markets)
+        market, coverage = _worst(coverages, lambda value: min(value - low, high - value))
         inside = coverage is not None and low <= coverage <= high
-        checks.append(Check("interval_coverage_90", coverage, f"{low:g} to {high:g}", inside))
+        checks.append(Check("interval_coverage_90", coverage, f"{low:g} to {high:g}", inside, market))
     if gate.arbitrage_rate is not None:
         data, sample = get("data_arbitrage_free_rate"), get("sample_arbitrage_free_rate")
         least = None if data is None else data - gate.arbitrage_rate
         checks.append(_least("sample_arbitrage_free_rate", sample, least))
     if gate.pca_ratio is not None:
-        ours, pca = get("reconstruction_rmse_bp"), get("pca_reconstruction_rmse_bp")
-        ratio = pca / ours if ours and pca is not None else None
-        checks.append(_least("pca_error_ratio", ratio, gate.pca_ratio))
+        market, ratio = _worst(_pca_ratios(figures, markets), lambda value: value)
+        checks.append(_least("pca_error_ratio", ratio, gate.pca_ratio, market))
     checks.append(_most("decode_ms", get("decode_ms"), gate.decode_ms))
     return checks
 
 
-def paired_checks(found: Comparison, gate: GateParams) -> list[Check]:
-    """Check the version against the champion: two standard errors beyond the mean it is within the margins."""
-    nats = found.nats - _STANDARD_ERRORS * found.nats_se
-    bp = found.bp + _STANDARD_ERRORS * found.bp_se
-    return [_least("gain_nats_low", nats, -gate.worse_nats), _most("loss_bp_high", bp, gate.worse_bp)]
+def paired_checks(found: Mapping[str, Comparison], gate: GateParams) -> list[Check]:
+    """Check the version against the champion: two standard errors beyond the mean it is within the margins.
+
+    Args:
+        found: the comparison on the surfaces of each market, of which the worst counts; or one, under the empty name.
+        gate: the margins.
+    """
+    nats = {market: of.nats - _STANDARD_ERRORS * of.nats_se for market, of in found.items()}
+    bp = {market: of.bp + _STANDARD_ERRORS * of.bp_se for market, of in found.items()}
+    least, gain = _worst(nats, lambda value: value)
+    most, loss = _worst(bp, lambda value: -value)
+    return [
+        _least("gain_nats_low", gain, -gate.worse_nats, least),
+        _most("loss_bp_high", loss, gate.worse_bp, most),
+    ]
 
 
 def compare(
@@ -139,10 +155,29 @@ def _mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(values.mean()), float(error)
 
 
-def _most(name: str, value: float | None, limit: float) -> Check:
-    return Check(name, value, f"at most {limit:g}", value is not None and value <= limit)
+def _by_market(figures: Mapping[str, float], name: str, markets: Sequence[str]) -> dict[str, float]:
+    """A figure by market, or the only one under the empty name; none where it was not measured."""
+    found = by_market(figures, name, markets)
+    return found or ({"": figures[name]} if name in figures else {})
 
 
-def _least(name: str, value: float | None, limit: float | None) -> Check:
+def _pca_ratios(figures: Mapping[str, float], markets: Sequence[str]) -> dict[str, float]:
+    """The error of PCA over the model's, by market."""
+    ours, pca = (_by_market(figures, f"{name}_rmse_bp", markets) for name in ("reconstruction", "pca_reconstruction"))
+    return {market: pca[market] / error for market, error in ours.items() if error and market in pca}
+
+
+def _worst(values: Mapping[str, float], slack: Callable[[float], float]) -> tuple[str, float | None]:
+    """The market of the least slack and its value; NaN has none at all."""
+    ranks = {market: slack(value) for market, value in values.items()}
+    market = min(ranks, key=lambda name: -math.inf if math.isnan(ranks[name]) else ranks[name], default="")
+    return market, values.get(market)
+
+
+def _most(name: str, value: float | None, limit: float, market: str = "") -> Check:
+    return Check(name, value, f"at most {limit:g}", value is not None and value <= limit, market)
+
+
+def _least(name: str, value: float | None, limit: float | None, market: str = "") -> Check:
     wanted = "a figure of the data" if limit is None else f"at least {limit:g}"
-    return Check(name, value, wanted, value is not None and limit is not None and value >= limit)
+    return Check(name, value, wanted, value is not None and limit is not None and value >= limit, market)

@@ -1,7 +1,7 @@
 """The evaluation report: one self-contained HTML page with interactive figures."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from pipeline.files.csv_tables import csv_columns
 from pipeline.files.formats import read_bytes
+from pipeline.market_figures import name_of
 from pipeline.report.style import STYLE
 from vae.surface.arbitrage import KINDS
 from vae.surface.grid import Grid
@@ -29,6 +30,14 @@ _HEADLINES = (
     ("active_units", "active latents", "d"),
     ("sample_arbitrage_free_rate", "arbitrage-free samples", ".2%"),
 )
+_MARKET_COLUMNS = (
+    ("test_surfaces", "test surfaces", ",d"),
+    ("elbo_nats", "ELBO, nats", ",.1f"),
+    ("reconstruction_rmse_bp", "reconstruction, bp", ".2f"),
+    ("pca_reconstruction_rmse_bp", "PCA, bp", ".2f"),
+    ("interval_coverage_90", "inside 90 % intervals", ".1%"),
+    ("data_arbitrage_free_rate", "data without arbitrage", ".2%"),
+)
 
 
 class Evaluation(NamedTuple):
@@ -36,12 +45,14 @@ class Evaluation(NamedTuple):
 
     Attributes:
         figures: flat metrics.
+        markets: names of the markets; none where the data does not tell markets apart.
         truth, reconstruction, samples: decimal vols, [surface, tenor, node].
         latents: posterior means, [surface, latent].
         error_by_point, error_by_tenor, pca_error_by_tenor: root mean square errors in bp, [tenor, node] and [tenor].
     """
 
     figures: dict[str, float]
+    markets: tuple[str, ...]
     truth: Array
     reconstruction: Array
     samples: Array
@@ -84,6 +95,7 @@ def report_page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]
         f"<p>{len(result.truth):,} test surfaces, {grid.shape[0]} tenors x {grid.shape[1]} nodes. "
         "1 bp is 0.0001 of volatility; nats are of the density of decimal vols.</p>"
         f'<div class="cards">{_cards(result.figures)}</div><div class="pair">{blocks}</div>'
+        f"{_market_table(result)}"
         f"<h2>Samples beside data</h2><table>{_fidelity_rows(result.figures)}</table>"
         f"<h2>Surfaces free of arbitrage, by kind</h2><table>{_arbitrage_rows(result.figures)}</table>"
         f"<h2>All figures</h2><table>{_rows(result.figures)}</table></html>\n"
@@ -102,7 +114,7 @@ def _cards(figures: Mapping[str, float]) -> str:
 
 
 def _rows(figures: Mapping[str, float]) -> str:
-    return "".join(f"<tr><td>{html.escape(k)}</td><td>{v:,.6g}</td></tr>" for k, v in figures.items())
+    return _cells((name, f"{value:,.6g}") for name, value in figures.items())
 
 
 def _arbitrage_rows(figures: Mapping[str, float]) -> str:
@@ -111,7 +123,34 @@ def _arbitrage_rows(figures: Mapping[str, float]) -> str:
     rows = [("", "data", "reconstruction", "sample", "sample with all its tails", "sample of N(0, I)")] + [
         (kind, *(f"{figures[f'{name}_{kind}_free_rate']:.2%}" for name in names)) for kind in ("arbitrage", *KINDS)
     ]
-    return "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return _cells(rows)
+
+
+def _market_table(result: Evaluation) -> str:
+    """The main figures of each market; empty where there are none."""
+    if not result.markets:
+        return ""
+    figures = result.figures
+    columns = [(name, title, style) for name, title, style in _MARKET_COLUMNS if name in figures] + [
+        (f"{prefix}{count}", f"{title}, {count} points, bp", ".2f")
+        for count in _numbered(figures, "completion_mae_bp_")
+        for prefix, title in (("completion_mae_bp_", "completion"), ("pca_completion_mae_bp_", "PCA"))
+    ]
+
+    def row(title: str, names: Iterable[str]) -> tuple[str, ...]:
+        styles = (style for _, _, style in columns)
+        cells = (
+            f"{figures[name]:{style}}" if name in figures else "-" for name, style in zip(names, styles, strict=True)
+        )
+        return title, *cells
+
+    names = [name for name, _, _ in columns]
+    rows = [
+        ("market", *(title for _, title, _ in columns)),
+        *(row(market, (name_of(name, market) for name in names)) for market in result.markets),
+        row("all together", names),
+    ]
+    return f"<h2>By market</h2><table>{_cells(rows)}</table>"
 
 
 def _fidelity_rows(figures: Mapping[str, float]) -> str:
@@ -123,7 +162,12 @@ def _fidelity_rows(figures: Mapping[str, float]) -> str:
     ):
         keys = (f"sample_{name}", f"standard_normal_sample_{name}", f"sample_{floor}")
         rows.append((label, *(f"{figures[key]:.4f}" if key in figures else "-" for key in keys)))
-    return "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return _cells(rows)
+
+
+def _cells(rows: Iterable[Iterable[str]]) -> str:
+    """The rows of a table."""
+    return "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
 
 
 def _numbered(figures: Mapping[str, float], prefix: str, suffix: str = "") -> dict[int, float]:

@@ -1,13 +1,18 @@
-"""The identity of a version: files and the settings that can change them, nothing else."""
+"""The identity of a version: files and the settings that can change them, nothing else; and whom it is held against."""
 
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from pipeline.register import identity
+from pipeline import register
+from pipeline.register import HeldOut, identity
+from pipeline.registry import gate
 from pipeline.settings.params import Params
 from tests.workspace import Workspace
+from vae.surface.grid import Grid
 
 STAGES = {
     "prepare": {"deps": {}, "outs": {"data/surfaces": "1.dir", "results/prepare.json": "2"}},
@@ -68,3 +73,22 @@ def test_settings_of_every_source_are_written_without_a_warning(workspace: Works
             read = Params.model_validate({**values, "prepare": prepare})
             written = read.model_dump(mode="json", by_alias=True)
             assert Params.model_validate(written) == read
+
+
+@pytest.mark.parametrize(
+    ("champion", "compared"),
+    [
+        (("A", "B", "gone"), {"A": 3, "B": 2}),
+        (("A",), {"A": 3}),  # B is new
+        (("other",), {}),
+        ((), {"": 6}),  # of data that told no markets apart
+    ],
+)
+def test_a_version_meets_the_champion_on_each_market_that_both_know(
+    champion: tuple[str, ...], compared: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "compare", lambda _challenger, _champion, quoted, _truth: len(quoted))
+    grid, vols = Grid([0.1, 0.5], [-0.1, 0.1], "log_moneyness"), np.zeros((6, 2, 2), np.float32)
+    held_out = HeldOut(vols, vols, np.array([0, 1, 0, 1, 0, 2]), ("A", "B", "C"))
+    versions = [SimpleNamespace(grid=grid, markets=markets) for markets in (("A", "B", "C"), champion)]
+    assert register.compare(*versions, held_out) == compared

@@ -61,7 +61,30 @@ def test_two_standard_errors_count_against_a_version(
     nats: tuple[float, float], bp: tuple[float, float], *, accepted: bool
 ) -> None:
     found = Comparison(100, *nats, *bp)
-    assert Verdict(tuple(gate.paired_checks(found, GATE))).accepted is accepted
+    assert Verdict(tuple(gate.paired_checks({"": found}, GATE))).accepted is accepted
+
+
+def test_the_worst_market_is_judged_and_named() -> None:
+    """Coverage may be too high or too low; a market without figures is not judged."""
+    markets, figures = ("A", "B", "new"), dict(FIGURES)
+    by_market = {
+        "interval_coverage_90": (0.94, 0.97), "reconstruction_rmse_bp": (1.0, 2.0),
+        "pca_reconstruction_rmse_bp": (1.9, 5.0),
+    }  # fmt: skip
+    for name, (of_a, of_b) in by_market.items():
+        figures |= {f"{name}_market_A": of_a, f"{name}_market_B": of_b}
+    failed = [check for check in gate.absolute_checks(figures, GATE, markets) if not check.passed]
+    assert [str(check) for check in failed] == [
+        "interval_coverage_90 of B 0.97, wanted 0.85 to 0.95",
+        "pca_error_ratio of A 1.9, wanted at least 2",
+    ]
+    found = {"A": Comparison(9, -3.0, 0.5, 0.1, 0.0), "B": Comparison(9, 1.0, 0.5, 0.4, 0.2)}
+    assert [str(check) for check in gate.paired_checks(found, GATE)] == [
+        "gain_nats_low of A -4, wanted at least -1",
+        "loss_bp_high of B 0.8, wanted at most 0.5",
+    ]
+    lost = {"A": Comparison(9, 0.0, 0.0, 0.0, 0.0), "B": Comparison(9, float("nan"), 0.0, 0.0, 0.0)}
+    assert [check.market for check in gate.paired_checks(lost, GATE) if not check.passed] == ["B"]
 
 
 def test_a_verdict_says_why() -> None:

@@ -1,0 +1,79 @@
+"""Evaluation of data of several markets, with a model made without training."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.evaluate import evaluate
+from pipeline.files.dataset import SPLITS, Dataset
+from pipeline.files.trained_model import Prior, TrainedModel
+from pipeline.market_figures import by_market, name_of
+from pipeline.report.page import report_page
+from pipeline.settings.evaluate import EvaluateParams
+from tests import bundles
+from vae.model.mixture import Mixture
+
+SETTINGS = EvaluateParams(
+    seed=7, importance_samples=[1, 2], prior_samples=100, completion_points=[2, 4], arbitrage_tolerance=1e-6
+)
+MODEL = TrainedModel(bundles.linear_model(), Prior(Mixture.standard_normal(3)))
+FIGURES = (
+    "test_surfaces", "elbo_nats", "reconstruction_rmse_bp", "pca_reconstruction_rmse_bp", "completion_mae_bp_2",
+    "pca_completion_mae_bp_4", "interval_coverage_90", "interval_coverage_90_2", "data_arbitrage_free_rate",
+)  # fmt: skip
+
+
+def write(folder: Path, *markets: torch.Tensor, names: tuple[str, ...] = ()) -> Dataset:
+    """The same training surfaces in every data set; test surfaces [surface, D] of each market, in turns by date."""
+    folder.mkdir()
+    data = Dataset(folder)
+    data.write_grid(bundles.GRID)
+    test = torch.stack(markets, dim=1).flatten(0, 1)
+    market = torch.arange(len(markets)).repeat(len(markets[0]))
+    for split in SPLITS:
+        rows = test if split == "test" else bundles.data()[: len(market)]
+        surfaces = rows.unflatten(1, bundles.GRID.shape).float()
+        dates = torch.arange(len(rows), dtype=torch.int32) // len(markets)
+        data.write_surfaces(split, surfaces, dates, {}, market=market if names else None)
+    if names:
+        data.write_markets(names)
+    return data
+
+
+def test_one_market_under_two_names_has_the_same_figures_twice(tmp_path: Path) -> None:
+    surfaces = bundles.data()[:60]
+    data = write(tmp_path / "twice", surfaces, surfaces, names=("AUD/USD", "AUDUSD"))
+    result = evaluate(MODEL, data, SETTINGS)
+    for name in FIGURES:
+        found = by_market(result.figures, name, data.markets)
+        assert found["AUD/USD"] == found["AUDUSD"], name
+    page = report_page(result, data.grid, {"epoch": [], "train_objective_nats": [], "validation_elbo_nats": []})
+    assert page.count("<tr><td>AUD/USD</td><td>60</td>") == page.count("<tr><td>AUDUSD</td><td>60</td>") == 1
+
+
+def test_figures_of_a_market_are_those_of_its_surfaces_alone(tmp_path: Path) -> None:
+    calm, wild = bundles.data()[:60], 1.1 * bundles.data()[60:120]
+    both = evaluate(MODEL, write(tmp_path / "both", calm, wild, names=("calm", "wild")), SETTINGS).figures
+    for name, surfaces in (("calm", calm), ("wild", wild)):
+        data = write(tmp_path / name, surfaces)
+        train = Dataset(tmp_path / "both").file("train")
+        data.file("train").write_bytes(train.read_bytes())
+        alone = evaluate(MODEL, data, SETTINGS).figures
+        assert {figure: both[name_of(figure, name)] for figure in FIGURES} == pytest.approx(
+            {figure: alone[figure] for figure in FIGURES}, rel=1e-12
+        )
+    assert both["test_surfaces"] == 120
+
+
+def test_a_market_without_test_surfaces_has_no_figures(tmp_path: Path) -> None:
+    data = write(tmp_path / "data", bundles.data()[:60], names=("here", "gone"))
+    figures = evaluate(MODEL, data, SETTINGS).figures
+    assert set(by_market(figures, "elbo_nats", data.markets)) == {"here"}
+
+
+def test_no_two_markets_share_the_name_of_a_figure() -> None:
+    markets = ("EUR/USD", "EUR-USD", "EURUSD", "EUR_USD", "EUR USD", "EUR-2fUSD", "^SPX", "SPX", "éS=F")
+    names = [name_of("elbo_nats", market) for market in markets]
+    assert len(set(names)) == len(markets)
+    assert all(name.isascii() and name.replace("-", "").replace("_", "").isalnum() for name in names)
