@@ -26,9 +26,9 @@ from pipeline.prior import check_conditions, fit_prior
 from pipeline.progress import track
 from pipeline.settings.train import PenaltyParams, TrainParams
 from vae.model.autoencoder import Architecture, Observations, Vae, transformed
-from vae.model.linear import filled, principal_components
+from vae.model.linear import PrincipalComponents, filled, principal_components
 from vae.surface.grid import Grid
-from vae.surface.units import BASIS_POINTS
+from vae.surface.units import DAYS_PER_YEAR, Unit
 from vae.training.arbitrage_penalty import ArbitragePenalty
 from vae.training.data_parallel import Replicas
 from vae.training.schedule import Schedule
@@ -37,7 +37,6 @@ from vae.training.trainer import DivergedError, Epoch, Trainer
 CHECKPOINT = Path(".checkpoints/train.safetensors")  # outside DVC: its outputs are deleted before a stage runs
 _TOLERANCE = 1e-6  # of the forward
 _ROWS = 65_536  # surfaces in double precision at a time: bounds the memory
-_CURVE = ("epoch", "train_objective_nats", "validation_elbo_nats", "scale_bp", "skipped_steps")
 
 
 def new_fit(
@@ -71,6 +70,7 @@ def new_fit(
         sees_missing=bool(params.hidden_share or train.isnan().any() or validation.isnan().any()),
     )
     components = principal_components(filled(transformed(train, sizes.transform), sizes.latents))
+    architecture = without_rounding(architecture, components, latents=sizes.latents + params.scaffold_latents)
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn from torch's global generator
         torch.manual_seed(params.seed)
         start = Vae.from_components(architecture, components)
@@ -90,6 +90,27 @@ def new_fit(
     )
 
 
+def without_rounding(architecture: Architecture, components: PrincipalComponents, *, latents: int) -> Architecture:
+    """The architecture with no direction in its basis, and no noise, that single precision cannot tell from 0.
+
+    Args:
+        architecture: as params.yaml describes it.
+        components: of the training data.
+        latents: those of the scaffold included.
+
+    Raises:
+        ValueError: the data vary in fewer directions than the model has latents.
+    """
+    if components.directions < latents:
+        raise ValueError(
+            f"the data varies in {components.directions} directions only, fewer than latents and scaffold_latents "
+            f"({latents})"
+        )
+    least = (components.rounding / architecture.dimension).sqrt().item()
+    basis, floor = min(architecture.basis, components.directions), max(architecture.scale_floor, least)
+    return replace(architecture, basis=basis, scale_floor=floor)
+
+
 def main(settings: TrainParams, *, surfaces: Path, model: Path, metrics: Path, curve: Path) -> None:
     """Write weights and architecture to the folder ``model``, figures to ``metrics`` and ``curve``."""
     data = Dataset(surfaces)
@@ -104,8 +125,8 @@ def main(settings: TrainParams, *, surfaces: Path, model: Path, metrics: Path, c
             shipped = best_model(fit)
             prior = fit_prior(settings, shipped, data)
             trained_model.write_model(folder, fit.architecture, fit.best_weights, prior)
-            write_csv(curve, _CURVE, rows)
-            formats.write_json(metrics, _summary(fit, shipped, prior, rows))
+            write_csv(curve, _curve(fit, data.unit), rows)
+            formats.write_json(metrics, _summary(fit, shipped, prior, rows, data))
         CHECKPOINT.unlink(missing_ok=True)
 
 
@@ -127,7 +148,9 @@ def _trained(
 ) -> tuple[Trainer, list[list[float]]]:
     """The fit at its end, and the rows of the training curve."""
     train, validation = (data.points(split) for split in ("train", "validation"))
+    _check_kind(params, data)
     check_conditions(params, data, {"train": len(train), "validation": len(validation)})
+    _check_columns(train, data)
     try:
         grid = data.grid if params.arbitrage.epochs else None
         fit = new_fit(
@@ -135,7 +158,44 @@ def _trained(
         )
     except ValueError as error:
         raise InputError(f"params.yaml: train: {error}") from error
-    return fit, _run(fit, params, key=_key(params, data), first=not replicas.rank)
+    basis = fit.architecture.basis
+    if basis < params.model.basis and not replicas.rank:
+        print(
+            f"train: the data varies in {basis} directions only, so that the basis is {basis} instead of "
+            f"{params.model.basis}",
+            file=sys.stderr,
+            flush=True,
+        )
+    return fit, _run(fit, params, data, first=not replicas.rank)
+
+
+def _check_kind(params: TrainParams, data: Dataset) -> None:
+    """Raise InputError for settings that need a grid where the data are vectors."""
+    if not data.of_vectors:
+        return
+    if params.arbitrage.epochs:
+        raise InputError(
+            f"params.yaml: train.arbitrage.epochs is {params.arbitrage.epochs}, but the data are vectors, which have "
+            f"no arbitrage; allowed: 0"
+        )
+    if params.conditions:
+        raise InputError(
+            f"params.yaml: train.conditions names {', '.join(params.conditions)}, but the data are vectors, which have "
+            f"none; allowed: []"
+        )
+
+
+def _check_columns(train: Tensor, data: Dataset) -> None:
+    """Raise InputError where no surface of train [surface, D] has a certain point; vectors have them all."""
+    empty = train.isnan().all(0)
+    if not empty.any():
+        return
+    tenor, node = divmod(int(empty.nonzero()[0]), data.grid.shape[1])
+    raise InputError(
+        f"{data.file('train')}: {int(empty.sum())} of {len(empty)} points are known in no surface, the first at tenor "
+        f"{DAYS_PER_YEAR * data.grid.tenors[tenor]:g} days, node {data.grid.nodes[node]:g}; leave them out of "
+        f"prepare.grid"
+    )
 
 
 def _observations(model: Vae, x: Tensor, device: torch.device, *, points: bool) -> Observations:
@@ -186,22 +246,24 @@ def _arithmetic(params: TrainParams) -> Iterator[None]:
         torch.use_deterministic_algorithms(before[1])
 
 
-def _run(fit: Trainer, params: TrainParams, *, key: str, first: bool) -> list[list[float]]:
+def _run(fit: Trainer, params: TrainParams, data: Dataset, *, first: bool) -> list[list[float]]:
     """Train to the end; the rows of the training curve. The first process writes checkpoints and shows progress."""
+    key, unit, items = _key(params, data), data.unit, "vectors" if data.of_vectors else "surfaces"
     rows = _resume(fit, key)
     started, begun = time.monotonic(), fit.next_epoch
 
     def note(epoch: Epoch) -> str:
         speed = (epoch.number - begun) * fit.surfaces / (time.monotonic() - started)
-        scale = BASIS_POINTS * epoch.scale
-        return f"validation ELBO {epoch.validation_elbo:,.1f} nats, scale {scale:.2f} bp, {speed:,.0f} surfaces/s"
+        scale = f"scale {unit.text(epoch.scale)}, " if _noisy(fit) else ""
+        return f"validation ELBO {epoch.validation_elbo:,.1f} nats, {scale}{speed:,.0f} {items}/s"
 
     epochs = fit.epochs()
     if first:
         epochs = track(epochs, total=fit.total_epochs, done=begun, label="train", note=note)
     try:
         for epoch in epochs:
-            rows.append([*epoch[:3], BASIS_POINTS * epoch.scale, epoch.skipped_steps])
+            scale = [unit.per_one * epoch.scale] if _noisy(fit) else []
+            rows.append([*epoch[:3], *scale, epoch.skipped_steps])
             if first and epoch.number % params.checkpoint_epochs == 0 and not fit.finished:
                 metadata = {"key": key, "curve": json.dumps(rows)}
                 formats.write_tensors(CHECKPOINT, fit.state(), metadata)
@@ -209,6 +271,17 @@ def _run(fit: Trainer, params: TrainParams, *, key: str, first: bool) -> list[li
         kept = f"; the last good state is in {CHECKPOINT}" if CHECKPOINT.exists() else ""
         raise StageError(f"{error}: lower train.learning_rate{kept}") from error
     return rows
+
+
+def _noisy(fit: Trainer) -> bool:
+    """Whether observations have a noise of their own, which Bernoulli points have not."""
+    return fit.architecture.likelihood == "gaussian"
+
+
+def _curve(fit: Trainer, unit: Unit) -> tuple[str, ...]:
+    """Names of the columns of the training curve."""
+    scale = (f"scale{unit.suffix}",) if _noisy(fit) else ()
+    return ("epoch", "train_objective_nats", "validation_elbo_nats", *scale, "skipped_steps")
 
 
 def _resume(fit: Trainer, key: str) -> list[list[float]]:
@@ -238,17 +311,20 @@ def best_model(fit: Trainer) -> Vae:
     return model.double().eval()
 
 
-def _summary(fit: Trainer, shipped: Vae, prior: Prior, rows: list[list[float]]) -> dict[str, float]:
+def _summary(fit: Trainer, shipped: Vae, prior: Prior, rows: list[list[float]], data: Dataset) -> dict[str, float]:
     """Flat metrics of the run."""
     figures = {
         "best_validation_elbo_nats": fit.best_elbo,
         "initial_ppca_validation_elbo_nats": fit.initial_elbo,
-        "arbitrage_penalty_cost_nats": fit.unpenalised_elbo - fit.best_elbo,
         "epochs": len(rows),
         "parameters": sum(p.numel() for p in shipped.parameters()),
+        "basis": fit.architecture.basis,
         "skipped_steps": int(sum(row[-1] for row in rows)),
         "prior_components": len(prior.joint.weights),
     }
-    if shipped.architecture.likelihood == "gaussian":
-        figures["scale_bp"] = BASIS_POINTS * shipped.noise.square().mean().sqrt().item()
+    if not data.of_vectors:
+        figures["arbitrage_penalty_cost_nats"] = fit.unpenalised_elbo - fit.best_elbo
+    if _noisy(fit):
+        unit = data.unit
+        figures[f"scale{unit.suffix}"] = unit.per_one * shipped.noise.square().mean().sqrt().item()
     return figures

@@ -15,6 +15,7 @@ from torch import Tensor
 from pipeline.errors import InputError
 from pipeline.files import formats
 from vae.surface.grid import Grid
+from vae.surface.units import OWN, VOL_BP, Unit
 
 SPLITS = ("train", "validation", "test")
 _GRID, _LAW, _MARKETS = "grid.json", "law.json", "markets.json"
@@ -107,6 +108,18 @@ class Dataset:
     def time(self, split: str) -> Tensor | None:
         """The time of each surface, days since 1970-01-01, float64 [surface]; None where it is not known."""
         return self._optional(split, _TIME)
+
+    @property
+    def of_vectors(self) -> bool:
+        """Whether the splits hold vectors, which have no grid, instead of surfaces."""
+        path = self.file(SPLITS[0])
+        with formats.reading(path), safetensors.safe_open(path, framework="pt") as file:
+            return _VALUES in file.keys()  # noqa: SIM118
+
+    @property
+    def unit(self) -> Unit:
+        """The unit in which figures give errors and noise."""
+        return OWN if self.of_vectors else VOL_BP
 
     @property
     def likelihood(self) -> str:

@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline.errors import InputError
 from pipeline.settings.evaluate import EvaluateParams
 from pipeline.settings.export import ExportParams
-from pipeline.settings.prepare import ArrayPrepare, PrepareParams, SimulatedPrepare
+from pipeline.settings.prepare import PrepareParams, SimulatedPrepare
 from pipeline.settings.register import RegisterParams
 from pipeline.settings.retrain import RetrainParams
 from pipeline.settings.train import TrainParams
@@ -33,7 +33,7 @@ class Params(Block):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        if isinstance(self.prepare, ArrayPrepare):
+        if not isinstance(self.prepare, SimulatedPrepare):  # train sees how many surfaces and points a file has
             return self
         tenors, nodes = self.prepare.grid.build().shape
         if self.train.model.basis > tenors * nodes:
@@ -41,7 +41,7 @@ class Params(Block):
                 f"train.model.basis ({self.train.model.basis}) must not exceed the {tenors * nodes} points "
                 "of prepare.grid"
             )
-        if isinstance(self.prepare, SimulatedPrepare) and self.train.batch > self.prepare.surfaces.train:
+        if self.train.batch > self.prepare.surfaces.train:
             raise ValueError(
                 f"train.batch ({self.train.batch}) must not exceed prepare.surfaces.train "
                 f"({self.prepare.surfaces.train})"

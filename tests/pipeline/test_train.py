@@ -1,6 +1,7 @@
 """The stage train on a tiny design: processes that share a batch, a kill, and other data than complete surfaces."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import torch
 
 from pipeline import train
 from pipeline.files import formats, trained_model
+from pipeline.files.csv_tables import csv_columns
 from pipeline.files.dataset import SPLITS, Dataset
 from tests.workspace import PATHS, Workspace, write_tiny_params
 from vae.runtime import SurfaceModel
@@ -157,7 +159,7 @@ def test_samples_can_be_asked_for_a_column_of_the_quotes(untrained: Workspace) -
     assert ((high - low) * read.numpy()).sum((1, 2)).mean() == pytest.approx(0.1, rel=0.1)
 
 
-def test_bernoulli_vectors_are_trained_on(untrained: Workspace) -> None:
+def test_bernoulli_vectors_are_trained_on(untrained: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """Points that are 0 or 1, two prototypes with a tenth of them flipped: the model learns which is which."""
     generator = np.random.default_rng(2)
     prototypes = generator.integers(0, 2, (2, 12))
@@ -174,7 +176,56 @@ def test_bernoulli_vectors_are_trained_on(untrained: Workspace) -> None:
     figures = formats.read_json(untrained.folder / "results/train.json")
     independent = -12 * np.log(2.0)  # each point alone is a fair coin where the prototypes differ
     assert figures["best_validation_elbo_nats"] > max(independent, figures["initial_ppca_validation_elbo_nats"])
-    assert "scale_bp" not in figures
+    assert not [name for name in figures if name.startswith("scale") or "arbitrage" in name]
+    assert "scale" not in Path("results/plots/training.csv").read_text()
+    told = capsys.readouterr().err
+    assert "vectors/s" in told
+    assert not re.search(r"\b(nan|bp|scale)\b", told)
+
+
+@pytest.mark.parametrize("scale", ["shared", "point"])
+def test_directions_of_rounding_are_cut(untrained: Workspace, capsys: pytest.CaptureFixture[str], scale: str) -> None:
+    """Three directions, nine columns of noise of 1e-9 around them and two constant ones, far from 0."""
+    generator = np.random.default_rng(3)
+    values = generator.standard_normal((600, 3)) @ generator.standard_normal((3, 14)) + 1e-9 * generator.random(
+        (600, 14)
+    )
+    values[:, [2, 9]] = 5.0, 0.0
+    np.save("values.npy", values)
+    untrained.set(
+        prepare={"source": "array", "seed": 1, "array": {"path": "values.npy"}}, train__epochs=3,
+        train__scaffold_latents=0, train__model__scale=scale, train__hidden_share=0.1,
+    )  # fmt: skip
+    shutil.rmtree("data")
+    assert untrained.run("prepare") == untrained.run("train") == 0
+    assert "the data varies in 3 directions only, so that the basis is 3 instead of 12" in capsys.readouterr().err
+
+    figures = formats.read_json(Path("results/train.json"))
+    assert figures["basis"] == 3
+    assert figures["skipped_steps"] == 0
+    assert figures["best_validation_elbo_nats"] >= figures["initial_ppca_validation_elbo_nats"] > 30.0
+    curve = csv_columns(Path("results/plots/training.csv").read_text())
+    assert np.isfinite(curve["train_objective_nats"] + curve["validation_elbo_nats"]).all()
+    untrained.set(train__model__latents=4)
+    assert untrained.run("train") == 2
+    assert "varies in 3 directions only, fewer than latents and scaffold_latents (4)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"train__arbitrage": {"epochs": 1}}, "train.arbitrage.epochs is 1, but the data are vectors, which have no arb"),
+     ({"train__conditions": ["skew"]}, "train.conditions names skew, but the data are vectors, which have none")],
+)  # fmt: skip
+def test_vectors_have_neither_arbitrage_nor_features(
+    untrained: Workspace, capsys: pytest.CaptureFixture[str], settings: dict, message: str
+) -> None:
+    shutil.rmtree("data/surfaces")
+    Path("data/surfaces").mkdir()
+    for split in SPLITS:
+        Dataset(Path("data/surfaces")).write_vectors(split, torch.randn(300, 12), likelihood="gaussian")
+    untrained.set(**settings)
+    assert untrained.run("train") == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_condition_that_too_few_surfaces_have_ends_before_training(
@@ -215,8 +266,11 @@ def test_columns_that_say_nothing_are_named(untrained: Workspace, capsys: pytest
     data = untrained.folder / "data/surfaces"
     tensors = Dataset(data).tensors("train")
     for iv, message in (
-        (torch.where(torch.arange(9) == 4, torch.nan, tensors["iv"]), "column 5 of 27 has no known point"),
-        (torch.full_like(tensors["iv"], 0.2), "the data varies in 0 directions only, fewer than basis = 12"),
+        (
+            torch.where(torch.arange(9) == 4, torch.nan, tensors["iv"]),
+            "3 of 27 points are known in no surface, the first at tenor 26 days, node -0.05",
+        ),
+        (torch.full_like(tensors["iv"], 0.2), "the data varies in 0 directions only, fewer than latents and"),
     ):
         (data / "train.safetensors").unlink()
         formats.write_tensors(data / "train.safetensors", tensors | {"iv": iv})

@@ -151,15 +151,15 @@ class Vae(nn.Module):
         For Bernoulli points it is a linear model near pPCA.
 
         Raises:
-            ValueError: the data vary in fewer directions than the basis has.
+            ValueError: the data vary in fewer directions than the basis has, those of rounding left aside: to divide
+                by these would make noise as large as the data.
         """
         model = cls(architecture).to(components.mean)
-        variances = components.variances[: architecture.basis]
-        if variances[-1] <= 0.0:
-            directions = int((variances > 0.0).sum())
+        if components.directions < architecture.basis:
             raise ValueError(
-                f"the data varies in {directions} directions only, fewer than basis = {architecture.basis}"
+                f"the data varies in {components.directions} directions only, fewer than basis = {architecture.basis}"
             )
+        variances = components.variances[: architecture.basis]
         linear = (factor_analysis if architecture.scale == "point" else ppca)(components, architecture.latents)
         basis, unit = components.vectors[:, : architecture.basis], variances.sqrt()
         reading = (linear.loadings / linear.noise.unsqueeze(1)).T / (1.0 + linear.information).unsqueeze(1)

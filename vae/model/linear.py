@@ -19,6 +19,7 @@ _FILLED = 1e-6  # largest change of a filled point at convergence, in standard d
 _MOST_EM_STEPS = 5000
 _EM_SETTLED = 1e-9  # largest relative change of a noise variance at convergence
 _LEAST_NOISE_SHARE = 1e-4  # of a point's variance
+_ROUNDING = 1e-6  # standard deviation of a direction, in units of the largest, that single precision cannot tell from 0
 
 
 class PrincipalComponents(NamedTuple):
@@ -28,9 +29,23 @@ class PrincipalComponents(NamedTuple):
     vectors: Tensor
     variances: Tensor
 
+    @property
+    def rounding(self) -> Tensor:
+        """Variance up to which a direction holds nothing but the rounding of single precision."""
+        return _ROUNDING**2 * self.variances[0]
+
+    @property
+    def directions(self) -> int:
+        """Number of directions in which the data vary by more than rounding."""
+        return int((self.variances > self.rounding).sum())
+
     def noise_variance(self, latents: int) -> Tensor:
-        """Maximum-likelihood noise variance of pPCA with ``latents`` components: the mean of the other eigenvalues."""
-        return self.variances[latents:].mean()
+        """Maximum-likelihood noise variance of pPCA with ``latents`` components: the mean of the other eigenvalues.
+
+        It is never below ``rounding``: where the data lie in a plane, the likelihood has no maximum.
+        """
+        others = self.variances[latents:]
+        return torch.maximum(others.sum() / max(len(others), 1), self.rounding)
 
     def reconstruct(self, x: Tensor, latents: int) -> Tensor:
         """Orthogonal projection of x [*batch, D] on the first ``latents`` components."""
@@ -157,7 +172,7 @@ def ppca(components: PrincipalComponents, latents: int) -> Factors:
 def factor_analysis(components: PrincipalComponents, latents: int) -> Factors:
     """Factor analysis: the maximum-likelihood model in which each point has its own noise variance, by EM from pPCA."""
     covariance = (components.vectors * components.variances) @ components.vectors.T
-    least = _LEAST_NOISE_SHARE * covariance.diagonal()
+    least = torch.maximum(_LEAST_NOISE_SHARE * covariance.diagonal(), components.rounding)
     found = ppca(components, latents)
     identity = torch.eye(latents, dtype=covariance.dtype, device=covariance.device)
     for _ in range(_MOST_EM_STEPS):

@@ -102,3 +102,20 @@ def test_ppca_is_the_maximum_likelihood_covariance() -> None:
     covariance = found.loadings @ found.loadings.T + torch.diag(found.noise)
     expected = torch.cat([components.variances[:3], components.variances[3:].mean().expand(27)])
     np.testing.assert_allclose(torch.linalg.eigvalsh(covariance).flip(0), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", [ppca, factor_analysis])
+def test_rounding_is_neither_a_direction_nor_a_noise(kind) -> None:
+    """Three directions and 1e-9 around them, in single precision; one column never changes."""
+    x = torch.randn(500, 3, dtype=torch.float64) @ torch.randn(3, 10, dtype=torch.float64)
+    x += 1e-9 * torch.randn(500, 10, dtype=torch.float64)
+    x[:, 4] = 7.0
+    components = principal_components(x.float())
+    assert components.directions == 3
+    least = 1e-6 * components.variances[0].sqrt()
+    assert components.noise_variance(3).sqrt() == pytest.approx(least)
+    assert components.noise_variance(10).sqrt() == pytest.approx(least)
+    found = kind(components, 3)
+    assert (found.noise.sqrt() >= 0.999 * least).all()
+    assert torch.isfinite(found.loadings).all()
+    assert torch.isfinite(components.log_likelihood(x, 3)).all()
