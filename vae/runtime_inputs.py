@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vae.surface import plausible
 from vae.surface.grid import Grid, log_moneyness_of_delta
 
 Array = NDArray[np.float32]
@@ -84,8 +85,8 @@ def surface_batch(iv: ArrayLike, shape: tuple[int, ...], *, reads_missing: bool)
     """Surfaces as float32 [batch, tenor, node], NaN where a point is missing.
 
     Raises:
-        ValueError: another shape, a vol that is not positive and finite, a surface without a known point, or a missing
-            point where the model was not trained to read them.
+        ValueError: another shape, a vol that is not positive and finite, a surface without a known point, a median that
+            is no decimal vol, or a missing point where the model was not trained to read them.
     """
     surfaces = _batch("iv", iv, shape)
     known = ~np.isnan(surfaces)
@@ -99,6 +100,7 @@ def surface_batch(iv: ArrayLike, shape: tuple[int, ...], *, reads_missing: bool)
     empty = np.asarray(~known.any(axis=(1, 2), keepdims=True))
     if empty.any():
         raise ValueError(f"row {_first_row(empty)} of iv has no known point")
+    plausible.check_surfaces(surfaces)
     return surfaces
 
 
@@ -121,7 +123,8 @@ def quote_feeds(
     """The columns that the completer reads, each [quote]; see ``SurfaceModel.complete`` for the arguments.
 
     Raises:
-        ValueError: shapes that do not agree, coordinates that are missing or doubled, or numbers out of range.
+        ValueError: shapes that do not agree, coordinates that are missing or doubled, numbers out of range, or vols,
+            tenors or coordinates in another unit.
     """
     vols = np.asarray(iv, np.float64)
     if tenor is None and log_moneyness is None and call_delta is None:
@@ -134,21 +137,17 @@ def quote_feeds(
     except ValueError as error:
         raise ValueError(f"iv, tenor, coordinates and weight differ in shape: {error}") from error
     vols, years, k, weights = (np.atleast_1d(column) for column in columns)
-    for name, column in (("iv", vols), ("tenor", years), ("weight", weights)):
-        if not ((column > 0.0) & (column < np.inf)).all():
-            raise ValueError(f"{name} of quotes must be positive and finite")
-    if call_delta is not None:
-        if not ((k > 0.0) & (k < 1.0)).all():
-            raise ValueError("call_delta of quotes must lie inside (0, 1)")
-        k = log_moneyness_of_delta(k, vols * np.sqrt(years))
-    if not np.isfinite(k).all():
-        raise ValueError("log_moneyness of quotes must be finite")
     if vols.ndim != 1 or not 1 <= vols.size <= _MOST_QUOTES:
         raise ValueError(f"quotes have shape {vols.shape}; allowed: [quote], 1 to {_MOST_QUOTES:,} of them")
-    # A number that is too large for single precision becomes infinite, which is outside of every grid.
-    with np.errstate(over="ignore"):
-        values = (column.astype(np.float32) for column in (k, years, vols, weights))
-        return dict(zip(QUOTE_COLUMNS, values, strict=True))
+    _check_positive(iv=vols, tenor=years, weight=weights)
+    _check_each("log_moneyness" if call_delta is None else "call_delta", k, np.isfinite(k), "finite")
+    plausible.check_tenors(years)
+    if call_delta is None:
+        plausible.check_log_moneyness(k)
+    else:
+        plausible.check_call_deltas(k)
+        k = log_moneyness_of_delta(k, vols * np.sqrt(years))
+    return _completer_feeds(k, years, vols, weights)
 
 
 def writable(name: str, array: Array, shape: tuple[int, ...]) -> Array:
@@ -186,10 +185,37 @@ def _known_points(grid: Grid, iv: NDArray[np.float64], weight: ArrayLike) -> Fee
     if iv.shape != grid.shape:
         raise ValueError(f"iv has shape {iv.shape}; expected {grid.shape}, or quotes with their coordinates")
     known = np.isfinite(iv)
+    if not 1 <= known.sum() <= _MOST_QUOTES:
+        raise ValueError(f"iv has {known.sum()} known points; allowed: 1 to {_MOST_QUOTES:,}")
     years = np.broadcast_to(grid.tenors[:, None], iv.shape)[known]
     weights = np.broadcast_to(np.asarray(weight, np.float64), iv.shape)[known]
     k = np.broadcast_to(grid.log_moneyness_of(iv), iv.shape)[known]
-    return quote_feeds(grid, iv[known], years, k, None, weights)
+    _check_positive(iv=iv[known], weight=weights)
+    return _completer_feeds(k, years, iv[known], weights)
+
+
+def _completer_feeds(
+    k: NDArray[np.float64], years: NDArray[np.float64], vols: NDArray[np.float64], weights: NDArray[np.float64]
+) -> Feeds:
+    """Checked quotes, each [quote], as the completer reads them."""
+    plausible.check_vols(vols)
+    # A number that is too large for single precision becomes infinite, which is outside of every grid.
+    with np.errstate(over="ignore"):
+        values = (column.astype(np.float32) for column in (k, years, vols, weights))
+        return dict(zip(QUOTE_COLUMNS, values, strict=True))
+
+
+def _check_positive(**columns: NDArray[np.float64]) -> None:
+    """Raise ValueError unless all numbers of all columns, each [quote], are positive and finite."""
+    for name, column in columns.items():
+        _check_each(name, column, (column > 0.0) & (column < np.inf), "positive and finite")
+
+
+def _check_each(name: str, column: NDArray[np.float64], right: NDArray[np.bool_], what: str) -> None:
+    """Raise ValueError that names the first quote, counted from 0, whose number is not right."""
+    if not right.all():
+        row = int(np.argmin(right))
+        raise ValueError(f"{name} of quote {row} is {column[row]:g}; it must be {what}")
 
 
 def _batch(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:

@@ -227,6 +227,32 @@ def test_quotes_out_of_reach_are_reported_and_not_used(model: SurfaceModel) -> N
         model.complete([0.2], tenor=3.0, log_moneyness=0.0)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"iv": [20.0, 21.0, 24.0]}, "the median vol 21 is 2100 %.* in percent it would be 21 %: divide by 100"),
+        ({"iv": [0.2, 1e-5, 0.24]}, "the vol 1e-05 at index 1 is no quote beside a median of 0.2"),
+        ({"iv": [0.2, 0.0, 0.24]}, "iv of quote 1 is 0; it must be positive and finite"),
+        ({"iv": [0.2, np.nan, 0.24]}, "iv of quote 1 is nan"),
+        ({"tenor": [36.5, 91.0, 182.0]}, "the tenor 182 is more than 50 years; in days it would be 0.499 years"),
+        ({"log_moneyness": [95.0, 100.0, 105.0]}, "strike and forward are in different units"),
+        ({"log_moneyness": None, "call_delta": [25.0, 50.0, 75.0]}, "the call delta 25 .*; deltas in percent"),
+    ],
+)
+def test_quotes_in_another_unit_are_refused(model: SurfaceModel, change: dict, message: str) -> None:
+    quotes = {"iv": [0.2, 0.21, 0.24], "tenor": [0.1, 0.2, 0.5], "log_moneyness": [0.1, 0.0, -0.1]}
+    model.complete(**quotes)
+    with pytest.raises(ValueError, match=message):
+        model.complete(**{**quotes, **change})
+
+
+def test_surfaces_in_percent_are_refused(model: SurfaceModel) -> None:
+    percent = 100.0 * model.sample(3, seed=1)
+    for call in (model.score, model.encode, lambda iv: model.complete(iv[0])):
+        with pytest.raises(ValueError, match=r"the median vol .* in percent it would be"):
+            call(percent)
+
+
 def test_surfaces_have_coordinates(model: SurfaceModel) -> None:
     surfaces = model.surfaces(model.sample(3, seed=1))
     np.testing.assert_array_equal(surfaces.log_moneyness, GRID.log_moneyness)

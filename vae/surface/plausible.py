@@ -57,19 +57,35 @@ def check_vols(vols: ArrayLike) -> None:
     ValueError: the median vol 22.5 is 2250 %, but must be within 1 % and 200 %; in percent it would be 22.5 %: divide \
 by 100
     """
-    known = _known(vols)
+    values = np.asarray(vols, np.float64)
+    known = _known(values)
     if not len(known):
         return
     median = float(np.median(known))
-    if median not in MEDIAN_VOL:
-        outside = f"the median vol {median:g} is {100.0 * median:g} %, but must be within {_percent(MEDIAN_VOL)}"
-        raise ValueError(outside + _units(median))
-    wrong = (known < EACH_VOL.low) | (known > EACH_VOL.high)
+    _check_median(median)
+    wrong = (values < EACH_VOL.low) | (values > EACH_VOL.high)
     if wrong.any():
+        place = ", ".join(map(str, np.argwhere(wrong)[0]))
         raise ValueError(
-            f"the vol {known[wrong][0]:g} is no quote beside a median of {median:g}: allowed are {_percent(EACH_VOL)}; "
-            "leave it out"
+            f"the vol {values[wrong][0]:g} at index {place} is no quote beside a median of {median:g}: allowed are "
+            f"{_percent(EACH_VOL)}; leave it out"
         )
+
+
+def check_surfaces(vols: NDArray[np.floating]) -> None:
+    """Refuse surfaces [surface, tenor, node] that cannot be decimal Black vols, each by its median; NaN is not known.
+
+    Raises:
+        ValueError: the median of a surface is not within 1 % and 200 %.
+    """
+    lowest, highest = np.fmin.reduce(vols, (1, 2)), np.fmax.reduce(vols, (1, 2))
+    for row in np.flatnonzero(
+        (lowest < MEDIAN_VOL.low) | (highest > MEDIAN_VOL.high)
+    ):  # the median of others is within
+        try:
+            _check_median(float(np.nanmedian(vols[row])))
+        except ValueError as error:
+            raise ValueError(f"surface {row}: {error}") from error
 
 
 def check_tenors(tenors: ArrayLike) -> None:
@@ -133,6 +149,13 @@ def strike_scale(median_k: float) -> float | None:
     1000.0
     """
     return next((scale for scale in _STRIKE_SCALES if abs(median_k - np.log(scale)) < 1.0), None)
+
+
+def _check_median(median: float) -> None:
+    """Raise ValueError unless this can be the median of decimal vols."""
+    if median not in MEDIAN_VOL:
+        outside = f"the median vol {median:g} is {100.0 * median:g} %, but must be within {_percent(MEDIAN_VOL)}"
+        raise ValueError(outside + _units(median))
 
 
 def _known(values: ArrayLike) -> NDArray[np.float64]:

@@ -16,12 +16,24 @@ def test_decimal_vols_pass(vols: list[float]) -> None:
         ([2400.0], "; in bp it would be 24 %: divide by 10000$"),
         ([150.0], "; in percent it would be 150 %: divide by 100; in bp it would be 1.5 %: divide by 10000$"),
         ([0.002], "0.2 %, but must be within 1 % and 200 %$"),
-        ([0.2, 0.21, 1e-5], "the vol 1e-05 is no quote beside a median of 0.2"),
+        ([0.2, 0.21, 1e-5], "the vol 1e-05 at index 2 is no quote beside a median of 0.2"),
+        ([[0.2, np.nan], [0.21, 30.0]], "the vol 30 at index 1, 1 is no quote beside"),
     ],
 )
 def test_vols_in_another_unit_are_refused_with_what_they_may_be(vols: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plausible.check_vols(vols)
+
+
+def test_a_surface_in_another_unit_is_named_among_others() -> None:
+    """An odd point alone makes a surface odd, but of no other unit."""
+    surfaces = np.full((4, 2, 3), 0.2, np.float32)
+    surfaces[1, 0], surfaces[2, 1] = np.nan, 1e-5
+    surfaces[2, 0, 0] = 30.0
+    plausible.check_surfaces(surfaces)
+    surfaces[3] = 20.0
+    with pytest.raises(ValueError, match=r"surface 3: the median vol 20 is 2000 %.*divide by 100$"):
+        plausible.check_surfaces(surfaces)
 
 
 def test_days_are_no_years() -> None:
