@@ -3,6 +3,7 @@ import { TOLERANCE, violations } from "./arbitrage.js";
 import { drawSmiles, drawSurface, nearest } from "./figures.js";
 import { csv, logMoneyness, tenorTitle } from "./grid.js";
 import { Model, TokenError } from "./model.js";
+import { check } from "./plausible.js";
 import * as quotesText from "./quotes.js";
 
 const SLIDER_RANGE = 4; // standard deviations of the prior on each side of 0
@@ -173,7 +174,8 @@ const fit = (text, bad = false) => {
 
 const complete = () => attempt(async () => {
   stopWalking();
-  const read = quotesText.parse(at("quotes").value);
+  const read = quotesText.parse(at("quotes").value, model.noise);
+  check(model.limits, read);
   const found = await model.complete(read);
   const used = read.iv.map((_, i) => i).filter((i) => found.used[i]);
   if (!used.length) throw new Error("no quote is within reach of the grid");

@@ -19,15 +19,18 @@ export class Model {
       const versions = files.map((file) => file.headers.get(VERSION));
       if (versions.every((version) => version === versions[0])) {
         const [manifest, ...graphs] = await Promise.all(files.map((file, i) => (i ? file.arrayBuffer() : file.json())));
+        const limits = await (await fetched("explorer/plausible.json")).json();
         const sessions = await Promise.all(graphs.map((graph) => ort.InferenceSession.create(graph, { executionProviders: ["wasm"] })));
-        return new Model(versions[0], manifest, Object.fromEntries(GRAPHS.map((name, i) => [name, sessions[i]])));
+        return new Model(versions[0], manifest, limits, Object.fromEntries(GRAPHS.map((name, i) => [name, sessions[i]])));
       }
       if (attempt === TRIES) throw new Error("the server keeps exchanging its model");
     }
   }
 
-  constructor(version, manifest, sessions) {
+  constructor(version, manifest, limits, sessions) {
     this.version = version;
+    this.limits = limits; // of what quotes may be
+    this.noise = Number(manifest.observation_scale_vol); // of a quote of weight 1
     this.grid = manifest.grid;
     this.latents = manifest.latents;
     this.conditions = manifest.conditions;

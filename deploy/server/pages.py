@@ -14,6 +14,7 @@ from deploy.server.answers import VERSION, json_response
 from deploy.server.middleware import route
 from deploy.server.state import Service
 from vae import bundle
+from vae.surface import plausible
 
 _EXPLORER = Path(__file__).parents[1] / "explorer"
 _REFERENCE = _EXPLORER / "reference.html"
@@ -43,6 +44,7 @@ class Pages:
             route("/", self.explorer),
             route("/reference", self.reference),
             route("/explorer/plotly.min.js", self.plotly),
+            route("/explorer/plausible.json", self.plausible),
             Mount("/explorer", StaticFiles(directory=_EXPLORER), name="explorer"),
         ]
 
@@ -57,6 +59,10 @@ class Pages:
     async def plotly(self, _: Request) -> Response:
         """The library with which the explorer draws."""
         return FileResponse(self._plotly)
+
+    async def plausible(self, _: Request) -> Response:
+        """The numbers of the rules by which the explorer refuses quotes in another unit."""
+        return json_response(plausible.limits())
 
     async def manifest(self, _: Request) -> Response:
         """The manifest of the served bundle."""

@@ -14,7 +14,7 @@ from tests.bundles import linear_model, two_conditions, write_bundle
 from tests.deploy.browser import Explorer, chromium
 from tests.deploy.serving import ROOT, Server, serving
 from vae.runtime import SurfaceModel
-from vae.surface import arbitrage
+from vae.surface import arbitrage, plausible
 from vae.surface.grid import Grid, log_moneyness_of_delta
 
 CLOSE = {"atol": 2e-6, "rtol": 0.0}  # single precision in WebAssembly
@@ -152,7 +152,12 @@ def test_quotes_that_cannot_be_read_are_named_and_change_nothing(explorer: Explo
         ("days,strike,iv\n1,90,0.2", "exactly one column of forward, not 0"),
         ("days,call_delta,iv\n1,1,0.2", "row 1: call_delta is 1; it must be inside (0, 1)"),
         ("50,0,0.2", "no quote is within reach of the grid"),
-        ("0.5,0,1e30", "no finite surface goes with it"),
+        ("0.5,0,1e30", "the median vol 1e+30 is"),
+        ("0.5,0,21\n0.5,0.1,22", "in percent it would be 21.5 %: divide by 100"),
+        ("0.5,0,0.2\n0.5,0.1,0.21\n0.5,0.2,1e-5", "row 3: the vol 0.00001 is no quote beside a median of 0.2"),
+        ("182,0,0.2", "the tenor 182 is more than 50 years"),
+        ("0,5,0,1,0,2", "row 1 has 6 cells for 3 columns; with decimal commas"),
+        ("days,log_moneyness,bid_iv,ask_iv\n182,0,0.3,0.2", "row 1: bid_iv 0.3 is above ask_iv 0.2"),
     ):
         explorer.page.fill("#quotes", text)
         explorer.page.click("#complete")
@@ -176,7 +181,7 @@ def test_columns_of_quotes_are_those_of_the_command(explorer: Explorer, tmp_path
         "days;strike;forward;iv;weight\n30;90;100;0.2;1\n365;110;101;0.25;0.5\n",
         "# a comment\niv\ttenor_years\tlog_moneyness\n0.2\t0.5\t-0.1\n",
     ):
-        read = explorer.imported("quotes.js", "m.parse(value)", text)
+        read = explorer.imported("quotes.js", "m.parse(value, 0.001)", text)
         path = tmp_path / "quotes.csv"
         path.write_text(text.replace("# a comment\n", "").replace(";", ",").replace("\t", ","))
         expected = complete_quotes.read(path)
@@ -188,6 +193,50 @@ def test_columns_of_quotes_are_those_of_the_command(explorer: Explorer, tmp_path
         np.testing.assert_allclose(read["tenor"], expected.tenor, rtol=1e-15)
         np.testing.assert_array_equal(read["iv"], expected.iv)
         np.testing.assert_array_equal(read["weight"], np.ones(len(k)) if expected.weight is None else expected.weight)
+
+
+def test_bid_and_ask_are_read_with_half_their_spread_as_noise(explorer: Explorer) -> None:
+    text = "Days;Call_Delta;Bid_IV;Ask_IV\n182,5;0,5;0,20;0,24\n30;0,5;0,2;0,2\n"
+    read = explorer.imported("quotes.js", "m.parse(value, 0.01)", text)
+    np.testing.assert_allclose(read["iv"], [0.22, 0.2], rtol=1e-15)
+    np.testing.assert_allclose(read["tenor"], [0.5, 30 / 365], rtol=1e-15)
+    np.testing.assert_allclose(read["weight"], [0.25, 1.0], rtol=1e-12)
+
+
+_REFUSALS = """value.quotes.map(([tenor, logMoneyness, iv]) => {
+  try {
+    m.check(value.limits, { tenor, logMoneyness, iv });
+    return "";
+  } catch (error) {
+    return error.message;
+  }
+})"""
+
+
+def refusal(tenors: list[float], k: list[float], vols: list[float]) -> str:
+    """Why the library refuses quotes; empty where it takes them."""
+    try:
+        plausible.check_vols(vols)
+        plausible.check_tenors(tenors)
+        plausible.check_log_moneyness(k)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def test_quotes_are_refused_by_the_rules_of_the_library(explorer: Explorer, server: Server) -> None:
+    random, quotes = np.random.default_rng(5), []
+    for _ in range(300):
+        vols = 10.0 ** random.uniform(-2.5, 1.0) * random.uniform(0.1, 3.0, 6)
+        k = random.uniform(-1.0, 1.0) + random.uniform(0.1, 2.0, 6)
+        quotes.append([random.uniform(0.0, 51.0, 6).tolist(), k.tolist(), vols.tolist()])
+    limits = server.ask("GET", "/explorer/plausible.json").json()
+    found = explorer.imported("plausible.js", _REFUSALS, {"limits": limits, "quotes": quotes})
+    expected = [refusal(*each) for each in quotes]
+    assert 30 < sum(map(bool, expected)) < 270
+    assert [bool(message) for message in found] == [bool(message) for message in expected]
+    for theirs, ours in zip(found, expected, strict=True):
+        assert theirs.partition(" ")[0] in (ours.partition(" ")[0], "row")
 
 
 @pytest.mark.parametrize("convention", ["log_moneyness", "sqrt_time", "delta"])

@@ -34,6 +34,19 @@ MEDIAN_VOL = Interval(0.01, 2.0)
 EACH_VOL = Interval(0.001, 10.0)
 
 
+def limits() -> dict[str, object]:
+    """The numbers of the rules by name, for programs in other languages that must refuse the same quotes."""
+    return {
+        "median_vol": list(MEDIAN_VOL),
+        "each_vol": list(EACH_VOL),
+        "vol_units": dict(VOL_UNITS),
+        "longest_tenor": LONGEST_TENOR,
+        "largest_k": _LARGEST_K,
+        "moneyness": list(_MONEYNESS),
+        "fewest": _FEWEST,
+    }
+
+
 def vol_readings(median: float, allowed: Interval = MEDIAN_VOL) -> dict[str, float]:
     """The units in which a median vol is plausible, with the decimal vol that it then is.
 
