@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from pipeline.settings.types import Block, Count, Name, Number, Positive, Seed, Share
 from vae.surface.grid import Convention, Grid
@@ -22,6 +22,20 @@ def _day(value: object) -> object:
 
 
 Day = Annotated[dt.date, BeforeValidator(_day)]
+
+
+def _date_format(form: str) -> str:
+    """A format of ``strptime`` that says day, month and year."""
+    day = dt.date(2021, 12, 31)
+    try:
+        if dt.datetime.strptime(day.strftime(form), form).date() == day:
+            return form
+    except ValueError:
+        pass
+    raise ValueError(f"{form!r} must say day, month and year, as '%d/%m/%Y' does")
+
+
+DateFormat = Annotated[str, AfterValidator(_date_format)]
 
 
 class EvenNodes(Block):
@@ -123,6 +137,7 @@ class QuoteColumns(Block):
     date: Name | None = None
     tenor_years: Name | None = None
     days: Name | None = None
+    tenor: Name | None = None
     expiry: Name | None = None
     log_moneyness: Name | None = None
     call_delta: Name | None = None
@@ -145,7 +160,7 @@ class QuoteColumns(Block):
 
     @model_validator(mode="after")
     def _describes_quotes(self) -> Self:
-        self._one_of("tenor_years", "days", "expiry")
+        self._one_of("tenor_years", "days", "tenor", "expiry")
         place = self._one_of("log_moneyness", "call_delta", "strike", "moneyness")
         quote = self._one_of("iv", "bid_iv", "price", "bid")
         for first, second in (("bid_iv", "ask_iv"), ("bid", "ask")):
@@ -179,6 +194,9 @@ class QuotesParams(Block):
     """Quotes in a file of the user, one row a quote; see docs/quotes.md."""
 
     path: Name
+    sheet: Name | None = None
+    decimal_mark: Literal[".", ","] | None = None
+    date_format: DateFormat | dict[Literal["date", "expiry", "quoted_at"], DateFormat] | None = None
     columns: QuoteColumns
     conditions: dict[Name, Name] = {}
     date: Day | None = None
@@ -201,6 +219,11 @@ class QuotesParams(Block):
         if self.max_age_days is not None and self.columns.quoted_at is None:
             raise ValueError("max_age_days needs columns.quoted_at")
         return self
+
+    def date_format_of(self, column: str) -> str | None:
+        """How the dates of a canonical column are written, as ``strptime`` has it; None where they show it."""
+        form = self.date_format
+        return form.get(column) if isinstance(form, dict) else form  # type: ignore[call-overload]
 
 
 class ArrayParams(Block):

@@ -1,36 +1,62 @@
-"""Columns of a user's Parquet or CSV file as float64 arrays: numbers, days, instants, flags and words."""
+"""Columns of a user's file as float64 arrays: numbers, days, instants, tenors, flags and words."""
 
-import datetime as dt
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.tables import dates, numbers, table_file, tenors, text_file, words
+from pipeline.tables.cell_errors import CellError
+from pipeline.tables.numbers import Mark
+from pipeline.tables.table_file import TableFile
+from pipeline.tables.words import Words
 
 Array = NDArray[np.float64]
-Kind = Literal["number", "day", "instant", "flag"] | tuple[str, ...]  # a tuple: the words that a column may hold
+Kind = Literal["number", "day", "instant", "tenor", "flag"] | Words
 
-_LARGEST_BLOCK = 2**31 - 1
 _LARGEST, _SMALLEST = 1e50, 1e-50  # larger counts as infinite, smaller as 0, so that no product overflows
-_LAST_DAY = 2_932_896  # 9999-12-31, in days since 1970-01-01
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-_LOCAL_TIMES = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"]
-_EPOCH = dt.datetime(1970, 1, 1)
-_DATES = "allowed: ISO dates (2023-02-15), yyyymmdd, or a column of dates"
+_MOST_FAULTS = 10  # lines of a message about a file
+_MOST_NAMES = 40  # columns that a message lists
 
 
 class Wanted(NamedTuple):
-    """A column of a file, and the kind of its values."""
+    """A column of a file, and how its cells are read.
+
+    Attributes:
+        column: its name in the file.
+        kind: of its values.
+        date_format: how its dates are written, as ``datetime.strptime`` has it; None where that shows.
+        percent: whether its numbers are percent, so that they may have the sign.
+    """
 
     column: str
     kind: Kind
+    date_format: str | None = None
+    percent: bool = False
+
+
+def read(
+    path: Path, wanted: Mapping[str, Wanted], *, sheet: str | None = None, decimal_mark: Mark | None = None
+) -> dict[str, Array]:
+    """Columns of a file by the caller's names, each float64 [row] as the method of ``Columns`` for its kind says.
+
+    Args:
+        path: the file.
+        wanted: what to read.
+        sheet: of a workbook; None for its only one.
+        decimal_mark: of numbers written as text; None where they show it.
+
+    Raises:
+        InputError: the file is missing, empty or damaged, or columns are missing or of another kind: a line for each.
+    """
+    return Columns.read(path, sheet=sheet, decimal_mark=decimal_mark).found(wanted)
 
 
 class Texts(NamedTuple):
@@ -41,110 +67,140 @@ class Texts(NamedTuple):
         values: distinct texts, sorted.
     """
 
-    index: Array
+    index: Array  # type: ignore[assignment]  # hides a method of tuples
     values: tuple[str, ...]
 
 
-def read(path: Path, wanted: Mapping[str, Wanted]) -> dict[str, Array]:
-    """Columns of a file by the caller's names, each float64 [row] as the method of ``Columns`` for its kind says.
+class ColumnError(InputError):
+    """A column that is missing, or whose cells cannot be read as they must be.
 
-    Raises:
-        InputError: the file is missing, empty or damaged, or a column is missing or of another kind.
+    Attributes:
+        what: the message without the file.
     """
-    return Columns.read(path).found(wanted)
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"{path}{'' if what.startswith('has') else ':'} {what}")
+        self.what = what
 
 
 class Columns:
     """The columns of a file. A column that holds another kind of value than asked is an error that names it.
 
+    Attributes:
+        path: the file.
+        names: of its columns, without blanks around them.
+        format: what was found in a file of text, else None.
+
     Raises:
-        InputError: the file is missing, empty, or neither Parquet nor CSV as its name says.
+        InputError: the file has no rows.
     """
 
-    def __init__(self, path: Path, table: pa.Table) -> None:
-        self.path, self.names, self._table = path, table.column_names, table
-        if not table.num_rows:
+    def __init__(self, path: Path, file: TableFile, decimal_mark: Mark | None = None) -> None:
+        self.path, self.format = path, file.format
+        self.names = [table_file.plain_name(name) for name in file.table.column_names]
+        self._table, self._given_mark = file.table, decimal_mark
+        if not file.table.num_rows:
             raise InputError(f"{path} has no rows")
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """All columns of a file whose name ends in .parquet or .csv."""
-        if path.suffix not in (".parquet", ".csv"):
-            raise InputError(f"{path} must end in .parquet or .csv")
-        try:
-            return cls(path, _parquet(path) if path.suffix == ".parquet" else _csv(path))
-        except FileNotFoundError as error:
-            raise InputError(f"{path} does not exist") from error
-        except (pa.ArrowException, ValueError) as error:  # a ValueError: names that are not UTF-8
-            kind = path.suffix.removeprefix(".")
-            raise InputError(f"{path} is not a {kind} file, or is damaged: {_line(error)}") from error
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror or _line(error)}") from error
+    def read(cls, path: Path, *, sheet: str | None = None, decimal_mark: Mark | None = None) -> Self:
+        """All columns of a file of text (its separator and header are found), a workbook or a Parquet file."""
+        return cls(path, table_file.read(path, sheet), decimal_mark)
+
+    def __contains__(self, name: str) -> bool:
+        return bool(self._places(name))
+
+    def lack(self, *names: str) -> str:
+        """A message on columns that the file has not, with those that it has."""
+        found = f" ({self.format})" if self.format is not None else ""
+        own = ", ".join(self.names[:_MOST_NAMES]) + (", ..." if len(self.names) > _MOST_NAMES else "")
+        return f"has no column {', '.join(names)}; its columns{found}: {own}"
+
+    @property
+    def decimal_mark(self) -> Mark | None:
+        """The decimal mark of numbers written as text: as given, else the one that all columns show together."""
+        if self._given_mark is not None:
+            return self._given_mark
+        texts = (column for column in map(self._at, range(len(self.names))) if pa.types.is_large_string(column.type))
+        shown = {mark for column in texts for mark in numbers.marks(column)}
+        return shown.pop() if len(shown) == 1 else None
 
     def found(self, wanted: Mapping[str, Wanted]) -> dict[str, Array]:
-        """Columns by the caller's names, each [row]."""
-        return {name: self.values(column, kind) for name, (column, kind) in wanted.items()}
+        """Columns by the caller's names, each [row].
 
-    def values(self, name: str, kind: Kind) -> Array:
+        Raises:
+            InputError: columns are missing or of another kind: a line for each.
+        """
+        missing = dict.fromkeys(one.column for one in wanted.values() if one.column not in self)
+        found, faults = {}, [self.lack(*missing)] if missing else []
+        for name, one in wanted.items():
+            if one.column in missing:
+                continue
+            try:
+                found[name] = self.values(one)
+            except ColumnError as fault:
+                faults.append(fault.what)
+        if faults:
+            raise InputError(_together(self.path, list(dict.fromkeys(faults))))
+        return found
+
+    def values(self, wanted: Wanted) -> Array:
         """A column by its kind, [row]."""
+        name, kind = wanted.column, wanted.kind
         if isinstance(kind, tuple):
             return self.words(name, kind)
-        reading = {"number": self.numbers, "day": self.days, "instant": self.instants, "flag": self.flags}[kind]
-        return reading(name)
+        if kind == "number":
+            return self.numbers(name, percent=wanted.percent)
+        if kind in ("day", "instant"):
+            instants = self.instants(name, date_format=wanted.date_format)
+            return np.floor(instants) if kind == "day" else instants
+        return self.tenors(name) if kind == "tenor" else self.flags(name)
 
-    def numbers(self, name: str) -> Array:
-        """A column of numbers, NaN where it is empty or infinite, [row]."""
+    def numbers(self, name: str, *, percent: bool = False) -> Array:
+        """A column of numbers, NaN where it is empty or infinite, [row].
+
+        Numbers written as text are read by the decimal mark that their column shows, else by that of the file.
+        """
         column = self._column(name, empty=pa.float64())
         kind = column.type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-            raise self._fault(name, f"holds {_kind(column)}, but must hold numbers")
-        numbers = _plain(column.cast(pa.float64(), safe=False))
-        numbers[np.abs(numbers) > _LARGEST] = np.nan
-        numbers[np.abs(numbers) < _SMALLEST] = 0.0
-        return numbers
+        with self._naming(name):
+            if pa.types.is_large_string(kind):
+                found = self._written(column, percent=percent)
+            elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+                found = _plain(column.cast(pa.float64(), safe=False))
+            else:
+                raise CellError(f"holds {kind}, but must hold numbers")
+        found[np.abs(found) > _LARGEST] = np.nan
+        found[np.abs(found) < _SMALLEST] = 0.0
+        return found
 
-    def instants(self, name: str) -> Array:
+    def instants(self, name: str, *, date_format: str | None = None) -> Array:
         """A column of dates or times as days since 1970-01-01, NaN where it is empty, [row]."""
         column = self._column(name, empty=pa.float64())
         kind = column.type
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-            return self._from_digits(name, self.numbers(name))
-        if pa.types.is_large_string(kind):
-            return self._from_text(name, column)
-        if not (pa.types.is_date(kind) or pa.types.is_timestamp(kind)):
-            raise self._fault(name, f"holds {kind}, but must hold dates; {_DATES}")
-        try:
-            local = pc.local_timestamp(column) if pa.types.is_timestamp(kind) and kind.tz else column
-            microseconds = local.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
-            days = _plain(microseconds.cast(pa.float64(), safe=False)) / 86_400e6
-        except pa.ArrowInvalid as error:
-            raise self._fault(name, f"cannot be read as dates: {_line(error)}") from error
-        if (np.abs(days) > _LAST_DAY).any():
-            raise self._fault(name, f"holds dates beyond the year 9999; {_DATES}")
-        return days
+        with self._naming(name):
+            if pa.types.is_large_string(kind):
+                return dates.of_text(column, date_format)
+            if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+                return dates.of_numbers(self.numbers(name))
+            if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+                return dates.of_times(column)
+            raise CellError(f"holds {kind}, but must hold dates; {dates.ALLOWED}")
 
-    def days(self, name: str) -> Array:
-        """A column of dates or times as whole days since 1970-01-01, NaN where it is empty, [row]."""
-        return np.floor(self.instants(name))
+    def tenors(self, name: str) -> Array:
+        """A column of labels of tenors (1W, 3M) in years, NaN where it is empty, [row]."""
+        with self._naming(name):
+            return tenors.years(self._text(name, "labels of tenors"))
 
     def flags(self, name: str) -> Array:
         """A column of true and false as 1 and 0, 0 where it is empty, [row]."""
-        column = self._column(name, empty=pa.bool_())
-        if not pa.types.is_boolean(column.type):
-            raise self._fault(name, f"holds {column.type}, but must hold true and false")
-        return np.asarray(pc.fill_null(column, False).to_numpy(zero_copy_only=False), np.float64)  # noqa: FBT003
+        with self._naming(name):
+            return words.flags(self._column(name, empty=pa.bool_()))
 
-    def words(self, name: str, allowed: tuple[str, ...]) -> Array:
-        """A column of the words ``allowed``, in any case, as indices into them, NaN where it is empty, [row]."""
-        column = self._column(name, empty=pa.large_string())
-        if not pa.types.is_large_string(column.type):
-            raise self._fault(name, f"holds {column.type}, but must hold words; allowed: {', '.join(allowed)}")
-        lower = pc.utf8_lower(column)
-        index = pc.index_in(lower, pa.array(allowed, lower.type))
-        unknown = column.filter(pc.and_(pc.is_null(index), pc.is_valid(lower)))
-        if len(unknown):
-            raise self._fault(name, f"holds {unknown[0].as_py()!r}; allowed: {', '.join(allowed)}")
-        return _plain(index.cast(pa.float64()))
+    def words(self, name: str, allowed: Words) -> Array:
+        """A column of words as indices of their groups in ``allowed``, NaN where it is empty, [row]."""
+        with self._naming(name):
+            return words.indices(self._text(name, f"words; allowed: {words.listed(allowed)}"), allowed)
 
     def texts(self, name: str) -> Texts:
         """A column of any kind as text."""
@@ -153,71 +209,70 @@ class Columns:
         index = pc.index_in(column, pa.array(values, pa.large_string()), skip_nulls=True)
         return Texts(_plain(index.cast(pa.float64())), values)
 
-    def _column(self, name: str, *, empty: pa.DataType) -> pa.Array:
-        """A column in one piece, without dictionary; a column without any value gets the type ``empty``.
+    def _written(self, column: pa.Array, *, percent: bool) -> Array:
+        """Numbers written as text."""
+        try:
+            return numbers.read(column, self._given_mark, percent=percent)
+        except numbers.UnclearMarkError:
+            mark = self._separator_shows(column) or self.decimal_mark
+            if mark is None:
+                raise
+        return numbers.read(column, mark, percent=percent)
 
-        Text is trimmed; text without characters counts as empty.
+    def _separator_shows(self, column: pa.Array) -> Mark | None:
+        """The point, where commas separate the cells of a file and none stands inside those of a column."""
+        comma = self.format is not None and self.format.separator == ","
+        return "." if comma and not pc.any(pc.match_substring(column, ",")).as_py() else None
+
+    def _text(self, name: str, what: str) -> pa.Array:
+        column = self._column(name, empty=pa.large_string())
+        if not pa.types.is_large_string(column.type):
+            raise CellError(f"holds {column.type}, but must hold {what}")
+        return column
+
+    def _column(self, name: str, *, empty: pa.DataType) -> pa.Array:
+        """A column by its name; a column without any value gets the type ``empty``."""
+        column = self._at(self._place(name))
+        none = pa.types.is_null(column.type) or column.null_count == len(column)
+        return pa.nulls(len(column), empty) if none else column
+
+    def _place(self, name: str) -> int:
+        """The place of a column by its name.
+
+        Raises:
+            ColumnError: there is none, or more than one.
         """
-        count = self.names.count(name)
-        if count != 1:
-            what = "has no column" if not count else f"has {count} columns"
-            raise InputError(f"{self.path} {what} {name}; its columns: {', '.join(self.names)}")
-        column = self._table.column(name).combine_chunks()
+        places = self._places(name)
+        if len(places) == 1:
+            return places[0]
+        raise ColumnError(self.path, f"has {len(places)} columns {name}" if places else self.lack(name))
+
+    def _places(self, name: str) -> list[int]:
+        """Columns of a name; in another case where none has it as it is written."""
+        name = table_file.plain_name(name)
+        places = [i for i, other in enumerate(self.names) if other == name]
+        return places or [i for i, other in enumerate(self.names) if other.casefold() == name.casefold()]
+
+    def _at(self, place: int) -> pa.Array:
+        """A column in one piece, without dictionary; text without blanks around it, null where it stands for none."""
+        column = self._table.column(place).combine_chunks()
         if isinstance(column, pa.ChunkedArray):
-            column = pa.concat_arrays(column.chunks)
+            column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
         if any(is_text(column.type) for is_text in _TEXTS):
             text = pc.utf8_trim_whitespace(column.cast(pa.large_string()))
-            column = pc.replace_with_mask(text, pc.equal(text, ""), pa.scalar(None, text.type))
-        return column.cast(empty) if pa.types.is_null(column.type) else column
+            missing = pc.is_in(text, pa.array(text_file.MISSING, text.type))
+            column = pc.if_else(missing, pa.scalar(None, text.type), text)
+        return column
 
-    def _from_text(self, name: str, column: pa.Array) -> Array:
-        """Days since 1970-01-01 of dates written as text."""
-        unique = pc.unique(column)
-        days = [np.nan if (text := value.as_py()) is None else self._from_one_text(name, text) for value in unique]
-        index = pc.index_in(column, unique).to_numpy(zero_copy_only=False)
-        result: Array = np.array(days, np.float64)[index]
-        return result
-
-    def _from_one_text(self, name: str, text: str) -> float:
+    @contextlib.contextmanager
+    def _naming(self, name: str) -> Iterator[None]:
+        """Add file and column to a fault of cells."""
         try:
-            moment = dt.datetime.fromisoformat(text)
-        except ValueError as error:
-            raise self._fault(name, f"holds {text!r}, which is not a date; {_DATES}") from error
-        return (moment.replace(tzinfo=None) - _EPOCH) / dt.timedelta(days=1)
-
-    def _from_digits(self, name: str, numbers: Array) -> Array:
-        """Days since 1970-01-01 of numbers yyyymmdd."""
-        known = np.isfinite(numbers)
-        digits = np.clip(numbers[known], 0.0, 1e8).astype(np.int64)
-        years, months, days = digits // 10_000, digits // 100 % 100, digits % 100
-        month = ((years - 1970) * 12 + months - 1).astype("datetime64[M]")
-        date = month.astype("datetime64[D]") + (days - 1)
-        right = (digits == numbers[known]) & (years > 1900) & (years < 2300)
-        right &= (months >= 1) & (months <= 12) & (date.astype("datetime64[M]") == month)
-        if not right.all():
-            raise self._fault(name, f"holds {numbers[known][~right][0]:.12g}, which is not a date; {_DATES}")
-        result = np.full(len(numbers), np.nan)
-        result[known] = date.astype(np.int64)
-        return result
-
-    def _fault(self, name: str, what: str) -> InputError:
-        return InputError(f"{self.path}: column {name} {what}")
-
-
-def _parquet(path: Path) -> pa.Table:
-    with path.open("rb") as stream:
-        return pq.ParquetFile(stream).read()
-
-
-def _csv(path: Path) -> pa.Table:
-    # A time with an offset stays text, so that its date is local, as in Parquet; Arrow would take the date in UTC.
-    convert = pyarrow.csv.ConvertOptions(strings_can_be_null=True, timestamp_parsers=_LOCAL_TIMES)
-    # One block, so that Arrow infers the type of a column from all rows and not from the first megabyte.
-    read = pyarrow.csv.ReadOptions(block_size=min(path.stat().st_size + 1, _LARGEST_BLOCK))
-    with path.open("rb") as stream:
-        return pyarrow.csv.read_csv(stream, read_options=read, convert_options=convert)
+            yield
+        except CellError as fault:
+            raise ColumnError(self.path, f"column {name} {fault}") from fault
 
 
 def _plain(column: pa.Array) -> Array:
@@ -225,16 +280,9 @@ def _plain(column: pa.Array) -> Array:
     return np.array(column.to_numpy(zero_copy_only=False), np.float64)
 
 
-def _kind(column: pa.Array) -> str:
-    """The type of a column, for text with the first value that is not a number."""
-    if not pa.types.is_large_string(column.type):
-        return str(column.type)
-    try:
-        column.cast(pa.float64())
-    except pa.ArrowInvalid as error:
-        return f"text ({_line(error)})"
-    return "text"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+def _together(path: Path, faults: list[str]) -> str:
+    """The faults of a file, in one line where there is one."""
+    if len(faults) == 1:
+        return str(ColumnError(path, faults[0]))
+    more = [f"and {len(faults) - _MOST_FAULTS:,} more"] if len(faults) > _MOST_FAULTS else []
+    return "\n  ".join((f"{path} has {len(faults)} faults:", *faults[:_MOST_FAULTS], *more))

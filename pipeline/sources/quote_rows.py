@@ -12,6 +12,7 @@ from pipeline.errors import InputError
 from pipeline.settings.prepare import QuotesParams
 from pipeline.sources import columns
 from pipeline.sources.columns import Array, Wanted
+from pipeline.tables.words import EXERCISES, OPTION_TYPES
 from vae.surface.units import DAYS_PER_YEAR
 
 REASONS = (
@@ -42,17 +43,18 @@ REASONS = (
 )
 EPOCH = dt.date(1970, 1, 1)
 PERCENT = 0.01
+VOLS = ("iv", "bid_iv", "ask_iv")
 MARKET = ("forward", "spot", "rate", "dividend_yield")
 OPTION = ("date", "tenor", "coordinate", "put")  # the columns that tell options apart
 QUOTE = ("value", "bid", "ask", *MARKET)  # the columns in which quotes of one option may differ
 _TENOR_DIGITS = 9  # decimals of a year: rounding must not split an expiry
-_CALLS, _PUTS = ("call", "c"), ("put", "p")
 _CONDITION = "condition."  # begins the names of wanted columns that are conditions
 _KINDS: Mapping[str, columns.Kind] = {
     "date": "day",
     "expiry": "day",
-    "type": (*_CALLS, *_PUTS),
-    "exercise": ("european", "american"),
+    "tenor": "tenor",
+    "type": OPTION_TYPES,
+    "exercise": EXERCISES,
     "quoted_at": "instant",
     "drop_where": "flag",
 }  # all others are numbers
@@ -145,7 +147,7 @@ def read(params: QuotesParams) -> QuoteTable:
     Raises:
         InputError: the file cannot be read, or lacks a column or has one of a wrong type.
     """
-    found = columns.read(Path(params.path), _wanted(params))
+    found = columns.read(Path(params.path), _wanted(params), sheet=params.sheet, decimal_mark=params.decimal_mark)
     conditions = {key: found.pop(f"{_CONDITION}{key}") for key in params.conditions}
     values = _canonical(found, params)
     weighted = "weight" in values
@@ -175,7 +177,11 @@ def _wanted(params: QuotesParams) -> dict[str, Wanted]:
     if params.drop_where is not None:
         names["drop_where"] = params.drop_where
     names |= {f"{_CONDITION}{key}": name for key, name in params.conditions.items()}
-    return {key: Wanted(name, _KINDS.get(key, "number")) for key, name in names.items()}
+    percent = VOLS if params.vol_unit == "percent" else ()
+    return {
+        key: Wanted(name, _KINDS.get(key, "number"), params.date_format_of(key), percent=key in percent)
+        for key, name in names.items()
+    }
 
 
 def _canonical(found: dict[str, Array], params: QuotesParams) -> dict[str, Array]:
@@ -192,7 +198,7 @@ def _canonical(found: dict[str, Array], params: QuotesParams) -> dict[str, Array
     else:
         values["value"] = unit * _first(found, "iv", "price")
     if "type" in found:
-        values["put"] = np.where(np.isnan(found["type"]), np.nan, found["type"] >= len(_CALLS))
+        values["put"] = found["type"]
     for name, key in (("american", "exercise"), ("quoted_at", "quoted_at"), ("flagged", "drop_where")):
         if key in found:
             values[name] = found[key]
@@ -206,7 +212,8 @@ def _first(found: Mapping[str, Array], *names: str) -> Array:
 
 def _tenors(found: Mapping[str, Array], dates: Array) -> Array:
     """The tenor of each row, years."""
-    if "tenor_years" in found:
-        return found["tenor_years"].round(_TENOR_DIGITS)
+    years = "tenor_years" if "tenor_years" in found else "tenor"
+    if years in found:
+        return found[years].round(_TENOR_DIGITS)
     days = found["days"] if "days" in found else found["expiry"] - dates
     return days / DAYS_PER_YEAR

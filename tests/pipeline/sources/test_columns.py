@@ -8,6 +8,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.sources import columns
 from pipeline.sources.columns import Columns, Wanted
+from pipeline.tables import dates
 
 CSV = "day,at,vol,side,bad\n2024-01-02,2024-01-02 12:00:00,0.2, Put ,true\n,,,,\n"
 
@@ -28,7 +29,7 @@ def test_each_kind_is_an_array_of_numbers_by_the_callers_name(path: Path) -> Non
             "quoted_at": Wanted("at", "instant"),
             "same_day": Wanted("at", "day"),
             "iv": Wanted("vol", "number"),
-            "type": Wanted("side", ("call", "put")),
+            "type": Wanted("side", (("call", "c"), ("put", "p"))),
             "flagged": Wanted("bad", "flag"),
         },
     )
@@ -47,11 +48,6 @@ def test_each_kind_is_an_array_of_numbers_by_the_callers_name(path: Path) -> Non
         np.testing.assert_array_equal(found[name], values)
 
 
-def test_the_first_column_that_is_missing_is_named(path: Path) -> None:
-    with pytest.raises(InputError, match=r"q\.csv has no column k; its columns: day, at, vol, side, bad"):
-        columns.read(path, {"k": Wanted("k", "number"), "l": Wanted("l", "number")})
-
-
 def test_any_column_can_be_read_as_text(tmp_path: Path) -> None:
     path = tmp_path / "q.csv"
     path.write_text("root,id\n SPXW,7\nSPX,7\n,\nSPX,12\n")
@@ -61,3 +57,15 @@ def test_any_column_can_be_read_as_text(tmp_path: Path) -> None:
     np.testing.assert_array_equal(roots.index, [1.0, 0.0, np.nan, 0.0])
     assert ids.values == ("12", "7")
     np.testing.assert_array_equal(ids.index, [1.0, 1.0, np.nan, 0.0])
+
+
+def test_all_faults_of_a_file_are_told_together(path: Path) -> None:
+    wanted = {"k": Wanted("k", "number"), "l": Wanted("l", "number"), "iv": Wanted("side", "number")}
+    with pytest.raises(InputError) as found:
+        columns.read(path, wanted | {"date": Wanted("vol", "day")})
+    assert str(found.value).splitlines() == [
+        f"{path} has 3 faults:",
+        "  has no column k, l; its columns (separated by comma): day, at, vol, side, bad",
+        "  column side holds 'Put' in row 1, but must hold numbers",
+        f"  column vol holds '0.2' in row 1, which is not a date; {dates.ALLOWED}",
+    ]

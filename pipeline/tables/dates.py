@@ -1,0 +1,189 @@
+"""Dates and times written as text or numbers, in days since 1970-01-01."""
+
+import datetime as dt
+import re
+from itertools import product
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.tables.cell_errors import CellError, cells
+
+Array = NDArray[np.float64]
+
+ALLOWED = (
+    "allowed: ISO dates (2023-02-15), 2023/02/15, 15-Feb-2023, yyyymmdd, seconds since 1970 or thousandths, "
+    "millionths or billionths of them, or a column of dates; others by prepare.quotes.date_format"
+)
+_LAST_DAY = 2_932_896  # 9999-12-31, in days since 1970-01-01
+_EPOCH = dt.datetime(1970, 1, 1)
+_MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
+           "november", "december")  # fmt: skip
+_CLOCK = r"(?:[T ]\s*(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?P<fraction>\.\d{1,9})?)?"
+_CLOCK += r"\s*(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})?)?"
+_DAY, _MONTH, _NAME, _YEAR = r"(?P<day>\d{1,2})", r"(?P<month>\d{1,2})", r"(?P<name>[A-Za-z]{3,9})", r"(?P<year>\d{4})"
+_FORMS = tuple(
+    re.compile(rf"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? )?{form}{_CLOCK}", re.IGNORECASE)
+    for form in (
+        rf"{_YEAR}([-/.]){_MONTH}\2{_DAY}",
+        rf"{_DAY}[-/. ]?{_NAME}[-/., ]*{_YEAR}",
+        rf"{_NAME}[-. ]+{_DAY},?[- ]{_YEAR}",
+        rf"{_YEAR}[- ]{_NAME}[- ]{_DAY}",
+    )
+)
+_DIGITS = r"^[0-9]+(\.0*)?$"
+_MANY = 1000  # different texts, from which on Arrow's reader is tried first
+# Seconds since 1970 and its parts, from 1980 to 2100: no two units share a magnitude, nor is one a yyyymmdd.
+_EARLIEST, _LATEST = 3650 * 86_400.0, 47_482 * 86_400.0
+_UNITS = (1.0, 1e3, 1e6, 1e9)
+
+
+def of_text(column: pa.Array, form: str | None) -> Array:
+    """Days of a column of text, NaN where it is null, [row]; of a time with an offset the local ones.
+
+    Args:
+        column: text without blanks around it.
+        form: how all cells are written, as ``datetime.strptime`` has it; None where that shows.
+
+    Raises:
+        CellError: a cell is no date, or could be two.
+    """
+    texts = pc.unique(column)
+    index = pc.index_in(column, texts).to_numpy(zero_copy_only=False)
+    found: Array = _of_texts(texts, form)[index]
+    wrong = np.isnan(found) & column.is_valid().to_numpy(zero_copy_only=False)
+    if wrong.any():
+        raise CellError(f"holds {cells(column, wrong)}, {_reason(column.filter(pa.array(wrong)), form)}")
+    return found
+
+
+def of_numbers(numbers: Array) -> Array:
+    """Days of numbers that are yyyymmdd or times since 1970 in s, ms, us or ns, NaN where they are NaN, [row].
+
+    Raises:
+        CellError: a number is no date, or they are of different units.
+    """
+    found = _of_numbers(numbers)
+    wrong = np.isfinite(numbers) & np.isnan(found)
+    if wrong.any():
+        raise CellError(f"holds {cells(pa.array(numbers), wrong)}, which is not a date; {ALLOWED}")
+    return found
+
+
+def of_times(column: pa.Array) -> Array:
+    """Days of a column of dates or times, NaN where it is null, [row]; of times with a zone the local ones.
+
+    Raises:
+        CellError: the zone is unknown, or a date is beyond the calendar.
+    """
+    kind = column.type
+    try:
+        local = pc.local_timestamp(column) if pa.types.is_timestamp(kind) and kind.tz else column
+        microseconds = local.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+        days = np.array(microseconds.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)) / 86_400e6
+    except pa.ArrowInvalid as error:
+        raise CellError(f"cannot be read as dates: {error}") from error
+    if (np.abs(days) > _LAST_DAY).any():
+        raise CellError(f"holds dates beyond the year 9999; {ALLOWED}")
+    return days
+
+
+def _of_texts(texts: pa.Array, form: str | None) -> Array:
+    """Days of different texts, NaN where one is null or no date."""
+    if form is None and pc.all(pc.match_substring_regex(texts, _DIGITS)).as_py():
+        return _of_numbers(np.array(texts.cast(pa.float64()).to_numpy(zero_copy_only=False)))
+    days = _of_many(texts) if form is None and len(texts) > _MANY else None
+    if days is not None:
+        return days
+    return np.array([np.nan if (text := cell.as_py()) is None else _of_one(text, form) for cell in texts])
+
+
+def _of_numbers(numbers: Array) -> Array:
+    """Days of numbers, NaN where one is no date, or all of them where no one unit reads all."""
+    found = np.full(len(numbers), np.nan)
+    known = np.isfinite(numbers)
+    values = numbers[known]
+    within = ((unit, (values >= _EARLIEST * unit) & (values < _LATEST * unit)) for unit in _UNITS)
+    unit = next((unit for unit, inside in within if inside.all()), None)
+    found[known] = _of_digits(values) if unit is None else values / unit / 86_400.0
+    return found
+
+
+def _of_digits(values: Array) -> Array:
+    """Days of numbers yyyymmdd, NaN where they are none."""
+    digits = np.clip(values, 0.0, 1e8).astype(np.int64)
+    years, months, days = digits // 10_000, digits // 100 % 100, digits % 100
+    month = ((years - 1970) * 12 + months - 1).astype("datetime64[M]")
+    date = month.astype("datetime64[D]") + (days - 1)
+    right = (digits == values) & (years > 1900) & (years < 2300)
+    right &= (months >= 1) & (months <= 12) & (date.astype("datetime64[M]") == month)
+    return np.where(right, date.astype(np.int64), np.nan)
+
+
+def _of_many(texts: pa.Array) -> Array | None:
+    """Days of ISO dates and times without offset; None where others are among them."""
+    try:
+        times = texts.cast(pa.timestamp("us"))
+    except pa.ArrowInvalid:
+        return None
+    return np.array(times.cast(pa.int64()).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)) / 86_400e6
+
+
+def _of_one(text: str, form: str | None) -> float:
+    """Days of a date, NaN where the text is none."""
+    moment = _moment(text) if form is None else _by_format(text, form)
+    return np.nan if moment is None else (moment.replace(tzinfo=None) - _EPOCH) / dt.timedelta(days=1)
+
+
+def _moment(text: str) -> dt.datetime | None:
+    """The date and time of a text in one of the forms in which the order of day, month and year shows."""
+    try:
+        return dt.datetime.fromisoformat(text)
+    except ValueError:
+        pass
+    match = next((match for form in _FORMS if (match := form.fullmatch(text))), None)
+    if match is None:
+        return None
+    part = match.groupdict()
+    month = int(part["month"]) if "month" in part else _month(part["name"])
+    hour, minute, second = (int(part[name] or 0) for name in ("hour", "minute", "second"))
+    micro = int(1e6 * float(part["fraction"] or 0.0))
+    try:
+        return dt.datetime(int(part["year"]), month, int(part["day"]), hour, minute, second, micro)
+    except ValueError:  # 31 April
+        return None
+
+
+def _month(name: str) -> int:
+    """The number of a month by its name or the first letters of it; 0 where there is none."""
+    return next((i + 1 for i, month in enumerate(_MONTHS) if month.startswith(name.lower())), 0)
+
+
+def _by_format(text: str, form: str) -> dt.datetime | None:
+    try:
+        return dt.datetime.strptime(text, form)
+    except ValueError:
+        return None
+
+
+def _reason(column: pa.Array, form: str | None) -> str:
+    """Why cells are no dates, and the formats that read all of them."""
+    if form is not None:
+        return f"which prepare.quotes.date_format {form!r} does not read"
+    texts = [cell.as_py() for cell in pc.unique(column)]
+    forms = [form for form in _LOCAL if all(_by_format(text, form) for text in texts)]
+    if not forms:
+        return f"which is not a date; {ALLOWED}"
+    if len(forms) == 1:
+        return f"in a local form; set prepare.quotes.date_format to {forms[0]!r}, the only order that reads all of them"
+    return f"which can be read in several ways; set prepare.quotes.date_format to {' or '.join(map(repr, forms))}"
+
+
+_DATES = (
+    *(mark.join(order) for mark in "/.-" for order in (("%d", "%m", "%Y"), ("%m", "%d", "%Y"))),
+    *(mark.join(order) for mark in "/.-" for order in (("%d", "%m", "%y"), ("%m", "%d", "%y"), ("%y", "%m", "%d"))),
+    *("%d-%b-%y", "%d %b %y", "%d%b%y", "%y-%b-%d"),
+)
+_LOCAL = tuple(f"{date}{time}" for date, time in product(_DATES, ("", " %H:%M", " %H:%M:%S", " %I:%M %p")))
