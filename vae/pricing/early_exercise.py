@@ -1,0 +1,63 @@
+"""Whether the prices of calls and puts show that these can be exercised early.
+
+European prices of one expiry satisfy C - P = D (F - K): a straight line in the strike. The right to exercise is worth
+most in the money, of calls at low strikes and of puts at high ones, and bends this line. It leaves C >= S - K and
+P >= K - S, where deep European options are worth less.
+
+Reference: Merton (1973), "Theory of rational option pricing", Bell J. of Economics 4(1), sections 2 and 4.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+_FEWEST_PAIRS = 8
+_SMALLEST = 1e-4  # deviation from the line, of the forward: below it, vols hardly change
+_BEYOND_SPREADS = 0.25  # least share of pairs that are off the line by more than bid and ask explain
+_BLOCKS = 4  # of neighbouring strikes, whose medians show a bend through noise
+_LEAST_BEND = 8.0  # of the medians' range over their noise
+_MOST_BELOW_EXERCISE = 0.02  # of the options, as single faults
+_MOST_PAIRS = 100
+
+
+def shows(strikes: Array, call: Array, put: Array, half_spread: Array, *, spot: float) -> bool:
+    """Whether C - P of one expiry is bent as by early exercise.
+
+    Args:
+        strikes: of pairs of call and put, increasing, [pair].
+        call: mid prices of the calls, [pair].
+        put: mid prices of the puts, [pair].
+        half_spread: half of ask less bid of the call and the put together, 0 where not known, [pair].
+        spot: of the underlying; NaN where not known, and then exercise values are not looked at.
+    """
+    if len(strikes) < _FEWEST_PAIRS:
+        return False
+    exercise = np.maximum(np.concatenate((spot - strikes, strikes - spot)), 0.0)
+    below = np.concatenate((call, put)) < exercise - np.tile(half_spread, 2) - _SMALLEST * np.tile(strikes, 2)
+    if below.mean() > _MOST_BELOW_EXERCISE:
+        return False
+    chosen = np.unique(np.linspace(0, len(strikes) - 1, _MOST_PAIRS).round().astype(int))
+    x, y, spread = strikes[chosen], (call - put)[chosen], half_spread[chosen]
+    off = _deviation(x, y)
+    beyond = np.abs(off) > np.maximum(spread, _SMALLEST * np.median(x))
+    if beyond.mean() <= _BEYOND_SPREADS:
+        return False
+    noise = np.median(np.abs(off[1:-1] - _neighbours_line(x, off)))
+    blocks = np.array_split(off, _BLOCKS)
+    levels = [np.median(block) for block in blocks]
+    return bool(np.ptp(levels) > _LEAST_BEND * noise / np.sqrt(len(blocks[-1])))
+
+
+def _deviation(x: Array, y: Array) -> Array:
+    """y less its straight line by medians, [pair]."""
+    i, j = np.triu_indices(len(x), 1)
+    sloped: Array = y - np.median((y[j] - y[i]) / (x[j] - x[i])) * x
+    return sloped - np.median(sloped)
+
+
+def _neighbours_line(x: Array, y: Array) -> Array:
+    """The line through the points before and after each inner one, read there, [pair - 2]."""
+    share = (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
+    line: Array = (1.0 - share) * y[:-2] + share * y[2:]
+    return line
