@@ -47,6 +47,8 @@ from pipeline.report import picture  # noqa: E402
 from pipeline.runs import checkout, command, prefect_server  # noqa: E402
 from pipeline.runs.lock import locked  # noqa: E402
 from pipeline.runs.stage_order import stage_order  # noqa: E402
+from pipeline.settings.params import PARAMS, read_params  # noqa: E402
+from pipeline.sources.own_file import own_file  # noqa: E402
 
 _RESULTS = Path("results")
 _LOG = Path(".dvc/tmp/prefect-server.log")
@@ -169,12 +171,21 @@ def volvae(
             workspace = Workspace(folder, f"sqlite:///{root}/mlflow.db", held.descriptor, seconds)
             if pull:
                 exchange("pull", workspace)
+            if clean:
+                _link_own_file(root, folder)
             outcome = _run(workspace, if_needed=if_needed, notify=notify)
             if push:
                 exchange("push", workspace)
     except (InputError, StageError) as error:
         return Failed(message=str(error), data=error)
     return Completed(message=outcome)
+
+
+def _link_own_file(root: Path, folder: Path) -> None:
+    """Let the clean checkout read the user's data."""
+    path = own_file(read_params(folder / PARAMS).prepare)
+    if path is not None:
+        checkout.link(path, source=root, folder=folder)
 
 
 def _run(workspace: Workspace, *, if_needed: bool, notify: str | None) -> str:

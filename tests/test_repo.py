@@ -17,6 +17,7 @@ from pipeline.cli.main import main as cli
 from pipeline.files.stage_code import code_files
 from pipeline.settings.params import read_params
 from pipeline.settings.prepare import ArrayPrepare, HestonPrepare, QuotesPrepare
+from pipeline.sources import own_file
 from pipeline.stages import STAGES
 from tests.workspace import Workspace
 from tools.stage_deps import with_code
@@ -30,7 +31,8 @@ def read(path: Path) -> dict:
 
 def test_one_word_names_a_stage_everywhere(root: Path) -> None:
     stages = read(root / "dvc.yaml")["stages"]
-    assert tuple(stages) == STAGES
+    assert tuple(stages) == (own_file.STAGE, *STAGES)
+    del stages[own_file.STAGE]  # a record that DVC watches, without settings
     assert tuple(read(root / "params.yaml")) == (*STAGES, "retrain")  # of schedules, no stage
     for name, stage in stages.items():
         assert (root / f"pipeline/{name}.py").is_file()
@@ -40,7 +42,8 @@ def test_one_word_names_a_stage_everywhere(root: Path) -> None:
 def test_params_of_a_stage_name_all_settings_that_can_change_its_result(root: Path) -> None:
     """A block by its name, or all of its keys but for those that cannot: whichever source the data has."""
     settings = read_params(root / "params.yaml")
-    for name, stage in read(root / "dvc.yaml")["stages"].items():
+    stages = read(root / "dvc.yaml")["stages"]
+    for name, stage in ((name, stages[name]) for name in STAGES):
         block = settings.register_ if name == "register" else getattr(settings, name)
         counted = [f"{name}.{key}" for key in type(block).model_fields if key not in block.result_free]
         assert sorted(stage["params"]) == (sorted(counted) if block.result_free else [name]), name
@@ -51,7 +54,8 @@ def test_params_of_a_stage_name_all_settings_that_can_change_its_result(root: Pa
 def test_deps_of_a_stage_name_all_code_that_it_imports(root: Path) -> None:
     """An edit can never leave a stale artifact; and no stage runs again for code that it does not use."""
     graph = grimp.build_graph("vae", "pipeline", cache_dir=None)
-    for name, stage in read(root / "dvc.yaml")["stages"].items():
+    stages = read(root / "dvc.yaml")["stages"]
+    for name, stage in ((name, stages[name]) for name in STAGES):
         module = f"pipeline.{name}"
         imported = {module, *graph.find_upstream_modules(module)} - {"vae", "pipeline"}
         expected = {f"{m.replace('.', '/')}.py" for m in imported}
@@ -60,7 +64,8 @@ def test_deps_of_a_stage_name_all_code_that_it_imports(root: Path) -> None:
 
 def test_checkpoints_depend_on_the_code_in_dvc_yaml(root: Path) -> None:
     """The helper reads it off the imports by itself, as an installed package has no dvc.yaml."""
-    for name, stage in read(root / "dvc.yaml")["stages"].items():
+    stages = read(root / "dvc.yaml")["stages"]
+    for name, stage in ((name, stages[name]) for name in STAGES):
         assert code_files(name) == tuple(sorted(d for d in stage["deps"] if d.endswith(".py"))), name
 
 
@@ -72,14 +77,13 @@ def test_make_deps_writes_what_dvc_yaml_has(root: Path) -> None:
 
 
 def test_paths_of_a_command_are_its_deps_and_outputs(root: Path) -> None:
-    """Beside the data of the user, which prepare finds through params.yaml."""
-    prepare = read(root / "params.yaml")["prepare"]
-    data = {prepare[source]["path"] for source in ("quotes", "array") if prepare.get(source)}
-    for name, stage in read(root / "dvc.yaml")["stages"].items():
+    """Beside the record of the user's data, which prepare finds through params.yaml."""
+    stages = read(root / "dvc.yaml")["stages"]
+    for name, stage in ((name, stages[name]) for name in STAGES):
         used = {word for word in stage["cmd"].split()[4:] if not word.startswith("--")}
         entries = [*stage["deps"], *stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]
         declared = {next(iter(e)) if isinstance(e, dict) else e for e in entries}
-        assert used == {path for path in declared - data if not path.startswith(CODE)}, name
+        assert used == {path for path in declared - {str(own_file.RECORD)} if not path.startswith(CODE)}, name
 
 
 def test_commands_in_the_readme_exist(root: Path) -> None:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from pipeline.errors import InputError, StageError
+from pipeline.files.atomic import point
 from pipeline.registry import lineage
 from pipeline.runs.lock import heal
 
@@ -64,6 +65,13 @@ def check_out(source: Path) -> Path:
     output("dvc", "cache", "dir", "--local", output("dvc", "cache", "dir", folder=source), folder=folder)
     heal(folder)
     return folder
+
+
+def link(path: Path, *, source: Path, folder: Path) -> None:
+    """Let a relative path, which git need not track, lead from the checkout ``folder`` to the file in ``source``."""
+    if (source / path).exists() and not (folder / path).exists():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        point(folder / path, (source / path).absolute())
 
 
 def output(program: str, *arguments: str, folder: Path) -> str:

@@ -3,6 +3,7 @@
 ``python -m pipeline.runs.trigger`` prints the decision for the current folder as JSON.
 """
 
+import contextlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,9 @@ from pipeline.registry import registry
 from pipeline.registry.registry import Registry
 from pipeline.runs.checkout import output
 from pipeline.settings.params import Params, read_params
+from pipeline.settings.prepare import PrepareParams
 from pipeline.settings.retrain import RetrainParams
+from pipeline.sources import own_file
 
 _ODD_PERCENT = 1.0  # percentile among training surfaces below which a surface is odd
 
@@ -75,7 +78,7 @@ def situation_in(folder: Path, params: Params) -> Situation:
     """
     block = params.register_
     incoming = Path(params.retrain.incoming).absolute() if params.retrain.incoming else None
-    changed = changes(folder)
+    changed = changes(folder, params.prepare)
     with registry.opened(model=block.model, experiment=block.experiment) as models:
         newest = models.get(registry.CHALLENGER)
         age = (datetime.now(UTC) - newest.created).total_seconds() / 86_400.0 if newest else 0.0
@@ -83,14 +86,19 @@ def situation_in(folder: Path, params: Params) -> Situation:
     return Situation(changed, newest.number if newest else None, age, odd)
 
 
-def changes(folder: Path) -> dict[str, list[str]]:
-    """Names of changed inputs and settings by stage, as DVC reports them.
+def changes(folder: Path, prepare: PrepareParams) -> dict[str, list[str]]:
+    """Names of changed inputs and settings by stage, as DVC reports them; the user's own file among them.
 
     Raises:
+        InputError: the user's file cannot be read.
         StageError: DVC failed.
     """
+    with contextlib.chdir(folder):
+        own_file.write_record(prepare, own_file.RECORD)  # what the stage source does, which always counts as changed
     status = json.loads(output("dvc", "status", "--json", folder=folder).splitlines()[-1])
-    return {stage: sorted(_names(entries)) for stage, entries in status.items()}
+    status.pop(own_file.STAGE, None)
+    own = {str(own_file.RECORD): str(own_file.own_file(prepare))}
+    return {stage: sorted(own.get(name, name) for name in _names(entries)) for stage, entries in status.items()}
 
 
 def _names(entries: list[str | dict[str, dict[str, object]]]) -> set[str]:

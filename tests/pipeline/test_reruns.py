@@ -9,6 +9,8 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
+from pipeline.runs.trigger import changes
+from pipeline.stages import STAGES
 from tests.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -29,7 +31,10 @@ def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "stand_in.py").write_text(STAND_IN)
     shutil.copy(root / "params.yaml", folder)
     pipeline = YAML(typ="safe").load(root / "dvc.yaml")
-    for stage in pipeline["stages"].values():
+    pipeline["stages"]["source"]["cmd"] = (
+        f"PYTHONPATH={root} {sys.executable} -P -m pipeline.sources.own_file data/source.json"
+    )
+    for stage in (pipeline["stages"][name] for name in STAGES):
         entries = [entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, ())]
         paths = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
         stage["cmd"] = f"{sys.executable} stand_in.py {' '.join(paths)}"
@@ -38,7 +43,7 @@ def project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(root / code, folder / code)
     YAML().dump(pipeline, folder / "dvc.yaml")
     Repo.init(str(folder), no_scm=True).close()
-    assert rerun(folder) == ["prepare", "train", "evaluate", "export", "register"]
+    assert rerun(folder) == list(STAGES)
     assert rerun(folder) == []
     return folder
 
@@ -47,7 +52,7 @@ def rerun(folder: Path) -> list[str]:
     """The stages that `dvc repro` runs, in the order of the project."""
     with contextlib.chdir(folder), Repo() as repo:
         ran = {stage.name for stage in repo.reproduce()}
-    return [name for name in ("prepare", "train", "evaluate", "export", "register") if name in ran]
+    return [name for name in STAGES if name in ran]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +92,15 @@ def test_a_change_of_code_reruns_what_imports_it(project: Path, file: str, stage
 
 
 def test_data_of_the_user_counts_where_the_source_does(project: Path) -> None:
-    """Keys that are null in the shipped params.yaml are watched as well."""
-    Workspace(project).set(prepare__quotes={"path": "q.csv", "columns": {"date": "d", "days": "t", "strike": "k", "forward": "f", "iv": "v"}})  # fmt: skip  # noqa: E501
+    """Keys that are null in the shipped params.yaml are watched as well, and so is the content of the file."""
+    own = project / "quotes/own.csv"
+    own.parent.mkdir()
+    own.write_text("day,tenor,k,vol\n")
+    columns = {"date": "day", "tenor_years": "tenor", "log_moneyness": "k", "iv": "vol"}
+    Workspace(project).set(prepare__source="quotes", prepare__quotes={"path": "quotes/own.csv", "columns": columns})
     assert rerun(project)[0] == "prepare"
+    assert rerun(project) == []
+    own.write_text("day,tenor,k,vol\n2020-01-02,0.5,0.0,0.2\n")
+    assert changes(project, Workspace(project).params().prepare) == {"prepare": ["quotes/own.csv"]}
+    assert rerun(project) == list(STAGES)
+    assert changes(project, Workspace(project).params().prepare) == {}

@@ -106,3 +106,17 @@ def test_a_checkout_is_the_commit_and_keeps_what_was_made(repository: Path) -> N
     assert (folder / "made/model").read_text() == "kept"
     assert (folder / "dvc.lock").exists()
     check_clean(folder)
+
+
+def test_a_relative_path_leads_to_data_that_git_does_not_track(repository: Path) -> None:
+    own = repository / "quotes/own.csv"
+    own.parent.mkdir()
+    own.write_text("first")
+    folder = check_out(repository)
+    for _ in range(2):  # a later run finds the link of the first
+        checkout.link(Path("quotes/own.csv"), source=repository, folder=folder)
+        assert (folder / "quotes/own.csv").read_text() == "first"
+    own.unlink()
+    check_out(repository)
+    checkout.link(Path("quotes/own.csv"), source=repository, folder=folder)
+    assert not (folder / "quotes/own.csv").exists()
