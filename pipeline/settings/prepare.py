@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from pipeline.settings.types import Block, Count, Name, Number, Positive, Seed, Share
+from pipeline.settings.types import Block, Count, Name, NotNegative, Number, Positive, Seed, Share
 from vae.surface.grid import Convention, Grid
+from vae.surface.plausible import MEDIAN_VOL
 from vae.surface.units import DAYS_PER_YEAR
 
 Noise = Annotated[float, Field(ge=0.0, le=50.0)]
@@ -135,6 +136,8 @@ class QuoteColumns(Block):
     """The user's name of each canonical column; see docs/quotes.md."""
 
     date: Name | None = None
+    snapshot: Name | None = None
+    market: Name | None = None
     tenor_years: Name | None = None
     days: Name | None = None
     tenor: Name | None = None
@@ -157,12 +160,14 @@ class QuoteColumns(Block):
     weight: Name | None = None
     exercise: Name | None = None
     quoted_at: Name | None = None
+    volume: Name | None = None
+    open_interest: Name | None = None
 
     @model_validator(mode="after")
     def _describes_quotes(self) -> Self:
         self._one_of("tenor_years", "days", "tenor", "expiry")
         place = self._one_of("log_moneyness", "call_delta", "strike", "moneyness")
-        quote = self._one_of("iv", "bid_iv", "price", "bid")
+        quote = self._one_of("iv", "bid_iv", "price", *(() if self.filtered_by_bid else ("bid",)))
         for first, second in (("bid_iv", "ask_iv"), ("bid", "ask")):
             if (getattr(self, first) is None) != (getattr(self, second) is None):
                 raise ValueError(f"{first} and {second} go together")
@@ -179,7 +184,12 @@ class QuoteColumns(Block):
     @property
     def priced(self) -> bool:
         """Whether quotes are prices rather than vols."""
-        return self.price is not None or self.bid is not None
+        return self.price is not None or (self.bid is not None and not self.filtered_by_bid)
+
+    @property
+    def filtered_by_bid(self) -> bool:
+        """Whether bid and ask stand beside the quotes, and only tell which of them are dead."""
+        return self.bid is not None and (self.iv is not None or self.price is not None)
 
     def _one_of(self, *names: str) -> str:
         """The one canonical column of ``names`` that is set."""
@@ -190,40 +200,79 @@ class QuoteColumns(Block):
         return given[0]
 
 
+_NEEDED_COLUMNS = {
+    "markets": "market",
+    "max_age_days": "quoted_at",
+    "min_volume": "volume",
+    "min_open_interest": "open_interest",
+}
+
+
 class QuotesParams(Block):
     """Quotes in a file of the user, one row a quote; see docs/quotes.md."""
 
     path: Name
     sheet: Name | None = None
     decimal_mark: Literal[".", ","] | None = None
-    date_format: DateFormat | dict[Literal["date", "expiry", "quoted_at"], DateFormat] | None = None
+    date_format: DateFormat | dict[Literal["date", "expiry", "snapshot", "quoted_at"], DateFormat] | None = None
     columns: QuoteColumns
     conditions: dict[Name, Name] = {}
     date: Day | None = None
-    vol_unit: Literal["decimal", "percent"] = "decimal"
-    drop_where: Name | None = None
+    markets: Annotated[list[Name], Field(min_length=1)] | None = None
+    vol_unit: Literal["decimal", "percent", "bp"] = "decimal"
+    vol_kind: Literal["black", "normal"] = "black"
+    rate_unit: Literal["decimal", "percent"] | None = None
+    price_unit: Literal["currency", "underlying"] = "currency"
+    strike_scale: Positive = 1.0
+    expected_vol: Range = Range(low=MEDIAN_VOL.low, high=MEDIAN_VOL.high)
+    drop_where: Name | Annotated[list[Name], Field(min_length=1)] | None = None
+    drop_placeholders: bool = True
+    min_volume: NotNegative | None = None
+    min_open_interest: NotNegative | None = None
     max_relative_spread: Positive | None = None
+    min_vol: NotNegative = 0.001
     max_vol: Positive = 5.0
     max_age_days: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None = None
     min_points: Count = 5
     rate: Number = 0.0
     dividend_yield: Number = 0.0
+    max_conflicting: Share = 0.1
+    max_rejected: Share = 0.5
+    max_arbitrage: Share = 0.1
     splits: Shares = Shares()
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        if (self.columns.date is None) == (self.date is None):
-            raise ValueError("exactly one of columns.date and date must be set")
-        if self.vol_unit == "percent" and self.columns.priced:
-            raise ValueError("vol_unit is for vols, but the columns are prices")
-        if self.max_age_days is not None and self.columns.quoted_at is None:
-            raise ValueError("max_age_days needs columns.quoted_at")
+        dated = [name for name in ("date", "snapshot") if getattr(self.columns, name) is not None]
+        if bool(dated) == (self.date is not None):
+            raise ValueError("exactly one of columns.date and date must be set, or columns.snapshot")
+        for setting, column in _NEEDED_COLUMNS.items():
+            if getattr(self, setting) is not None and getattr(self.columns, column) is None:
+                raise ValueError(f"{setting} needs columns.{column}")
+        self._check_units()
         return self
 
     def date_format_of(self, column: str) -> str | None:
         """How the dates of a canonical column are written, as ``strptime`` has it; None where they show it."""
         form = self.date_format
         return form.get(column) if isinstance(form, dict) else form  # type: ignore[call-overload]
+
+    def _check_units(self) -> None:
+        columns = self.columns
+        if columns.priced and (self.vol_unit != "decimal" or self.vol_kind != "black"):
+            name = "vol_unit" if self.vol_unit != "decimal" else "vol_kind"
+            raise ValueError(f"{name} is for vols, but the columns are prices")
+        if self.vol_kind == "normal" and columns.strike is None and columns.moneyness is None:
+            raise ValueError("vol_kind: normal needs strike or moneyness, as normal vols are amounts of the forward")
+        if self.price_unit == "underlying" and not columns.priced:
+            raise ValueError("price_unit is for prices, but the columns are vols")
+        if self.price_unit == "underlying" and columns.forward is None and columns.spot is None:
+            raise ValueError("price_unit: underlying needs forward or spot, of which prices are shares")
+        if self.strike_scale != 1.0 and columns.strike is None and columns.moneyness is None:
+            raise ValueError("strike_scale needs columns.strike or columns.moneyness")
+        for name, rate in (("rate", self.rate), ("dividend_yield", self.dividend_yield)):
+            if abs(rate) > 1.0:
+                raise ValueError(f"{name} is decimal a year: {rate:g} is {100.0 * rate:g} %; write {rate / 100.0:g}")
 
 
 class ArrayParams(Block):

@@ -22,6 +22,7 @@ Kind = Literal["number", "day", "instant", "tenor", "flag"] | Words
 
 _LARGEST, _SMALLEST = 1e50, 1e-50  # larger counts as infinite, smaller as 0, so that no product overflows
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+_FRACTION = r"^[-+]?[0-9]*[.,][0-9]+$"
 _MOST_FAULTS = 10  # lines of a message about a file
 _MOST_NAMES = 40  # columns that a message lists
 
@@ -63,11 +64,11 @@ class Texts(NamedTuple):
     """A column as text.
 
     Attributes:
-        index: into ``values``, of each row; NaN where the row is empty, [row].
+        code: index into ``values`` of each row; NaN where the row is empty, [row].
         values: distinct texts, sorted.
     """
 
-    index: Array  # type: ignore[assignment]  # hides a method of tuples
+    code: Array
     values: tuple[str, ...]
 
 
@@ -202,12 +203,19 @@ class Columns:
         with self._naming(name):
             return words.indices(self._text(name, f"words; allowed: {words.listed(allowed)}"), allowed)
 
+    def is_measured(self, name: str) -> bool:
+        """Whether a column holds numbers with fractions, which name nothing."""
+        column = self._column(name, empty=pa.float64())
+        if pa.types.is_large_string(column.type):
+            return bool(pc.any(pc.match_substring_regex(column, _FRACTION)).as_py())
+        return bool(pa.types.is_floating(column.type) or pa.types.is_decimal(column.type))
+
     def texts(self, name: str) -> Texts:
         """A column of any kind as text."""
         column = self._column(name, empty=pa.large_string()).cast(pa.large_string())
         values = tuple(sorted(pc.unique(column.drop_null()).to_pylist()))
-        index = pc.index_in(column, pa.array(values, pa.large_string()), skip_nulls=True)
-        return Texts(_plain(index.cast(pa.float64())), values)
+        code = pc.index_in(column, pa.array(values, pa.large_string()), skip_nulls=True)
+        return Texts(_plain(code.cast(pa.float64())), values)
 
     def _written(self, column: pa.Array, *, percent: bool) -> Array:
         """Numbers written as text."""

@@ -4,46 +4,82 @@ import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.settings.prepare import QuotesParams
+from pipeline.sources import placeholders, quote_markets, quote_units
 from pipeline.sources.columns import Array
-from pipeline.sources.quote_rows import MARKET, OPTION, PERCENT, QUOTE, Index, QuoteTable
+from pipeline.sources.quote_rows import CARRY, OPTION, QUOTE, SURFACE, Index, QuoteTable
 
 LOWEST_VOL = 1e-6  # of a smile that reaches 1 its square would be rounding
-_HIGHEST_MEDIAN = 2.0  # vol: above it, decimals are percent
 
 
 def checked(table: QuoteTable, params: QuotesParams) -> QuoteTable:
-    """The table with each unusable row rejected, and one quote left for each option and date.
+    """The table with each unusable row rejected, and one quote left for each option and time of a market.
 
     Raises:
-        InputError: all options are american, or vols are in another unit than the settings say.
+        InputError: all options are american, rows of one date cannot be one market, or numbers are in another unit
+            than the settings say.
     """
+    table = _check_markets(table, params)
     table = _check_contracts(table, params)
     table = _check_missing(table)
+    quote_units.check_rates(table, params)
     table = _check_coordinates(table, params)
     table = _check_times(table, params)
-    table = _check_levels(table, params)
-    return _check_duplicates(table)
+    table = _check_spread(table, params)
+    table = quote_markets.check_levels(table, params)
+    quote_units.check_coordinates(table, params)
+    if not params.columns.priced:
+        quote_units.check_vols(table, params)
+        if params.drop_placeholders:
+            table = placeholders.without_placeholders(table)
+        table = table.reject("vol_not_positive", _lowest(table, params) < LOWEST_VOL)
+        if params.vol_kind == "black":
+            table = check_vols(table, table["value"], params)
+    return _check_duplicates(table, params)
+
+
+def check_vols(table: QuoteTable, vol: Array, params: QuotesParams) -> QuoteTable:
+    """The table without Black vols [row] that no market shows."""
+    table = table.reject("vol_below_min", vol < params.min_vol)
+    return table.reject("vol_above_max", vol > params.max_vol)
 
 
 def check_counts(table: QuoteTable, params: QuotesParams) -> QuoteTable:
-    """The table without the dates that have too few quotes."""
+    """The table without the surfaces that have too few quotes."""
     row = table.kept_rows
-    _, date, count = np.unique(table["date"][row], return_inverse=True, return_counts=True)
-    return table.reject("too_few_points", row[count[date] < params.min_points])
+    surface = np.cumsum(table.starts(row, SURFACE)) - 1
+    return table.reject("too_few_points", row[np.bincount(surface)[surface] < params.min_points])
+
+
+def _check_markets(table: QuoteTable, params: QuotesParams) -> QuoteTable:
+    """Reject rows of markets that the settings do not choose."""
+    if params.markets is None:
+        return table
+    unknown = [name for name in params.markets if name not in table.markets]
+    if unknown:
+        raise InputError(
+            f"params.yaml: prepare.quotes.markets: {', '.join(unknown)} not in column {params.columns.market} of "
+            f"{params.path}, which has {quote_markets.listed(table.markets)}"
+        )
+    chosen = [table.markets.index(name) for name in params.markets]
+    return table.reject("other_market", np.isfinite(table["market"]) & ~np.isin(table["market"], chosen))
 
 
 def _check_contracts(table: QuoteTable, params: QuotesParams) -> QuoteTable:
-    """Reject rows that the file itself marks, and american options."""
+    """Reject rows that the user drops or the file itself marks, american options, and options that are not traded."""
     table = table.reject("flagged", table.get("flagged", 0.0) == 1.0)
     american = table.get("american", 0.0) == 1.0
     if american.all():
         raise InputError(f"{params.path}: all {len(american)} options are american; allowed: european ones")
-    return table.reject("american", american)
+    table = table.reject("american", american)
+    for name, least in (("volume", params.min_volume), ("open_interest", params.min_open_interest)):
+        if least is not None:
+            table = table.reject(f"low_{name}", ~(table[name] >= least))
+    return table
 
 
 def _check_missing(table: QuoteTable) -> QuoteTable:
     """Reject rows that lack a number."""
-    for name in (*OPTION, *MARKET, "weight", "american", "quoted_at"):
+    for name in (*OPTION, "date", *CARRY, "weight", "american", "quoted_at"):
         table = table.reject("missing_value", ~np.isfinite(table.get(name, 0.0)))
     if "bid" in table:
         for side in ("bid", "ask"):
@@ -61,12 +97,13 @@ def _check_coordinates(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     for name in ("forward", "spot"):
         table = table.reject("forward_not_positive", table.get(name, 1.0) <= 0.0)
     for name in ("rate", "dividend_yield"):
-        table = table.reject("rate_above_1", np.abs(table.get(name, getattr(params, name))) > 1.0)
+        table = table.reject("rate_above_1", np.abs(table.get(name, 0.0)) > 1.0)
     return table.reject("weight_not_positive", table["weight"] <= 0.0)
 
 
 def _check_times(table: QuoteTable, params: QuotesParams) -> QuoteTable:
-    """Reject quotes made after their date, or too long before it."""
+    """Reject quotes made after their date, or too long before it, and snapshots of another date."""
+    table = table.reject("snapshot_of_other_date", np.floor(table["time"]) != table["date"])
     age = table["date"] - np.floor(table.get("quoted_at", 0.0))
     if "quoted_at" in table:
         table = table.reject("quoted_after_date", age < 0.0)
@@ -75,32 +112,28 @@ def _check_times(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     return table
 
 
-def _check_levels(table: QuoteTable, params: QuotesParams) -> QuoteTable:
-    """Reject prices or vols that no market shows, as far as a row alone tells."""
+def _check_spread(table: QuoteTable, params: QuotesParams) -> QuoteTable:
+    """Reject bids above the ask or too far below it, and prices that are not positive."""
     bid, ask = table.get("bid", np.nan), table.get("ask", np.nan)
     table = table.reject("crossed", bid > ask)
     if params.max_relative_spread is not None:
-        table = table.reject("wide", ask - bid > params.max_relative_spread * table["value"])
-    lowest = np.fmin(bid, table["value"])
+        table = table.reject("wide", ask - bid > params.max_relative_spread * 0.5 * (bid + ask))
     if params.columns.priced:
-        return table.reject("price_outside_bounds", lowest <= 0.0)
-    _check_unit(table["value"][table.kept], params)
-    table = table.reject("vol_not_positive", lowest < LOWEST_VOL)
-    return table.reject("vol_above_max", table["value"] > params.max_vol)
+        return table.reject("price_outside_bounds", _lowest(table, params) <= 0.0)
+    return table
 
 
-def _check_unit(vols: Array, params: QuotesParams) -> None:
-    """Raise InputError for vols in percent where the settings say decimal."""
-    median = float(np.median(vols)) if len(vols) else 0.0
-    if params.vol_unit == "decimal" and median > _HIGHEST_MEDIAN:
-        raise InputError(
-            f"{params.path}: the median vol {median:g} is {median / PERCENT:g} percent; "
-            "for vols in percent set prepare.quotes.vol_unit: percent"
-        )
+def _lowest(table: QuoteTable, params: QuotesParams) -> Array:
+    """The bid where the quote is made of it, else the quote, [row]."""
+    return table["value"] if params.columns.filtered_by_bid else np.fmin(table.get("bid", np.nan), table["value"])
 
 
-def _check_duplicates(table: QuoteTable) -> QuoteTable:
-    """Of several quotes of an option on a date keep the latest; where these disagree their weighted mean, or none."""
+def _check_duplicates(table: QuoteTable, params: QuotesParams) -> QuoteTable:
+    """Of several quotes of an option at a time keep the latest; where these disagree their weighted mean, or none.
+
+    Raises:
+        InputError: too many options are quoted at different levels, without weights.
+    """
     row = table.kept_rows
     start = table.starts(row, OPTION)
     option = np.cumsum(start) - 1
@@ -113,6 +146,7 @@ def _check_duplicates(table: QuoteTable) -> QuoteTable:
     disagree = np.bincount(option, latest & ~same)[option] > 0
     table = table.reject("duplicate", row[~(latest & disagree) & (row != final)])
     if not table.weighted:
+        quote_markets.check_conflicts(table, params, row, option, disagree)
         return table.reject("conflicting", row[disagree])
     table = _with_means(table, row[latest & disagree], final[latest & disagree])
     return table.reject("merged", row[disagree & (row != final)])

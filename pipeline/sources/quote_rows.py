@@ -10,14 +10,18 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.settings.prepare import QuotesParams
-from pipeline.sources import columns
-from pipeline.sources.columns import Array, Wanted
+from pipeline.sources import columns, row_filters
+from pipeline.sources.columns import Array, Columns, Wanted
 from pipeline.tables.words import EXERCISES, OPTION_TYPES
+from vae.surface.plausible import VOL_UNITS
 from vae.surface.units import DAYS_PER_YEAR
 
 REASONS = (
+    "other_market",
     "flagged",
     "american",
+    "low_volume",
+    "low_open_interest",
     "missing_value",
     "missing_bid",
     "missing_ask",
@@ -27,11 +31,16 @@ REASONS = (
     "rate_above_1",
     "delta_not_inside_0_1",
     "weight_not_positive",
+    "snapshot_of_other_date",
     "quoted_after_date",
     "stale",
     "crossed",
     "wide",
+    "spot_differs",
+    "forward_differs",
+    "placeholder",
     "vol_not_positive",
+    "vol_below_min",
     "vol_above_max",
     "duplicate",
     "merged",
@@ -44,10 +53,14 @@ REASONS = (
 EPOCH = dt.date(1970, 1, 1)
 PERCENT = 0.01
 VOLS = ("iv", "bid_iv", "ask_iv")
-MARKET = ("forward", "spot", "rate", "dividend_yield")
-OPTION = ("date", "tenor", "coordinate", "put")  # the columns that tell options apart
-QUOTE = ("value", "bid", "ask", *MARKET)  # the columns in which quotes of one option may differ
+CARRY = ("forward", "spot", "rate", "dividend_yield")
+SURFACE = ("time", "market")  # the columns that tell surfaces apart
+EXPIRY = (*SURFACE, "tenor")
+STRIKE = (*EXPIRY, "coordinate")
+OPTION = (*STRIKE, "put")
+QUOTE = ("value", "bid", "ask", *CARRY)  # the columns in which quotes of one option may differ
 _TENOR_DIGITS = 9  # decimals of a year: rounding must not split an expiry
+_TIMES = ("snapshot", "quoted_at")
 _CONDITION = "condition."  # begins the names of wanted columns that are conditions
 _KINDS: Mapping[str, columns.Kind] = {
     "date": "day",
@@ -55,8 +68,8 @@ _KINDS: Mapping[str, columns.Kind] = {
     "tenor": "tenor",
     "type": OPTION_TYPES,
     "exercise": EXERCISES,
+    "snapshot": "instant",
     "quoted_at": "instant",
-    "drop_where": "flag",
 }  # all others are numbers
 
 Mask = NDArray[np.bool_]
@@ -68,11 +81,14 @@ class QuoteTable:
     """Rows sorted by all their columns, so that the order of the file does not matter.
 
     Attributes:
-        columns: float64 [row] by name. Every table has date (days since 1970-01-01), tenor (years), coordinate (strike,
-            strike / spot, k or call delta), value (the quote, or the mid of bid and ask; vols are decimal) and weight.
-            It has forward, spot, rate, dividend_yield, bid, ask, put (1 or 0), american (1 or 0), quoted_at and flagged
-            (1 or 0) where the file has them. ``quote_vols.with_vols`` adds k and vol.
-        conditions: numbers of the dates by name, float64 [row].
+        columns: float64 [row] by name. Every table has date (days since 1970-01-01), time (of the snapshot, else the
+            date), market (index into ``markets``, else 0), tenor (years), coordinate (strike, strike / spot, k or call
+            delta), value (the quote, or the mid of bid and ask; vols are decimal) and weight. It has forward, spot,
+            rate, dividend_yield, bid, ask, volume, open_interest, put (1 or 0), american (1 or 0), quoted_at and
+            flagged (1 or 0) where the file has them. ``quote_vols.with_vols`` adds k and vol.
+        conditions: numbers of the surfaces by name, float64 [row].
+        source: all columns of the file, in its order.
+        markets: sorted names in the column of markets; none where the settings name no such column.
         weighted: whether the file has weights; without them all are 1.
         order: the row of the file, counted from 0, [row].
         reason: index into ``REASONS`` of a rejected row, else -1, [row].
@@ -80,6 +96,8 @@ class QuoteTable:
 
     columns: Mapping[str, Array]
     conditions: Mapping[str, Array]
+    source: Columns
+    markets: tuple[str, ...]
     weighted: bool
     order: Index
     reason: Index
@@ -147,16 +165,26 @@ def read(params: QuotesParams) -> QuoteTable:
     Raises:
         InputError: the file cannot be read, or lacks a column or has one of a wrong type.
     """
-    found = columns.read(Path(params.path), _wanted(params), sheet=params.sheet, decimal_mark=params.decimal_mark)
+    source = Columns.read(Path(params.path), sheet=params.sheet, decimal_mark=params.decimal_mark)
+    found = source.found(_wanted(params))
     conditions = {key: found.pop(f"{_CONDITION}{key}") for key in params.conditions}
     values = _canonical(found, params)
+    markets: tuple[str, ...] = ()
+    if params.columns.market is not None:
+        values["market"], markets = source.texts(params.columns.market)
+    if params.drop_where is not None:
+        conditions_of_rows = [params.drop_where] if isinstance(params.drop_where, str) else params.drop_where
+        values["flagged"] = row_filters.dropped(source, conditions_of_rows).astype(np.float64)
     weighted = "weight" in values
-    values = {"weight": np.ones(len(values["date"])), **values}
+    rows = len(values["date"])
+    values = {"weight": np.ones(rows), "market": np.zeros(rows), **values}
     keys = [values[name] for name in dict.fromkeys((*OPTION, "quoted_at", *QUOTE, *values)) if name in values]
     order = np.lexsort(keys[::-1])
     return QuoteTable(
         columns={name: value[order] for name, value in values.items()},
         conditions={name: value[order] for name, value in conditions.items()},
+        source=source,
+        markets=markets,
         weighted=weighted,
         order=order,
         reason=np.full(len(order), -1),
@@ -167,15 +195,13 @@ def _wanted(params: QuotesParams) -> dict[str, Wanted]:
     """The columns of the file that the settings name.
 
     Raises:
-        InputError: two of them are one column; a time alone may be both date and quoted_at.
+        InputError: two of them are one column; a time may be date, snapshot and quoted_at.
     """
-    names = {key: name for key, name in params.columns.model_dump().items() if name is not None}
+    names = {key: name for key, name in params.columns.model_dump(exclude={"market"}).items() if name is not None}
     keys: dict[str, str] = {}
     for key, name in names.items():
-        if key != "quoted_at" and keys.setdefault(name, key) != key:
+        if key not in _TIMES and keys.setdefault(name, key) != key:
             raise InputError(f"params.yaml: prepare.quotes.columns: {keys[name]} and {key} are both {name}")
-    if params.drop_where is not None:
-        names["drop_where"] = params.drop_where
     names |= {f"{_CONDITION}{key}": name for key, name in params.conditions.items()}
     percent = VOLS if params.vol_unit == "percent" else ()
     return {
@@ -186,23 +212,42 @@ def _wanted(params: QuotesParams) -> dict[str, Wanted]:
 
 def _canonical(found: dict[str, Array], params: QuotesParams) -> dict[str, Array]:
     """The columns of a table from those of the file, in its order."""
-    unit = PERCENT if params.vol_unit == "percent" and not params.columns.priced else 1.0
-    values = {key: found[key] for key in (*MARKET, "weight") if key in found}
-    rows = len(next(iter(found.values())))
-    values["date"] = found["date"] if params.date is None else np.full(rows, float((params.date - EPOCH).days))
+    values = {key: found[key] for key in (*CARRY, "weight", "volume", "open_interest") if key in found}
+    for key in ("rate", "dividend_yield"):
+        if key in values and params.rate_unit == "percent":
+            values[key] = PERCENT * values[key]
+    values |= _times(found, params)
     values["tenor"] = _tenors(found, values["date"])
-    values["coordinate"] = _first(found, "strike", "moneyness", "log_moneyness", "call_delta")
-    if "bid_iv" in found or "bid" in found:
-        values["bid"], values["ask"] = unit * _first(found, "bid_iv", "bid"), unit * _first(found, "ask_iv", "ask")
-        values["value"] = 0.5 * (values["bid"] + values["ask"])
-    else:
-        values["value"] = unit * _first(found, "iv", "price")
+    values["coordinate"] = _first(found, "strike", "moneyness", "log_moneyness", "call_delta") / params.strike_scale
+    values |= _quotes(found, params)
+    if params.price_unit == "underlying" and "forward" not in found:
+        values |= {name: values[name] * found["spot"] for name in ("value", "bid", "ask") if name in values}
     if "type" in found:
         values["put"] = found["type"]
-    for name, key in (("american", "exercise"), ("quoted_at", "quoted_at"), ("flagged", "drop_where")):
+    for name, key in (("american", "exercise"), ("quoted_at", "quoted_at")):
         if key in found:
             values[name] = found[key]
     return values
+
+
+def _times(found: Mapping[str, Array], params: QuotesParams) -> dict[str, Array]:
+    """The date of each row and the time of its snapshot."""
+    rows = len(next(iter(found.values())))
+    if params.date is not None:
+        date = np.full(rows, float((params.date - EPOCH).days))
+    else:
+        date = np.floor(_first(found, "date", "snapshot"))
+    return {"date": date, "time": found.get("snapshot", date)}
+
+
+def _quotes(found: Mapping[str, Array], params: QuotesParams) -> dict[str, Array]:
+    """The quote of each row, vols in decimals, with bid and ask where the file has them."""
+    unit = 1.0 if params.columns.priced else VOL_UNITS[params.vol_unit]
+    if "bid_iv" in found or not any(name in found for name in ("iv", "price")):
+        bid, ask = unit * _first(found, "bid_iv", "bid"), unit * _first(found, "ask_iv", "ask")
+        return {"bid": bid, "ask": ask, "value": 0.5 * (bid + ask)}
+    sides = {name: found[name] for name in ("bid", "ask") if name in found}
+    return {"value": unit * _first(found, "iv", "price"), **sides}
 
 
 def _first(found: Mapping[str, Array], *names: str) -> Array:

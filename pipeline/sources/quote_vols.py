@@ -5,12 +5,16 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.settings.prepare import QuotesParams
+from pipeline.sources import quote_markets, quote_units
 from pipeline.sources.columns import Array
-from pipeline.sources.quote_checks import LOWEST_VOL
-from pipeline.sources.quote_rows import OPTION, Index, QuoteTable
-from vae.pricing import quoted_surface
+from pipeline.sources.groups import medians
+from pipeline.sources.quote_checks import LOWEST_VOL, check_vols
+from pipeline.sources.quote_rows import EXPIRY, STRIKE, Index, QuoteTable
+from vae.pricing import bachelier, quoted_surface
 from vae.surface.grid import log_moneyness_of_delta
 
+_STRAIGHT = 0.25  # median deviation of the slopes between neighbours on a parity line, relative to their median
+_LARGEST_RATIO = 4.0  # of that median to the discount factor that is known
 _EXPONENTS = (-50.0, 50.0)  # of growth factors: a senseless tenor must not overflow
 
 
@@ -34,15 +38,17 @@ def with_vols(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     table = table.reject("in_the_money", np.where(table["k"][call] >= 0.0, put, call))
     if params.columns.priced:
         return _with_implied_vols(table, params, tenor, carry)
+    if params.vol_kind == "normal":
+        return _with_black_vols(table, params, tenor, carry)
     return table.with_columns(vol=table["value"])
 
 
 def _pairs(table: QuoteTable) -> Index:
-    """Rows of a call and a put at one strike, [pair, 2]; rows are sorted by date, tenor, strike, call before put."""
+    """Rows of a call and a put at one strike, [pair, 2]; rows are sorted by expiry, strike, call before put."""
     row = table.kept_rows
     if "put" not in table:
         return np.zeros((0, 2), np.int64)
-    second = np.flatnonzero(~table.starts(row, OPTION[:3]))
+    second = np.flatnonzero(~table.starts(row, STRIKE))
     return np.stack((row[second - 1], row[second]), axis=1)
 
 
@@ -55,18 +61,19 @@ def _carry(table: QuoteTable, params: QuotesParams, tenor: Array, pairs: Index) 
     dividend = table.get("dividend_yield", params.dividend_yield)
     forward = table.get("spot", np.nan) * np.exp(np.clip(-dividend * tenor, *_EXPONENTS)) / discount
     carry = _Carry(forward, discount)
-    return _with_parity(table, _strike(table, params), pairs, carry) if columns.priced else carry
+    return _with_parity(table, params, pairs, carry) if columns.priced else carry
 
 
 def _strike(table: QuoteTable, params: QuotesParams) -> Array:
     return table["coordinate"] * (table["spot"] if params.columns.moneyness is not None else 1.0)
 
 
-def _with_parity(table: QuoteTable, strike: Array, pairs: Index, carry: _Carry) -> _Carry:
+def _with_parity(table: QuoteTable, params: QuotesParams, pairs: Index, carry: _Carry) -> _Carry:
     """Forward and discount factor of put-call parity where an expiry has calls and puts."""
-    row = table.kept_rows
+    row, strike = table.kept_rows, _strike(table, params)
     expiry = np.full(len(strike), -1)
-    expiry[row] = np.cumsum(table.starts(row, OPTION[:2])) - 1
+    expiry[row] = np.cumsum(table.starts(row, EXPIRY)) - 1
+    _check_parity(table, params, pairs, expiry, carry)
     first = np.flatnonzero(np.diff(expiry[pairs[:, 0]], prepend=-1))
     found = np.full((2, expiry.max(initial=-1) + 1), np.nan)
     for call, put in (own.T for own in np.split(pairs, first[1:]) if len(own)):
@@ -77,6 +84,29 @@ def _with_parity(table: QuoteTable, strike: Array, pairs: Index, carry: _Carry) 
     forward, discount = carry.forward.copy(), carry.discount.copy()
     forward[known], discount[known] = found[:, expiry[known]]
     return _Carry(forward, discount)
+
+
+def _check_parity(table: QuoteTable, params: QuotesParams, pairs: Index, expiry: Index, carry: _Carry) -> None:
+    """Raise InputError where the pairs of an expiry lie on no one line, or on one of a slope that no discount has."""
+    call, put = pairs.T
+    strike, difference = _strike(table, params)[call], table["value"][call] - table["value"][put]
+    group = expiry[call]
+    next_to = np.flatnonzero(np.diff(group) == 0)
+    if not len(next_to):
+        return
+    slope = np.diff(difference)[next_to] / -np.diff(strike)[next_to]
+    of_expiry = medians(group[next_to], slope)
+    bend = medians(group[next_to], np.abs(slope - of_expiry[group[next_to]])) / np.abs(of_expiry)
+    padding = (0, group.max() + 1 - len(of_expiry))
+    of_pair = np.pad(of_expiry, padding, constant_values=np.nan)[group]
+    straight = np.pad(bend, padding, constant_values=np.nan)[group] < _STRAIGHT
+    ratio = of_pair / carry.discount[call]
+    off = straight & ((ratio > _LARGEST_RATIO) | (ratio < 1.0 / _LARGEST_RATIO))
+    if off.mean() > 0.5:
+        spot = float(np.median(table.get("spot", np.nan)[call]))
+        quote_units.refuse_slope(params, float(np.median(ratio[off])), spot)
+    discount = np.where(straight & ~off, of_pair, carry.discount[call])
+    quote_markets.check_parity(table, params, call, group, strike + difference / discount)
 
 
 def _with_log_moneyness(table: QuoteTable, params: QuotesParams, tenor: Array, carry: _Carry) -> QuoteTable:
@@ -95,8 +125,24 @@ def _with_log_moneyness(table: QuoteTable, params: QuotesParams, tenor: Array, c
 def _with_implied_vols(table: QuoteTable, params: QuotesParams, tenor: Array, carry: _Carry) -> QuoteTable:
     """The table with the vols of its prices."""
     row = table.kept_rows
-    price = table["value"][row] / carry.discount[row] / carry.forward[row]
-    vol = np.full(len(table), np.nan)
-    vol[row] = quoted_surface.implied_vols(table["k"][row], price, tenor[row], call=table["put"][row] == 0.0)
+    share, vol = np.full((2, len(table)), np.nan)
+    unit = 1.0 if _shares_of_forward(params) else carry.discount[row] * carry.forward[row]
+    share[row] = table["value"][row] / unit
+    quote_units.check_prices(table, params, share)
+    vol[row] = quoted_surface.implied_vols(table["k"][row], share[row], tenor[row], call=table["put"][row] == 0.0)
     table = table.with_columns(vol=vol).reject("price_outside_bounds", ~(vol >= LOWEST_VOL))
-    return table.reject("vol_above_max", vol > params.max_vol)
+    return check_vols(table, vol, params)
+
+
+def _shares_of_forward(params: QuotesParams) -> bool:
+    """Whether prices are in units of the underlying at the forward, so that no rate discounts them."""
+    return params.price_unit == "underlying" and params.columns.forward is not None
+
+
+def _with_black_vols(table: QuoteTable, params: QuotesParams, tenor: Array, carry: _Carry) -> QuoteTable:
+    """The table with the Black vols of the prices that its normal vols give."""
+    row = table.kept_rows
+    vol = np.full(len(table), np.nan)
+    vol[row] = bachelier.black_vols(table["value"][row], carry.forward[row], _strike(table, params)[row], tenor[row])
+    table = table.with_columns(vol=vol).reject("price_outside_bounds", np.isnan(vol))
+    return check_vols(table, vol, params)

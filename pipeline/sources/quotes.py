@@ -1,12 +1,11 @@
-"""The source quotes: a user's quotes in long form become surfaces on a grid, one a date.
+"""The source quotes: a user's quotes in long form become surfaces on a grid, one for each market and time.
 
-Every row is used, or rejected and counted for one reason. Each surface is made of the rows of its own date.
+Every row is used, or rejected and counted for one reason. Each surface is made of its own rows only.
 """
 
 import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,102 +17,101 @@ from pipeline.files.csv_tables import write_csv
 from pipeline.files.dataset import Dataset
 from pipeline.progress import track
 from pipeline.settings.prepare import QuotesParams, QuotesPrepare
-from pipeline.sources import quote_checks, quote_rows, quote_vols
+from pipeline.sources import quote_checks, quote_reach, quote_rows, quote_summary, quote_vols
 from pipeline.sources.columns import Array
-from pipeline.sources.quote_rows import EPOCH, Index, QuoteTable
+from pipeline.sources.quote_rows import EPOCH, SURFACE, Index, QuoteTable
+from pipeline.sources.quoted_surfaces import QuotedSurfaces
 from vae.pricing import quoted_surface
 from vae.surface.grid import Grid
 
 REPORT, REJECTED = "report.json", "rejected.csv"
 
 
-class Market(NamedTuple):
-    """Surfaces of a file of quotes.
-
-    Attributes:
-        dates: days since 1970-01-01, increasing, int32 [date].
-        iv: Black vols, NaN where no quote is within reach, float64 [date, tenor, node].
-        conditions: numbers of the dates by name, NaN where the file has none, float64 [date].
-        rejected: number of rows by reason, for all of ``quote_rows.REASONS``.
-        rejected_rows: rows of the file, counted from 1, in order, with their reason.
-        rows: of the file.
-        off_grid: dates whose quotes reach no point of the grid; they have no surface.
-    """
-
-    dates: NDArray[np.int32]
-    iv: Array
-    conditions: dict[str, Array]
-    rejected: dict[str, int]
-    rejected_rows: list[tuple[int, str]]
-    rows: int
-    off_grid: int
-
-
-def read(params: QuotesParams, grid: Grid) -> Market:
+def read(params: QuotesParams, grid: Grid) -> QuotedSurfaces:
     """The surfaces of a file.
 
     Raises:
-        InputError: the file cannot be read, lacks a column or has one of a wrong type, or no row is usable.
+        InputError: the file cannot be read, lacks a column or has one of a wrong type, no row is usable, its numbers
+            are in other units than the settings say, or rows of one time are not one market.
     """
     table = quote_rows.read(params)
     table = quote_checks.checked(table, params)
     table = quote_vols.with_vols(table, params)
     table = quote_checks.check_counts(table, params)
     if not table.kept.any():
-        raise InputError(f"{params.path} has no usable quote: {_counts(table.rejected)}")
-    surfaces = [(date, iv) for date, iv in _surfaces(table, grid) if not np.isnan(iv).all()]
-    if not surfaces:
-        raise InputError(f"{params.path}: no quote is within reach of prepare.grid")
-    dates, vols = zip(*surfaces, strict=True)
-    return Market(
-        dates=np.array(dates, np.int32),
-        iv=np.stack(vols),
-        conditions={key: _by_date(params, table, key, np.array(dates)) for key in params.conditions},
+        raise InputError(f"{params.path} has no usable quote: {quote_summary.counts(table.rejected)}")
+    surfaces = [(row, iv) for row, iv in _surfaces(table, grid) if not np.isnan(iv).all()]
+    first = np.array([row for row, _ in surfaces], np.int64)
+    quote_reach.check(table, params, grid, first, [iv for _, iv in surfaces])
+    markets, market = np.unique(table["market"][first].astype(np.int64), return_inverse=True)
+    return QuotedSurfaces(
+        dates=table["date"][first].astype(np.int32),
+        time=table["time"][first],
+        market=market,
+        markets=tuple(table.markets[one] for one in markets) if table.markets else (),
+        iv=np.stack([iv for _, iv in surfaces]),
+        conditions={key: _by_surface(params, table, key, first) for key in params.conditions},
         rejected=table.rejected,
         rejected_rows=table.rejected_rows,
         rows=len(table),
-        off_grid=len(np.unique(table["date"][table.kept])) - len(dates),
+        off_grid=int(table.starts(table.kept_rows, SURFACE).sum()) - len(first),
     )
 
 
 def write(settings: QuotesPrepare, folder: Path) -> dict[str, float | str]:
-    """Write splits, grid, report and list of rejected rows to a folder; flat figures of the data."""
-    grid, data = settings.grid.build(), Dataset(folder)
-    market = read(settings.quotes, grid)
-    figures: dict[str, float | str] = {
-        "sha256": formats.sha256(formats.read_bytes(Path(settings.quotes.path))),
-        "quotes": market.rows,
-        "quotes_used": market.rows - len(market.rejected_rows),
-        "dates": len(market.dates),
-        "dates_off_grid": market.off_grid,
-        "median_vol": float(np.nanmedian(market.iv)),
-        **{f"rejected_{reason}": count for reason, count in market.rejected.items()},
-    }
+    """Write splits, grid, report and list of rejected rows to a folder; flat figures of the data.
+
+    Raises:
+        InputError: as ``read`` does, or more rows are rejected or more surfaces have arbitrage than the settings allow.
+    """
+    params, grid, data = settings.quotes, settings.grid.build(), Dataset(folder)
+    surfaces = read(params, grid)
+    figures: dict[str, float | str] = {"sha256": formats.sha256(formats.read_bytes(Path(params.path)))}
+    figures |= quote_summary.figures(surfaces, grid)
+    quote_summary.show(surfaces, figures)
+    quote_summary.check_limits(params, surfaces.rejected, figures)
     periods = {}
-    for split, stretch in settings.quotes.splits.stretches(len(market.dates)).items():
-        dates, iv = market.dates[stretch], market.iv[stretch]
-        conditions = {name: torch.from_numpy(values[stretch]) for name, values in market.conditions.items()}
-        data.write_surfaces(split, torch.from_numpy(iv).float(), torch.from_numpy(dates), conditions)
+    for split, own in _splits(params, surfaces.dates).items():
+        dates, iv = surfaces.dates[own], surfaces.iv[own]
+        data.write_surfaces(
+            split,
+            torch.from_numpy(iv).float(),
+            torch.from_numpy(dates),
+            {name: torch.from_numpy(values[own]) for name, values in surfaces.conditions.items()},
+            time=torch.from_numpy(surfaces.time[own]) if params.columns.snapshot is not None else None,
+            market=torch.from_numpy(surfaces.market[own]) if surfaces.markets else None,
+        )
         figures[f"{split}_surfaces"] = len(iv)
         if len(iv):
             figures[f"{split}_filled_rate"] = float(np.isfinite(iv).mean())
             periods[split] = [_iso(dates[0]), _iso(dates[-1])]
+    if surfaces.markets:
+        data.write_markets(surfaces.markets)
     data.write_grid(grid)
-    write_csv(folder / REJECTED, ("row", "reason"), market.rejected_rows)
-    filled = np.isfinite(market.iv).mean(0).tolist()
-    report = {"path": settings.quotes.path, "periods": periods, **figures, "filled_rate_by_tenor_and_node": filled}
+    write_csv(folder / REJECTED, ("row", "reason"), surfaces.rejected_rows)
+    filled = np.isfinite(surfaces.iv).mean(0).tolist()
+    report = {"path": params.path, "periods": periods, **figures, "filled_rate_by_tenor_and_node": filled}
     formats.write_json(folder / REPORT, report)
     return figures
 
 
+def _splits(params: QuotesParams, dates: NDArray[np.int32]) -> dict[str, NDArray[np.bool_]]:
+    """The surfaces of each split, [surface]; all of one date are in one split."""
+    days, day = np.unique(dates, return_inverse=True)
+    return {
+        split: (day >= (stretch.start or 0)) & (day < stretch.stop)
+        for split, stretch in params.splits.stretches(len(days)).items()
+    }
+
+
 def _surfaces(table: QuoteTable, grid: Grid) -> Iterator[tuple[int, Array]]:
-    """Date and surface of each date, in order."""
+    """The first row of each surface, and its vols, in order."""
     row = table.kept_rows
-    dates = np.split(row, np.flatnonzero(table.starts(row, ("date",)))[1:])
-    for own in track(dates, total=len(dates), label="prepare", note=lambda own: _iso(table["date"][own[0]])):
+    surfaces = np.split(row, np.flatnonzero(table.starts(row, SURFACE))[1:])
+    for own in track(surfaces, total=len(surfaces), label="prepare", note=lambda own: _iso(table["date"][own[0]])):
         expiries = np.split(own, np.flatnonzero(table.starts(own, ("tenor",)))[1:])
         smiles = [_smile(table, expiry) for expiry in expiries]
-        yield int(table["date"][own[0]]), quoted_surface.surface(smiles, grid)
+        yield int(own[0]), quoted_surface.surface(smiles, grid)
 
 
 def _smile(table: QuoteTable, row: Index) -> quoted_surface.Smile:
@@ -121,31 +119,29 @@ def _smile(table: QuoteTable, row: Index) -> quoted_surface.Smile:
     return quoted_surface.smile(float(table["tenor"][row[0]]), table["k"][row], table["vol"][row], table["weight"][row])
 
 
-def _by_date(params: QuotesParams, table: QuoteTable, key: str, dates: Array) -> Array:
-    """A condition on each of ``dates``, NaN where no row of the date has it; the row of a rejected quote may.
+def _by_surface(params: QuotesParams, table: QuoteTable, key: str, first: Index) -> Array:
+    """A condition of the surfaces of the rows ``first``, NaN where no row of a surface has it.
+
+    The row of a rejected quote may have it.
 
     Raises:
-        InputError: it is nowhere a number, or rows of one date differ.
+        InputError: it is nowhere a number, or rows of one surface differ.
     """
     name = params.conditions[key]
-    day, value = table["date"], table.conditions[key]
-    known = np.isfinite(day) & np.isfinite(value)
+    value, keys = table.conditions[key], np.stack([table[key] for key in SURFACE])
+    known = np.isfinite(value) & np.isfinite(keys).all(axis=0)
     if not known.any():
         raise InputError(f"{params.path}: column {name}, the condition {key}, holds no number")
-    pairs = np.unique(np.stack((day[known], value[known])), axis=1)
-    differ = np.flatnonzero(np.diff(pairs[0]) == 0.0)
+    found = np.unique(np.concatenate((keys[:, known], value[None, known])), axis=1)
+    differ = np.flatnonzero((np.diff(found[:2]) == 0.0).all(axis=0))
     if len(differ):
-        (date, first), (_, second) = pairs.T[differ[0] : differ[0] + 2]
+        (date, _, low), (_, _, high) = found.T[differ[0] : differ[0] + 2]
         raise InputError(
-            f"{params.path}: column {name}, the condition {key}, is one number a date, "
-            f"but holds {first:g} and {second:g} on {_iso(date)}"
+            f"{params.path}: column {name}, the condition {key}, is one number a surface, "
+            f"but holds {low:g} and {high:g} on {_iso(date)}"
         )
-    nearest = np.minimum(np.searchsorted(pairs[0], dates), pairs.shape[1] - 1)
-    return np.where(pairs[0, nearest] == dates, pairs[1, nearest], np.nan)
-
-
-def _counts(rejected: dict[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in rejected.items() if count)
+    numbers = {(time, market): number for time, market, number in found.T.tolist()}
+    return np.array([numbers.get(surface, np.nan) for surface in map(tuple, keys[:, first].T.tolist())])
 
 
 def _iso(day: float) -> str:

@@ -13,8 +13,8 @@ from vae.surface.units import DAYS_PER_YEAR
 
 VOL_UNITS = {"decimal": 1.0, "percent": 1e-2, "bp": 1e-4}  # one of the unit, as a decimal vol
 LONGEST_TENOR = 50.0  # years: no option is traded that is longer
+LARGEST_K = 1.5  # |ln(K/F)| of the median quote: e^1.5 is 4.5 times the forward
 
-_LARGEST_K = 1.5  # of the median quote: e^1.5 is 4.5 times the forward
 _MONEYNESS = (0.3, 3.0)  # quotes that all lie here are K/F, as no k of them is near the money
 _FEWEST = 5  # quotes, from which on a smile without any near the money is told apart from a few far ones
 _STRIKE_SCALES = (100.0, 1000.0)
@@ -41,7 +41,7 @@ def limits() -> dict[str, object]:
         "each_vol": list(EACH_VOL),
         "vol_units": dict(VOL_UNITS),
         "longest_tenor": LONGEST_TENOR,
-        "largest_k": _LARGEST_K,
+        "largest_k": LARGEST_K,
         "moneyness": list(_MONEYNESS),
         "fewest": _FEWEST,
     }
@@ -126,9 +126,9 @@ def check_log_moneyness(k: ArrayLike) -> None:
     if not len(known):
         return
     median = float(np.median(known))
-    if abs(median) > _LARGEST_K:
+    if abs(median) > LARGEST_K:
         raise ValueError(
-            f"the median of ln(K/F) is {median:.3g}, but must be within -{_LARGEST_K} and {_LARGEST_K}: strike and "
+            f"the median of ln(K/F) is {median:.3g}, but must be within -{LARGEST_K} and {LARGEST_K}: strike and "
             f"forward are in different units{_scale(median)}"
         )
     if len(known) >= _FEWEST and known.min() > _MONEYNESS[0] and known.max() < _MONEYNESS[1]:

@@ -54,9 +54,9 @@ def test_any_column_can_be_read_as_text(tmp_path: Path) -> None:
     source = Columns.read(path)
     roots, ids = source.texts("root"), source.texts("id")
     assert roots.values == ("SPX", "SPXW")
-    np.testing.assert_array_equal(roots.index, [1.0, 0.0, np.nan, 0.0])
+    np.testing.assert_array_equal(roots.code, [1.0, 0.0, np.nan, 0.0])
     assert ids.values == ("12", "7")
-    np.testing.assert_array_equal(ids.index, [1.0, 1.0, np.nan, 0.0])
+    np.testing.assert_array_equal(ids.code, [1.0, 1.0, np.nan, 0.0])
 
 
 def test_all_faults_of_a_file_are_told_together(path: Path) -> None:

@@ -21,6 +21,7 @@ from pipeline.files import formats
 from pipeline.files.dataset import SPLITS, Dataset
 from pipeline.settings.prepare import QuotesParams
 from pipeline.sources import quotes
+from pipeline.sources.quoted_surfaces import QuotedSurfaces
 from tests.workspace import Workspace
 from vae.surface.grid import Grid
 
@@ -58,11 +59,11 @@ def write(path: Path, columns: Table | pa.Table) -> Path:
 
 
 def settings(path: Path, columns: dict[str, str] | None = None, **values: Any) -> QuotesParams:
-    block = {"path": str(path), "columns": columns or COLUMNS, "min_points": 1, **values}
+    block = {"path": str(path), "columns": columns or COLUMNS, "min_points": 1, "max_conflicting": 1.0, **values}
     return QuotesParams.model_validate(block)
 
 
-def reasons(market: quotes.Market) -> dict[str, int]:
+def reasons(market: QuotedSurfaces) -> dict[str, int]:
     return {reason: count for reason, count in market.rejected.items() if count}
 
 
@@ -83,7 +84,7 @@ def test_a_column_becomes_a_number_of_each_date(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("index", "message"),
     [
-        ([18.0, 19.0], "column VIX, the condition vix, is one number a date, but holds 18 and 19 on 2024-01-01"),
+        ([18.0, 19.0], "column VIX, the condition vix, is one number a surface, but holds 18 and 19 on 2024-01-01"),
         ([None, None], "column VIX, the condition vix, holds no number"),
         (["a", "b"], "column VIX holds 'a' in row 1 and 'b' in row 2, but must hold numbers"),
     ],
@@ -100,7 +101,7 @@ def chosen(workspace: Workspace) -> Callable[..., Workspace]:
     """The workspace with quotes as the source, on a grid in log-moneyness."""
 
     def choose(path: Path, columns: dict[str, str] | None = None, **values: Any) -> Workspace:
-        block = {"path": str(path), "columns": columns or COLUMNS, **values}
+        block = {"path": str(path), "columns": columns or COLUMNS, "max_arbitrage": 1.0, **values}  # vols are random
         workspace.set(
             prepare__source="quotes", prepare__quotes=block, prepare__grid__convention="log_moneyness",
             prepare__heston=None, prepare__surfaces=None, prepare__seed=None,
@@ -157,7 +158,7 @@ def test_every_row_is_used_or_rejected_for_one_reason_whatever_their_order(tmp_p
 
     rows = pa.table({
         "date": random.choice([f"2024-01-0{i}" for i in range(1, 5)], count), "type": random.choice(["c", "p"], count),
-        "days": column([26, 182, 364]), "strike": column(list(range(80, 125, 5))), "forward": column([100, 100, 101]),
+        "days": column([26, 182, 364]), "strike": column(list(range(80, 125, 5))), "forward": column([100, 100, 100.1]),
         "price": column([21.0, 21.5]), "rate": column([0.03]), "weight": column([1.0, 2.0]),
     })  # fmt: skip
     columns = PRICE | {"rate": "rate"} | ({"weight": "weight"} if seed % 2 else {})
@@ -253,11 +254,12 @@ def test_a_grid_in_deltas(tmp_path: Path) -> None:
 CHAIN = {"date": "date", "days": "days", "strike": "strike", "type": "type", "bid": "bid", "ask": "ask"}
 
 
-def chain(forward: float = 5012.0, rate: float = 0.04, spread: float = 0.0) -> Table:
+def chain(spot: float = 5012.0, rate: float = 0.04, dividend_yield: float = 0.04, spread: float = 0.0) -> Table:
     """Calls and puts of every expiry of one date at round strikes, from vols that fall along the strike."""
     rows: Table = {name: [] for name in CHAIN.values()} | {"vol": []}
     for days in DAYS:
         tenor = days / 365
+        forward = spot * np.exp((rate - dividend_yield) * tenor)
         for strike in np.arange(3400.0, 6700.0, 50.0).tolist():
             vol = 0.2 - 0.1 * np.log(strike / forward)
             d1 = np.log(forward / strike) / (vol * tenor**0.5) + 0.5 * vol * tenor**0.5
@@ -284,11 +286,11 @@ def test_prices_of_calls_and_puts_need_nothing_else(tmp_path: Path, spread: floa
 def test_calls_alone_with_forward_or_spot(tmp_path: Path, given: str) -> None:
     """A call in the money counts as the put; the forward is quoted or carried from spot at rate and dividend yield."""
     rate, dividend_yield = 0.04, 0.01
-    rows = pa.table(chain())
+    rows = pa.table(chain(rate=rate, dividend_yield=dividend_yield))
     rows = rows.filter(pa.compute.equal(rows["type"], "call"))
-    tenor = np.array(rows["days"]) / 365
-    spot = 5012.0 * np.exp(-(rate - dividend_yield) * tenor)
-    rows = rows.append_column("forward", pa.array(np.full(len(tenor), 5012.0))).append_column("spot", pa.array(spot))
+    forward = 5012.0 * np.exp((rate - dividend_yield) * np.array(rows["days"]) / 365)
+    spot = np.full(len(forward), 5012.0)
+    rows = rows.append_column("forward", pa.array(forward)).append_column("spot", pa.array(spot))
     rows = rows.append_column("moneyness", pa.array(np.array(rows["strike"]) / spot))
     columns = dict(CHAIN, **{given: given}, **({"spot": "spot"} if given == "moneyness" else {}))
     if given == "moneyness":
@@ -373,12 +375,17 @@ def test_a_bad_row_is_counted_under_its_reason(
     assert reasons(market) == {reason: 1}
     assert market.rejected_rows == [(2, reason)]
 
-    message = "all 1 options are american" if reason == "american" else f"has no usable quote: 1 {reason}"
+    units = {
+        "rate_above_1": "|rate_unit: percent",
+        "vol_above_max": "|expected_vol",
+        "price_outside_bounds": "|expected_vol",
+    }
+    message = f"has no usable quote: 1 {reason}|all 1 options are {reason}{units.get(reason, '')}"
     with pytest.raises(quotes.InputError, match=message):
         quotes.read(settings(write(tmp_path / "alone.parquet", bad), columns, **more), GRID)
 
 
-def repeated(tmp_path: Path, vols_at: list[tuple[float, str]], **names: str) -> quotes.Market:
+def repeated(tmp_path: Path, vols_at: list[tuple[float, str]], **names: str) -> QuotedSurfaces:
     """One option with several vols, quoted at times of one day."""
     rows = {name: values * len(vols_at) for name, values in ONE.items()}
     rows["iv"], rows["at"] = ([*part] for part in zip(*vols_at, strict=True))
@@ -426,16 +433,6 @@ def test_a_long_csv_whose_first_numbers_are_whole(tmp_path: Path) -> None:
     assert path.stat().st_size > 2**20
     market = quotes.read(settings(path), Grid([1 / 365, 600 / 365], [0.0, 0.99], "log_moneyness"))
     np.testing.assert_array_equal(market.iv[0], [[2.0, 2.0], [2.0, 0.5]])
-
-
-def test_one_option_with_two_forwards_is_conflicting(tmp_path: Path) -> None:
-    """Its vol has two places; weights settle where."""
-    rows = {name: values * 2 for name, values in ONE.items()} | {"forward": [90.0, 110.0], "weight": [3.0, 1.0]}
-    path = write(tmp_path / "q.parquet", rows)
-    with pytest.raises(quotes.InputError, match="has no usable quote: 2 conflicting"):
-        quotes.read(settings(path, STRIKE), GRID)
-    grid = Grid(GRID.tenors, [np.log(100 / 95), 1.0], "log_moneyness")
-    assert quotes.read(settings(path, STRIKE | {"weight": "weight"}), grid).iv[0, 0, 0] == 0.2
 
 
 def test_tenors_that_differ_by_rounding_are_one_expiry(tmp_path: Path) -> None:
@@ -530,7 +527,7 @@ def test_vols_in_percent_that_are_said_to_be_decimals_are_refused(
     chosen: Callable[..., Workspace], capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = refused(chosen(write(Path("q.parquet"), table(20.0 * vols()))), capsys)
-    assert re.search(r"q\.parquet: the median vol 5.* is 5.* percent; .* set prepare\.quotes\.vol_unit: percent", line)
+    assert re.search(r"the median vol 5.* is 5.* % with .*; set prepare\.quotes\.vol_unit: percent where it is 5", line)
 
 
 def test_quotes_off_the_grid_are_refused(chosen: Callable[..., Workspace], capsys: pytest.CaptureFixture[str]) -> None:
@@ -551,10 +548,10 @@ def test_quotes_off_the_grid_are_refused(chosen: Callable[..., Workspace], capsy
         ({"date": "d", "days": "d", "call_delta": "s", "price": "p", "type": "t"}, {}, "not by call_delta"),
         ({"date": "d", "days": "d", "moneyness": "m", "iv": "v"}, {}, "needs spot"),
         ({"date": "d", "days": "d", "strike": "s", "iv": "v"}, {}, "strike needs forward, or spot, or prices"),
-        (COLUMNS | {"delta": "d"}, {}, "columns.delta is not a key; allowed: date, tenor_years, days"),
+        (COLUMNS | {"delta": "d"}, {}, "columns.delta is not a key; allowed: date, snapshot, market, tenor_years"),
         (PRICE, {"vol_unit": "percent"}, "vol_unit is for vols, but the columns are prices"),
         (COLUMNS, {"max_age_days": 3}, "max_age_days needs columns.quoted_at"),
-        (COLUMNS, {"vol_unit": "bp"}, "prepare.quotes.vol_unit: Input should be 'decimal' or 'percent' (got 'bp')"),
+        (COLUMNS, {"vol_unit": "%"}, "prepare.quotes.vol_unit: Input should be 'decimal', 'percent' or 'bp' (got '%')"),
         (COLUMNS, {"splits": {"train": 1}}, "the shares of the splits must add up to 1, but add up to 1.3"),
         (COLUMNS, {"min_points": 0}, "prepare.quotes.min_points: Input should be greater than or equal to 1 (got 0)"),
     ],

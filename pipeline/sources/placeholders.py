@@ -1,0 +1,62 @@
+"""Vols that a vendor writes where it has none: the same number on many strikes, or powers of 2.
+
+A solver that fails leaves its start or a bound behind: 1e-5 and 0.0039, 0.0078, ..., 0.25, 0.5 in Yahoo's chains, or
+one constant. Such rows look like quotes, and bend a surface by thousands of basis points.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.sources.columns import Array
+from pipeline.sources.groups import medians
+from pipeline.sources.quote_rows import EXPIRY, STRIKE, SURFACE, Index, QuoteTable
+
+_RUNGS = np.array([1e-5, *2.0 ** -np.arange(0, 11)])
+_RUNG_WIDTH = 2e-5  # a bisection that starts at 1e-5 ends near a power of 2
+_LOW = 0.2  # of the median vol of the surface: lower rungs are no quotes
+_FEWEST_LOW = 2  # of them in a surface, which show that its rungs are placeholders
+_FEWEST_STRIKES = 3  # that repeat a number, and that do not
+_LEAST_SMILE = 0.2  # of the strikes of an expiry, which do not repeat it
+_COARSE = 100  # vols that are whole multiples of 1 / 100 repeat each other by rounding
+_JUMP = 0.2  # least mean of |ln(vol / vol of the next strike)| at the ends of a repeated number
+
+
+def without_placeholders(table: QuoteTable) -> QuoteTable:
+    """The table of vols without placeholders: powers of 2 where some are far too low, and repeated numbers that jump.
+
+    A number is repeated where at least three strikes of an expiry have it beside others that form a smile, so that flat
+    smiles pass; it jumps where the vols of the next strikes are far from it.
+    """
+    row = table.kept_rows
+    vol = table["value"][row]
+    return table.reject("placeholder", row[_on_ladder(table, row, vol) | _repeated(table, row, vol)])
+
+
+def _on_ladder(table: QuoteTable, row: Index, vol: Array) -> NDArray[np.bool_]:
+    """Rows on a rung, in surfaces where several rungs are far below the median vol, [len(row)]."""
+    nearest = _RUNGS[np.abs(vol[:, None] - _RUNGS).argmin(axis=1)] if len(row) else vol
+    rung = np.abs(vol - nearest) <= _RUNG_WIDTH
+    surface = np.cumsum(table.starts(row, SURFACE)) - 1
+    low = rung & (vol < _LOW * medians(surface, np.where(rung, np.nan, vol))[surface])
+    return np.asarray(rung & (np.bincount(surface, low)[surface] >= _FEWEST_LOW))
+
+
+def _repeated(table: QuoteTable, row: Index, vol: Array) -> NDArray[np.bool_]:
+    """Rows whose number stands on many strikes of their expiry and jumps to the next strikes, [len(row)]."""
+    if np.allclose(_COARSE * vol, np.rint(_COARSE * vol), rtol=0.0, atol=1e-6):
+        return np.zeros(len(row), bool)
+    expiry = np.cumsum(table.starts(row, EXPIRY)) - 1
+    strike = np.cumsum(table.starts(row, STRIKE)) - 1
+    strikes = np.bincount(expiry, table.starts(row, STRIKE))
+    # one group for each number of an expiry; a call and a put of one strike count once
+    _, group = np.unique(np.stack((expiry, vol)), axis=1, return_inverse=True)
+    pairs = np.unique(np.stack((group, strike)), axis=1)
+    count = np.bincount(pairs[0], minlength=group.max(initial=-1) + 1)
+    edge = np.flatnonzero((np.diff(expiry) == 0) & (np.diff(group) != 0) & (vol[1:] > 0.0) & (vol[:-1] > 0.0))
+    jump = np.abs(np.log(vol[edge + 1] / vol[edge]))
+    sides = np.concatenate((group[edge], group[edge + 1]))
+    total, edges = (np.bincount(sides, part, len(count)) for part in (np.tile(jump, 2), np.ones(len(sides))))
+    jumps = total > _JUMP * np.maximum(edges, 1.0)
+    others = strikes[expiry] - count[group]
+    smile = (others >= _FEWEST_STRIKES) & (others >= _LEAST_SMILE * strikes[expiry])
+    return np.asarray(jumps[group] & smile & (count[group] >= _FEWEST_STRIKES))

@@ -1,0 +1,208 @@
+"""Rows of one date that cannot be one market: two spots or forwards, options quoted twice, no parity line.
+
+A surface of two tickers, roots or snapshots is nobody's. Such a file is refused with the columns that tell them apart.
+"""
+
+import datetime as dt
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.settings.prepare import QuotesParams
+from pipeline.sources.columns import Array
+from pipeline.sources.groups import medians
+from pipeline.sources.quote_rows import EPOCH, EXPIRY, SURFACE, Index, QuoteTable
+
+Mask = NDArray[np.bool_]
+
+_ROUNDING = 0.005  # of spots and forwards that are one
+_LARGEST_MOVE = 0.25  # of a spot in a day, where the times of the quotes are known
+_ODD_ROWS = 0.05  # most rows with another spot or forward that are single faults
+_ODD_ROWS_OF_GROUP = 0.25
+_PARITY = 0.1  # of the forward: further off its parity line a pair is of another market
+_ODD_PAIRS = 0.1
+_FEWEST_ROWS = 5  # of a market at a time: a column that splits further names options
+_MOST_VALUES = 20_000  # of a column that tells markets apart
+_LISTED = 6  # names in a message
+_TYPES = {"c", "p", "call", "put", "calls", "puts", "ce", "pe"}
+
+
+class Conflict(NamedTuple):
+    """Values that must be equal in a group but are not.
+
+    Attributes:
+        row: rows of the table.
+        group: of each row.
+        value: of each row.
+        tolerance: relative to the median of the group.
+    """
+
+    row: Index
+    group: Index
+    value: Array
+    tolerance: float
+
+    @property
+    def odd(self) -> Mask:
+        """Rows that are off the median of their group, [len(row)]."""
+        return np.abs(self.value / medians(self.group, self.value)[self.group] - 1.0) > self.tolerance
+
+    def within(self, code: Index) -> "Conflict":
+        """The same with groups split by a code of each row."""
+        pairs = np.stack((self.group, code))
+        return self._replace(group=np.unique(pairs, axis=1, return_inverse=True)[1])
+
+
+def check_levels(table: QuoteTable, params: QuotesParams) -> QuoteTable:
+    """The table without single rows of another spot or forward.
+
+    Raises:
+        InputError: a time of a market has two spots, or an expiry two forwards, beyond rounding. Where the time of
+            each quote is known, the spot may move.
+    """
+    for name, keys in (("spot", SURFACE), ("forward", EXPIRY)):
+        if name not in table:
+            continue
+        row = table.kept_rows
+        whole = Conflict(row, np.cumsum(table.starts(row, keys)) - 1, table[name][row], _ROUNDING)
+        if "quoted_at" in table:
+            conflict = whole.within(_codes(table["quoted_at"][row]))
+            odd = conflict.odd | whole._replace(tolerance=_LARGEST_MOVE).odd
+        else:
+            conflict, odd = whole, whole.odd
+        if _are_single_faults(odd, whole.group):
+            table = table.reject(f"{name}_differs", row[odd])
+            continue
+        _refuse(table, params, whole, odd, f"column {getattr(params.columns, name)} holds")
+    return table
+
+
+def check_conflicts(table: QuoteTable, params: QuotesParams, row: Index, option: Index, disagree: Mask) -> None:
+    """Raise InputError where too many options are quoted at different levels at one time.
+
+    Args:
+        table: the quotes.
+        params: settings.
+        row: rows of the table.
+        option: the option of each of them.
+        disagree: which of them belong to an option that is quoted at different levels.
+    """
+    if not disagree.any() or disagree.mean() <= params.max_conflicting:
+        return
+    conflict = Conflict(row, option, table["value"][row], 0.0)
+    share = f"{disagree.sum():,} of {len(row):,} quotes are of an option that is quoted again at another level:"
+    _refuse(table, params, conflict, disagree, share, f"prepare.quotes.max_conflicting is {params.max_conflicting:g}")
+
+
+def check_parity(table: QuoteTable, params: QuotesParams, call: Index, expiry: Index, forward: Array) -> None:
+    """Raise InputError where many pairs of call and put lie on no one parity line of their expiry.
+
+    Args:
+        table: the quotes.
+        params: settings.
+        call: the row of each pair's call.
+        expiry: of each pair.
+        forward: K + (C - P) / D of each pair, which is the forward of its expiry.
+    """
+    conflict = Conflict(call, expiry, forward, _PARITY)
+    if conflict.odd.mean() > _ODD_PAIRS:
+        _refuse(table, params, conflict, conflict.odd, "pairs of call and put give the forwards")
+
+
+def listed(names: Iterable[str]) -> str:
+    """A few of many names."""
+    names = list(names)
+    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+def _are_single_faults(odd: Mask, group: Index) -> bool:
+    """Whether odd rows are few in all and in each group."""
+    size = np.bincount(group)
+    few = np.bincount(group, odd) <= np.maximum(1.0, _ODD_ROWS_OF_GROUP * size)
+    alone = (size > 2) | (np.bincount(group, odd) == 0)
+    return bool(odd.sum() <= max(1.0, _ODD_ROWS * len(odd)) and (few & alone).all())
+
+
+def _refuse(table: QuoteTable, params: QuotesParams, conflict: Conflict, odd: Mask, what: str, limit: str = "") -> None:
+    """Raise InputError that shows two values of one group, and names the columns that would split them."""
+    at = int(np.argmax(odd))
+    own = conflict.value[conflict.group == conflict.group[at]]
+    other = own[np.abs(own / conflict.value[at] - 1.0).argmax()]
+    day = (EPOCH + dt.timedelta(days=int(table["date"][conflict.row[at]]))).isoformat()
+    values = f"{min(conflict.value[at], other):.6g} and {max(conflict.value[at], other):.6g} on {day}"
+    raise InputError(
+        f"{params.path}: {what} {values}, which cannot be one market at one time; {_remedy(table, params, conflict)}"
+        + (f" ({limit})" if limit else "")
+    )
+
+
+def _remedy(table: QuoteTable, params: QuotesParams, conflict: Conflict) -> str:
+    """The columns of the file that tell the markets or snapshots apart, as settings."""
+    names = [name for name in _other_columns(table, params) if _splits(table, conflict, name)]
+    names = [name for name in names if not _is_number(table, name)] or names
+    if not names:
+        return (
+            "no column of the file tells them apart: add one and name it in prepare.quotes.columns.market, or leave "
+            "rows out by prepare.quotes.drop_where"
+        )
+    return "name the column that tells them apart: " + "; or ".join(_setting(table, params, name) for name in names)
+
+
+def _other_columns(table: QuoteTable, params: QuotesParams) -> list[str]:
+    """Columns that the settings do not use, and that of the dates, which may have times of day."""
+    columns = params.columns.model_dump(exclude={"date"})
+    used = {name.strip().casefold() for name in columns.values() if name is not None}
+    source = table.source
+    names = [name for name in source.names if name.casefold() not in used and source.names.count(name) == 1]
+    return [name for name in names if not source.is_measured(name)]
+
+
+def _splits(table: QuoteTable, conflict: Conflict, name: str) -> bool:
+    """Whether the values of a column split the conflict, without splitting single options off."""
+    codes, values = table.source.texts(name)
+    if not 2 <= len(values) <= _MOST_VALUES:
+        return False
+    code = codes[table.order]
+    rows = table.kept_rows
+    if not np.isfinite(code[rows]).all():
+        return False
+    surfaces = np.unique(np.stack([table[key][rows] for key in SURFACE] + [code[rows]]), axis=1)
+    if surfaces.shape[1] * _FEWEST_ROWS > len(rows):
+        return False
+    split = conflict.within(code[conflict.row].astype(np.int64))
+    return bool(split.odd.sum() <= _ODD_PAIRS * conflict.odd.sum())
+
+
+def _is_number(table: QuoteTable, name: str) -> bool:
+    try:
+        table.source.numbers(name)
+    except InputError:
+        return False
+    return True
+
+
+def _setting(table: QuoteTable, params: QuotesParams, name: str) -> str:
+    """The setting under which a column belongs, by its values."""
+    values = table.source.texts(name).values
+    prefix, shown = "prepare.quotes.columns", f"{name} ({listed(values)})"
+    if {value.lower() for value in values} <= _TYPES:
+        return f"{prefix}.type: {shown}"
+    try:
+        moments = table.source.instants(name)
+    except InputError:
+        return f"{prefix}.market: {shown}"
+    if params.columns.date == name and (np.floor(moments) == moments).all():
+        return f"{prefix}.market: {shown}"
+    return (
+        f"{prefix}.snapshot: {shown}, for a surface at each time, or {prefix}.quoted_at: {name}, for the latest quote "
+        "of each option"
+    )
+
+
+def _codes(values: Array) -> Index:
+    codes: Index = np.unique(values, return_inverse=True)[1]
+    return codes

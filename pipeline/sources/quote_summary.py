@@ -1,0 +1,97 @@
+"""What prepare says of a file of quotes: used and rejected rows, vols and static arbitrage, and when it refuses."""
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from pipeline.errors import InputError
+from pipeline.settings.prepare import QuotesParams
+from pipeline.sources.quoted_surfaces import QuotedSurfaces
+from vae.surface import arbitrage
+from vae.surface.grid import Grid
+
+# Rows that the settings or the file itself leave out, or that another row stands for: a file may have any number.
+EXPECTED_REASONS = (
+    "other_market",
+    "flagged",
+    "american",
+    "low_volume",
+    "low_open_interest",
+    "expired",
+    "stale",
+    "wide",
+    "duplicate",
+    "merged",
+    "in_the_money",
+)
+_LOUD = 0.1  # of the rows, from which on a reason is in bold
+_TOLERANCE = 1e-6  # of the forward, as evaluate.arbitrage_tolerance has it
+_LARGE = 1e-3  # of the forward: more than bid and ask explain
+
+
+def figures(surfaces: QuotedSurfaces, grid: Grid) -> dict[str, float | str]:
+    """Flat figures of surfaces and rows."""
+    found = arbitrage.violations(surfaces.iv.astype(np.float32), grid)
+    unexpected = sum(count for reason, count in surfaces.rejected.items() if reason not in EXPECTED_REASONS)
+    expected = sum(surfaces.rejected.values()) - unexpected
+    return {
+        "quotes": surfaces.rows,
+        "quotes_used": surfaces.rows - len(surfaces.rejected_rows),
+        "markets": max(len(surfaces.markets), 1),
+        "dates": len(np.unique(surfaces.dates)),
+        "dates_off_grid": surfaces.off_grid,
+        "lowest_vol": float(np.nanmin(surfaces.iv)),
+        "median_vol": float(np.nanmedian(surfaces.iv)),
+        "highest_vol": float(np.nanmax(surfaces.iv)),
+        "arbitrage_free_rate": arbitrage.free_rate(found, tolerance=_TOLERANCE),
+        "large_arbitrage_rate": 1.0 - arbitrage.free_rate(found, tolerance=_LARGE),
+        "unusable_rate": unexpected / max(surfaces.rows - expected, 1),
+        **{f"rejected_{reason}": count for reason, count in surfaces.rejected.items()},
+    }
+
+
+def show(surfaces: QuotedSurfaces, values: dict[str, float | str]) -> None:
+    """Three lines on the terminal: what was used, what was rejected, and how the vols look."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    names = f" of {', '.join(surfaces.markets)}" if surfaces.markets else ""
+    used, rows = values["quotes_used"], values["quotes"]
+    console.print(f"prepare: used {used:,} of {rows:,} quotes{names}: {len(surfaces.iv):,} surfaces", markup=False)
+    console.print(_rejections(surfaces))
+    console.print(
+        f"prepare: vols from {values['lowest_vol']:.2%} to {values['highest_vol']:.2%}, median "
+        f"{values['median_vol']:.2%}; static arbitrage in {1.0 - float(values['arbitrage_free_rate']):.1%} of surfaces",
+        markup=False,
+    )
+
+
+def check_limits(params: QuotesParams, rejected: dict[str, int], values: dict[str, float | str]) -> None:
+    """Raise InputError where more rows are rejected, or more surfaces have large arbitrage, than the settings allow."""
+    rate = float(values["unusable_rate"])
+    if rate > params.max_rejected:
+        raise InputError(
+            f"{params.path}: {rate:.0%} of the rows are rejected: {counts(rejected, EXPECTED_REASONS)}; allowed by "
+            f"prepare.quotes.max_rejected: {params.max_rejected:.0%}"
+        )
+    rate = float(values["large_arbitrage_rate"])
+    if rate > params.max_arbitrage:
+        raise InputError(
+            f"{params.path}: {rate:.0%} of the surfaces have static arbitrage of more than {_LARGE:g} of the forward, "
+            "as rows of several markets, wrong units or dead quotes give; allowed by prepare.quotes.max_arbitrage: "
+            f"{params.max_arbitrage:.0%}"
+        )
+
+
+def counts(rejected: dict[str, int], without: tuple[str, ...] = ()) -> str:
+    """Numbers of rejected rows by reason."""
+    return ", ".join(f"{count} {reason}" for reason, count in rejected.items() if count and reason not in without)
+
+
+def _rejections(surfaces: QuotedSurfaces) -> Text:
+    """The line of rejected rows, largest reasons first, in bold where a tenth of all rows has the reason."""
+    line = Text(f"prepare: rejected {len(surfaces.rejected_rows):,}")
+    by_size = sorted(((count, reason) for reason, count in surfaces.rejected.items() if count), reverse=True)
+    for place, (count, reason) in enumerate(by_size):
+        share = count / surfaces.rows
+        line.append(": " if not place else ", ")
+        line.append(f"{count:,} {reason} ({share:.1%})", style="bold" if share > _LOUD else "")
+    return line

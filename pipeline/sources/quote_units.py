@@ -1,0 +1,257 @@
+"""Units of a file by what its numbers would mean: a unit that is implausible is refused with the setting that mends it.
+
+Where several settings would make the numbers plausible all are listed, as only the user knows which is true.
+"""
+
+import numpy as np
+
+from pipeline.errors import InputError
+from pipeline.settings.prepare import QuotesParams
+from pipeline.sources.columns import Array
+from pipeline.sources.quote_rows import EXPIRY, Index, QuoteTable
+from vae.pricing import quoted_surface
+from vae.surface import plausible
+from vae.surface.plausible import VOL_UNITS, Interval
+
+_HIGHEST_RATE = 0.25  # median of decimal rates that nobody has confirmed
+_NEAR = 0.1  # |ln(K/F)| of quotes that are at the money
+_LEAST_VOL = 1e-6  # lower ones stand for a missing vol
+_CONTRACT = 100.0  # units of the underlying in a contract
+_TENORS = ("tenor_years", "days", "tenor", "expiry")
+_NEARLY = 10.0  # a vol is just outside of its range within this factor
+_SET = "prepare.quotes."
+
+
+def check_rates(table: QuoteTable, params: QuotesParams) -> None:
+    """Raise InputError for rates that are percent, or may be."""
+    for name in ("rate", "dividend_yield"):
+        known = np.abs(table.get(name, np.nan)[table.kept])
+        median = float(np.median(known[np.isfinite(known)])) if np.isfinite(known).any() else 0.0
+        wrong = median > (1.0 if params.rate_unit == "decimal" else _HIGHEST_RATE)
+        if params.rate_unit == "percent" or not wrong:
+            continue
+        column = getattr(params.columns, name)
+        remedy = f"where {median:g} is {median:g} %, set {_SET}rate_unit: percent"
+        if median <= 1.0:
+            remedy += f"; where it is {100.0 * median:g} %, set {_SET}rate_unit: decimal"
+        raise InputError(
+            f"{params.path}: column {column}: the median {name} {median:g} is {100.0 * median:g} % a year; {remedy}"
+        )
+
+
+def check_coordinates(table: QuoteTable, params: QuotesParams) -> None:
+    """Raise InputError for strikes, moneyness or tenors in another unit than the settings say, by market."""
+    for row in _by_market(table):
+        _check_tenors(table["tenor"][row], params)
+        k = _log_moneyness(table, params, row)
+        if params.columns.log_moneyness is not None:
+            _check_log_moneyness(k, params)
+        elif params.columns.call_delta is None:
+            _check_strikes(k, params)
+
+
+def check_vols(table: QuoteTable, params: QuotesParams) -> None:
+    """Raise InputError for vols, at the money, in another unit than the settings say, by market."""
+    for own in _by_market(table):
+        positive = own[table["value"][own] > _LEAST_VOL]
+        row = positive[_at_the_money(table, positive, _distance(table, params, positive))]
+        if not len(row):
+            continue
+        vol = float(np.median(table["value"][row]))
+        level = float(np.median(_forward(table, row))) if params.columns.strike is not None else np.nan
+        black = vol / level if params.vol_kind == "normal" else vol
+        _check_vol(params, raw=vol / VOL_UNITS[params.vol_unit], black=black, level=level)
+
+
+def check_prices(table: QuoteTable, params: QuotesParams, share: Array) -> None:
+    """Raise InputError for prices, at the money, in another unit than the settings say, by market.
+
+    Args:
+        table: the quotes, with k.
+        params: settings.
+        share: undiscounted price per unit of forward, [row].
+    """
+    allowed = _allowed(params)
+    for own in _by_market(table):
+        k, put = table["k"][own], table["put"][own] == 1.0
+        near = own[(np.abs(k) <= _NEAR) & (put == (k < 0.0))]
+        row = near[_at_the_money(table, near, np.abs(table["k"][near]))]
+        vol = _vol_of_prices(table, row, share[row])
+        if not len(row) or vol in allowed:
+            continue
+        raise InputError(
+            f"{params.path}: at the money prices are {np.median(share[row]):.3g} of the forward, "
+            f"{'which no vol gives' if np.isinf(vol) else f'a vol of {100.0 * vol:.3g} %'}, but {_SET}expected_vol "
+            f"allows {_range(allowed)}{_price_remedy(table, params, row, share[row], vol)}"
+        )
+
+
+def refuse_slope(params: QuotesParams, ratio: float, spot: float) -> None:
+    """Raise InputError for prices and strikes in different units, as straight parity lines of a wrong slope show.
+
+    Args:
+        params: settings.
+        ratio: median of the slope of C - P over K to the discount factor.
+        spot: median, NaN where unknown.
+    """
+    message = f"{params.path}: C - P changes by {ratio:.3g} for 1 of strike instead of by nearly 1"
+    scale = next((scale for scale in (100.0, 1000.0) if _one(ratio * scale)), None)
+    if _one(ratio * spot):
+        remedy = f"for prices in units of the underlying set {_SET}price_unit: underlying"
+    elif params.strike_scale != 1.0:
+        remedy = f"{_SET}strike_scale is {params.strike_scale:g}; leave it out for strikes in the unit of the prices"
+    elif scale is not None:
+        remedy = f"for strikes times {scale:g} set {_SET}strike_scale: {scale:g}"
+    elif _one(ratio / _CONTRACT):
+        remedy = f"prices of {_CONTRACT:g} units must be divided by {_CONTRACT:g} in the file"
+    else:
+        remedy = (
+            f"strikes and prices are in different units: for prices in units of the underlying name columns.forward or "
+            f"columns.spot and set {_SET}price_unit: underlying; for strikes times a number set {_SET}strike_scale"
+        )
+    raise InputError(f"{message}: {remedy}")
+
+
+def _one(ratio: float) -> bool:
+    """Whether a ratio is about 1, but for a discount factor."""
+    return 0.5 < ratio < 2.0
+
+
+def _by_market(table: QuoteTable) -> list[Index]:
+    """Kept rows of each market."""
+    row = table.kept_rows
+    market = table["market"][row]
+    return [row[market == one] for one in np.unique(market)]
+
+
+def _forward(table: QuoteTable, row: Index) -> Array:
+    """The forward, or else the spot, of rows [len(row)]; NaN where neither is known."""
+    name = "forward" if "forward" in table else "spot"
+    return table.get(name, np.nan)[row]
+
+
+def _log_moneyness(table: QuoteTable, params: QuotesParams, row: Index) -> Array:
+    """About ln(K/F), from the spot where there is no forward, [len(row)]; NaN where unknown."""
+    coordinate = table["coordinate"][row]
+    if params.columns.log_moneyness is not None:
+        return coordinate
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.log(coordinate if params.columns.moneyness is not None else coordinate / _forward(table, row))
+
+
+def _distance(table: QuoteTable, params: QuotesParams, row: Index) -> Array:
+    """How far quotes are from the money, in any unit, [len(row)]."""
+    if params.columns.call_delta is not None:
+        return np.abs(table["coordinate"][row] - 0.5)
+    return np.abs(_log_moneyness(table, params, row))
+
+
+def _at_the_money(table: QuoteTable, row: Index, distance: Array) -> Index:
+    """Of each expiry, the place in ``row`` of the quote nearest the money, [expiry]."""
+    expiry = np.cumsum(table.starts(row, EXPIRY)) - 1
+    order = np.lexsort((distance, expiry))
+    return order[np.flatnonzero(np.diff(expiry[order], prepend=-1))]
+
+
+def _check_tenors(tenor: Array, params: QuotesParams) -> None:
+    """Raise InputError where most tenors are too long for years, or for days."""
+    median = float(np.median(tenor))
+    name = next(key for key in _TENORS if getattr(params.columns, key) is not None)
+    remedy = "; for days name it prepare.quotes.columns.days" if name == "tenor_years" else ""
+    if median > plausible.LONGEST_TENOR:
+        raise InputError(
+            f"{params.path}: column {getattr(params.columns, name)}: the median tenor is {median:g} years, but must be "
+            f"at most {plausible.LONGEST_TENOR:g}{remedy}"
+        )
+
+
+def _check_log_moneyness(k: Array, params: QuotesParams) -> None:
+    try:
+        plausible.check_log_moneyness(k)
+    except ValueError as error:
+        raise InputError(f"{params.path}: column {params.columns.log_moneyness}: {error}") from error
+
+
+def _check_strikes(k: Array, params: QuotesParams) -> None:
+    """Raise InputError for strikes that are not in the unit of the forward."""
+    k = k[np.isfinite(k)]
+    median = float(np.median(k)) if len(k) else 0.0
+    if abs(median) <= plausible.LARGEST_K:
+        return
+    scale, column = plausible.strike_scale(median), params.columns.strike or params.columns.moneyness
+    remedy = f": for strikes times {scale:g} set {_SET}strike_scale: {scale:g}" if scale is not None else ""
+    if params.strike_scale != 1.0:
+        remedy = f": {_SET}strike_scale is {params.strike_scale:g}; leave it out for strikes in the forward's unit"
+    raise InputError(
+        f"{params.path}: column {column}: the median of ln(K/F) is {median:.3g}, a strike of {np.exp(median):.3g} "
+        f"times the forward or spot{remedy or ', which are in different units or of different underlyings'}"
+    )
+
+
+def _check_vol(params: QuotesParams, *, raw: float, black: float, level: float) -> None:
+    """Raise InputError where the at-the-money vol is implausible, with all settings that make it plausible.
+
+    Args:
+        params: settings.
+        raw: the median number of the file.
+        black: the Black vol that it is by the settings, about.
+        level: the forward, NaN where unknown.
+    """
+    allowed = _allowed(params)
+    if black in allowed:
+        return
+    readings = _vol_readings(raw, level, allowed)
+    if not readings:
+        readings = ["no unit makes it plausible: look at the column"]
+    if params.columns.strike is None and raw >= VOL_UNITS["decimal"]:
+        readings.append("normal (Bachelier) vols are read by strike, with vol_kind: normal")
+    if allowed.low / _NEARLY <= black <= allowed.high * _NEARLY:
+        readings.append(f"for a market that is {100.0 * black:.3g} % widen {_SET}expected_vol")
+    column = params.columns.iv or params.columns.bid_iv
+    raise InputError(
+        f"{params.path}: column {column}: at the money the median vol {raw:.6g} is {100.0 * black:.3g} % with "
+        f"vol_unit: {params.vol_unit}, but {_SET}expected_vol allows {_range(allowed)}; {'; '.join(readings)}"
+    )
+
+
+def _vol_readings(raw: float, level: float, allowed: Interval) -> list[str]:
+    """The settings that make a vol plausible, each with the vol that it then is."""
+    black = [
+        f"set {_SET}vol_unit: {unit} where it is {100.0 * vol:.3g} %"
+        for unit, vol in plausible.vol_readings(raw, allowed).items()
+    ]
+    normal = [
+        f"set vol_kind: normal and vol_unit: {unit} where it is a normal (Bachelier) vol of {raw * size:.3g}, which is "
+        f"{100.0 * raw * size / level:.3g} %"
+        for unit, size in VOL_UNITS.items()
+        if raw * size / level in allowed
+    ]
+    return black + normal
+
+
+def _vol_of_prices(table: QuoteTable, row: Index, share: Array) -> float:
+    """The median vol of prices per unit of forward, infinite where most of them have none as they are too high."""
+    vols = quoted_surface.implied_vols(table["k"][row], share, table["tenor"][row], call=table["put"][row] == 0.0)
+    return float(np.median(np.where(np.isnan(vols), np.inf, vols))) if len(row) else np.nan
+
+
+def _price_remedy(table: QuoteTable, params: QuotesParams, row: Index, share: Array, vol: float) -> str:
+    """The settings that make at-the-money prices plausible."""
+    allowed, level = _allowed(params), _forward(table, row)
+    if params.price_unit == "currency" and _vol_of_prices(table, row, share * level) in allowed:
+        return f"; for prices in units of the underlying set {_SET}price_unit: underlying"
+    if params.price_unit == "underlying" and _vol_of_prices(table, row, share / level) in allowed:
+        return f"; for prices in currency leave {_SET}price_unit out"
+    if _vol_of_prices(table, row, share / _CONTRACT) in allowed:
+        return f"; prices of {_CONTRACT:g} units must be divided by {_CONTRACT:g} in the file"
+    if allowed.low / _NEARLY <= vol <= allowed.high * _NEARLY:
+        return f"; for a market that is so calm or wild widen {_SET}expected_vol"
+    return ""
+
+
+def _allowed(params: QuotesParams) -> Interval:
+    return Interval(params.expected_vol.low, params.expected_vol.high)
+
+
+def _range(allowed: Interval) -> str:
+    return f"{100.0 * allowed.low:g} % to {100.0 * allowed.high:g} %"

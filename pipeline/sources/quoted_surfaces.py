@@ -1,0 +1,37 @@
+"""Surfaces of a file of quotes, and what became of its rows."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.sources.columns import Array
+from pipeline.sources.quote_rows import Index
+
+
+class QuotedSurfaces(NamedTuple):
+    """Surfaces of a file of quotes, ordered by time, then market.
+
+    Attributes:
+        dates: days since 1970-01-01, int32 [surface].
+        time: the same with the fraction of the day of the snapshot, float64 [surface].
+        market: index into ``markets``, 0 without these, int64 [surface].
+        markets: sorted names; none where the settings name no column of markets.
+        iv: Black vols, NaN where no quote is within reach, float64 [surface, tenor, node].
+        conditions: numbers of the surfaces by name, NaN where the file has none, float64 [surface].
+        rejected: number of rows by reason, for all of ``quote_rows.REASONS``.
+        rejected_rows: rows of the file, counted from 1, in order, with their reason.
+        rows: of the file.
+        off_grid: dates of markets whose quotes reach no point of the grid; they have no surface.
+    """
+
+    dates: NDArray[np.int32]
+    time: Array
+    market: Index
+    markets: tuple[str, ...]
+    iv: Array
+    conditions: dict[str, Array]
+    rejected: dict[str, int]
+    rejected_rows: list[tuple[int, str]]
+    rows: int
+    off_grid: int

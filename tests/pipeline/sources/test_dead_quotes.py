@@ -1,0 +1,70 @@
+"""Placeholders, dead quotes and rows that a user drops are rejected and counted, each for its reason."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.errors import InputError
+from tests.chains import COLUMNS, Table, chain, errors_bp, read, reasons
+
+RUNGS = [1e-5, 0.00391, 0.007822, 0.0156348, 0.0312598, 0.0625097, 0.1250088, 0.2500075]
+
+
+def with_dead(value: Any, share: int = 3) -> tuple[Table, int]:
+    """A chain whose every third row has another vol, and how many."""
+    table = chain(bid=1.0, ask=1.1, volume=5.0, note="ok")
+    dead = np.flatnonzero((np.arange(len(table["iv"])) // 2 + np.arange(len(table["iv"])) % 2) % share == 0)
+    table["iv"][dead] = np.resize(value, len(dead))
+    table["bid"][dead], table["volume"][dead] = 0.0, 0.0
+    table["note"] = np.where(np.isin(np.arange(len(table["iv"])), dead), "stub", "ok")
+    return table, len(dead)
+
+
+@pytest.mark.parametrize("value", [RUNGS, [0.3333], [0.0099]])
+def test_placeholders_are_no_vols(tmp_path: Path, value: list[float]) -> None:
+    table, count = with_dead(value)
+    surfaces = read(tmp_path, table)
+    assert surfaces.rejected["placeholder"] == count
+    assert errors_bp(surfaces).max() < 2.0
+
+
+def test_tiny_vols_are_below_the_minimum(tmp_path: Path) -> None:
+    table, count = with_dead([2e-4, 3e-4, 4e-4, 5e-4, 6e-4, 7e-4, 8e-4])
+    kept = {"drop_placeholders": False}
+    assert read(tmp_path, table, **kept).rejected["vol_below_min"] == count
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "reason"),
+    [
+        ({"bid": "bid", "ask": "ask"}, {}, "missing_bid"),
+        ({"volume": "volume"}, {"min_volume": 1.0}, "low_volume"),
+        ({}, {"drop_where": "bid == 0"}, "flagged"),
+        ({}, {"drop_where": ["volume < 5", "strike >= 1000"]}, "flagged"),
+        ({}, {"drop_where": "note != ok"}, "flagged"),
+        ({}, {"drop_where": "note == stub"}, "flagged"),
+    ],
+)
+def test_dead_quotes_are_left_out_by_what_stands_beside_them(
+    tmp_path: Path, columns: dict[str, str], settings: dict[str, Any], reason: str
+) -> None:
+    table, count = with_dead([0.31, 0.32, 0.33, 0.34, 0.35, 0.36, 0.37])
+    surfaces = read(tmp_path, table, COLUMNS | columns, **settings)
+    assert surfaces.rejected[reason] == count
+    assert errors_bp(surfaces).max() < 2.0
+
+
+@pytest.mark.parametrize("digits", [2, 3, 17])
+def test_flat_smiles_and_rounded_vols_are_no_placeholders(tmp_path: Path, digits: int) -> None:
+    table = chain()
+    rounded = read(tmp_path, table | {"iv": table["iv"].round(digits)})
+    assert reasons(rounded) == {"in_the_money": 75}
+    flat = read(tmp_path, table | {"iv": np.full(len(table["iv"]), 0.25)})
+    assert reasons(flat) == {"in_the_money": 75}
+
+
+def test_texts_are_not_ordered(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"drop_where: note < ok: texts are compared by == and != only"):
+        read(tmp_path, chain(note="ok"), drop_where="note < ok")

@@ -1,0 +1,122 @@
+"""Numbers in another unit are read by a setting, and refused with it; both directions."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import QuantLib
+
+from pipeline.errors import InputError
+from tests.chains import COLUMNS, PRICES, chain, errors_bp, joined, read
+
+BY_K = {"date": "date", "days": "days", "log_moneyness": "k", "iv": "iv"}
+SPOT_PRICES = PRICES | {"spot": "spot"}
+FORWARD_PRICES = PRICES | {"forward": "forward"}
+RATES = COLUMNS | {"rate": "rate"}
+
+
+def table(**change: Any) -> dict[str, Any]:
+    """A chain with columns multiplied."""
+    rows = chain(rate=0.02)
+    return rows | {name: factor * rows[name] for name, factor in change.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "columns", "settings", "remedy"),
+    [
+        ({"iv": 100.0}, RATES, {"vol_unit": "percent"}, r"set prepare\.quotes\.vol_unit: percent where it is 20"),
+        ({"iv": 1e4}, RATES, {"vol_unit": "bp"}, r"set prepare\.quotes\.vol_unit: bp where it is 20"),
+        ({"strike": 1000.0}, RATES, {"strike_scale": 1000.0}, r"set prepare\.quotes\.strike_scale: 1000$"),
+        ({"strike": 1000.0}, PRICES, {"strike_scale": 1000.0}, r"set prepare\.quotes\.strike_scale: 1000$"),
+        ({"strike": 100.0}, RATES, {"strike_scale": 100.0}, r"set prepare\.quotes\.strike_scale: 100$"),
+        ({"rate": 100.0}, RATES, {"rate_unit": "percent"}, r"set prepare\.quotes\.rate_unit: percent"),
+        ({"price": 0.01}, SPOT_PRICES, {"price_unit": "underlying"}, r"set prepare\.quotes\.price_unit: underlying$"),
+    ],
+)
+def test_a_unit_is_read_by_its_setting_and_refused_without(
+    tmp_path: Path, change: dict[str, float], columns: dict[str, str], settings: dict[str, Any], remedy: str
+) -> None:
+    assert errors_bp(read(tmp_path, table(**change), columns, **settings)).max() < 2.0
+    with pytest.raises(InputError, match=remedy):
+        read(tmp_path, table(**change), columns)
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "remedy"),
+    [
+        (RATES, {"vol_unit": "percent"}, r"median vol 0\.2\S* is 0\.2\S* % with vol_unit: percent.*vol_unit: decimal"),
+        (RATES, {"vol_unit": "bp"}, r"vol_unit: decimal where it is 20"),
+        (RATES, {"strike_scale": 1000.0}, r"strike_scale is 1000; leave it out"),
+        (PRICES, {"strike_scale": 1000.0}, r"strike_scale is 1000; leave it out"),
+        (FORWARD_PRICES, {"price_unit": "underlying"}, r"for prices in currency leave prepare\.quotes\.price_unit out"),
+    ],
+)
+def test_a_unit_that_is_said_wrongly_is_refused(
+    tmp_path: Path, columns: dict[str, str], settings: dict[str, Any], remedy: str
+) -> None:
+    with pytest.raises(InputError, match=remedy):
+        read(tmp_path, table(), columns, **settings)
+
+
+def test_inverse_options_are_shares_of_the_forward_or_the_spot(tmp_path: Path) -> None:
+    """With forward, prices are not discounted: Black's formula over F."""
+    rows = table()
+    undiscounted = rows["price"] * np.exp(rows["rate"] * rows["days"] / 365)
+    shares = rows | {"price": undiscounted / rows["forward"]}
+    columns = FORWARD_PRICES | {"rate": "rate"}
+    assert errors_bp(read(tmp_path, shares, columns, price_unit="underlying")).max() < 2.0
+    with pytest.raises(InputError, match=r"at the money prices are .* of the forward.*price_unit: underlying"):
+        read(tmp_path, shares, columns)
+
+
+def test_two_readings_are_both_listed(tmp_path: Path) -> None:
+    """A median of 2,400 on an index at 12,000 may be basis points of Black, or a normal vol in points."""
+    rows = chain(spot=12_000.0)
+    rows["iv"] = 1e4 * rows["iv"]
+    with pytest.raises(InputError, match=r"vol_unit: bp where it is 20.*; set vol_kind: normal and vol_unit: decimal"):
+        read(tmp_path, rows)
+    k = rows | {"k": np.log(rows["strike"] / 12_000.0)}
+    with pytest.raises(InputError, match=r"vol_unit: bp where.*; normal \(Bachelier\) vols are read by strike"):
+        read(tmp_path, k, BY_K)
+
+
+def test_one_market_in_percent_among_decimals_is_refused(tmp_path: Path) -> None:
+    second = chain(ticker="BBB")
+    rows = joined(chain(ticker="AAA"), second | {"iv": 100.0 * second["iv"]})
+    with pytest.raises(InputError, match=r"vol_unit: percent"):
+        read(tmp_path, rows, COLUMNS | {"market": "ticker"})
+
+
+def test_rates_between_a_quarter_and_one_are_confirmed(tmp_path: Path) -> None:
+    rows = chain(rate=0.3)
+    with pytest.raises(InputError, match=r"0\.3 is 30 % a year; where 0\.3 is 0\.3 %, set .*; where it is 30 %, set"):
+        read(tmp_path, rows, RATES)
+    assert errors_bp(read(tmp_path, rows, RATES, rate_unit="decimal")).max() < 2.0
+
+
+def test_calm_markets_are_allowed_by_a_setting(tmp_path: Path) -> None:
+    rows = chain(level=0.5)
+    rows["iv"] = 0.008 + 0.0 * rows["iv"]
+    with pytest.raises(InputError, match=r"for a market that is 0\.8 % widen prepare\.quotes\.expected_vol"):
+        read(tmp_path, rows)
+    calm = read(tmp_path, rows, expected_vol={"low": 0.002, "high": 0.1})
+    np.testing.assert_allclose(calm.iv, 0.008, rtol=1e-12)
+
+
+def test_normal_vols_have_the_black_vols_of_the_same_price(tmp_path: Path) -> None:
+    """QuantLib prices by Bachelier and inverts by Black."""
+    rows = chain()
+    rows["iv"] = np.full(len(rows["iv"]), 18.0)
+    surfaces = read(tmp_path, rows, vol_kind="normal")
+    k, tenor = 0.1, 91 / 365
+    strike = 100.0 * np.exp(k)
+    price = QuantLib.bachelierBlackFormula(QuantLib.Option.Call, strike, 100.0, 18.0 * tenor**0.5)
+    vol = (
+        QuantLib.blackFormulaImpliedStdDev(QuantLib.Option.Call, strike, 100.0, price, 1.0, 0.0, 0.2, 1e-14)
+        / tenor**0.5
+    )
+    grid_vol = np.interp(tenor, np.array([45.0, 120.0]) / 365, surfaces.iv[0, :, 2])
+    assert grid_vol == pytest.approx(vol, abs=2e-4)
+    in_bp = read(tmp_path, rows | {"iv": rows["iv"] / 1e-4}, vol_kind="normal", vol_unit="bp")
+    np.testing.assert_allclose(in_bp.iv, surfaces.iv, rtol=1e-12)
