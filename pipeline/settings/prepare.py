@@ -7,8 +7,18 @@ from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from pipeline.settings.quote_layout import CallPutParams, FxParams, WideParams
 from pipeline.settings.types import Block, Count, Name, NotNegative, Number, Positive, Seed, Share
 from vae.surface.grid import Convention, Grid
 from vae.surface.plausible import MEDIAN_VOL
@@ -206,6 +216,7 @@ _NEEDED_COLUMNS = {
     "min_volume": "volume",
     "min_open_interest": "open_interest",
 }
+_LAYOUTS = ("wide", "call_put", "fx")
 
 
 class QuotesParams(Block):
@@ -215,6 +226,9 @@ class QuotesParams(Block):
     sheet: Name | None = None
     decimal_mark: Literal[".", ","] | None = None
     date_format: DateFormat | dict[Literal["date", "expiry", "snapshot", "quoted_at"], DateFormat] | None = None
+    wide: WideParams | None = None
+    call_put: CallPutParams | None = None
+    fx: FxParams | None = None
     columns: QuoteColumns
     conditions: dict[Name, Name] = {}
     date: Day | None = None
@@ -240,6 +254,39 @@ class QuotesParams(Block):
     max_rejected: Share = 0.5
     max_arbitrage: Share = 0.1
     splits: Shares = Shares()
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _with_those_of_the_layout(cls, columns: object, info: ValidationInfo) -> object:
+        """The columns of the file, and those that a layout makes."""
+        layouts = {name: info.data[name] for name in _LAYOUTS if info.data.get(name) is not None}
+        if not layouts or not isinstance(columns, Mapping):
+            return columns
+        if len(layouts) > 1:
+            raise ValueError(f"a table has one layout, not {' and '.join(layouts)}")
+        (name, layout) = layouts.popitem()
+        made = layout.made()
+        twice = [key for key in made if columns.get(key) not in (None, made[key])]
+        if twice:
+            raise ValueError(f"prepare.quotes.{name} makes the column {twice[0]}")
+        return {**columns, **made}
+
+    @model_validator(mode="after")
+    def _has_rates(self) -> Self:
+        """Rates that deltas and strikes of foreign exchange depend on must be said, even where they are 0."""
+        if self.fx is None:
+            return self
+        at_spot = self.fx.atm_strike == "spot" and not (self.columns.forward and self.columns.spot)
+        needed = ["rate"] * at_spot + ["dividend_yield"] * (at_spot or self.fx.delta != "forward")
+        for name in needed:
+            if getattr(self.columns, name) is None and name not in self.model_fields_set:
+                raise ValueError(f"fx with spot deltas or strikes needs {name} or columns.{name}, even if it is 0")
+        return self
+
+    @property
+    def layout(self) -> WideParams | CallPutParams | FxParams | None:
+        """How a row holds several quotes; None where it holds one."""
+        return self.wide or self.call_put or self.fx
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

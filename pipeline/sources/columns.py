@@ -18,7 +18,7 @@ from pipeline.tables.table_file import TableFile
 from pipeline.tables.words import Words
 
 Array = NDArray[np.float64]
-Kind = Literal["number", "day", "instant", "tenor", "flag"] | Words
+Kind = Literal["number", "day", "instant", "tenor", "flag", "name"] | Words
 
 _LARGEST, _SMALLEST = 1e50, 1e-50  # larger counts as infinite, smaller as 0, so that no product overflows
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -155,6 +155,8 @@ class Columns:
         if kind in ("day", "instant"):
             instants = self.instants(name, date_format=wanted.date_format)
             return np.floor(instants) if kind == "day" else instants
+        if kind == "name":
+            return self.texts(name).code
         return self.tenors(name) if kind == "tenor" else self.flags(name)
 
     def numbers(self, name: str, *, percent: bool = False) -> Array:

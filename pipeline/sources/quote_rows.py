@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.settings.prepare import QuotesParams
-from pipeline.sources import columns, row_filters
+from pipeline.sources import columns, layouts, row_filters
 from pipeline.sources.columns import Array, Columns, Wanted
 from pipeline.tables.words import EXERCISES, OPTION_TYPES
 from vae.surface.plausible import VOL_UNITS
@@ -53,7 +53,8 @@ REASONS = (
 EPOCH = dt.date(1970, 1, 1)
 PERCENT = 0.01
 VOLS = ("iv", "bid_iv", "ask_iv")
-CARRY = ("forward", "spot", "rate", "dividend_yield")
+RATES = ("rate", "dividend_yield")
+CARRY = ("forward", "spot", *RATES)
 SURFACE = ("time", "market")  # the columns that tell surfaces apart
 EXPIRY = (*SURFACE, "tenor")
 STRIKE = (*EXPIRY, "coordinate")
@@ -65,6 +66,7 @@ _CONDITION = "condition."  # begins the names of wanted columns that are conditi
 _KINDS: Mapping[str, columns.Kind] = {
     "date": "day",
     "expiry": "day",
+    "market": "name",
     "tenor": "tenor",
     "type": OPTION_TYPES,
     "exercise": EXERCISES,
@@ -90,7 +92,7 @@ class QuoteTable:
         source: all columns of the file, in its order.
         markets: sorted names in the column of markets; none where the settings name no such column.
         weighted: whether the file has weights; without them all are 1.
-        order: the row of the file, counted from 0, [row].
+        order: the row of the file, counted from 0, [row]; quotes that stand in one row share it.
         reason: index into ``REASONS`` of a rejected row, else -1, [row].
     """
 
@@ -154,9 +156,9 @@ class QuoteTable:
     @property
     def rejected_rows(self) -> list[tuple[int, str]]:
         """Rejected rows of the file, counted from 1, in order, with their reason."""
-        reason = np.empty_like(self.reason)
-        reason[self.order] = self.reason
-        return [(row + 1, REASONS[reason[row]]) for row in np.flatnonzero(reason >= 0).tolist()]
+        rejected = np.flatnonzero(~self.kept)
+        rows = np.stack((self.order[rejected], self.reason[rejected]), axis=1)
+        return [(row + 1, REASONS[reason]) for row, reason in rows[np.lexsort(rows.T[::-1])].tolist()]
 
 
 def read(params: QuotesParams) -> QuoteTable:
@@ -166,15 +168,17 @@ def read(params: QuotesParams) -> QuoteTable:
         InputError: the file cannot be read, or lacks a column or has one of a wrong type.
     """
     source = Columns.read(Path(params.path), sheet=params.sheet, decimal_mark=params.decimal_mark)
-    found = source.found(_wanted(params))
+    of_file = _with_decimal_rates(source.found(_wanted(params, source.names)), params)
+    tenor = _tenors(of_file, _times(of_file, params)["date"])
+    found, row = layouts.long(of_file, tenor, params, source.names)
     conditions = {key: found.pop(f"{_CONDITION}{key}") for key in params.conditions}
     values = _canonical(found, params)
     markets: tuple[str, ...] = ()
     if params.columns.market is not None:
-        values["market"], markets = source.texts(params.columns.market)
+        values["market"], markets = found["market"], source.texts(params.columns.market).values
     if params.drop_where is not None:
         conditions_of_rows = [params.drop_where] if isinstance(params.drop_where, str) else params.drop_where
-        values["flagged"] = row_filters.dropped(source, conditions_of_rows).astype(np.float64)
+        values["flagged"] = row_filters.dropped(source, conditions_of_rows)[row].astype(np.float64)
     weighted = "weight" in values
     rows = len(values["date"])
     values = {"weight": np.ones(rows), "market": np.zeros(rows), **values}
@@ -186,36 +190,40 @@ def read(params: QuotesParams) -> QuoteTable:
         source=source,
         markets=markets,
         weighted=weighted,
-        order=order,
+        order=row[order],
         reason=np.full(len(order), -1),
     )
 
 
-def _wanted(params: QuotesParams) -> dict[str, Wanted]:
+def _wanted(params: QuotesParams, file_names: list[str]) -> dict[str, Wanted]:
     """The columns of the file that the settings name.
 
     Raises:
         InputError: two of them are one column; a time may be date, snapshot and quoted_at.
     """
-    names = {key: name for key, name in params.columns.model_dump(exclude={"market"}).items() if name is not None}
+    names = {key: name for key, name in params.columns.model_dump().items() if name is not None}
+    names = layouts.parts(names, params, file_names)
     keys: dict[str, str] = {}
     for key, name in names.items():
         if key not in _TIMES and keys.setdefault(name, key) != key:
             raise InputError(f"params.yaml: prepare.quotes.columns: {keys[name]} and {key} are both {name}")
     names |= {f"{_CONDITION}{key}": name for key, name in params.conditions.items()}
-    percent = VOLS if params.vol_unit == "percent" else ()
+    percent = (VOLS if params.vol_unit == "percent" else ()) + (RATES if params.rate_unit == "percent" else ())
     return {
-        key: Wanted(name, _KINDS.get(key, "number"), params.date_format_of(key), percent=key in percent)
+        key: Wanted(name, _KINDS.get(key, "number"), params.date_format_of(key), percent=key.split(".")[0] in percent)
         for key, name in names.items()
     }
+
+
+def _with_decimal_rates(found: dict[str, Array], params: QuotesParams) -> dict[str, Array]:
+    """The columns with rates in decimals."""
+    unit = PERCENT if params.rate_unit == "percent" else 1.0
+    return found | {key: unit * found[key] for key in RATES if key in found}
 
 
 def _canonical(found: dict[str, Array], params: QuotesParams) -> dict[str, Array]:
     """The columns of a table from those of the file, in its order."""
     values = {key: found[key] for key in (*CARRY, "weight", "volume", "open_interest") if key in found}
-    for key in ("rate", "dividend_yield"):
-        if key in values and params.rate_unit == "percent":
-            values[key] = PERCENT * values[key]
     values |= _times(found, params)
     values["tenor"] = _tenors(found, values["date"])
     values["coordinate"] = _first(found, "strike", "moneyness", "log_moneyness", "call_delta") / params.strike_scale

@@ -165,7 +165,7 @@ def _with_smile_butterflies(quotes: _Quotes, market: _Market) -> _Quotes:
     """The quotes with the butterflies of the smile for market strangles, grouped by quoted deltas."""
     quoted = np.isfinite(quotes.risk_reversal + quotes.butterfly)
     butterfly = np.full_like(quotes.butterfly, np.nan)
-    for pattern in np.unique(quoted, axis=0):
+    for pattern in np.unique(quoted[quoted.any(axis=1)], axis=0):
         row, delta = np.flatnonzero((quoted == pattern).all(axis=1)), np.flatnonzero(pattern)
         butterfly[np.ix_(row, delta)] = _smile_butterflies(quotes.of(row, delta), market.of(row, delta))
     return quotes._replace(butterfly=butterfly)
