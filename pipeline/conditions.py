@@ -1,5 +1,6 @@
 """Conditioning variables of the prior: features of a surface, and numbers that the data has for its date."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,8 @@ from pipeline.errors import InputError
 from pipeline.files.dataset import Dataset
 from vae.model.linear import PrincipalComponents
 from vae.surface import smile_features
+
+MARKET = "market"
 
 
 class TargetConditions(NamedTuple):
@@ -45,6 +48,10 @@ class Conditions(NamedTuple):
         """All conditions [row, condition] of surfaces x [row, D], which stand at ``rows`` of the split."""
         return torch.stack([self._one(name, x, rows) for name in self.names], dim=1) if self.names else x[:, :0]
 
+    def at(self, chosen: Tensor) -> "Conditions":
+        """The conditions of some surfaces of the split, by their places."""
+        return self._replace(numbers={name: values[chosen] for name, values in self.numbers.items()})
+
     def known(self, count: int) -> Tensor:
         """Which of the first ``count`` surfaces have all conditions, [count]."""
         columns = [numbers[:count].isfinite() for numbers in self.numbers.values()]
@@ -52,6 +59,25 @@ class Conditions(NamedTuple):
 
     def _one(self, name: str, x: Tensor, rows: slice) -> Tensor:
         return x @ self.functionals[name] if name in self.functionals else self.numbers[name][rows]
+
+
+def conditioning_markets(names: Sequence[str], data: Dataset) -> tuple[str, ...]:
+    """The markets of the data where ``market`` is one of the conditions; none otherwise.
+
+    Raises:
+        InputError: the market is a condition, but the data does not tell markets apart.
+    """
+    if MARKET in names and not data.markets:
+        raise InputError(
+            f"params.yaml: train.conditions: {MARKET!r}, but the data does not tell markets apart; "
+            f"prepare.quotes.columns.market names the column that does"
+        )
+    return data.markets if MARKET in names else ()
+
+
+def numbers_among(names: Sequence[str]) -> tuple[str, ...]:
+    """The conditions that are numbers: all but the market."""
+    return tuple(name for name in names if name != MARKET)
 
 
 def read_conditions(names: tuple[str, ...], data: Dataset, split: str) -> Conditions:

@@ -21,6 +21,7 @@ from pipeline.report.page import Evaluation, read_curve, report_page
 from pipeline.settings.evaluate import EvaluateParams
 from vae.evaluation import exact_likelihood, metrics
 from vae.model.autoencoder import Vae
+from vae.model.laplace import LatentPrior
 from vae.model.linear import PrincipalComponents, filled, principal_components
 from vae.model.mixture import bounded
 from vae.pricing import heston_jacobian
@@ -100,7 +101,8 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
     for name, iv in surfaces.items():
         figures |= metrics.arbitrage_metrics(name, iv, grid, tolerance=settings.arbitrage_tolerance)
     for market, chosen in _by_market(data).items():
-        found = held_out_figures(trained, components, held.rows(chosen), grid, settings)
+        given = prior.in_market(market) if market in prior.markets else None
+        found = held_out_figures(trained, components, held.rows(chosen), grid, settings, given=given)
         figures |= {name_of(name, market): value for name, value in found.items() if name.startswith(_OF_A_MARKET)}
     shown = _surfaces(truth, grid)
     return Evaluation(
@@ -124,6 +126,7 @@ def held_out_figures(
     settings: EvaluateParams,
     *,
     exact: Tensor | None = None,
+    given: LatentPrior | None = None,
 ) -> dict[str, float]:
     """Bounds, reconstruction and completion of test surfaces, beside PCA, and their own arbitrage.
 
@@ -134,6 +137,7 @@ def held_out_figures(
         grid: of the surfaces.
         settings: of the stage.
         exact: exact log density of each surface, [surface]; None where it is not known.
+        given: the latents' distribution in the market, where surfaces are completed given it.
     """
     (model, prior), latents = trained, trained.model.architecture.latents
     return {
@@ -155,6 +159,7 @@ def held_out_figures(
             held.quoted[: settings.completion_surfaces],
             known=settings.completion_points,
             seed=settings.seed,
+            prior=given,
         ),
         **metrics.arbitrage_metrics("data", _surfaces(held.truth, grid), grid, tolerance=settings.arbitrage_tolerance),
     }

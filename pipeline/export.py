@@ -1,5 +1,6 @@
 """The stage export: the ONNX bundle, published only if it agrees with torch in double precision."""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -45,7 +46,7 @@ def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, m
         for name, content in contents.items():
             formats.write_bytes(folder / name, content)
         formats.write_json(folder / MANIFEST, manifest)
-        figures = parity(trained, folder, test, settings)
+        figures = parity(trained, prior, folder, test, settings)
         _check(figures, settings)
         formats.write_json(folder / MANIFEST, {**manifest, "parity": figures})
         sizes = {f"{Path(n).stem}_bytes": len(content) for n, content in contents.items()}
@@ -67,8 +68,10 @@ def graph_files(model: Vae, prior: Prior, grid: Grid, *, half: bool = False) -> 
     made = {
         DECODER: export.decoder_graph(single, grid, metadata),
         ENCODER: export.encoder_graph(single, grid, metadata),
-        SAMPLER: sampler_graph(single, prior.joint, len(prior.conditions), grid, metadata),
-        COMPLETER: completer_graph(single, grid, metadata),
+        SAMPLER: sampler_graph(
+            single, prior.joint, len(prior.conditions), grid, metadata, market=prior.component_market
+        ),
+        COMPLETER: completer_graph(single, grid, metadata, [prior.in_market(name) for name in prior.markets]),
         SCORER: export.scorer_graph(single, grid, metadata),
     }
     return made | ({HALF_DECODER: export.half_decoder_graph(single, grid, metadata)} if half else {})
@@ -88,7 +91,7 @@ def make_manifest(
         "volvae_version": version("volvae"),
         "latents": model.architecture.latents,
         "conditions": list(prior.conditions),
-        **({"markets": list(markets)} if markets else {}),
+        **({"markets": list(markets), "market_is_condition": bool(prior.markets)} if markets else {}),
         "prior": f"mixture of {len(prior.joint.weights)} Gaussians over the conditions and z",
         "weights_sha256": weights_sha256(model),
         "reads_missing": model.architecture.sees_missing,
@@ -125,11 +128,12 @@ def scale_of(model: Vae) -> float:
     return model.noise.square().mean().sqrt().item()
 
 
-def parity(model: Vae, bundle: Path, iv: Tensor, params: ExportParams) -> dict[str, float]:
+def parity(model: Vae, prior: Prior, bundle: Path, iv: Tensor, params: ExportParams) -> dict[str, float]:
     """Largest differences between the bundle on the CPU and ``model`` in double precision.
 
     Vols on random latents and on the codes of surfaces iv [surface, tenor, node]; posteriors and scores of those
-    surfaces; vols of samples at their own latents; surfaces completed from some points of the first ones.
+    surfaces; vols of samples at their own latents; surfaces completed from some points of the first ones, given each
+    market in turn where it is a condition.
     """
     loaded = runtime.SurfaceModel.load(bundle, provider="cpu")
     generator = _generator(params)
@@ -150,7 +154,7 @@ def parity(model: Vae, bundle: Path, iv: Tensor, params: ExportParams) -> dict[s
         "parity_encoder_max_in_stds": float((difference / std).max(initial=0.0)),
         "parity_encoder_std_max_relative": float(np.abs(encoded.std / std - 1.0).max(initial=0.0)),
         "parity_sampler_max_vol": _sampler_parity(decoder, loaded, params),
-        "parity_completer_max_vol": _completer_parity(model, loaded, iv[: params.parity_completions], generator),
+        "parity_completer_max_vol": _completer_parity(model, prior, loaded, iv[: params.parity_completions], generator),
         "parity_scorer_max_nats": float(np.abs(scored.nats - nats).max()),
         "parity_samples": len(latents),
         **_variants(bundle, latents.numpy(), expected),
@@ -165,19 +169,23 @@ def _sampler_parity(decoder: export.Decoder, loaded: runtime.SurfaceModel, param
     return float(np.abs(drawn.iv - expected).max())
 
 
-def _completer_parity(model: Vae, loaded: runtime.SurfaceModel, iv: Tensor, generator: torch.Generator) -> float:
+def _completer_parity(
+    model: Vae, prior: Prior, loaded: runtime.SurfaceModel, iv: Tensor, generator: torch.Generator
+) -> float:
     """Largest difference of surfaces completed from some known points of iv [surface, tenor, node]."""
     seen = completion.keep_random_points(iv.double().flatten(1), _KNOWN, generator).unflatten(1, iv.shape[1:])
     interpolator = QuoteInterpolator(loaded.grid)
     largest = 0.0
-    for surface in seen:
-        found = loaded.complete(surface.numpy())
+    for surface, market in zip(seen, itertools.cycle((None, *prior.markets)), strict=False):
+        found = loaded.complete(surface.numpy(), market=market)
         known = ~surface.isnan()
         k = torch.from_numpy(loaded.grid.log_moneyness_of(surface.numpy())).expand(surface.shape)[known]
         tenor = torch.from_numpy(np.array(loaded.grid.tenors)).unsqueeze(1).expand(surface.shape)[known]
         quotes = completion.Quotes(k, tenor, surface[known], torch.ones_like(k))
         with torch.no_grad():
-            expected, _ = completion.complete_quotes(model, interpolator, quotes)
+            expected, _ = completion.complete_quotes(
+                model, interpolator, quotes, None if market is None else prior.in_market(market)
+            )
         largest = max(largest, float(np.abs(found.iv.ravel() - expected.mean[0].numpy()).max()))
     return largest
 

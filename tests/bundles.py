@@ -38,13 +38,20 @@ def two_conditions(model: Vae) -> Prior:
     return Prior(mixture, ("first", "sixth"))
 
 
+def two_markets() -> Prior:
+    """The prior of a linear model whose data are two markets, one of them of two components."""
+    means = np.array([[-2.0, 0.0, 0.0], [2.0, 1.0, 0.0], [2.0, -1.0, 0.0]])
+    mixture = Mixture(np.array([0.25, 0.25, 0.5]), means, np.array([0.3, 0.2, 0.1])[:, None, None] * np.eye(3))
+    return Prior(mixture, markets=("AUDUSD", "EUR/USD"), component_market=np.array([0, 1, 1]))
+
+
 def write_bundle(folder: Path, model: Vae, prior: Prior) -> Path:
     folder.mkdir()
     contents = export.graph_files(model, prior, GRID)
     for name, graph in contents.items():
         formats.write_bytes(folder / name, graph)
     scores = {"nats_a_point": np.linspace(1.0, 5.0, 1001).tolist(), "fewest_points": 8, "surfaces": 2}
-    formats.write_json(folder / MANIFEST, export.make_manifest(model, prior, GRID, contents, scores))
+    formats.write_json(folder / MANIFEST, export.make_manifest(model, prior, GRID, contents, scores, prior.markets))
     return folder
 
 

@@ -7,6 +7,7 @@ True
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -82,6 +83,7 @@ class SurfaceModel:
         latents: number of latents.
         conditions: names of the conditioning variables.
         markets: names of the markets that the model was trained on; none where its data did not tell markets apart.
+        market_is_condition: whether samples and completions can be asked for one of ``markets``.
         manifest: the bundle's manifest.
         block: surfaces in each item of ``sample_blocks``, except the last.
 
@@ -102,8 +104,13 @@ class SurfaceModel:
         self.latents = int(manifest["latents"])
         self.conditions = tuple(manifest["conditions"])
         self.markets = tuple(manifest.get("markets", ()))
+        self.market_is_condition = bool(manifest.get("market_is_condition"))
         signatures = _signatures(
-            self.grid.shape, self.latents, conditioned=bool(self.conditions), reads_missing=manifest["reads_missing"]
+            self.grid.shape,
+            self.latents,
+            conditions=(("conditions",) if self.conditions else ()),
+            market=(("market",) if self.market_is_condition else ()),
+            reads_missing=manifest["reads_missing"],
         )
         self._graphs = {
             name: Graph(name, content, options, inputs=signatures[name][0], outputs=signatures[name][1])
@@ -160,6 +167,7 @@ class SurfaceModel:
         *,
         seed: int,
         conditions: Mapping[str, float] | None = None,
+        market: str | None = None,
         temperature: float = 1.0,
         offset: int = 0,
     ) -> Array:
@@ -171,14 +179,15 @@ class SurfaceModel:
             n: number of surfaces.
             seed: 0 to 2^64 - 1; the same seed gives the same surfaces.
             conditions: values of some of ``self.conditions`` by name; the others stay free.
+            market: one of ``self.markets``; all of them by their shares of the training surfaces by default.
             temperature: factor of the normal numbers within each component of the prior. With less than 1, surfaces
                 are nearer to the mean of the component.
             offset: number of rows to skip.
 
         Raises:
-            ValueError: a number is out of range, or the model does not have a condition.
+            ValueError: a number is out of range, or the model does not have a condition or a market.
         """
-        return self._sampled(self._request(n, seed, conditions, temperature, offset))
+        return self._sampled(self._request(n, seed, conditions, market, temperature, offset))
 
     def draw(
         self,
@@ -186,11 +195,12 @@ class SurfaceModel:
         *,
         seed: int,
         conditions: Mapping[str, float] | None = None,
+        market: str | None = None,
         temperature: float = 1.0,
         offset: int = 0,
     ) -> Draws:
         """The surfaces of ``sample`` and the latents that they are decoded from."""
-        request = self._request(n, seed, conditions, temperature, offset)
+        request = self._request(n, seed, conditions, market, temperature, offset)
         draws = Draws(np.empty((n, *self.grid.shape), np.float32), np.empty((n, self.latents), np.float32))
         self._run_sampler(request, {"iv": draws.iv, "z": draws.latents})
         return draws
@@ -201,11 +211,12 @@ class SurfaceModel:
         *,
         seed: int,
         conditions: Mapping[str, float] | None = None,
+        market: str | None = None,
         temperature: float = 1.0,
         offset: int = 0,
     ) -> Iterator[Array]:
         """The rows of ``sample`` in blocks of ``self.block``, for requests that are larger than memory."""
-        for _, block in self._request(n, seed, conditions, temperature, offset).parts(self.block):
+        for _, block in self._request(n, seed, conditions, market, temperature, offset).parts(self.block):
             yield self._sampled(block)
 
     def decode(self, z: ArrayLike, *, out: Array | None = None) -> Array:
@@ -254,6 +265,7 @@ class SurfaceModel:
         log_moneyness: ArrayLike | None = None,
         call_delta: ArrayLike | None = None,
         weight: ArrayLike | None = None,
+        market: str | None = None,
     ) -> Completion:
         """The complete surface from one quote or more.
 
@@ -265,12 +277,16 @@ class SurfaceModel:
             call_delta: forward call delta N(d1), [quote] or one number for all, in place of ``log_moneyness``.
             weight: precision of each quote, in units of the precision of a point of the training data, [quote] or one
                 number for all.
+            market: one of ``self.markets``, whose surfaces are then the likely ones. Without it every market that the
+                model could describe counts, also one that it was not trained on.
 
         Raises:
-            ValueError: shapes do not agree, a number is out of range, or no quote lies inside the domain of the grid.
+            ValueError: shapes do not agree, a number is out of range, no quote lies inside the domain of the grid, or
+                the model does not have the market.
         """
         weights = 1.0 if weight is None else weight
         quotes = runtime_inputs.quote_feeds(self.grid, iv, tenor, log_moneyness, call_delta, weights)
+        quotes |= self._market_feed(market)
         found = self._graphs[bundle.COMPLETER].run(quotes, ("surface", "std", "z", "fitted", "used"))
         completion = Completion(*found)
         if not completion.used.any():
@@ -288,9 +304,20 @@ class SurfaceModel:
         return Surfaces(np.asarray(iv), self.grid)
 
     def _request(
-        self, n: int, seed: int, conditions: Mapping[str, float] | None, temperature: float, offset: int
+        self,
+        n: int,
+        seed: int,
+        conditions: Mapping[str, float] | None,
+        market: str | None,
+        temperature: float,
+        offset: int,
     ) -> SampleRequest:
-        return runtime_inputs.sample_request(n, seed, conditions or {}, temperature, offset, names=self.conditions)
+        asked = self._market_feed(market)
+        request = runtime_inputs.sample_request(n, seed, conditions or {}, temperature, offset, names=self.conditions)
+        return replace(request, common=request.common | asked)
+
+    def _market_feed(self, market: str | None) -> dict[str, NDArray[Any]]:
+        return runtime_inputs.market_feed(market, self.markets, is_condition=self.market_is_condition)
 
     def _sampled(self, request: SampleRequest) -> Array:
         surfaces = np.empty((request.count, *self.grid.shape), np.float32)
@@ -311,19 +338,24 @@ class SurfaceModel:
 
 
 def _signatures(
-    surface: tuple[int, int], latents: int, *, conditioned: bool, reads_missing: bool
+    surface: tuple[int, int],
+    latents: int,
+    *,
+    conditions: tuple[str, ...],
+    market: tuple[str, ...],
+    reads_missing: bool,
 ) -> dict[str, tuple[Shapes, Shapes]]:
     """Inputs and outputs of each graph by name, with the shape of a row; the first axis is free."""
     z, smile = (latents,), surface[1:]
     surfaces: Shapes = {"iv": surface, "mask": surface} if reads_missing else {"iv": surface}
-    drawn = ("key", "offset", "count", "temperature", *(("conditions",) if conditioned else ()))
+    drawn = ("key", "offset", "count", "temperature", *conditions, *market)
     return {
         bundle.DECODER: ({"z": z}, {"iv": surface}),
         bundle.HALF_DECODER: ({"z": z}, {"iv": surface}),
         bundle.ENCODER: (surfaces, {"mean": z, "std": z}),
         bundle.SAMPLER: (dict.fromkeys(drawn, ()), {"iv": surface, "z": z}),
         bundle.COMPLETER: (
-            dict.fromkeys(QUOTE_COLUMNS, ()),
+            dict.fromkeys((*QUOTE_COLUMNS, *market), ()),
             {"surface": smile, "std": smile, "z": (), "fitted": (), "used": ()},
         ),
         bundle.SCORER: (surfaces, {"nats": ()}),

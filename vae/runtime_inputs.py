@@ -68,6 +68,21 @@ def sample_request(
     return SampleRequest(common | ({"conditions": values} if names else {}), offset, n)
 
 
+def market_feed(market: str | None, markets: tuple[str, ...], *, is_condition: bool) -> Feeds:
+    """The place of a market as the sampler and the completer read it, -1 for none; empty where it is no condition.
+
+    Raises:
+        ValueError: the model does not have the market.
+    """
+    if market is None:
+        return {"market": np.array([-1])} if is_condition else {}
+    if not is_condition:
+        raise ValueError(f"this model has no condition market, so it cannot be asked for {market!r}")
+    if market not in markets:
+        raise ValueError(f"{market!r} is not a market of this model; allowed: {', '.join(markets)}; or name none")
+    return {"market": np.array([markets.index(market)])}
+
+
 def latents_batch(z: ArrayLike, latents: int) -> Array:
     """Latents as float32 [batch, latent].
 

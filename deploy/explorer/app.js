@@ -69,6 +69,9 @@ const build = () => {
   at("conditions").replaceChildren(...model.conditions.map((name) =>
     make("div", { className: "condition" }, make("label", { htmlFor: `given-${name}`, textContent: name }),
       make("input", { type: "text", inputMode: "decimal", id: `given-${name}`, placeholder: "any" }))));
+  if (model.markets.length) at("conditions").prepend(
+    make("div", { className: "condition" }, make("label", { htmlFor: "market", textContent: "market, also of quotes" }),
+      make("select", { id: "market" }, ...["any", ...model.markets].map((name, i) => new Option(name, i ? name : "")))));
   at("tenor").max = tenors.length - 1;
   at("tenor").value = nearest(model.grid, 0.5);
 };
@@ -123,6 +126,9 @@ const move = async (z) => {
   requested = null;
 };
 
+/** The market that is chosen; none where all are meant. */
+const market = () => at("market")?.value || null;
+
 const draw = async (seed) => {
   stopWalking();
   const given = model.conditions.map((name) => {
@@ -131,7 +137,7 @@ const draw = async (seed) => {
     return text ? Number(text) : NaN;
   });
   at("seed").value = seed;
-  show(await model.draw(seed, given));
+  show(await model.draw(seed, given, market()));
 };
 
 const sampleAgain = () => attempt(() => draw(BigInt(crypto.getRandomValues(new Uint32Array(1))[0])));
@@ -176,7 +182,7 @@ const complete = () => attempt(async () => {
   stopWalking();
   const read = quotesText.parse(at("quotes").value, model.noise);
   check(model.limits, read);
-  const found = await model.complete(read);
+  const found = await model.complete(read, market());
   const used = read.iv.map((_, i) => i).filter((i) => found.used[i]);
   if (!used.length) throw new Error("no quote is within reach of the grid");
   if (![...found.iv, ...found.std].every(Number.isFinite)) throw new Error("iv or weight is too large or too small: no finite surface goes with it");

@@ -34,6 +34,7 @@ export class Model {
     this.grid = manifest.grid;
     this.latents = manifest.latents;
     this.conditions = manifest.conditions;
+    this.markets = manifest.market_is_condition ? manifest.markets : [];
     this.sessions = sessions;
   }
 
@@ -43,23 +44,28 @@ export class Model {
     return { iv: iv.data, z };
   }
 
-  /** The first surface that `volvae sample` draws with this seed: {iv, z}. A condition of NaN leaves that variable free. */
-  async draw(seed, conditions) {
+  /**
+   * The first surface that `volvae sample` draws with this seed: {iv, z}. A condition of NaN leaves that variable free,
+   * and no market all of them.
+   */
+  async draw(seed, conditions, market) {
     const feeds = {
       key: new ort.Tensor("uint64", BigUint64Array.of(seed), [1]),
       offset: new ort.Tensor("int64", BigInt64Array.of(0n), [1]),
       count: new ort.Tensor("int64", BigInt64Array.of(1n), [1]),
       temperature: floats([1], [1]),
       ...(conditions.length && { conditions: floats(conditions, [conditions.length]) }),
+      ...this.#place(market),
     };
     const { iv, z } = await this.sessions.sampler.run(feeds);
     return { iv: iv.data, z: Array.from(z.data) };
   }
 
-  /** The complete surface from quotes: {iv, std, z, fitted, used}. */
-  async complete({ tenor, logMoneyness, iv, weight }) {
+  /** The complete surface from quotes, of a market or of any: {iv, std, z, fitted, used}. */
+  async complete({ tenor, logMoneyness, iv, weight }, market) {
     const columns = { tenor, log_moneyness: logMoneyness, iv, weight };
     const feeds = Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, floats(values, [values.length])]));
+    Object.assign(feeds, this.#place(market));
     const { surface, std, z, fitted, used } = await this.sessions.completer.run(feeds);
     return {
       iv: surface.data,
@@ -68,6 +74,12 @@ export class Model {
       fitted: Array.from(fitted.data),
       used: Array.from(used.data, Boolean),
     };
+  }
+
+  /** The input `market` of sampler and completer where they have one: -1 for none. */
+  #place(market) {
+    const place = BigInt(this.markets.indexOf(market));
+    return this.markets.length ? { market: new ort.Tensor("int64", BigInt64Array.of(place), [1]) } : {};
   }
 }
 

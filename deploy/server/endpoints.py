@@ -201,6 +201,7 @@ def _sampler(model: SurfaceModel) -> Endpoint:
                 for name, value in zip(model.conditions, inputs.get("conditions", _NONE).tolist(), strict=False)
                 if not math.isnan(value)
             },
+            market=_market(model, inputs),
         )
         return {"iv": draws.iv, "z": draws.latents}
 
@@ -213,6 +214,7 @@ def _sampler(model: SurfaceModel) -> Endpoint:
             Tensor("count", "INT64", (1,)),
             Tensor("temperature", "FP32", (1,), optional=True),
             *conditions,
+            *_market_input(model),
         ),
         outputs=(Tensor("iv", "FP32", (ANY, *model.grid.shape)), Tensor("z", "FP32", (ANY, model.latents))),
         call=call,
@@ -231,6 +233,7 @@ def _completer(model: SurfaceModel) -> Endpoint:
             tenor=inputs["tenor"],
             log_moneyness=inputs["log_moneyness"],
             weight=inputs.get("weight"),
+            market=_market(model, inputs),
         )
         return {"surface": found.iv, "std": found.std, "z": found.latents, "fitted": found.fitted, "used": found.used}
 
@@ -242,6 +245,7 @@ def _completer(model: SurfaceModel) -> Endpoint:
             Tensor("tenor", "FP32", column),
             Tensor("iv", "FP32", column),
             Tensor("weight", "FP32", column, optional=True),
+            *_market_input(model),
         ),
         outputs=(
             Tensor("surface", "FP32", surface),
@@ -259,6 +263,23 @@ def _completer(model: SurfaceModel) -> Endpoint:
 
 
 _NONE = np.empty(0, np.float32)
+
+
+def _market_input(model: SurfaceModel) -> tuple[Tensor, ...]:
+    """The place of a market in the manifest's list, -1 for none; no input where the market is no condition."""
+    return (Tensor("market", "INT64", (1,), optional=True),) if model.market_is_condition else ()
+
+
+def _market(model: SurfaceModel, inputs: Tensors) -> str | None:
+    """The market that a request names.
+
+    Raises:
+        ValueError: the model does not have so many.
+    """
+    place = int(inputs.get("market", (-1,))[0])
+    if not -1 <= place < len(model.markets):
+        raise ValueError(f"market is {place}; allowed: -1 for none, 0 to {len(model.markets) - 1}")
+    return None if place == -1 else model.markets[place]
 
 
 def _surface_inputs(model: SurfaceModel) -> tuple[Tensor, ...]:

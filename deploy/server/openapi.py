@@ -44,7 +44,7 @@ def document(served: Served, settings: Settings) -> _Json:
 
 
 def _schemas(served: Served, settings: Settings) -> _Json:
-    """Schemas of requests and answers, with the sizes and conditions of the model and the limit on `count`."""
+    """Schemas of requests and answers, with the sizes, conditions and markets of the model and the limit on `count`."""
     tenors, nodes = served.model.grid.shape
     lengths = {"tenor": tenors, "node": nodes, "latent": served.model.latents}
     found: _Json = _sized(answers.schemas(*_SURFACES, answers.Error), lengths)
@@ -54,6 +54,9 @@ def _schemas(served: Served, settings: Settings) -> _Json:
         "properties": {name: {"type": "number"} for name in served.model.conditions},
         "additionalProperties": False,
     }
+    asked = served.model.markets if served.model.market_is_condition else ()
+    for name in ("Sample", "Complete"):
+        found[name]["properties"]["market"]["enum"] = [*asked, None]
     return found
 
 

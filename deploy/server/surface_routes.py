@@ -43,6 +43,7 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         offset: rows to skip: row i depends on the seed and offset + i alone.
         temperature: below 1 the surfaces stay closer to the most common ones.
         conditions: values of the conditioning variables, by name.
+        market: one of the model's markets; all of them by default.
     """
 
     count: Annotated[int, Meta(ge=1)] = 1
@@ -50,6 +51,7 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     offset: Annotated[int, Meta(ge=0)] = 0
     temperature: Annotated[float, Meta(ge=0.0, le=100.0)] = 1.0
     conditions: dict[str, float] = {}
+    market: str | None = None
 
 
 class Complete(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,6 +63,7 @@ class Complete(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         log_moneyness: k = ln(K/F); or else
         call_delta: forward call deltas, inside (0, 1).
         weight: precision of each quote, relative to that of a point of the training data; 1 by default.
+        market: one of the model's markets, whose surfaces are then the likely ones.
     """
 
     iv: _Column
@@ -68,6 +71,7 @@ class Complete(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_moneyness: Annotated[list[float], Meta(min_length=1, max_length=20_000)] | None = None
     call_delta: _Column | None = None
     weight: _Column | None = None
+    market: str | None = None
 
 
 class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -186,6 +190,7 @@ class _Draws(NamedTuple):
             stop - start,
             seed=self.seed,
             conditions=self.request.conditions,
+            market=self.request.market,
             temperature=self.request.temperature,
             offset=self.request.offset + start,
         )

@@ -58,6 +58,7 @@ def _conditions(_: click.Context, __: click.Parameter, values: tuple[str, ...]) 
     callback=_conditions,
     help="What the surfaces should have, of the model's conditions; may be repeated.",
 )
+@click.option("--market", help="A market of the model; all of them by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @one_line_errors
 def sample(
@@ -67,6 +68,7 @@ def sample(
     bundle: Path,
     provider: "Provider",
     conditions: dict[str, float],
+    market: str | None,
     *,
     as_json: bool,
 ) -> None:
@@ -75,7 +77,7 @@ def sample(
     from vae.runtime import SurfaceModel
 
     model = SurfaceModel.load(bundle, provider=provider)
-    blocks = model.sample_blocks(count, seed=seed, conditions=conditions)
+    blocks = model.sample_blocks(count, seed=seed, conditions=conditions, market=market)
     with _progress(blocks, length=-(-count // model.block), label="sample") as shown:
         surface_tables.write_surfaces(output, shown, model.grid, count=count)
     outcome = {"path": str(output), "surfaces": count, "seed": seed, "provider": model.provider}

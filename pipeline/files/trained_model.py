@@ -6,12 +6,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import InputError
 from pipeline.files import formats
 from vae.model.autoencoder import Architecture, Vae
+from vae.model.laplace import LatentPrior
 from vae.model.mixture import Mixture
 
 _WEIGHTS, _ARCHITECTURE, _PRIOR = "weights.safetensors", "architecture.json", "prior.safetensors"
@@ -23,15 +26,25 @@ class Prior(NamedTuple):
     Attributes:
         joint: mixture over [condition + latent], conditions first.
         conditions: names of the conditions in order.
+        markets: names of the markets where the market is a condition too.
+        component_market: place in ``markets`` of each component, [component]; None without markets.
     """
 
     joint: Mixture
     conditions: tuple[str, ...] = ()
+    markets: tuple[str, ...] = ()
+    component_market: NDArray[np.int64] | None = None
 
     @property
     def latents(self) -> Mixture:
         """The marginal distribution of the latents z."""
         return self.joint.select(range(len(self.conditions), self.joint.dimension))
+
+    def in_market(self, name: str) -> LatentPrior:
+        """The normal distribution with the mean and the covariance of the latents z in one of ``markets``."""
+        chosen = np.asarray(self.component_market == self.markets.index(name))
+        mean, covariance = (torch.from_numpy(part) for part in self.latents.part(chosen).moments())
+        return LatentPrior(mean, covariance.inverse())
 
 
 class TrainedModel(NamedTuple):
@@ -45,8 +58,11 @@ def write_model(folder: Path, architecture: Architecture, weights: Mapping[str, 
     """Write all files to an existing folder."""
     formats.write_tensors(folder / _WEIGHTS, weights)
     formats.write_json(folder / _ARCHITECTURE, asdict(architecture))
-    table = torch.from_numpy(prior.joint.table())
-    formats.write_tensors(folder / _PRIOR, {"table": table}, {"conditions": json.dumps(prior.conditions)})
+    tensors, metadata = {"table": torch.from_numpy(prior.joint.table())}, {"conditions": json.dumps(prior.conditions)}
+    if prior.component_market is not None:
+        tensors["market"] = torch.from_numpy(prior.component_market)
+        metadata["markets"] = json.dumps(prior.markets)
+    formats.write_tensors(folder / _PRIOR, tensors, metadata)
 
 
 def read(folder: Path) -> TrainedModel:
@@ -87,4 +103,8 @@ def read_prior(folder: Path, *, latents: int) -> Prior:
         joint = Mixture.from_table(tensors["table"].numpy()) if "table" in tensors else Mixture.standard_normal(0)
         if joint.dimension != len(names) + latents:
             raise ValueError(f"{joint.dimension} numbers, but {len(names)} conditions and {latents} latents")
-    return Prior(joint, names)
+        markets = tuple(json.loads(metadata.get("markets", "[]")))
+        market = tensors["market"].numpy() if markets else None
+        if market is not None and sorted(set(market.tolist())) != list(range(len(markets))):
+            raise ValueError(f"its components do not belong to the markets {', '.join(markets)}")
+    return Prior(joint, names, markets, market)

@@ -156,9 +156,8 @@ def _mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _by_market(figures: Mapping[str, float], name: str, markets: Sequence[str]) -> dict[str, float]:
-    """A figure by market, or the only one under the empty name; none where it was not measured."""
-    found = by_market(figures, name, markets)
-    return found or ({"": figures[name]} if name in figures else {})
+    """A figure of all surfaces under the empty name, and of each market; none where it was not measured."""
+    return ({"": figures[name]} if name in figures else {}) | by_market(figures, name, markets)
 
 
 def _pca_ratios(figures: Mapping[str, float], markets: Sequence[str]) -> dict[str, float]:

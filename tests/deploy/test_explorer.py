@@ -10,9 +10,11 @@ import pytest
 from playwright.sync_api import Browser
 
 from pipeline.cli import complete_quotes
+from pipeline.files.trained_model import Prior
 from tests.bundles import linear_model, two_conditions, write_bundle
 from tests.deploy.browser import Explorer, chromium
 from tests.deploy.serving import ROOT, Server, serving
+from vae.model.mixture import Mixture
 from vae.runtime import SurfaceModel
 from vae.surface import arbitrage, plausible
 from vae.surface.grid import Grid, log_moneyness_of_delta
@@ -345,8 +347,13 @@ def test_letters_that_are_typed_into_a_field_are_no_commands(explorer: Explorer)
 
 @pytest.mark.slow
 def test_samples_can_be_asked_for_conditions(browser: Browser, tmp_path: Path) -> None:
+    """Two numbers, and one of two markets, of which the second has its latents elsewhere."""
     linear = linear_model()
-    bundle = write_bundle(tmp_path / "bundle", linear, two_conditions(linear))
+    prior = two_conditions(linear)
+    other = prior.joint._replace(means=prior.joint.means + np.array([0.0, 0.0, 2.0, 0.0, 0.0]))
+    joint = Mixture.joined([prior.joint, other], np.array([0.5, 0.5]))
+    prior = Prior(joint, prior.conditions, ("AUD/USD", "EUR/USD"), np.arange(2))
+    bundle = write_bundle(tmp_path / "bundle", linear, prior)
     model = SurfaceModel.load(bundle, provider="cpu")
     asked = round(float(linear.center[5]) + 0.02, 4)
     with serving(bundle, tmp_path) as server:
@@ -354,6 +361,12 @@ def test_samples_can_be_asked_for_conditions(browser: Browser, tmp_path: Path) -
     explorer.page.fill("#given-sixth", str(asked))
     drawn = explorer.does("#sample")
     np.testing.assert_allclose(drawn, model.sample(1, seed=explorer.seed(), conditions={"sixth": asked})[0], **CLOSE)
+    explorer.page.select_option("#market", "EUR/USD")
+    drawn, given = explorer.does("#sample"), {"conditions": {"sixth": asked}, "market": "EUR/USD"}
+    np.testing.assert_allclose(drawn, model.sample(1, seed=explorer.seed(), **given)[0], **CLOSE)
+    explorer.page.fill("#quotes", "tenor_years,log_moneyness,iv\n0.25,0,0.2\n")
+    completed = model.complete([0.2], tenor=[0.25], log_moneyness=[0.0], market="EUR/USD").iv
+    np.testing.assert_allclose(explorer.does("#complete"), completed, **CLOSE)
     explorer.page.fill("#given-sixth", "high")
     explorer.page.click("#sample")
     assert explorer.until_text("status", "sixth") == 'sixth is "high", not a number'

@@ -15,10 +15,12 @@ import torch
 
 from pipeline.files import formats
 from pipeline.files.trained_model import Prior
-from tests.bundles import GRID, data, linear_model, two_conditions, write_bundle, write_checksum
+from tests.bundles import GRID, data, linear_model, two_conditions, two_markets, write_bundle, write_checksum
 from vae.model.autoencoder import Vae
+from vae.model.completion import Quotes, complete_quotes
 from vae.model.linear import principal_components
 from vae.model.mixture import REACH, Mixture
+from vae.model.quote_weights import QuoteInterpolator
 from vae.runtime import BundleError, SurfaceModel
 
 
@@ -84,6 +86,42 @@ def test_samples_have_the_conditions_that_they_are_asked_for(untrained: Vae, tmp
     ):
         with pytest.raises(ValueError, match=message):
             model.sample(1, seed=1, conditions=conditions)
+
+
+@pytest.mark.slow
+def test_samples_and_completions_can_be_asked_for_a_market(tmp_path: Path) -> None:
+    """Samples by the components of the market, completions by the model in torch; an unknown name is refused."""
+    vae, prior = linear_model(sees_missing=True), two_markets()
+    model = SurfaceModel.load(write_bundle(tmp_path / "bundle", vae, prior), provider="cpu")
+    assert model.markets == prior.markets
+    assert model.market_is_condition
+
+    first = {market: model.draw(2000, seed=1, market=market).latents[:, 0] for market in (None, *model.markets)}
+    assert first["AUDUSD"].max() < 0.0 < first["EUR/USD"].min()
+    assert (first[None] < 0.0).mean() == pytest.approx(0.25, abs=5 * math.sqrt(0.25 * 0.75 / 2000))  # its share
+
+    k, iv = np.array([-0.1, 0.1]), np.array([0.22, 0.21])
+    numbers = [torch.from_numpy(column) for column in (k, np.array([0.1, 0.5]), iv, np.ones(2))]
+    for market in (None, *model.markets):
+        found = model.complete(iv, tenor=[0.1, 0.5], log_moneyness=k, market=market)
+        given = None if market is None else prior.in_market(market)
+        with torch.no_grad():
+            expected, _ = complete_quotes(vae, QuoteInterpolator(GRID), Quotes(*numbers), given)
+        np.testing.assert_allclose(found.iv.ravel(), expected.mean[0].numpy(), atol=1e-5)
+        np.testing.assert_allclose(found.std.ravel(), expected.std[0].numpy(), rtol=1e-3)
+        np.testing.assert_allclose(found.latents, expected.latents[0].numpy(), atol=1e-3)
+
+    unknown = "'GBPUSD' is not a market of this model; allowed: AUDUSD, EUR/USD"
+    with pytest.raises(ValueError, match=unknown):
+        model.sample(1, seed=1, market="GBPUSD")
+    with pytest.raises(ValueError, match=unknown):
+        model.complete(iv, tenor=[0.1, 0.5], log_moneyness=k, market="GBPUSD")
+
+
+def test_a_model_without_markets_says_so(model: SurfaceModel) -> None:
+    assert model.markets == ()
+    with pytest.raises(ValueError, match="this model has no condition market, so it cannot be asked for 'AUDUSD'"):
+        model.sample(1, seed=1, market="AUDUSD")
 
 
 def test_latents_of_samples_are_standard_normal(model: SurfaceModel) -> None:

@@ -12,6 +12,7 @@ from vae.evaluation import sample_fidelity
 from vae.model import completion
 from vae.model.autoencoder import Vae
 from vae.model.elbo import bounds
+from vae.model.laplace import LatentPrior
 from vae.model.linear import PrincipalComponents
 from vae.model.mixture import Mixture
 from vae.surface import arbitrage
@@ -121,13 +122,19 @@ def arbitrage_metrics(name: str, iv: NDArray[np.floating], grid: Grid, *, tolera
 
 
 def completion_metrics(
-    model: Vae, components: PrincipalComponents, x: Tensor, *, known: Sequence[int], seed: int
+    model: Vae,
+    components: PrincipalComponents,
+    x: Tensor,
+    *,
+    known: Sequence[int],
+    seed: int,
+    prior: LatentPrior | None = None,
 ) -> dict[str, float]:
     """Completion of surfaces x [batch, D] from few random points, and that of pPCA with the same number of latents.
 
     Mean absolute errors are over all quoted points, those given included, as in Bergeron, Fung, Hull, Poulos (2021),
     arXiv:2102.03945. The coverage is the share of the other quotes inside their 90 % interval. Numbers in ``known``
-    that exceed the points of a surface are left out.
+    that exceed the points of a surface are left out. The latents have the prior N(0, I) by default.
     """
     generator = torch.Generator(x.device).manual_seed(seed)
     latents = model.architecture.latents
@@ -135,7 +142,7 @@ def completion_metrics(
     covered, hidden_points = 0, 0
     for count in (count for count in known if count <= x.shape[1]):
         seen = completion.keep_random_points(x, count, generator)
-        found = completion.complete(model, seen)
+        found = completion.complete(model, seen, prior)
         hidden = seen.isnan() & ~x.isnan()
         inside = ((x - found.mean).abs() <= Z90 * found.std) & hidden
         figures[f"completion_mae_bp_{count}"] = _mae_bp(found.mean, x)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from onnx import compose, inliner, numpy_helper, parser
 from torch import Tensor, nn
 
@@ -23,6 +24,8 @@ from vae.model import linear_systems
 from vae.model.autoencoder import Vae
 from vae.model.mixture import REACH, Mixture
 from vae.surface.grid import Grid
+
+_LARGEST_BELOW_ONE = 1.0 - 2.0**-24
 
 # Squares needs an odd key with irregular digits. These two turn any number, the user's key, into such a key.
 KEYS = (0xC58EFD154CE32F6D, 0x548C9DECBCE65297)
@@ -84,26 +87,42 @@ rotate (x) => (rotated) {
 
 
 class Sampler(nn.Module):
-    """Surfaces and latents from uniform numbers on (0, 1], ``words`` of them per surface."""
+    """Surfaces and latents from uniform numbers on (0, 1], ``words`` of them per surface.
+
+    With ``market``, the market of each component, [component], the logarithms of the weights have a row for each market
+    and a last one for all together, [market + 1, component].
+    """
 
     means: Tensor
     covariances: Tensor
     log_weights: Tensor
 
-    def __init__(self, model: Vae, joint: Mixture, conditions: int, grid: Grid) -> None:
+    def __init__(
+        self, model: Vae, joint: Mixture, conditions: int, grid: Grid, market: NDArray[np.int64] | None = None
+    ) -> None:
         super().__init__()
+        weights = joint.weights
+        if market is not None:
+            of_one = market == np.arange(market.max() + 1)[:, None]
+            weights = np.concatenate([np.where(of_one, weights, 0.0), weights[None]])
         self.decoder, self.conditions = export.Decoder(model, grid), conditions
         self.latents = model.architecture.latents
         with np.errstate(divide="ignore"):
             values = {
                 "means": joint.means,
                 "covariances": joint.factors @ joint.factors.transpose(0, 2, 1),
-                "log_weights": np.log(joint.weights),
+                "log_weights": np.log(weights),
             }
         for name, value in values.items():
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(value)))
 
-    def forward(self, uniform: Tensor, temperature: Tensor, conditions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        uniform: Tensor,
+        temperature: Tensor,
+        conditions: Tensor | None = None,
+        market: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """iv [batch, tenor, node] and z [batch, latent].
 
         Args:
@@ -111,16 +130,21 @@ class Sampler(nn.Module):
             temperature: factor of the normal numbers within a component, [1].
             conditions: values of the conditioning variables, NaN for one that is free, [condition]; None for a model
                 without conditions.
+            market: place of the market, -1 for all together, [1]; None for a model without markets.
         """
-        thresholds, means, factors = (part.to(uniform.dtype) for part in self._given(conditions))
+        thresholds, means, factors = (part.to(uniform.dtype) for part in self._given(conditions, market))
+        if market is not None:  # no uniform number may reach the components after the last one of the market
+            thresholds = torch.where(thresholds >= _LARGEST_BELOW_ONE, 2.0, thresholds)
         component = (uniform[:, :1] >= thresholds[:-1]).sum(1)
         normal = _bounded(temperature * _normal(uniform[:, 1:])[:, : self.latents])
         z = means[component] + (factors[component] * normal.unsqueeze(1)).sum(2)
         return self.decoder(z), z
 
-    def _given(self, conditions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Cumulative weights, means and lower factors of the components given the conditions."""
+    def _given(self, conditions: Tensor | None, market: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Cumulative weights, means and lower factors of the components given the conditions and the market."""
         means, covariances, log_weights = self.means, self.covariances, self.log_weights
+        if market is not None:
+            log_weights = log_weights[market].squeeze(0)
         for i, value in enumerate(() if conditions is None else conditions.unbind()):
             known = ~value.isnan()
             variance, along = covariances[:, i, i], covariances[:, :, i]
@@ -133,22 +157,53 @@ class Sampler(nn.Module):
         return log_weights.softmax(0).cumsum(0), means[:, self.conditions :], linear_systems.cholesky(own)
 
 
+class OfMarkets(nn.Module):
+    """A sampler of markets with its arguments in another order: the exporter takes none after one that is left out."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        super().__init__()
+        self.sampler = sampler
+
+    def forward(
+        self, uniform: Tensor, temperature: Tensor, market: Tensor, conditions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """iv [batch, tenor, node] and z [batch, latent]."""
+        drawn: tuple[Tensor, Tensor] = self.sampler(uniform, temperature, conditions, market)
+        return drawn
+
+
 def words(latents: int) -> int:
     """Number of random words per row: one for the component, and two for each pair of normal numbers."""
     return 1 + 2 * ((latents + 1) // 2)
 
 
-def sampler_graph(model: Vae, joint: Mixture, conditions: int, grid: Grid, metadata: Mapping[str, str]) -> bytes:
-    """``sampler.onnx``: inputs key, offset, count, temperature and, where there are any, conditions; outputs iv and z.
+def sampler_graph(
+    model: Vae,
+    joint: Mixture,
+    conditions: int,
+    grid: Grid,
+    metadata: Mapping[str, str],
+    market: NDArray[np.int64] | None = None,
+) -> bytes:
+    """``sampler.onnx``: inputs key, offset, count, temperature; outputs iv and z.
 
-    ``joint`` is the mixture of the conditions and z together.
+    Args:
+        model: whose decoder makes the surfaces.
+        joint: mixture of the conditions and z together.
+        conditions: number of conditions; the graph has an input ``conditions`` where there are any.
+        grid: of the surfaces.
+        metadata: of the file.
+        market: place of the market of each component, [component]; the graph then has an input ``market``.
     """
     count = words(model.architecture.latents)
     inputs = {"uniform": torch.full((2, count), 0.5), "temperature": torch.ones(1)}
+    if market is not None:
+        inputs["market"] = torch.full((1,), -1)
     if conditions:
         inputs["conditions"] = torch.full((conditions,), torch.nan)
+    sampler = Sampler(model, joint, conditions, grid, market)
     drawn = export.program(
-        Sampler(model, joint, conditions, grid), inputs, outputs=["iv", "z"], free={"uniform": {0: "batch"}}
+        sampler if market is None else OfMarkets(sampler), inputs, outputs=["iv", "z"], free={"uniform": {0: "batch"}}
     )
     whole = compose.merge_models(_uniform(count), drawn, io_map=[("uniform", "uniform")])
     return export.finished(whole, metadata)

@@ -12,6 +12,7 @@ from torch import Tensor
 from vae.model import linear_systems
 from vae.model.autoencoder import Vae
 from vae.model.laplace import (
+    LatentPrior,
     LocalQuadratic,
     LogPosterior,
     local_quadratic,
@@ -39,17 +40,17 @@ class Completion(NamedTuple):
     latents: Tensor
 
 
-def complete(model: Vae, x: Tensor) -> Completion:
+def complete(model: Vae, x: Tensor, prior: LatentPrior | None = None) -> Completion:
     """Surfaces given the points of x [batch, D] that are not NaN; the noise must be Gaussian.
 
-    Known points get the model's mean too: they were quoted with noise.
+    Known points get the model's mean too: they were quoted with noise. The latents have the prior N(0, I) by default.
 
     Raises:
         ValueError: the likelihood is not Gaussian.
     """
     check_gaussian(model)
     with torch.no_grad():
-        parts = [_complete(model, rows) for rows in x.split(_ROWS)]
+        parts = [_complete(model, rows, prior) for rows in x.split(_ROWS)]
     return Completion(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
@@ -90,17 +91,25 @@ class QuoteProblem(NamedTuple):
         tenor: years, [quote].
         weights: total variance at a quote is weights @ (vols squared), [quote, D].
         precision: of the noise of a quote; 0 for a quote that is not used, [1, quote].
+        prior: of the latents; None is N(0, I).
     """
 
     quoted: Tensor
     tenor: Tensor
     weights: Tensor
     precision: Tensor
+    prior: LatentPrior | None = None
 
 
-def complete_quotes(model: Vae, interpolator: QuoteInterpolator, quotes: Quotes) -> tuple[Completion, QuoteWeights]:
-    """One surface, [1, D], given quotes anywhere inside the grid, and their weights; quotes outside are not used."""
+def complete_quotes(
+    model: Vae, interpolator: QuoteInterpolator, quotes: Quotes, prior: LatentPrior | None = None
+) -> tuple[Completion, QuoteWeights]:
+    """One surface, [1, D], given quotes anywhere inside the grid, and their weights; quotes outside are not used.
+
+    The latents have the prior N(0, I) by default.
+    """
     problem, start, weights = prepare_quotes(model, interpolator, quotes)
+    problem = problem._replace(prior=prior)
     found = posterior_mode(posterior_given_quotes(model, problem), start, steps=MOST_STEPS)
     return completion_at(model, found.z, found.curvature), weights
 
@@ -136,8 +145,10 @@ def posterior_given_quotes(model: Vae, problem: QuoteProblem) -> LogPosterior:
         halves = points * (points if logarithmic else 1.0)  # half the derivative of the squared vol by the inner point
         jacobian = (jacobian * halves.unsqueeze(1)) @ problem.weights.T / (vol * problem.tenor).unsqueeze(1)
         if logarithmic:
-            return local_quadratic(z, problem.quoted - vol.log(), jacobian / vol.unsqueeze(1), problem.precision)
-        return local_quadratic(z, problem.quoted - vol, jacobian, problem.precision)
+            error, jacobian = problem.quoted - vol.log(), jacobian / vol.unsqueeze(1)
+        else:
+            error = problem.quoted - vol
+        return local_quadratic(z, error, jacobian, problem.precision, problem.prior)
 
     return at
 
@@ -156,10 +167,10 @@ def vols_at(weights: Tensor, tenor: Tensor, points: Tensor) -> Tensor:
     return ((points.square() @ weights.T).clamp_min(_LEAST_VARIANCE) / tenor).sqrt()
 
 
-def _complete(model: Vae, x: Tensor) -> Completion:
+def _complete(model: Vae, x: Tensor, prior: LatentPrior | None) -> Completion:
     missing = x.isnan()
     points = torch.where(missing, model.center, model.inner(x))
-    posterior = posterior_given_points(model, points, (~missing).to(x.dtype))
+    posterior = posterior_given_points(model, points, (~missing).to(x.dtype), prior)
     found = posterior_mode(posterior, _encoded_mean(model, x, missing.to(x.dtype)), steps=MOST_STEPS)
     return completion_at(model, found.z, found.curvature)
 

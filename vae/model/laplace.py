@@ -24,6 +24,13 @@ _SETTLED, _ROUNDED = 1e-3, 1e-4  # nats, and share of the cost: an iteration end
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
+class LatentPrior(NamedTuple):
+    """A normal distribution of the latents: its mean [latent] and precision [latent, latent], in float64."""
+
+    mean: Tensor
+    precision: Tensor
+
+
 class LocalQuadratic(NamedTuple):
     """Minus the log posterior of the latents up to a constant, to second order, in float64.
 
@@ -31,7 +38,7 @@ class LocalQuadratic(NamedTuple):
         cost: its value, [batch].
         slope: minus its gradient, [batch, latent].
         curvature: its Gauss-Newton Hessian J'PJ + I, for the Jacobian J of the decoder at the known points and the
-            precisions P of their noise, [batch, latent, latent].
+            precisions P of their noise, with the prior's precision in place of I, [batch, latent, latent].
     """
 
     cost: Tensor
@@ -99,32 +106,41 @@ def posterior_mode(posterior: LogPosterior, z: Tensor, *, steps: int) -> SearchS
     return state
 
 
-def local_quadratic(z: Tensor, error: Tensor, jacobian: Tensor, precision: Tensor) -> LocalQuadratic:
-    """The local quadratic at z under the prior N(0, I) and Gaussian noise.
+def local_quadratic(
+    z: Tensor, error: Tensor, jacobian: Tensor, precision: Tensor, prior: LatentPrior | None = None
+) -> LocalQuadratic:
+    """The local quadratic at z under Gaussian noise.
 
     Args:
         z: latents, [batch, latent].
         error: known points less the model's, [batch, point].
         jacobian: derivatives of the model's points by the latents, [batch, latent, point].
         precision: of the noise of each point, 0 where a point is not used; [batch or 1, point].
+        prior: of the latents; N(0, I) by default.
     """
     z, error, jacobian, precision = z.double(), error.double(), jacobian.double(), precision.double()
     weighted = jacobian * precision.unsqueeze(1)
-    identity = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    own = torch.eye(z.shape[1], dtype=z.dtype, device=z.device) if prior is None else prior.precision
+    misfit = (error.square() * precision).sum(1)
+    if prior is None:
+        distance, pull = z.square().sum(1), z
+    else:
+        pull = (z - prior.mean) @ own
+        distance = ((z - prior.mean) * pull).sum(1)
     return LocalQuadratic(
-        cost=0.5 * ((error.square() * precision).sum(1) + z.square().sum(1)),
-        slope=(weighted @ error.unsqueeze(2))[..., 0] - z,
-        curvature=weighted @ jacobian.transpose(1, 2) + identity,
+        cost=0.5 * (misfit + distance),
+        slope=(weighted @ error.unsqueeze(2))[..., 0] - pull,
+        curvature=weighted @ jacobian.transpose(1, 2) + own,
     )
 
 
-def posterior_given_points(model: Vae, points: Tensor, known: Tensor) -> LogPosterior:
-    """The log posterior given points in the model's units where ``known`` is 1, both [batch, D]."""
+def posterior_given_points(model: Vae, points: Tensor, known: Tensor, prior: LatentPrior | None = None) -> LogPosterior:
+    """The log posterior given points in the model's units where ``known`` is 1, both [batch, D]; N(0, I) by default."""
     precision = known / model.scale.square()
 
     def at(z: Tensor) -> LocalQuadratic:
         values, jacobian = model.decode_with_jacobian(z)
-        return local_quadratic(z, points - model.natural(values), jacobian @ model.basis.T, precision)
+        return local_quadratic(z, points - model.natural(values), jacobian @ model.basis.T, precision, prior)
 
     return at
 

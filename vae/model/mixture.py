@@ -96,6 +96,26 @@ class Mixture(NamedTuple):
         draws: Array = self.means[component, count:] + np.einsum("bij,bj->bi", self.factors[component, count:], moved)
         return draws
 
+    def moments(self) -> tuple[Array, Array]:
+        """Mean [d] and covariance [d, d] of the whole mixture."""
+        mean = self.weights @ self.means
+        apart = self.means - mean
+        within = self.factors @ self.factors.transpose(0, 2, 1)
+        covariance: Array = np.einsum("k,kij->ij", self.weights, within + apart[:, :, None] * apart[:, None, :])
+        return mean, covariance
+
+    def part(self, chosen: NDArray[np.bool_]) -> "Mixture":
+        """The mixture of some components alone, chosen by a mask [component]."""
+        weights = self.weights[chosen]
+        return Mixture(weights / weights.sum(), self.means[chosen], self.factors[chosen])
+
+    @classmethod
+    def joined(cls, parts: Sequence["Mixture"], shares: Array) -> Self:
+        """The mixture of mixtures that have these shares, [part], which add up to 1."""
+        weights = [share * part.weights for share, part in zip(shares, parts, strict=True)]
+        means, factors = ([getattr(part, name) for part in parts] for name in ("means", "factors"))
+        return cls(np.concatenate(weights), np.concatenate(means), np.concatenate(factors))
+
     def select(self, order: Sequence[int]) -> "Mixture":
         """The marginal distribution of some coordinates, in this order."""
         chosen = np.array(order, dtype=np.int64)

@@ -92,6 +92,8 @@ def test_surfaces_are_scored_as_by_the_runtime(server: Server, model: SurfaceMod
         ("/sample", {"seed": 2**64}, None, 400, "allowed: 0 to 2^64 - 1"),
         ("/sample", {"seed": 2**64}, BINARY, 400, "allowed: 0 to 2^64 - 1"),
         ("/sample", {"conditions": {"skew": 1}}, None, 400, "'skew' is not a condition; allowed: none"),
+        ("/sample", {"market": "AUDUSD"}, None, 400, "no condition market, so it cannot be asked for 'AUDUSD'"),
+        ("/complete", {"iv": [0.2], "tenor": [0.5], "log_moneyness": [0.0], "market": "A"}, None, 400, "asked for 'A'"),
         ("/sample", {}, "image/png", 406, "Accept may name application/json"),
         ("/complete", {"iv": [0.2], "tenor": [0.5]}, None, 400, "tenor and one of log_moneyness and call_delta"),
         ("/complete", {"iv": [0.2, 0.3], "tenor": [0.5, 0.6, 0.7], "log_moneyness": [0.0]}, None, 400, "differ in sha"),

@@ -73,6 +73,7 @@ def test_sample_as_npy_is_the_array(bundle: str, tmp_path: Path) -> None:
         (("-o", "a.csv"), "volvae: a.csv must end in .parquet or .npy"),
         (("-o", "a.npy", "--bundle", "nowhere"), "volvae: nowhere is not a bundle: nowhere/manifest.json cannot"),
         (("-o", "/dev/null/a.npy"), "volvae: /dev/null/a.npy cannot be written: Not a directory"),
+        (("-o", "a.npy", "--market", "AUDUSD"), "volvae: this model has no condition market"),
         ((), "Missing option '-o'"),
     ],
 )

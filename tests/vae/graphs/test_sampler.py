@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from vae.graphs.sampler import KEYS, sampler_graph, words
+from vae.graphs.sampler import KEYS, Sampler, sampler_graph, words
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.linear import principal_components
 from vae.model.mixture import Mixture, bounded
@@ -130,3 +130,40 @@ def test_draws_given_conditions_are_those_of_the_mixture(conditioned: bytes, ask
     chosen, normal = draws(5, 300, law, 1.0)
     expected = law.sample_given(given, chosen, normal) if known else law.sample(chosen, normal)
     np.testing.assert_allclose(z, expected, atol=5e-5)
+
+
+MARKET = np.array([1, 0, 2, 1, 0])  # of each component
+
+
+@pytest.fixture(scope="module")
+def of_markets() -> bytes:
+    return sampler_graph(model(), mixture(1 + LATENTS, 5), 1, GRID, {"volvae_version": "1"}, market=MARKET)
+
+
+@pytest.mark.parametrize("market", [0, 1, 2, -1])
+@pytest.mark.parametrize("asked", [0.3, math.nan])
+def test_draws_given_a_market_are_those_of_its_components(of_markets: bytes, market: int, asked: float) -> None:
+    """Alone and beside another condition; -1 leaves the market free."""
+    law = mixture(1 + LATENTS, 5)
+    law = law if market == -1 else law.part(market == MARKET)
+    conditions = {"conditions": np.array([asked], np.float32), "market": np.array([market])}
+    z = session(of_markets).run(["z"], request(5, 0, 300) | {"temperature": np.ones(1, np.float32)} | conditions)[0]
+
+    free = law.select(range(1, 1 + LATENTS))
+    chosen, normal = draws(5, 300, free, 1.0)
+    given = np.full((300, 1), np.float32(asked), float)
+    expected = free.sample(chosen, normal) if math.isnan(asked) else law.sample_given(given, chosen, normal)
+    np.testing.assert_allclose(z, expected, atol=5e-5)
+
+
+@pytest.mark.parametrize("market", [0, 1, 2, -1])
+def test_no_uniform_number_reaches_another_market(market: int) -> None:
+    """The smallest and the largest one that the graph draws, at temperature 0: the mean of a component."""
+    law = mixture(LATENTS, 5)
+    sampler = Sampler(model(), law, 0, GRID, MARKET).float()
+    uniform = torch.full((2, words(LATENTS)), 0.5)
+    uniform[:, 0] = torch.tensor([2.0**-33, 1.0])
+    with torch.no_grad():
+        _, z = sampler(uniform, torch.zeros(1), None, torch.tensor([market]))
+    own = np.flatnonzero(market == MARKET) if market >= 0 else np.arange(5)
+    np.testing.assert_allclose(z, law.means[own[[0, -1]]], atol=1e-6)

@@ -4,6 +4,7 @@ import torch
 
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.completion import Quotes, complete, complete_quotes, keep_random_points
+from vae.model.laplace import LatentPrior
 from vae.model.linear import PrincipalComponents, principal_components
 from vae.model.quote_weights import QuoteInterpolator
 from vae.pricing import heston_surfaces
@@ -42,6 +43,28 @@ def test_a_linear_model_completes_by_the_exact_conditional_mean_and_variance() -
         torch.testing.assert_close(mean, expected, rtol=1e-7, atol=1e-9)
         torch.testing.assert_close(std, variance.sqrt(), rtol=1e-7, atol=1e-9)
     torch.testing.assert_close(found.mean, components.complete(seen, 3), rtol=1e-7, atol=1e-9)
+
+
+def test_a_prior_moves_a_linear_completion_to_the_exact_conditional_mean() -> None:
+    """The formulas of a joint Gaussian whose latents are N(m, S) instead of N(0, I)."""
+    model, components, x = linear()
+    seen = keep_random_points(x[:20], 4, torch.Generator().manual_seed(2))
+    shift = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
+    spread = torch.tensor([[0.5, 0.2, 0.0], [0.2, 0.4, 0.1], [0.0, 0.1, 0.3]], dtype=torch.float64)
+
+    found = complete(model, seen, LatentPrior(shift, spread.inverse()))
+
+    noise = components.noise_variance(3)
+    with torch.no_grad():
+        loadings = (model.expand(model.decode(torch.eye(3, dtype=torch.float64))) - model.center).T
+    signal, center = loadings @ spread @ loadings.T, components.mean + loadings @ shift
+    for row, mean, std in zip(seen, found.mean, found.std, strict=True):
+        known = ~row.isnan()
+        gain = signal[:, known] @ torch.linalg.inv(signal[known][:, known] + noise * torch.eye(4, dtype=torch.float64))
+        variance = (signal - gain @ signal[known]).diagonal() + noise
+        expected = center + gain @ (row - center)[known]
+        torch.testing.assert_close(mean, expected, rtol=0.0, atol=1e-5)  # the search ends within 0.001 nats
+        torch.testing.assert_close(std, variance.sqrt(), rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize(("scale", "transform"), [("shared", "none"), ("point", "none"), ("point", "log")])

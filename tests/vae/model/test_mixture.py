@@ -33,6 +33,22 @@ def test_log_density_is_that_of_scipy() -> None:
     np.testing.assert_allclose(standard, multivariate_normal(np.zeros(3)).logpdf(z), rtol=1e-12)
 
 
+def test_a_mixture_of_mixtures_comes_apart_again() -> None:
+    """Its density is the sum of the shares times theirs; each part keeps its own."""
+    other, z = Mixture.standard_normal(3), np.random.default_rng(0).normal(size=(50, 3))
+    whole = Mixture.joined([MIXTURE, other], np.array([0.4, 0.6]))
+    expected = np.log(0.4 * np.exp(MIXTURE.log_density(z)) + 0.6 * np.exp(other.log_density(z)))
+    np.testing.assert_allclose(whole.log_density(z), expected, rtol=1e-12)
+    np.testing.assert_allclose(whole.part(np.array([1, 1, 0], bool)).table(), MIXTURE.table(), rtol=1e-15)
+
+
+def test_moments_are_those_of_its_draws() -> None:
+    """Within five standard errors."""
+    z, (mean, covariance) = draws(MIXTURE, 400_000), MIXTURE.moments()
+    np.testing.assert_allclose(z.mean(0), mean, atol=5 * z.std(0).max() / np.sqrt(len(z)))
+    np.testing.assert_allclose(np.cov(z.T), covariance, atol=5 * np.sqrt(3.0) * z.var(0).max() / np.sqrt(len(z)))
+
+
 def test_draws_have_the_moments_of_the_mixture() -> None:
     z = draws(MIXTURE, 400_000)
     mean = MIXTURE.weights @ MIXTURE.means
