@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from pipeline.settings.quote_layout import CallPutParams, FxParams, WideParams
+from pipeline.settings.times import TimeOfDay, Zone, zone_in
 from pipeline.settings.types import Block, Count, Name, NotNegative, Number, Positive, Seed, Share
 from vae.surface.grid import Convention, Grid
 from vae.surface.plausible import MEDIAN_VOL
@@ -238,6 +239,11 @@ class QuotesParams(Block):
     rate_unit: Literal["decimal", "percent"] | None = None
     price_unit: Literal["currency", "underlying"] = "currency"
     strike_scale: Positive = 1.0
+    expiry_time: TimeOfDay | None = None
+    quote_zone: Zone | None = None
+    clock: Literal["calendar", "business"] = "calendar"
+    closed_day_weight: Share = 0.0
+    holidays: list[Day] = []
     expected_vol: Range = Range(low=MEDIAN_VOL.low, high=MEDIAN_VOL.high)
     drop_where: Name | Annotated[list[Name], Field(min_length=1)] | None = None
     drop_placeholders: bool = True
@@ -297,6 +303,7 @@ class QuotesParams(Block):
             if getattr(self, setting) is not None and getattr(self.columns, column) is None:
                 raise ValueError(f"{setting} needs columns.{column}")
         self._check_units()
+        self._check_clock()
         return self
 
     def date_format_of(self, column: str) -> str | None:
@@ -320,6 +327,19 @@ class QuotesParams(Block):
         for name, rate in (("rate", self.rate), ("dividend_yield", self.dividend_yield)):
             if abs(rate) > 1.0:
                 raise ValueError(f"{name} is decimal a year: {rate:g} is {100.0 * rate:g} %; write {rate / 100.0:g}")
+
+    def _check_clock(self) -> None:
+        business = self.clock == "business"
+        if self.columns.expiry is None and (self.expiry_time is not None or business):
+            raise ValueError(f"{'clock: business' if business else 'expiry_time'} needs columns.expiry")
+        if not business and (self.closed_day_weight or self.holidays):
+            raise ValueError("closed_day_weight and holidays need clock: business")
+        zoned = self.expiry_time is not None and zone_in(self.expiry_time) is not None
+        if zoned != (self.quote_zone is not None):
+            raise ValueError(
+                "quote_zone and the zone of expiry_time, as in '16:00 America/New_York', go together; without both, "
+                "all times are on one clock"
+            )
 
 
 class ArrayParams(Block):

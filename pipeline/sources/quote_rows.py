@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.settings.prepare import QuotesParams
-from pipeline.sources import columns, layouts, row_filters
+from pipeline.sources import columns, layouts, quote_tenors, row_filters
 from pipeline.sources.columns import Array, Columns, Wanted
 from pipeline.tables.words import EXERCISES, OPTION_TYPES
 from vae.surface.plausible import VOL_UNITS
-from vae.surface.units import DAYS_PER_YEAR
 
 REASONS = (
     "other_market",
@@ -60,12 +59,11 @@ EXPIRY = (*SURFACE, "tenor")
 STRIKE = (*EXPIRY, "coordinate")
 OPTION = (*STRIKE, "put")
 QUOTE = ("value", "bid", "ask", *CARRY)  # the columns in which quotes of one option may differ
-_TENOR_DIGITS = 9  # decimals of a year: rounding must not split an expiry
 _TIMES = ("snapshot", "quoted_at")
 _CONDITION = "condition."  # begins the names of wanted columns that are conditions
 _KINDS: Mapping[str, columns.Kind] = {
-    "date": "day",
-    "expiry": "day",
+    "date": "instant",
+    "expiry": "instant",
     "market": "name",
     "tenor": "tenor",
     "type": OPTION_TYPES,
@@ -169,7 +167,7 @@ def read(params: QuotesParams) -> QuoteTable:
     """
     source = Columns.read(Path(params.path), sheet=params.sheet, decimal_mark=params.decimal_mark)
     of_file = _with_decimal_rates(source.found(_wanted(params, source.names)), params)
-    tenor = _tenors(of_file, _times(of_file, params)["date"])
+    tenor = quote_tenors.years(of_file, _times(of_file, params)["date"], params)
     found, row = layouts.long(of_file, tenor, params, source.names)
     conditions = {key: found.pop(f"{_CONDITION}{key}") for key in params.conditions}
     values = _canonical(found, params)
@@ -225,13 +223,13 @@ def _canonical(found: dict[str, Array], params: QuotesParams) -> dict[str, Array
     """The columns of a table from those of the file, in its order."""
     values = {key: found[key] for key in (*CARRY, "weight", "volume", "open_interest") if key in found}
     values |= _times(found, params)
-    values["tenor"] = _tenors(found, values["date"])
+    values["tenor"] = quote_tenors.years(found, values["date"], params)
+    if "type" in found:
+        values["put"] = found["type"]
     values["coordinate"] = _first(found, "strike", "moneyness", "log_moneyness", "call_delta") / params.strike_scale
     values |= _quotes(found, params)
     if params.price_unit == "underlying" and "forward" not in found:
         values |= {name: values[name] * found["spot"] for name in ("value", "bid", "ask") if name in values}
-    if "type" in found:
-        values["put"] = found["type"]
     for name, key in (("american", "exercise"), ("quoted_at", "quoted_at")):
         if key in found:
             values[name] = found[key]
@@ -261,12 +259,3 @@ def _quotes(found: Mapping[str, Array], params: QuotesParams) -> dict[str, Array
 def _first(found: Mapping[str, Array], *names: str) -> Array:
     """The first of these columns that the file has."""
     return next(found[name] for name in names if name in found)
-
-
-def _tenors(found: Mapping[str, Array], dates: Array) -> Array:
-    """The tenor of each row, years."""
-    years = "tenor_years" if "tenor_years" in found else "tenor"
-    if years in found:
-        return found[years].round(_TENOR_DIGITS)
-    days = found["days"] if "days" in found else found["expiry"] - dates
-    return days / DAYS_PER_YEAR

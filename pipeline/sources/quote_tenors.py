@@ -1,0 +1,117 @@
+"""Years to expiry of the rows of a file, in whole days, in hours where times of day are known, or in business time."""
+
+import datetime as dt
+from collections.abc import Mapping
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from pipeline.errors import InputError
+from pipeline.settings.prepare import QuotesParams
+from pipeline.settings.times import part_of_day, zone_in, zone_of
+from pipeline.sources.columns import Array
+from vae.surface import clock
+from vae.surface.units import DAYS_PER_YEAR
+
+_DIGITS = 9  # decimals of a year: rounding must not split an expiry
+_LONGEST = 30.0  # days of an option whose vol may be off by more than 0.5 % where hours are left out
+_EPOCH = dt.datetime(1970, 1, 1)
+_DAY = dt.timedelta(days=1)
+
+
+def years(found: Mapping[str, Array], dates: Array, params: QuotesParams) -> Array:
+    """The tenor of each row, [row].
+
+    Args:
+        found: columns of the file by canonical name; date, snapshot, quoted_at and expiry as days since 1970-01-01 with
+            the part of the day.
+        dates: the date of each row, days since 1970-01-01.
+        params: settings.
+
+    Raises:
+        InputError: hours matter, but one of quote and expiry has no time of day, or a date has several.
+    """
+    if "expiry" not in found:
+        given = next(found[name] for name in ("tenor_years", "tenor", "days") if name in found)
+        return given / DAYS_PER_YEAR if "days" in found else given.round(_DIGITS)
+    start, end = _quote_instants(found), found["expiry"]
+    if params.expiry_time is not None or (_has_times(end) and start is not None):
+        if start is None:
+            raise InputError(
+                f"{params.path}: prepare.quotes.expiry_time counts hours, but the quotes have no time of day; name a "
+                "column of times in prepare.quotes.columns.snapshot, or leave expiry_time out"
+            )
+        _check_one_time(found, start, params)
+        return _elapsed(start, _expiry_instants(end, params), params).round(_DIGITS)
+    _check_hours(start, end, params)
+    return _elapsed(dates, np.floor(end), params)
+
+
+def _elapsed(start: Array, end: Array, params: QuotesParams) -> Array:
+    weight = params.closed_day_weight if params.clock == "business" else 1.0
+    return clock.years(start, end, weight=weight, holidays=params.holidays)
+
+
+def _quote_instants(found: Mapping[str, Array]) -> Array | None:
+    """When each row was quoted, from the first column with times of day; None where there is none."""
+    names = ("snapshot", "date", "quoted_at")
+    return next((found[name] for name in names if name in found and _has_times(found[name])), None)
+
+
+def _has_times(instants: Array) -> bool:
+    known = instants[np.isfinite(instants)]
+    return bool((known != np.floor(known)).any())
+
+
+def _check_one_time(found: Mapping[str, Array], start: Array, params: QuotesParams) -> None:
+    """Raise InputError where a date has several times but no snapshot: its options would all have other tenors."""
+    if "snapshot" in found and start is found["snapshot"]:
+        return
+    known = np.unique(start[np.isfinite(start)])
+    several = np.flatnonzero(np.diff(np.floor(known)) == 0.0)
+    if len(several):
+        first, second = (_text(known[i]) for i in (several[0], several[0] + 1))
+        raise InputError(
+            f"{params.path}: quotes of one date have the times {first} and {second}, from which hours to expiry are "
+            "counted; name their column in prepare.quotes.columns.snapshot, for a surface at each time"
+        )
+
+
+def _check_hours(start: Array | None, end: Array, params: QuotesParams) -> None:
+    """Raise InputError where quotes have times of day but expiries none, and hours matter."""
+    if start is None:
+        return
+    days = np.floor(end) - np.floor(start)
+    short = np.flatnonzero((days >= 0.0) & (days <= _LONGEST))
+    if len(short):
+        row = short[np.argmin(days[short])]
+        raise InputError(
+            f"{params.path}: column {params.columns.expiry} has no times of day, but a quote of {_text(start[row])} "
+            f"expires {days[row]:g} days later, where hours matter; set prepare.quotes.expiry_time, in the zone of the "
+            'quotes: "16:00"'
+        )
+
+
+def _expiry_instants(expiry: Array, params: QuotesParams) -> Array:
+    """When options expire, on the clock of the quotes; dates without a time get that of the settings."""
+    if params.expiry_time is None:
+        return expiry
+    instants = np.where(expiry == np.floor(expiry), expiry + part_of_day(params.expiry_time), expiry)
+    zone = zone_in(params.expiry_time)
+    if zone is None or params.quote_zone is None:
+        return instants
+    unique, index = np.unique(instants, return_inverse=True)
+    moved = [_in_zone(instant, zone, zone_of(params.quote_zone)) for instant in unique.tolist()]
+    return np.array(moved)[index]
+
+
+def _in_zone(instant: float, zone: ZoneInfo, other: ZoneInfo) -> float:
+    """An instant on the clock of a zone, on that of another."""
+    if np.isnan(instant):
+        return instant
+    moment = (_EPOCH + instant * _DAY).replace(tzinfo=zone).astimezone(other)
+    return (moment.replace(tzinfo=None) - _EPOCH) / _DAY
+
+
+def _text(instant: float) -> str:
+    return (_EPOCH + instant * _DAY).isoformat(" ", "minutes")

@@ -1,0 +1,127 @@
+"""Hours count where times of day are known, and are asked for where they matter."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.settings.prepare import QuotesParams
+from pipeline.sources import quote_tenors, quotes
+from pipeline.sources.columns import Array
+from vae.surface.grid import Grid
+
+EPOCH = dt.datetime(1970, 1, 1)
+HOUR = 1.0 / (365.0 * 24.0)
+
+
+def instants(*texts: str) -> Array:
+    return np.array([(dt.datetime.fromisoformat(text) - EPOCH) / dt.timedelta(days=1) for text in texts])
+
+
+def years(found: dict[str, Array], columns: dict[str, str] | None = None, **settings: Any) -> Array:
+    names = {name: name.upper() for name in found} | {"log_moneyness": "k", "iv": "iv"} | (columns or {})
+    params = QuotesParams.model_validate({"path": "q.csv", "columns": names, **settings})
+    date = found["date"] if "date" in found else found["snapshot"]
+    return quote_tenors.years(found, np.floor(date), params)
+
+
+def test_hours_are_those_between_quote_and_expiry() -> None:
+    found = {
+        "date": instants("2024-06-03 10:30", "2024-06-03 10:30"),
+        "expiry": instants("2024-06-03 16:00", "2024-06-04 16:00"),
+    }
+    np.testing.assert_allclose(years(found), [5.5 * HOUR, 29.5 * HOUR], atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["date", "snapshot"])
+def test_the_time_of_expiry_is_a_setting(name: str) -> None:
+    found = {name: instants("2024-06-03 10:30", "2024-06-03 10:30"), "expiry": instants("2024-06-03", "2024-06-10")}
+    np.testing.assert_allclose(years(found, expiry_time="16:00"), [5.5 * HOUR, 173.5 * HOUR], atol=1e-9)
+
+
+def test_zones_of_quotes_and_expiry_may_differ() -> None:
+    """14:30 in UTC is 10:30 in New York in summer and 9:30 in winter."""
+    zones = {"expiry_time": "16:00 America/New_York", "quote_zone": "UTC"}
+    for day, hours in (("2024-06-03", 5.5), ("2024-01-03", 6.5)):
+        found = {"snapshot": instants(f"{day} 14:30"), "expiry": instants(day)}
+        np.testing.assert_allclose(years(found, **zones), hours * HOUR, atol=1e-9)
+
+
+def test_each_snapshot_has_its_own_hours() -> None:
+    found = {
+        "snapshot": instants("2024-06-03 10:00", "2024-06-03 15:00"),
+        "expiry": instants(*2 * ["2024-06-03 16:00"]),
+    }
+    np.testing.assert_allclose(years(found), [6.0 * HOUR, 1.0 * HOUR], atol=1e-9)
+
+
+def test_whole_days_where_nothing_has_a_time() -> None:
+    found = {"date": instants("2024-06-03"), "expiry": instants("2024-07-03")}
+    assert years(found).item() == 30.0 / 365.0
+    found["expiry"] = instants("2024-07-03 16:00")
+    assert years(found).item() == 30.0 / 365.0
+
+
+def test_hours_that_matter_are_asked_for() -> None:
+    """Quotes of half past ten and an expiry tomorrow; an expiry in half a year may do without."""
+    found = {"date": instants("2024-06-03 10:30"), "expiry": instants("2024-06-04")}
+    with pytest.raises(InputError, match=r"column EXPIRY has no times .* 1 days later.*prepare\.quotes\.expiry_time"):
+        years(found)
+    found["expiry"] = instants("2024-12-02")
+    assert years(found).item() == 182.0 / 365.0
+
+
+def test_a_date_of_several_times_needs_snapshots() -> None:
+    found = {"date": instants("2024-06-03 10:30", "2024-06-03 11:30"), "expiry": instants(*2 * ["2024-06-03 16:00"])}
+    with pytest.raises(InputError, match=r"10:30 and 2024-06-03 11:30.*prepare\.quotes\.columns\.snapshot"):
+        years(found)
+
+
+def test_hours_without_a_time_of_the_quotes_are_refused() -> None:
+    found = {"date": instants("2024-06-03"), "expiry": instants("2024-06-04")}
+    with pytest.raises(InputError, match=r"the quotes have no time of day.*columns\.snapshot"):
+        years(found, expiry_time="16:00")
+
+
+def test_business_time_counts_closed_days_less() -> None:
+    """From Friday to Tuesday, with a holiday on Monday."""
+    found = {"date": instants("2024-05-24"), "expiry": instants("2024-05-28")}
+    settings = {"clock": "business", "closed_day_weight": 0.25, "holidays": [dt.date(2024, 5, 27)]}
+    assert years(found, **settings).item() == pytest.approx(1.75 / (365.0 * 5.5 / 7.0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"expiry_time": "25:00"}, "not a time of day"),
+        ({"expiry_time": "16:00 New_York"}, "not a time zone"),
+        ({"expiry_time": "16:00 America/New_York"}, "quote_zone and the zone of expiry_time"),
+        ({"expiry_time": "16:00", "quote_zone": "UTC"}, "quote_zone and the zone of expiry_time"),
+        ({"closed_day_weight": 0.1}, "need clock: business"),
+        (
+            {"expiry_time": "16:00", "columns": {"date": "d", "days": "n", "log_moneyness": "k", "iv": "v"}},
+            "needs columns.expiry",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:
+    columns = {"date": "d", "expiry": "e", "log_moneyness": "k", "iv": "v"}
+    with pytest.raises(ValueError, match=message):
+        QuotesParams.model_validate({"path": "q.csv", "columns": columns, **settings})
+
+
+def test_an_option_of_today_is_read(tmp_path: Path) -> None:
+    """A text file with times in both columns: the hours are in the surface, and the wrong tenor would be 20 % off."""
+    rows = ["when,until,k,iv"]
+    for hours in (6, 30):
+        until = dt.datetime(2024, 6, 3, 10, 0) + dt.timedelta(hours=hours)
+        rows += [f"2024-06-03 10:00:00,{until},{k},{0.1 + 0.01 * hours}" for k in (-0.02, -0.01, 0.0, 0.01, 0.02)]
+    path = tmp_path / "q.csv"
+    path.write_text("\n".join(rows))
+    columns = {"date": "when", "expiry": "until", "log_moneyness": "k", "iv": "iv"}
+    params = QuotesParams.model_validate({"path": str(path), "columns": columns})
+    grid = Grid(np.array([6.0, 30.0]) * HOUR, np.array([-0.01, 0.0, 0.01]), "log_moneyness")
+    np.testing.assert_allclose(quotes.read(params, grid).iv[0], [[0.16] * 3, [0.4] * 3], rtol=1e-9)
