@@ -155,6 +155,7 @@ class QuoteColumns(Block):
     expiry: Name | None = None
     log_moneyness: Name | None = None
     call_delta: Name | None = None
+    delta: Name | None = None
     strike: Name | None = None
     moneyness: Name | None = None
     forward: Name | None = None
@@ -177,20 +178,25 @@ class QuoteColumns(Block):
     @model_validator(mode="after")
     def _describes_quotes(self) -> Self:
         self._one_of("tenor_years", "days", "tenor", "expiry")
-        place = self._one_of("log_moneyness", "call_delta", "strike", "moneyness")
+        place = self._one_of("log_moneyness", "call_delta", "delta", "strike", "moneyness")
         quote = self._one_of("iv", "bid_iv", "price", *(() if self.filtered_by_bid else ("bid",)))
         for first, second in (("bid_iv", "ask_iv"), ("bid", "ask")):
             if (getattr(self, first) is None) != (getattr(self, second) is None):
                 raise ValueError(f"{first} and {second} go together")
         if quote in ("price", "bid") and self.type is None:
             raise ValueError(f"{quote} needs type, a column of call and put")
-        if quote in ("price", "bid") and place in ("log_moneyness", "call_delta"):
+        if quote in ("price", "bid") and place in ("log_moneyness", "call_delta", "delta"):
             raise ValueError(f"prices are read by strike or moneyness, not by {place}")
         if place == "moneyness" and self.spot is None:
             raise ValueError("moneyness (strike / spot) needs spot")
         if place == "strike" and self.forward is None and self.spot is None and not self.priced:
             raise ValueError("strike needs forward, or spot, or prices of calls and puts (price or bid and ask)")
         return self
+
+    @property
+    def by_delta(self) -> bool:
+        """Whether quotes are placed by delta."""
+        return self.call_delta is not None or self.delta is not None
 
     @property
     def priced(self) -> bool:
@@ -239,6 +245,9 @@ class QuotesParams(Block):
     rate_unit: Literal["decimal", "percent"] | None = None
     price_unit: Literal["currency", "underlying"] = "currency"
     strike_scale: Positive = 1.0
+    delta_unit: Literal["decimal", "percent"] = "decimal"
+    delta_kind: Literal["forward", "spot"] = "forward"
+    delta_sign: Literal["signed", "absolute"] = "signed"
     expiry_time: TimeOfDay | None = None
     quote_zone: Zone | None = None
     clock: Literal["calendar", "business"] = "calendar"
@@ -303,6 +312,7 @@ class QuotesParams(Block):
             if getattr(self, setting) is not None and getattr(self.columns, column) is None:
                 raise ValueError(f"{setting} needs columns.{column}")
         self._check_units()
+        self._check_deltas()
         self._check_clock()
         return self
 
@@ -328,6 +338,16 @@ class QuotesParams(Block):
             if abs(rate) > 1.0:
                 raise ValueError(f"{name} is decimal a year: {rate:g} is {100.0 * rate:g} %; write {rate / 100.0:g}")
 
+    def _check_deltas(self) -> None:
+        columns = self.columns
+        if not columns.by_delta and (self.delta_unit != "decimal" or self.delta_kind != "forward"):
+            name = "delta_unit" if self.delta_unit != "decimal" else "delta_kind"
+            raise ValueError(f"{name} needs columns.delta or call_delta")
+        if self.delta_sign == "absolute" and (columns.delta is None or columns.type is None):
+            raise ValueError("delta_sign: absolute needs columns.delta and columns.type")
+        if self.delta_kind == "spot" and not self._says("dividend_yield"):
+            raise ValueError("delta_kind: spot needs dividend_yield, the rate of the foreign currency, or its column")
+
     def _check_clock(self) -> None:
         business = self.clock == "business"
         if self.columns.expiry is None and (self.expiry_time is not None or business):
@@ -340,6 +360,10 @@ class QuotesParams(Block):
                 "quote_zone and the zone of expiry_time, as in '16:00 America/New_York', go together; without both, "
                 "all times are on one clock"
             )
+
+    def _says(self, name: str) -> bool:
+        """Whether a rate is given by its column or its setting."""
+        return getattr(self.columns, name) is not None or name in self.model_fields_set
 
 
 class ArrayParams(Block):

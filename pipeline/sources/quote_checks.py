@@ -92,7 +92,7 @@ def _check_coordinates(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     table = table.reject("expired", table["tenor"] <= 0.0)
     if params.columns.strike is not None or params.columns.moneyness is not None:
         table = table.reject("strike_not_positive", table["coordinate"] <= 0.0)
-    if params.columns.call_delta is not None:
+    if params.columns.by_delta:
         table = table.reject("delta_not_inside_0_1", (table["coordinate"] <= 0.0) | (table["coordinate"] >= 1.0))
     for name in ("forward", "spot"):
         table = table.reject("forward_not_positive", table.get(name, 1.0) <= 0.0)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.settings.prepare import QuotesParams
-from pipeline.sources import columns, layouts, quote_tenors, row_filters
+from pipeline.sources import columns, layouts, quote_deltas, quote_tenors, row_filters
 from pipeline.sources.columns import Array, Columns, Wanted
 from pipeline.tables.words import EXERCISES, OPTION_TYPES
 from vae.surface.plausible import VOL_UNITS
@@ -226,7 +226,7 @@ def _canonical(found: dict[str, Array], params: QuotesParams) -> dict[str, Array
     values["tenor"] = quote_tenors.years(found, values["date"], params)
     if "type" in found:
         values["put"] = found["type"]
-    values["coordinate"] = _first(found, "strike", "moneyness", "log_moneyness", "call_delta") / params.strike_scale
+    values["coordinate"] = _coordinates(found, values, params)
     values |= _quotes(found, params)
     if params.price_unit == "underlying" and "forward" not in found:
         values |= {name: values[name] * found["spot"] for name in ("value", "bid", "ask") if name in values}
@@ -244,6 +244,13 @@ def _times(found: Mapping[str, Array], params: QuotesParams) -> dict[str, Array]
     else:
         date = np.floor(_first(found, "date", "snapshot"))
     return {"date": date, "time": found.get("snapshot", date)}
+
+
+def _coordinates(found: Mapping[str, Array], values: Mapping[str, Array], params: QuotesParams) -> Array:
+    """The strike, strike / spot, k or call delta of each row."""
+    if params.columns.by_delta:
+        return quote_deltas.call_deltas(found, values, params)
+    return _first(found, "strike", "moneyness", "log_moneyness") / params.strike_scale
 
 
 def _quotes(found: Mapping[str, Array], params: QuotesParams) -> dict[str, Array]:

@@ -46,7 +46,7 @@ def check_coordinates(table: QuoteTable, params: QuotesParams) -> None:
         k = _log_moneyness(table, params, row)
         if params.columns.log_moneyness is not None:
             _check_log_moneyness(k, params)
-        elif params.columns.call_delta is None:
+        elif not params.columns.by_delta:
             _check_strikes(k, params)
 
 
@@ -141,7 +141,7 @@ def _log_moneyness(table: QuoteTable, params: QuotesParams, row: Index) -> Array
 
 def _distance(table: QuoteTable, params: QuotesParams, row: Index) -> Array:
     """How far quotes are from the money, in any unit, [len(row)]."""
-    if params.columns.call_delta is not None:
+    if params.columns.by_delta:
         return np.abs(table["coordinate"][row] - 0.5)
     return np.abs(_log_moneyness(table, params, row))
 

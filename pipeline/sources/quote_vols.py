@@ -114,7 +114,7 @@ def _with_log_moneyness(table: QuoteTable, params: QuotesParams, tenor: Array, c
     kept = table.kept
     if params.columns.log_moneyness is not None:
         return table.with_columns(k=table["coordinate"])
-    if params.columns.call_delta is not None:
+    if params.columns.by_delta:
         delta = np.where(kept, table["coordinate"], 0.5)
         return table.with_columns(k=log_moneyness_of_delta(delta, table["value"] * np.sqrt(tenor)))
     table = table.reject("no_forward", ~(carry.forward > 0.0))
