@@ -248,6 +248,7 @@ class QuotesParams(Block):
     delta_unit: Literal["decimal", "percent"] = "decimal"
     delta_kind: Literal["forward", "spot"] = "forward"
     delta_sign: Literal["signed", "absolute"] = "signed"
+    exercise: Literal["european", "american"] | None = None
     expiry_time: TimeOfDay | None = None
     quote_zone: Zone | None = None
     clock: Literal["calendar", "business"] = "calendar"
@@ -313,6 +314,7 @@ class QuotesParams(Block):
                 raise ValueError(f"{setting} needs columns.{column}")
         self._check_units()
         self._check_deltas()
+        self._check_exercise()
         self._check_clock()
         return self
 
@@ -347,6 +349,16 @@ class QuotesParams(Block):
             raise ValueError("delta_sign: absolute needs columns.delta and columns.type")
         if self.delta_kind == "spot" and not self._says("dividend_yield"):
             raise ValueError("delta_kind: spot needs dividend_yield, the rate of the foreign currency, or its column")
+
+    def _check_exercise(self) -> None:
+        if self.exercise != "american" or not self.columns.priced:
+            return
+        if self.columns.spot is None or not self._says("rate"):
+            raise ValueError(
+                "exercise: american needs columns.spot, and rate or its column, to take early exercise out"
+            )
+        if self.price_unit == "underlying":
+            raise ValueError("exercise: american is for prices in currency, not for price_unit: underlying")
 
     def _check_clock(self) -> None:
         business = self.clock == "business"

@@ -68,9 +68,13 @@ def _check_contracts(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     """Reject rows that the user drops or the file itself marks, american options, and options that are not traded."""
     table = table.reject("flagged", table.get("flagged", 0.0) == 1.0)
     american = table.get("american", 0.0) == 1.0
-    if american.all():
-        raise InputError(f"{params.path}: all {len(american)} options are american; allowed: european ones")
-    table = table.reject("american", american)
+    if params.exercise != "american":
+        if american.all():
+            raise InputError(
+                f"{params.path}: all {len(american)} options are american; set prepare.quotes.exercise: american to "
+                "read them"
+            )
+        table = table.reject("american", american)
     for name, least in (("volume", params.min_volume), ("open_interest", params.min_open_interest)):
         if least is not None:
             table = table.reject(f"low_{name}", ~(table[name] >= least))

@@ -6,9 +6,11 @@ from rich.text import Text
 
 from pipeline.errors import InputError
 from pipeline.settings.prepare import QuotesParams
+from pipeline.sources.columns import Array
 from pipeline.sources.quoted_surfaces import QuotedSurfaces
 from vae.surface import arbitrage
 from vae.surface.grid import Grid
+from vae.surface.units import BASIS_POINTS
 
 # Rows that the settings or the file itself leave out, or that another row stands for: a file may have any number.
 EXPECTED_REASONS = (
@@ -46,6 +48,7 @@ def figures(surfaces: QuotedSurfaces, grid: Grid) -> dict[str, float | str]:
         "arbitrage_free_rate": arbitrage.free_rate(found, tolerance=_TOLERANCE),
         "large_arbitrage_rate": 1.0 - arbitrage.free_rate(found, tolerance=_LARGE),
         "unusable_rate": unexpected / max(surfaces.rows - expected, 1),
+        **_early_exercise(surfaces.early_exercise),
         **{f"rejected_{reason}": count for reason, count in surfaces.rejected.items()},
     }
 
@@ -62,6 +65,23 @@ def show(surfaces: QuotedSurfaces, values: dict[str, float | str]) -> None:
         f"{values['median_vol']:.2%}; static arbitrage in {1.0 - float(values['arbitrage_free_rate']):.1%} of surfaces",
         markup=False,
     )
+    if "american_quotes" in values:
+        console.print(
+            f"prepare: took early exercise out of {values['american_quotes']:,} american prices, in vol "
+            f"{values['early_exercise_mean_bp']:.1f} bp on average and {values['early_exercise_max_bp']:.1f} at most",
+            markup=False,
+        )
+
+
+def _early_exercise(differences: Array) -> dict[str, float | str]:
+    """How many prices were american, and by how much vols would be wrong without early exercise."""
+    if not len(differences):
+        return {}
+    return {
+        "american_quotes": len(differences),
+        "early_exercise_mean_bp": BASIS_POINTS * float(differences.mean()),
+        "early_exercise_max_bp": BASIS_POINTS * float(differences.max()),
+    }
 
 
 def check_limits(params: QuotesParams, rejected: dict[str, int], values: dict[str, float | str]) -> None:

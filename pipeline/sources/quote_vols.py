@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.settings.prepare import QuotesParams
-from pipeline.sources import quote_markets, quote_units
+from pipeline.sources import quote_exercise, quote_markets, quote_units
 from pipeline.sources.columns import Array
 from pipeline.sources.groups import medians
 from pipeline.sources.quote_checks import LOWEST_VOL, check_vols
@@ -32,7 +32,12 @@ def with_vols(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     """
     tenor = np.where(table.kept, table["tenor"], 1.0)
     pairs = _pairs(table)
+    if params.columns.priced and params.exercise == "american":
+        table = quote_exercise.with_european_prices(table, params, _strike(table, params), pairs)
+        pairs = _pairs(table)
     carry = _carry(table, params, tenor, pairs)
+    if params.columns.priced and params.exercise is None:
+        quote_exercise.check_european(table, params, _strike(table, params), pairs)
     table = _with_log_moneyness(table, params, tenor, carry)
     call, put = pairs.T
     table = table.reject("in_the_money", np.where(table["k"][call] >= 0.0, put, call))

@@ -23,6 +23,7 @@ class QuotedSurfaces(NamedTuple):
         rejected_rows: rows of the file, counted from 1, in order, with their reason.
         rows: of the file.
         off_grid: dates of markets whose quotes reach no point of the grid; they have no surface.
+        early_exercise: what reading american prices as European would add to each vol, float64 [american quote].
     """
 
     dates: NDArray[np.int32]
@@ -35,3 +36,4 @@ class QuotedSurfaces(NamedTuple):
     rejected_rows: list[tuple[int, str]]
     rows: int
     off_grid: int
+    early_exercise: Array

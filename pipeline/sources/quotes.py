@@ -17,7 +17,7 @@ from pipeline.files.csv_tables import write_csv
 from pipeline.files.dataset import Dataset
 from pipeline.progress import track
 from pipeline.settings.prepare import QuotesParams, QuotesPrepare
-from pipeline.sources import quote_checks, quote_reach, quote_rows, quote_summary, quote_vols
+from pipeline.sources import quote_checks, quote_exercise, quote_reach, quote_rows, quote_summary, quote_vols
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_rows import EPOCH, SURFACE, Index, QuoteTable
 from pipeline.sources.quoted_surfaces import QuotedSurfaces
@@ -55,6 +55,7 @@ def read(params: QuotesParams, grid: Grid) -> QuotedSurfaces:
         rejected_rows=table.rejected_rows,
         rows=len(table),
         off_grid=int(table.starts(table.kept_rows, SURFACE).sum()) - len(first),
+        early_exercise=quote_exercise.differences(table),
     )
 
 

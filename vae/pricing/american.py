@@ -129,21 +129,24 @@ def implied_dividend_yield(strikes: Array, call: Array, put: Array, *, spot: flo
     nearest = np.argsort(np.abs(call - put), kind="stable")[:_NEAREST_PAIRS]
     strikes, price = strikes[nearest], np.concatenate((call[nearest], put[nearest]))
     calls = np.arange(len(price)) < len(strikes)
-    discount = math.exp(-rate * tenor)
-    forward = float(np.median(strikes + np.subtract(*np.split(price, 2)) / discount))
+    found = european_yield(strikes, *np.split(price, 2), spot=spot, tenor=tenor, rate=rate)
     for _ in range(_MOST_PASSES):
-        dividend_yield = rate - math.log(forward / spot) / tenor if forward > 0.0 else math.nan
-        spots, tenors, rates, yields = (np.full(len(price), value) for value in (spot, tenor, rate, dividend_yield))
+        spots, tenors, rates, yields = (np.full(len(price), value) for value in (spot, tenor, rate, found))
         options = Options(np.tile(strikes, 2), spots, tenors, rates, yields, calls)
         european = european_prices(options, vols(options, price))
-        forwards = strikes + np.subtract(*np.split(european, 2)) / discount
-        forwards = forwards[np.isfinite(forwards)]
-        if not len(forwards):
-            return math.nan
-        previous, forward = forward, float(np.median(forwards))
-        if abs(forward - previous) <= _SAME_FORWARD * previous:
+        previous, found = found, european_yield(strikes, *np.split(european, 2), spot=spot, tenor=tenor, rate=rate)
+        if not abs(found - previous) * tenor > _SAME_FORWARD:
             break
-    return dividend_yield
+    return found
+
+
+def european_yield(strikes: Array, call: Array, put: Array, *, spot: float, tenor: float, rate: float) -> float:
+    """The dividend yield that put-call parity gives for European prices; arguments as above, NaN without a pair."""
+    nearest = np.argsort(np.abs(call - put), kind="stable")[:_NEAREST_PAIRS]
+    forwards = (strikes + (call - put) * math.exp(rate * tenor))[nearest]
+    forwards = forwards[np.isfinite(forwards)]
+    forward = float(np.median(forwards)) if len(forwards) else math.nan
+    return rate - math.log(forward / spot) / tenor if forward > 0.0 else math.nan
 
 
 def _rates(options: Options) -> tuple[tuple[Array, Array], tuple[Array, Array]]:

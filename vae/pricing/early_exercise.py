@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-_FEWEST_PAIRS = 8
+FEWEST_PAIRS = 8
 _SMALLEST = 1e-4  # deviation from the line, of the forward: below it, vols hardly change
 _BEYOND_SPREADS = 0.25  # least share of pairs that are off the line by more than bid and ask explain
 _BLOCKS = 4  # of neighbouring strikes, whose medians show a bend through noise
@@ -31,7 +31,7 @@ def shows(strikes: Array, call: Array, put: Array, half_spread: Array, *, spot: 
         half_spread: half of ask less bid of the call and the put together, 0 where not known, [pair].
         spot: of the underlying; NaN where not known, and then exercise values are not looked at.
     """
-    if len(strikes) < _FEWEST_PAIRS:
+    if len(strikes) < FEWEST_PAIRS:
         return False
     exercise = np.maximum(np.concatenate((spot - strikes, strikes - spot)), 0.0)
     below = np.concatenate((call, put)) < exercise - np.tile(half_spread, 2) - _SMALLEST * np.tile(strikes, 2)

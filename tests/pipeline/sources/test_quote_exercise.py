@@ -1,0 +1,137 @@
+"""American prices are refused until the settings say what they are, and then give their vols."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import QuantLib as ql
+
+from pipeline.errors import InputError
+from tests.chains import COLUMNS, GRID, PRICES, Array, Table, chain, joined, read
+
+SPOT_PRICES = PRICES | {"spot": "spot"}
+TODAY = ql.Date(2, 1, 2024)
+RATE, YIELD = 0.05, 0.03
+
+
+def american(*, rate: float = RATE, dividend_yield: float = YIELD, vol: float = 0.3) -> Table:
+    """A chain of American options of flat vol, priced by QuantLib."""
+    ql.Settings.instance().evaluationDate = TODAY
+    days = ql.Actual365Fixed()
+
+    def curve(value: float) -> ql.YieldTermStructureHandle:
+        return ql.YieldTermStructureHandle(ql.FlatForward(TODAY, value, days))
+
+    flat = ql.BlackVolTermStructureHandle(ql.BlackConstantVol(TODAY, ql.NullCalendar(), vol, days))
+    process = ql.BlackScholesMertonProcess(
+        ql.QuoteHandle(ql.SimpleQuote(100.0)), curve(dividend_yield), curve(rate), flat
+    )
+    engine = ql.QdFpAmericanEngine(process)
+    table = chain()
+    prices = []
+    for tenor, strike, kind in zip(table["days"].tolist(), table["strike"].tolist(), table["type"], strict=True):
+        payoff = ql.PlainVanillaPayoff(ql.Option.Call if kind == "call" else ql.Option.Put, strike)
+        option = ql.VanillaOption(payoff, ql.AmericanExercise(TODAY, TODAY + tenor))
+        option.setPricingEngine(engine)
+        prices.append(option.NPV())
+    return table | {"price": np.array(prices)}
+
+
+def with_spread(table: Table) -> Table:
+    return table | {"bid": table["price"] - 0.01, "ask": table["price"] + 0.01}
+
+
+@pytest.fixture(scope="module")
+def stock() -> Table:
+    return american()
+
+
+def vols(folder: Path, table: Table, columns: dict[str, str] = SPOT_PRICES, **settings: Any) -> Array:
+    return read(folder, table, columns, **settings).iv
+
+
+@pytest.mark.parametrize("columns", [PRICES, SPOT_PRICES])
+def test_american_prices_are_refused_until_the_settings_say_so(
+    tmp_path: Path, stock: Table, columns: dict[str, str]
+) -> None:
+    with pytest.raises(InputError, match=r"3 of 3 expiries .* set prepare\.quotes\.exercise: american .*, or european"):
+        vols(tmp_path, stock, columns)
+    quoted = columns | {"bid": "bid", "ask": "ask"}
+    del quoted["price"]
+    with pytest.raises(InputError, match="early exercise"):
+        vols(tmp_path, with_spread(stock), quoted)
+
+
+def test_american_prices_give_their_vols_and_forward(tmp_path: Path, stock: Table) -> None:
+    """0.3 everywhere to half a basis point; read as European, they are off by tens."""
+    found = read(tmp_path, stock, SPOT_PRICES, exercise="american", rate=RATE)
+    np.testing.assert_allclose(found.iv, 0.3, atol=0.5e-4)
+    assert 1e-4 < found.early_exercise.mean() < found.early_exercise.max() < 100e-4
+    assert len(found.early_exercise) == 75  # one of each pair
+    read_as_european = vols(tmp_path, stock, exercise="european")
+    assert np.abs(read_as_european - 0.3).max() > 10e-4
+
+
+def test_the_forward_of_the_file_is_kept(tmp_path: Path, stock: Table) -> None:
+    forward = 100.0 * np.exp((RATE - YIELD) * stock["days"] / 365)
+    columns = SPOT_PRICES | {"forward": "forward", "rate": "rate"}
+    table = stock | {"forward": forward, "rate": np.full(len(forward), RATE)}
+    np.testing.assert_allclose(vols(tmp_path, table, columns, exercise="american"), 0.3, atol=0.5e-4)
+
+
+def test_calls_alone_take_the_dividend_yield_of_the_settings(tmp_path: Path, stock: Table) -> None:
+    calls = {name: values[stock["type"] == "call"] for name, values in stock.items()}
+    settings = {"exercise": "american", "rate": RATE, "dividend_yield": YIELD}
+    np.testing.assert_allclose(vols(tmp_path, calls, **settings)[..., 1:], 0.3, atol=0.5e-4)
+
+
+def test_a_column_tells_american_from_european_options(tmp_path: Path, stock: Table) -> None:
+    """Two markets of one file: each row is read as its own column says."""
+    european = chain(rate=RATE) | {"market": np.full(150, "INDEX"), "exercise": np.full(150, "european")}
+    both = joined(european, stock | {"market": np.full(150, "STOCK"), "exercise": np.full(150, "american")})
+    columns = SPOT_PRICES | {"market": "market", "exercise": "exercise"}
+    index, share = vols(tmp_path, both, columns, exercise="american", rate=RATE)
+    np.testing.assert_allclose(share, 0.3, atol=0.5e-4)
+    np.testing.assert_allclose(index, vols(tmp_path, chain(rate=RATE))[0], atol=0.5e-4)
+    rejected = read(tmp_path, both, columns).rejected
+    assert rejected["american"] == 150
+
+
+def test_a_file_of_american_options_alone_is_refused_with_the_setting(tmp_path: Path, stock: Table) -> None:
+    table = stock | {"exercise": np.full(150, "american")}
+    with pytest.raises(InputError, match=r"all 150 options are american; set prepare\.quotes\.exercise: american"):
+        vols(tmp_path, table, SPOT_PRICES | {"exercise": "exercise"})
+
+
+def test_vols_of_american_options_are_vols(tmp_path: Path) -> None:
+    """A vendor's vols have early exercise taken out already."""
+    table = chain() | {"exercise": np.full(150, "american")}
+    columns = COLUMNS | {"exercise": "exercise"}
+    found = vols(tmp_path, table, columns, exercise="american")
+    np.testing.assert_array_equal(found, vols(tmp_path, chain(), COLUMNS))
+
+
+def test_european_prices_are_not_refused(tmp_path: Path) -> None:
+    """Of any rate, with spot and without, in noise of a cent."""
+    noise = np.random.default_rng(0).uniform(-0.01, 0.01, 150)
+    for rate in (-0.01, 0.0, 0.05):
+        table = chain(rate=rate)
+        table["price"] = np.maximum(table["price"] + noise, 0.001)
+        for columns in (PRICES, SPOT_PRICES):
+            assert vols(tmp_path, table, columns).shape == (1, *GRID.shape)
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "message"),
+    [
+        (PRICES, {"rate": 0.05}, r"needs columns\.spot, and rate"),
+        (SPOT_PRICES, {}, r"needs columns\.spot, and rate"),
+        (SPOT_PRICES, {"rate": 0.0, "price_unit": "underlying"}, "price_unit: underlying"),
+    ],
+)
+def test_american_prices_need_spot_and_rate(
+    tmp_path: Path, columns: dict[str, str], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        vols(tmp_path, chain(), columns, exercise="american", **settings)
