@@ -611,7 +611,7 @@ def market_data(name: str) -> Path:
 
 def example(root: Path, number: int, path: Path) -> dict[str, Any]:
     """params.yaml of the project with an example of docs/quotes.md in place, and its path replaced."""
-    blocks = re.findall(r"```yaml\n(.*?)```", (root / "docs/quotes.md").read_text("utf-8"), re.DOTALL)
+    blocks = re.findall(r"```yaml\n(prepare:.*?)```", (root / "docs/quotes.md").read_text("utf-8"), re.DOTALL)
     change = YAML(typ="safe").load(blocks[number])
     change["prepare"]["quotes"]["path"] = str(path)
     values = YAML(typ="safe").load(root / "params.yaml")
