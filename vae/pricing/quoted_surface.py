@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
 from scipy.special import ndtr
 
 from vae.pricing.black import implied_total_vol
+from vae.pricing.monotone_cubic import MonotoneCubics
 from vae.surface.grid import Grid
 
 Array = NDArray[np.float64]
@@ -119,52 +119,48 @@ def surface(smiles: Sequence[Smile], grid: Grid) -> Array:
         for quoted in smiles:
             if abs(quoted.tenor - tenor) <= _SAME_TENOR:
                 _pass_through(vols[i], quoted, grid, i)
-    curves = [_Curve(s) for s in smiles if len(s.k) > 1]
+    curves = [s for s in smiles if len(s.k) > 1]
     if curves and np.isnan(vols).any():
-        tenors = grid.tenors[:, None]
-        k = _at_deltas(curves, tenors, grid.d1) if grid.convention == "delta" else grid.log_moneyness
-        read = np.sqrt(_total_variance(curves, tenors, k) / tenors)
+        expiries, tenors = _Expiries(curves), grid.tenors[:, None]
+        k = _at_deltas(expiries, tenors, grid.d1) if grid.convention == "delta" else grid.log_moneyness
+        read = np.sqrt(expiries.total_variance(tenors, k) / tenors)
         vols = np.where(np.isnan(vols), read, vols)
     return vols
 
 
-class _Curve:
-    """Total variance of one expiry along k, NaN outside its quotes."""
+class _Expiries:
+    """Total variance of the expiries of a day along k, NaN outside the quotes of each."""
 
-    def __init__(self, quoted: Smile) -> None:
-        self.tenor, self.k = quoted.tenor, quoted.k
-        self._read = PchipInterpolator(quoted.k, quoted.vol**2 * quoted.tenor)
+    def __init__(self, smiles: Sequence[Smile]) -> None:
+        self.k = [smile.k for smile in smiles]
+        self.tenors = np.array([smile.tenor for smile in smiles])
+        self._curves = MonotoneCubics(self.k, [smile.vol**2 * smile.tenor for smile in smiles])
 
-    def at(self, k: Array) -> Array:
-        inside = np.clip(k, self.k[0], self.k[-1])
-        return np.where(np.abs(k - inside) <= _SAME_NODE, self._read(inside), np.nan)
-
-
-def _total_variance(curves: Sequence[_Curve], tenors: Array, k: Array) -> Array:
-    """Total variance at tenors [tenor, 1] and k [tenor, point]: linear between the nearest expiries that reach k."""
-    read = np.stack([curve.at(k) for curve in curves])
-    expiries = np.array([curve.tenor for curve in curves])
-    known = ~np.isnan(read)
-    earlier = known & (expiries[:, None, None] <= tenors + _SAME_TENOR)
-    later = known & (expiries[:, None, None] >= tenors - _SAME_TENOR)
-    i, j = len(curves) - 1 - earlier[::-1].argmax(0), later.argmax(0)
-    # where one expiry is the grid's tenor as nearly as settings are written, its vols are kept
-    held = np.clip(tenors, np.minimum(expiries[i], expiries[j]), np.maximum(expiries[i], expiries[j]))
-    span = expiries[j] - expiries[i]
-    weight = np.divide(held - expiries[i], span, out=np.zeros_like(span), where=span != 0.0)
-    first, second = (np.take_along_axis(read, index[None], 0)[0] for index in (i, j))
-    mixed = (1.0 - weight) * first + weight * second
-    return np.where(earlier.any(0) & later.any(0), mixed * (tenors / held), np.nan)
+    def total_variance(self, tenors: Array, k: Array) -> Array:
+        """At tenors [tenor, 1] and k [tenor, point]: linear between the nearest expiries that reach k."""
+        read = self._curves.at(k, within=_SAME_NODE)
+        known = ~np.isnan(read)
+        earlier = known & (self.tenors[:, None, None] <= tenors + _SAME_TENOR)
+        later = known & (self.tenors[:, None, None] >= tenors - _SAME_TENOR)
+        i, j = len(self.tenors) - 1 - earlier[::-1].argmax(0), later.argmax(0)
+        # where one expiry is the grid's tenor as nearly as settings are written, its vols are kept
+        first, second = self.tenors[i], self.tenors[j]
+        held = np.clip(tenors, np.minimum(first, second), np.maximum(first, second))
+        span = second - first
+        weight = np.divide(held - first, span, out=np.zeros_like(span), where=span != 0.0)
+        low, high = (np.take_along_axis(read, index[None], 0)[0] for index in (i, j))
+        mixed = (1.0 - weight) * low + weight * high
+        return np.where(earlier.any(0) & later.any(0), mixed * (tenors / held), np.nan)
 
 
-def _at_deltas(curves: Sequence[_Curve], tenors: Array, d1: Array) -> Array:
+def _at_deltas(expiries: _Expiries, tenors: Array, d1: Array) -> Array:
     """k where a call has the delta N(d1), [tenor, node]: bisection between quoted strikes; NaN where none has."""
 
     def d1_at(k: Array) -> Array:
-        w = _total_variance(curves, tenors, k)
+        w = expiries.total_variance(tenors, k)
         return (0.5 * w - k) / np.sqrt(w)
 
-    knots = np.unique(np.concatenate([curve.k for curve in curves]))
+    knots = np.unique(np.concatenate(expiries.k))
     at_knots = d1_at(np.broadcast_to(knots, (len(tenors), len(knots))))[:, None]
     # d1 falls along k; comparisons with NaN, where a knot is not reached, are False
     between = (at_knots[..., :-1] >= d1[:, None]) & (at_knots[..., 1:] <= d1[:, None])
