@@ -15,8 +15,8 @@ _RUNGS = np.array([1e-5, *2.0 ** -np.arange(0, 11)])
 _RUNG_WIDTH = 2e-5  # a bisection that starts at 1e-5 ends near a power of 2
 _LOW = 0.2  # of the median vol of the surface: lower rungs are no quotes
 _FEWEST_LOW = 2  # of them in a surface, which show that its rungs are placeholders
-_FEWEST_STRIKES = 3  # that repeat a number, and that do not
-_LEAST_SMILE = 0.2  # of the strikes of an expiry, which do not repeat it
+_FEWEST_STRIKES = 3  # that repeat a number
+_FLAT = 0.5  # of the quotes of an expiry: a number of more of them is its whole smile
 _COARSE = 100  # vols that are whole multiples of 1 / 100 repeat each other by rounding
 _JUMP = 0.2  # least mean of |ln(vol / vol of the next strike)| at the ends of a repeated number
 
@@ -24,8 +24,8 @@ _JUMP = 0.2  # least mean of |ln(vol / vol of the next strike)| at the ends of a
 def without_placeholders(table: QuoteTable) -> QuoteTable:
     """The table of vols without placeholders: powers of 2 where some are far too low, and repeated numbers that jump.
 
-    A number is repeated where at least three strikes of an expiry have it beside others that form a smile, so that flat
-    smiles pass; it jumps where the vols of the next strikes are far from it.
+    A number that at least three strikes of an expiry repeat is a placeholder where the vols of the next strikes are far
+    from it. A number of most quotes of an expiry is a flat smile, and a placeholder where the other expiries smile.
     """
     row = table.kept_rows
     vol = table["value"][row]
@@ -42,12 +42,11 @@ def _on_ladder(table: QuoteTable, row: Index, vol: Array) -> NDArray[np.bool_]:
 
 
 def _repeated(table: QuoteTable, row: Index, vol: Array) -> NDArray[np.bool_]:
-    """Rows whose number stands on many strikes of their expiry and jumps to the next strikes, [len(row)]."""
+    """Rows whose number stands on many strikes of their expiry but is no smile, [len(row)]."""
     if np.allclose(_COARSE * vol, np.rint(_COARSE * vol), rtol=0.0, atol=1e-6):
         return np.zeros(len(row), bool)
     expiry = np.cumsum(table.starts(row, EXPIRY)) - 1
     strike = np.cumsum(table.starts(row, STRIKE)) - 1
-    strikes = np.bincount(expiry, table.starts(row, STRIKE))
     # one group for each number of an expiry; a call and a put of one strike count once
     _, group = np.unique(np.stack((expiry, vol)), axis=1, return_inverse=True)
     pairs = np.unique(np.stack((group, strike)), axis=1)
@@ -57,6 +56,16 @@ def _repeated(table: QuoteTable, row: Index, vol: Array) -> NDArray[np.bool_]:
     sides = np.concatenate((group[edge], group[edge + 1]))
     total, edges = (np.bincount(sides, part, len(count)) for part in (np.tile(jump, 2), np.ones(len(sides))))
     jumps = total > _JUMP * np.maximum(edges, 1.0)
-    others = strikes[expiry] - count[group]
-    smile = (others >= _FEWEST_STRIKES) & (others >= _LEAST_SMILE * strikes[expiry])
-    return np.asarray(jumps[group] & smile & (count[group] >= _FEWEST_STRIKES))
+    many = count[group] >= _FEWEST_STRIKES
+    flat = many & (np.bincount(group)[group] >= _FLAT * np.bincount(expiry)[expiry])
+    surface = np.cumsum(table.starts(row, SURFACE)) - 1
+    return np.asarray(many & np.where(flat, _few(flat, expiry, surface), jumps[group]))
+
+
+def _few(flat: NDArray[np.bool_], expiry: Index, surface: Index) -> NDArray[np.bool_]:
+    """Whether at most half of the expiries of each row's surface are flat, [len(flat)]."""
+    first = np.flatnonzero(np.diff(expiry, prepend=-1))
+    flat_expiry = np.bincount(expiry, flat) > 0.0
+    flat_count, count = np.bincount(surface[first], flat_expiry), np.bincount(surface[first])
+    few: NDArray[np.bool_] = (2 * flat_count <= count)[surface]
+    return few

@@ -28,9 +28,9 @@ def checked(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     table = quote_markets.check_levels(table, params)
     quote_units.check_coordinates(table, params)
     if not params.columns.priced:
-        quote_units.check_vols(table, params)
         if params.drop_placeholders:
             table = placeholders.without_placeholders(table)
+        quote_units.check_vols(table, params)
         table = table.reject("vol_not_positive", _lowest(table, params) < LOWEST_VOL)
         if params.vol_kind == "black":
             table = check_vols(table, table["value"], params)
@@ -123,7 +123,8 @@ def _check_spread(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     if params.max_relative_spread is not None:
         table = table.reject("wide", ask - bid > params.max_relative_spread * 0.5 * (bid + ask))
     if params.columns.priced:
-        return table.reject("price_outside_bounds", _lowest(table, params) <= 0.0)
+        table = table.reject("no_time_value", _lowest(table, params) == 0.0)
+        return table.reject("price_outside_bounds", _lowest(table, params) < 0.0)
     return table
 
 

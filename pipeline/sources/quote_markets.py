@@ -24,6 +24,10 @@ _ODD_ROWS = 0.05  # most rows with another spot or forward that are single fault
 _ODD_ROWS_OF_GROUP = 0.25
 _PARITY = 0.1  # of the forward: further off its parity line a pair is of another market
 _ODD_PAIRS = 0.1
+_JUMP = 0.05  # of a vol off the line between its neighbours; the upper quartile of a real chain is 0.005
+_PRICE_NOISE = 2e-4  # of the forward: what a jump must be worth, as prices are rounded
+_JUMPS = 0.25  # of the vols of a smile
+_FEWEST_POINTS = 8  # between neighbours, of a smile that is looked at
 _FEWEST_ROWS = 5  # of a market at a time: a column that splits further names options
 _MOST_VALUES = 20_000  # of a column that tells markets apart
 _LISTED = 6  # names in a message
@@ -54,6 +58,65 @@ class Conflict(NamedTuple):
         """The same with groups split by a code of each row."""
         pairs = np.stack((self.group, code))
         return self._replace(group=np.unique(pairs, axis=1, return_inverse=True)[1])
+
+
+class Zigzag(NamedTuple):
+    """Vols along the smiles of a file.
+
+    Attributes:
+        row: rows of the table.
+        group: the smile of each row.
+        k: of each row.
+        vol: of each row.
+        shown: whether a jump of the vol is more than rounding of the price, of each row.
+    """
+
+    row: Index
+    group: Index
+    k: Array
+    vol: Array
+    shown: Mask
+
+    @property
+    def odd(self) -> Mask:
+        """Rows in smiles of which a quarter of the vols are off the line between their neighbours, [len(row)]."""
+        order = np.lexsort((self.k, self.group))
+        group, k, vol = (values[order] for values in (self.group, self.k, self.vol))
+        (inner,) = np.nonzero((group[2:] == group[:-2]) & (k[2:] > k[:-2]) & self.shown[order][1:-1])
+        low, middle, high = inner, inner + 1, inner + 2
+        weight = (k[middle] - k[low]) / (k[high] - k[low])
+        line = (1.0 - weight) * vol[low] + weight * vol[high]
+        off = np.abs(vol[middle] / line - 1.0) > _JUMP
+        smiles = group[-1] + 1 if len(group) else 0
+        points, jumps = np.bincount(group[middle], minlength=smiles), np.bincount(group[middle], off, smiles)
+        rough = (points >= _FEWEST_POINTS) & (jumps > _JUMPS * points)
+        return np.asarray(rough[self.group])
+
+    def within(self, code: Index) -> "Zigzag":
+        """The same with smiles split by a code of each row."""
+        return self._replace(group=np.unique(np.stack((self.group, code)), axis=1, return_inverse=True)[1])
+
+
+def check_smiles(table: QuoteTable, params: QuotesParams) -> None:
+    """Raise InputError where too many smiles jump up and down from strike to strike, as those of two markets do.
+
+    Args:
+        table: the quotes, with k and vol.
+        params: settings.
+    """
+    row = table.kept_rows
+    k, vol, tenor = (table[name][row] for name in ("k", "vol", "tenor"))
+    total_vol = vol * np.sqrt(tenor)
+    vega = total_vol * np.exp(-0.5 * (0.5 * total_vol - k / total_vol) ** 2) / np.sqrt(2.0 * np.pi)
+    zigzag = Zigzag(row, np.cumsum(table.starts(row, EXPIRY)) - 1, k, vol, _JUMP * vega > _PRICE_NOISE)
+    odd = zigzag.odd
+    smiles = len(np.unique(zigzag.group[odd]))
+    if smiles <= params.max_arbitrage * (zigzag.group.max(initial=-1) + 1):
+        return
+    raise InputError(
+        f"{params.path}: in {smiles:,} smiles vols jump up and down from strike to strike by more than {_JUMP:.0%}, "
+        f"which is no smile of one market at one time; {_remedy(table, params, zigzag)}"
+    )
 
 
 def check_levels(table: QuoteTable, params: QuotesParams) -> QuoteTable:
@@ -140,7 +203,7 @@ def _refuse(table: QuoteTable, params: QuotesParams, conflict: Conflict, odd: Ma
     )
 
 
-def _remedy(table: QuoteTable, params: QuotesParams, conflict: Conflict) -> str:
+def _remedy(table: QuoteTable, params: QuotesParams, conflict: Conflict | Zigzag) -> str:
     """The columns of the file that tell the markets or snapshots apart, as settings."""
     names = [name for name in _other_columns(table, params) if _splits(table, conflict, name)]
     names = [name for name in names if not _is_number(table, name)] or names
@@ -161,7 +224,7 @@ def _other_columns(table: QuoteTable, params: QuotesParams) -> list[str]:
     return [name for name in names if not source.is_measured(name)]
 
 
-def _splits(table: QuoteTable, conflict: Conflict, name: str) -> bool:
+def _splits(table: QuoteTable, conflict: Conflict | Zigzag, name: str) -> bool:
     """Whether the values of a column split the conflict, without splitting single options off."""
     codes, values = table.source.texts(name)
     if not 2 <= len(values) <= _MOST_VALUES:

@@ -46,6 +46,7 @@ REASONS = (
     "conflicting",
     "no_forward",
     "in_the_money",
+    "no_time_value",
     "price_outside_bounds",
     "too_few_points",
 )

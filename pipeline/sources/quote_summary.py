@@ -25,6 +25,7 @@ EXPECTED_REASONS = (
     "duplicate",
     "merged",
     "in_the_money",
+    "no_time_value",
 )
 _LOUD = 0.1  # of the rows, from which on a reason is in bold
 _TOLERANCE = 1e-6  # of the forward, as evaluate.arbitrage_tolerance has it

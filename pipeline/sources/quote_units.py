@@ -73,8 +73,7 @@ def check_prices(table: QuoteTable, params: QuotesParams, share: Array) -> None:
     """
     allowed = _allowed(params)
     for own in _by_market(table):
-        k, put = table["k"][own], table["put"][own] == 1.0
-        near = own[(np.abs(k) <= _NEAR) & (put == (k < 0.0))]
+        near = own[np.abs(table["k"][own]) <= _NEAR]
         row = near[_at_the_money(table, near, np.abs(table["k"][near]))]
         vol = _vol_of_prices(table, row, share[row])
         if not len(row) or vol in allowed:
@@ -92,11 +91,13 @@ def refuse_slope(params: QuotesParams, ratio: float, spot: float) -> None:
     Args:
         params: settings.
         ratio: median of the slope of C - P over K to the discount factor.
-        spot: median, NaN where unknown.
+        spot: median of spot or forward, NaN where unknown.
     """
     message = f"{params.path}: C - P changes by {ratio:.3g} for 1 of strike instead of by nearly 1"
     scale = next((scale for scale in (100.0, 1000.0) if _one(ratio * scale)), None)
-    if _one(ratio * spot):
+    if params.price_unit == "underlying":
+        remedy = f"for prices in currency leave {_SET}price_unit out"
+    elif _one(ratio * spot):
         remedy = f"for prices in units of the underlying set {_SET}price_unit: underlying"
     elif params.strike_scale != 1.0:
         remedy = f"{_SET}strike_scale is {params.strike_scale:g}; leave it out for strikes in the unit of the prices"
@@ -230,9 +231,11 @@ def _vol_readings(raw: float, level: float, allowed: Interval) -> list[str]:
 
 
 def _vol_of_prices(table: QuoteTable, row: Index, share: Array) -> float:
-    """The median vol of prices per unit of forward, infinite where most of them have none as they are too high."""
-    vols = quoted_surface.implied_vols(table["k"][row], share, table["tenor"][row], call=table["put"][row] == 0.0)
-    return float(np.median(np.where(np.isnan(vols), np.inf, vols))) if len(row) else np.nan
+    """The median vol of prices per unit of forward; infinite of a price that is too high for any, 0 if too low."""
+    k, call = table["k"][row], table["put"][row] == 0.0
+    vols = quoted_surface.implied_vols(k, share, table["tenor"][row], call=call)
+    too_high = share >= np.where(call, 1.0, np.exp(k))
+    return float(np.median(np.where(np.isnan(vols), np.where(too_high, np.inf, 0.0), vols))) if len(row) else np.nan
 
 
 def _price_remedy(table: QuoteTable, params: QuotesParams, row: Index, share: Array, vol: float) -> str:

@@ -14,7 +14,9 @@ from vae.pricing import bachelier, quoted_surface
 from vae.surface.grid import log_moneyness_of_delta
 
 _STRAIGHT = 0.25  # median deviation of the slopes between neighbours on a parity line, relative to their median
+_FEWEST_PAIRS = 4  # of an expiry whose line is looked at
 _LARGEST_RATIO = 4.0  # of that median to the discount factor that is known
+_TICK = 1e-4  # of the forward: a price nearer to its intrinsic value than this has lost its time value in rounding
 _EXPONENTS = (-50.0, 50.0)  # of growth factors: a senseless tenor must not overflow
 
 
@@ -62,7 +64,9 @@ def _carry(table: QuoteTable, params: QuotesParams, tenor: Array, pairs: Index) 
     columns = params.columns
     discount = np.exp(np.clip(-table.get("rate", params.rate) * tenor, *_EXPONENTS))
     if "forward" in table:
-        return _Carry(table["forward"], discount)
+        carry = _Carry(table["forward"], discount)
+        _check_parity(table, params, pairs, carry)
+        return carry
     dividend = table.get("dividend_yield", params.dividend_yield)
     forward = table.get("spot", np.nan) * np.exp(np.clip(-dividend * tenor, *_EXPONENTS)) / discount
     carry = _Carry(forward, discount)
@@ -78,7 +82,7 @@ def _with_parity(table: QuoteTable, params: QuotesParams, pairs: Index, carry: _
     row, strike = table.kept_rows, _strike(table, params)
     expiry = np.full(len(strike), -1)
     expiry[row] = np.cumsum(table.starts(row, EXPIRY)) - 1
-    _check_parity(table, params, pairs, expiry, carry)
+    _check_parity(table, params, pairs, carry)
     first = np.flatnonzero(np.diff(expiry[pairs[:, 0]], prepend=-1))
     found = np.full((2, expiry.max(initial=-1) + 1), np.nan)
     for call, put in (own.T for own in np.split(pairs, first[1:]) if len(own)):
@@ -91,27 +95,37 @@ def _with_parity(table: QuoteTable, params: QuotesParams, pairs: Index, carry: _
     return _Carry(forward, discount)
 
 
-def _check_parity(table: QuoteTable, params: QuotesParams, pairs: Index, expiry: Index, carry: _Carry) -> None:
+def _check_parity(table: QuoteTable, params: QuotesParams, pairs: Index, carry: _Carry) -> None:
     """Raise InputError where the pairs of an expiry lie on no one line, or on one of a slope that no discount has."""
     call, put = pairs.T
     strike, difference = _strike(table, params)[call], table["value"][call] - table["value"][put]
-    group = expiry[call]
+    if not params.columns.priced:
+        return
+    if _shares_of_forward(params):
+        difference = difference * carry.discount[call] * carry.forward[call]
+    group = np.cumsum(table.starts(call, EXPIRY)) - 1
     next_to = np.flatnonzero(np.diff(group) == 0)
     if not len(next_to):
         return
     slope = np.diff(difference)[next_to] / -np.diff(strike)[next_to]
-    of_expiry = medians(group[next_to], slope)
-    bend = medians(group[next_to], np.abs(slope - of_expiry[group[next_to]])) / np.abs(of_expiry)
-    padding = (0, group.max() + 1 - len(of_expiry))
-    of_pair = np.pad(of_expiry, padding, constant_values=np.nan)[group]
-    straight = np.pad(bend, padding, constant_values=np.nan)[group] < _STRAIGHT
+    of_pair = _per_group(group[next_to], slope, group)
+    bend = _per_group(group[next_to], np.abs(slope - of_pair[next_to]), group)
+    straight = (bend < _STRAIGHT * np.abs(of_pair)) & (np.bincount(group)[group] >= _FEWEST_PAIRS)
     ratio = of_pair / carry.discount[call]
     off = straight & ((ratio > _LARGEST_RATIO) | (ratio < 1.0 / _LARGEST_RATIO))
     if off.mean() > 0.5:
-        spot = float(np.median(table.get("spot", np.nan)[call]))
+        spot = float(np.median(table.get("spot" if "spot" in table else "forward", np.nan)[call]))
         quote_units.refuse_slope(params, float(np.median(ratio[off])), spot)
     discount = np.where(straight & ~off, of_pair, carry.discount[call])
     quote_markets.check_parity(table, params, call, group, strike + difference / discount)
+
+
+def _per_group(group: Index, values: Array, of: Index) -> Array:
+    """The median of ``values`` [value] in each of the groups ``of``, NaN where a group has none, [len(of)]."""
+    found = np.full(of.max() + 1, np.nan)
+    known = medians(group, values)
+    found[: len(known)] = known
+    return found[of]
 
 
 def _with_log_moneyness(table: QuoteTable, params: QuotesParams, tenor: Array, carry: _Carry) -> QuoteTable:
@@ -135,7 +149,12 @@ def _with_implied_vols(table: QuoteTable, params: QuotesParams, tenor: Array, ca
     share[row] = table["value"][row] / unit
     quote_units.check_prices(table, params, share)
     vol[row] = quoted_surface.implied_vols(table["k"][row], share[row], tenor[row], call=table["put"][row] == 0.0)
-    table = table.with_columns(vol=vol).reject("price_outside_bounds", ~(vol >= LOWEST_VOL))
+    intrinsic = np.maximum(
+        np.where(table["put"] == 0.0, 1.0, -1.0) * -np.expm1(np.where(table.kept, table["k"], 0.0)), 0.0
+    )
+    worthless = ~(vol >= LOWEST_VOL) & (np.abs(share - intrinsic) <= _TICK)
+    table = table.with_columns(vol=vol).reject("no_time_value", worthless)
+    table = table.reject("price_outside_bounds", ~(vol >= LOWEST_VOL))
     return check_vols(table, vol, params)
 
 

@@ -17,7 +17,15 @@ from pipeline.files.csv_tables import write_csv
 from pipeline.files.dataset import Dataset
 from pipeline.progress import track
 from pipeline.settings.prepare import QuotesParams, QuotesPrepare
-from pipeline.sources import quote_checks, quote_exercise, quote_reach, quote_rows, quote_summary, quote_vols
+from pipeline.sources import (
+    quote_checks,
+    quote_exercise,
+    quote_markets,
+    quote_reach,
+    quote_rows,
+    quote_summary,
+    quote_vols,
+)
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_rows import EPOCH, SURFACE, Index, QuoteTable
 from pipeline.sources.quoted_surfaces import QuotedSurfaces
@@ -40,6 +48,7 @@ def read(params: QuotesParams, grid: Grid) -> QuotedSurfaces:
     table = quote_checks.check_counts(table, params)
     if not table.kept.any():
         raise InputError(f"{params.path} has no usable quote: {quote_summary.counts(table.rejected)}")
+    quote_markets.check_smiles(table, params)
     surfaces = [(row, iv) for row, iv in _surfaces(table, grid) if not np.isnan(iv).all()]
     first = np.array([row for row, _ in surfaces], np.int64)
     quote_reach.check(table, params, grid, first, [iv for _, iv in surfaces])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from tests.chains import COLUMNS, Table, chain, errors_bp, read, reasons
+from tests.chains import COLUMNS, DAYS, Table, chain, errors_bp, read, reasons
 
 RUNGS = [1e-5, 0.00391, 0.007822, 0.0156348, 0.0312598, 0.0625097, 0.1250088, 0.2500075]
 
@@ -54,6 +54,13 @@ def test_dead_quotes_are_left_out_by_what_stands_beside_them(
     surfaces = read(tmp_path, table, COLUMNS | columns, **settings)
     assert surfaces.rejected[reason] == count
     assert errors_bp(surfaces).max() < 2.0
+
+
+def test_a_flat_expiry_among_smiles_is_a_placeholder(tmp_path: Path) -> None:
+    table = chain()
+    own = table["days"] == DAYS[1]
+    table["iv"][own] = 0.3
+    assert read(tmp_path, table).rejected["placeholder"] == own.sum()
 
 
 @pytest.mark.parametrize("digits", [2, 3, 17])

@@ -12,7 +12,7 @@ from vae.surface.grid import Grid
 TICKERS = joined(chain(100.0, 0.2, ticker="AAA"), chain(240.0, 0.4, ticker="BBB"))
 ROOTS = joined(chain(100.0, 0.2, root="SPX", exchange="X"), chain(100.0, 0.22, root="SPXW", exchange="X"))
 TIMES = joined(*(chain(spot, 0.2, at=f"2024-01-02 {hour}:00") for spot, hour in ((100.0, "10"), (103.0, "15"))))
-BY_DELTA = {"date": "date", "days": "days", "log_moneyness": "k", "iv": "iv"}
+BY_K = {"date": "date", "days": "days", "log_moneyness": "k", "iv": "iv", "type": "type"}
 
 
 def test_markets_are_surfaces_of_their_own(tmp_path: Path) -> None:
@@ -65,6 +65,18 @@ def test_rows_that_cannot_be_one_market_are_refused_with_the_column(
 ) -> None:
     with pytest.raises(InputError, match=message):
         read(tmp_path, table, columns)
+
+
+def test_two_markets_without_spot_or_price_show_in_their_smiles(tmp_path: Path) -> None:
+    """By log-moneyness at other strikes, or by parity from near spots."""
+    one, two = chain(100.0, 0.2, ticker="AAA"), chain(103.0, 0.3, ticker="BBB")
+    rows = joined(one, two)
+    rows["k"] = np.log(np.concatenate((one["strike"], two["strike"])) / 101.0)
+    message = r"smiles vols jump up and down from strike to strike.*columns\.market: ticker"
+    for columns in (BY_K, PRICES):
+        with pytest.raises(InputError, match=message):
+            read(tmp_path, rows, columns)
+        assert errors_bp(read(tmp_path, rows, PRICES | {"market": "ticker"}))[0] < 2.0
 
 
 def test_one_market_passes_though_its_spot_moves_and_is_rounded(tmp_path: Path) -> None:

@@ -66,8 +66,12 @@ def test_inverse_options_are_shares_of_the_forward_or_the_spot(tmp_path: Path) -
     shares = rows | {"price": undiscounted / rows["forward"]}
     columns = FORWARD_PRICES | {"rate": "rate"}
     assert errors_bp(read(tmp_path, shares, columns, price_unit="underlying")).max() < 2.0
+    for needed in (columns, columns | {"spot": "spot"}):
+        with pytest.raises(InputError, match=r"C - P changes by 0\.01 .*price_unit: underlying"):
+            read(tmp_path, shares, needed)
+    calls = {name: values[shares["type"] == "call"] for name, values in shares.items()}
     with pytest.raises(InputError, match=r"at the money prices are .* of the forward.*price_unit: underlying"):
-        read(tmp_path, shares, columns)
+        read(tmp_path, calls, columns)
 
 
 def test_two_readings_are_both_listed(tmp_path: Path) -> None:

@@ -156,10 +156,13 @@ def test_every_row_is_used_or_rejected_for_one_reason_whatever_their_order(tmp_p
     def column(values: list[float]) -> np.ndarray:
         return np.where(random.random(count) < 0.05, random.choice(bad, count), random.choice(values, count))
 
+    strike, kind = random.choice(np.arange(80.0, 125.0, 5.0), count), random.choice(["c", "p"], count)
+    intrinsic = np.maximum(np.where(kind == "c", 100.0 - strike, strike - 100.0), 0.0)
     rows = pa.table({
-        "date": random.choice([f"2024-01-0{i}" for i in range(1, 5)], count), "type": random.choice(["c", "p"], count),
-        "days": column([26, 182, 364]), "strike": column(list(range(80, 125, 5))), "forward": column([100, 100, 100.1]),
-        "price": column([21.0, 21.5]), "rate": column([0.03]), "weight": column([1.0, 2.0]),
+        "date": random.choice([f"2024-01-0{i}" for i in range(1, 5)], count), "type": kind,
+        "days": column([26, 182, 364]), "strike": np.where(random.random(count) < 0.05, column([0.0]), strike),
+        "forward": column([100, 100, 100.1]), "price": intrinsic + column([6.0, 6.5]), "rate": column([0.03]),
+        "weight": column([1.0, 2.0]),
     })  # fmt: skip
     columns = PRICE | {"rate": "rate"} | ({"weight": "weight"} if seed % 2 else {})
     grid = Grid(GRID.tenors, np.linspace(-0.1, 0.1, 5), "log_moneyness")
@@ -278,7 +281,7 @@ def test_prices_of_calls_and_puts_need_nothing_else(tmp_path: Path, spread: floa
     grid = Grid(GRID.tenors, np.linspace(-0.15, 0.15, 7), "log_moneyness")
     market = quotes.read(settings(write(tmp_path / "q.parquet", chain(spread=spread)), CHAIN), grid)
     np.testing.assert_allclose(market.iv[0], np.broadcast_to(0.2 - 0.1 * grid.nodes, grid.shape), atol=1e-5)
-    assert set(reasons(market)) <= {"in_the_money", "price_outside_bounds"}
+    assert set(reasons(market)) <= {"in_the_money", "no_time_value"}
     assert market.rejected["in_the_money"] == len(chain()["bid"]) // 2
 
 
@@ -358,7 +361,8 @@ PRICE = {"date": "date", "days": "days", "strike": "strike", "forward": "forward
         (PRICE, {"price": -1.0}, {}, "price_outside_bounds"),
         (PRICE, {"price": 100.0}, {}, "price_outside_bounds"),
         (PRICE, {"price": 4.0, "strike": 95.0}, {}, "price_outside_bounds"),
-        (PRICE, {"price": 5.0, "strike": 95.0}, {}, "price_outside_bounds"),
+        (PRICE, {"price": 5.0, "strike": 95.0}, {}, "no_time_value"),
+        (PRICE, {"price": 0.0}, {}, "no_time_value"),
         (COLUMNS, {"date": "2024-01-02"}, {"min_points": 2}, "too_few_points"),
     ],
 )  # fmt: skip
@@ -375,11 +379,8 @@ def test_a_bad_row_is_counted_under_its_reason(
     assert reasons(market) == {reason: 1}
     assert market.rejected_rows == [(2, reason)]
 
-    units = {
-        "rate_above_1": "|rate_unit: percent",
-        "vol_above_max": "|expected_vol",
-        "price_outside_bounds": "|expected_vol",
-    }
+    units = dict.fromkeys(("vol_above_max", "price_outside_bounds", "no_time_value"), "|expected_vol")
+    units["rate_above_1"] = "|rate_unit: percent"
     message = f"has no usable quote: 1 {reason}|all 1 options are {reason}{units.get(reason, '')}"
     with pytest.raises(quotes.InputError, match=message):
         quotes.read(settings(write(tmp_path / "alone.parquet", bad), columns, **more), GRID)
