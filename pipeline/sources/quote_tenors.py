@@ -34,7 +34,7 @@ def years(found: Mapping[str, Array], dates: Array, params: QuotesParams) -> Arr
     if "expiry" not in found:
         given = next(found[name] for name in ("tenor_years", "tenor", "days") if name in found)
         return given / DAYS_PER_YEAR if "days" in found else given.round(_DIGITS)
-    start, end = _quote_instants(found), found["expiry"]
+    start, end = _quote_instants(found, dates), found["expiry"]
     if params.expiry_time is not None or (_has_times(end) and start is not None):
         if start is None:
             raise InputError(
@@ -52,10 +52,24 @@ def _elapsed(start: Array, end: Array, params: QuotesParams) -> Array:
     return clock.years(start, end, weight=weight, holidays=params.holidays)
 
 
-def _quote_instants(found: Mapping[str, Array]) -> Array | None:
-    """When each row was quoted, from the first column with times of day; None where there is none."""
-    names = ("snapshot", "date", "quoted_at")
-    return next((found[name] for name in names if name in found and _has_times(found[name])), None)
+def _quote_instants(found: Mapping[str, Array], dates: Array) -> Array | None:
+    """When each row was quoted, from the first column with times of day; None where there is none.
+
+    Times of quotes that lie on other dates, or of which a date has several, are those of last trades and no instants of
+    a surface.
+    """
+    columns = {name: found[name] for name in ("snapshot", "date", "quoted_at") if name in found}
+    quoted_at = columns.get("quoted_at", dates)
+    if (np.floor(quoted_at) != dates).any() or len(_several(quoted_at)):
+        columns.pop("quoted_at", None)
+    return next((instants for instants in columns.values() if _has_times(instants)), None)
+
+
+def _several(instants: Array) -> Array:
+    """Of the first date with several times two of these, [2]; of none [0]."""
+    known = np.unique(instants[np.isfinite(instants)])
+    several = np.flatnonzero(np.diff(np.floor(known)) == 0.0)
+    return known[several[0] : several[0] + 2] if len(several) else known[:0]
 
 
 def _has_times(instants: Array) -> bool:
@@ -67,10 +81,9 @@ def _check_one_time(found: Mapping[str, Array], start: Array, params: QuotesPara
     """Raise InputError where a date has several times but no snapshot: its options would all have other tenors."""
     if "snapshot" in found and start is found["snapshot"]:
         return
-    known = np.unique(start[np.isfinite(start)])
-    several = np.flatnonzero(np.diff(np.floor(known)) == 0.0)
+    several = _several(start)
     if len(several):
-        first, second = (_text(known[i]) for i in (several[0], several[0] + 1))
+        first, second = map(_text, several)
         raise InputError(
             f"{params.path}: quotes of one date have the times {first} and {second}, from which hours to expiry are "
             "counted; name their column in prepare.quotes.columns.snapshot, for a surface at each time"

@@ -74,6 +74,14 @@ def test_hours_that_matter_are_asked_for() -> None:
     assert years(found).item() == 182.0 / 365.0
 
 
+def test_last_trades_give_no_hours() -> None:
+    """Their times lie on other dates, or are several a date."""
+    date = instants("2024-06-03", "2024-06-03")
+    for first in ("2024-06-02 19:58", "2024-06-03 19:50"):
+        found = {"date": date, "quoted_at": instants(first, "2024-06-03 19:58"), "expiry": date + 7.0}
+        np.testing.assert_allclose(years(found), 7.0 / 365.0, rtol=1e-15)
+
+
 def test_a_date_of_several_times_needs_snapshots() -> None:
     found = {"date": instants("2024-06-03 10:30", "2024-06-03 11:30"), "expiry": instants(*2 * ["2024-06-03 16:00"])}
     with pytest.raises(InputError, match=r"10:30 and 2024-06-03 11:30.*prepare\.quotes\.columns\.snapshot"):
