@@ -1,10 +1,9 @@
 """American option prices: recognised where the settings say nothing, and made European where they say so."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from pipeline.errors import InputError
+from pipeline.progress import track
 from pipeline.settings.prepare import QuotesParams
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_rows import EXPIRY, Index, QuoteTable
@@ -12,6 +11,8 @@ from vae.pricing import american, early_exercise
 from vae.pricing.american import Options
 
 _MOST_EXPIRIES = 200  # that are looked at, evenly over the file
+_NEAREST_PAIRS = 10
+_EXPIRIES, _CHUNK = 100, 1000  # that are one step of the progress: expiries, and options
 _LEAST_SHARE = 0.2  # of them show early exercise: those of few days or low rates cannot
 
 
@@ -26,8 +27,9 @@ def check_european(table: QuoteTable, params: QuotesParams, strike: Array, pairs
     """
     if "american" in table:
         return
-    expiries = [own for own, _ in _expiries(table, pairs) if len(own) >= early_exercise.FEWEST_PAIRS]
-    chosen = expiries[:: -(-len(expiries) // _MOST_EXPIRIES)] if expiries else []
+    new = np.flatnonzero(table.starts(pairs[:, 0], EXPIRY))
+    expiries = [own for own in np.split(pairs, new[1:]) if len(own) >= early_exercise.FEWEST_PAIRS]
+    chosen = expiries[:: len(expiries) // _MOST_EXPIRIES + 1]
     half_spread = 0.5 * (table.get("ask", 0.0) - table.get("bid", 0.0))
     spot, value = table.get("spot", np.nan), table["value"]
     shown = []
@@ -63,13 +65,15 @@ def with_european_prices(table: QuoteTable, params: QuotesParams, strike: Array,
     out_of_the_money = options.call == (strike >= options.forward)
     early[pairs[~out_of_the_money[pairs]]] = False
     row = np.flatnonzero(early)
-    own, price = options.of(row), table["value"][row]
-    vol = american.vols(own, price)
-    value, difference = table["value"].copy(), np.full(len(table), np.nan)
-    value[row] = american.european_prices(own, vol)
-    difference[row] = american.european_vols(own, price) - vol
+    value, vol, difference = table["value"].copy(), *np.full((2, len(table)), np.nan)
+    chunks = np.array_split(row, len(row) // _CHUNK + 1)
+    for chunk in track(chunks, total=len(chunks), label="prepare: early exercise", note=lambda _: ""):
+        own, price = options.of(chunk), table["value"][chunk]
+        vol[chunk] = american.vols(own, price)
+        value[chunk] = american.european_prices(own, vol[chunk])
+        difference[chunk] = american.european_vols(own, price) - vol[chunk]
     table = table.with_columns(value=value, forward=options.forward, rate=options.rate, early_exercise=difference)
-    return table.reject("price_outside_bounds", row[np.isnan(vol)])
+    return table.reject("price_outside_bounds", row[np.isnan(vol[row])])
 
 
 def differences(table: QuoteTable) -> Array:
@@ -90,31 +94,41 @@ def _options(table: QuoteTable, params: QuotesParams, strike: Array, pairs: Inde
     options = Options(np.where(table.kept, strike, 1.0), spot, tenor, rate, dividend_yield, call)
     if "forward" in table:
         return options._replace(dividend_yield=rate - np.log(kept("forward", np.nan) / spot) / tenor)
-    for own, expiry in _expiries(table, pairs):
-        implied = _implied_dividend_yield(table, options, own)
-        if not np.isnan(implied):
-            dividend_yield[expiry] = implied
-    return options
-
-
-def _implied_dividend_yield(table: QuoteTable, options: Options, pairs: Index) -> float:
-    """The yield of an expiry by parity of its pairs, or of their European parts."""
-    call, put = pairs.T
-    first, price = options.of(call[:1]), table["value"]
-    spot, tenor, rate = (float(x[0]) for x in (first.spot, first.tenor, first.rate))
-    find = american.implied_dividend_yield if table.get("american", 1.0)[call[0]] == 1.0 else american.european_yield
-    return find(options.strike[call], price[call], price[put], spot=spot, tenor=tenor, rate=rate)
-
-
-def _expiries(table: QuoteTable, pairs: Index) -> Iterator[tuple[Index, Index]]:
-    """The pairs and the rows of each expiry that has pairs."""
     if not len(pairs):
-        return
-    row = table.kept_rows
-    rows = np.split(row, np.flatnonzero(table.starts(row, EXPIRY))[1:])
-    last = np.array([own[-1] for own in rows])
-    of_pair = np.searchsorted(last, pairs[:, 0])
-    starts = np.flatnonzero(np.diff(of_pair, prepend=-1))
-    for own in np.split(pairs, starts[1:]):
-        if len(own):
-            yield own, rows[np.searchsorted(last, own[0, 0])]
+        return options
+    expiry = np.full(len(table), -1)
+    expiry[table.kept] = np.cumsum(table.starts(table.kept_rows, EXPIRY)) - 1
+    implied = _implied_dividend_yields(table, options, pairs, expiry)[expiry]
+    return options._replace(dividend_yield=np.where(np.isnan(implied), dividend_yield, implied))
+
+
+def _implied_dividend_yields(table: QuoteTable, options: Options, pairs: Index, expiry: Index) -> Array:
+    """The yield of each expiry by parity of its pairs, or of their European parts; NaN without pairs."""
+    row = table.kept_rows[table.starts(table.kept_rows, EXPIRY)]
+    near = _nearest(table, pairs, expiry)
+    call, put = (np.where(near >= 0, table["value"][pairs[near, side]], np.nan) for side in (0, 1))
+    strike = np.where(near >= 0, options.strike[pairs[near, 0]], np.nan)
+    is_american = table.get("american", 1.0)[row] == 1.0
+    result = np.full(len(row), np.nan)
+    chunks = np.array_split(np.arange(len(row)), len(row) // _EXPIRIES + 1)
+    for chunk in track(chunks, total=len(chunks), label="prepare: forwards", note=lambda _: ""):
+        for find, own in (
+            (american.implied_dividend_yields, chunk[is_american[chunk]]),
+            (american.european_yields, chunk[~is_american[chunk]]),
+        ):
+            contract = options.of(row[own])
+            market = {"spot": contract.spot, "tenor": contract.tenor, "rate": contract.rate}
+            result[own] = find(strike[own], call[own], put[own], **market)
+    return result
+
+
+def _nearest(table: QuoteTable, pairs: Index, expiry: Index) -> Index:
+    """The pairs of each expiry that are nearest the money, [expiry, pair]; -1 where an expiry has fewer."""
+    call, put = pairs.T
+    of_pair = expiry[call]
+    order = np.lexsort((np.abs(table["value"][call] - table["value"][put]), of_pair))
+    place = np.arange(len(order)) - np.searchsorted(of_pair[order], of_pair[order])
+    near = np.full((expiry.max(initial=-1) + 1, _NEAREST_PAIRS), -1)
+    chosen = place < _NEAREST_PAIRS
+    near[of_pair[order][chosen], place[chosen]] = order[chosen]
+    return near

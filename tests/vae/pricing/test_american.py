@@ -115,16 +115,25 @@ def test_forward_comes_from_the_european_part(tenor_days: int) -> None:
         np.array([quantlib_price(Options(strikes, *same, np.full(count, call)), i, 0.3) for i in range(count)])
         for call in (True, False)
     )
-    implied = american.implied_dividend_yield(strikes, calls, puts, spot=spot, tenor=tenor, rate=rate)
-    assert implied == pytest.approx(dividend_yield, abs=2e-5)
-
-
-def test_pairs_that_are_worth_their_exercise_give_no_forward() -> None:
-    strikes = np.array([90.0, 110.0])
-    implied = american.implied_dividend_yield(
-        strikes, np.array([10.0, 0.0]), np.array([0.0, 10.0]), spot=100.0, tenor=0.1, rate=0.05
+    implied = american.implied_dividend_yields(
+        strikes[None], calls[None], puts[None], spot=np.array([spot]), tenor=np.array([tenor]), rate=np.array([rate])
     )
-    assert math.isnan(implied)
+    assert implied.item() == pytest.approx(dividend_yield, abs=2e-5)
+
+
+def test_expiries_with_few_pairs_or_none_of_use() -> None:
+    """The second expiry has one pair; in the third each pair has a side that is worth its exercise."""
+    strikes = np.array([[90.0, 110.0], [100.0, np.nan], [90.0, 110.0]])
+    call = np.array([[15.0, 4.0], [8.0, np.nan], [10.0, 0.0]])
+    put = np.array([[4.0, 12.0], [7.0, np.nan], [0.0, 10.0]])
+    market = {"spot": np.full(3, 100.0), "tenor": np.full(3, 0.5), "rate": np.full(3, 0.04)}
+    forward = (
+        np.array([90.0 + 11.0 * math.exp(0.02) + 110.0 - 8.0 * math.exp(0.02), 200.0 + 2.0 * math.exp(0.02)]) / 2.0
+    )
+    expected = 0.04 - np.log(forward / 100.0) / 0.5
+    np.testing.assert_allclose(american.european_yields(strikes, call, put, **market)[:2], expected, rtol=1e-12)
+    implied = american.implied_dividend_yields(strikes, call, put, **market)
+    assert np.isfinite(implied).tolist() == [True, True, False]
 
 
 def test_discrete_dividends_are_in_the_forward() -> None:
@@ -147,7 +156,8 @@ def test_discrete_dividends_are_in_the_forward() -> None:
         return np.array(result)
 
     calls, puts = (prices(kind, ql.AmericanExercise(TODAY, TODAY + 365)) for kind in (ql.Option.Call, ql.Option.Put))
-    implied = american.implied_dividend_yield(strikes, calls, puts, spot=spot, tenor=1.0, rate=rate)
+    market = {"spot": np.array([spot]), "tenor": np.ones(1), "rate": np.array([rate])}
+    implied = american.implied_dividend_yields(strikes[None], calls[None], puts[None], **market).item()
     ours = Options(strikes, *same[:3], np.full(len(strikes), implied), strikes > spot * math.exp(rate - implied))
     price = np.where(ours.call, calls, puts)
 
