@@ -156,8 +156,9 @@ class QuoteTable:
     def rejected_rows(self) -> list[tuple[int, str]]:
         """Rejected rows of the file, counted from 1, in order, with their reason."""
         rejected = np.flatnonzero(~self.kept)
-        rows = np.stack((self.order[rejected], self.reason[rejected]), axis=1)
-        return [(row + 1, REASONS[reason]) for row, reason in rows[np.lexsort(rows.T[::-1])].tolist()]
+        rejected = rejected[np.argsort(self.order[rejected], kind="stable")]
+        rows, reasons = (self.order[rejected] + 1).tolist(), self.reason[rejected].tolist()
+        return [(row, REASONS[reason]) for row, reason in zip(rows, reasons, strict=True)]
 
 
 def read(params: QuotesParams) -> QuoteTable:

@@ -126,7 +126,7 @@ def _true(condition: pa.Array) -> Mask:
 
 def _plain(column: pa.Array) -> pa.Array:
     """The cells with ASCII signs, none before positive numbers."""
-    return pc.replace_substring_regex(pc.replace_substring(column, "\u2212", "-"), r"^\+", "")
+    return pc.replace_substring_regex(pc.replace_substring(column, "\u2212", "-"), r"^\+([0-9.,])", r"\1")
 
 
 def _any(column: pa.Array, pattern: str) -> bool:

@@ -44,7 +44,7 @@ def test_numbers_show_their_decimal_mark(cells: list[str | None], values: list[f
         (["1", "x", "x", "x", "x"], r"holds 'x' in rows 2, 3, 4 \(4 such rows\), but must hold numbers"),
         (["1W", "3M"], r"must hold numbers; labels of tenors are read as prepare\.quotes\.columns\.tenor"),
         (["1.5", "20%"], r"holds '20%' in row 2; a percent sign is read where prepare\.quotes\.vol_unit"),
-        (["1 23"], r"holds '1 23' in row 1"),
+        (["1 23", "+-1", "--1", "0x1F", "1.2.3"], r"holds '1 23' in row 1 and '\+-1' in row 2 .* \(5 such rows\)"),
     ],
 )
 def test_numbers_that_are_unclear_are_refused(cells: list[str], message: str) -> None:
