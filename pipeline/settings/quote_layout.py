@@ -13,7 +13,7 @@ _SHOWN = 3  # columns that a message names
 class WideParams(Block):
     """Vols with a column for each strike, moneyness or delta; see docs/quotes.md."""
 
-    coordinate: Literal["strike", "moneyness", "log_moneyness", "call_delta"]
+    coordinate: Literal["strike", "moneyness", "log_moneyness", "call_delta", "delta"]
     columns: Annotated[dict[Name, Number], Field(min_length=1)] | Literal["numbers"]
 
     def made(self) -> dict[str, str]:

@@ -29,7 +29,7 @@ def wide(names: list[str], vols: Any = VOLS) -> list[list[Any]]:
     return [["date", "tenor", *names], *(["2024-01-02", tenor, *own] for tenor, own in zip(TENORS, vols, strict=True))]
 
 
-@pytest.mark.parametrize("coordinate", ["strike", "log_moneyness", "call_delta"])
+@pytest.mark.parametrize("coordinate", ["strike", "log_moneyness", "call_delta", "delta"])
 def test_vols_in_columns_are_those_of_rows(tmp_path: Path, coordinate: str) -> None:
     names = [f"at {node}" for node in NODES]
     nodes = NODES - 0.5  # deltas too
