@@ -12,7 +12,7 @@ import numpy as np
 import QuantLib as ql
 import torch
 
-from benchmarks import card, server, serving, sharing, stress, training
+from benchmarks import card, markets, server, serving, sharing, stress, training
 from benchmarks.turns import in_turns
 from pipeline.errors import InputError, StageError
 from pipeline.settings.params import read_params
@@ -39,7 +39,14 @@ def main() -> None:
     except (InputError, StageError) as error:
         print(f"training was left out: {error}", file=sys.stderr)
         trained = {}
-    card.show(results | trained, *(training.verdicts(trained) if trained else []))
+    remarks = training.verdicts(trained) if trained else []
+    try:
+        shared = markets.results()
+        remarks.append(markets.verdict(shared))
+    except (InputError, StageError) as error:
+        print(f"markets were left out: {error}", file=sys.stderr)
+        shared = {}
+    card.show(results | trained | shared, *remarks)
 
 
 def surfaces() -> dict[str, float]:

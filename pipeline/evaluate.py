@@ -108,6 +108,7 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
     return Evaluation(
         figures=figures,
         markets=data.markets,
+        prepared=data.report,
         truth=shown,
         reconstruction=surfaces["reconstruction"],
         samples=surfaces["sample"],

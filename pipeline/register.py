@@ -57,7 +57,7 @@ def main(
     measured = {p.stem: p for p in (prepare_metrics, train_metrics, evaluate_metrics, export_metrics)}
     lineage.check_made_by_dvc(surfaces, model, bundle)
     record = make_record(params, measured, bundle=bundle, page=page)
-    figures = {**formats.read_json(evaluate_metrics), **formats.read_json(export_metrics)}
+    figures = {name: value for path in measured.values() for name, value in formats.read_json(path).items()}
     figures["decode_ms"] = gate.decode_ms(loaded)
     held_out = read_held_out(Dataset(surfaces))
     settings = params.register_

@@ -7,7 +7,7 @@ for, as all three together may not fit into memory.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import safetensors
 from torch import Tensor
@@ -18,6 +18,7 @@ from vae.surface.grid import Grid
 from vae.surface.units import OWN, VOL_BP, Unit
 
 SPLITS = ("train", "validation", "test")
+REPORT = "report.json"
 _GRID, _LAW, _MARKETS = "grid.json", "law.json", "markets.json"
 _VALUES = "values"  # the tensor of a split that holds vectors instead of surfaces
 _TIME, _MARKET = "time", "market"  # tensors of a split whose dates have several surfaces
@@ -120,6 +121,12 @@ class Dataset:
     def unit(self) -> Unit:
         """The unit in which figures give errors and noise."""
         return OWN if self.of_vectors else VOL_BP
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The figures that prepare wrote beside surfaces of quotes; empty where it made the surfaces itself."""
+        path = self.folder / REPORT
+        return formats.read_json(path) if path.exists() else {}
 
     @property
     def likelihood(self) -> str:

@@ -94,6 +94,8 @@ def absolute_checks(figures: Mapping[str, float], gate: GateParams, markets: Seq
         data, sample = get("data_arbitrage_free_rate"), get("sample_arbitrage_free_rate")
         least = None if data is None else data - gate.arbitrage_rate
         checks.append(_least("sample_arbitrage_free_rate", sample, least))
+    if gate.data_arbitrage is not None and "large_arbitrage_rate" in figures:  # of quotes; other data is simulated
+        checks.append(_most("data_large_arbitrage_rate", get("large_arbitrage_rate"), gate.data_arbitrage))
     if gate.pca_ratio is not None:
         market, ratio = _worst(_pca_ratios(figures, markets), lambda value: value)
         checks.append(_least("pca_error_ratio", ratio, gate.pca_ratio, market))

@@ -3,7 +3,7 @@
 import html
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
@@ -38,6 +38,13 @@ _MARKET_COLUMNS = (
     ("interval_coverage_90", "inside 90 % intervals", ".1%"),
     ("data_arbitrage_free_rate", "data without arbitrage", ".2%"),
 )
+_DATA_RATES = (
+    ("lowest_vol", "lowest vol"),
+    ("median_vol", "median vol"),
+    ("highest_vol", "highest vol"),
+    ("arbitrage_free_rate", "surfaces without static arbitrage"),
+    ("large_arbitrage_rate", "surfaces with arbitrage of more than 0.001 of the forward"),
+)
 
 
 class Evaluation(NamedTuple):
@@ -46,6 +53,7 @@ class Evaluation(NamedTuple):
     Attributes:
         figures: flat metrics.
         markets: names of the markets; none where the data does not tell markets apart.
+        prepared: what prepare found in a file of quotes; empty for other data.
         truth, reconstruction, samples: decimal vols, [surface, tenor, node].
         latents: posterior means, [surface, latent].
         error_by_point, error_by_tenor, pca_error_by_tenor: root mean square errors in bp, [tenor, node] and [tenor].
@@ -53,6 +61,7 @@ class Evaluation(NamedTuple):
 
     figures: dict[str, float]
     markets: tuple[str, ...]
+    prepared: Mapping[str, Any]
     truth: Array
     reconstruction: Array
     samples: Array
@@ -95,7 +104,7 @@ def report_page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]
         f"<p>{len(result.truth):,} test surfaces, {grid.shape[0]} tenors x {grid.shape[1]} nodes. "
         "1 bp is 0.0001 of volatility; nats are of the density of decimal vols.</p>"
         f'<div class="cards">{_cards(result.figures)}</div><div class="pair">{blocks}</div>'
-        f"{_market_table(result)}"
+        f"{_market_table(result)}{_data_table(result.prepared)}"
         f"<h2>Samples beside data</h2><table>{_fidelity_rows(result.figures)}</table>"
         f"<h2>Surfaces free of arbitrage, by kind</h2><table>{_arbitrage_rows(result.figures)}</table>"
         f"<h2>All figures</h2><table>{_rows(result.figures)}</table></html>\n"
@@ -151,6 +160,20 @@ def _market_table(result: Evaluation) -> str:
         row("all together", names),
     ]
     return f"<h2>By market</h2><table>{_cells(rows)}</table>"
+
+
+def _data_table(prepared: Mapping[str, Any]) -> str:
+    """What prepare used of a file of quotes, what it rejected by reason, and how the vols look; empty without one."""
+    if not prepared:
+        return ""
+    quotes = prepared["quotes"]
+    rejected = {name.removeprefix("rejected_"): n for name, n in prepared.items() if name.startswith("rejected_") and n}
+    rows = [
+        ("quotes used", f"{prepared['quotes_used']:,} of {quotes:,}"),
+        *((f"rejected: {reason}", f"{count:,} ({count / quotes:.1%})") for reason, count in rejected.items()),
+        *((title, f"{prepared[name]:.2%}") for name, title in _DATA_RATES if name in prepared),
+    ]
+    return f"<h2>The data</h2><table>{_cells(rows)}</table>"
 
 
 def _fidelity_rows(figures: Mapping[str, float]) -> str:

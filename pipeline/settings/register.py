@@ -26,6 +26,7 @@ class GateParams(Block):
     parity_vol: Positive
     coverage_90: ShareRange | None
     arbitrage_rate: Share | None
+    data_arbitrage: Share | None = 0.05
     pca_ratio: Positive | None
     decode_ms: Positive
     worse_nats: NotNegative

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.files import formats
 from pipeline.files.csv_tables import write_csv
-from pipeline.files.dataset import Dataset
+from pipeline.files.dataset import REPORT, Dataset
 from pipeline.progress import track
 from pipeline.settings.prepare import QuotesParams, QuotesPrepare
 from pipeline.sources import (
@@ -32,7 +32,7 @@ from pipeline.sources.quoted_surfaces import QuotedSurfaces
 from vae.pricing import quoted_surface
 from vae.surface.grid import Grid
 
-REPORT, REJECTED = "report.json", "rejected.csv"
+REJECTED = "rejected.csv"
 
 
 def read(params: QuotesParams, grid: Grid) -> QuotedSurfaces:

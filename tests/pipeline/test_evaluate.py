@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pipeline.evaluate import evaluate
+from pipeline.files import formats
 from pipeline.files.dataset import SPLITS, Dataset
 from pipeline.files.trained_model import Prior, TrainedModel
 from pipeline.market_figures import by_market, name_of
@@ -64,6 +65,21 @@ def test_figures_of_a_market_are_those_of_its_surfaces_alone(tmp_path: Path) -> 
             {figure: alone[figure] for figure in FIGURES}, rel=1e-12
         )
     assert both["test_surfaces"] == 120
+
+
+def test_the_report_says_what_prepare_found(tmp_path: Path) -> None:
+    data = write(tmp_path / "data", bundles.data()[:60])
+    curve = {"epoch": [], "train_objective_nats": [], "validation_elbo_nats": []}
+    assert "<h2>The data" not in report_page(evaluate(MODEL, data, SETTINGS), data.grid, curve)
+    found = {"quotes": 1000, "quotes_used": 700, "rejected_wide": 300, "rejected_stale": 0, "arbitrage_free_rate": 0.5}
+    formats.write_json(data.folder / "report.json", found)
+    page = report_page(evaluate(MODEL, data, SETTINGS), data.grid, curve)
+    for row in (
+        "quotes used</td><td>700 of 1,000", "rejected: wide</td><td>300 (30.0%)",
+        "surfaces without static arbitrage</td><td>50.00%",
+    ):  # fmt: skip
+        assert row in page
+    assert "rejected: stale" not in page
 
 
 def test_a_market_without_test_surfaces_has_no_figures(tmp_path: Path) -> None:

@@ -64,6 +64,15 @@ def test_two_standard_errors_count_against_a_version(
     assert Verdict(tuple(gate.paired_checks({"": found}, GATE))).accepted is accepted
 
 
+def test_the_datas_own_arbitrage_has_a_bar_that_does_not_move_with_it() -> None:
+    """A wrong file lowers the rate that samples are held against, too."""
+    assert "data_large_arbitrage_rate" not in [check.name for check in gate.absolute_checks(FIGURES, GATE)]
+    assert failed(large_arbitrage_rate=0.05) == []
+    assert failed(large_arbitrage_rate=0.06, data_arbitrage_free_rate=0.1) == ["data_large_arbitrage_rate"]
+    off = GATE.model_copy(update={"data_arbitrage": None})
+    assert Verdict(tuple(gate.absolute_checks({**FIGURES, "large_arbitrage_rate": 1.0}, off))).accepted
+
+
 def test_the_worst_market_is_judged_and_named() -> None:
     """Coverage may be too high or too low; a market without figures is not judged."""
     markets, figures = ("A", "B", "new"), dict(FIGURES)
