@@ -362,8 +362,8 @@ class QuotesParams(Block):
 
     def _check_clock(self) -> None:
         business = self.clock == "business"
-        if self.columns.expiry is None and (self.expiry_time is not None or business):
-            raise ValueError(f"{'clock: business' if business else 'expiry_time'} needs columns.expiry")
+        if self.columns.expiry is None and self.columns.days is None and (self.expiry_time is not None or business):
+            raise ValueError(f"{'clock: business' if business else 'expiry_time'} needs columns.expiry or columns.days")
         if not business and (self.closed_day_weight or self.holidays):
             raise ValueError("closed_day_weight and holidays need clock: business")
         zoned = self.expiry_time is not None and zone_in(self.expiry_time) is not None

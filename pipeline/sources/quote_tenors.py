@@ -14,7 +14,7 @@ from vae.surface import clock
 from vae.surface.units import DAYS_PER_YEAR
 
 _DIGITS = 9  # decimals of a year: rounding must not split an expiry
-_LONGEST = 30.0  # days of an option whose vol may be off by more than 0.5 % where hours are left out
+_LONGEST = 20.0  # days of an option whose vol may be off by more than 0.5 % of itself where hours are left out
 _EPOCH = dt.datetime(1970, 1, 1)
 _DAY = dt.timedelta(days=1)
 
@@ -29,12 +29,14 @@ def years(found: Mapping[str, Array], dates: Array, params: QuotesParams) -> Arr
         params: settings.
 
     Raises:
-        InputError: hours matter, but one of quote and expiry has no time of day, or a date has several.
+        InputError: hours matter, but one of quote and expiry has no time of day, or a date has several; or hours are
+            given twice.
     """
-    if "expiry" not in found:
-        given = next(found[name] for name in ("tenor_years", "tenor", "days") if name in found)
-        return given / DAYS_PER_YEAR if "days" in found else given.round(_DIGITS)
-    start, end = _quote_instants(found, dates), found["expiry"]
+    if "expiry" not in found and "days" not in found:
+        return found["tenor_years" if "tenor_years" in found else "tenor"].round(_DIGITS)
+    if "days" in found and _has_times(found["days"]):
+        return _hours_in_days(found["days"], params)
+    start, end = _quote_instants(found, dates), found["expiry"] if "expiry" in found else dates + found["days"]
     if params.expiry_time is not None or (_has_times(end) and start is not None):
         if start is None:
             raise InputError(
@@ -50,6 +52,16 @@ def years(found: Mapping[str, Array], dates: Array, params: QuotesParams) -> Arr
 def _elapsed(start: Array, end: Array, params: QuotesParams) -> Array:
     weight = params.closed_day_weight if params.clock == "business" else 1.0
     return clock.years(start, end, weight=weight, holidays=params.holidays)
+
+
+def _hours_in_days(days: Array, params: QuotesParams) -> Array:
+    """Years of days with parts, which say the hours."""
+    if params.expiry_time is not None:
+        raise InputError(
+            f"{params.path}: column {params.columns.days} has parts of days, which say the hours already; leave "
+            "prepare.quotes.expiry_time out"
+        )
+    return days / DAYS_PER_YEAR
 
 
 def _quote_instants(found: Mapping[str, Array], dates: Array) -> Array | None:
@@ -99,9 +111,10 @@ def _check_hours(start: Array | None, end: Array, params: QuotesParams) -> None:
     if len(short):
         row = short[np.argmin(days[short])]
         raise InputError(
-            f"{params.path}: column {params.columns.expiry} has no times of day, but a quote of {_text(start[row])} "
-            f"expires {days[row]:g} days later, where hours matter; set prepare.quotes.expiry_time, in the zone of the "
-            'quotes: "16:00"'
+            f"{params.path}: column {params.columns.expiry or params.columns.days} has no times of day, but a quote of "
+            f"{_text(start[row])} expires {days[row]:g} days later, where hours matter; set prepare.quotes.expiry_time "
+            'in the zone of the quotes, such as "16:00", or with zones, such as "16:00 America/New_York" and '
+            "quote_zone: UTC"
         )
 
 

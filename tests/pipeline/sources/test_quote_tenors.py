@@ -82,6 +82,18 @@ def test_last_trades_give_no_hours() -> None:
         np.testing.assert_allclose(years(found), 7.0 / 365.0, rtol=1e-15)
 
 
+def test_whole_days_may_stand_for_the_date_of_expiry() -> None:
+    """Parts of days say the hours themselves."""
+    found = {"date": instants("2024-06-03 10:30"), "days": np.array([1.0])}
+    with pytest.raises(InputError, match=r"column DAYS has no times .* 1 days later.*prepare\.quotes\.expiry_time"):
+        years(found)
+    np.testing.assert_allclose(years(found, expiry_time="16:00"), 29.5 * HOUR, atol=1e-9)
+    found["days"] = np.array([29.5 / 24.0])
+    np.testing.assert_allclose(years(found), 29.5 * HOUR, rtol=1e-12)
+    with pytest.raises(InputError, match=r"DAYS has parts of days.*leave prepare\.quotes\.expiry_time out"):
+        years(found, expiry_time="16:00")
+
+
 def test_a_date_of_several_times_needs_snapshots() -> None:
     found = {"date": instants("2024-06-03 10:30", "2024-06-03 11:30"), "expiry": instants(*2 * ["2024-06-03 16:00"])}
     with pytest.raises(InputError, match=r"10:30 and 2024-06-03 11:30.*prepare\.quotes\.columns\.snapshot"):
@@ -110,7 +122,7 @@ def test_business_time_counts_closed_days_less() -> None:
         ({"expiry_time": "16:00", "quote_zone": "UTC"}, "quote_zone and the zone of expiry_time"),
         ({"closed_day_weight": 0.1}, "need clock: business"),
         (
-            {"expiry_time": "16:00", "columns": {"date": "d", "days": "n", "log_moneyness": "k", "iv": "v"}},
+            {"expiry_time": "16:00", "columns": {"date": "d", "tenor": "n", "log_moneyness": "k", "iv": "v"}},
             "needs columns.expiry",
         ),
     ],
