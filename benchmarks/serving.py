@@ -48,7 +48,7 @@ def results() -> dict[str, float]:
 
 def decoding(model: SurfaceModel, trained: Vae) -> dict[str, float]:
     """Surfaces a second, and how many times those of each alternative."""
-    eager = export.Decoder(_single(trained), model.grid).eval()
+    eager = export.Decoder(_single(trained), model.grid.shape).eval()
     compiled = torch.compile(eager, dynamic=True)
     plain = NumpyDecoder(trained)
     found: dict[str, float] = {"gemm_peak_gflops": gemm_peak()}
@@ -188,7 +188,7 @@ def adam(trained: Vae, quoted: np.ndarray, clean: np.ndarray, known: np.ndarray,
 
     All surfaces are fitted in one batch, as none of them takes part in another's loss; the time is that of one alone.
     """
-    decoder = export.Decoder(_single(trained), grid)
+    decoder = export.Decoder(_single(trained), grid.shape)
     target, mask = (torch.from_numpy(part).float() for part in (quoted, known))
 
     def descend(rows: slice, steps: int) -> Tensor:

@@ -18,13 +18,27 @@ from pipeline.files.dataset import Dataset
 from pipeline.files.trained_model import Prior
 from pipeline.settings.export import ExportParams
 from vae import runtime
-from vae.bundle import COMPLETER, DECODER, ENCODER, FORMAT, HALF_DECODER, MANIFEST, QUANTILES, SAMPLER, SCORER
+from vae.bundle import (
+    COMPLETER,
+    DECODER,
+    ENCODER,
+    FORMAT,
+    HALF_DECODER,
+    MANIFEST,
+    QUANTILES,
+    SAMPLER,
+    SCORER,
+    VECTORS,
+    Layout,
+)
 from vae.graphs import export
 from vae.graphs.completer import completer_graph
 from vae.graphs.sampler import sampler_graph
+from vae.graphs.vector_completer import vector_completer_graph
 from vae.model import completion
 from vae.model.autoencoder import Vae
 from vae.model.quote_weights import QuoteInterpolator
+from vae.runtime import SurfaceModel, VectorModel
 from vae.surface.grid import Grid
 from vae.surface.units import BASIS_POINTS
 
@@ -36,13 +50,16 @@ def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, m
     """Write the folder ``bundle`` and the parity figures ``metrics``."""
     check_writable(metrics)
     data = Dataset(surfaces)
-    grid = data.grid
     trained, prior = trained_model.read(model)
-    test, train = (data.points(split).unflatten(1, grid.shape) for split in ("test", "train"))
+    grid = None if data.of_vectors else data.grid
+    layout = layout_of(trained, grid)
+    test, train = (data.points(split).unflatten(1, layout.shape) for split in ("test", "train"))
     with new_folder(bundle) as folder:
         contents = graph_files(trained, prior, grid, half=settings.fp16)
         scored = train[torch.randperm(len(train), generator=_generator(settings))[: settings.scored_surfaces]]
-        manifest = make_manifest(trained, prior, grid, contents, scores(trained, scored), data.markets)
+        manifest = make_manifest(
+            trained, prior, grid, contents, scores(_single(trained) if grid else trained, scored), data.markets
+        )
         for name, content in contents.items():
             formats.write_bytes(folder / name, content)
         formats.write_json(folder / MANIFEST, manifest)
@@ -53,39 +70,69 @@ def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, m
         formats.write_json(metrics, {**figures, **sizes})
 
 
-def graph_files(model: Vae, prior: Prior, grid: Grid, *, half: bool = False) -> dict[str, bytes]:
-    """The ONNX files of a bundle by name."""
+def layout_of(model: Vae, grid: Grid | None) -> Layout:
+    """What the graphs of a model read and write: surfaces on the grid, or vectors where there is none."""
+    return Layout.of_surfaces(grid.shape) if grid else Layout.of_vectors(model.architecture.dimension)
+
+
+def graph_files(model: Vae, prior: Prior, grid: Grid | None, *, half: bool = False) -> dict[str, bytes]:
+    """The ONNX files of a bundle by name; of a bundle of vectors where there is no grid.
+
+    Vectors are completed and scored in double precision, as their units and their numbers of points are anyone's.
+    """
+    facts = {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in _facts(model, grid).items()}
     metadata = {
         "volvae_version": version("volvae"),
         "format": str(FORMAT),
-        "grid": json.dumps(grid.to_dict()),
-        "units": "iv: decimal Black volatility; tenor: years, ACT/365; log_moneyness: ln(strike / forward)",
-        "observation_scale_vol": repr(scale_of(model)),
         "conditions": json.dumps(prior.conditions),
         "weights_sha256": weights_sha256(model),
+        **facts,
     }
-    single = _single(model)
+    single, layout = _single(model), layout_of(model, grid)
     made = {
-        DECODER: export.decoder_graph(single, grid, metadata),
-        ENCODER: export.encoder_graph(single, grid, metadata),
+        DECODER: export.decoder_graph(single, layout, metadata),
+        ENCODER: export.encoder_graph(single, layout, metadata),
         SAMPLER: sampler_graph(
-            single, prior.joint, len(prior.conditions), grid, metadata, market=prior.component_market
+            single, prior.joint, len(prior.conditions), layout, metadata, market=prior.component_market
         ),
-        COMPLETER: completer_graph(single, grid, metadata, [prior.in_market(name) for name in prior.markets]),
-        SCORER: export.scorer_graph(single, grid, metadata),
+        COMPLETER: (
+            completer_graph(single, grid, metadata, [prior.in_market(name) for name in prior.markets])
+            if grid
+            else vector_completer_graph(model, metadata)
+        ),
+        SCORER: export.scorer_graph(single if grid else model, layout, metadata),
     }
-    return made | ({HALF_DECODER: export.half_decoder_graph(single, grid, metadata)} if half else {})
+    return made | ({HALF_DECODER: export.half_decoder_graph(single, layout, metadata)} if half else {})
+
+
+def _facts(model: Vae, grid: Grid | None) -> dict[str, object]:
+    """What the manifest and each graph say of the data."""
+    if grid:
+        return {
+            "units": "iv: decimal Black volatility; tenor: years, ACT/365; log_moneyness: ln(strike / forward)",
+            "observation_scale_vol": scale_of(model),
+            "grid": grid.to_dict(),
+        }
+    binary = model.architecture.likelihood == "bernoulli"
+    return {
+        "units": "x: probability that a point is 1" if binary else "x: in the units of the training data",
+        "kind": VECTORS,
+        "dimension": model.architecture.dimension,
+        "likelihood": model.architecture.likelihood,
+        "transform": model.architecture.transform,
+        "observation_scale": None if binary else scale_of(model),
+    }
 
 
 def make_manifest(
     model: Vae,
     prior: Prior,
-    grid: Grid,
+    grid: Grid | None,
     contents: Mapping[str, bytes],
     scores: Mapping[str, object],
     markets: Sequence[str] = (),
 ) -> dict[str, object]:
-    """The manifest of a bundle: versions, grid, prior, scores, markets if there are any, and hashes of its files."""
+    """The manifest of a bundle: versions, data, prior, scores, markets if there are any, and hashes of its files."""
     return {
         "format": FORMAT,
         "volvae_version": version("volvae"),
@@ -95,8 +142,7 @@ def make_manifest(
         "prior": f"mixture of {len(prior.joint.weights)} Gaussians over the conditions and z",
         "weights_sha256": weights_sha256(model),
         "reads_missing": model.architecture.sees_missing,
-        "observation_scale_vol": scale_of(model),
-        "grid": grid.to_dict(),
+        **_facts(model, grid),
         "scores": dict(scores),
         "files": {
             name: {"sha256": formats.sha256(content), "bytes": len(content)} for name, content in contents.items()
@@ -104,18 +150,18 @@ def make_manifest(
     }
 
 
-def scores(model: Vae, iv: Tensor) -> dict[str, object]:
-    """Quantiles of the score over training surfaces iv [surface, tenor, node]; ``SurfaceModel.score`` ranks by them."""
-    scorer, known = export.Scorer(_single(model)), ~iv.isnan()
+def scores(model: Vae, x: Tensor) -> dict[str, object]:
+    """Quantiles of the score over training surfaces x [batch, tenor, node] or vectors [batch, D], which rank others."""
+    scorer, known = export.Scorer(model), ~x.isnan()
     mask = known.float() if model.architecture.sees_missing else None
     with torch.no_grad():
         parts = [
-            scorer(torch.nan_to_num(iv[rows]), None if mask is None else mask[rows])
-            for rows in torch.arange(len(iv)).split(_ROWS)
+            scorer(torch.nan_to_num(x[rows]), None if mask is None else mask[rows])
+            for rows in torch.arange(len(x)).split(_ROWS)
         ]
     points = known.flatten(1).sum(1)
     quantiles = np.quantile((torch.cat(parts) / points).numpy(), QUANTILES)
-    return {"nats_a_point": quantiles.tolist(), "fewest_points": int(points.min()), "surfaces": len(iv)}
+    return {"nats_a_point": quantiles.tolist(), "fewest_points": int(points.min()), "surfaces": len(x)}
 
 
 def weights_sha256(model: Vae) -> str:
@@ -128,50 +174,63 @@ def scale_of(model: Vae) -> float:
     return model.noise.square().mean().sqrt().item()
 
 
-def parity(model: Vae, prior: Prior, bundle: Path, iv: Tensor, params: ExportParams) -> dict[str, float]:
+def parity(model: Vae, prior: Prior, bundle: Path, x: Tensor, params: ExportParams) -> dict[str, float]:
     """Largest differences between the bundle on the CPU and ``model`` in double precision.
 
-    Vols on random latents and on the codes of surfaces iv [surface, tenor, node]; posteriors and scores of those
-    surfaces; vols of samples at their own latents; surfaces completed from some points of the first ones, given each
-    market in turn where it is a condition.
+    Vols or points on random latents and on the codes of surfaces x [batch, tenor, node] or vectors [batch, D];
+    posteriors and scores of those; samples at their own latents; completions from some points of the first ones, given
+    each market in turn where it is a condition. Differences of vols are in vol, those of vectors in units of the
+    largest number in x.
     """
-    loaded = runtime.SurfaceModel.load(bundle, provider="cpu")
+    loaded = runtime.load(bundle, provider="cpu")
+    unit, size = ("vol", 1.0) if isinstance(loaded, SurfaceModel) else ("relative", x.abs().max().item())
     generator = _generator(params)
     random = torch.randn(params.parity_samples, model.architecture.latents, generator=generator)
-    x, mask = torch.nan_to_num(iv.double()), (~iv.isnan()).double() if model.architecture.sees_missing else None
-    decoder = export.Decoder(model, loaded.grid)
+    values, mask = torch.nan_to_num(x.double()), (~x.isnan()).double() if model.architecture.sees_missing else None
+    decoder = export.Decoder(model, loaded.layout.shape)
     with torch.no_grad():
-        mean, std = (part.numpy() for part in export.Encoder(model)(x, mask))
+        mean, std = (part.numpy() for part in export.Encoder(model)(values, mask))
         latents = torch.cat((random, torch.from_numpy(mean).float()))
         expected = decoder(latents.double()).numpy()
         some = None if mask is None else mask[: params.parity_scores]
-        nats = export.Scorer(model)(x[: params.parity_scores], some).numpy()
-    encoded, scored = loaded.encode(iv.numpy()), loaded.score(iv[: params.parity_scores].numpy())
+        nats = export.Scorer(model)(values[: params.parity_scores], some).numpy()
+    encoded, scored = loaded.encode(x.numpy()), loaded.score(x[: params.parity_scores].numpy())
     difference = np.abs(encoded.mean - mean)
+    completed = x[: params.parity_completions]
+    completer = (
+        _completer_parity(model, prior, loaded, completed, generator)
+        if isinstance(loaded, SurfaceModel)
+        else _vector_completer_parity(model, loaded, completed, generator)
+    )
     return {
-        "parity_decoder_max_vol": float(np.abs(loaded.decode(latents.numpy()) - expected).max()),
+        f"parity_decoder_max_{unit}": float(np.abs(loaded.decode(latents.numpy()) - expected).max()) / size,
         "parity_encoder_max": float(difference.max(initial=0.0)),
         "parity_encoder_max_in_stds": float((difference / std).max(initial=0.0)),
         "parity_encoder_std_max_relative": float(np.abs(encoded.std / std - 1.0).max(initial=0.0)),
-        "parity_sampler_max_vol": _sampler_parity(decoder, loaded, params),
-        "parity_completer_max_vol": _completer_parity(model, prior, loaded, iv[: params.parity_completions], generator),
+        f"parity_sampler_max_{unit}": _sampler_parity(decoder, loaded, params) / size,
+        f"parity_completer_max_{unit}": completer / size,
         "parity_scorer_max_nats": float(np.abs(scored.nats - nats).max()),
         "parity_samples": len(latents),
-        **_variants(bundle, latents.numpy(), expected),
+        **(_variants(bundle, latents.numpy(), expected) if isinstance(loaded, SurfaceModel) else {}),
     }
 
 
-def _sampler_parity(decoder: export.Decoder, loaded: runtime.SurfaceModel, params: ExportParams) -> float:
-    """Largest difference of sampled vols from the decoder at the latents that the sampler returns with them."""
-    drawn = loaded.draw(params.parity_samples, seed=params.seed)
+def _sampler_parity(decoder: export.Decoder, loaded: SurfaceModel | VectorModel, params: ExportParams) -> float:
+    """Largest difference of samples from the decoder at the latents that the sampler returns with them."""
+    drawn, latents = loaded.draw(params.parity_samples, seed=params.seed)
     with torch.no_grad():
-        expected = decoder(torch.from_numpy(drawn.latents).double()).numpy()
-    return float(np.abs(drawn.iv - expected).max())
+        expected = decoder(torch.from_numpy(latents).double()).numpy()
+    return float(np.abs(drawn - expected).max())
 
 
-def _completer_parity(
-    model: Vae, prior: Prior, loaded: runtime.SurfaceModel, iv: Tensor, generator: torch.Generator
-) -> float:
+def _vector_completer_parity(model: Vae, loaded: VectorModel, x: Tensor, generator: torch.Generator) -> float:
+    """Largest difference of vectors completed from some known points of x [batch, D]."""
+    seen = completion.keep_random_points(x.double(), _KNOWN, generator)
+    expected = torch.cat([completion.complete(model, row).mean for row in seen.split(1)]).numpy()
+    return float(np.abs(loaded.complete(seen.numpy()).mean - expected).max())
+
+
+def _completer_parity(model: Vae, prior: Prior, loaded: SurfaceModel, iv: Tensor, generator: torch.Generator) -> float:
     """Largest difference of surfaces completed from some known points of iv [surface, tenor, node]."""
     seen = completion.keep_random_points(iv.double().flatten(1), _KNOWN, generator).unflatten(1, iv.shape[1:])
     interpolator = QuoteInterpolator(loaded.grid)
@@ -194,10 +253,10 @@ def _variants(bundle: Path, latents: NDArray[np.float32], expected: NDArray[np.f
     """Largest differences of the decoder in half precision and with TF32, where the bundle or the machine has them."""
     found = {}
     if (bundle / HALF_DECODER).exists():
-        half = runtime.SurfaceModel.load(bundle, half=True)
+        half = SurfaceModel.load(bundle, half=True)
         found["fp16_decoder_max_bp"] = BASIS_POINTS * float(np.abs(half.decode(latents) - expected).max())
     if torch.cuda.is_available():
-        rounded = runtime.SurfaceModel.load(bundle, provider="cuda", tf32=True)
+        rounded = SurfaceModel.load(bundle, provider="cuda", tf32=True)
         found["tf32_decoder_max_bp"] = BASIS_POINTS * float(np.abs(rounded.decode(latents) - expected).max())
     return found
 
@@ -209,14 +268,15 @@ def _generator(params: ExportParams) -> torch.Generator:
 def _check(figures: Mapping[str, float], params: ExportParams) -> None:
     """Raise StageError for a figure above its tolerance, or one that is not a number."""
     limits = {
-        "parity_decoder_max_vol": ("export.parity_tolerance_vol", params.parity_tolerance_vol),
-        "parity_sampler_max_vol": ("export.parity_tolerance_vol", params.parity_tolerance_vol),
-        "parity_completer_max_vol": ("export.parity_tolerance_vol", params.parity_tolerance_vol),
-        "parity_encoder_max_in_stds": ("export.parity_tolerance_latent", params.parity_tolerance_latent),
+        **{f"parity_{name}_max_vol": "vol" for name in ("decoder", "sampler", "completer")},
+        **{f"parity_{name}_max_relative": "relative" for name in ("decoder", "sampler", "completer")},
+        "parity_encoder_max_in_stds": "latent",
     }
-    for name, (key, limit) in limits.items():
-        if not figures[name] <= limit:
-            raise StageError(f"{name} is {figures[name]:.3g}, above {key} = {limit:g}; no bundle was written")
+    for name, kind in limits.items():
+        key = f"parity_tolerance_{kind}"
+        limit = getattr(params, key)
+        if name in figures and not figures[name] <= limit:
+            raise StageError(f"{name} is {figures[name]:.3g}, above export.{key} = {limit:g}; no bundle was written")
 
 
 def _single(model: Vae) -> Vae:

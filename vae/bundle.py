@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,26 @@ DECODER, ENCODER, SAMPLER, COMPLETER, SCORER = GRAPHS = (
 )
 HALF_DECODER = "decoder_fp16.onnx"
 QUANTILES = np.linspace(0.0, 1.0, 1001)  # levels of the quantiles of training scores in the manifest
+
+
+SURFACES, VECTORS = "surfaces", "vectors"  # kinds of bundles
+
+
+class Layout(NamedTuple):
+    """What the graphs of a bundle read and write: the name of the tensor, and the shape of one surface or vector."""
+
+    tensor: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of_surfaces(cls, shape: tuple[int, int]) -> "Layout":
+        """Vols ``iv`` [tenor, node]."""
+        return cls("iv", shape)
+
+    @classmethod
+    def of_vectors(cls, dimension: int) -> "Layout":
+        """Points ``x`` [D]."""
+        return cls("x", (dimension,))
 
 
 class BundleError(ValueError):
@@ -42,6 +62,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if found != FORMAT:
         raise BundleError(f"{path} has format {found!r}; this version of volvae reads format {FORMAT}")
     return dict(manifest)
+
+
+def kind_of(manifest: Mapping[str, Any]) -> str:
+    """``SURFACES`` or ``VECTORS``; a manifest that does not say it is of surfaces."""
+    return str(manifest.get("kind", SURFACES))
 
 
 def read_content(path: Path, manifest: Mapping[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""Load a bundle and sample, decode, encode, complete and score surfaces. Imports numpy and onnxruntime only.
+"""Load a bundle and sample, decode, encode, complete and score surfaces or vectors. Imports numpy and onnxruntime only.
 
 >>> model = SurfaceModel.load("artifacts/bundle")
 >>> surfaces = model.sample(1000, seed=7)
@@ -9,32 +9,33 @@ True
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vae import bundle, runtime_inputs
-from vae.bundle import BundleError
-from vae.runtime_inputs import QUOTE_COLUMNS, Array, SampleRequest, slices
-from vae.sessions import Graph, Options, Provider
+from vae.bundle import SURFACES, VECTORS, BundleError, Layout
+from vae.bundle_model import BundleModel, Posterior, Scores
+from vae.runtime_inputs import QUOTE_COLUMNS, Array, SampleRequest
+from vae.sessions import Options, Provider
 from vae.surface.grid import Grid
 from vae.surface.surfaces import Surfaces
 
-__all__ = ["BundleError", "Completion", "Draws", "Posterior", "Provider", "Scores", "SurfaceModel", "Surfaces"]
-
-Shapes = Mapping[str, tuple[int, ...]]
-
-_STEP = 512  # surfaces per call of a graph: its intermediate results stay in the processor's cache
-_SCORED = 256  # surfaces per call of the scorer, which holds the derivatives of all their points
-_FEW = 16  # rows up to which a new array costs less than binding one
-
-
-class Posterior(NamedTuple):
-    """Mean and standard deviation of the latents given surfaces, both [batch, latent]."""
-
-    mean: Array
-    std: Array
+__all__ = [
+    "BundleError",
+    "Completion",
+    "Draws",
+    "Posterior",
+    "Provider",
+    "Scores",
+    "SurfaceModel",
+    "Surfaces",
+    "VectorCompletion",
+    "VectorDraws",
+    "VectorModel",
+    "load",
+]
 
 
 class Draws(NamedTuple):
@@ -42,19 +43,6 @@ class Draws(NamedTuple):
 
     iv: Array
     latents: Array
-
-
-class Scores(NamedTuple):
-    """How likely surfaces are under the model.
-
-    Attributes:
-        nats: log density of the known points by Laplace's approximation, [batch].
-        percentile: percentage of the training surfaces with fewer nats per point, [batch]; NaN for a surface that has
-            fewer known points than every training surface.
-    """
-
-    nats: Array
-    percentile: NDArray[np.float64]
 
 
 class Completion(NamedTuple):
@@ -75,7 +63,28 @@ class Completion(NamedTuple):
     used: NDArray[np.bool_]
 
 
-class SurfaceModel:
+class VectorDraws(NamedTuple):
+    """Vectors [batch, D] and their latents [batch, latent]."""
+
+    x: Array
+    latents: Array
+
+
+class VectorCompletion(NamedTuple):
+    """Vectors given some of their points.
+
+    Attributes:
+        mean: of each point, or its probability, [batch, D].
+        std: standard deviation of each point as it would be observed, its noise included, [batch, D].
+        latents: the most probable latents, [batch, latent].
+    """
+
+    mean: Array
+    std: Array
+    latents: Array
+
+
+class SurfaceModel(BundleModel):
     """A trained generator of implied-volatility surfaces. Threads and forked processes may share one.
 
     Attributes:
@@ -96,70 +105,25 @@ class SurfaceModel:
     True
     """
 
-    block = 4096
+    kind = SURFACES
 
     def __init__(self, contents: Mapping[str, bytes], manifest: dict[str, Any], options: Options) -> None:
-        self.manifest = manifest
         self.grid = Grid.from_dict(manifest["grid"])
-        self.latents = int(manifest["latents"])
         self.conditions = tuple(manifest["conditions"])
         self.markets = tuple(manifest.get("markets", ()))
         self.market_is_condition = bool(manifest.get("market_is_condition"))
-        signatures = _signatures(
-            self.grid.shape,
-            self.latents,
-            conditions=(("conditions",) if self.conditions else ()),
-            market=(("market",) if self.market_is_condition else ()),
-            reads_missing=manifest["reads_missing"],
+        smile, market = self.grid.shape[1:], (("market",) if self.market_is_condition else ())
+        super().__init__(
+            contents,
+            manifest,
+            options,
+            layout=Layout.of_surfaces(self.grid.shape),
+            drawn=(*(("conditions",) if self.conditions else ()), *market),
+            completer=(
+                dict.fromkeys((*QUOTE_COLUMNS, *market), ()),
+                {"surface": smile, "std": smile, "z": (), "fitted": (), "used": ()},
+            ),
         )
-        self._graphs = {
-            name: Graph(name, content, options, inputs=signatures[name][0], outputs=signatures[name][1])
-            for name, content in contents.items()
-        }
-        self._decoder = self._graphs[bundle.HALF_DECODER if bundle.HALF_DECODER in contents else bundle.DECODER]
-        scores = manifest["scores"]
-        self._score_quantiles, self._fewest_points = np.array(scores["nats_a_point"]), scores["fewest_points"]
-
-    @classmethod
-    def load(
-        cls,
-        folder: str | Path,
-        *,
-        provider: Provider = "auto",
-        threads: int = 0,
-        tf32: bool = False,
-        half: bool = False,
-    ) -> Self:
-        """Read a bundle and check each file against the manifest.
-
-        Args:
-            folder: of the bundle that the export stage wrote.
-            provider: ``cpu``, ``cuda``, ``tensorrt``, or ``auto`` for CUDA where this onnxruntime has it.
-            threads: of one call on the CPU; 0 for one a core.
-            tf32: whether CUDA may round products to ten bits, which moves vols by 1e-3.
-            half: decode in half precision, where the bundle has such a decoder.
-
-        Raises:
-            BundleError: the folder, its manifest or one of its files is missing, altered or of another format.
-            ValueError: a provider that is unknown or that this onnxruntime lacks, or a negative number of threads.
-        """
-        options = Options(provider, threads, tf32)
-        options.check()
-        folder = Path(folder)
-        manifest = bundle.read_manifest(folder)
-        names = [*bundle.GRAPHS, *([bundle.HALF_DECODER] if half else [])]
-        contents = {name: bundle.read_content(folder / name, manifest) for name in names}
-        try:
-            model = cls(contents, manifest, options)
-        except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"{folder / bundle.MANIFEST} is not the manifest of a bundle: {error!r}") from error
-        model._decoder.session  # noqa: B018 - start it now: a bundle that cannot run fails here
-        return model
-
-    @property
-    def provider(self) -> str:
-        """The onnxruntime provider that runs the decoder."""
-        return self._decoder.provider
 
     def sample(
         self,
@@ -200,10 +164,7 @@ class SurfaceModel:
         offset: int = 0,
     ) -> Draws:
         """The surfaces of ``sample`` and the latents that they are decoded from."""
-        request = self._request(n, seed, conditions, market, temperature, offset)
-        draws = Draws(np.empty((n, *self.grid.shape), np.float32), np.empty((n, self.latents), np.float32))
-        self._run_sampler(request, {"iv": draws.iv, "z": draws.latents})
-        return draws
+        return Draws(*self._drawn(self._request(n, seed, conditions, market, temperature, offset)))
 
     def sample_blocks(
         self,
@@ -218,44 +179,6 @@ class SurfaceModel:
         """The rows of ``sample`` in blocks of ``self.block``, for requests that are larger than memory."""
         for _, block in self._request(n, seed, conditions, market, temperature, offset).parts(self.block):
             yield self._sampled(block)
-
-    def decode(self, z: ArrayLike, *, out: Array | None = None) -> Array:
-        """Surfaces iv [batch, tenor, node] of latents z [batch, latent].
-
-        Args:
-            z: latents.
-            out: a contiguous float32 array of the result's shape, which is filled and returned. Memory that is used
-                again saves a tenth of the time of large batches, as the operating system clears new pages.
-
-        Raises:
-            ValueError: another shape, type or order.
-        """
-        latents = runtime_inputs.latents_batch(z, self.latents)
-        if out is None and len(latents) <= _FEW:
-            return self._decoder.run({"z": latents}, ("iv",))[0]
-        shape = (len(latents), *self.grid.shape)
-        surfaces = np.empty(shape, np.float32) if out is None else runtime_inputs.writable("out", out, shape)
-        for rows in slices(len(latents), _STEP):
-            self._decoder.run_into({"z": latents[rows]}, {"iv": surfaces[rows]})
-        return surfaces
-
-    def encode(self, iv: ArrayLike) -> Posterior:
-        """Posterior of the latents given surfaces iv [batch, tenor, node]; missing points are NaN."""
-        surfaces = self._checked(iv)
-        mean, std = np.empty((2, len(surfaces), self.latents), np.float32)
-        for rows in slices(len(surfaces), _STEP):
-            self._graphs[bundle.ENCODER].run_into(self._feeds(surfaces[rows]), {"mean": mean[rows], "std": std[rows]})
-        return Posterior(mean, std)
-
-    def score(self, iv: ArrayLike) -> Scores:
-        """How likely surfaces iv [batch, tenor, node] are under the model; missing points are NaN."""
-        surfaces = self._checked(iv)
-        nats = np.empty(len(surfaces), np.float32)
-        for rows in slices(len(surfaces), _SCORED):
-            self._graphs[bundle.SCORER].run_into(self._feeds(surfaces[rows]), {"nats": nats[rows]})
-        points = np.isfinite(surfaces).sum((1, 2))
-        percentile = 100.0 * np.interp(nats / points, self._score_quantiles, bundle.QUANTILES)
-        return Scores(nats, np.where(points >= self._fewest_points, percentile, np.nan))
 
     def complete(
         self,
@@ -319,44 +242,102 @@ class SurfaceModel:
     def _market_feed(self, market: str | None) -> dict[str, NDArray[Any]]:
         return runtime_inputs.market_feed(market, self.markets, is_condition=self.market_is_condition)
 
-    def _sampled(self, request: SampleRequest) -> Array:
-        surfaces = np.empty((request.count, *self.grid.shape), np.float32)
-        self._run_sampler(request, {"iv": surfaces})
-        return surfaces
-
-    def _run_sampler(self, request: SampleRequest, outputs: Mapping[str, Array]) -> None:
-        """Write the outputs of the sampler, by name, into arrays with a row for each surface."""
-        for rows, part in request.parts(_STEP):
-            own = {name: array[rows] for name, array in outputs.items()}
-            self._graphs[bundle.SAMPLER].run_into(part.feeds, own)
-
-    def _checked(self, iv: ArrayLike) -> Array:
-        return runtime_inputs.surface_batch(iv, self.grid.shape, reads_missing=self.manifest["reads_missing"])
-
-    def _feeds(self, surfaces: Array) -> dict[str, NDArray[Any]]:
-        return runtime_inputs.surface_feeds(surfaces, reads_missing=self.manifest["reads_missing"])
+    def _checked(self, x: ArrayLike) -> Array:
+        return runtime_inputs.surface_batch(x, self.grid.shape, reads_missing=self._reads_missing)
 
 
-def _signatures(
-    surface: tuple[int, int],
-    latents: int,
-    *,
-    conditions: tuple[str, ...],
-    market: tuple[str, ...],
-    reads_missing: bool,
-) -> dict[str, tuple[Shapes, Shapes]]:
-    """Inputs and outputs of each graph by name, with the shape of a row; the first axis is free."""
-    z, smile = (latents,), surface[1:]
-    surfaces: Shapes = {"iv": surface, "mask": surface} if reads_missing else {"iv": surface}
-    drawn = ("key", "offset", "count", "temperature", *conditions, *market)
-    return {
-        bundle.DECODER: ({"z": z}, {"iv": surface}),
-        bundle.HALF_DECODER: ({"z": z}, {"iv": surface}),
-        bundle.ENCODER: (surfaces, {"mean": z, "std": z}),
-        bundle.SAMPLER: (dict.fromkeys(drawn, ()), {"iv": surface, "z": z}),
-        bundle.COMPLETER: (
-            dict.fromkeys((*QUOTE_COLUMNS, *market), ()),
-            {"surface": smile, "std": smile, "z": (), "fitted": (), "used": ()},
-        ),
-        bundle.SCORER: (surfaces, {"nats": ()}),
-    }
+class VectorModel(BundleModel):
+    """A trained generator of vectors. Threads and forked processes may share one.
+
+    Vectors are float32 [batch, D], in the units of the training data. What is sampled, decoded or completed are the
+    model's means: medians with ``transform: log``, probabilities with the likelihood ``bernoulli``.
+
+    Attributes:
+        layout: what the graphs read and write.
+        dimension: number of points D of a vector.
+        likelihood: of a point, ``gaussian`` or ``bernoulli``.
+        latents: number of latents.
+        manifest: the bundle's manifest.
+        block: vectors in each item of ``sample_blocks``, except the last.
+    """
+
+    kind = VECTORS
+    _nats = np.float64
+
+    def __init__(self, contents: Mapping[str, bytes], manifest: dict[str, Any], options: Options) -> None:
+        self.dimension, self.likelihood = int(manifest["dimension"]), str(manifest["likelihood"])
+        self._allowed = runtime_inputs.allowed_points(self.likelihood, str(manifest["transform"]))
+        super().__init__(
+            contents,
+            manifest,
+            options,
+            layout=Layout.of_vectors(self.dimension),
+            drawn=(),
+            completer=(dict.fromkeys(("x", "mask"), ()), dict.fromkeys(("mean", "std", "z"), ())),
+        )
+
+    def sample(self, n: int, *, seed: int, temperature: float = 1.0, offset: int = 0) -> Array:
+        """n vectors drawn from the prior, float32 [n, D]: the model's means, without the noise of an observation.
+
+        Row i depends only on the seed and on offset + i. So a large request may be split over any number of machines.
+
+        Args:
+            n: number of vectors.
+            seed: 0 to 2^64 - 1; the same seed gives the same vectors.
+            temperature: factor of the normal numbers within each component of the prior.
+            offset: number of rows to skip.
+
+        Raises:
+            ValueError: a number is out of range.
+        """
+        return self._sampled(_request(n, seed, temperature, offset))
+
+    def draw(self, n: int, *, seed: int, temperature: float = 1.0, offset: int = 0) -> VectorDraws:
+        """The vectors of ``sample`` and the latents that they are decoded from."""
+        return VectorDraws(*self._drawn(_request(n, seed, temperature, offset)))
+
+    def sample_blocks(self, n: int, *, seed: int, temperature: float = 1.0, offset: int = 0) -> Iterator[Array]:
+        """The rows of ``sample`` in blocks of ``self.block``, for requests that are larger than memory."""
+        for _, block in _request(n, seed, temperature, offset).parts(self.block):
+            yield self._sampled(block)
+
+    def complete(self, x: ArrayLike) -> VectorCompletion:
+        """All points of vectors x [batch, D], of which some are known and the others NaN.
+
+        Raises:
+            ValueError: another shape, a number that the likelihood does not allow, or a vector without a known point.
+        """
+        vectors = self._vectors(x, reads_missing=True)
+        found = VectorCompletion(
+            *(np.empty((len(vectors), size), np.float32) for size in (self.dimension, self.dimension, self.latents))
+        )
+        for row, vector in enumerate(vectors):
+            feeds = runtime_inputs.data_feeds("x", vector, reads_missing=True)
+            parts = self._graphs[bundle.COMPLETER].run(feeds, ("mean", "std", "z"))
+            for whole, part in zip(found, parts, strict=True):
+                whole[row] = part
+        if not all(np.isfinite(part).all() for part in found):
+            raise ValueError("x is too large or too small: no finite vector goes with it")
+        return found
+
+    def _checked(self, x: ArrayLike) -> Array:
+        return self._vectors(x, reads_missing=self._reads_missing)
+
+    def _vectors(self, x: ArrayLike, *, reads_missing: bool) -> Array:
+        return runtime_inputs.vector_batch(x, self.dimension, allowed=self._allowed, reads_missing=reads_missing)
+
+
+def load(folder: str | Path, *, provider: Provider = "auto", threads: int = 0) -> SurfaceModel | VectorModel:
+    """The model of a bundle of either kind; see ``BundleModel.load`` for the arguments.
+
+    Raises:
+        BundleError: the folder, its manifest or one of its files is missing, altered or of another format.
+        ValueError: a provider that is unknown or that this onnxruntime lacks, or a negative number of threads.
+    """
+    of_vectors = bundle.kind_of(bundle.read_manifest(Path(folder))) == VECTORS
+    return (VectorModel if of_vectors else SurfaceModel).load(folder, provider=provider, threads=threads)
+
+
+def _request(n: int, seed: int, temperature: float, offset: int) -> SampleRequest:
+    """Rows of samples of a model without conditions."""
+    return runtime_inputs.sample_request(n, seed, {}, temperature, offset, names=())

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -109,22 +109,57 @@ def surface_batch(iv: ArrayLike, shape: tuple[int, ...], *, reads_missing: bool)
     if wrong.any():
         row, value = _first_row(wrong), surfaces[wrong][0]
         raise ValueError(f"iv must be positive and finite where it is known, but row {row} holds {value:g}")
-    if not reads_missing and not known.all():
-        row = _first_row(~known)
-        raise ValueError(f"row {row} of iv has missing points, which this model was not trained to read")
-    empty = np.asarray(~known.any(axis=(1, 2), keepdims=True))
-    if empty.any():
-        raise ValueError(f"row {_first_row(empty)} of iv has no known point")
+    _check_gaps("iv", known, reads_missing=reads_missing)
     plausible.check_surfaces(surfaces)
     return surfaces
 
 
-def surface_feeds(surfaces: Array, *, reads_missing: bool) -> Feeds:
-    """Surfaces [batch, tenor, node] as the encoder and the scorer read them: with a mask where the model has one."""
+class Allowed(NamedTuple):
+    """Numbers that a point may have.
+
+    Attributes:
+        low, high: the ends of the range, which are allowed.
+        what: the range in words.
+    """
+
+    low: float
+    high: float
+    what: str
+
+
+def allowed_points(likelihood: str, transform: str) -> Allowed:
+    """The numbers that a point of a vector may have."""
+    if likelihood == "bernoulli":
+        return Allowed(0.0, 1.0, "from 0 to 1")
+    if transform == "log":
+        return Allowed(float(np.finfo(np.float32).tiny), _LARGEST, "positive and finite")
+    return Allowed(-_LARGEST, _LARGEST, "finite in single precision")
+
+
+def vector_batch(x: ArrayLike, dimension: int, *, allowed: Allowed, reads_missing: bool) -> Array:
+    """Vectors as float32 [batch, D], NaN where a point is missing.
+
+    Raises:
+        ValueError: another shape, a number that is not allowed, a vector without a known point, or a missing point
+            where the model was not trained to read them.
+    """
+    with np.errstate(over="ignore"):  # too large for single precision is infinite
+        vectors = _batch("x", x, (dimension,))
+    known = ~np.isnan(vectors)
+    wrong = known & ~((vectors >= allowed.low) & (vectors <= allowed.high))
+    if wrong.any():
+        row, value = _first_row(wrong), vectors[wrong][0]
+        raise ValueError(f"x must be {allowed.what} where it is known, but row {row} holds {value:g}")
+    _check_gaps("x", known, reads_missing=reads_missing)
+    return vectors
+
+
+def data_feeds(name: str, data: Array, *, reads_missing: bool) -> Feeds:
+    """Surfaces or vectors as the graphs read them under this name: with a mask where the model has one."""
     if not reads_missing:
-        return {"iv": surfaces}
-    known = ~np.isnan(surfaces)
-    return {"iv": np.where(known, surfaces, np.float32(0.2)), "mask": known.astype(np.float32)}
+        return {name: data}
+    known = ~np.isnan(data)
+    return {name: np.where(known, data, np.float32(0.2)), "mask": known.astype(np.float32)}
 
 
 def quote_feeds(
@@ -239,6 +274,16 @@ def _batch(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:
     if array.ndim != 1 + len(shape) or array.shape[1:] != shape or not len(array):
         raise ValueError(f"{name} has shape {array.shape}; expected (batch, {', '.join(map(str, shape))}), not empty")
     return array
+
+
+def _check_gaps(name: str, known: NDArray[np.bool_], *, reads_missing: bool) -> None:
+    """Raise ValueError for rows [batch, ...] without a known point, or with missing ones that the model cannot read."""
+    if not reads_missing and not known.all():
+        row = _first_row(~known)
+        raise ValueError(f"row {row} of {name} has missing points, which this model was not trained to read")
+    empty = ~known.reshape(len(known), -1).any(axis=1)
+    if empty.any():
+        raise ValueError(f"row {_first_row(empty)} of {name} has no known point")
 
 
 def _first_row(wrong: NDArray[np.bool_]) -> int:

@@ -17,4 +17,5 @@ class ExportParams(Block):
     parity_scores: Count = 200
     parity_completions: Count = 20
     parity_tolerance_vol: Positive
+    parity_tolerance_relative: Positive = 1e-5
     parity_tolerance_latent: Positive

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vae.runtime_inputs import sample_request, surface_feeds
+from vae.runtime_inputs import data_feeds, sample_request
 
 
 def request(n: int = 10, seed: int = 7, offset: int = 0, temperature: float = 1.0, **conditions: float):
@@ -48,6 +48,6 @@ def test_a_number_out_of_range_is_refused(wrong: dict, message: str) -> None:
 
 def test_missing_points_are_masked() -> None:
     surfaces = np.array([[[0.3, np.nan]]], np.float32)
-    feeds = surface_feeds(surfaces, reads_missing=True)
+    feeds = data_feeds("iv", surfaces, reads_missing=True)
     np.testing.assert_array_equal(feeds["mask"], [[[1.0, 0.0]]])
     assert np.isfinite(feeds["iv"]).all()

@@ -35,11 +35,7 @@ def completer_graph(model: Vae, grid: Grid, metadata: Mapping[str, str], priors:
         metadata: of the file.
         priors: the distribution of the latents in each market; the graph then has an input ``market`` [1], its place
             among them or -1 for N(0, I).
-
-    Raises:
-        ValueError: the model's noise is not Gaussian.
     """
-    completion.check_gaussian(model)
     examples = {"log_moneyness": 0.0, "tenor": float(grid.tenors[0]), "iv": 0.2, "weight": 1.0}
     quotes = {name: torch.full((3,), value) for name, value in examples.items()}
     names = _POSED + (_PRIOR if priors else ())

@@ -1,6 +1,6 @@
 """The trained model as ONNX graphs.
 
-Inputs and outputs are decimal vols and latents; all scaling is inside the graphs.
+Inputs and outputs are latents, and decimal vols or vectors in the units of their data: all scaling is inside.
 """
 
 import contextlib
@@ -13,10 +13,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from vae.bundle import Layout
 from vae.model.autoencoder import Vae
-from vae.model.completion import check_gaussian
 from vae.model.laplace import log_evidence
-from vae.surface.grid import Grid
 
 OPSET = 18
 IR_VERSION = 9  # the newest pair that onnxruntime 1.17 and later all load; see docs/formats.md
@@ -24,98 +23,96 @@ SCORE_STEPS = 3
 
 
 class Decoder(nn.Module):
-    """z [batch, latent] -> iv [batch, tenor, node]."""
+    """z [batch, latent] -> surfaces [batch, tenor, node] or vectors [batch, D]."""
 
-    def __init__(self, model: Vae, grid: Grid) -> None:
+    def __init__(self, model: Vae, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.model, self.shape = model, grid.shape
+        self.model, self.shape = model, shape
 
     def forward(self, z: Tensor) -> Tensor:
-        """Decimal vols of the decoder mean."""
-        iv: Tensor = self.model.expand(self.model.decode(z)).unflatten(-1, self.shape)
-        return iv
+        """The decoder's means, medians or probabilities."""
+        found: Tensor = self.model.expand(self.model.decode(z)).unflatten(-1, self.shape)
+        return found
 
 
 class HalfDecoder(nn.Module):
     """The decoder in half precision, which is twice as fast on GPUs; the centre is added in single precision."""
 
-    def __init__(self, model: Vae, grid: Grid) -> None:
+    def __init__(self, model: Vae, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.network, self.center, self.shape = model.half(), model.center.float(), grid.shape
-        self.transform = model.architecture.transform
+        self.center, self.shape = model.natural_center.float(), shape
+        self.network = model.half()
 
     def forward(self, z: Tensor) -> Tensor:
-        """Decimal vols of the decoder mean, in single precision."""
-        iv: Tensor = self.center + (self.network.decode(z.half()) @ self.network.basis.T).float()
-        vols: Tensor = (iv.exp() if self.transform == "log" else iv).unflatten(-1, self.shape)
-        return vols
+        """The decoder's means, medians or probabilities, in single precision."""
+        natural: Tensor = self.center + (self.network.decode(z.half()) @ self.network.basis.T).float()
+        return self.network.observed(natural).unflatten(-1, self.shape)
 
 
 class Encoder(nn.Module):
-    """iv and mask [batch, tenor, node] -> mean and std of the posterior, both [batch, latent].
+    """Surfaces or vectors and their mask -> mean and std of the posterior, both [batch, latent].
 
-    The mask is 1 where a point is known and 0 where it is missing; iv is ignored there. A model that was not trained to
-    read missing points has no mask.
+    The mask is 1 where a point is known and 0 where it is missing; the point is ignored there. A model that was not
+    trained to read missing points has no mask.
     """
 
     def __init__(self, model: Vae) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, iv: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Posterior mean and standard deviation."""
-        seen = self.model.read(iv.flatten(1), None if mask is None else 1.0 - mask.flatten(1))
+        seen = self.model.read(x.flatten(1), None if mask is None else 1.0 - mask.flatten(1))
         posterior = self.model.encode(seen.values, seen.missing)
         return posterior.mean, posterior.log_std.exp()
 
 
 class Scorer(nn.Module):
-    """iv and mask [batch, tenor, node] -> nats [batch], the log density of the known points.
-
-    Raises:
-        ValueError: the model's noise is not Gaussian.
-    """
+    """Surfaces or vectors and their mask -> nats [batch], the log density of the known points, in the model's dtype."""
 
     def __init__(self, model: Vae) -> None:
-        check_gaussian(model)
         super().__init__()
         self.model = model
 
-    def forward(self, iv: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Nats of the density of decimal vols, by Laplace's approximation."""
-        missing = None if mask is None else 1.0 - mask.flatten(1)
-        return log_evidence(self.model, iv.flatten(1), missing, steps=SCORE_STEPS)
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Nats of the density of the data in their units, by Laplace's approximation."""
+        dtype = self.model.center.dtype
+        missing = None if mask is None else 1.0 - mask.flatten(1).to(dtype)
+        return log_evidence(self.model, x.flatten(1).to(dtype), missing, steps=SCORE_STEPS)
 
 
-def decoder_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> bytes:
-    """``decoder.onnx``: input z, output iv, single precision."""
-    z = torch.zeros(2, model.architecture.latents)
-    return finished(program(Decoder(model, grid), {"z": z}, outputs=["iv"], free={"z": {0: "batch"}}), metadata)
+def decoder_graph(model: Vae, layout: Layout, metadata: Mapping[str, str]) -> bytes:
+    """``decoder.onnx``: input z, output iv or x, single precision."""
+    return _of_latents(Decoder(model, layout.shape), model, layout, metadata)
 
 
-def half_decoder_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> bytes:
+def half_decoder_graph(model: Vae, layout: Layout, metadata: Mapping[str, str]) -> bytes:
     """``decoder_fp16.onnx``: as ``decoder.onnx``, products in half precision."""
+    return _of_latents(HalfDecoder(copy.deepcopy(model), layout.shape), model, layout, metadata)
+
+
+def encoder_graph(model: Vae, layout: Layout, metadata: Mapping[str, str]) -> bytes:
+    """``encoder.onnx``: inputs iv or x, and mask; outputs mean and std; single precision."""
+    return finished(_of_data(Encoder(model), model, layout, ["mean", "std"]), metadata)
+
+
+def scorer_graph(model: Vae, layout: Layout, metadata: Mapping[str, str]) -> bytes:
+    """``scorer.onnx``: inputs iv or x, and mask, in single precision; output nats in the model's dtype."""
+    return finished(_of_data(Scorer(model), model, layout, ["nats"]), metadata)
+
+
+def _of_latents(module: nn.Module, model: Vae, layout: Layout, metadata: Mapping[str, str]) -> bytes:
+    """The graph of a decoder."""
     z = torch.zeros(2, model.architecture.latents)
-    half = HalfDecoder(copy.deepcopy(model), grid)
-    return finished(program(half, {"z": z}, outputs=["iv"], free={"z": {0: "batch"}}), metadata)
+    return finished(program(module, {"z": z}, outputs=[layout.tensor], free={"z": {0: "batch"}}), metadata)
 
 
-def encoder_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> bytes:
-    """``encoder.onnx``: inputs iv and mask, outputs mean and std, single precision."""
-    return finished(_of_surfaces(Encoder(model), model, grid, ["mean", "std"]), metadata)
-
-
-def scorer_graph(model: Vae, grid: Grid, metadata: Mapping[str, str]) -> bytes:
-    """``scorer.onnx``: inputs iv and mask, output nats, single precision."""
-    return finished(_of_surfaces(Scorer(model), model, grid, ["nats"]), metadata)
-
-
-def _of_surfaces(module: nn.Module, model: Vae, grid: Grid, outputs: list[str]) -> onnx.ModelProto:
-    """The graph of a module that reads surfaces, with a mask where the model reads missing points."""
-    surfaces = {"iv": torch.full((2, *grid.shape), 0.2)}
+def _of_data(module: nn.Module, model: Vae, layout: Layout, outputs: list[str]) -> onnx.ModelProto:
+    """The graph of a module that reads surfaces or vectors, with a mask where the model reads missing points."""
+    data = {layout.tensor: torch.full((2, *layout.shape), 0.2)}
     if model.architecture.sees_missing:
-        surfaces["mask"] = torch.ones(2, *grid.shape)
-    return program(module, surfaces, outputs=outputs, free={name: {0: "batch"} for name in surfaces})
+        data["mask"] = torch.ones(2, *layout.shape)
+    return program(module, data, outputs=outputs, free={name: {0: "batch"} for name in data})
 
 
 def program(

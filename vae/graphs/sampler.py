@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from onnx import compose, inliner, numpy_helper, parser
 from torch import Tensor, nn
 
+from vae.bundle import Layout
 from vae.graphs import export
 from vae.model import linear_systems
 from vae.model.autoencoder import Vae
 from vae.model.mixture import REACH, Mixture
-from vae.surface.grid import Grid
 
 _LARGEST_BELOW_ONE = 1.0 - 2.0**-24
 
@@ -98,14 +98,19 @@ class Sampler(nn.Module):
     log_weights: Tensor
 
     def __init__(
-        self, model: Vae, joint: Mixture, conditions: int, grid: Grid, market: NDArray[np.int64] | None = None
+        self,
+        model: Vae,
+        joint: Mixture,
+        conditions: int,
+        shape: tuple[int, ...],
+        market: NDArray[np.int64] | None = None,
     ) -> None:
         super().__init__()
         weights = joint.weights
         if market is not None:
             of_one = market == np.arange(market.max() + 1)[:, None]
             weights = np.concatenate([np.where(of_one, weights, 0.0), weights[None]])
-        self.decoder, self.conditions = export.Decoder(model, grid), conditions
+        self.decoder, self.conditions = export.Decoder(model, shape), conditions
         self.latents = model.architecture.latents
         with np.errstate(divide="ignore"):
             values = {
@@ -123,7 +128,7 @@ class Sampler(nn.Module):
         conditions: Tensor | None = None,
         market: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """iv [batch, tenor, node] and z [batch, latent].
+        """Surfaces [batch, tenor, node] or vectors [batch, D], and z [batch, latent].
 
         Args:
             uniform: [batch, words].
@@ -181,17 +186,17 @@ def sampler_graph(
     model: Vae,
     joint: Mixture,
     conditions: int,
-    grid: Grid,
+    layout: Layout,
     metadata: Mapping[str, str],
     market: NDArray[np.int64] | None = None,
 ) -> bytes:
-    """``sampler.onnx``: inputs key, offset, count, temperature; outputs iv and z.
+    """``sampler.onnx``: inputs key, offset, count, temperature; outputs iv or x, and z.
 
     Args:
         model: whose decoder makes the surfaces.
         joint: mixture of the conditions and z together.
         conditions: number of conditions; the graph has an input ``conditions`` where there are any.
-        grid: of the surfaces.
+        layout: what the decoder writes.
         metadata: of the file.
         market: place of the market of each component, [component]; the graph then has an input ``market``.
     """
@@ -201,9 +206,12 @@ def sampler_graph(
         inputs["market"] = torch.full((1,), -1)
     if conditions:
         inputs["conditions"] = torch.full((conditions,), torch.nan)
-    sampler = Sampler(model, joint, conditions, grid, market)
+    sampler = Sampler(model, joint, conditions, layout.shape, market)
     drawn = export.program(
-        sampler if market is None else OfMarkets(sampler), inputs, outputs=["iv", "z"], free={"uniform": {0: "batch"}}
+        sampler if market is None else OfMarkets(sampler),
+        inputs,
+        outputs=[layout.tensor, "z"],
+        free={"uniform": {0: "batch"}},
     )
     whole = compose.merge_models(_uniform(count), drawn, io_map=[("uniform", "uniform")])
     return export.finished(whole, metadata)

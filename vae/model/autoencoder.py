@@ -262,17 +262,24 @@ class Vae(nn.Module):
 
     def expand(self, values: Tensor) -> Tensor:
         """Points [*batch, D] in units of the data from coordinates [*batch, R]: means, medians (log), probabilities."""
-        natural = self.natural(values)
+        return self.observed(self.natural(values))
+
+    def observed(self, natural: Tensor) -> Tensor:
+        """Points in units of the data from points in the units of the model, or probabilities from logits."""
         if self.architecture.likelihood == "bernoulli":
             return natural.sigmoid()
         return natural.exp() if self.architecture.transform == "log" else natural
 
     def natural(self, values: Tensor) -> Tensor:
         """Points [*batch, D] in the units of the model, or logits, from coordinates [*batch, R]."""
-        center = self.center
+        return self.natural_center + values @ self.basis.T
+
+    @property
+    def natural_center(self) -> Tensor:
+        """The centre of the data in the units of the model, or its logits, [D]."""
         if self.architecture.likelihood == "bernoulli":
-            center = center.clamp(_LEAST_PROBABILITY, 1.0 - _LEAST_PROBABILITY).logit()
-        return center + values @ self.basis.T
+            return self.center.clamp(_LEAST_PROBABILITY, 1.0 - _LEAST_PROBABILITY).logit()
+        return self.center
 
     def encode(self, values: Tensor, missing: Tensor | None = None) -> Posterior:
         """Posterior given coordinates [*batch, R] and, where points are missing, which: 1 in missing [*batch, D]."""

@@ -4,6 +4,7 @@ The search for the mode of the posterior starts where the encoder reads the know
 taken as Gaussian (``vae.model.laplace``), and the decoder carries its mean and covariance to the surface.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -27,11 +28,11 @@ _LEAST_VARIANCE = 1e-12  # smallest total variance of a quote; a spline may unde
 
 
 class Completion(NamedTuple):
-    """Surfaces given some of their points.
+    """Surfaces or vectors given some of their points.
 
     Attributes:
-        mean: of each point, [batch, D].
-        std: of each point as it would be quoted, the noise of the observation included, [batch, D].
+        mean: of each point, [batch, D]; of a Bernoulli point its probability.
+        std: of each point as it would be observed, its noise included, [batch, D].
         latents: mode of the posterior, [batch, latent].
     """
 
@@ -41,23 +42,13 @@ class Completion(NamedTuple):
 
 
 def complete(model: Vae, x: Tensor, prior: LatentPrior | None = None) -> Completion:
-    """Surfaces given the points of x [batch, D] that are not NaN; the noise must be Gaussian.
+    """Surfaces or vectors given the points of x [batch, D] that are not NaN.
 
-    Known points get the model's mean too: they were quoted with noise. The latents have the prior N(0, I) by default.
-
-    Raises:
-        ValueError: the likelihood is not Gaussian.
+    Known points get the model's mean too: they were observed with noise. The latents have the prior N(0, I) by default.
     """
-    check_gaussian(model)
     with torch.no_grad():
         parts = [_complete(model, rows, prior) for rows in x.split(_ROWS)]
     return Completion(*(torch.cat(part) for part in zip(*parts, strict=True)))
-
-
-def check_gaussian(model: Vae) -> None:
-    """Raise ValueError for a model whose surfaces cannot be completed."""
-    if model.architecture.likelihood != "gaussian":
-        raise ValueError(f"completion needs a gaussian likelihood, not {model.architecture.likelihood}")
 
 
 def keep_random_points(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -154,11 +145,20 @@ def posterior_given_quotes(model: Vae, problem: QuoteProblem) -> LogPosterior:
 
 
 def completion_at(model: Vae, z: Tensor, curvature: Tensor) -> Completion:
-    """Surfaces at a mode z [batch, latent] of the posterior with this curvature [batch, latent, latent]."""
+    """Surfaces or vectors at a mode z [batch, latent] of the posterior with this curvature [batch, latent, latent].
+
+    The probability of a Bernoulli point is the mean over the posterior of its logit, by MacKay's approximation.
+
+    Reference: MacKay (1992), "The evidence framework applied to classification networks", equation 10.
+    """
     values, jacobian = model.decode_with_jacobian(z)
     jacobian = (jacobian @ model.basis.T).double()
-    variance = (jacobian * (linear_systems.inverse(curvature) @ jacobian)).sum(1) + model.scale.double().square()
-    mean, std = model.expand(values), variance.sqrt().to(z.dtype)
+    variance = (jacobian * (linear_systems.inverse(curvature) @ jacobian)).sum(1)
+    if model.architecture.likelihood == "bernoulli":
+        probability = (model.natural(values) / (1.0 + math.pi / 8.0 * variance).sqrt()).sigmoid()
+        std = (probability * (1.0 - probability)).sqrt()
+        return Completion(probability.to(z.dtype), std.to(z.dtype), z)
+    mean, std = model.expand(values), (variance + model.scale.double().square()).sqrt().to(z.dtype)
     return Completion(mean, mean * std if model.architecture.transform == "log" else std, z)
 
 
@@ -168,11 +168,19 @@ def vols_at(weights: Tensor, tenor: Tensor, points: Tensor) -> Tensor:
 
 
 def _complete(model: Vae, x: Tensor, prior: LatentPrior | None) -> Completion:
-    missing = x.isnan()
-    points = torch.where(missing, model.center, model.inner(x))
-    posterior = posterior_given_points(model, points, (~missing).to(x.dtype), prior)
-    found = posterior_mode(posterior, _encoded_mean(model, x, missing.to(x.dtype)), steps=MOST_STEPS)
+    points, known, start = prepare_points(model, x, x.isnan().to(x.dtype))
+    found = posterior_mode(posterior_given_points(model, points, known, prior), start, steps=MOST_STEPS)
     return completion_at(model, found.z, found.curvature)
+
+
+def prepare_points(model: Vae, x: Tensor, missing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Points in the units of the model, 1 where a point is known, both [batch, D], and latents to start from.
+
+    ``missing`` [batch, D] is 1 where a point is missing; x may hold any number there.
+    """
+    known = 1.0 - missing
+    points = torch.where(known > 0.0, model.inner(torch.where(known > 0.0, x, 1.0)), model.center)
+    return points, known, _encoded_mean(model, x, missing)
 
 
 def _encoded_mean(model: Vae, x: Tensor, missing: Tensor) -> Tensor:

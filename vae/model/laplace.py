@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from vae.model import linear_systems
 from vae.model.autoencoder import Vae
@@ -100,8 +101,8 @@ def posterior_mode(posterior: LogPosterior, z: Tensor, *, steps: int) -> SearchS
     """The state at the mode of the posterior near z [batch, latent], after ``steps`` steps at most."""
     state = start_search(posterior, z)
     for _ in range(steps):
-        if not torch.compiler.is_exporting() and not state.moving:
-            break  # an exported graph cannot stop early: there, steps that do not help change nothing
+        if not state.moving:
+            break
         state = search_step(posterior, state)
     return state
 
@@ -134,13 +135,45 @@ def local_quadratic(
     )
 
 
+def local_quadratic_of_binary(
+    z: Tensor, points: Tensor, logits: Tensor, jacobian: Tensor, known: Tensor, prior: LatentPrior | None = None
+) -> LocalQuadratic:
+    """The local quadratic at z under Bernoulli points; its curvature is Fisher's information.
+
+    Args:
+        z: latents, [batch, latent].
+        points: values from 0 to 1, [batch, point].
+        logits: of the model's probabilities, [batch, point].
+        jacobian: derivatives of the logits by the latents, [batch, latent, point].
+        known: 1 where a point is known, else 0, [batch, point].
+        prior: of the latents; N(0, I) by default.
+    """
+    points, logits, jacobian, known = points.double(), logits.double(), jacobian.double(), known.double()
+    probability = logits.sigmoid()
+    information = known * probability * (1.0 - probability)
+    found = local_quadratic(z, torch.zeros_like(points), jacobian, information, prior)
+    lost = known * (softplus(logits) - points * logits)
+    pull = jacobian @ (known * (points - probability)).unsqueeze(2)
+    return LocalQuadratic(found.cost + lost.sum(1), found.slope + pull[..., 0], found.curvature)
+
+
 def posterior_given_points(model: Vae, points: Tensor, known: Tensor, prior: LatentPrior | None = None) -> LogPosterior:
     """The log posterior given points in the model's units where ``known`` is 1, both [batch, D]; N(0, I) by default."""
+    if model.architecture.likelihood == "bernoulli":
+        return _given_binary_points(model, points, known, prior)
     precision = known / model.scale.square()
 
     def at(z: Tensor) -> LocalQuadratic:
         values, jacobian = model.decode_with_jacobian(z)
         return local_quadratic(z, points - model.natural(values), jacobian @ model.basis.T, precision, prior)
+
+    return at
+
+
+def _given_binary_points(model: Vae, points: Tensor, known: Tensor, prior: LatentPrior | None) -> LogPosterior:
+    def at(z: Tensor) -> LocalQuadratic:
+        values, jacobian = model.decode_with_jacobian(z)
+        return local_quadratic_of_binary(z, points, model.natural(values), jacobian @ model.basis.T, known, prior)
 
     return at
 
@@ -151,17 +184,21 @@ def log_evidence(model: Vae, x: Tensor, missing: Tensor | None, *, steps: int) -
     A bound at the encoder's posterior is low where the encoder is wrong; the evidence is not.
 
     Args:
-        model: with Gaussian noise.
+        model: of points of either likelihood.
         x: any number where a point is missing.
         missing: 1 where a point is missing, [batch, D]; None where none is.
-        steps: of the search for the mode, at most.
+        steps: of the search for the mode, which takes all of them: no row depends on the others.
     """
     seen = model.read(x, missing)
     known = torch.ones_like(x) if missing is None else 1.0 - missing
     points = torch.where(known > 0.0, model.inner(torch.where(known > 0.0, x, 1.0)), model.center)
     start = model.encode(seen.values, seen.missing).mean
-    found = posterior_mode(posterior_given_points(model, points, known), start, steps=steps)
-    noise = (known * (model.scale.log() + _HALF_LOG_TWO_PI)).double().sum(1)
+    posterior = posterior_given_points(model, points, known)
+    found = start_search(posterior, start)
+    for _ in range(steps):
+        found = search_step(posterior, found)
     log_determinant = linear_systems.cholesky(found.curvature).diagonal(dim1=1, dim2=2).log().sum(1)
-    evidence = -found.cost - noise - log_determinant
+    evidence = -found.cost - log_determinant
+    if model.architecture.likelihood == "gaussian":
+        evidence = evidence - (known * (model.scale.log() + _HALF_LOG_TWO_PI)).double().sum(1)
     return (evidence if seen.log_slope is None else evidence + seen.log_slope).to(x.dtype)

@@ -5,6 +5,7 @@ import onnxruntime
 import pytest
 import torch
 
+from vae.bundle import Layout
 from vae.graphs import export
 from vae.graphs.completer import completer_graph
 from vae.model.autoencoder import Architecture, Vae
@@ -55,8 +56,8 @@ def test_half_precision_is_off_by_a_few_basis_points(transform: str) -> None:
     grid, model = Grid(TENORS, np.linspace(-0.2, 0.2, 5)), trained(transform, "shared").float().eval()
     z = torch.randn(500, 2, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
-        expected = export.Decoder(model, grid)(z).numpy()
-    session = onnxruntime.InferenceSession(export.half_decoder_graph(model, grid, METADATA))
+        expected = export.Decoder(model, grid.shape)(z).numpy()
+    session = onnxruntime.InferenceSession(export.half_decoder_graph(model, Layout.of_surfaces(grid.shape), METADATA))
     found = session.run(None, {"z": z.numpy()})[0]
     assert found.dtype == np.float32
     assert 1e-6 < np.abs(found - expected).max() < 1e-3

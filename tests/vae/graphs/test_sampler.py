@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
+from vae.bundle import Layout
 from vae.graphs.sampler import KEYS, Sampler, sampler_graph, words
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.linear import principal_components
@@ -60,12 +61,12 @@ def request(key: int, offset: int, count: int) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def graph() -> bytes:
-    return sampler_graph(model(), mixture(LATENTS, 4), 0, GRID, {"volvae_version": "1"})
+    return sampler_graph(model(), mixture(LATENTS, 4), 0, Layout.of_surfaces(GRID.shape), {"volvae_version": "1"})
 
 
 @pytest.fixture(scope="module")
 def conditioned() -> bytes:
-    return sampler_graph(model(), mixture(2 + LATENTS, 4), 2, GRID, {"volvae_version": "1"})
+    return sampler_graph(model(), mixture(2 + LATENTS, 4), 2, Layout.of_surfaces(GRID.shape), {"volvae_version": "1"})
 
 
 def uniform_of(graph: bytes, key: int, offset: int, count: int) -> np.ndarray:
@@ -137,7 +138,9 @@ MARKET = np.array([1, 0, 2, 1, 0])  # of each component
 
 @pytest.fixture(scope="module")
 def of_markets() -> bytes:
-    return sampler_graph(model(), mixture(1 + LATENTS, 5), 1, GRID, {"volvae_version": "1"}, market=MARKET)
+    return sampler_graph(
+        model(), mixture(1 + LATENTS, 5), 1, Layout.of_surfaces(GRID.shape), {"volvae_version": "1"}, market=MARKET
+    )
 
 
 @pytest.mark.parametrize("market", [0, 1, 2, -1])
@@ -160,7 +163,7 @@ def test_draws_given_a_market_are_those_of_its_components(of_markets: bytes, mar
 def test_no_uniform_number_reaches_another_market(market: int) -> None:
     """The smallest and the largest one that the graph draws, at temperature 0: the mean of a component."""
     law = mixture(LATENTS, 5)
-    sampler = Sampler(model(), law, 0, GRID, MARKET).float()
+    sampler = Sampler(model(), law, 0, GRID.shape, MARKET).float()
     uniform = torch.full((2, words(LATENTS)), 0.5)
     uniform[:, 0] = torch.tensor([2.0**-33, 1.0])
     with torch.no_grad():

@@ -149,7 +149,7 @@ def test_graphs_are_evaluated_on_the_device(transform: str, scale: str) -> None:
         )
         z = torch.ones(4, 2, device=DEVICE).double()
         assert_on_device(
-            export.Decoder(model, GRID)(z), *export.Encoder(model)(iv, mask), export.Scorer(model)(iv, mask)
+            export.Decoder(model, GRID.shape)(z), *export.Encoder(model)(iv, mask), export.Scorer(model)(iv, mask)
         )
         quotes = [torch.ones(6, device=DEVICE).double() for _ in range(4)]
         tenor = quotes[1]
@@ -157,7 +157,7 @@ def test_graphs_are_evaluated_on_the_device(transform: str, scale: str) -> None:
         assert_on_device(quoted, weights, precision, used, *state)
         moving, *state = completer.Step(model)(tenor, quoted, weights, precision, *state)
         assert_on_device(moving, *state, *completer.End(model, GRID)(tenor, weights, state[0], state[3]))
-        assert_on_device(export.HalfDecoder(model, GRID)(z))
+        assert_on_device(export.HalfDecoder(model, GRID.shape)(z))
 
 
 def test_quotes_are_interpolated_on_the_device() -> None:
