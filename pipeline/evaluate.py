@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.conditions import TargetConditions, target_conditions
+from pipeline.evaluate_vectors import evaluate_vectors, write_tables
 from pipeline.files import formats, trained_model
 from pipeline.files.atomic import check_writable, new_folder
 from pipeline.files.csv_tables import write_csv
 from pipeline.files.dataset import Dataset
 from pipeline.files.trained_model import TrainedModel
 from pipeline.market_figures import name_of
-from pipeline.report.page import Evaluation, read_curve, report_page
+from pipeline.report.blocks import read_curve
+from pipeline.report.page import Evaluation, report_page
+from pipeline.report.vector_page import vector_page
 from pipeline.settings.evaluate import EvaluateParams
 from vae.evaluation import exact_likelihood, metrics
 from vae.model.autoencoder import Vae
@@ -235,16 +238,20 @@ def main(
     """Write ``metrics``, the tables of the folder ``plots`` and the report ``page``."""
     for path in (metrics, page):
         check_writable(path)
-    data = Dataset(surfaces)
-    grid = data.grid
+    data, trained = Dataset(surfaces), trained_model.read(model)
     with new_folder(plots) as folder:
-        result = evaluate(trained_model.read(model), data, settings)
-        write_csv(folder / "error_by_tenor.csv", *_error_by_tenor(result, grid))
-        write_csv(folder / "error_by_node.csv", *_error_by_node(result, grid))
-        write_csv(folder / "completion.csv", *_completion(result, settings))
-        content = report_page(result, grid, read_curve(curve))
+        if data.of_vectors:
+            of_vectors = evaluate_vectors(trained, data, settings)
+            write_tables(folder, of_vectors, settings)
+            content, figures = vector_page(of_vectors, read_curve(curve)), of_vectors.figures
+        else:
+            result, grid = evaluate(trained, data, settings), data.grid
+            write_csv(folder / "error_by_tenor.csv", *_error_by_tenor(result, grid))
+            write_csv(folder / "error_by_node.csv", *_error_by_node(result, grid))
+            write_csv(folder / "completion.csv", *_completion(result, settings))
+            content, figures = report_page(result, grid, read_curve(curve)), result.figures
         formats.write_bytes(page, content.encode())
-        formats.write_json(metrics, result.figures)
+        formats.write_json(metrics, figures)
 
 
 def _some(rows: Tensor, count: int, *, seed: int) -> Tensor:

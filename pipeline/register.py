@@ -12,21 +12,22 @@ from pipeline.files import formats
 from pipeline.files.atomic import check_writable
 from pipeline.files.dataset import Dataset
 from pipeline.market_figures import name_of
-from pipeline.registry import gate, lineage, registry
+from pipeline.registry import gate, lineage, registry, vector_gate
 from pipeline.registry.gate import Check, Comparison, Verdict
 from pipeline.registry.mlflow_store import Record
 from pipeline.registry.registry import Registry, Version
 from pipeline.settings.params import Params
-from pipeline.settings.register import RegisterParams
+from pipeline.settings.register import GateParams, RegisterParams
+from vae import runtime
 from vae.bundle import DECODER
-from vae.runtime import SurfaceModel
+from vae.runtime import SurfaceModel, VectorModel
 
 
 class HeldOut(NamedTuple):
-    """Test surfaces [surface, tenor, node].
+    """Test surfaces [surface, tenor, node] or vectors [vector, D].
 
     Attributes:
-        quoted: vols with noise, NaN where missing.
+        quoted: vols with noise, NaN where missing; or vectors.
         truth: vols without noise where these are known, else ``quoted``.
         market: place of each surface's market in ``markets``, [surface]; None where there are no markets.
         markets: their names.
@@ -53,7 +54,7 @@ def main(
 ) -> None:
     """Register the bundle, judge it, and write the verdict to ``metrics``."""
     check_writable(metrics)
-    loaded = SurfaceModel.load(bundle, provider="cpu", threads=1)  # refuses a damaged bundle before anything is logged
+    loaded = runtime.load(bundle, provider="cpu", threads=1)  # refuses a damaged bundle before anything is logged
     measured = {p.stem: p for p in (prepare_metrics, train_metrics, evaluate_metrics, export_metrics)}
     lineage.check_made_by_dvc(surfaces, model, bundle)
     record = make_record(params, measured, bundle=bundle, page=page)
@@ -71,7 +72,10 @@ def main(
 
 
 def read_held_out(data: Dataset) -> HeldOut:
-    """The test surfaces of a data set."""
+    """The test surfaces or vectors of a data set."""
+    if data.of_vectors:
+        vectors = data.points("test").numpy()
+        return HeldOut(vectors, vectors)
     test, market = data.tensors("test"), data.market("test")
     quoted, truth = test["iv"].numpy(), test.get("clean", test["iv"]).numpy()
     return HeldOut(quoted, truth, None if market is None else market.numpy(), data.markets)
@@ -80,7 +84,7 @@ def read_held_out(data: Dataset) -> HeldOut:
 def decide(
     models: Registry,
     version: Version,
-    loaded: SurfaceModel,
+    loaded: SurfaceModel | VectorModel,
     figures: Mapping[str, float],
     held_out: HeldOut,
     settings: RegisterParams,
@@ -89,15 +93,11 @@ def decide(
     champion = models.get(registry.CHAMPION)
     if champion is not None and champion.number == version.number:
         return {"verdict": "accepted", "reason": "it is champion already", "champion": champion.number}
-    checks = gate.absolute_checks(figures, settings.gate, held_out.markets)
-    compared: dict[str, Any] = {}
-    if champion is not None and (found := compare(loaded, models.load(champion), held_out)):
-        checks += gate.paired_checks(found, settings.gate)
-        compared = {
-            name_of(f"beside_champion_{name}", market) if market else f"beside_champion_{name}": value
-            for market, comparison in found.items()
-            for name, value in comparison._asdict().items()
-        }
+    rival = None if champion is None else models.load(champion)
+    if isinstance(loaded, VectorModel):
+        checks, compared = judge_vectors(loaded, rival, figures, held_out, settings.gate)
+    else:
+        checks, compared = judge_surfaces(loaded, rival, figures, held_out, settings.gate)
     verdict = Verdict(tuple(checks))
     parent = champion.number if champion else "none"
     tags = {f"gate.{check.name}": _result(check) for check in checks} | {"volvae.parent": parent}
@@ -114,12 +114,47 @@ def decide(
     }
 
 
-def compare(challenger: SurfaceModel, champion: SurfaceModel, held_out: HeldOut) -> dict[str, Comparison]:
+def judge_surfaces(
+    loaded: SurfaceModel,
+    champion: SurfaceModel | VectorModel | None,
+    figures: Mapping[str, float],
+    held_out: HeldOut,
+    limits: GateParams,
+) -> tuple[list[Check], dict[str, float]]:
+    """The checks of a model of surfaces, and the figures of its comparison with the champion, if there is one."""
+    checks = gate.absolute_checks(figures, limits, held_out.markets)
+    found = {} if champion is None else compare(loaded, champion, held_out)
+    if found:
+        checks += gate.paired_checks(found, limits)
+    return checks, {
+        name_of(f"beside_champion_{name}", market) if market else f"beside_champion_{name}": value
+        for market, comparison in found.items()
+        for name, value in comparison._asdict().items()
+    }
+
+
+def judge_vectors(
+    loaded: VectorModel,
+    champion: SurfaceModel | VectorModel | None,
+    figures: Mapping[str, float],
+    held_out: HeldOut,
+    limits: GateParams,
+) -> tuple[list[Check], dict[str, float]]:
+    """The checks of a model of vectors, and the figures of its comparison with a champion of such vectors."""
+    checks = vector_gate.absolute_checks(figures, limits, loaded.likelihood)
+    if not isinstance(champion, VectorModel) or not vector_gate.comparable(loaded, champion):
+        return checks, {}
+    found = vector_gate.compare(loaded, champion, held_out.quoted)
+    checks += vector_gate.paired_checks(found, limits)
+    return checks, {f"beside_champion_{name}": value for name, value in found._asdict().items()}
+
+
+def compare(challenger: SurfaceModel, champion: SurfaceModel | VectorModel, held_out: HeldOut) -> dict[str, Comparison]:
     """The comparison with the champion on the test surfaces of each market that it was trained on, by name.
 
     It is one, under the empty name, where the data or the champion has no markets; none where the grids differ.
     """
-    if champion.grid.to_dict() != challenger.grid.to_dict():
+    if isinstance(champion, VectorModel) or champion.grid.to_dict() != challenger.grid.to_dict():
         return {}
     if held_out.market is None or not champion.markets:
         return {"": gate.compare(challenger, champion, held_out.quoted, held_out.truth)}

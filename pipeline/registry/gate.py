@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from pipeline.market_figures import by_market
 from pipeline.settings.register import GateParams
-from vae.runtime import SurfaceModel
+from vae.runtime import SurfaceModel, VectorModel
 from vae.surface.units import rmse_bp
 
-_STANDARD_ERRORS = 2.0
+STANDARD_ERRORS = 2.0
 _CALLS = 200
 
 
@@ -83,7 +83,7 @@ def absolute_checks(figures: Mapping[str, float], gate: GateParams, markets: Seq
         markets: names of the markets of the data.
     """
     get = figures.get
-    checks = [_most("parity_decoder_max_vol", get("parity_decoder_max_vol"), gate.parity_vol)]
+    checks = [at_most("parity_decoder_max_vol", get("parity_decoder_max_vol"), gate.parity_vol)]
     if gate.coverage_90 is not None:
         low, high = gate.coverage_90.low, gate.coverage_90.high
         coverages = _by_market(figures, "interval_coverage_90", markets)
@@ -93,13 +93,13 @@ def absolute_checks(figures: Mapping[str, float], gate: GateParams, markets: Seq
     if gate.arbitrage_rate is not None:
         data, sample = get("data_arbitrage_free_rate"), get("sample_arbitrage_free_rate")
         least = None if data is None else data - gate.arbitrage_rate
-        checks.append(_least("sample_arbitrage_free_rate", sample, least))
+        checks.append(at_least("sample_arbitrage_free_rate", sample, least))
     if gate.data_arbitrage is not None and "large_arbitrage_rate" in figures:  # of quotes; other data is simulated
-        checks.append(_most("data_large_arbitrage_rate", get("large_arbitrage_rate"), gate.data_arbitrage))
+        checks.append(at_most("data_large_arbitrage_rate", get("large_arbitrage_rate"), gate.data_arbitrage))
     if gate.pca_ratio is not None:
         market, ratio = _worst(_pca_ratios(figures, markets), lambda value: value)
-        checks.append(_least("pca_error_ratio", ratio, gate.pca_ratio, market))
-    checks.append(_most("decode_ms", get("decode_ms"), gate.decode_ms))
+        checks.append(at_least("pca_error_ratio", ratio, gate.pca_ratio, market))
+    checks.append(at_most("decode_ms", get("decode_ms"), gate.decode_ms))
     return checks
 
 
@@ -110,13 +110,13 @@ def paired_checks(found: Mapping[str, Comparison], gate: GateParams) -> list[Che
         found: the comparison on the surfaces of each market, of which the worst counts; or one, under the empty name.
         gate: the margins.
     """
-    nats = {market: of.nats - _STANDARD_ERRORS * of.nats_se for market, of in found.items()}
-    bp = {market: of.bp + _STANDARD_ERRORS * of.bp_se for market, of in found.items()}
+    nats = {market: of.nats - STANDARD_ERRORS * of.nats_se for market, of in found.items()}
+    bp = {market: of.bp + STANDARD_ERRORS * of.bp_se for market, of in found.items()}
     least, gain = _worst(nats, lambda value: value)
     most, loss = _worst(bp, lambda value: -value)
     return [
-        _least("gain_nats_low", gain, -gate.worse_nats, least),
-        _most("loss_bp_high", loss, gate.worse_bp, most),
+        at_least("gain_nats_low", gain, -gate.worse_nats, least),
+        at_most("loss_bp_high", loss, gate.worse_bp, most),
     ]
 
 
@@ -133,11 +133,11 @@ def compare(
     """
     nats = (challenger.score(quoted).nats - champion.score(quoted).nats).astype(np.float64)
     bp = _errors(challenger, quoted, truth) - _errors(champion, quoted, truth)
-    return Comparison(len(quoted), *_mean_and_error(nats), *_mean_and_error(bp))
+    return Comparison(len(quoted), *mean_and_error(nats), *mean_and_error(bp))
 
 
-def decode_ms(model: SurfaceModel) -> float:
-    """Median duration of a call that decodes one surface, in milliseconds."""
+def decode_ms(model: SurfaceModel | VectorModel) -> float:
+    """Median duration of a call that decodes one surface or vector, in milliseconds."""
     z, times = np.zeros((1, model.latents), np.float32), []
     for _ in range(_CALLS):
         start = time.perf_counter()
@@ -151,7 +151,7 @@ def _errors(model: SurfaceModel, quoted: NDArray[np.float32], truth: NDArray[np.
     return rmse_bp(model.decode(model.encode(quoted).mean).astype(np.float64), truth.astype(np.float64), axes=(1, 2))
 
 
-def _mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
+def mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
     """Mean and its standard error, which is 0 for a single value."""
     error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
     return float(values.mean()), float(error)
@@ -175,10 +175,12 @@ def _worst(values: Mapping[str, float], slack: Callable[[float], float]) -> tupl
     return market, values.get(market)
 
 
-def _most(name: str, value: float | None, limit: float, market: str = "") -> Check:
+def at_most(name: str, value: float | None, limit: float, market: str = "") -> Check:
+    """The check that a figure is not above its limit."""
     return Check(name, value, f"at most {limit:g}", value is not None and value <= limit, market)
 
 
-def _least(name: str, value: float | None, limit: float | None, market: str = "") -> Check:
+def at_least(name: str, value: float | None, limit: float | None, market: str = "") -> Check:
+    """The check that a figure is not below its limit, which may be a figure that was not measured."""
     wanted = "a figure of the data" if limit is None else f"at least {limit:g}"
     return Check(name, value, wanted, value is not None and limit is not None and value >= limit, market)

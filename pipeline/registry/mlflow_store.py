@@ -268,7 +268,8 @@ def _save_decoder(decoder: Path, folder: Path, model: LoggedModel) -> None:
         importlib.import_module("mlflow.pyfunc")
     graph = onnx.load(decoder)
     latents = graph.graph.input[0].type.tensor_type.shape.dim[1].dim_value
-    surface = [d.dim_value for d in graph.graph.output[0].type.tensor_type.shape.dim[1:]]
+    output = graph.graph.output[0]
+    shape = [d.dim_value for d in output.type.tensor_type.shape.dim[1:]]  # of a surface or a vector
     single = np.dtype(np.float32)
     mlflow.onnx.save_model(
         graph,
@@ -281,7 +282,7 @@ def _save_decoder(decoder: Path, folder: Path, model: LoggedModel) -> None:
         ),
         signature=ModelSignature(
             inputs=Schema([TensorSpec(single, (-1, latents), "z")]),
-            outputs=Schema([TensorSpec(single, (-1, *surface), "iv")]),
+            outputs=Schema([TensorSpec(single, (-1, *shape), output.name)]),
         ),
         input_example={"z": np.zeros((2, latents), np.float32)},
         # Named here because the default names the CPU wheel even where the GPU wheel is installed.

@@ -16,8 +16,9 @@ from pipeline.errors import InputError, StageError
 from pipeline.files.atomic import copy_folder
 from pipeline.registry import mlflow_store
 from pipeline.registry.mlflow_store import CONTENT, Record, Store
+from vae import runtime
 from vae.bundle import MANIFEST
-from vae.runtime import BundleError, SurfaceModel
+from vae.runtime import BundleError, SurfaceModel, VectorModel
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 BUNDLE, LINEAGE = "bundle", "lineage"  # folders of a run's artifacts
@@ -152,7 +153,7 @@ class Registry:
                 ) from error
             yield found
 
-    def load(self, version: Version) -> SurfaceModel:
+    def load(self, version: Version) -> SurfaceModel | VectorModel:
         """The model of a version.
 
         Raises:
@@ -174,12 +175,12 @@ class Registry:
             self._verified(found, version)
             copy_folder(found, folder)
 
-    def _verified(self, folder: Path, version: Version) -> SurfaceModel:
+    def _verified(self, folder: Path, version: Version) -> SurfaceModel | VectorModel:
         """The model in a folder, if its files are those that were registered."""
         what = f"{BUNDLE} of {self.model} version {version.number}"
         try:
             tag = manifest_tag(folder)
-            model = SurfaceModel.load(folder, provider="cpu", threads=1)  # checks every file against the manifest
+            model = runtime.load(folder, provider="cpu", threads=1)  # checks every file against the manifest
         except (OSError, BundleError) as error:
             raise StageError(f"the {what} is damaged: {mlflow_store.reason(error)}") from error
         if _MANIFEST in version.tags and not tag.items() <= version.tags.items():

@@ -1,27 +1,23 @@
 """The evaluation report: one self-contained HTML page with interactive figures."""
 
-import html
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
-from plotly.offline import get_plotlyjs
 
-from pipeline.files.csv_tables import csv_columns
-from pipeline.files.formats import read_bytes
 from pipeline.market_figures import name_of
-from pipeline.report.style import STYLE
+from pipeline.report import blocks
+from pipeline.report.blocks import BLUE, GREY, ORANGE
 from vae.surface.arbitrage import KINDS
 from vae.surface.grid import Grid
+from vae.surface.units import VOL_BP
 
 Array = NDArray[np.float64]
 
 _SHOWN_SAMPLES = 6
 _EYE = {"x": 1.6, "y": 1.6, "z": 0.9}  # of the 3D view: far enough for its axis titles
-_BLUE, _ORANGE, _GREY = "#2563a8", "#d97706", "#9aa3ad"
 _HEADLINES = (
     ("reconstruction_rmse_bp", "reconstruction error, bp", ".2f"),
     ("pca_reconstruction_rmse_bp", "PCA, as many latents, bp", ".2f"),
@@ -82,48 +78,31 @@ def report_page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]
         (_error_map(result, grid), "Reconstruction error over the grid, bp of vol."),
         (_error_by_tenor(result, grid), "Reconstruction error by tenor beside PCA with as many latents."),
         (
-            _completion(result.figures),
+            blocks.completion(result.figures, VOL_BP),
             "Completion from a few random points: mean absolute error over all points.",
         ),
-        (_bounds(result.figures), "Bounds on the log-likelihood; the importance-weighted one by its number of draws."),
-        (_training(curve), "Training: objective and validation ELBO of a surface."),
         (
-            _latents(result.latents),
+            blocks.bounds(result.figures),
+            "Bounds on the log-likelihood; the importance-weighted one by its number of draws.",
+        ),
+        (blocks.training(curve), "Training: objective and validation ELBO of a surface."),
+        (
+            blocks.latents(result.latents),
             "Posterior means of the test surfaces; the model is trained with the prior N(0, 1).",
         ),
     )
-    blocks = "".join(
-        f"<figure>{_div(figure, f'figure{n}')}<figcaption>{html.escape(caption)}</figcaption></figure>"
-        for n, (figure, caption) in enumerate(sections)
+    introduction = (
+        f"{len(result.truth):,} test surfaces, {grid.shape[0]} tenors x {grid.shape[1]} nodes. "
+        "1 bp is 0.0001 of volatility; nats are of the density of decimal vols."
     )
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>volvae: evaluation</title><style>{STYLE}</style><script>{get_plotlyjs()}</script>"
-        '<header><h1>volvae</h1><p class="quiet">evaluation on held-out surfaces</p></header>'
-        f"<p>{len(result.truth):,} test surfaces, {grid.shape[0]} tenors x {grid.shape[1]} nodes. "
-        "1 bp is 0.0001 of volatility; nats are of the density of decimal vols.</p>"
-        f'<div class="cards">{_cards(result.figures)}</div><div class="pair">{blocks}</div>'
+    figures = result.figures
+    tables = (
         f"{_market_table(result)}{_data_table(result.prepared)}"
-        f"<h2>Samples beside data</h2><table>{_fidelity_rows(result.figures)}</table>"
-        f"<h2>Surfaces free of arbitrage, by kind</h2><table>{_arbitrage_rows(result.figures)}</table>"
-        f"<h2>All figures</h2><table>{_rows(result.figures)}</table></html>\n"
+        f"<h2>Samples beside data</h2><table>{blocks.fidelity_rows(figures)}</table>"
+        f"<h2>Surfaces free of arbitrage, by kind</h2><table>{_arbitrage_rows(figures)}</table>"
+        f"<h2>All figures</h2><table>{blocks.rows(figures)}</table>"
     )
-
-
-def read_curve(path: Path) -> dict[str, list[float]]:
-    """Columns of the training curve."""
-    return csv_columns(read_bytes(path).decode())
-
-
-def _cards(figures: Mapping[str, float]) -> str:
-    return "".join(
-        f"<div><b>{figures[key]:{style}}</b><span>{html.escape(label)}</span></div>" for key, label, style in _HEADLINES
-    )
-
-
-def _rows(figures: Mapping[str, float]) -> str:
-    return _cells((name, f"{value:,.6g}") for name, value in figures.items())
+    return blocks.page("surfaces", introduction, blocks.cards(figures, _HEADLINES), sections, tables)
 
 
 def _arbitrage_rows(figures: Mapping[str, float]) -> str:
@@ -132,7 +111,7 @@ def _arbitrage_rows(figures: Mapping[str, float]) -> str:
     rows = [("", "data", "reconstruction", "sample", "sample with all its tails", "sample of N(0, I)")] + [
         (kind, *(f"{figures[f'{name}_{kind}_free_rate']:.2%}" for name in names)) for kind in ("arbitrage", *KINDS)
     ]
-    return _cells(rows)
+    return blocks.cells(rows)
 
 
 def _market_table(result: Evaluation) -> str:
@@ -142,7 +121,7 @@ def _market_table(result: Evaluation) -> str:
     figures = result.figures
     columns = [(name, title, style) for name, title, style in _MARKET_COLUMNS if name in figures] + [
         (f"{prefix}{count}", f"{title}, {count} points, bp", ".2f")
-        for count in _numbered(figures, "completion_mae_bp_")
+        for count in blocks.numbered(figures, "completion_mae_bp_")
         for prefix, title in (("completion_mae_bp_", "completion"), ("pca_completion_mae_bp_", "PCA"))
     ]
 
@@ -159,7 +138,7 @@ def _market_table(result: Evaluation) -> str:
         *(row(market, (name_of(name, market) for name in names)) for market in result.markets),
         row("all together", names),
     ]
-    return f"<h2>By market</h2><table>{_cells(rows)}</table>"
+    return f"<h2>By market</h2><table>{blocks.cells(rows)}</table>"
 
 
 def _data_table(prepared: Mapping[str, Any]) -> str:
@@ -173,72 +152,7 @@ def _data_table(prepared: Mapping[str, Any]) -> str:
         *((f"rejected: {reason}", f"{count:,} ({count / quotes:.1%})") for reason, count in rejected.items()),
         *((title, f"{prepared[name]:.2%}") for name, title in _DATA_RATES if name in prepared),
     ]
-    return f"<h2>The data</h2><table>{_cells(rows)}</table>"
-
-
-def _fidelity_rows(figures: Mapping[str, float]) -> str:
-    """Distance and classifier for the shipped prior and N(0, I), and what training surfaces have."""
-    rows: list[tuple[str, ...]] = [("", "sample", "sample of N(0, I)", "training surfaces")]
-    for label, name, floor in (
-        ("energy distance to test surfaces", "energy_distance", "energy_floor"),
-        ("accuracy of a classifier", "classifier_accuracy", "classifier_floor"),
-    ):
-        keys = (f"sample_{name}", f"standard_normal_sample_{name}", f"sample_{floor}")
-        rows.append((label, *(f"{figures[key]:.4f}" if key in figures else "-" for key in keys)))
-    return _cells(rows)
-
-
-def _cells(rows: Iterable[Iterable[str]]) -> str:
-    """The rows of a table."""
-    return "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-
-
-def _numbered(figures: Mapping[str, float], prefix: str, suffix: str = "") -> dict[int, float]:
-    """Figures whose names carry a number, by that number."""
-    found = {
-        key.removeprefix(prefix).removesuffix(suffix): value
-        for key, value in figures.items()
-        if key.startswith(prefix) and key.endswith(suffix)
-    }
-    return {int(number): value for number, value in found.items() if number.isdigit()}
-
-
-def _completion(figures: Mapping[str, float]) -> go.Figure:
-    figure = go.Figure()
-    for prefix, name, color in (
-        ("completion_mae_bp_", "volvae", _BLUE),
-        ("pca_completion_mae_bp_", "PCA", _ORANGE),
-    ):
-        errors = _numbered(figures, prefix)
-        figure.add_scatter(
-            x=list(errors), y=list(errors.values()), name=name, mode="lines+markers", line={"color": color}
-        )
-    return figure.update_layout(xaxis_title="known points", yaxis_title="MAE, bp", xaxis_type="log", yaxis_type="log")
-
-
-def _bounds(figures: Mapping[str, float]) -> go.Figure:
-    figure = go.Figure()
-    bounds = _numbered(figures, "iwae_", "_nats")
-    figure.add_scatter(
-        x=list(bounds), y=list(bounds.values()), name="bound", mode="lines+markers", line={"color": _BLUE}
-    )
-    if "oracle_nats" in figures:
-        figure.add_hline(
-            y=figures["oracle_nats"], line={"color": _GREY, "dash": "dot"}, annotation_text="exact log-likelihood"
-        )
-    return figure.update_layout(xaxis_title="draws", yaxis_title="nats", xaxis_type="log")
-
-
-def _div(figure: go.Figure, name: str) -> str:
-    figure.update_layout(template="plotly_white", height=420, margin={"l": 60, "r": 20, "t": 40, "b": 50})
-    figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 1.0, "xanchor": "right"})
-    text: str = figure.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        div_id=name,
-        config={"displayModeBar": False, "responsive": True},
-    )
-    return text
+    return f"<h2>The data</h2><table>{blocks.cells(rows)}</table>"
 
 
 def _sample_surfaces(samples: Array, grid: Grid) -> go.Figure:
@@ -268,7 +182,7 @@ def _sample_surfaces(samples: Array, grid: Grid) -> go.Figure:
 def _smiles(result: Evaluation, grid: Grid) -> go.Figure:
     figure = go.Figure()
     tenor = len(grid.tenors) // 2
-    for n, color in enumerate((_BLUE, _ORANGE, _GREY)):
+    for n, color in enumerate((BLUE, ORANGE, GREY)):
         truth, reconstruction = 100.0 * result.truth[n, tenor], 100.0 * result.reconstruction[n, tenor]
         figure.add_scatter(x=grid.nodes, y=truth, line={"color": color}, name=f"surface {n + 1}")
         figure.add_scatter(
@@ -292,30 +206,11 @@ def _error_map(result: Evaluation, grid: Grid) -> go.Figure:
 def _error_by_tenor(result: Evaluation, grid: Grid) -> go.Figure:
     figure = go.Figure()
     for name, error, color in (
-        ("volvae", result.error_by_tenor, _BLUE),
-        ("PCA", result.pca_error_by_tenor, _ORANGE),
+        ("volvae", result.error_by_tenor, BLUE),
+        ("PCA", result.pca_error_by_tenor, ORANGE),
     ):
         figure.add_scatter(x=grid.tenors, y=error, name=name, mode="lines+markers", line={"color": color})
     return figure.update_layout(xaxis_title="tenor, years", yaxis_title="RMSE, bp", yaxis_type="log")
-
-
-def _training(curve: Mapping[str, list[float]]) -> go.Figure:
-    figure = go.Figure()
-    for key, name, color in (
-        ("train_objective_nats", "training", _GREY),
-        ("validation_elbo_nats", "validation", _BLUE),
-    ):
-        figure.add_scatter(x=curve["epoch"], y=curve[key], name=name, line={"color": color})
-    return figure.update_layout(xaxis_title="epoch", yaxis_title="ELBO, nats")
-
-
-def _latents(latents: Array) -> go.Figure:
-    figure = go.Figure()
-    for n, values in enumerate(latents.T):
-        figure.add_violin(y=values, name=f"z{n + 1}", line_color=_BLUE, points=False, showlegend=False)
-    for level in (-2.0, 0.0, 2.0):
-        figure.add_hline(y=level, line={"color": _GREY, "dash": "dot"})
-    return figure.update_layout(yaxis_title="posterior mean")
 
 
 def _node_title(grid: Grid) -> str:

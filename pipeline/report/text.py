@@ -27,6 +27,24 @@ def read(results: Path) -> dict[str, dict[str, Any]]:
 def text(figures: dict[str, dict[str, Any]], results: Path, bundle: Path) -> str:
     """The main figures, the paths of all results and the commands to use next."""
     evaluate, export, register = (figures[stage] for stage in ("evaluate", "export", "register"))
+    of_surfaces = "reconstruction_rmse_bp" in evaluate
+    return f"""\
+{_of_surfaces(evaluate, export) if of_surfaces else _of_vectors(evaluate, export)}
+
+report           {results / "report.html"}
+metrics          {results}/*.json, `dvc metrics show`, `dvc plots show`
+bundle           {bundle}
+registered       {register["model"]} version {register["version"]}, in {register["store"]}
+gate             {register["verdict"]}, champion is {register["champion"]}: {register["reason"]}
+
+next             volvae sample -n 1000 --seed 7 -o {"surfaces" if of_surfaces else "vectors"}.parquet
+                 volvae report --open
+                 mlflow ui --backend-store-uri {register["store"]}
+                 edit params.yaml, then dvc repro"""
+
+
+def _of_surfaces(evaluate: dict[str, Any], export: dict[str, Any]) -> str:
+    """The main figures of a model of surfaces."""
     rates = ", ".join(f"{name} {evaluate[f'{name}_arbitrage_free_rate']:.2%}" for name in _SURFACES)
     bound = f"{evaluate['elbo_nats']:,.1f} +- {evaluate['elbo_se_nats']:.1f} nats a surface{_exact(evaluate)}"
     return f"""\
@@ -36,18 +54,32 @@ PCA              {evaluate["pca_reconstruction_rmse_bp"]:.2f} bp with as many la
 bound            {evaluate["iwae_nats"]:,.1f} nats, importance-weighted; pPCA {evaluate["pca_log_likelihood_nats"]:,.1f}
 latents          {evaluate["active_units"]} of {evaluate["latents"]} active
 {_samples(evaluate)}arbitrage-free   {rates}
-ONNX and torch   {export["parity_decoder_max_vol"]:.1g} vol apart at most
+ONNX and torch   {export["parity_decoder_max_vol"]:.1g} vol apart at most"""
 
-report           {results / "report.html"}
-metrics          {results}/*.json, `dvc metrics show`, `dvc plots show`
-bundle           {bundle}
-registered       {register["model"]} version {register["version"]}, in {register["store"]}
-gate             {register["verdict"]}, champion is {register["champion"]}: {register["reason"]}
 
-next             volvae sample -n 1000 --seed 7 -o surfaces.parquet
-                 volvae report --open
-                 mlflow ui --backend-store-uri {register["store"]}
-                 edit params.yaml, then dvc repro"""
+def _of_vectors(evaluate: dict[str, Any], export: dict[str, Any]) -> str:
+    """The main figures of a model of vectors, in the units of its data."""
+    elbo = f"{evaluate['elbo_nats']:,.1f} +- {evaluate['elbo_se_nats']:.1f} nats a vector"
+    bound = f"{evaluate['iwae_nats']:,.1f} nats, importance-weighted"
+    for name, title in (("pca_log_likelihood_nats", "pPCA"), ("independent_log_likelihood_nats", "each point alone")):
+        bound += f"; {title} {evaluate[name]:,.1f}" if name in evaluate else ""
+    return f"""\
+reconstruction   {evaluate["reconstruction_rmse"]:.4g} off, held out
+PCA              {evaluate["pca_reconstruction_rmse"]:.4g} with as many latents
+{_vector_completion(evaluate)}ELBO             {elbo}
+bound            {bound}
+latents          {evaluate["active_units"]} of {evaluate["latents"]} active
+{_samples(evaluate)}ONNX and torch   {export["parity_decoder_max_relative"]:.1g} of the largest number apart at most"""
+
+
+def _vector_completion(evaluate: dict[str, Any]) -> str:
+    """The error of completion from ten points; empty where it was not measured."""
+    if "completion_mae_10" not in evaluate:
+        return ""
+    ours, pca = evaluate["completion_mae_10"], evaluate["pca_completion_mae_10"]
+    coverage = evaluate.get("interval_coverage_90")
+    held = "" if coverage is None else f"; 90 % intervals hold {coverage:.1%}"
+    return f"completion       {ours:.4g} off from 10 random points (PCA {pca:.4g}){held}\n"
 
 
 def _completion(evaluate: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ class GateParams(Block):
     """Checks that a version must pass before it may be champion; None leaves a check out."""
 
     parity_vol: Positive
+    parity_relative: Positive = 1e-5
     coverage_90: ShareRange | None
     arbitrage_rate: Share | None
     data_arbitrage: Share | None = 0.05
@@ -31,6 +32,7 @@ class GateParams(Block):
     decode_ms: Positive
     worse_nats: NotNegative
     worse_bp: NotNegative
+    worse_error: NotNegative = 0.01
 
 
 class RegisterParams(Block):

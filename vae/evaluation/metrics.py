@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy
 
 from vae.evaluation import sample_fidelity
 from vae.model import completion
@@ -17,9 +18,10 @@ from vae.model.linear import PrincipalComponents
 from vae.model.mixture import Mixture
 from vae.surface import arbitrage
 from vae.surface.grid import Grid
-from vae.surface.units import BASIS_POINTS, Z90
+from vae.surface.units import BASIS_POINTS, VOL_BP, Z90, Unit
 
 _ACTIVE_VARIANCE = 0.01  # Burda et al. (2016), arXiv:1509.00519, section 5
+_LEAST_SPREAD = 0.1  # of a point, in units of that of all points, where distances are measured
 _DRAWS = 16_384  # importance samples at a time: bounds the memory
 
 
@@ -87,13 +89,13 @@ def latent_metrics(posterior_mean: Tensor) -> dict[str, float]:
     }
 
 
-def error_metrics(name: str, approximation: Tensor, truth: Tensor) -> dict[str, float]:
-    """Root mean square and largest error of vols, in basis points of vol, over the points that are not NaN."""
-    error = (approximation - truth).abs() * BASIS_POINTS
+def error_metrics(name: str, approximation: Tensor, truth: Tensor, unit: Unit = VOL_BP) -> dict[str, float]:
+    """Root mean square and largest error over the points that are not NaN."""
+    error = (approximation - truth).abs() * unit.per_one
     error = error[~error.isnan()]
     return {
-        f"{name}_rmse_bp": error.square().mean().sqrt().item(),
-        f"{name}_max_bp": error.max().item(),
+        f"{name}_rmse{unit.suffix}": error.square().mean().sqrt().item(),
+        f"{name}_max{unit.suffix}": error.max().item(),
     }
 
 
@@ -104,6 +106,16 @@ def pca_likelihood_metrics(components: PrincipalComponents, x: Tensor, *, latent
         "pca_log_likelihood_nats": likelihood,
         "pca_log_likelihood_se_nats": likelihood_se,
     }
+
+
+def independent_metrics(train: Tensor, test: Tensor) -> dict[str, float]:
+    """Mean log-likelihood of binary points test [batch, D], each alone with its frequency in train [n, D].
+
+    Half an observation of each kind is added, so that no frequency is 0 or 1 (Krichevsky, Trofimov 1981).
+    """
+    frequency = (train.double().sum(0) + 0.5) / (len(train) + 1.0)
+    likelihood = -binary_cross_entropy(frequency.expand_as(test), test, reduction="none").sum(1)
+    return {"independent_log_likelihood_nats": likelihood.mean().item()}
 
 
 def arbitrage_metrics(name: str, iv: NDArray[np.floating], grid: Grid, *, tolerance: float) -> dict[str, float]:
@@ -129,12 +141,14 @@ def completion_metrics(
     known: Sequence[int],
     seed: int,
     prior: LatentPrior | None = None,
+    unit: Unit = VOL_BP,
 ) -> dict[str, float]:
-    """Completion of surfaces x [batch, D] from few random points, and that of pPCA with the same number of latents.
+    """Completion of observations x [batch, D] from few random points, and that of pPCA with as many latents.
 
-    Mean absolute errors are over all quoted points, those given included, as in Bergeron, Fung, Hull, Poulos (2021),
-    arXiv:2102.03945. The coverage is the share of the other quotes inside their 90 % interval. Numbers in ``known``
-    that exceed the points of a surface are left out. The latents have the prior N(0, I) by default.
+    Mean absolute errors are over all observed points, those given included, as in Bergeron, Fung, Hull, Poulos (2021),
+    arXiv:2102.03945. Of the other points, the coverage is the share inside their 90 % interval; Bernoulli points have
+    no interval, but the mean of minus the log of their probability. Numbers in ``known`` that exceed the points of an
+    observation are left out. The latents have the prior N(0, I) by default.
     """
     generator = torch.Generator(x.device).manual_seed(seed)
     latents = model.architecture.latents
@@ -144,11 +158,16 @@ def completion_metrics(
         seen = completion.keep_random_points(x, count, generator)
         found = completion.complete(model, seen, prior)
         hidden = seen.isnan() & ~x.isnan()
+        figures[f"completion_mae{unit.suffix}_{count}"] = _mae(found.mean, x, unit)
+        figures[f"pca_completion_mae{unit.suffix}_{count}"] = _mae(components.complete(seen, latents), x, unit)
+        if not hidden.any():
+            continue
+        if model.architecture.likelihood == "bernoulli":
+            lost = binary_cross_entropy(found.mean[hidden], x[hidden])
+            figures[f"completion_log_loss_nats_{count}"] = lost.item()
+            continue
         inside = ((x - found.mean).abs() <= Z90 * found.std) & hidden
-        figures[f"completion_mae_bp_{count}"] = _mae_bp(found.mean, x)
-        figures[f"pca_completion_mae_bp_{count}"] = _mae_bp(components.complete(seen, latents), x)
-        if hidden.any():
-            figures[f"interval_coverage_90_{count}"] = (inside.sum() / hidden.sum()).item()
+        figures[f"interval_coverage_90_{count}"] = (inside.sum() / hidden.sum()).item()
         covered, hidden_points = covered + int(inside.sum()), hidden_points + int(hidden.sum())
     return figures if not hidden_points else figures | {"interval_coverage_90": covered / hidden_points}
 
@@ -167,7 +186,8 @@ def fidelity_metrics(
         features: directions along which classifiers see surfaces, [D, F].
         seed: of the classifiers.
     """
-    unit = test.std(0).clamp_min(torch.finfo(test.dtype).tiny)
+    spread = test.std(0)  # a point that hardly changes in the test set would outweigh all others
+    unit = spread.clamp_min(_LEAST_SPREAD * spread.square().mean().sqrt().item() + torch.finfo(test.dtype).tiny)
 
     def accuracy(rows: Tensor) -> float:
         return sample_fidelity.classifier_accuracy((rows @ features).numpy(), (test @ features).numpy(), seed=seed)
@@ -189,8 +209,8 @@ def _mean_distance(rows: Tensor, test: Tensor, unit: Tensor) -> float:
     return sum(sample_fidelity.energy_distance(part, test, unit=unit) for part in parts) / whole
 
 
-def _mae_bp(approximation: Tensor, truth: Tensor) -> float:
-    return BASIS_POINTS * (approximation - truth).abs().nanmean().item()
+def _mae(approximation: Tensor, truth: Tensor, unit: Unit) -> float:
+    return unit.per_one * (approximation - truth).abs().nanmean().item()
 
 
 def _mean_and_error(values: Tensor) -> tuple[float, float]:

@@ -1,0 +1,121 @@
+"""Figures, tables and page of a model of vectors, for the stage evaluate."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.files.csv_tables import write_csv
+from pipeline.files.dataset import Dataset
+from pipeline.files.trained_model import TrainedModel
+from pipeline.report.vector_page import VectorEvaluation
+from pipeline.settings.evaluate import EvaluateParams
+from vae.evaluation import metrics
+from vae.model.autoencoder import Vae
+from vae.model.linear import PrincipalComponents, principal_components
+from vae.model.mixture import bounded
+from vae.surface.units import OWN
+
+_FEWEST_COMPARED = 50  # vectors, below which samples are not compared with them
+
+
+def evaluate_vectors(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> VectorEvaluation:
+    """Measure a model on the test split, beside PCA of the training split.
+
+    Raises:
+        InputError: the data cannot be read.
+    """
+    (model, prior), latents = trained, trained.model.architecture.latents
+    train, test = data.points("train").double(), data.points("test").double()
+    components = principal_components(train)
+    with torch.no_grad():
+        posterior_mean = model.encode(model.observe(test).values).mean
+        reconstruction = model.expand(model.decode(posterior_mean))
+    pca = components.reconstruct(test, latents)
+    figures = {
+        **metrics.likelihood_metrics(
+            model, test, samples=settings.importance_samples, seed=settings.seed, prior=prior.latents
+        ),
+        **metrics.latent_metrics(posterior_mean),
+        **metrics.error_metrics("reconstruction", reconstruction, test, OWN),
+        **metrics.error_metrics("pca_reconstruction", pca, test, OWN),
+        **_baseline(model, components, train, test),
+        **metrics.completion_metrics(
+            model,
+            components,
+            test[: settings.completion_surfaces],
+            known=settings.completion_points,
+            seed=settings.seed,
+            unit=OWN,
+        ),
+        **_fidelity(trained, components, train, test, settings),
+    }
+    return VectorEvaluation(
+        figures=figures,
+        likelihood=model.architecture.likelihood,
+        vectors=len(test),
+        latents=posterior_mean.numpy(),
+        error_by_point=_rmse(reconstruction, test),
+        pca_error_by_point=_rmse(pca, test),
+    )
+
+
+def write_tables(folder: Path, result: VectorEvaluation, settings: EvaluateParams) -> None:
+    """Write the errors by point, and those of completion by the number of known points."""
+    errors = zip(result.error_by_point.tolist(), result.pca_error_by_point.tolist(), strict=True)
+    write_csv(
+        folder / "error_by_point.csv",
+        ("point", "reconstruction_rmse", "pca_reconstruction_rmse"),
+        [(point, *pair) for point, pair in enumerate(errors)],
+    )
+    names = ("completion_mae", "pca_completion_mae", "interval_coverage_90", "completion_log_loss_nats")
+    rows = [
+        (count, *(result.figures.get(f"{name}_{count}", math.nan) for name in names))
+        for count in settings.completion_points
+        if f"completion_mae_{count}" in result.figures
+    ]
+    write_csv(folder / "vector_completion.csv", ("known_points", *names), rows)
+
+
+def _baseline(model: Vae, components: PrincipalComponents, train: Tensor, test: Tensor) -> dict[str, float]:
+    """The log-likelihood under pPCA; of binary points, that of each alone."""
+    if model.architecture.likelihood == "bernoulli":
+        return metrics.independent_metrics(train, test)
+    return metrics.pca_likelihood_metrics(components, test, latents=model.architecture.latents)
+
+
+def _fidelity(
+    trained: TrainedModel, components: PrincipalComponents, train: Tensor, test: Tensor, settings: EvaluateParams
+) -> dict[str, float]:
+    """Distances of samples with their noise, and of training vectors, from the test vectors; empty for too few."""
+    if min(len(train), len(test)) < _FEWEST_COMPARED:
+        return {}
+    model, prior = trained
+    generator = np.random.default_rng(settings.seed)
+    uniform = generator.random(settings.prior_samples)
+    normal = generator.standard_normal((settings.prior_samples, model.architecture.latents))
+    drawn = {"sample": prior.latents.sample(uniform, bounded(normal)), "standard_normal_sample": normal}
+    samples = {name: _observed(model, torch.from_numpy(z), seed=settings.seed) for name, z in drawn.items()}
+    some = train[torch.from_numpy(generator.permutation(len(train))[: settings.prior_samples])]
+    directions = components.vectors[:, : model.architecture.basis]
+    return metrics.fidelity_metrics(samples, test, some, directions, seed=settings.seed)
+
+
+def _observed(model: Vae, z: Tensor, *, seed: int) -> Tensor:
+    """Observations [batch, D] of latents z [batch, latent]: binary points, or points with their noise."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        natural = model.natural(model.decode(z))
+        if model.architecture.likelihood == "bernoulli":
+            return torch.bernoulli(natural.sigmoid(), generator=generator)
+        noise = torch.randn(natural.shape, generator=generator, dtype=natural.dtype)
+        return model.observed(natural + model.scale * noise)
+
+
+def _rmse(approximation: Tensor, truth: Tensor) -> NDArray[np.float64]:
+    """Root mean square error of each point, [D]."""
+    error: NDArray[np.float64] = (approximation - truth).square().mean(0).sqrt().numpy()
+    return error
