@@ -6,11 +6,16 @@ Reference: Triton's ``docs/user_guide/model_repository.md`` and ``model_configur
 from pathlib import Path
 
 from deploy.server.endpoints import Endpoint, Tensor, make_endpoints
-from vae import bundle
-from vae.runtime import SurfaceModel
+from vae import bundle, runtime
 
 _VERSION = "1"
-_DATATYPES = {"FP32": "TYPE_FP32", "INT64": "TYPE_INT64", "UINT64": "TYPE_UINT64", "BOOL": "TYPE_BOOL"}
+_DATATYPES = {
+    "FP32": "TYPE_FP32",
+    "FP64": "TYPE_FP64",
+    "INT64": "TYPE_INT64",
+    "UINT64": "TYPE_UINT64",
+    "BOOL": "TYPE_BOOL",
+}
 
 
 def write(source: Path, repository: Path) -> list[str]:
@@ -19,7 +24,7 @@ def write(source: Path, repository: Path) -> list[str]:
     Raises:
         BundleError: the bundle is missing, altered or of another format.
     """
-    endpoints = make_endpoints(SurfaceModel.load(source, provider="cpu", threads=1))
+    endpoints = make_endpoints(runtime.load(source, provider="cpu", threads=1))
     manifest = bundle.read_manifest(source)
     for name, endpoint in endpoints.items():
         folder = repository / name / _VERSION

@@ -281,7 +281,7 @@ def _check_gaps(name: str, known: NDArray[np.bool_], *, reads_missing: bool) -> 
     if not reads_missing and not known.all():
         row = _first_row(~known)
         raise ValueError(f"row {row} of {name} has missing points, which this model was not trained to read")
-    empty = ~known.reshape(len(known), -1).any(axis=1)
+    empty = np.asarray(~known.reshape(len(known), -1).any(axis=1))
     if empty.any():
         raise ValueError(f"row {_first_row(empty)} of {name} has no known point")
 

@@ -19,6 +19,7 @@ export class Model {
       const versions = files.map((file) => file.headers.get(VERSION));
       if (versions.every((version) => version === versions[0])) {
         const [manifest, ...graphs] = await Promise.all(files.map((file, i) => (i ? file.arrayBuffer() : file.json())));
+        if (manifest.kind === "vectors") throw new Error(`the model is of vectors of ${manifest.dimension} points: there is no surface to show`);
         const limits = await (await fetched("explorer/plausible.json")).json();
         const sessions = await Promise.all(graphs.map((graph) => ort.InferenceSession.create(graph, { executionProviders: ["wasm"] })));
         return new Model(versions[0], manifest, limits, Object.fromEntries(GRAPHS.map((name, i) => [name, sessions[i]])));

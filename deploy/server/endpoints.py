@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from deploy.server.errors import LateError, RefusedError
 from deploy.server.oip_protocol import DATATYPES, Input
-from vae.runtime import SurfaceModel
+from vae.runtime import SurfaceModel, VectorModel
+
+Model = SurfaceModel | VectorModel
 
 Array = NDArray[Any]
 Tensors = Mapping[str, Array]
@@ -92,9 +94,10 @@ class Endpoint:
         return sum(DATATYPES[o.datatype].itemsize * math.prod(map(abs, o.shape)) for o in self.outputs)
 
 
-def make_endpoints(model: SurfaceModel) -> dict[str, Endpoint]:
+def make_endpoints(model: Model) -> dict[str, Endpoint]:
     """The endpoints of a model by name."""
-    found = (_decoder(model), _encoder(model), _sampler(model), _completer(model), _scorer(model))
+    completer = _completer(model) if isinstance(model, SurfaceModel) else _vector_completer(model)
+    found = (_decoder(model), _encoder(model), _sampler(model), completer, _scorer(model))
     return {each.name: each for each in found}
 
 
@@ -135,7 +138,7 @@ def run(endpoint: Endpoint, inputs: Tensors, *, deadline: float) -> dict[str, Ar
     return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def warm_up(model: SurfaceModel) -> None:
+def warm_up(model: Model) -> None:
     """Call every graph once.
 
     Raises:
@@ -146,66 +149,60 @@ def warm_up(model: SurfaceModel) -> None:
             raise ValueError(f"{name} gives values that are not finite")
 
 
-def _test_calls(model: SurfaceModel) -> Iterator[tuple[str, Array]]:
+def _test_calls(model: Model) -> Iterator[tuple[str, Array]]:
     """Outputs of each graph for one sample, the sampler first."""
-    drawn = model.draw(1, seed=0)
-    yield "sampler", drawn.iv
-    yield "decoder", model.decode(drawn.latents)
-    yield "encoder", model.encode(drawn.iv).std
-    yield "scorer", model.score(drawn.iv).nats
-    yield "completer", model.complete(drawn.iv[0]).std
+    drawn, latents = model.draw(1, seed=0)
+    yield "sampler", drawn
+    yield "decoder", model.decode(latents)
+    yield "encoder", model.encode(drawn).std
+    yield "scorer", model.score(drawn).nats
+    yield "completer", model.complete(drawn[0] if isinstance(model, SurfaceModel) else drawn).std
 
 
-def _decoder(model: SurfaceModel) -> Endpoint:
+def _decoder(model: Model) -> Endpoint:
     return Endpoint(
         "decoder",
         inputs=(Tensor("z", "FP32", (ANY, model.latents)),),
-        outputs=(Tensor("iv", "FP32", (ANY, *model.grid.shape)),),
-        call=lambda inputs: {"iv": model.decode(inputs["z"])},
+        outputs=(_data(model),),
+        call=lambda inputs: {model.layout.tensor: model.decode(inputs["z"])},
         most=model.block,
         quick=64,
     )
 
 
-def _encoder(model: SurfaceModel) -> Endpoint:
+def _encoder(model: Model) -> Endpoint:
     z = (ANY, model.latents)
     return Endpoint(
         "encoder",
-        inputs=_surface_inputs(model),
+        inputs=_data_inputs(model),
         outputs=(Tensor("mean", "FP32", z), Tensor("std", "FP32", z)),
-        call=lambda inputs: model.encode(_with_gaps(inputs))._asdict(),
+        call=lambda inputs: model.encode(_with_gaps(model, inputs))._asdict(),
         most=model.block,
         quick=1,
     )
 
 
-def _scorer(model: SurfaceModel) -> Endpoint:
+def _scorer(model: Model) -> Endpoint:
     return Endpoint(
         "scorer",
-        inputs=_surface_inputs(model),
-        outputs=(Tensor("nats", "FP32", (ANY,)),),
-        call=lambda inputs: {"nats": model.score(_with_gaps(inputs)).nats},
+        inputs=_data_inputs(model),
+        outputs=(Tensor("nats", "FP32" if isinstance(model, SurfaceModel) else "FP64", (ANY,)),),
+        call=lambda inputs: {"nats": model.score(_with_gaps(model, inputs)).nats},
         most=256,
     )
 
 
-def _sampler(model: SurfaceModel) -> Endpoint:
+def _sampler(model: Model) -> Endpoint:
     def call(inputs: Tensors) -> dict[str, Array]:
-        draws = model.draw(
+        drawn, latents = model.draw(
             int(inputs["count"][0]),
             seed=int(inputs["key"][0]),
             offset=int(inputs.get("offset", (0,))[0]),
             temperature=float(inputs.get("temperature", (1.0,))[0]),
-            conditions={
-                name: value
-                for name, value in zip(model.conditions, inputs.get("conditions", _NONE).tolist(), strict=False)
-                if not math.isnan(value)
-            },
-            market=_market(model, inputs),
+            **(_asked(model, inputs) if isinstance(model, SurfaceModel) else {}),
         )
-        return {"iv": draws.iv, "z": draws.latents}
+        return {model.layout.tensor: drawn, "z": latents}
 
-    conditions = (Tensor("conditions", "FP32", (len(model.conditions),), optional=True),) if model.conditions else ()
     return Endpoint(
         "sampler",
         inputs=(
@@ -213,10 +210,9 @@ def _sampler(model: SurfaceModel) -> Endpoint:
             Tensor("offset", "INT64", (1,), optional=True),
             Tensor("count", "INT64", (1,)),
             Tensor("temperature", "FP32", (1,), optional=True),
-            *conditions,
-            *_market_input(model),
+            *(_asked_inputs(model) if isinstance(model, SurfaceModel) else ()),
         ),
-        outputs=(Tensor("iv", "FP32", (ANY, *model.grid.shape)), Tensor("z", "FP32", (ANY, model.latents))),
+        outputs=(_data(model), Tensor("z", "FP32", (ANY, model.latents))),
         call=call,
         most=model.block,
         quick=16,
@@ -224,6 +220,19 @@ def _sampler(model: SurfaceModel) -> Endpoint:
         rows=lambda inputs: max(int(inputs["count"][0]), 0),  # the runtime refuses a negative count
         part=_rows_of_samples,
     )
+
+
+def _asked(model: SurfaceModel, inputs: Tensors) -> dict[str, Any]:
+    """The conditions and the market that samples are asked for."""
+    values = zip(model.conditions, inputs.get("conditions", _NONE).tolist(), strict=False)
+    conditions = {name: value for name, value in values if not math.isnan(value)}
+    return {"conditions": conditions, "market": _market(model, inputs)}
+
+
+def _asked_inputs(model: SurfaceModel) -> tuple[Tensor, ...]:
+    """Inputs of the sampler that say what samples are asked for."""
+    conditions = (Tensor("conditions", "FP32", (len(model.conditions),), optional=True),) if model.conditions else ()
+    return (*conditions, *_market_input(model))
 
 
 def _completer(model: SurfaceModel) -> Endpoint:
@@ -262,6 +271,24 @@ def _completer(model: SurfaceModel) -> Endpoint:
     )
 
 
+def _vector_completer(model: VectorModel) -> Endpoint:
+    def call(inputs: Tensors) -> dict[str, Array]:
+        mean, std, latents = model.complete(_with_gaps(model, inputs)[None])
+        return {"mean": mean[0], "std": std[0], "z": latents[0]}
+
+    points = (model.dimension,)
+    return Endpoint(
+        "completer",
+        inputs=(Tensor("x", "FP32", points), Tensor("mask", "FP32", points)),
+        outputs=(Tensor("mean", "FP32", points), Tensor("std", "FP32", points), Tensor("z", "FP32", (model.latents,))),
+        call=call,
+        most=1,
+        batched=False,
+        rows=lambda _: 1,
+        part=lambda inputs, _: inputs,
+    )
+
+
 _NONE = np.empty(0, np.float32)
 
 
@@ -282,17 +309,22 @@ def _market(model: SurfaceModel, inputs: Tensors) -> str | None:
     return None if place == -1 else model.markets[place]
 
 
-def _surface_inputs(model: SurfaceModel) -> tuple[Tensor, ...]:
-    """Inputs of encoder and scorer: surfaces, and the mask of their known points if the model reads one."""
-    shape = (ANY, *model.grid.shape)
-    mask = (Tensor("mask", "FP32", shape, optional=True),) if model.manifest["reads_missing"] else ()
-    return (Tensor("iv", "FP32", shape), *mask)
+def _data_inputs(model: Model) -> tuple[Tensor, ...]:
+    """Inputs of encoder and scorer: the data, and the mask of their known points if the model reads one."""
+    data = _data(model)
+    mask = (Tensor("mask", "FP32", data.shape, optional=True),) if model.manifest["reads_missing"] else ()
+    return (data, *mask)
 
 
-def _with_gaps(inputs: Tensors) -> Array:
-    """Surfaces with NaN at the points whose mask is 0."""
-    iv, mask = inputs["iv"], inputs.get("mask")
-    return iv if mask is None else np.where(mask > 0.5, iv, np.float32(np.nan))
+def _data(model: Model) -> Tensor:
+    """Surfaces or vectors."""
+    return Tensor(model.layout.tensor, "FP32", (ANY, *model.layout.shape))
+
+
+def _with_gaps(model: Model, inputs: Tensors) -> Array:
+    """Surfaces or vectors with NaN at the points whose mask is 0."""
+    data, mask = inputs[model.layout.tensor], inputs.get("mask")
+    return data if mask is None else np.where(mask > 0.5, data, np.float32(np.nan))
 
 
 def _rows_of_samples(inputs: Tensors, rows: slice) -> Tensors:

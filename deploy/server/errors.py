@@ -78,6 +78,12 @@ def unknown_model(name: str, known: Iterable[str]) -> HTTPException:
     return HTTPException(404, f"there is no model {name!r}; there are {', '.join(known)}")
 
 
+def no_surfaces(models: Iterable[str]) -> HTTPException:
+    """404: a route in terms of surfaces, where the model is of vectors."""
+    paths = ", ".join(f"/v2/models/{name}/infer" for name in models)
+    return HTTPException(404, f"the model that is served is of vectors, so there are no surfaces here; use {paths}")
+
+
 def unknown_version(model: str, version: str, served: str) -> HTTPException:
     """404: not the version that is served."""
     return HTTPException(404, f"{model} has no version {version!r}; it has {served!r}")

@@ -28,6 +28,7 @@ DATATYPES: Mapping[str, np.dtype[Any]] = MappingProxyType(
         "INT64": np.dtype("<i8"),
         "UINT64": np.dtype("<u8"),
         "FP32": np.dtype("<f4"),
+        "FP64": np.dtype("<f8"),
     }
 )
 HEADER_LENGTH = "inference-header-content-length"

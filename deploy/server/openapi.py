@@ -12,49 +12,60 @@ from deploy.server.errors import DESCRIPTIONS
 from deploy.server.reload import Served
 from deploy.server.settings import Settings
 from deploy.server.surface_routes import Complete, Sample, Score
+from vae.runtime import SurfaceModel
 
 _Json = dict[str, Any]
 _SURFACES = (Sample, Complete, Score, answers.Sampled, answers.SampledRow, answers.Completed, answers.Scored)
+_SURFACES_ARE = "Implied-volatility surfaces: vols are decimal, tenors in years (ACT/365), k = ln(K/F)."
+_VECTORS_ARE = "Vectors: the routes are those of the Open Inference Protocol, and GET /v2/models/NAME describes each."
 _QUOTES = {"iv": [0.22, 0.25], "tenor": [0.25, 0.25], "log_moneyness": [0.0, -0.1]}
 
 
 def document(served: Served, settings: Settings) -> _Json:
-    """The document as plain values, with the array lengths, conditions and an example of the served model."""
-    example = served.model.sample(1, seed=0).round(4).tolist()
+    """The document as plain values, with the array lengths, conditions and an example of the served model.
+
+    A model of vectors has the routes of the Open Inference Protocol alone, which describe themselves.
+    """
+    of_surfaces = isinstance(served.model, SurfaceModel)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "volvae",
             "version": served.version,
-            "description": "Implied-volatility surfaces: vols are decimal, tenors in years (ACT/365), k = ln(K/F).",
+            "description": _SURFACES_ARE if of_surfaces else _VECTORS_ARE,
         },
         "security": [{}, {"token": []}] if settings.token is None else [{"token": []}],
-        "paths": {
-            "/sample": _operation(
-                Sample, answers.Sampled, "Surfaces drawn from the model", {"count": 2, "seed": 7}, streamed=True
-            ),
-            "/complete": _operation(Complete, answers.Completed, "The complete surface from a few quotes", _QUOTES),
-            "/score": _operation(Score, answers.Scored, "How likely surfaces are", {"iv": example}),
-        },
+        "paths": _paths(served.surfaces) if of_surfaces else {},
         "components": {
-            "schemas": _schemas(served, settings),
+            "schemas": _schemas(served.surfaces, settings) if of_surfaces else {},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
 
 
-def _schemas(served: Served, settings: Settings) -> _Json:
+def _paths(model: SurfaceModel) -> _Json:
+    example = model.sample(1, seed=0).round(4).tolist()
+    return {
+        "/sample": _operation(
+            Sample, answers.Sampled, "Surfaces drawn from the model", {"count": 2, "seed": 7}, streamed=True
+        ),
+        "/complete": _operation(Complete, answers.Completed, "The complete surface from a few quotes", _QUOTES),
+        "/score": _operation(Score, answers.Scored, "How likely surfaces are", {"iv": example}),
+    }
+
+
+def _schemas(model: SurfaceModel, settings: Settings) -> _Json:
     """Schemas of requests and answers, with the sizes, conditions and markets of the model and the limit on `count`."""
-    tenors, nodes = served.model.grid.shape
-    lengths = {"tenor": tenors, "node": nodes, "latent": served.model.latents}
+    tenors, nodes = model.grid.shape
+    lengths = {"tenor": tenors, "node": nodes, "latent": model.latents}
     found: _Json = _sized(answers.schemas(*_SURFACES, answers.Error), lengths)
     sample = found["Sample"]["properties"]
     sample["count"]["maximum"] = settings.max_count
     sample["conditions"] |= {
-        "properties": {name: {"type": "number"} for name in served.model.conditions},
+        "properties": {name: {"type": "number"} for name in model.conditions},
         "additionalProperties": False,
     }
-    asked = served.model.markets if served.model.market_is_condition else ()
+    asked = model.markets if model.market_is_condition else ()
     for name in ("Sample", "Complete"):
         found[name]["properties"]["market"]["enum"] = [*asked, None]
     return found

@@ -5,11 +5,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from deploy.server import logs
+from deploy.server import errors, logs
 from deploy.server.endpoints import Endpoint, make_endpoints, warm_up
 from deploy.server.metrics import Metrics
+from vae import runtime
 from vae.bundle import MANIFEST, BundleError
-from vae.runtime import Provider, SurfaceModel
+from vae.runtime import Provider, SurfaceModel, VectorModel
 
 
 class Served(NamedTuple):
@@ -23,9 +24,20 @@ class Served(NamedTuple):
     """
 
     folder: Path
-    model: SurfaceModel
+    model: SurfaceModel | VectorModel
     endpoints: dict[str, Endpoint]
     version: str
+
+    @property
+    def surfaces(self) -> SurfaceModel:
+        """The model, which must be of surfaces.
+
+        Raises:
+            HTTPException: it is of vectors.
+        """
+        if isinstance(self.model, VectorModel):
+            raise errors.no_surfaces(self.endpoints)
+        return self.model
 
 
 class Fingerprint(NamedTuple):
@@ -85,7 +97,7 @@ def load(found: Fingerprint, *, provider: Provider, threads: int) -> Served:
     Raises:
         ValueError: it cannot be served, or the folder no longer holds the bundle of this fingerprint.
     """
-    model = SurfaceModel.load(found.folder, provider=provider, threads=threads)
+    model = runtime.load(found.folder, provider=provider, threads=threads)
     if fingerprint(found.folder).manifest != found.manifest:
         raise BundleError(f"{found.folder} changed while it was read")
     try:

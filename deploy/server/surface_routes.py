@@ -111,14 +111,14 @@ class SurfaceRoutes:
         served, quotes = self._service.follower.served, await self._read(request, Complete)
         columns = {name: column for name, column in msgspec.structs.asdict(quotes).items() if column is not None}
         with self._service.limits.admission:
-            found = await self._service.engine.in_thread(partial(served.model.complete, **columns))
-        return _response(answers.Completed(served.version, answers.Grid.of(served.model.grid), **found._asdict()))
+            found = await self._service.engine.in_thread(partial(served.surfaces.complete, **columns))
+        return _response(answers.Completed(served.version, answers.Grid.of(served.surfaces.grid), **found._asdict()))
 
     async def score(self, request: Request) -> Response:
         """Log densities, and percentiles among training surfaces."""
         served, iv = self._service.follower.served, _array(await self._read(request, Score))
         with self._service.limits.admission:
-            found = await self._service.engine.in_thread(partial(served.model.score, iv))
+            found = await self._service.engine.in_thread(partial(served.surfaces.score, iv))
         return _response(answers.Scored(served.version, **found._asdict()))
 
     async def _read(self, request: Request, kind: type[T]) -> T:
@@ -134,7 +134,7 @@ class SurfaceRoutes:
         self._service.limits.check_answer(draws.nbytes, in_json=True)
         with self._service.limits.admission:
             iv = await self._service.engine.in_thread(partial(draws.rows, 0, draws.request.count))
-        grid = answers.Grid.of(draws.served.model.grid)
+        grid = answers.Grid.of(draws.served.surfaces.grid)
         return _response(answers.Sampled(draws.served.version, draws.seed, grid, iv), draws.headers)
 
     async def _stream(self, draws: "_Draws", kind: str) -> Response:
@@ -175,7 +175,7 @@ class _Draws(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return (self.request.count, *self.served.model.grid.shape)
+        return (self.request.count, *self.served.surfaces.grid.shape)
 
     @property
     def nbytes(self) -> int:
@@ -186,7 +186,7 @@ class _Draws(NamedTuple):
         return {VERSION: self.served.version, SEED: str(self.seed), SHAPE: ",".join(map(str, self.shape))}
 
     def rows(self, start: int, stop: int) -> Array:
-        return self.served.model.sample(
+        return self.served.surfaces.sample(
             stop - start,
             seed=self.seed,
             conditions=self.request.conditions,

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae import sessions
-from vae.runtime import SurfaceModel
+from vae import runtime, sessions
+from vae.runtime import SurfaceModel, VectorModel
 from vae.surface.units import BASIS_POINTS
 
 _PACKAGES = ("volvae", "numpy", "onnxruntime", "onnxruntime-gpu", "torch")
@@ -51,26 +51,33 @@ def findings(bundle: Path) -> list[Finding]:
 def _bundle(folder: Path) -> list[Finding]:
     """Load and call every graph once."""
     try:
-        model = SurfaceModel.load(folder)
-        surface = model.sample(1, seed=0)
-        score = model.score(surface).nats[0]
-        model.encode(surface)
-        completed = model.complete(surface[0])
+        model = runtime.load(folder)
+        drawn = model.sample(1, seed=0)
+        score = model.score(drawn).nats[0]
+        model.encode(drawn)
+        size, item, missed = _completed(model, drawn)
     except (ValueError, OSError) as error:
         return [Finding("bundle", str(error), fault=True)]
     z = np.zeros((1, model.latents), np.float32)
-    tenors, nodes = model.grid.shape
     return [
-        Finding(
-            "bundle", f"{folder}: format {model.manifest['format']}, {tenors} tenors x {nodes} nodes, checksums agree"
-        ),
+        Finding("bundle", f"{folder}: format {model.manifest['format']}, {size}, checksums agree"),
         Finding("running on", model.provider),
-        Finding("decode", f"{1e6 * _median_seconds(lambda: model.decode(z)):.0f} us for one surface"),
-        Finding(
-            "sample",
-            f"one surface scores {score:,.1f} nats and is completed to {_worst(completed.iv, surface[0]):.2f} bp",
-        ),
+        Finding("decode", f"{1e6 * _median_seconds(lambda: model.decode(z)):.0f} us for one {item}"),
+        Finding("sample", f"one {item} scores {score:,.1f} nats and is completed to {missed}"),
     ]
+
+
+def _completed(model: SurfaceModel | VectorModel, drawn: np.ndarray) -> tuple[str, str, str]:
+    """The size of the model's data, what one is called, and the largest error of completing one from all its points."""
+    if isinstance(model, VectorModel):
+        return (
+            f"vectors of {model.dimension} points",
+            "vector",
+            f"{np.abs(model.complete(drawn).mean - drawn).max():.2g}",
+        )
+    tenors, nodes = model.grid.shape
+    error = _worst(model.complete(drawn[0]).iv, drawn[0])
+    return f"{tenors} tenors x {nodes} nodes", "surface", f"{error:.2f} bp"
 
 
 def _worst(found: np.ndarray, expected: np.ndarray) -> float:

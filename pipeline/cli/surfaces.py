@@ -72,17 +72,24 @@ def sample(
     *,
     as_json: bool,
 ) -> None:
-    """Draw surfaces from the model and write them to a file."""
-    from pipeline.files import surface_tables
-    from vae.runtime import SurfaceModel
+    """Draw surfaces, or vectors, from the model and write them to a file."""
+    from pipeline.cli import vectors
+    from pipeline.files import surface_tables, vector_tables
+    from vae import runtime
 
-    model = SurfaceModel.load(bundle, provider=provider)
-    blocks = model.sample_blocks(count, seed=seed, conditions=conditions, market=market)
-    with _progress(blocks, length=-(-count // model.block), label="sample") as shown:
-        surface_tables.write_surfaces(output, shown, model.grid, count=count)
-    outcome = {"path": str(output), "surfaces": count, "seed": seed, "provider": model.provider}
-    tenors, nodes = model.grid.shape
-    text = f"{count:,} surfaces of {tenors} tenors x {nodes} nodes, seed {seed}, on {model.provider}: {output}"
+    model = runtime.load(bundle, provider=provider)
+    if isinstance(model, runtime.VectorModel):
+        vectors.check_conditions(conditions, market)
+        with _progress(model.sample_blocks(count, seed=seed), length=-(-count // model.block), label="sample") as shown:
+            vector_tables.write_vectors(output, shown, count=count, dimension=model.dimension)
+        kind, size = "vectors", f"{model.dimension} points"
+    else:
+        blocks = model.sample_blocks(count, seed=seed, conditions=conditions, market=market)
+        with _progress(blocks, length=-(-count // model.block), label="sample") as shown:
+            surface_tables.write_surfaces(output, shown, model.grid, count=count)
+        kind, size = "surfaces", "{} tenors x {} nodes".format(*model.grid.shape)
+    outcome = {"path": str(output), kind: count, "seed": seed, "provider": model.provider}
+    text = f"{count:,} {kind} of {size}, seed {seed}, on {model.provider}: {output}"
     click.echo(json.dumps(outcome) if as_json else text)
 
 
@@ -95,18 +102,30 @@ def sample(
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @one_line_errors
 def complete(quotes: Path, output: Path, bundle: Path, provider: "Provider", *, plot: bool, as_json: bool) -> None:
-    """Complete a surface from quotes.
+    """Complete a surface from quotes, or vectors with missing points.
 
-    Columns: iv; tenor_years or days; log_moneyness, call_delta, or strike and forward; weight if there is one.
+    Columns: iv; tenor_years or days; log_moneyness, call_delta, or strike and forward; weight if there is one. A bundle
+    of vectors reads one vector a row, with empty cells.
     """
-    from pipeline.cli import complete_quotes
+    from pipeline.cli import complete_quotes, vectors
     from pipeline.files.atomic import new_file
-    from vae.runtime import SurfaceModel
+    from vae import runtime
 
     if output.suffix != ".csv":
         raise InputError(f"{output} must end in .csv")
+    model = runtime.load(bundle, provider=provider)
+    if isinstance(model, runtime.VectorModel):
+        if plot:
+            raise InputError("--plot shows smiles, and the bundle is of vectors, which have none; leave it out")
+        told = vectors.complete(model, quotes, output)
+        text = (
+            f"{told['completed_points']:,} points of {told['vectors']:,} vectors completed from "
+            f"{told['known_points']:,}; their standard deviation is {told['median_std']:.4g} in the middle, at most "
+            f"{told['largest_std']:.4g}: {output}"
+        )
+        click.echo(json.dumps(told) if as_json else text)
+        return
     read = complete_quotes.read(quotes)
-    model = SurfaceModel.load(bundle, provider=provider)
     found = complete_quotes.run(model, read)
     content = complete_quotes.page(model, read, found).encode() if plot else b""
     complete_quotes.write(output, model, found)
@@ -132,47 +151,50 @@ def complete(quotes: Path, output: Path, bundle: Path, provider: "Provider", *, 
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @one_line_errors
 def score(surfaces: Path, output: Path | None, bundle: Path, provider: "Provider", *, as_json: bool) -> None:
-    """Say how likely surfaces are, on the model's grid: the odd ones stand out."""
+    """Say how likely surfaces on the model's grid, or vectors, are: the odd ones stand out."""
     from pipeline.files import surface_tables
-    from vae.runtime import SurfaceModel
+    from pipeline.sources.vector_file import read_vectors
+    from vae import runtime
 
     if output is not None and output.suffix != ".csv":
         raise InputError(f"{output} must end in .csv")
-    model = SurfaceModel.load(bundle, provider=provider)
-    iv = surface_tables.read_on_grid(surfaces, model.grid)
-    scores = model.score(iv)
+    model = runtime.load(bundle, provider=provider)
+    if isinstance(model, runtime.VectorModel):
+        kind, scores = "vector", model.score(read_vectors(surfaces, model.dimension))
+    else:
+        kind, scores = "surface", model.score(surface_tables.read_on_grid(surfaces, model.grid))
     if output is not None:
-        _write_scores(output, scores)
-    outcome = _score_figures(scores)
+        _write_scores(output, scores, kind)
+    outcome = _score_figures(scores, kind)
     text = (
-        f"{outcome['surfaces']:,} surfaces, median {outcome['median_nats']:,.1f} nats, lowest "
-        f"{outcome['lowest_nats']:,.1f} (surface {outcome['lowest_surface']}); {outcome['odd_surfaces']:,} are odder "
-        f"than 99 % of the training surfaces"
+        f"{outcome[f'{kind}s']:,} {kind}s, median {outcome['median_nats']:,.1f} nats, lowest "
+        f"{outcome['lowest_nats']:,.1f} ({kind} {outcome[f'lowest_{kind}']}); {outcome[f'odd_{kind}s']:,} are odder "
+        f"than 99 % of the training {kind}s"
     )
     click.echo(json.dumps(outcome) if as_json else text)
 
 
-def _write_scores(path: Path, scores: "Scores") -> None:
-    """One row for each surface as CSV: its number, counted from 0, nats and percentile."""
+def _write_scores(path: Path, scores: "Scores", kind: str) -> None:
+    """One row for each surface or vector as CSV: its number, counted from 0, nats and percentile."""
     from pipeline.files.csv_tables import write_csv
 
     ranked = zip(scores.nats.tolist(), scores.percentile.tolist(), strict=True)
     rows = [(number, f"{nats:.6g}", f"{percentile:.4g}") for number, (nats, percentile) in enumerate(ranked)]
-    write_csv(path, ("surface", "nats", "percentile"), rows)
+    write_csv(path, (kind, "nats", "percentile"), rows)
 
 
-def _score_figures(scores: "Scores") -> dict[str, float]:
-    """Counts, and the least likely surface."""
+def _score_figures(scores: "Scores", kind: str) -> dict[str, float]:
+    """Counts, and the least likely surface or vector."""
     import numpy as np
 
     ranked = scores.percentile[np.isfinite(scores.percentile)]
     return {
-        "surfaces": len(scores.nats),
+        f"{kind}s": len(scores.nats),
         "median_nats": float(np.median(scores.nats)),
         "lowest_nats": float(scores.nats.min()),
-        "lowest_surface": int(scores.nats.argmin()),
-        "odd_surfaces": int((ranked < _ODD).sum()),
-        "unranked_surfaces": len(scores.nats) - len(ranked),
+        f"lowest_{kind}": int(scores.nats.argmin()),
+        f"odd_{kind}s": int((ranked < _ODD).sum()),
+        f"unranked_{kind}s": len(scores.nats) - len(ranked),
     }
 
 

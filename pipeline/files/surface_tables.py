@@ -38,7 +38,7 @@ def write_surfaces(path: Path, blocks: Iterable[NDArray[np.float32]], grid: Grid
     if path.suffix == ".parquet":
         _write_parquet(path, blocks, grid)
     elif path.suffix == ".npy":
-        _write_npy(path, blocks, (count, *grid.shape))
+        write_npy(path, blocks, (count, *grid.shape))
     else:
         raise InputError(f"{path} must end in .parquet or .npy")
 
@@ -169,7 +169,8 @@ def _write_parquet(path: Path, blocks: Iterable[NDArray[np.float32]], grid: Grid
             first += len(block)
 
 
-def _write_npy(path: Path, blocks: Iterable[NDArray[np.float32]], shape: tuple[int, ...]) -> None:
+def write_npy(path: Path, blocks: Iterable[NDArray[np.float32]], shape: tuple[int, ...]) -> None:
+    """Write blocks that make up a float32 array of this shape, one at a time."""
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     with new_file(path) as stream:
         npy.write_array_header_1_0(stream, header)

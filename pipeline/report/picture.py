@@ -11,7 +11,7 @@ from pipeline.files.csv_tables import csv_columns
 
 
 class _Panel(NamedTuple):
-    """One plot: columns ``y`` of the table at ``path`` against its column ``x``."""
+    """One plot: columns ``y`` of the table at ``path`` against its column ``x``; the units of the data have no name."""
 
     path: str
     x: str
@@ -19,7 +19,7 @@ class _Panel(NamedTuple):
     title: str
 
 
-_PANELS = (
+_SURFACES = (
     _Panel("training.csv", "epoch", ("validation_elbo_nats",), "validation ELBO, nats"),
     _Panel(
         "evaluate/error_by_tenor.csv",
@@ -34,13 +34,30 @@ _PANELS = (
         "completion error, bp",
     ),
 )
+_VECTORS = (
+    _SURFACES[0],
+    _Panel(
+        "evaluate/error_by_point.csv",
+        "point",
+        ("reconstruction_rmse", "pca_reconstruction_rmse"),
+        "reconstruction error",
+    ),
+    _Panel(
+        "evaluate/vector_completion.csv",
+        "known_points",
+        ("completion_mae", "pca_completion_mae"),
+        "completion error",
+    ),
+)
 
 
 def picture(results: Path) -> bytes:
     """A PNG with one plot for each table in ``results/plots``; that of a missing table is empty."""
     mpl.use("agg")
+    of_vectors = (results / "plots" / _VECTORS[1].path).exists()
+    panels = _VECTORS if of_vectors else _SURFACES
     drawn = Figure(figsize=(12.0, 3.4), layout="constrained")
-    for axes, panel in zip(drawn.subplots(1, len(_PANELS)), _PANELS, strict=True):
+    for axes, panel in zip(drawn.subplots(1, len(panels)), panels, strict=True):
         path = results / "plots" / panel.path
         columns = csv_columns(path.read_text()) if path.exists() else {}
         for name in panel.y:

@@ -22,6 +22,8 @@ from pipeline.settings.params import Params, read_params
 from pipeline.settings.prepare import PrepareParams
 from pipeline.settings.retrain import RetrainParams
 from pipeline.sources import own_file
+from pipeline.sources.vector_file import read_vectors
+from vae.runtime import VectorModel
 
 _ODD_PERCENT = 1.0  # percentile among training surfaces below which a surface is odd
 
@@ -115,12 +117,15 @@ def _names(entries: list[str | dict[str, dict[str, object]]]) -> set[str]:
 
 
 def odd_share(models: Registry, incoming: Path) -> float | None:
-    """Share of surfaces in a file that score below 99 % of the champion's training surfaces; None if it ranks none."""
+    """Share of a file's surfaces or vectors that score below 99 % of the champion's training data; None for none."""
     champion = models.get(registry.CHAMPION)
     if champion is None:
         return None
     model = models.load(champion)
-    percentile = model.score(surface_tables.read_on_grid(incoming, model.grid)).percentile
+    if isinstance(model, VectorModel):
+        percentile = model.score(read_vectors(incoming, model.dimension)).percentile
+    else:
+        percentile = model.score(surface_tables.read_on_grid(incoming, model.grid)).percentile
     known = percentile[np.isfinite(percentile)]
     return float((known < _ODD_PERCENT).mean()) if len(known) else None
 

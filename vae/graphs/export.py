@@ -45,8 +45,9 @@ class HalfDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """The decoder's means, medians or probabilities, in single precision."""
-        natural: Tensor = self.center + (self.network.decode(z.half()) @ self.network.basis.T).float()
-        return self.network.observed(natural).unflatten(-1, self.shape)
+        natural = self.center + (self.network.decode(z.half()) @ self.network.basis.T).float()
+        found: Tensor = self.network.observed(natural).unflatten(-1, self.shape)
+        return found
 
 
 class Encoder(nn.Module):
