@@ -115,15 +115,8 @@ def complete(quotes: Path, output: Path, bundle: Path, provider: "Provider", *, 
         raise InputError(f"{output} must end in .csv")
     model = runtime.load(bundle, provider=provider)
     if isinstance(model, runtime.VectorModel):
-        if plot:
-            raise InputError("--plot shows smiles, and the bundle is of vectors, which have none; leave it out")
-        told = vectors.complete(model, quotes, output)
-        text = (
-            f"{told['completed_points']:,} points of {told['vectors']:,} vectors completed from "
-            f"{told['known_points']:,}; their standard deviation is {told['median_std']:.4g} in the middle, at most "
-            f"{told['largest_std']:.4g}: {output}"
-        )
-        click.echo(json.dumps(told) if as_json else text)
+        outcome = vectors.complete(model, quotes, output, plot=plot)
+        click.echo(json.dumps(outcome) if as_json else vectors.completed_text(outcome))
         return
     read = complete_quotes.read(quotes)
     found = complete_quotes.run(model, read)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +21,10 @@ def check_conditions(conditions: Mapping[str, float], market: str | None) -> Non
         raise InputError(f"--market {market}: the bundle is of vectors, which have no markets")
 
 
-def complete(model: VectorModel, path: Path, output: Path) -> dict[str, object]:
+def complete(model: VectorModel, path: Path, output: Path, *, plot: bool) -> dict[str, Any]:
     """Complete the vectors of a file, whose missing points are empty or NaN, and write them; figures of the outcome."""
+    if plot:
+        raise InputError("--plot shows smiles, and the bundle is of vectors, which have none; leave it out")
     x = read_vectors(path, model.dimension)
     found = model.complete(x)
     _write(output, model, x, found)
@@ -35,6 +38,15 @@ def complete(model: VectorModel, path: Path, output: Path) -> dict[str, object]:
         "median_std": float(np.median(stds)),
         "largest_std": float(stds.max()),
     }
+
+
+def completed_text(outcome: Mapping[str, Any]) -> str:
+    """The outcome of ``complete`` in one line."""
+    return (
+        f"{outcome['completed_points']:,} points of {outcome['vectors']:,} vectors completed from "
+        f"{outcome['known_points']:,}; median standard deviation {outcome['median_std']:.4g}, largest "
+        f"{outcome['largest_std']:.4g}: {outcome['path']}"
+    )
 
 
 def _write(path: Path, model: VectorModel, x: np.ndarray, found: VectorCompletion) -> None:

@@ -139,17 +139,3 @@ def test_several_tensors_need_a_key(chosen: Callable[..., Workspace], capsys: py
     safetensors.numpy.save_file({"x": VALUES, "y": VALUES}, "a.safetensors")
     assert chosen(Path("a.safetensors")).run("prepare") == 2
     assert "several tensors, so prepare.array.key must name one; allowed: x, y" in capsys.readouterr().err
-
-
-def test_vectors_are_trained_on_but_have_no_grid(
-    chosen: Callable[..., Workspace], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """evaluate and export say what they need, in one line."""
-    workspace = chosen(write(Path("a.npy")))
-    for stage in ("prepare", "train"):
-        assert workspace.run(stage) == 0, stage
-    capsys.readouterr()
-    for stage in ("evaluate", "export"):
-        assert workspace.run(stage) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert "data/surfaces holds no grid.json: prepare.source: array makes vectors; allowed: surfaces" in line

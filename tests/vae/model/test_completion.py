@@ -124,13 +124,6 @@ def test_the_requested_number_of_known_points_is_kept() -> None:
     assert ((seen == x) | seen.isnan()).all()
 
 
-def test_completion_needs_gaussian_noise() -> None:
-    x = (torch.rand(50, 4, dtype=torch.float64) > 0.5).double()
-    model = Vae.from_components(Architecture(4, 4, 1, 4, 0, likelihood="bernoulli"), principal_components(x))
-    with pytest.raises(ValueError, match="completion needs a gaussian likelihood, not bernoulli"):
-        complete(model, x)
-
-
 @pytest.mark.parametrize(("scale", "transform"), [("shared", "none"), ("point", "none"), ("point", "log")])
 def test_quotes_on_the_grid_are_points(scale: str, transform: str) -> None:
     """Some points of a surface as quotes: the same completion as of the surface with holes."""
