@@ -77,7 +77,7 @@ def model(bundle: Path) -> VectorModel:
 
 
 @pytest.fixture
-def test_split(run: Workspace) -> np.ndarray:
+def held_out(run: Workspace) -> np.ndarray:
     return Dataset(run.folder / "data/surfaces").points("test").numpy()
 
 
@@ -111,14 +111,14 @@ def test_the_figures_are_in_the_units_of_the_data(run: Workspace) -> None:
 
 
 @pytest.mark.slow
-def test_the_bundle_does_what_torch_does(run: Workspace, model: VectorModel, test_split: np.ndarray) -> None:
+def test_the_bundle_does_what_torch_does(run: Workspace, model: VectorModel, held_out: np.ndarray) -> None:
     vae = trained_model.read_model(run.folder / "artifacts/model")
-    x = torch.from_numpy(test_split).double()
+    x = torch.from_numpy(held_out).double()
     with torch.no_grad():
         nats = log_evidence(vae, x, torch.zeros_like(x) if vae.architecture.sees_missing else None, steps=3)
         z = torch.randn(50, 2, dtype=torch.float64)
         decoded = export.Decoder(vae, (POINTS,))(z).numpy()
-    found = model.score(test_split)
+    found = model.score(held_out)
     np.testing.assert_allclose(found.nats, nats.numpy(), rtol=0.0, atol=1e-6)
     assert 20.0 < np.median(found.percentile) < 80.0
     np.testing.assert_allclose(model.decode(z.numpy()), decoded, rtol=1e-5, atol=1e-6)
@@ -129,13 +129,13 @@ def test_the_bundle_does_what_torch_does(run: Workspace, model: VectorModel, tes
 
 
 @pytest.mark.slow
-def test_hidden_points_are_completed(model: VectorModel, test_split: np.ndarray) -> None:
+def test_hidden_points_are_completed(model: VectorModel, held_out: np.ndarray) -> None:
     """Half of them, far better than by their mean; a binary point gets its probability."""
-    seen = np.where(np.arange(POINTS) % 2, test_split, np.nan)
+    seen = np.where(np.arange(POINTS) % 2, held_out, np.nan)
     found = model.complete(seen)
     hidden = np.isnan(seen)
-    mean = np.broadcast_to(test_split.mean(0), seen.shape)
-    errors = [np.square(guess - test_split)[hidden].mean() for guess in (found.mean, mean)]
+    mean = np.broadcast_to(held_out.mean(0), seen.shape)
+    errors = [np.square(guess - held_out)[hidden].mean() for guess in (found.mean, mean)]
     assert errors[0] < 0.6 * errors[1]
     assert found.latents.shape == (len(seen), 2)
     if model.likelihood == "bernoulli":
@@ -175,7 +175,7 @@ def test_a_bundle_of_the_other_kind_names_its_class(bundle: Path, tmp_path: Path
 
 @pytest.mark.slow
 def test_commands_sample_score_and_complete_vectors(
-    bundle: Path, model: VectorModel, test_split: np.ndarray, tmp_path: Path
+    bundle: Path, model: VectorModel, held_out: np.ndarray, tmp_path: Path
 ) -> None:
     chosen = ("--bundle", bundle, "--provider", "cpu")
     for ending in ("npy", "parquet"):
@@ -189,7 +189,7 @@ def test_commands_sample_score_and_complete_vectors(
         nats = [float(line.split(",")[1]) for line in lines[1:]]
         np.testing.assert_allclose(nats, model.score(model.sample(30, seed=7)).nats, rtol=1e-5)
 
-    seen = np.where(np.arange(POINTS) % 2, test_split, np.nan)[:3]
+    seen = np.where(np.arange(POINTS) % 2, held_out, np.nan)[:3]
     rows = [",".join("" if np.isnan(value) else f"{value:.9g}" for value in row) for row in seen]
     (tmp_path / "seen.csv").write_text("\n".join([",".join(f"p{i}" for i in range(POINTS)), *rows]) + "\n")
     result = volvae("complete", tmp_path / "seen.csv", "-o", tmp_path / "whole.csv", *chosen)
@@ -214,17 +214,17 @@ def test_commands_sample_score_and_complete_vectors(
 
 @pytest.mark.slow
 def test_the_server_serves_vectors_and_says_that_there_are_no_surfaces(
-    bundle: Path, model: VectorModel, test_split: np.ndarray, tmp_path: Path
+    bundle: Path, model: VectorModel, held_out: np.ndarray, tmp_path: Path
 ) -> None:
     with serving(bundle, tmp_path) as server:
-        given = {"name": "x", "shape": [2, POINTS], "datatype": "FP32", "data": test_split[:2].ravel().tolist()}
+        given = {"name": "x", "shape": [2, POINTS], "datatype": "FP32", "data": held_out[:2].ravel().tolist()}
         answer = server.ask("POST", "/v2/models/scorer/infer", json.dumps({"inputs": [given]})).json()
         assert answer["outputs"][0]["datatype"] == "FP64"
-        np.testing.assert_allclose(answer["outputs"][0]["data"], model.score(test_split[:2]).nats)
+        np.testing.assert_allclose(answer["outputs"][0]["data"], model.score(held_out[:2]).nats)
         seen = [{"name": name, "shape": [POINTS], "datatype": "FP32", "data": data} for name, data in (
-            ("x", test_split[0].tolist()), ("mask", [float(i % 2) for i in range(POINTS)]))]  # fmt: skip
+            ("x", held_out[0].tolist()), ("mask", [float(i % 2) for i in range(POINTS)]))]  # fmt: skip
         answer = server.ask("POST", "/v2/models/completer/infer", json.dumps({"inputs": seen})).json()
-        mean = model.complete(np.where(np.arange(POINTS) % 2, test_split[:1], np.nan)).mean[0]
+        mean = model.complete(np.where(np.arange(POINTS) % 2, held_out[:1], np.nan)).mean[0]
         np.testing.assert_allclose(answer["outputs"][0]["data"], mean, rtol=1e-6)
         refused = (("/sample", {}), ("/complete", {"iv": [0.2], "tenor": [1.0], "log_moneyness": [0.0]}),
                    ("/score", {"iv": [[[0.2]]]}))  # fmt: skip
@@ -240,7 +240,7 @@ def test_the_server_serves_vectors_and_says_that_there_are_no_surfaces(
 
 @pytest.mark.slow
 def test_vectors_are_registered_and_judged(
-    run: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, test_split: np.ndarray
+    run: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held_out: np.ndarray
 ) -> None:
     """The first is champion; the same under another name is compared with it; MLflow knows shape and name of x."""
     for path in run.folder.iterdir():
@@ -258,13 +258,13 @@ def test_vectors_are_registered_and_judged(
         register.main(run.params(), **{name: Path(path) for name, path in paths.items()})
         outcomes.append(json.loads(Path("register.json").read_text()))
     assert [outcome["verdict"] for outcome in outcomes] == ["accepted", "accepted"], outcomes
-    assert outcomes[1]["beside_champion_vectors"] == len(test_split)
+    assert outcomes[1]["beside_champion_vectors"] == len(held_out)
     assert outcomes[1]["gate_gain_nats_low"] == outcomes[1]["gate_loss_error_high"] == 0.0
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     signature = mlflow.models.get_model_info("models:/volvae/2").signature
     assert signature.outputs.input_names() == ["x"]
     assert signature.outputs.inputs[0].shape == (-1, POINTS)
-    np.save("incoming.npy", test_split)
+    np.save("incoming.npy", held_out)
     with register.registry.opened(model="volvae", experiment="volvae") as models:
         assert odd_share(models, Path("incoming.npy")) < 0.2
 
