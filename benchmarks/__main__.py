@@ -12,7 +12,7 @@ import numpy as np
 import QuantLib as ql
 import torch
 
-from benchmarks import card, markets, server, serving, sharing, stress, training
+from benchmarks import american, card, markets, server, serving, sharing, stress, training
 from benchmarks.turns import in_turns
 from pipeline.errors import InputError, StageError
 from pipeline.settings.params import read_params
@@ -29,7 +29,7 @@ _AGREEMENT_SURFACES = 64
 def main() -> None:
     """Measure on one core, training on all, and print."""
     torch.set_num_threads(1)
-    results = {**surfaces(), **agreement(), **stressed(), **sharing.results()}
+    results = {**surfaces(), **agreement(), **stressed(), **american.results(), **sharing.results()}
     if serving.BUNDLE.exists():
         results |= {**serving.results(), **server.results()}
     else:

@@ -1,5 +1,7 @@
 """American option prices: recognised where the settings say nothing, and made European where they say so."""
 
+from importlib.util import find_spec
+
 import numpy as np
 
 from pipeline.errors import InputError
@@ -58,8 +60,10 @@ def with_european_prices(table: QuoteTable, params: QuotesParams, strike: Array,
         pairs: rows of a call and a put at one strike, [pair, 2].
 
     Raises:
-        ModuleNotFoundError: QuantLib is not installed.
+        InputError: QuantLib is not installed.
     """
+    if find_spec("QuantLib") is None:
+        raise InputError("prepare.quotes.exercise: american needs QuantLib: pip install 'volvae[american]'")
     options = _options(table, params, strike, pairs)
     early = table.kept & (table.get("american", 1.0) == 1.0)
     out_of_the_money = options.call == (strike >= options.forward)

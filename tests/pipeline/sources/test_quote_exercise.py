@@ -8,6 +8,7 @@ import pytest
 import QuantLib as ql
 
 from pipeline.errors import InputError
+from pipeline.sources import quote_exercise
 from tests.chains import COLUMNS, GRID, PRICES, Array, Table, chain, joined, read
 
 SPOT_PRICES = PRICES | {"spot": "spot"}
@@ -110,6 +111,14 @@ def test_vols_of_american_options_are_vols(tmp_path: Path) -> None:
     columns = COLUMNS | {"exercise": "exercise"}
     found = vols(tmp_path, table, columns, exercise="american")
     np.testing.assert_array_equal(found, vols(tmp_path, chain(), COLUMNS))
+
+
+def test_a_missing_quantlib_is_named_with_its_extra(
+    tmp_path: Path, stock: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quote_exercise, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs QuantLib: pip install 'volvae\[american\]'"):
+        vols(tmp_path, stock, exercise="american", rate=RATE)
 
 
 def test_european_prices_are_not_refused(tmp_path: Path) -> None:
