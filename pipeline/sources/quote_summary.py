@@ -7,10 +7,11 @@ from rich.text import Text
 from pipeline.errors import InputError
 from pipeline.settings.prepare import QuotesParams
 from pipeline.sources.columns import Array
+from pipeline.sources.quote_markets import listed
 from pipeline.sources.quoted_surfaces import QuotedSurfaces
 from vae.surface import arbitrage
 from vae.surface.grid import Grid
-from vae.surface.units import BASIS_POINTS
+from vae.surface.units import BASIS_POINTS, DAYS_PER_YEAR
 
 # Rows that the settings or the file itself leave out, or that another row stands for: a file may have any number.
 EXPECTED_REASONS = (
@@ -54,10 +55,10 @@ def figures(surfaces: QuotedSurfaces, grid: Grid) -> dict[str, float | str]:
     }
 
 
-def show(surfaces: QuotedSurfaces, values: dict[str, float | str]) -> None:
-    """Three lines on the terminal: what was used, what was rejected, and how the vols look."""
+def show(surfaces: QuotedSurfaces, grid: Grid, values: dict[str, float | str]) -> None:
+    """Three lines on the terminal: what was used, what was rejected, and how the vols look; more where it matters."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    names = f" of {', '.join(surfaces.markets)}" if surfaces.markets else ""
+    names = f" of {listed(surfaces.markets)}" if surfaces.markets else ""
     used, rows = values["quotes_used"], values["quotes"]
     console.print(f"prepare: used {used:,} of {rows:,} quotes{names}: {len(surfaces.iv):,} surfaces", markup=False)
     console.print(_rejections(surfaces))
@@ -70,6 +71,15 @@ def show(surfaces: QuotedSurfaces, values: dict[str, float | str]) -> None:
         console.print(
             f"prepare: took early exercise out of {values['american_quotes']:,} american prices, in vol "
             f"{values['early_exercise_mean_bp']:.1f} bp on average and {values['early_exercise_max_bp']:.1f} at most",
+            markup=False,
+        )
+    empty = np.isnan(surfaces.iv).all(axis=0)
+    if empty.any():
+        tenor, node = np.argwhere(empty)[0]
+        console.print(
+            f"prepare: {empty.sum()} of {empty.size} points of prepare.grid are known on no date, the first at "
+            f"{DAYS_PER_YEAR * grid.tenors[tenor]:g} days, node {grid.nodes[node]:g}; train needs each point on some "
+            "date: leave such tenors or nodes out of prepare.grid",
             markup=False,
         )
 

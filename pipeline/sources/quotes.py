@@ -78,7 +78,7 @@ def write(settings: QuotesPrepare, folder: Path) -> dict[str, float | str]:
     surfaces = read(params, grid)
     figures: dict[str, float | str] = {"sha256": formats.sha256(formats.read_bytes(Path(params.path)))}
     figures |= quote_summary.figures(surfaces, grid)
-    quote_summary.show(surfaces, figures)
+    quote_summary.show(surfaces, grid, figures)
     quote_summary.check_limits(params, surfaces.rejected, figures)
     periods = {}
     for split, own in _splits(params, surfaces.dates).items():
