@@ -217,6 +217,7 @@ class QuoteColumns(Block):
         return given[0]
 
 
+HIGHEST_RATE = 0.25  # decimal a year, that nobody has confirmed by rate_unit
 _NEEDED_COLUMNS = {
     "markets": "market",
     "max_age_days": "quoted_at",
@@ -337,8 +338,12 @@ class QuotesParams(Block):
         if self.strike_scale != 1.0 and columns.strike is None and columns.moneyness is None:
             raise ValueError("strike_scale needs columns.strike or columns.moneyness")
         for name, rate in (("rate", self.rate), ("dividend_yield", self.dividend_yield)):
-            if abs(rate) > 1.0:
-                raise ValueError(f"{name} is decimal a year: {rate:g} is {100.0 * rate:g} %; write {rate / 100.0:g}")
+            if abs(rate) > (1.0 if self.rate_unit == "decimal" else HIGHEST_RATE):
+                sure = "" if abs(rate) > 1.0 else f", or set rate_unit: decimal where it is {100.0 * rate:g} %"
+                raise ValueError(
+                    f"{name} is decimal a year: {rate:g} is {100.0 * rate:g} %; write {rate / 100.0:g} for {rate:g} %"
+                    + sure
+                )
 
     def _check_deltas(self) -> None:
         columns = self.columns

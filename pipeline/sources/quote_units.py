@@ -6,14 +6,13 @@ Where several settings would make the numbers plausible all are listed, as only 
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.settings.prepare import QuotesParams
+from pipeline.settings.prepare import HIGHEST_RATE, QuotesParams
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_rows import EXPIRY, Index, QuoteTable
 from vae.pricing import quoted_surface
 from vae.surface import plausible
 from vae.surface.plausible import VOL_UNITS, Interval
 
-_HIGHEST_RATE = 0.25  # median of decimal rates that nobody has confirmed
 _NEAR = 0.1  # |ln(K/F)| of quotes that are at the money
 _LEAST_VOL = 1e-6  # lower ones stand for a missing vol
 _CONTRACT = 100.0  # units of the underlying in a contract
@@ -27,7 +26,7 @@ def check_rates(table: QuoteTable, params: QuotesParams) -> None:
     for name in ("rate", "dividend_yield"):
         known = np.abs(table.get(name, np.nan)[table.kept])
         median = float(np.median(known[np.isfinite(known)])) if np.isfinite(known).any() else 0.0
-        wrong = median > (1.0 if params.rate_unit == "decimal" else _HIGHEST_RATE)
+        wrong = median > (1.0 if params.rate_unit == "decimal" else HIGHEST_RATE)
         if params.rate_unit == "percent" or not wrong:
             continue
         column = getattr(params.columns, name)
@@ -167,10 +166,18 @@ def _check_tenors(tenor: Array, params: QuotesParams) -> None:
 
 
 def _check_log_moneyness(k: Array, params: QuotesParams) -> None:
+    """Raise InputError for coordinates that are no ln(K/F)."""
+    prefix = f"{params.path}: column {params.columns.log_moneyness}"
     try:
         plausible.check_log_moneyness(k)
     except ValueError as error:
-        raise InputError(f"{params.path}: column {params.columns.log_moneyness}: {error}") from error
+        raise InputError(f"{prefix}: {error}") from error
+    spread = float(np.median(np.abs(k))) if len(k) else 0.0
+    if spread > plausible.LARGEST_K:
+        raise InputError(
+            f"{prefix}: the median of |ln(K/F)| is {spread:.3g}, but must be at most {plausible.LARGEST_K}; in percent "
+            f"it would be {0.01 * spread:.3g}: divide by 100 in the file"
+        )
 
 
 def _check_strikes(k: Array, params: QuotesParams) -> None:
@@ -180,7 +187,10 @@ def _check_strikes(k: Array, params: QuotesParams) -> None:
     if abs(median) <= plausible.LARGEST_K:
         return
     scale, column = plausible.strike_scale(median), params.columns.strike or params.columns.moneyness
+    inverse = plausible.strike_scale(-median)
     remedy = f": for strikes times {scale:g} set {_SET}strike_scale: {scale:g}" if scale is not None else ""
+    if inverse is not None and not params.columns.priced:
+        remedy = f": for strikes divided by {inverse:g} set {_SET}strike_scale: {1.0 / inverse:g}"
     if params.strike_scale != 1.0:
         remedy = f": {_SET}strike_scale is {params.strike_scale:g}; leave it out for strikes in the forward's unit"
     raise InputError(

@@ -1,11 +1,13 @@
 """Numbers in another unit are read by a setting, and refused with it; both directions."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import QuantLib
+from pydantic import ValidationError
 
 from pipeline.errors import InputError
 from tests.chains import COLUMNS, PRICES, chain, errors_bp, joined, read
@@ -30,6 +32,7 @@ def table(**change: Any) -> dict[str, Any]:
         ({"strike": 1000.0}, RATES, {"strike_scale": 1000.0}, r"set prepare\.quotes\.strike_scale: 1000$"),
         ({"strike": 1000.0}, PRICES, {"strike_scale": 1000.0}, r"set prepare\.quotes\.strike_scale: 1000$"),
         ({"strike": 100.0}, RATES, {"strike_scale": 100.0}, r"set prepare\.quotes\.strike_scale: 100$"),
+        ({"strike": 0.001}, RATES, {"strike_scale": 0.001}, r"set prepare\.quotes\.strike_scale: 0\.001$"),
         ({"rate": 100.0}, RATES, {"rate_unit": "percent"}, r"set prepare\.quotes\.rate_unit: percent"),
         ({"price": 0.01}, SPOT_PRICES, {"price_unit": "underlying"}, r"set prepare\.quotes\.price_unit: underlying$"),
     ],
@@ -57,6 +60,24 @@ def test_a_unit_that_is_said_wrongly_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=remedy):
         read(tmp_path, table(), columns, **settings)
+
+
+def test_log_moneyness_in_percent_is_refused(tmp_path: Path) -> None:
+    rows = chain()
+    with pytest.raises(
+        InputError, match=r"median of .ln.K/F.. is 1\d.*; in percent it would be 0\.1\d*: divide by 100"
+    ):
+        read(tmp_path, rows | {"k": 100.0 * np.log(rows["strike"] / 100.0)}, BY_K)
+
+
+def test_rates_of_the_settings_are_decimal(tmp_path: Path) -> None:
+    for rate, message in (
+        (5.0, r"5 is 500 %; write 0\.05 for 5 % \["),
+        (0.55, r"for 0\.55 %, or set rate_unit: decimal"),
+    ):
+        with pytest.raises(ValidationError) as found:
+            read(tmp_path, chain(), rate=rate)
+        assert re.search(message, str(found.value))
 
 
 def test_inverse_options_are_shares_of_the_forward_or_the_spot(tmp_path: Path) -> None:
