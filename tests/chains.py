@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from pipeline.settings.prepare import QuotesParams
+from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import quotes
 from pipeline.sources.quoted_surfaces import QuotedSurfaces
 from vae.surface.grid import Grid

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.settings.prepare import QuotesParams
 from pipeline.settings.quote_layout import FxParams
+from pipeline.settings.quotes import QuotesParams
 from pipeline.sources.columns import Array
 from vae.pricing import fx_smile
 from vae.pricing.fx_smile import Conventions, DeltaKind

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.settings.prepare import QuotesParams
 from pipeline.settings.quote_layout import CallPutParams, FxParams, WideParams
+from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import fx_layout
 from pipeline.sources.columns import Array
 from pipeline.sources.fx_layout import Index

@@ -3,7 +3,7 @@
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.settings.prepare import QuotesParams
+from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import placeholders, quote_markets, quote_units
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_rows import CARRY, OPTION, QUOTE, SURFACE, Index, QuoteTable

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.settings.prepare import QuotesParams
+from pipeline.settings.quotes import QuotesParams
 from pipeline.sources.columns import Array
 
 _UNITS = {"decimal": 1.0, "percent": 0.01}

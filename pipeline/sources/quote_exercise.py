@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.progress import track
-from pipeline.settings.prepare import QuotesParams
+from pipeline.settings.quotes import QuotesParams
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_rows import EXPIRY, Index, QuoteTable
 from vae.pricing import american, early_exercise

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.settings.prepare import QuotesParams
+from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import columns, layouts, quote_deltas, quote_tenors, row_filters
 from pipeline.sources.columns import Array, Columns, Wanted
 from pipeline.tables.words import EXERCISES, OPTION_TYPES

@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pipeline.errors import InputError
-from pipeline.settings.prepare import QuotesParams
+from pipeline.settings.quotes import QuotesParams
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_markets import listed
 from pipeline.sources.quoted_surfaces import QuotedSurfaces

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.settings.prepare import QuotesParams
+from pipeline.settings.quotes import QuotesParams
 from pipeline.settings.times import part_of_day, zone_in, zone_of
 from pipeline.sources.columns import Array
 from vae.surface import clock

@@ -6,7 +6,7 @@ Where several settings would make the numbers plausible all are listed, as only 
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.settings.prepare import HIGHEST_RATE, QuotesParams
+from pipeline.settings.quotes import HIGHEST_RATE, QuotesParams
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_rows import EXPIRY, Index, QuoteTable
 from vae.pricing import quoted_surface

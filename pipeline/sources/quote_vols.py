@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.settings.prepare import QuotesParams
+from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import quote_exercise, quote_markets, quote_units
 from pipeline.sources.columns import Array
 from pipeline.sources.groups import medians

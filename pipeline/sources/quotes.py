@@ -16,7 +16,8 @@ from pipeline.files import formats
 from pipeline.files.csv_tables import write_csv
 from pipeline.files.dataset import REPORT, Dataset
 from pipeline.progress import track
-from pipeline.settings.prepare import QuotesParams, QuotesPrepare
+from pipeline.settings.prepare import QuotesPrepare
+from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import (
     quote_checks,
     quote_exercise,

@@ -14,7 +14,8 @@ from pipeline.errors import StageError
 from pipeline.files import formats
 from pipeline.files.dataset import SPLITS, Law
 from pipeline.files.stage_code import code_sha256
-from pipeline.settings.prepare import Range, SimulatedPrepare
+from pipeline.settings.prepare import SimulatedPrepare
+from pipeline.settings.types import Range
 from vae.pricing.compiled import CompilerError
 from vae.pricing.priced_surfaces import OK, PricedSurfaces
 from vae.pricing.simulated_models import MODELS, SimulatedModel

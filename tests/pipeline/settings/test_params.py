@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.settings.params import read_params
-from pipeline.settings.prepare import Shares
+from pipeline.settings.types import Shares
 from tests.workspace import Workspace
 
 

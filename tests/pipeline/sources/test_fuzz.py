@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from pipeline.errors import InputError
-from pipeline.settings.prepare import QuotesParams
+from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import quotes
 from vae.surface.grid import Grid
 

@@ -8,7 +8,7 @@ import pytest
 import QuantLib as ql
 
 from pipeline.errors import InputError
-from pipeline.settings.prepare import QuotesParams
+from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import quote_rows
 
 TENORS = ["1M", "6M", "1Y", "2Y"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.settings.prepare import QuotesParams
+from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import quote_tenors, quotes
 from pipeline.sources.columns import Array
 from vae.surface.grid import Grid

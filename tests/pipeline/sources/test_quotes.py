@@ -19,7 +19,7 @@ from scipy.stats import norm
 from pipeline import register
 from pipeline.files import formats
 from pipeline.files.dataset import SPLITS, Dataset
-from pipeline.settings.prepare import QuotesParams
+from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import quotes
 from pipeline.sources.quoted_surfaces import QuotedSurfaces
 from tests.workspace import Workspace
