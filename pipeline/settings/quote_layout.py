@@ -18,8 +18,8 @@ class WideParams(Block):
 
     def made(self) -> dict[str, str]:
         """The canonical columns that the layout makes, with what they are made of."""
-        names = "named by numbers" if self.columns == "numbers" else _listed(self.columns)
-        made = {self.coordinate: f"names of the columns {names}", "iv": f"columns {names}"}
+        names = "named by a number" if self.columns == "numbers" else _listed(self.columns)
+        made = {self.coordinate: f"names of the columns {names}", "iv": names}
         return made | ({"spot": "1, as the columns are shares of it"} if self.coordinate == "moneyness" else {})
 
 

@@ -79,7 +79,7 @@ def long(found: Mapping[str, Array], tenor: Array, params: QuotesParams, file_na
     else:
         columns, row = _vols(found, layout, _coordinates(layout, params.path, file_names))
     if not len(row):
-        raise InputError(f"{params.path} has no number in {' or '.join(layout.made().values())}")
+        raise InputError(f"{params.path} has no number in the columns {layout.made().get('iv', 'of calls and puts')}")
     repeated = {key: values[row] for key, values in found.items() if key.split(".")[0] not in columns}
     return Long(repeated | columns, row)
 
