@@ -55,14 +55,26 @@ def read(column: pa.Array, mark: Mark | None, *, percent: bool) -> NDArray[np.fl
         CellError: a cell is no number, or can be read as two.
     """
     column = _without_percent(column, percent=percent)
-    if mark != "," and (mark or "." in marks(column) or not _any(column, "[.,]")):
-        try:
-            _array(column.slice(0, _HEAD))  # a cast that fails is slow
-            return _array(column)
-        except pa.ArrowInvalid:
-            pass  # thousands, or no numbers
+    numbers = _without_thousands(column, marks(column) if mark is None else {mark})
+    if numbers is not None:
+        return numbers
     text = _plain(column)
     return _array(_written_plainly(column, text, mark or _shown_mark(column, text)))
+
+
+def _without_thousands(column: pa.Array, shown: set[Mark]) -> NDArray[np.float64] | None:
+    """The numbers of a column that shows one decimal mark or needs none; None where it may hold others. It is quick."""
+    if "," in shown:
+        if len(shown) > 1 or _any(column, "[.]"):
+            return None
+        column = pc.replace_substring(column, ",", ".")
+    elif not shown and _any(column, "[.,]"):
+        return None
+    try:
+        _array(column.slice(0, _HEAD))  # a cast that fails is slow
+        return _array(column)
+    except pa.ArrowInvalid:
+        return None
 
 
 def _shown_mark(column: pa.Array, text: pa.Array) -> Mark:
