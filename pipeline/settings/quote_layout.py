@@ -11,9 +11,9 @@ _SHOWN = 3  # columns that a message names
 
 
 class WideParams(Block):
-    """Vols with a column for each strike, moneyness or delta; see docs/quotes.md."""
+    """Vols with a column for each strike, moneyness, delta or tenor; see docs/quotes.md."""
 
-    coordinate: Literal["strike", "moneyness", "log_moneyness", "call_delta", "delta"]
+    coordinate: Literal["strike", "moneyness", "log_moneyness", "call_delta", "delta", "days", "tenor_years"]
     columns: Annotated[dict[Name, Number], Field(min_length=1)] | Literal["numbers"]
 
     def made(self) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Columns of a user's file as float64 arrays: numbers, days, instants, tenors, flags and words."""
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
@@ -22,6 +23,7 @@ Kind = Literal["number", "day", "instant", "tenor", "flag", "name"] | Words
 
 _LARGEST, _SMALLEST = 1e50, 1e-50  # larger counts as infinite, smaller as 0, so that no product overflows
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+_NUMBERED = re.compile(r"(.+)\[([1-9][0-9]?)\]")  # the first to 99th column of a name
 _FRACTION = r"^[-+]?[0-9]*[.,][0-9]+$"
 _MOST_FAULTS = 10  # lines of a message about a file
 _MOST_NAMES = 40  # columns that a message lists
@@ -255,13 +257,18 @@ class Columns:
         places = self._places(name)
         if len(places) == 1:
             return places[0]
-        raise ColumnError(self.path, f"has {len(places)} columns {name}" if places else self.lack(name))
+        several = f"has {len(places)} columns {name}; name one as {name}[1] to {name}[{len(places)}]"
+        raise ColumnError(self.path, several if places else self.lack(name))
 
     def _places(self, name: str) -> list[int]:
-        """Columns of a name; in another case where none has it as it is written."""
+        """Columns of a name; in another case where none has it as it is written; ``IV[2]`` is the second of name IV."""
         name = table_file.plain_name(name)
         places = [i for i, other in enumerate(self.names) if other == name]
-        return places or [i for i, other in enumerate(self.names) if other.casefold() == name.casefold()]
+        places = places or [i for i, other in enumerate(self.names) if other.casefold() == name.casefold()]
+        numbered = _NUMBERED.fullmatch(name)
+        if places or numbered is None:
+            return places
+        return self._places(numbered[1])[int(numbered[2]) - 1 : int(numbered[2])]
 
     def _at(self, place: int) -> pa.Array:
         """A column in one piece, without dictionary; text without blanks around it, null where it stands for none."""
@@ -272,7 +279,7 @@ class Columns:
             column = column.dictionary_decode()
         if any(is_text(column.type) for is_text in _TEXTS):
             text = pc.utf8_trim_whitespace(column.cast(pa.large_string()))
-            missing = pc.is_in(text, pa.array(text_file.MISSING, text.type))
+            missing = pc.or_(pc.is_in(text, pa.array(text_file.MISSING, text.type)), pc.starts_with(text, "#N/A"))
             column = pc.if_else(missing, pa.scalar(None, text.type), text)
         return column
 

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.errors import InputError
 from pipeline.settings.quote_layout import CallPutParams, FxParams, WideParams
 from pipeline.settings.quotes import QuotesParams
-from pipeline.sources import fx_layout
+from pipeline.sources import fx_layout, quote_tenors
 from pipeline.sources.columns import Array
 from pipeline.sources.fx_layout import Index
 
@@ -57,12 +57,12 @@ def parts(names: Mapping[str, str], params: QuotesParams, file_names: list[str])
     return own | {f"iv.{i}": name for i, name in enumerate(_coordinates(layout, params.path, file_names))}
 
 
-def long(found: Mapping[str, Array], tenor: Array, params: QuotesParams, file_names: list[str]) -> Long:
+def long(found: Mapping[str, Array], dates: Array, params: QuotesParams, file_names: list[str]) -> Long:
     """Rows of one quote from the columns of ``parts``, [row of the file].
 
     Args:
         found: the columns.
-        tenor: years, [row].
+        dates: days since 1970-01-01, [row].
         params: the settings.
         file_names: all columns of the file.
 
@@ -71,9 +71,9 @@ def long(found: Mapping[str, Array], tenor: Array, params: QuotesParams, file_na
     """
     layout = params.layout
     if layout is None:
-        return Long(dict(found), np.arange(len(tenor)))
+        return Long(dict(found), np.arange(len(dates)))
     if isinstance(layout, FxParams):
-        columns, row = fx_layout.long(found, tenor, params, layout)
+        columns, row = fx_layout.long(found, quote_tenors.years(found, dates, params), params, layout)
     elif isinstance(layout, CallPutParams):
         columns, row = _sides(found, list(layout.call.names))
     else:

@@ -169,10 +169,9 @@ def read(params: QuotesParams) -> QuoteTable:
     """
     source = Columns.read(Path(params.path), sheet=params.sheet, decimal_mark=params.decimal_mark)
     of_file = _with_decimal_rates(source.found(_wanted(params, source.names)), params)
-    tenor = quote_tenors.years(of_file, _times(of_file, params)["date"], params)
-    found, row = layouts.long(of_file, tenor, params, source.names)
+    found, row = layouts.long(of_file, _times(of_file, params)["date"], params, source.names)
     conditions = {key: found.pop(f"{_CONDITION}{key}") for key in params.conditions}
-    values = _canonical(found, tenor[row], params)
+    values = _canonical(found, params)
     markets: tuple[str, ...] = ()
     if params.columns.market is not None:
         values["market"], markets = found["market"], source.texts(params.columns.market).values
@@ -221,11 +220,11 @@ def _with_decimal_rates(found: dict[str, Array], params: QuotesParams) -> dict[s
     return found | {key: unit * found[key] for key in RATES if key in found}
 
 
-def _canonical(found: dict[str, Array], tenor: Array, params: QuotesParams) -> dict[str, Array]:
+def _canonical(found: dict[str, Array], params: QuotesParams) -> dict[str, Array]:
     """The columns of a table from those of the file, in its order."""
     values = {key: found[key] for key in (*CARRY, "weight", "volume", "open_interest") if key in found}
     values |= _times(found, params)
-    values["tenor"] = tenor
+    values["tenor"] = quote_tenors.years(found, values["date"], params)
     if "type" in found:
         values["put"] = found["type"]
     values["coordinate"] = _coordinates(found, values, params)

@@ -48,6 +48,17 @@ def test_each_kind_is_an_array_of_numbers_by_the_callers_name(path: Path) -> Non
         np.testing.assert_array_equal(found[name], values)
 
 
+def test_names_are_found_in_any_case_and_by_their_number(tmp_path: Path) -> None:
+    path = tmp_path / "q.csv"
+    path.write_text(" IV ,Strike,IV,strike,#x\n0.2,100,0.3,101,#N/A Invalid Security\n")
+    source = Columns.read(path)
+    assert [source.numbers(name)[0] for name in ("IV[1]", "iv[2]", "Strike", " strike ")] == [0.2, 0.3, 100.0, 101.0]
+    assert np.isnan(source.numbers("#X")[0])
+    for name, message in (("IV", r"has 2 columns IV; name one as IV\[1\] to IV\[2\]"), ("IV[3]", "no column IV")):
+        with pytest.raises(InputError, match=message):
+            source.numbers(name)
+
+
 def test_any_column_can_be_read_as_text(tmp_path: Path) -> None:
     path = tmp_path / "q.csv"
     path.write_text("root,id\n SPXW,7\nSPX,7\n,\nSPX,12\n")

@@ -58,6 +58,14 @@ def test_names_that_are_numbers_are_the_coordinates(tmp_path: Path, names: list[
         read(tmp_path, wide(list("abcd")), wide=NUMBERS)
 
 
+def test_columns_may_be_tenors(tmp_path: Path) -> None:
+    rows = [["date", "K/S", "30", "365"], ["2024-01-02", 0.9, 0.3, 0.2], ["2024-01-02", 1.0, 0.25, 0.18]]
+    wide = {"coordinate": "days", "columns": "numbers"}
+    table = read(tmp_path, rows, columns={"date": "date", "log_moneyness": "K/S"}, wide=wide)
+    np.testing.assert_allclose(table["tenor"] * 365, [30, 30, 365, 365], rtol=1e-8)
+    np.testing.assert_array_equal(table["value"], [0.3, 0.25, 0.2, 0.18])
+
+
 def test_an_empty_cell_is_no_quote_and_a_rejected_one_has_the_row_of_the_file(tmp_path: Path) -> None:
     vols = VOLS.astype(object)
     vols[0, 0] = vols[2, 1] = None
