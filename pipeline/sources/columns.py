@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -16,6 +17,7 @@ from pipeline.tables import dates, numbers, table_file, tenors, text_file, words
 from pipeline.tables.cell_errors import CellError
 from pipeline.tables.numbers import Mark
 from pipeline.tables.table_file import TableFile
+from pipeline.tables.text_file import TextFormat
 from pipeline.tables.words import Words
 
 Array = NDArray[np.float64]
@@ -92,16 +94,15 @@ class Columns:
     Attributes:
         path: the file.
         names: of its columns, without blanks around them.
-        format: what was found in a file of text, else None.
 
     Raises:
         InputError: the file has no rows.
     """
 
     def __init__(self, path: Path, file: TableFile, decimal_mark: Mark | None = None) -> None:
-        self.path, self.format = path, file.format
+        self.path = path
         self.names = [table_file.plain_name(name) for name in file.table.column_names]
-        self._table, self._given_mark = file.table, decimal_mark
+        self._table, self._format, self._given_mark = file.table, file.format, decimal_mark
         if not file.table.num_rows:
             raise InputError(f"{path} has no rows")
 
@@ -120,13 +121,28 @@ class Columns:
         return f"has no column {', '.join(names)}; its columns{found}: {own}"
 
     @property
+    def format(self) -> TextFormat | None:
+        """What was found in a file of text; None of others."""
+        return None if self._format is None else self._format._replace(decimal_mark=self.decimal_mark)
+
+    @property
     def decimal_mark(self) -> Mark | None:
-        """The decimal mark of numbers written as text: as given, else the one that all columns show together."""
+        """The decimal mark of numbers written as text: as given, else as the columns show it.
+
+        Where none shows one and commas separate the cells of a file, it is the point.
+        """
         if self._given_mark is not None:
             return self._given_mark
-        texts = (column for column in map(self._at, range(len(self.names))) if pa.types.is_large_string(column.type))
-        shown = {mark for column in texts for mark in numbers.marks(column)}
-        return shown.pop() if len(shown) == 1 else None
+        if len(self._shown_marks) == 1:
+            return next(iter(self._shown_marks))
+        separated = self._format is not None and self._format.separator == ","
+        return "." if separated and not self._shown_marks else None
+
+    @cached_property
+    def _shown_marks(self) -> set[Mark]:
+        """The decimal marks without which the first cells of the columns cannot be read."""
+        columns = (self._at(place, numbers.HEAD) for place in range(len(self.names)))
+        return {mark for column in columns if pa.types.is_large_string(column.type) for mark in numbers.marks(column)}
 
     def found(self, wanted: Mapping[str, Wanted]) -> dict[str, Array]:
         """Columns by the caller's names, each [row].
@@ -226,15 +242,9 @@ class Columns:
         try:
             return numbers.read(column, self._given_mark, percent=percent)
         except numbers.UnclearMarkError:
-            mark = self._separator_shows(column) or self.decimal_mark
-            if mark is None:
+            if self.decimal_mark is None:
                 raise
-        return numbers.read(column, mark, percent=percent)
-
-    def _separator_shows(self, column: pa.Array) -> Mark | None:
-        """The point, where commas separate the cells of a file and none stands inside those of a column."""
-        comma = self.format is not None and self.format.separator == ","
-        return "." if comma and not pc.any(pc.match_substring(column, ",")).as_py() else None
+        return numbers.read(column, self.decimal_mark, percent=percent)
 
     def _text(self, name: str, what: str) -> pa.Array:
         column = self._column(name, empty=pa.large_string())
@@ -270,15 +280,21 @@ class Columns:
             return places
         return self._places(numbered[1])[int(numbered[2]) - 1 : int(numbered[2])]
 
-    def _at(self, place: int) -> pa.Array:
-        """A column in one piece, without dictionary; text without blanks around it, null where it stands for none."""
-        column = self._table.column(place).combine_chunks()
+    def _at(self, place: int, rows: int | None = None) -> pa.Array:
+        """A column, or its first rows, in one piece, without dictionary.
+
+        Text has no blanks around it, and is null where it stands for none.
+        """
+        column = self._table.column(place).slice(0, rows).combine_chunks()
         if isinstance(column, pa.ChunkedArray):
             column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
         if any(is_text(column.type) for is_text in _TEXTS):
-            text = pc.utf8_trim_whitespace(column.cast(pa.large_string()))
+            try:
+                text = pc.utf8_trim_whitespace(column.cast(pa.large_string()))
+            except pa.ArrowInvalid as error:
+                raise ColumnError(self.path, f"column {self.names[place]} is no text in UTF-8: {error}") from error
             missing = pc.or_(pc.is_in(text, pa.array(text_file.MISSING, text.type)), pc.starts_with(text, "#N/A"))
             column = pc.if_else(missing, pa.scalar(None, text.type), text)
         return column

@@ -18,7 +18,7 @@ class UnclearMarkError(CellError):
     """Numbers whose mark can separate decimals or thousands."""
 
 
-_HEAD = 10_000  # cells of a column that usually settle its decimal mark
+HEAD = 10_000  # cells of a column that usually settle its decimal mark
 _DIGITS = r"[0-9]*(\{mark}[0-9]*)?([eE][+-]?[0-9]+)?"
 _GROUPS = r"[1-9][0-9]{{0,2}}({thousands}[0-9]{{3}})+(\{mark}[0-9]*)?"
 _INDIAN = r"[1-9][0-9]?(,[0-9]{2})+,[0-9]{3}(\.[0-9]*)?"  # groups of two down to the last three
@@ -37,7 +37,7 @@ _THOUSANDS: dict[Mark, str] = {".": f",|{_BLANK}|{_APOSTROPHE}", ",": rf"\.|{_BL
 
 def marks(column: pa.Array) -> set[Mark]:
     """The decimal marks that cells of a column, among the first ones, cannot be read without."""
-    text = _plain(column.slice(0, _HEAD))
+    text = _plain(column.slice(0, HEAD))
     dot, comma = _fits(text, "."), _fits(text, ",")
     proofs: tuple[tuple[Mark, Mask], ...] = ((".", dot & ~comma), (",", comma & ~dot))
     return {mark for mark, proof in proofs if proof.any()}
@@ -71,7 +71,7 @@ def _without_thousands(column: pa.Array, shown: set[Mark]) -> NDArray[np.float64
     elif not shown and _any(column, "[.,]"):
         return None
     try:
-        _array(column.slice(0, _HEAD))  # a cast that fails is slow
+        _array(column.slice(0, HEAD))  # a cast that fails is slow
         return _array(column)
     except pa.ArrowInvalid:
         return None

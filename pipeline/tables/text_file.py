@@ -33,14 +33,18 @@ class TextFormat(NamedTuple):
         encoding: utf-8, utf-16-le, utf-16-be or windows-1252.
         separator: of cells, one of ``SEPARATORS``.
         header_line: of the column names, counted from 1.
+        decimal_mark: of its numbers, where these show one.
     """
 
     encoding: str
     separator: str
     header_line: int
+    decimal_mark: str | None = None
 
     def __str__(self) -> str:
         found = [f"separated by {SEPARATORS[self.separator]}"]
+        if self.decimal_mark is not None:
+            found.append(f"decimal mark {self.decimal_mark!r}")
         if self.encoding != "utf-8":
             found.append(self.encoding)
         if self.header_line > 1:

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
@@ -59,6 +61,39 @@ def test_names_are_found_in_any_case_and_by_their_number(tmp_path: Path) -> None
             source.numbers(name)
 
 
+@pytest.mark.parametrize(
+    ("text", "strike", "found"),
+    [
+        ("iv;strike\n43,66;18.600\n42,00;18.700\n", 18600.0, "separated by semicolon, decimal mark ','"),
+        ('iv,strike\n"43,66",18.600\n"42,00",18.700\n', 18600.0, "separated by comma, decimal mark ','"),
+        ("iv,strike\n20,18.600\n", 18.6, "separated by comma, decimal mark '.'"),
+        ("iv;strike\n20;18.600\n", None, "separated by semicolon"),
+        ('iv,strike,x\n"43,66",18.600,1.5\n', None, "separated by comma"),
+    ],
+)
+def test_a_number_of_two_readings_has_the_decimal_mark_of_the_file(
+    tmp_path: Path, text: str, strike: float | None, found: str
+) -> None:
+    path = tmp_path / "q.csv"
+    path.write_text(text)
+    source = Columns.read(path)
+    assert str(source.format) == found
+    if strike is not None:
+        assert source.numbers("strike")[0] == strike
+        return
+    with pytest.raises(InputError, match=r"column strike holds '18\.600' in row 1: thousands or decimals"):
+        source.numbers("strike")
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "q.parquet"
+    ends = pa.array([0, 1], pa.int32()).buffers()[1]
+    broken = pa.Array.from_buffers(pa.string(), 1, [None, ends, pa.py_buffer(b"\xff")])
+    pq.write_table(pa.table({"iv": broken}), path)
+    with pytest.raises(InputError, match="column iv is no text in UTF-8"):
+        columns.read(path, {"iv": Wanted("iv", "number")})
+
+
 def test_any_column_can_be_read_as_text(tmp_path: Path) -> None:
     path = tmp_path / "q.csv"
     path.write_text("root,id\n SPXW,7\nSPX,7\n,\nSPX,12\n")
@@ -76,7 +111,7 @@ def test_all_faults_of_a_file_are_told_together(path: Path) -> None:
         columns.read(path, wanted | {"date": Wanted("vol", "day")})
     assert str(found.value).splitlines() == [
         f"{path} has 3 faults:",
-        "  has no column k, l; its columns (separated by comma): day, at, vol, side, bad",
+        "  has no column k, l; its columns (separated by comma, decimal mark '.'): day, at, vol, side, bad",
         "  column side holds 'Put' in row 1, but must hold numbers",
         f"  column vol holds '0.2' in row 1, which is not a date; {dates.ALLOWED}",
     ]
