@@ -50,8 +50,9 @@ def check_european(table: QuoteTable, params: QuotesParams, strike: Array, pairs
 def with_european_prices(table: QuoteTable, params: QuotesParams, strike: Array, pairs: Index) -> QuoteTable:
     """The table with European prices as its values, and the forwards and rates that these were found with.
 
-    Its column early_exercise is the vol of a price that is read as European, less the vol with early exercise. Options
-    in the money beside one out of the money keep their prices, as they are not needed any more.
+    Its column early_exercise is the vol of a price that is read as European, less the vol with early exercise. Of a
+    call and a put, the one in the money is needed only where the other is worth its exercise, at strikes between spot
+    and forward; elsewhere it keeps its price.
 
     Args:
         table: prices of one option a row.
@@ -69,15 +70,31 @@ def with_european_prices(table: QuoteTable, params: QuotesParams, strike: Array,
     out_of_the_money = options.call == (strike >= options.forward)
     early[pairs[~out_of_the_money[pairs]]] = False
     row = np.flatnonzero(early)
-    value, vol, difference = table["value"].copy(), *np.full((2, len(table)), np.nan)
-    chunks = np.array_split(row, len(row) // _CHUNK + 1)
-    for chunk in track(chunks, total=len(chunks), label="prepare: early exercise", note=lambda _: ""):
-        own, price = options.of(chunk), table["value"][chunk]
-        vol[chunk] = american.vols(own, price)
-        value[chunk] = american.european_prices(own, vol[chunk])
-        difference[chunk] = american.european_vols(own, price) - vol[chunk]
+    vol = _vols(table, options, row)
+    other = _other_side(pairs, row[np.isnan(vol)])
+    row, vol = np.append(row, other), np.append(vol, _vols(table, options, other))
+    own, price = options.of(row), table["value"][row]
+    value, difference = table["value"].copy(), np.full(len(table), np.nan)
+    value[row] = american.european_prices(own, vol)
+    european = american.european_vols(own, price)
+    difference[row] = european - vol
     table = table.with_columns(value=value, forward=options.forward, rate=options.rate, early_exercise=difference)
-    return table.reject("price_outside_bounds", row[np.isnan(vol[row])])
+    table = table.reject("no_time_value", row[np.isnan(vol) & np.isfinite(european)])  # worth its exercise
+    return table.reject("price_outside_bounds", row[np.isnan(vol)])
+
+
+def _vols(table: QuoteTable, options: Options, row: Index) -> Array:
+    """The vols of rows, [len(row)], with progress."""
+    vol = np.full(len(row), np.nan)
+    chunks = np.array_split(np.arange(len(row)), len(row) // _CHUNK + 1)
+    for chunk in track(chunks, total=len(chunks), label="prepare: early exercise", note=lambda _: ""):
+        vol[chunk] = american.vols(options.of(row[chunk]), table["value"][row[chunk]])
+    return vol
+
+
+def _other_side(pairs: Index, row: Index) -> Index:
+    """The rows that form pairs with some of the rows."""
+    return np.concatenate((pairs[np.isin(pairs[:, 0], row), 1], pairs[np.isin(pairs[:, 1], row), 0]))
 
 
 def differences(table: QuoteTable) -> Array:

@@ -9,7 +9,8 @@ import QuantLib as ql
 
 from pipeline.errors import InputError
 from pipeline.sources import quote_exercise
-from tests.chains import COLUMNS, GRID, PRICES, Array, Table, chain, joined, read
+from tests.chains import COLUMNS, DAYS, GRID, PRICES, Array, Table, chain, joined, read
+from vae.surface.grid import Grid
 
 SPOT_PRICES = PRICES | {"spot": "spot"}
 TODAY = ql.Date(2, 1, 2024)
@@ -72,6 +73,22 @@ def test_american_prices_give_their_vols_and_forward(tmp_path: Path, stock: Tabl
     assert len(found.early_exercise) == 75  # one of each pair
     read_as_european = vols(tmp_path, stock, exercise="european")
     assert np.abs(read_as_european - 0.3).max() > 10e-4
+
+
+def test_strikes_between_spot_and_forward_are_read_from_the_side_that_has_a_vol(tmp_path: Path) -> None:
+    """A put that is out of the money by the forward, but worth its exercise today, as rates are high and vols low."""
+    table = american(rate=0.15, dividend_yield=0.0, vol=0.06)
+    found = read(
+        tmp_path,
+        table,
+        SPOT_PRICES,
+        Grid(np.array(DAYS) / 365, np.array([-0.06, -0.05, 0.0]), "log_moneyness"),
+        exercise="american",
+        rate=0.15,
+    )
+    assert found.rejected["price_outside_bounds"] == 0 < found.rejected["no_time_value"]
+    assert len(found.early_exercise) == 69  # 65 of puts and calls that are out of the money, and the calls of 4 strikes
+    np.testing.assert_allclose(found.iv[0, -1], 0.06, atol=1e-4)
 
 
 def test_the_forward_of_the_file_is_kept(tmp_path: Path, stock: Table) -> None:
