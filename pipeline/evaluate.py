@@ -48,22 +48,20 @@ _OF_A_MARKET = (  # beginnings of the figures that are given for each market too
 
 
 class Held(NamedTuple):
-    """Test surfaces beside what the model and PCA make of them, all [surface, D].
+    """Test surfaces beside what the model and PCA make of them; surfaces are [surface, D].
 
     Attributes:
         quoted: vols with noise, NaN where missing.
         truth: vols without noise where these are known, else ``quoted``.
+        latents: posterior means, [surface, latent].
         reconstruction, pca: by the model, and by PCA with as many latents.
     """
 
     quoted: Tensor
     truth: Tensor
+    latents: Tensor
     reconstruction: Tensor
     pca: Tensor
-
-    def rows(self, chosen: Tensor) -> "Held":
-        """Some of the surfaces, by a mask [surface]."""
-        return Held(*(part[chosen] for part in self))
 
 
 def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> Evaluation:
@@ -79,33 +77,30 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
     components = principal_components(fitted)
     targets = target_conditions(prior.conditions, data, truth, fitted, components, latents)
     train = _some(data.truth("train"), settings.prior_samples, seed=settings.seed)
+    held = reconstructed(model, components, quoted, truth)
     with torch.no_grad():
-        seen = model.observe(quoted)
-        posterior_mean = model.encode(seen.values, seen.missing).mean
         uniform, normal = _random(settings.prior_samples, latents, seed=settings.seed)
         samples = _decoded(model, shipped.sample(uniform, bounded(normal)))
         unbounded, standard = _decoded(model, shipped.sample(uniform, normal)), _decoded(model, normal)
-        reconstruction = model.expand(model.decode(posterior_mean))
-    pca = components.complete(quoted, latents) if quoted.isnan().any() else components.reconstruct(quoted, latents)
-    held = Held(quoted, truth, reconstruction, pca)
     surfaces = {
-        "reconstruction": _surfaces(reconstruction, grid),
+        "reconstruction": _surfaces(held.reconstruction, grid),
         "sample": _surfaces(samples, grid),
         "unbounded_sample": _surfaces(unbounded, grid),
         "standard_normal_sample": _surfaces(standard, grid),
     }
     figures = {
         **held_out_figures(trained, components, held, grid, settings, exact=true_log_density(data)),
-        **metrics.latent_metrics(posterior_mean),
+        **metrics.latent_metrics(held.latents),
         **_fidelity(model, components, samples, standard, truth, train, settings),
-        **(_conditions(trained, reconstruction, targets, seed=settings.seed) if targets else {}),
+        **(_conditions(trained, held.reconstruction, targets, seed=settings.seed) if targets else {}),
         "sample_non_positive_rate": (samples <= 0.0).any(1).double().mean().item(),
     }
     for name, iv in surfaces.items():
         figures |= metrics.arbitrage_metrics(name, iv, grid, tolerance=settings.arbitrage_tolerance)
     for market, chosen in _by_market(data).items():
         given = prior.in_market(market) if market in prior.markets else None
-        found = held_out_figures(trained, components, held.rows(chosen), grid, settings, given=given)
+        own = reconstructed(model, components, quoted[chosen], truth[chosen])
+        found = held_out_figures(trained, components, own, grid, settings, given=given)
         figures |= {name_of(name, market): value for name, value in found.items() if name.startswith(_OF_A_MARKET)}
     shown = _surfaces(truth, grid)
     return Evaluation(
@@ -115,11 +110,22 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
         truth=shown,
         reconstruction=surfaces["reconstruction"],
         samples=surfaces["sample"],
-        latents=posterior_mean.numpy(),
+        latents=held.latents.numpy(),
         error_by_point=rmse_bp(surfaces["reconstruction"], shown, axes=(0,)),
         error_by_tenor=rmse_bp(surfaces["reconstruction"], shown, axes=(0, 2)),
-        pca_error_by_tenor=rmse_bp(_surfaces(pca, grid), shown, axes=(0, 2)),
+        pca_error_by_tenor=rmse_bp(_surfaces(held.pca, grid), shown, axes=(0, 2)),
     )
+
+
+def reconstructed(model: Vae, components: PrincipalComponents, quoted: Tensor, truth: Tensor) -> Held:
+    """Test surfaces quoted and truth [surface, D] with their reconstructions."""
+    count = model.architecture.latents
+    with torch.no_grad():
+        seen = model.observe(quoted)
+        latents = model.encode(seen.values, seen.missing).mean
+        reconstruction = model.expand(model.decode(latents))
+    pca = components.complete(quoted, count) if quoted.isnan().any() else components.reconstruct(quoted, count)
+    return Held(quoted, truth, latents, reconstruction, pca)
 
 
 def held_out_figures(

@@ -58,7 +58,12 @@ def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, m
         contents = graph_files(trained, prior, grid, half=settings.fp16)
         scored = train[torch.randperm(len(train), generator=_generator(settings))[: settings.scored_surfaces]]
         manifest = make_manifest(
-            trained, prior, grid, contents, scores(_single(trained) if grid else trained, scored), data.markets
+            trained,
+            prior,
+            grid,
+            contents,
+            scores(_single(trained) if grid else trained, scored),
+            prior.markets or data.markets,
         )
         for name, content in contents.items():
             formats.write_bytes(folder / name, content)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
+from pipeline.market_figures import name_of
 from pipeline.stages import STAGES
 
 
@@ -50,7 +51,7 @@ def _of_surfaces(evaluate: dict[str, Any], export: dict[str, Any]) -> str:
     return f"""\
 reconstruction   {evaluate["reconstruction_rmse_bp"]:.2f} bp of vol, held out
 PCA              {evaluate["pca_reconstruction_rmse_bp"]:.2f} bp with as many latents
-{_completion(evaluate)}ELBO             {bound}
+{_completion(evaluate)}{_markets(evaluate)}ELBO             {bound}
 bound            {evaluate["iwae_nats"]:,.1f} nats, importance-weighted; pPCA {evaluate["pca_log_likelihood_nats"]:,.1f}
 latents          {evaluate["active_units"]} of {evaluate["latents"]} active
 {_samples(evaluate)}arbitrage-free   {rates}
@@ -91,6 +92,16 @@ def _completion(evaluate: dict[str, Any]) -> str:
     return f"completion       {ours:.1f} bp from 10 random points (PCA {pca:.1f}); 90 % intervals hold {coverage:.1%}\n"
 
 
+def _markets(evaluate: dict[str, Any]) -> str:
+    """The error of completion from ten points of each market, by its name among the figures; empty without markets."""
+    errors = {
+        name.removeprefix(_OF_A_MARKET): value for name, value in evaluate.items() if name.startswith(_OF_A_MARKET)
+    }
+    return (
+        f"by market        {', '.join(f'{name} {error:.1f} bp' for name, error in errors.items())}\n" if errors else ""
+    )
+
+
 def _samples(evaluate: dict[str, Any]) -> str:
     """How far samples are from test surfaces, and how far training surfaces are; empty where there were too few."""
     if "sample_energy_distance" not in evaluate:
@@ -109,4 +120,5 @@ def _exact(evaluate: dict[str, Any]) -> str:
     return "" if gap is None else f", {gap:.1f} below the exact log-likelihood"
 
 
+_OF_A_MARKET = name_of("completion_mae_bp_10", "")
 _SURFACES = ("data", "reconstruction", "sample")

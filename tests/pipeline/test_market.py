@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from benchmarks import markets
 from pipeline.files import formats
 from tests.pipeline.sources.test_quotes import example, market_data
 from tests.workspace import Workspace
@@ -36,3 +37,14 @@ def test_a_currency_pair_is_completed_better_than_by_pca_with_intervals_that_cov
     table = Path("results/plots/evaluate/completion.csv").read_text().splitlines()
     assert table[0] == "known_points,completion_mae_bp,pca_completion_mae_bp,interval_coverage_90"
     assert len(table) == 5
+
+
+@pytest.mark.slow
+def test_one_model_of_two_currency_pairs_completes_each_as_well_as_a_model_of_its_own() -> None:
+    """Within five percent from 5, 10 and 20 points of 40, trained with the same settings on the same days."""
+    for file in markets.FILES.values():
+        market_data(file)
+    found = markets.results()
+    ratios = {name: value for name, value in found.items() if name.endswith("_ratio")}
+    assert len(ratios) == len(markets.FILES) * len(markets.KNOWN)
+    assert max(ratios.values()) <= markets.BAR

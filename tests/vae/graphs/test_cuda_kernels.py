@@ -96,7 +96,8 @@ def with_every_option() -> dict[str, bytes]:
     model = Vae.from_components(architecture, principal_components(x.log()))
     mixture = Mixture(np.full(2, 0.5), np.zeros((2, 4)), np.stack([np.eye(4), 2.0 * np.eye(4)]))
     grid = Grid(np.array([0.1, 0.5]), np.linspace(0.1, 0.9, 5), "delta")
-    return graph_files(model, Prior(mixture, ("level", "vix")), grid, half=True)
+    prior = Prior(mixture, ("level", "vix"), ("AUDUSD", "EURUSD"), np.arange(2))
+    return graph_files(model, prior, grid, half=True)
 
 
 def documented(root: Path) -> dict[str, str]:
