@@ -112,7 +112,7 @@ def _observed(model: Vae, z: Tensor, *, seed: int) -> Tensor:
         if model.architecture.likelihood == "bernoulli":
             return torch.bernoulli(natural.sigmoid(), generator=generator)
         noise = torch.randn(natural.shape, generator=generator, dtype=natural.dtype)
-        return model.observed(natural + model.scale * noise)
+        return model.observed(natural + model.scale_at(z) * noise)
 
 
 def _rmse(approximation: Tensor, truth: Tensor) -> NDArray[np.float64]:

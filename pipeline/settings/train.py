@@ -15,7 +15,7 @@ class ModelParams(Block):
     width: Count
     depth: Annotated[int, Field(ge=0)]
     transform: Literal["none", "log"] = "none"
-    scale: Literal["shared", "point"] = "shared"
+    scale: Literal["shared", "point", "decoded"] = "shared"
     scale_floor: NotNegative = 0.0
 
     @model_validator(mode="after")

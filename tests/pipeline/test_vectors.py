@@ -45,7 +45,7 @@ def vectors(likelihood: str, count: int = 800) -> np.ndarray:
 
 @pytest.fixture(scope="module", params=LIKELIHOODS)
 def run(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """prepare, train, evaluate and export of vectors; the Gaussian model does not read missing points."""
+    """prepare, train, evaluate and export of vectors; the Gaussian model decodes its scale and reads complete ones."""
 
     def build(folder: Path) -> None:
         write_tiny_params(root, folder)
@@ -53,7 +53,10 @@ def run(request: pytest.FixtureRequest, root: Path, tmp_path_factory: pytest.Tem
         array = {"path": "vectors.npy", "likelihood": request.param}
         workspace.set(
             prepare={"source": "array", "seed": 1, "array": array}, train__scaffold_latents=0, train__epochs=30,
-            train__model={"latents": 2, "basis": 8, "width": 16, "depth": 1},
+            train__model={
+                "latents": 2, "basis": 8, "width": 16, "depth": 1,
+                "scale": "decoded" if request.param == "gaussian" else "shared",
+            },
             train__hidden_share=0.2 if request.param == "bernoulli" else 0.0, train__learning_rate=5.0e-3,
             export__fp16=request.param == "bernoulli", register__gate__coverage_90={"low": 0.5, "high": 1.0},
         )  # fmt: skip

@@ -7,6 +7,7 @@ optimises the same ELBO. Encoder and decoder are a linear map plus a network who
 untrained model is the best linear one: probabilistic PCA or, with noise of its own at each point, factor analysis.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
@@ -18,7 +19,7 @@ from vae.model import linear_systems
 from vae.model.linear import PrincipalComponents, factor_analysis, ppca
 
 Likelihood = Literal["gaussian", "bernoulli"]
-Scale = Literal["shared", "point"]
+Scale = Literal["shared", "point", "decoded"]
 Transform = Literal["none", "log"]
 
 _LEAST_PROBABILITY = 1e-3  # of a Bernoulli point at the start
@@ -36,7 +37,8 @@ class Architecture:
         width, depth: hidden units and hidden layers of each network; a model of depth 0 is linear.
         likelihood: of a point: ``gaussian``, or ``bernoulli`` for values in [0, 1].
         transform: of Gaussian points: ``log`` models their logarithm, so that noise is in proportion to the point.
-        scale: standard deviation of Gaussian noise, ``shared`` by all points or one for each ``point``.
+        scale: standard deviation of Gaussian noise, ``shared`` by all points, one for each ``point``, or one for each
+            point ``decoded`` from the latents.
         scale_floor: smallest value of that scale, in units of the transformed data.
         sees_missing: whether the encoder has a network for surfaces with missing points.
 
@@ -109,7 +111,7 @@ class Posterior(NamedTuple):
 
 
 class Vae(nn.Module):
-    """p(x|z) = N(x(z), scale^2) or Bernoulli(sigmoid x(z)) at each point, p(z) = N(0, I), q(z|x) diagonal.
+    """p(x|z) = N(x(z), scale(z)^2) or Bernoulli(sigmoid x(z)) at each point, p(z) = N(0, I), q(z|x) diagonal.
 
     Use ``from_components`` to start at the pPCA solution; the plain constructor leaves buffers to ``load_state_dict``.
 
@@ -143,10 +145,12 @@ class Vae(nn.Module):
         self.log_std = nn.Parameter(torch.zeros(latents))
         if architecture.likelihood == "gaussian":
             self.log_scale = nn.Parameter(torch.zeros(() if architecture.scale == "shared" else points))
+        if architecture.scale == "decoded":
+            self.scale_network = _network(latents, basis, architecture)
 
     @classmethod
     def from_components(cls, architecture: Architecture, components: PrincipalComponents) -> "Vae":
-        """The model that equals the pPCA of ``components`` (factor analysis at scale ``point``), in their dtype.
+        """The model that equals the pPCA of ``components`` (factor analysis but for a shared scale), in their dtype.
 
         For Bernoulli points it is a linear model near pPCA.
 
@@ -160,7 +164,7 @@ class Vae(nn.Module):
                 f"the data varies in {components.directions} directions only, fewer than basis = {architecture.basis}"
             )
         variances = components.variances[: architecture.basis]
-        linear = (factor_analysis if architecture.scale == "point" else ppca)(components, architecture.latents)
+        linear = (ppca if architecture.scale == "shared" else factor_analysis)(components, architecture.latents)
         basis, unit = components.vectors[:, : architecture.basis], variances.sqrt()
         reading = (linear.loadings / linear.noise.unsqueeze(1)).T / (1.0 + linear.information).unsqueeze(1)
         slope = _LOGIT_SLOPE if architecture.likelihood == "bernoulli" else 1.0
@@ -174,7 +178,7 @@ class Vae(nn.Module):
         }
         if architecture.likelihood == "gaussian":
             own = torch.maximum(linear.noise - architecture.scale_floor**2, 1e-6 * linear.noise)
-            values["log_scale"] = 0.5 * torch.log(own if architecture.scale == "point" else own[0])
+            values["log_scale"] = 0.5 * torch.log(own[0] if architecture.scale == "shared" else own)
         if architecture.sees_missing:
             values["loadings"], values["spread"] = linear.loadings, linear.noise.sqrt()
         model.load_state_dict(model.state_dict() | values)
@@ -182,8 +186,30 @@ class Vae(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """Standard deviation of the noise, [] or [D]; its variance is exp(2 log_scale) + scale_floor^2."""
-        return (torch.exp(2.0 * self.log_scale) + self.architecture.scale_floor**2).sqrt()
+        """Standard deviation of the noise, [] or [D]; where it is decoded, that at latents of 0."""
+        return self.scale_at(self.center.new_zeros(self.architecture.latents))
+
+    def scale_at(self, z: Tensor) -> Tensor:
+        """Standard deviation of the noise at z [*batch, latent]: [], [D] or, where it is decoded, [*batch, D].
+
+        Its variance is exp(2 log_scale) + scale_floor^2.
+        """
+        log_scale = self.log_scale
+        if self.architecture.scale == "decoded":
+            log_scale = log_scale + self._multiply(self.scale_network, z) @ self._scale_basis
+        return (torch.exp(2.0 * log_scale) + self.architecture.scale_floor**2).sqrt()
+
+    def scale_with_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """``scale_at`` of z [batch, latent] where it is decoded, and the derivatives of its log, [batch, latent, D]."""
+        coordinates, slope = _with_jacobian(self.scale_network, z)
+        own = torch.exp(2.0 * (self.log_scale + coordinates @ self._scale_basis))
+        variance = own + self.architecture.scale_floor**2
+        return variance.sqrt(), slope @ self._scale_basis * (own / variance).unsqueeze(1)
+
+    @property
+    def _scale_basis(self) -> Tensor:
+        """The basis scaled so that a coordinate of 1 moves the log scale of points by about 1, [R, D]."""
+        return self.basis.T * math.sqrt(self.architecture.dimension)
 
     def observe(self, x: Tensor, *, points: bool = False, missing: bool = False) -> Observations:
         """Observations x [batch, D], NaN where a point is missing.
@@ -304,14 +330,7 @@ class Vae(nn.Module):
 
     def decode_with_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """``decode`` of z [batch, latent] and its derivatives by the latents, [batch, latent, R]."""
-        layer, slope = z, torch.eye(z.shape[1], dtype=z.dtype, device=z.device).expand(*z.shape, -1)
-        for module in self.decoder_network:
-            if isinstance(module, nn.Linear):
-                layer, slope = module(layer), slope @ module.weight.T
-            else:  # x sigmoid(x)
-                gate = layer.sigmoid()
-                layer = layer * gate
-                slope = slope * (gate + layer - layer * gate).unsqueeze(1)
+        layer, slope = _with_jacobian(self.decoder_network, z)
         return (self.decoder_linear(z) + layer) * self.unit, (self.decoder_linear.weight.T + slope) * self.unit
 
     def without_last_latents(self, count: int) -> "Vae":
@@ -368,6 +387,19 @@ def _network(inputs: int, outputs: int, architecture: Architecture) -> nn.Sequen
     return nn.Sequential(*layers, last)
 
 
+def _with_jacobian(network: nn.Sequential, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs of a network at z [batch, latent] and their derivatives by the latents, [batch, latent, output]."""
+    layer, slope = z, torch.eye(z.shape[1], dtype=z.dtype, device=z.device).expand(*z.shape, -1)
+    for module in network:
+        if isinstance(module, nn.Linear):
+            layer, slope = module(layer), slope @ module.weight.T
+        else:  # x sigmoid(x)
+            gate = layer.sigmoid()
+            layer = layer * gate
+            slope = slope * (gate + layer - layer * gate).unsqueeze(1)
+    return layer, slope
+
+
 def _ends_in_latents(name: str) -> bool:
     """Whether the last axis of a weight is that of the latents."""
-    return name in ("decoder_linear.weight", "decoder_network.0.weight", "loadings")
+    return name in ("decoder_linear.weight", "decoder_network.0.weight", "scale_network.0.weight", "loadings")

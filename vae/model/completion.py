@@ -110,18 +110,19 @@ def prepare_quotes(
 ) -> tuple[QuoteProblem, Tensor, QuoteWeights]:
     """The problem that quotes pose, latents [1, latent] to start from, and the weights of the quotes.
 
-    The start is the encoder's mean for a surface that has each quote at the nearest point of the grid.
+    The start is the encoder's mean for a surface that has each quote at the nearest point of the grid. A noise that
+    depends on the latents is that at the start.
     """
     weights = interpolator(quotes.k, quotes.tenor, quotes.iv)
-    variance = model.scale.square()
-    if model.architecture.scale == "point":
-        variance = weights.linear @ variance
-    precision = torch.where(weights.inside, quotes.weight / variance, 0.0).unsqueeze(0)
     used = weights.inside.to(quotes.iv.dtype)
     zeros = used.new_zeros(model.architecture.dimension)
     count = zeros.scatter_add(0, weights.nearest, used)
     nearby = zeros.scatter_add(0, weights.nearest, used * quotes.iv) / count.clamp_min(1.0)
     start = _encoded_mean(model, nearby.unsqueeze(0), (count == 0.0).to(nearby.dtype).unsqueeze(0))
+    variance = model.scale_at(start).square()
+    if model.architecture.scale != "shared":
+        variance = weights.linear @ variance.flatten()
+    precision = torch.where(weights.inside, quotes.weight / variance, 0.0).unsqueeze(0)
     return QuoteProblem(model.inner(quotes.iv), quotes.tenor, weights.spline, precision), start, weights
 
 
@@ -158,7 +159,7 @@ def completion_at(model: Vae, z: Tensor, curvature: Tensor) -> Completion:
         probability = (model.natural(values) / (1.0 + math.pi / 8.0 * variance).sqrt()).sigmoid()
         std = (probability * (1.0 - probability)).sqrt()
         return Completion(probability.to(z.dtype), std.to(z.dtype), z)
-    mean, std = model.expand(values), (variance + model.scale.double().square()).sqrt().to(z.dtype)
+    mean, std = model.expand(values), (variance + model.scale_at(z).double().square()).sqrt().to(z.dtype)
     return Completion(mean, mean * std if model.architecture.transform == "log" else std, z)
 
 

@@ -153,8 +153,9 @@ def _log_likelihood(model: Vae, x: Observations, z: Tensor) -> Tensor:
         logits = model.natural(values)
         terms = (x.points + model.center) * logits - softplus(logits)
     else:
-        error = (x.points - values @ model.basis.T) / model.scale
-        terms = -0.5 * (_LOG_TWO_PI + 2.0 * model.scale.log() + error.square())
+        scale = model.scale_at(z)
+        error = (x.points - values @ model.basis.T) / scale
+        terms = -0.5 * (_LOG_TWO_PI + 2.0 * scale.log() + error.square())
     return (terms if x.missing is None else terms * (1.0 - x.missing)).sum(-1)
 
 

@@ -70,7 +70,7 @@ class SearchState(NamedTuple):
     @property
     def moving(self) -> Tensor:
         """Whether the search goes on in any row, a bool []."""
-        return (self.change > _SETTLED + _ROUNDED * self.cost).any()
+        return (self.change > _SETTLED + _ROUNDED * self.cost.abs()).any()
 
 
 def start_search(posterior: LogPosterior, z: Tensor) -> SearchState:
@@ -161,11 +161,32 @@ def posterior_given_points(model: Vae, points: Tensor, known: Tensor, prior: Lat
     """The log posterior given points in the model's units where ``known`` is 1, both [batch, D]; N(0, I) by default."""
     if model.architecture.likelihood == "bernoulli":
         return _given_binary_points(model, points, known, prior)
+    if model.architecture.scale == "decoded":
+        return _given_points_of_own_scale(model, points, known, prior)
     precision = known / model.scale.square()
 
     def at(z: Tensor) -> LocalQuadratic:
         values, jacobian = model.decode_with_jacobian(z)
         return local_quadratic(z, points - model.natural(values), jacobian @ model.basis.T, precision, prior)
+
+    return at
+
+
+def _given_points_of_own_scale(model: Vae, points: Tensor, known: Tensor, prior: LatentPrior | None) -> LogPosterior:
+    """As ``posterior_given_points`` where the noise depends on the latents; its curvature is Fisher's information."""
+
+    def at(z: Tensor) -> LocalQuadratic:
+        values, jacobian = model.decode_with_jacobian(z)
+        scale, own = (part.double() for part in model.scale_with_jacobian(z))
+        error = points - model.natural(values)
+        found = local_quadratic(z, error, jacobian @ model.basis.T, known / scale.square(), prior)
+        seen, own = known.double(), own * known.double().unsqueeze(1)
+        pull = own @ ((error.double() / scale).square() - 1.0).unsqueeze(2)
+        return LocalQuadratic(
+            found.cost + (seen * scale.log()).sum(1),
+            found.slope + pull[..., 0],
+            found.curvature + 2.0 * own @ own.transpose(1, 2),
+        )
 
     return at
 
@@ -200,5 +221,7 @@ def log_evidence(model: Vae, x: Tensor, missing: Tensor | None, *, steps: int) -
     log_determinant = linear_systems.cholesky(found.curvature).diagonal(dim1=1, dim2=2).log().sum(1)
     evidence = -found.cost - log_determinant
     if model.architecture.likelihood == "gaussian":
-        evidence = evidence - (known * (model.scale.log() + _HALF_LOG_TWO_PI)).double().sum(1)
+        evidence = evidence - _HALF_LOG_TWO_PI * known.double().sum(1)
+        if model.architecture.scale != "decoded":  # there the cost has it
+            evidence = evidence - (known * model.scale.log()).double().sum(1)
     return (evidence if seen.log_slope is None else evidence + seen.log_slope).to(x.dtype)

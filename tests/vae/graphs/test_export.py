@@ -29,7 +29,8 @@ def trained(transform: str, scale: str) -> Vae:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("convention", "transform", "scale"), [("delta", "log", "point"), ("log_moneyness", "none", "shared")]
+    ("convention", "transform", "scale"),
+    [("delta", "log", "point"), ("log_moneyness", "none", "shared"), ("log_moneyness", "none", "decoded")],
 )
 def test_quotes_off_the_grid_are_completed_as_in_torch(convention: str, transform: str, scale: str) -> None:
     nodes = np.linspace(0.1, 0.9, 5) if convention == "delta" else np.linspace(-0.2, 0.2, 5)

@@ -72,6 +72,30 @@ def test_the_last_latents_can_go_where_they_are_zero() -> None:
     torch.testing.assert_close(kept.log_std, whole.log_std[:, :2])
 
 
+def test_a_scale_can_be_decoded_from_the_latents() -> None:
+    """It starts as that of factor analysis, keeps its floor and the latents that go, and its Jacobian is torch's."""
+    x = torch.randn(400, 7).double() @ torch.randn(7, 7).double()
+    components = principal_components(x)
+    decoded, own = (
+        Vae.from_components(Architecture(7, 5, 3, 8, 2, scale=scale, scale_floor=0.01), components)
+        for scale in ("decoded", "point")
+    )
+    z = torch.randn(4, 3).double()
+    torch.testing.assert_close(decoded.scale_at(z), own.scale.expand(4, -1))
+    with torch.no_grad():
+        for parameter in decoded.scale_network.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+        z[:, 2] = 0.0
+        scale, jacobian = decoded.scale_with_jacobian(z)
+        torch.testing.assert_close(scale, decoded.scale_at(z))
+        torch.testing.assert_close(decoded.without_last_latents(1).scale_at(z[:, :2]), scale)
+        decoded.log_scale.fill_(-100.0)
+        torch.testing.assert_close(decoded.scale_at(z), torch.full((4, 7), 0.01).double())
+        decoded.log_scale.copy_(own.log_scale)
+    found = torch.autograd.functional.jacobian(lambda at: decoded.scale_at(at).log().sum(0), z)  # [D, batch, latent]
+    torch.testing.assert_close(jacobian, found.permute(1, 2, 0))
+
+
 def test_missing_points_are_filled_by_the_linear_model() -> None:
     x = torch.randn(300, 6, dtype=torch.float64) @ torch.randn(6, 6, dtype=torch.float64)
     components = principal_components(x)

@@ -207,6 +207,17 @@ def test_factor_analysis_is_the_start_of_noise_by_point() -> None:
     torch.testing.assert_close(found, exact, rtol=0.0, atol=1e-8)
 
 
+def test_the_likelihood_with_a_decoded_scale_is_the_gaussian_of_the_points() -> None:
+    x = torch.randn(200, 6).double() @ torch.randn(6, 6).double()
+    model = Vae.from_components(Architecture(6, 6, 2, 8, 1, scale="decoded"), principal_components(x))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        z = torch.randn(3, 200, 2).double()
+        expected = Normal(model.expand(model.decode(z)), model.scale_at(z)).log_prob(x).sum(-1)
+        torch.testing.assert_close(log_likelihood(model, model.observe(x), z), expected)
+
+
 def test_bernoulli_likelihood_is_that_of_torch() -> None:
     x = (torch.rand(40, 6, dtype=torch.float64) > 0.4).double()
     model = Vae.from_components(Architecture(6, 6, 2, 8, 1, likelihood="bernoulli"), principal_components(x))

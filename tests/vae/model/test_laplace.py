@@ -117,3 +117,62 @@ def test_the_local_quadratic_of_binary_points_is_that_of_torch() -> None:
     torch.testing.assert_close(found.cost[0], cost(z).detach())
     torch.testing.assert_close(-found.slope[0], torch.autograd.functional.jacobian(cost, z))
     torch.testing.assert_close(found.curvature[0], torch.autograd.functional.hessian(cost, z))
+
+
+def noisy_where_far() -> tuple[Vae, torch.Tensor]:
+    """A model whose noise depends on the latents, and data whose noise grows with the first factor."""
+    z = torch.randn(600, 2).double()
+    x = z @ torch.randn(2, 9).double() + 0.2 * torch.exp(0.5 * z[:, :1]) * torch.randn(600, 9).double()
+    model = Vae.from_components(
+        Architecture(9, 9, 2, 8, 1, scale="decoded", scale_floor=0.05, sees_missing=True), principal_components(x)
+    )
+    with torch.no_grad():
+        for parameter in (*model.decoder_network.parameters(), *model.scale_network.parameters()):
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model, x
+
+
+def test_a_decoded_scale_is_scored_as_by_quadrature() -> None:
+    """Complete and with holes; the search ends at the mode, whose slope is that of torch."""
+    model, x = noisy_where_far()
+    x, missing = x[:30], (torch.rand(30, 9) < 0.3).double()
+    missing[:, 0] = 0.0
+    axis = torch.linspace(-6.0, 6.0, 401).double()
+    mesh = torch.cartesian_prod(axis, axis)
+    with torch.no_grad():
+        points, scale = model.natural(model.decode(mesh)), model.scale_at(mesh)
+        noise = torch.distributions.Normal(points, scale)
+        prior = -0.5 * mesh.square().sum(1) - math.log(2.0 * math.pi) + 2.0 * math.log(float(axis[1] - axis[0]))
+        exact = torch.stack([
+            ((noise.log_prob(row) * (1.0 - holes)).sum(1) + prior).logsumexp(0)
+            for row, holes in zip(x, missing, strict=True)
+        ])  # fmt: skip
+        found = log_evidence(model, x, missing, steps=8)
+    assert (found - exact).abs().max() < 0.1
+
+    def cost(z: torch.Tensor) -> torch.Tensor:
+        noise = torch.distributions.Normal(model.natural(model.decode(z)), model.scale_at(z))
+        lost = -(noise.log_prob(x[:1]) * (1.0 - missing[:1])).sum()
+        return lost + 0.5 * z.square().sum()
+
+    z = torch.tensor([[0.3, -0.8]]).double()
+    quadratic = posterior_given_points(model, x[:1], 1.0 - missing[:1])(z)
+    constant = 0.5 * math.log(2.0 * math.pi) * (1.0 - missing[0]).sum()
+    torch.testing.assert_close(quadratic.cost[0] + constant, cost(z).detach())
+    torch.testing.assert_close(-quadratic.slope, torch.autograd.functional.jacobian(cost, z))
+
+
+def test_the_curvature_of_a_decoded_scale_is_fishers_information() -> None:
+    """The mean Hessian over observations drawn at the latents, the prior's apart."""
+    model, _ = noisy_where_far()
+    z = torch.tensor([0.4, -0.2]).double()
+    with torch.no_grad():
+        mean, scale = model.natural(model.decode(z)), model.scale_at(z)
+    drawn = mean + scale * torch.randn(20_000, 9).double()
+
+    def cost(at: torch.Tensor) -> torch.Tensor:
+        noise = torch.distributions.Normal(model.natural(model.decode(at)), model.scale_at(at))
+        return -noise.log_prob(drawn).sum(1).mean() + 0.5 * at.square().sum()
+
+    found = posterior_given_points(model, drawn[:1], torch.ones(1, 9).double())(z[None]).curvature[0]
+    torch.testing.assert_close(found, torch.autograd.functional.hessian(cost, z), rtol=0.05, atol=0.5)

@@ -43,6 +43,27 @@ def test_training_improves_on_ppca() -> None:
     assert all(math.isfinite(epoch.train_objective) for epoch in history)
 
 
+def test_a_decoded_scale_learns_where_the_noise_is_large() -> None:
+    """A line along which the noise grows thirtyfold: its size follows, and the bound is far above that of one size."""
+    t = torch.rand(512, 1, dtype=torch.float64) * 4.0 - 2.0
+    noise = 0.05 * torch.exp(0.85 * t)
+    x = t @ torch.ones(1, 10).double() + noise * torch.randn(512, 10).double()
+    best, kept = {}, {}
+    for scale in ("point", "decoded"):
+        torch.manual_seed(2)
+        model = Vae.from_components(Architecture(10, 4, 1, 16, 1, scale=scale), principal_components(x)).float()
+        seen = model.observe(x.float(), points=True)
+        trainer = Trainer(model, seen.at(slice(128, 512)), seen.at(slice(128)), SCHEDULE)
+        list(trainer.epochs())
+        best[scale], kept[scale] = trainer.best_elbo, trainer.best_weights
+    assert best["decoded"] > best["point"] + 2.0
+    model.load_state_dict(kept["decoded"])
+    ends = torch.tensor([x[t[:, 0].argmin()].tolist(), x[t[:, 0].argmax()].tolist()])
+    with torch.no_grad():
+        low, high = model.scale_at(model.encode(model.observe(ends).values).mean).mean(1)
+    assert high > 5.0 * low
+
+
 def test_resumed_run_ends_in_the_same_bits() -> None:
     """State saved after two epochs and restored into a new process' worth of objects."""
     straight = new_trainer()
