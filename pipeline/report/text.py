@@ -74,12 +74,14 @@ latents          {evaluate["active_units"]} of {evaluate["latents"]} active
 
 
 def _vector_completion(evaluate: dict[str, Any]) -> str:
-    """The error of completion from ten points; empty where it was not measured."""
+    """How well vectors are completed from ten points; empty where it was not measured."""
+    if "completion_log_loss_nats_10" in evaluate:
+        lost = evaluate["completion_log_loss_nats_10"]
+        return f"completion       {lost:.3f} nats lost on a hidden point, from 10 random ones (a fair coin: 0.693)\n"
     if "completion_mae_10" not in evaluate:
         return ""
     ours, pca = evaluate["completion_mae_10"], evaluate["pca_completion_mae_10"]
-    coverage = evaluate.get("interval_coverage_90")
-    held = "" if coverage is None else f"; 90 % intervals hold {coverage:.1%}"
+    held = f"; 90 % intervals hold {evaluate['interval_coverage_90']:.1%}" if "interval_coverage_90" in evaluate else ""
     return f"completion       {ours:.4g} off from 10 random points (PCA {pca:.4g}){held}\n"
 
 

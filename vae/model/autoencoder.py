@@ -194,7 +194,7 @@ class Vae(nn.Module):
 
         Its variance is exp(2 log_scale) + scale_floor^2.
         """
-        log_scale = self.log_scale
+        log_scale: Tensor = self.log_scale
         if self.architecture.scale == "decoded":
             log_scale = log_scale + self._multiply(self.scale_network, z) @ self._scale_basis
         return (torch.exp(2.0 * log_scale) + self.architecture.scale_floor**2).sqrt()
