@@ -1,4 +1,4 @@
-"""The stage evaluate: held-out bounds, reconstruction beside PCA, arbitrage; metrics, plots and one HTML page."""
+"""The stage evaluate: held-out bounds, errors beside linear models, arbitrage; metrics, plots and one HTML page."""
 
 import math
 from collections.abc import Sequence
@@ -23,6 +23,7 @@ from pipeline.report.page import Evaluation, report_page
 from pipeline.report.vector_page import vector_page
 from pipeline.settings.evaluate import EvaluateParams
 from vae.evaluation import exact_likelihood, metrics
+from vae.evaluation.opponents import Gaussian, linear_opponents, opponent_metrics
 from vae.model.autoencoder import Vae
 from vae.model.laplace import LatentPrior
 from vae.model.linear import PrincipalComponents, filled, principal_components
@@ -34,6 +35,7 @@ from vae.surface.units import rmse_bp
 Array = NDArray[np.float64]
 
 _ROWS = 1024  # surfaces differentiated at a time
+_BEFORE_TEST = ("train", "validation")
 _FEWEST_COMPARED = 50  # complete surfaces, below which samples are not compared with them
 _OF_A_MARKET = (  # beginnings of the figures that are given for each market too
     "test_surfaces",
@@ -42,6 +44,8 @@ _OF_A_MARKET = (  # beginnings of the figures that are given for each market too
     "pca_reconstruction_rmse_bp",
     "completion_mae_bp",
     "pca_completion_mae_bp",
+    "completion_hidden_mae_bp",
+    "opponent_",
     "interval_coverage_90",
     "data_arbitrage_free_rate",
 )
@@ -64,6 +68,18 @@ class Held(NamedTuple):
     pca: Tensor
 
 
+class Baselines(NamedTuple):
+    """Linear models that a model is compared with.
+
+    Attributes:
+        components: PCA of the training surfaces.
+        opponents: the strongest, of which the best counts for each figure.
+    """
+
+    components: PrincipalComponents
+    opponents: tuple[Gaussian, ...]
+
+
 def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> Evaluation:
     """Measure a model on the test split, beside PCA of the training split.
 
@@ -75,6 +91,7 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
     quoted, truth = data.points("test").double(), data.truth("test").double()
     fitted = filled(data.points("train"), latents)
     components = principal_components(fitted)
+    baselines = Baselines(components, _opponents(model, data))
     targets = target_conditions(prior.conditions, data, truth, fitted, components, latents)
     train = _some(data.truth("train"), settings.prior_samples, seed=settings.seed)
     held = reconstructed(model, components, quoted, truth)
@@ -89,7 +106,7 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
         "standard_normal_sample": _surfaces(standard, grid),
     }
     figures = {
-        **held_out_figures(trained, components, held, grid, settings, exact=true_log_density(data)),
+        **held_out_figures(trained, baselines, held, grid, settings, exact=true_log_density(data)),
         **metrics.latent_metrics(held.latents),
         **_fidelity(model, components, samples, standard, truth, train, settings),
         **(_conditions(trained, held.reconstruction, targets, seed=settings.seed) if targets else {}),
@@ -99,8 +116,9 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
         figures |= metrics.arbitrage_metrics(name, iv, grid, tolerance=settings.arbitrage_tolerance)
     for market, chosen in _by_market(data).items():
         given = prior.in_market(market) if market in prior.markets else None
+        rivals = baselines._replace(opponents=baselines.opponents + _opponents(model, data, market))
         own = reconstructed(model, components, quoted[chosen], truth[chosen])
-        found = held_out_figures(trained, components, own, grid, settings, given=given)
+        found = held_out_figures(trained, rivals, own, grid, settings, given=given)
         figures |= {name_of(name, market): value for name, value in found.items() if name.startswith(_OF_A_MARKET)}
     shown = _surfaces(truth, grid)
     return Evaluation(
@@ -130,7 +148,7 @@ def reconstructed(model: Vae, components: PrincipalComponents, quoted: Tensor, t
 
 def held_out_figures(
     trained: TrainedModel,
-    components: PrincipalComponents,
+    baselines: Baselines,
     held: Held,
     grid: Grid,
     settings: EvaluateParams,
@@ -138,11 +156,11 @@ def held_out_figures(
     exact: Tensor | None = None,
     given: LatentPrior | None = None,
 ) -> dict[str, float]:
-    """Bounds, reconstruction and completion of test surfaces, beside PCA, and their own arbitrage.
+    """Bounds, reconstruction and completion of test surfaces, beside linear models, and their own arbitrage.
 
     Args:
         trained: the model and its prior.
-        components: of the training surfaces.
+        baselines: what the model is compared with.
         held: the test surfaces, or those of one market.
         grid: of the surfaces.
         settings: of the stage.
@@ -162,17 +180,38 @@ def held_out_figures(
         ),
         **metrics.error_metrics("reconstruction", held.reconstruction, held.truth),
         **metrics.error_metrics("pca_reconstruction", held.pca, held.truth),
-        **metrics.pca_likelihood_metrics(components, held.quoted, latents=latents),
+        **metrics.pca_likelihood_metrics(baselines.components, held.quoted, latents=latents),
         **metrics.completion_metrics(
             model,
-            components,
+            baselines.components,
             held.quoted[: settings.completion_surfaces],
             known=settings.completion_points,
             seed=settings.seed,
             prior=given,
         ),
+        **opponent_metrics(
+            baselines.opponents,
+            held.quoted[: settings.completion_surfaces],
+            known=settings.completion_points,
+            seed=settings.seed,
+        ),
         **metrics.arbitrage_metrics("data", _surfaces(held.truth, grid), grid, tolerance=settings.arbitrage_tolerance),
     }
+
+
+def _opponents(model: Vae, data: Dataset, market: str | None = None) -> tuple[Gaussian, ...]:
+    """Opponents fitted to the surfaces before the test split, of all markets or of one.
+
+    There are none where these surfaces all miss the same point.
+    """
+    rows = [data.points(split) for split in _BEFORE_TEST]
+    if market is not None:
+        place = data.markets.index(market)
+        rows = [x[data.market(split) == place] for split, x in zip(_BEFORE_TEST, rows, strict=True)]
+    x = torch.cat(rows)
+    if x.isnan().all(0).any():
+        return ()
+    return linear_opponents(x, model.architecture.latents, model.architecture.transform)
 
 
 def _by_market(data: Dataset) -> dict[str, Tensor]:
@@ -310,19 +349,27 @@ def _error_by_tenor(result: Evaluation, grid: Grid) -> Table:
 
 
 def _completion(result: Evaluation, params: EvaluateParams) -> Table:
-    """Completion from each number of points, for the model and for PCA."""
+    """Completion from each number of points, for the model, PCA and the best linear opponent."""
     figures = result.figures
     rows = [
         (
             count,
             figures[f"completion_mae_bp_{count}"],
             figures[f"pca_completion_mae_bp_{count}"],
+            figures[f"opponent_completion_mae_bp_{count}"],
             figures.get(f"interval_coverage_90_{count}", math.nan),
         )
         for count in params.completion_points
         if f"completion_mae_bp_{count}" in figures
     ]
-    return ("known_points", "completion_mae_bp", "pca_completion_mae_bp", "interval_coverage_90"), rows
+    header = (
+        "known_points",
+        "completion_mae_bp",
+        "pca_completion_mae_bp",
+        "opponent_completion_mae_bp",
+        "interval_coverage_90",
+    )
+    return header, rows
 
 
 def _error_by_node(result: Evaluation, grid: Grid) -> Table:

@@ -122,7 +122,11 @@ def _market_table(result: Evaluation) -> str:
     columns = [(name, title, style) for name, title, style in _MARKET_COLUMNS if name in figures] + [
         (f"{prefix}{count}", f"{title}, {count} points, bp", ".2f")
         for count in blocks.numbered(figures, "completion_mae_bp_")
-        for prefix, title in (("completion_mae_bp_", "completion"), ("pca_completion_mae_bp_", "PCA"))
+        for prefix, title in (
+            ("completion_mae_bp_", "completion"),
+            ("pca_completion_mae_bp_", "PCA"),
+            ("opponent_completion_mae_bp_", "best linear opponent"),
+        )
     ]
 
     def row(title: str, names: Iterable[str]) -> tuple[str, ...]:

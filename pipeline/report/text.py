@@ -89,9 +89,12 @@ def _completion(evaluate: dict[str, Any]) -> str:
     """The error of completion from ten points; empty where it was not measured."""
     if "completion_mae_bp_10" not in evaluate:
         return ""
-    ours, pca = evaluate["completion_mae_bp_10"], evaluate["pca_completion_mae_bp_10"]
+    ours, linear = evaluate["completion_mae_bp_10"], evaluate["opponent_completion_mae_bp_10"]
     coverage = evaluate["interval_coverage_90"]
-    return f"completion       {ours:.1f} bp from 10 random points (PCA {pca:.1f}); 90 % intervals hold {coverage:.1%}\n"
+    return (
+        f"completion       {ours:.1f} bp from 10 random points (best linear opponent {linear:.1f}); "
+        f"90 % intervals hold {coverage:.1%}\n"
+    )
 
 
 def _markets(evaluate: dict[str, Any]) -> str:

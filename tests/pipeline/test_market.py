@@ -35,7 +35,10 @@ def test_a_currency_pair_is_completed_better_than_by_pca_with_intervals_that_cov
         assert 0.86 <= figures[f"interval_coverage_90_{known}"] <= 0.93, known
     assert figures["elbo_nats"] > figures["pca_log_likelihood_nats"]
     table = Path("results/plots/evaluate/completion.csv").read_text().splitlines()
-    assert table[0] == "known_points,completion_mae_bp,pca_completion_mae_bp,interval_coverage_90"
+    assert (
+        table[0]
+        == "known_points,completion_mae_bp,pca_completion_mae_bp,opponent_completion_mae_bp,interval_coverage_90"
+    )
     assert len(table) == 5
 
 

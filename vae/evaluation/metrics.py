@@ -146,22 +146,21 @@ def completion_metrics(
     """Completion of observations x [batch, D] from few random points, and that of pPCA with as many latents.
 
     Mean absolute errors are over all observed points, those given included, as in Bergeron, Fung, Hull, Poulos (2021),
-    arXiv:2102.03945. Of the other points, the coverage is the share inside their 90 % interval; Bernoulli points have
-    no interval, but the mean of minus the log of their probability. Numbers in ``known`` that exceed the points of an
-    observation are left out. The latents have the prior N(0, I) by default.
+    arXiv:2102.03945; ``hidden`` errors are over the other points. Of these, the coverage is the share inside their
+    90 % interval; Bernoulli points have no interval, but the mean of minus the log of their probability. Numbers in
+    ``known`` that exceed the points of an observation are left out. The latents have the prior N(0, I) by default.
     """
-    generator = torch.Generator(x.device).manual_seed(seed)
     latents = model.architecture.latents
     figures: dict[str, float] = {}
     covered, hidden_points = 0, 0
-    for count in (count for count in known if count <= x.shape[1]):
-        seen = completion.keep_random_points(x, count, generator)
+    for count, seen in completion.random_points(x, known, seed=seed):
         found = completion.complete(model, seen, prior)
         hidden = seen.isnan() & ~x.isnan()
         figures[f"completion_mae{unit.suffix}_{count}"] = _mae(found.mean, x, unit)
         figures[f"pca_completion_mae{unit.suffix}_{count}"] = _mae(components.complete(seen, latents), x, unit)
         if not hidden.any():
             continue
+        figures[f"completion_hidden_mae{unit.suffix}_{count}"] = _mae(found.mean[hidden], x[hidden], unit)
         if model.architecture.likelihood == "bernoulli":
             lost = binary_cross_entropy(found.mean[hidden], x[hidden])
             figures[f"completion_log_loss_nats_{count}"] = lost.item()

@@ -79,7 +79,7 @@ def opponent_metrics(opponents: Sequence[Gaussian], x: Tensor, *, known: Sequenc
     for each figure on x itself, so that none is stronger.
     """
     figures = {"opponent_log_likelihood_nats": max(one.log_likelihood(x).mean().item() for one in opponents)}
-    for count, seen in drawn_points(x, known, seed):
+    for count, seen in completion.random_points(x, known, seed=seed):
         errors = [BASIS_POINTS * (one.complete(seen) - x).abs() for one in opponents]
         hidden = seen.isnan()
         figures[f"opponent_completion_mae_bp_{count}"] = min(error.nanmean().item() for error in errors)
@@ -87,13 +87,6 @@ def opponent_metrics(opponents: Sequence[Gaussian], x: Tensor, *, known: Sequenc
             best = min(error[hidden].nanmean().item() for error in errors)
             figures[f"opponent_completion_hidden_mae_bp_{count}"] = best
     return figures
-
-
-def drawn_points(x: Tensor, known: Sequence[int], seed: int) -> Iterator[tuple[int, Tensor]]:
-    """Surfaces x [batch, D] with that many random points each, for each number that a surface has, by one generator."""
-    generator = torch.Generator(x.device).manual_seed(seed)
-    for count in (count for count in known if count <= x.shape[1]):
-        yield count, completion.keep_random_points(x, count, generator)
 
 
 def _full(components: PrincipalComponents) -> Tensor:

@@ -5,6 +5,7 @@ taken as Gaussian (``vae.model.laplace``), and the decoder carries its mean and 
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -56,6 +57,16 @@ def keep_random_points(x: Tensor, count: int, generator: torch.Generator) -> Ten
     order = torch.rand(x.shape, generator=generator, dtype=torch.float64, device=x.device)
     order = torch.where(x.isnan(), torch.inf, order)
     return torch.where(order.argsort(1).argsort(1) < count, x, torch.nan)
+
+
+def random_points(x: Tensor, counts: Sequence[int], *, seed: int) -> Iterator[tuple[int, Tensor]]:
+    """x [batch, D] with that many random known points of each row, for each of ``counts`` that x has points for.
+
+    The same seed and counts give the same points.
+    """
+    generator = torch.Generator(x.device).manual_seed(seed)
+    for count in (count for count in counts if count <= x.shape[1]):
+        yield count, keep_random_points(x, count, generator)
 
 
 class Quotes(NamedTuple):

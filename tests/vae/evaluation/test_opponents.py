@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from vae.evaluation.opponents import Gaussian, drawn_points, linear_opponents, opponent_metrics
+from vae.evaluation.opponents import Gaussian, linear_opponents, opponent_metrics
+from vae.model.completion import random_points
 from vae.model.linear import principal_components
 
 GENERATOR = np.random.default_rng(5)
@@ -67,7 +68,7 @@ def test_the_full_covariance_wins_where_it_is_the_law() -> None:
     opponents = linear_opponents(fitted, 1, "log")
     figures = opponent_metrics(opponents, held, known=(3, 6, 7), seed=1)
     assert figures["opponent_log_likelihood_nats"] == opponents[0].log_likelihood(held).mean().item()
-    (_, seen), (_, all_seen) = drawn_points(held, (3, 6, 7), 1)
+    (_, seen), (_, all_seen) = random_points(held, (3, 6, 7), seed=1)
     hidden = seen.isnan()
     full = 1e4 * (opponents[0].complete(seen) - held).abs()
     assert figures["opponent_completion_hidden_mae_bp_3"] == pytest.approx(full[hidden].mean().item())
