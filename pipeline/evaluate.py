@@ -23,7 +23,12 @@ from pipeline.report.page import Evaluation, report_page
 from pipeline.report.vector_page import vector_page
 from pipeline.settings.evaluate import EvaluateParams
 from vae.evaluation import exact_likelihood, metrics
-from vae.evaluation.opponents import Gaussian, linear_opponents, opponent_metrics
+from vae.evaluation.opponents import (
+    Gaussian,
+    linear_opponents,
+    opponent_completion_metrics,
+    opponent_likelihood_metrics,
+)
 from vae.model.autoencoder import Vae
 from vae.model.laplace import LatentPrior
 from vae.model.linear import PrincipalComponents, filled, principal_components
@@ -189,7 +194,8 @@ def held_out_figures(
             seed=settings.seed,
             prior=given,
         ),
-        **opponent_metrics(
+        **opponent_likelihood_metrics(baselines.opponents, held.quoted),
+        **opponent_completion_metrics(
             baselines.opponents,
             held.quoted[: settings.completion_surfaces],
             known=settings.completion_points,

@@ -48,11 +48,12 @@ def _of_surfaces(evaluate: dict[str, Any], export: dict[str, Any]) -> str:
     """The main figures of a model of surfaces."""
     rates = ", ".join(f"{name} {evaluate[f'{name}_arbitrage_free_rate']:.2%}" for name in _SURFACES)
     bound = f"{evaluate['elbo_nats']:,.1f} +- {evaluate['elbo_se_nats']:.1f} nats a surface{_exact(evaluate)}"
+    opponent = evaluate["opponent_log_likelihood_nats"]
     return f"""\
 reconstruction   {evaluate["reconstruction_rmse_bp"]:.2f} bp of vol, held out
 PCA              {evaluate["pca_reconstruction_rmse_bp"]:.2f} bp with as many latents
 {_completion(evaluate)}{_markets(evaluate)}ELBO             {bound}
-bound            {evaluate["iwae_nats"]:,.1f} nats, importance-weighted; pPCA {evaluate["pca_log_likelihood_nats"]:,.1f}
+bound            {evaluate["iwae_nats"]:,.1f} nats, importance-weighted; best linear opponent {opponent:,.1f}
 latents          {evaluate["active_units"]} of {evaluate["latents"]} active
 {_samples(evaluate)}arbitrage-free   {rates}
 ONNX and torch   {export["parity_decoder_max_vol"]:.1g} vol apart at most"""

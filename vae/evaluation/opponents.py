@@ -72,13 +72,23 @@ def linear_opponents(x: Tensor, latents: int, transform: Transform) -> tuple[Gau
     return tuple(Gaussian(components.mean, covariance, transform) for covariance in covariances)
 
 
-def opponent_metrics(opponents: Sequence[Gaussian], x: Tensor, *, known: Sequence[int], seed: int) -> dict[str, float]:
-    """Completion of surfaces x [batch, D] by the best of the opponents, and the largest of their log densities.
+def opponent_likelihood_metrics(opponents: Sequence[Gaussian], x: Tensor) -> dict[str, float]:
+    """The largest mean log density of surfaces x [batch, D] under an opponent, in nats; empty without opponents."""
+    densities = [one.log_likelihood(x).mean().item() for one in opponents]
+    return {"opponent_log_likelihood_nats": max(densities)} if densities else {}
+
+
+def opponent_completion_metrics(
+    opponents: Sequence[Gaussian], x: Tensor, *, known: Sequence[int], seed: int
+) -> dict[str, float]:
+    """Completion of surfaces x [batch, D] by the best of the opponents; empty without opponents.
 
     The known points are those that ``metrics.completion_metrics`` draws with the same seed. The best opponent is chosen
     for each figure on x itself, so that none is stronger.
     """
-    figures = {"opponent_log_likelihood_nats": max(one.log_likelihood(x).mean().item() for one in opponents)}
+    figures: dict[str, float] = {}
+    if not opponents:
+        return figures
     for count, seen in completion.random_points(x, known, seed=seed):
         errors = [BASIS_POINTS * (one.complete(seen) - x).abs() for one in opponents]
         hidden = seen.isnan()

@@ -5,7 +5,12 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from vae.evaluation.opponents import Gaussian, linear_opponents, opponent_metrics
+from vae.evaluation.opponents import (
+    Gaussian,
+    linear_opponents,
+    opponent_completion_metrics,
+    opponent_likelihood_metrics,
+)
 from vae.model.completion import random_points
 from vae.model.linear import principal_components
 
@@ -66,8 +71,9 @@ def test_the_full_covariance_wins_where_it_is_the_law() -> None:
     """Its density is the largest, and its error at hidden points the least; no point is hidden of six."""
     fitted, held = surfaces(4000), surfaces(1000)
     opponents = linear_opponents(fitted, 1, "log")
-    figures = opponent_metrics(opponents, held, known=(3, 6, 7), seed=1)
-    assert figures["opponent_log_likelihood_nats"] == opponents[0].log_likelihood(held).mean().item()
+    density = opponent_likelihood_metrics(opponents, held)["opponent_log_likelihood_nats"]
+    assert density == opponents[0].log_likelihood(held).mean().item()
+    figures = opponent_completion_metrics(opponents, held, known=(3, 6, 7), seed=1)
     (_, seen), (_, all_seen) = random_points(held, (3, 6, 7), seed=1)
     hidden = seen.isnan()
     full = 1e4 * (opponents[0].complete(seen) - held).abs()
@@ -75,10 +81,13 @@ def test_the_full_covariance_wins_where_it_is_the_law() -> None:
     assert figures["opponent_completion_mae_bp_3"] == pytest.approx(full.mean().item())
     assert torch.equal(all_seen, held)
     assert figures["opponent_completion_mae_bp_6"] < 1e-6
-    assert set(figures) == {
-        "opponent_log_likelihood_nats", "opponent_completion_mae_bp_3", "opponent_completion_hidden_mae_bp_3",
-        "opponent_completion_mae_bp_6",
-    }  # fmt: skip
+    names = ("opponent_completion_mae_bp_3", "opponent_completion_hidden_mae_bp_3", "opponent_completion_mae_bp_6")
+    assert set(figures) == set(names)
+
+
+def test_without_opponents_there_are_no_figures() -> None:
+    assert opponent_likelihood_metrics((), surfaces(3)) == {}
+    assert opponent_completion_metrics((), surfaces(3), known=(3,), seed=1) == {}
 
 
 def test_data_in_a_plane_have_an_opponent() -> None:
