@@ -71,14 +71,24 @@ def _as_utf8(content: bytes) -> tuple[bytes, str]:
         content, encoding = content[len(marked[0]) :], marked[1]
     else:  # Latin letters in UTF-16 have a zero byte each
         encoding = "utf-16-le" if 2 * content[1:200:2].count(0) > len(content[1:200:2]) else "utf-8"
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError:
-        encoding = "windows-1252"
-        text = content.decode(encoding)  # what it cannot be is no text; a UnicodeDecodeError is a ValueError
-    if "\0" in text:
+    if encoding != "utf-8" or not _is_utf8(content):
+        encoding = "windows-1252" if encoding == "utf-8" else encoding
+        content = content.decode(encoding).encode()  # a UnicodeDecodeError is a ValueError
+    if b"\0" in content:
         raise ValueError("it holds zero bytes, as no text does")
-    return content if encoding == "utf-8" else text.encode(), encoding
+    return content, encoding
+
+
+def _is_utf8(content: bytes) -> bool:
+    """Whether the content is UTF-8, looked at in blocks, so that a large file is not held twice."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, len(content), _BLOCK):
+            decoder.decode(content[start : start + _BLOCK])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _layout(content: bytes) -> tuple[str, list[str], list[str]]:
