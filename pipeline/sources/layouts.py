@@ -3,6 +3,7 @@
 The columns of a layout are read under the name of what they hold and their part: ``iv.3``, ``bid.call``, ``iv.atm``.
 """
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -114,6 +115,7 @@ def _coordinates(wide: WideParams, path: str, file_names: list[str]) -> Mapping[
 def _number(name: str) -> float | None:
     """The number that a name is; of 90% the share."""
     try:
-        return float(name.removesuffix("%")) / (100.0 if name.endswith("%") else 1.0)
+        number = float(name.removesuffix("%")) / (100.0 if name.endswith("%") else 1.0)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None

@@ -9,7 +9,8 @@ import QuantLib as ql
 
 from pipeline.errors import InputError
 from pipeline.settings.quotes import QuotesParams
-from pipeline.sources import quote_rows
+from pipeline.sources import quote_rows, quotes
+from vae.surface.grid import Grid
 
 TENORS = ["1M", "6M", "1Y", "2Y"]
 YEARS = np.array([1 / 12, 0.5, 1.0, 2.0])
@@ -50,8 +51,9 @@ def test_vols_in_columns_are_those_of_rows(tmp_path: Path, coordinate: str) -> N
 
 @pytest.mark.parametrize("names", [["80%", "90%", "100%", "110%"], ["0.8", "0.9", "1", "1.1"]])
 def test_names_that_are_numbers_are_the_coordinates(tmp_path: Path, names: list[str]) -> None:
-    """Moneyness needs no spot: the forward over it follows from the rates."""
-    table = read(tmp_path, wide(names), wide=NUMBERS)
+    """Moneyness needs no spot: the forward over it follows from the rates. "nan" is no number."""
+    rows = [[*row, "nan" if i == 0 else 5] for i, row in enumerate(wide(names))]
+    table = read(tmp_path, rows, wide=NUMBERS)
     np.testing.assert_allclose(table["coordinate"], np.tile(NODES, 4), rtol=1e-15)
     np.testing.assert_array_equal(table["spot"], 1.0)
     with pytest.raises(InputError, match=r"no name of a column is a number; its columns: date, tenor, a, b, c, d"):
@@ -146,6 +148,16 @@ def test_strikes_of_risk_reversals_have_quantlibs_deltas(
         strike = foreign / domestic * np.exp(k)
         expected = of.atmStrike(ATM[atm_strike]) if own is None else own
         assert (strike if own is None else of.deltaFromStrike(strike)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_risk_reversals_become_the_surface_that_they_are_of(tmp_path: Path) -> None:
+    """On a grid of their own deltas, with forward deltas and a delta-neutral straddle, by hand."""
+    path = tmp_path / "q.csv"
+    path.write_text("\n".join(",".join(map(str, row)) for row in FX_ROWS[:3]) + "\n")
+    block = {"path": str(path), "columns": COLUMNS, "fx": FX, "vol_unit": "percent", "min_points": 1}
+    grid = Grid(np.array([1 / 12, 1.0]), np.array([0.1, 0.25, 0.5, 0.75, 0.9]), "delta")
+    found = quotes.read(QuotesParams.model_validate(block), grid)
+    np.testing.assert_allclose(found.iv[0], 0.01 * np.array(FX_VOLS[:2])[:, ::-1], rtol=1e-12)
 
 
 def test_a_market_strangle_needs_not_all_deltas(tmp_path: Path) -> None:
