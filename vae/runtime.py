@@ -8,6 +8,7 @@ True
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,9 @@ from vae.bundle import SURFACES, VECTORS, BundleError, Layout
 from vae.bundle_model import BundleModel, Posterior, Scores
 from vae.runtime_inputs import QUOTE_COLUMNS, Array, SampleRequest
 from vae.sessions import Options, Provider
+from vae.surface import plausible
 from vae.surface.grid import Grid
+from vae.surface.plausible import Interval
 from vae.surface.surfaces import Surfaces
 
 __all__ = [
@@ -125,6 +128,11 @@ class SurfaceModel(BundleModel):
             ),
         )
 
+    @cached_property
+    def plausible_medians(self) -> Interval:
+        """What the median of decimal vols may be: quotes and surfaces with another are of another unit, and refused."""
+        return plausible.around(float(np.median(self.decode(np.zeros((1, self.latents))))))
+
     def sample(
         self,
         n: int,
@@ -208,7 +216,9 @@ class SurfaceModel(BundleModel):
                 the model does not have the market.
         """
         weights = 1.0 if weight is None else weight
-        quotes = runtime_inputs.quote_feeds(self.grid, iv, tenor, log_moneyness, call_delta, weights)
+        quotes = runtime_inputs.quote_feeds(
+            self.grid, iv, tenor, log_moneyness, call_delta, weights, self.plausible_medians
+        )
         quotes |= self._market_feed(market)
         found = self._graphs[bundle.COMPLETER].run(quotes, ("surface", "std", "z", "fitted", "used"))
         completion = Completion(*found)
@@ -243,7 +253,9 @@ class SurfaceModel(BundleModel):
         return runtime_inputs.market_feed(market, self.markets, is_condition=self.market_is_condition)
 
     def _checked(self, x: ArrayLike) -> Array:
-        return runtime_inputs.surface_batch(x, self.grid.shape, reads_missing=self._reads_missing)
+        return runtime_inputs.surface_batch(
+            x, self.grid.shape, self.plausible_medians, reads_missing=self._reads_missing
+        )
 
 
 class VectorModel(BundleModel):

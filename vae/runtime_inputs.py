@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vae.surface import plausible
 from vae.surface.grid import Grid, log_moneyness_of_delta
+from vae.surface.plausible import Interval
 
 Array = NDArray[np.float32]
 Feeds = dict[str, NDArray[Any]]
@@ -96,8 +97,8 @@ def latents_batch(z: ArrayLike, latents: int) -> Array:
     return array
 
 
-def surface_batch(iv: ArrayLike, shape: tuple[int, ...], *, reads_missing: bool) -> Array:
-    """Surfaces as float32 [batch, tenor, node], NaN where a point is missing.
+def surface_batch(iv: ArrayLike, shape: tuple[int, ...], allowed: Interval, *, reads_missing: bool) -> Array:
+    """Surfaces as float32 [batch, tenor, node], NaN where a point is missing; their medians must be ``allowed``.
 
     Raises:
         ValueError: another shape, a vol that is not positive and finite, a surface without a known point, a median that
@@ -110,7 +111,7 @@ def surface_batch(iv: ArrayLike, shape: tuple[int, ...], *, reads_missing: bool)
         row, value = _first_row(wrong), surfaces[wrong][0]
         raise ValueError(f"iv must be positive and finite where it is known, but row {row} holds {value:g}")
     _check_gaps("iv", known, reads_missing=reads_missing)
-    plausible.check_surfaces(surfaces)
+    plausible.check_surfaces(surfaces, allowed)
     return surfaces
 
 
@@ -169,8 +170,11 @@ def quote_feeds(
     log_moneyness: ArrayLike | None,
     call_delta: ArrayLike | None,
     weight: ArrayLike,
+    allowed: Interval,
 ) -> Feeds:
     """The columns that the completer reads, each [quote]; see ``SurfaceModel.complete`` for the arguments.
+
+    The median vol must be ``allowed``.
 
     Raises:
         ValueError: shapes that do not agree, coordinates that are missing or doubled, numbers out of range, or vols,
@@ -178,7 +182,7 @@ def quote_feeds(
     """
     vols = np.asarray(iv, np.float64)
     if tenor is None and log_moneyness is None and call_delta is None:
-        return _known_points(grid, vols, weight)
+        return _known_points(grid, vols, weight, allowed)
     if tenor is None or (log_moneyness is None) == (call_delta is None):
         raise ValueError("quotes need tenor and one of log_moneyness and call_delta")
     coordinate = log_moneyness if call_delta is None else call_delta
@@ -197,6 +201,7 @@ def quote_feeds(
     else:
         plausible.check_call_deltas(k)
         k = log_moneyness_of_delta(k, vols * np.sqrt(years))
+    plausible.check_vols(vols, allowed)
     return _completer_feeds(k, years, vols, weights)
 
 
@@ -230,7 +235,7 @@ def _condition_values(conditions: Mapping[str, float], names: tuple[str, ...]) -
     return np.array([conditions.get(name, np.nan) for name in names], np.float32)
 
 
-def _known_points(grid: Grid, iv: NDArray[np.float64], weight: ArrayLike) -> Feeds:
+def _known_points(grid: Grid, iv: NDArray[np.float64], weight: ArrayLike, allowed: Interval) -> Feeds:
     """The known points of a surface [tenor, node] as quotes."""
     if iv.shape != grid.shape:
         raise ValueError(f"iv has shape {iv.shape}; expected {grid.shape}, or quotes with their coordinates")
@@ -241,6 +246,7 @@ def _known_points(grid: Grid, iv: NDArray[np.float64], weight: ArrayLike) -> Fee
     weights = np.broadcast_to(np.asarray(weight, np.float64), iv.shape)[known]
     k = np.broadcast_to(grid.log_moneyness_of(iv), iv.shape)[known]
     _check_positive(iv=iv[known], weight=weights)
+    plausible.check_vols(iv, allowed)
     return _completer_feeds(k, years, iv[known], weights)
 
 
@@ -248,7 +254,6 @@ def _completer_feeds(
     k: NDArray[np.float64], years: NDArray[np.float64], vols: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> Feeds:
     """Checked quotes, each [quote], as the completer reads them."""
-    plausible.check_vols(vols)
     # A number that is too large for single precision becomes infinite, which is outside of every grid.
     with np.errstate(over="ignore"):
         values = (column.astype(np.float32) for column in (k, years, vols, weights))

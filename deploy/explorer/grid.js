@@ -51,11 +51,12 @@ export const interval = (iv, std) => [-1, 1].map((sign) => Array.from(iv, (vol, 
 /** A surface in the columns of `volvae complete`; std may be missing. */
 export const csv = (grid, { iv, std }) => {
   const [low, high] = std ? interval(iv, std) : [];
-  const lines = [["tenor_years", "log_moneyness", "iv", ...(std ? ["std", "low_90", "high_90"] : [])].join(",")];
+  const inDeltas = grid.convention === "delta";
+  const lines = [["tenor_years", "log_moneyness", ...(inDeltas ? ["call_delta"] : []), "iv", ...(std ? ["std", "low_90", "high_90"] : [])].join(",")];
   logMoneyness(grid, iv).forEach((smile, i) =>
     smile.forEach((k, j) => {
       const at = i * smile.length + j;
-      const values = [grid.tenors[i], k, iv[at], ...(std ? [std[at], low[at], high[at]] : [])];
+      const values = [grid.tenors[i], k, ...(inDeltas ? [grid.nodes[j]] : []), iv[at], ...(std ? [std[at], low[at], high[at]] : [])];
       lines.push(values.map((value) => +value.toPrecision(8)).join(","));
     }),
   );

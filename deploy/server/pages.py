@@ -62,7 +62,7 @@ class Pages:
 
     async def plausible(self, _: Request) -> Response:
         """The numbers of the rules by which the explorer refuses quotes in another unit."""
-        return json_response(plausible.limits())
+        return json_response(plausible.limits(self._service.follower.served.surfaces.plausible_medians))
 
     async def manifest(self, _: Request) -> Response:
         """The manifest of the served bundle."""

@@ -9,11 +9,8 @@ pricing formulas of Bachelier and Black-Merton-Scholes?", Math. Finance 18(1).
 import math
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import erfcx
-
-from vae.pricing.black import implied_total_vol
 
 Array = NDArray[np.float64]
 
@@ -49,6 +46,10 @@ def black_vols(normal_vol: Array, forward: Array, strike: Array, tenor: Array) -
         where no Black vol has the price: a normal vol so large that a call is worth the forward, or so small that the
         price is 0 in double precision.
     """
+    import torch  # noqa: PLC0415 - reading quoted vols needs no torch
+
+    from vae.pricing.black import implied_total_vol  # noqa: PLC0415
+
     usable = (normal_vol > 0.0) & (forward > 0.0) & (strike > 0.0) & (tenor > 0.0)
     normal_vol, forward, strike, tenor = (np.where(usable, x, 1.0) for x in (normal_vol, forward, strike, tenor))
     price = otm_price(forward, strike, normal_vol * np.sqrt(tenor)) / forward

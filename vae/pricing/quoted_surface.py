@@ -12,11 +12,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from vae.pricing.black import implied_total_vol
 from vae.pricing.monotone_cubic import MonotoneCubics
 from vae.surface.grid import Grid
 
@@ -83,6 +81,10 @@ def implied_vols(k: Array, price: Array, tenor: Array, *, call: NDArray[np.bool_
         tenor: years, positive, [quote].
         call: which quotes are calls, [quote].
     """
+    import torch  # noqa: PLC0415 - reading quoted vols needs no torch
+
+    from vae.pricing.black import implied_total_vol  # noqa: PLC0415
+
     intrinsic = np.where(call, 1.0, -1.0) * -np.expm1(k)
     otm = price - np.maximum(intrinsic, 0.0)
     otm = np.where(otm > _ROUNDING * price, otm, np.nan)

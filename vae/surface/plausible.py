@@ -29,16 +29,37 @@ class Interval(NamedTuple):
     def __contains__(self, value: object) -> bool:
         return isinstance(value, float) and self.low <= value <= self.high
 
+    @property
+    def each(self) -> "Interval":
+        """What single vols may be beside such a median."""
+        return Interval(0.1 * self.low, 5.0 * self.high)
+
 
 MEDIAN_VOL = Interval(0.01, 2.0)
-EACH_VOL = Interval(0.001, 10.0)
+EACH_VOL = MEDIAN_VOL.each
+_FACTOR = 5.0  # by which a market may be calmer or wilder than the middle surface of its model
 
 
-def limits() -> dict[str, object]:
-    """The numbers of the rules by name, for programs in other languages that must refuse the same quotes."""
+def around(median: float) -> Interval:
+    """What medians may be for a model whose middle surface has this median: its market may be calmer or wilder.
+
+    >>> around(0.2) == MEDIAN_VOL
+    True
+    >>> around(0.005).low
+    0.001
+    """
+    return Interval(min(MEDIAN_VOL.low, median / _FACTOR), max(MEDIAN_VOL.high, median * _FACTOR))
+
+
+def limits(allowed: Interval = MEDIAN_VOL) -> dict[str, object]:
+    """The numbers of the rules by name, for programs in other languages that must refuse the same quotes.
+
+    Args:
+        allowed: what the median vol may be.
+    """
     return {
-        "median_vol": list(MEDIAN_VOL),
-        "each_vol": list(EACH_VOL),
+        "median_vol": list(allowed),
+        "each_vol": list(allowed.each),
         "vol_units": dict(VOL_UNITS),
         "longest_tenor": LONGEST_TENOR,
         "largest_k": LARGEST_K,
@@ -59,11 +80,15 @@ def vol_readings(median: float, allowed: Interval = MEDIAN_VOL) -> dict[str, flo
     return {unit: value for unit, value in values.items() if value in allowed}
 
 
-def check_vols(vols: ArrayLike) -> None:
+def check_vols(vols: ArrayLike, allowed: Interval = MEDIAN_VOL) -> None:
     """Refuse vols that cannot be decimal Black vols; NaN is a vol that is not known.
 
+    Args:
+        vols: any shape.
+        allowed: what their median may be.
+
     Raises:
-        ValueError: the median is not within 1 % and 200 %, or a vol is not within 0.1 % and 1,000 %.
+        ValueError: the median is not allowed, or a vol is ten times smaller or five times larger than that may be.
 
     >>> check_vols([21.0, 24.0])
     Traceback (most recent call last):
@@ -75,28 +100,32 @@ by 100
     if not len(known):
         return
     median = float(np.median(known))
-    _check_median(median)
-    wrong = (values < EACH_VOL.low) | (values > EACH_VOL.high)
+    _check_median(median, allowed)
+    each = allowed.each
+    wrong = (values < each.low) | (values > each.high)
     if wrong.any():
         place = ", ".join(map(str, np.argwhere(wrong)[0]))
         raise ValueError(
             f"the vol {values[wrong][0]:g} at index {place} is no quote beside a median of {median:g}: allowed are "
-            f"{_percent(EACH_VOL)}; leave it out"
+            f"{_percent(each)}; leave it out"
         )
 
 
-def check_surfaces(vols: NDArray[np.floating]) -> None:
+def check_surfaces(vols: NDArray[np.floating], allowed: Interval = MEDIAN_VOL) -> None:
     """Refuse surfaces [surface, tenor, node] that cannot be decimal Black vols, each by its median; NaN is not known.
 
+    Args:
+        vols: of the surfaces.
+        allowed: what the median of each may be.
+
     Raises:
-        ValueError: the median of a surface is not within 1 % and 200 %.
+        ValueError: the median of a surface is not allowed.
     """
     lowest, highest = np.fmin.reduce(vols, (1, 2)), np.fmax.reduce(vols, (1, 2))
-    for row in np.flatnonzero(
-        (lowest < MEDIAN_VOL.low) | (highest > MEDIAN_VOL.high)
-    ):  # the median of others is within
+    doubtful = (lowest < allowed.low) | (highest > allowed.high)  # the median of others is between these
+    for row in np.flatnonzero(doubtful):
         try:
-            _check_median(float(np.nanmedian(vols[row])))
+            _check_median(float(np.nanmedian(vols[row])), allowed)
         except ValueError as error:
             raise ValueError(f"surface {row}: {error}") from error
 
@@ -164,10 +193,10 @@ def strike_scale(median_k: float) -> float | None:
     return next((scale for scale in _STRIKE_SCALES if abs(median_k - np.log(scale)) < 1.0), None)
 
 
-def _check_median(median: float) -> None:
+def _check_median(median: float, allowed: Interval) -> None:
     """Raise ValueError unless this can be the median of decimal vols."""
-    if median not in MEDIAN_VOL:
-        outside = f"the median vol {median:g} is {100.0 * median:g} %, but must be within {_percent(MEDIAN_VOL)}"
+    if median not in allowed:
+        outside = f"the median vol {median:g} is {100.0 * median:g} %, but must be within {_percent(allowed)}"
         raise ValueError(outside + _units(median))
 
 

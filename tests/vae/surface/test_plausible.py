@@ -25,6 +25,16 @@ def test_vols_in_another_unit_are_refused_with_what_they_may_be(vols: list[float
         plausible.check_vols(vols)
 
 
+def test_a_model_of_a_pegged_currency_takes_its_own_vols() -> None:
+    pegged = plausible.around(0.004)
+    plausible.check_vols([0.003, 0.0005, 0.008], pegged)
+    plausible.check_surfaces(np.full((2, 1, 3), 0.002), pegged)
+    with pytest.raises(ValueError, match=r"the median vol 0\.003 is 0\.3 %, but must be within 1 %"):
+        plausible.check_vols([0.003, 0.0005, 0.008])
+    with pytest.raises(ValueError, match="divide by 100"):
+        plausible.check_vols([40.0], pegged)
+
+
 def test_a_surface_in_another_unit_is_named_among_others() -> None:
     """An odd point alone makes a surface odd, but of no other unit."""
     surfaces = np.full((4, 2, 3), 0.2, np.float32)
