@@ -1,90 +1,110 @@
-"""The command complete: reads quotes from a file, completes the surface, writes it as CSV and as a page."""
+"""The command complete: completes a surface from quotes, writes it as CSV and as a page."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.files.csv_tables import write_csv
-from pipeline.sources.columns import Columns
+from pipeline.files import surface_tables
 from vae.runtime import Completion, SurfaceModel
-from vae.surface.grid import log_moneyness_of_delta
 from vae.surface.units import BASIS_POINTS, DAYS_PER_YEAR, Z90
 
-Array = NDArray[np.float64]
+if TYPE_CHECKING:
+    from pipeline.cli.quotes_options import Options
+    from pipeline.sources.one_surface import Choice, OneSurface
 
-_COORDINATES = ("log_moneyness", "call_delta", "strike")
+Array = NDArray[np.float64]
 
 
 class Quotes(NamedTuple):
     """Quotes of one surface as the runtime reads them, each [quote].
 
-    Either log-moneyness or call delta is given. Tenors are in years, vols decimal.
+    Attributes:
+        iv: decimal Black vols.
+        tenor: years.
+        k: ln(K/F).
+        weight: precision in units of that of a point of the training data.
+        market: of the model, whose surfaces are the likely ones; None where it is not known to the model.
     """
 
     iv: Array
     tenor: Array
-    log_moneyness: Array | None
-    call_delta: Array | None
-    weight: Array | None
+    k: Array
+    weight: Array
+    market: str | None
 
 
-def read(path: Path) -> Quotes:
-    """Read quotes from a CSV or Parquet file with the canonical column names of docs/quotes.md.
+def read(path: Path, given: "Options", choice: "Choice") -> "OneSurface":
+    """The quotes of one surface in a file, or the known points of one in a folder that ``prepare`` wrote.
 
     Raises:
-        InputError: the file cannot be read, lacks a column, or has a value that is no vol, tenor or coordinate.
+        InputError: the path cannot be read, has several surfaces of which none is chosen, or no usable quote.
     """
-    source = Columns.read(path)
-    tenor = _one_of(source, "tenor_years", "days")
-    coordinate = _one_of(source, *_COORDINATES)
-    for name in ("iv", *(["forward"] if coordinate == "strike" else [])):
-        if name not in source.names:
-            raise InputError(f"{path} has no column {name}; its columns: {', '.join(source.names)}")
-    columns = {name: _finite(source, name) for name in ("iv", tenor, coordinate)}
-    values = columns[coordinate]
-    if coordinate == "strike":
-        forward = _finite(source, "forward")
-        if not ((values > 0.0) & (forward > 0.0)).all():
-            raise InputError(f"{path}: strike and forward must be positive")
-        values = np.log(values / forward)
-    return Quotes(
-        iv=columns["iv"],
-        tenor=columns[tenor] / (DAYS_PER_YEAR if tenor == "days" else 1.0),
-        log_moneyness=None if coordinate == "call_delta" else values,
-        call_delta=values if coordinate == "call_delta" else None,
-        weight=_finite(source, "weight") if "weight" in source.names else None,
-    )
+    from pipeline.cli.quotes_options import hinted, settings_of
+    from pipeline.sources import one_surface
+
+    if path.is_dir():
+        from pipeline.sources import prepared_surface  # needs torch
+
+        return prepared_surface.read(path, choice)
+    params = settings_of(path, given, date=choice.date)
+    try:
+        return one_surface.read(params, choice)
+    except InputError as error:
+        raise hinted(error, given) from error
+
+
+def for_model(model: SurfaceModel, found: "OneSurface", market: str | None) -> Quotes:
+    """Quotes with the weights of their file, or those that bid and ask give, or 1, and their market if it is known.
+
+    The noise of a quote is half its spread, but not less than the noise that the model has learned: its weight is
+    (learned noise / half the spread)^2, at most 1.
+
+    Args:
+        model: that completes them.
+        found: the quotes.
+        market: that the user names, for a file without markets.
+
+    Raises:
+        InputError: neither the file nor the model has the market.
+    """
+    known = model.markets if model.market_is_condition else ()
+    if found.market is None and market is not None and market not in known:
+        raise InputError(
+            f"--market {market}: the file has no column of markets, and the model's markets are {known or 'none'}"
+        )
+    learned = float(model.manifest["observation_scale_vol"])
+    noise = np.fmax(found.noise, learned)  # NaN, where there is no spread, counts as the learned noise
+    weight = (learned / noise) ** 2 if found.weight is None else found.weight
+    market = found.market or market
+    return Quotes(found.iv, found.tenor, found.k, weight, market if market in known else None)
 
 
 def run(model: SurfaceModel, quotes: Quotes) -> Completion:
     """Complete the surface that the quotes are of."""
     return model.complete(
-        quotes.iv,
-        tenor=quotes.tenor,
-        log_moneyness=quotes.log_moneyness,
-        call_delta=quotes.call_delta,
-        weight=quotes.weight,
+        quotes.iv, tenor=quotes.tenor, log_moneyness=quotes.k, weight=quotes.weight, market=quotes.market
     )
 
 
 def write(path: Path, model: SurfaceModel, found: Completion) -> None:
-    """Write the points of a surface as CSV: tenor_years, log_moneyness, iv, std and the ends of the 90 % interval."""
-    tenors = np.broadcast_to(model.grid.tenors[:, None], found.iv.shape)
-    k = np.broadcast_to(model.grid.log_moneyness_of(found.iv), found.iv.shape)
-    low, high = found.iv - Z90 * found.std, found.iv + Z90 * found.std
-    columns = (part.ravel().tolist() for part in (tenors, k, found.iv, found.std, low, high))
-    rows = [[f"{value:.8g}" for value in row] for row in zip(*columns, strict=True)]
-    write_csv(path, ("tenor_years", "log_moneyness", "iv", "std", "low_90", "high_90"), rows)
+    """Write the points of a surface as CSV: coordinates, iv, std and the ends of the 90 % interval."""
+    surface_tables.write_completion(path, model.grid, found.iv, found.std, Z90)
 
 
-def figures(quotes: Quotes, found: Completion) -> dict[str, float]:
-    """Number of quotes used, distance of the surface from them, and standard deviations of its points."""
+def figures(model: SurfaceModel, source: "OneSurface", quotes: Quotes, found: Completion) -> dict[str, Any]:
+    """Numbers of rows and quotes, distance of the surface from them, and standard deviations of its points."""
     used = found.used
     error = BASIS_POINTS * np.abs(found.fitted[used] - quotes.iv[used])
     return {
+        "surface": source.title,
+        "market": quotes.market,
+        "new_market": source.market is not None and quotes.market is None and bool(model.market_is_condition),
+        "rows": source.rows,
+        "rejected": [{"row": one.row, "reason": one.reason} for one in source.rejected],
         "quotes": len(used),
         "quotes_used": int(used.sum()),
         "quotes_mean_error_bp": float(error.mean()),
@@ -92,6 +112,24 @@ def figures(quotes: Quotes, found: Completion) -> dict[str, float]:
         "median_std_bp": float(BASIS_POINTS * np.median(found.std)),
         "largest_std_bp": float(BASIS_POINTS * found.std.max()),
     }
+
+
+def text(source: "OneSurface", outcome: Mapping[str, Any]) -> str:
+    """The figures as a line for people, after one that counts the rejected rows if there are any."""
+    from pipeline.sources.one_surface import counted
+
+    lines = []
+    if source.rejected:
+        lines.append(f"{len(source.rejected):,} of {source.rows:,} rows rejected: {counted(source.rejected)}")
+    if outcome["new_market"]:
+        lines.append(f"the model was not trained on the market {source.market}: it completes it as one of any")
+    title = f"{source.title}: " if source.title else ""
+    lines.append(
+        f"{title}{outcome['quotes_used']:,} of {outcome['quotes']:,} quotes used, "
+        f"{outcome['quotes_mean_error_bp']:.1f} bp off on average; standard deviation of a point "
+        f"{outcome['median_std_bp']:.1f} bp, at most {outcome['largest_std_bp']:.1f} bp"
+    )
+    return "\n".join(lines)
 
 
 def page(model: SurfaceModel, quotes: Quotes, found: Completion) -> str:
@@ -105,18 +143,17 @@ def page(model: SurfaceModel, quotes: Quotes, found: Completion) -> str:
     rows = -(-len(tenors) // columns)
     titles = [f"{DAYS_PER_YEAR * tenor:.0f} days" for tenor in tenors]
     figure = make_subplots(rows=rows, cols=columns, subplot_titles=titles, vertical_spacing=0.3 / rows)
-    places = quotes.log_moneyness
-    if places is None:
-        places = log_moneyness_of_delta(np.asarray(quotes.call_delta), quotes.iv * np.sqrt(quotes.tenor))
     for i in range(len(tenors)):
         spot = {"row": i // columns + 1, "col": i % columns + 1}
         low, high = (100.0 * (found.iv[i] + sign * Z90 * found.std[i]) for sign in (-1.0, 1.0))
         band = {"x": np.concatenate([k[i], k[i][::-1]]), "y": np.concatenate([low, high[::-1]])}
         spot["showlegend"] = i == 0
-        figure.add_scatter(**band, fill="toself", line_width=0, fillcolor="rgba(37, 99, 235, 0.2)", name="90 %", **spot)
+        figure.add_scatter(
+            **band, fill="toself", mode="lines", line_width=0, fillcolor="rgba(37, 99, 235, 0.2)", name="90 %", **spot
+        )
         figure.add_scatter(x=k[i], y=100.0 * found.iv[i], line_color="#2563eb", name="surface", mode="lines", **spot)
         own = nearest == i
-        points = {"x": places[own], "y": 100.0 * quotes.iv[own]}
+        points = {"x": quotes.k[own], "y": 100.0 * quotes.iv[own]}
         marker = {"color": np.where(found.used[own], "#111827", "#dc2626"), "size": 6}
         spot["showlegend"] = i == int(nearest.min())
         figure.add_scatter(**points, mode="markers", marker=marker, name="quotes", **spot)
@@ -125,18 +162,3 @@ def page(model: SurfaceModel, quotes: Quotes, found: Completion) -> str:
     )
     html: str = go.Figure(figure).to_html(include_plotlyjs=True, full_html=True)
     return html
-
-
-def _one_of(source: Columns, *names: str) -> str:
-    found = [name for name in names if name in source.names]
-    if len(found) != 1:
-        raise InputError(f"{source.path} must have exactly one column of {', '.join(names)}, not {len(found)}")
-    return found[0]
-
-
-def _finite(source: Columns, name: str) -> Array:
-    values = source.numbers(name)
-    if not np.isfinite(values).all():
-        row = int(np.argmin(np.isfinite(values))) + 1
-        raise InputError(f"{source.path}: column {name} is empty or not finite in row {row}")
-    return values

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from pipeline.cli.common import BUNDLE, bundle_option, one_line_errors, provider_option
+from pipeline.cli.quotes_options import Options, reading_options
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from vae.runtime import Provider, Scores
 
 Item = TypeVar("Item")
@@ -96,19 +99,39 @@ def sample(
 @click.command(epilog="Example: volvae complete quotes.csv -o surface.csv --plot")
 @click.argument("quotes", type=click.Path(path_type=Path))
 @click.option("-o", "output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="A .csv file.")
+@click.option(
+    "--date", type=click.DateTime(["%Y-%m-%d"]), help="Date of the surface, where the file has several or none."
+)
+@click.option("--snapshot", type=click.DateTime(), help="Time of the surface, where its date has several.")
+@click.option("--market", help="Market of the surface, where the file has several, or of the model's.")
+@reading_options
 @click.option("--plot", is_flag=True, help="Write a page beside the output that shows the smiles and the quotes.")
 @bundle_option
 @provider_option
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @one_line_errors
-def complete(quotes: Path, output: Path, bundle: Path, provider: "Provider", *, plot: bool, as_json: bool) -> None:
+def complete(
+    quotes: Path,
+    output: Path,
+    date: "dt.datetime | None",
+    snapshot: "dt.datetime | None",
+    market: str | None,
+    reading: Options,
+    bundle: Path,
+    provider: "Provider",
+    *,
+    plot: bool,
+    as_json: bool,
+) -> None:
     """Complete a surface from quotes, or vectors with missing points.
 
-    Columns: iv; tenor_years or days; log_moneyness, call_delta, or strike and forward; weight if there is one. A bundle
-    of vectors reads one vector a row, with empty cells.
+    QUOTES is any file that prepare.quotes can read (docs/quotes.md), or the folder data/surfaces. Its columns have the
+    canonical names, or are named by params.yaml or by --columns. Rows that are no quotes are counted by reason. The
+    spread of bid and ask is the weight of a quote. A bundle of vectors reads one vector a row, with empty cells.
     """
     from pipeline.cli import complete_quotes, vectors
     from pipeline.files.atomic import new_file
+    from pipeline.sources.one_surface import Choice
     from vae import runtime
 
     if output.suffix != ".csv":
@@ -118,16 +141,14 @@ def complete(quotes: Path, output: Path, bundle: Path, provider: "Provider", *, 
         outcome = vectors.complete(model, quotes, output, plot=plot)
         click.echo(json.dumps(outcome) if as_json else vectors.completed_text(outcome))
         return
-    read = complete_quotes.read(quotes)
+    choice = Choice(None if date is None else date.date(), snapshot, market)
+    source = complete_quotes.read(quotes, reading, choice)
+    read = complete_quotes.for_model(model, source, market)
     found = complete_quotes.run(model, read)
     content = complete_quotes.page(model, read, found).encode() if plot else b""
     complete_quotes.write(output, model, found)
-    outcome = complete_quotes.figures(read, found) | {"path": str(output)}
-    text = (
-        f"{outcome['quotes_used']} of {outcome['quotes']} quotes used, {outcome['quotes_mean_error_bp']:.1f} bp off on "
-        f"average; standard deviation of a point {outcome['median_std_bp']:.1f} bp, at most "
-        f"{outcome['largest_std_bp']:.1f} bp: {output}"
-    )
+    outcome = complete_quotes.figures(model, source, read, found) | {"path": str(output)}
+    text = f"{complete_quotes.text(source, outcome)}: {output}"
     if plot:
         page = output.with_suffix(".html")
         with new_file(page) as stream:
@@ -144,7 +165,10 @@ def complete(quotes: Path, output: Path, bundle: Path, provider: "Provider", *, 
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @one_line_errors
 def score(surfaces: Path, output: Path | None, bundle: Path, provider: "Provider", *, as_json: bool) -> None:
-    """Say how likely surfaces on the model's grid, or vectors, are: the odd ones stand out."""
+    """Say how likely surfaces on the model's grid, or vectors, are: the odd ones stand out.
+
+    SURFACES is what `volvae sample` or `volvae complete` wrote, or such a table with its rows in any order.
+    """
     from pipeline.files import surface_tables
     from pipeline.sources.vector_file import read_vectors
     from vae import runtime
@@ -217,10 +241,14 @@ def _score_figures(scores: "Scores", kind: str) -> dict[str, float]:
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @one_line_errors
 def arbitrage(surfaces: Path, tolerance: float, bundle: Path, results: Path, *, as_json: bool) -> None:
-    """Measure static arbitrage in surfaces that `volvae sample` wrote: how often, how large, where."""
+    """Measure static arbitrage in surfaces: how often, how large, where.
+
+    SURFACES is what `volvae sample` or `volvae complete` wrote, or such a table with its rows in any order.
+    """
     from pipeline.cli import arbitrage_table
     from pipeline.files import surface_tables
     from vae.surface import arbitrage as checks
+    from vae.surface import plausible
 
     if surfaces.suffix == ".npy":
         from vae.runtime import SurfaceModel
@@ -229,6 +257,7 @@ def arbitrage(surfaces: Path, tolerance: float, bundle: Path, results: Path, *, 
         iv = surface_tables.read_array(surfaces, grid)
     else:
         iv, grid = surface_tables.read_surfaces(surfaces)
+    plausible.check_surfaces(iv)
     blocks = checks.violation_blocks(iv, grid)
     with _progress(blocks, length=checks.block_count(len(iv)), label="arbitrage") as shown:
         found = checks.join(shown)

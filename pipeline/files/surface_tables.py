@@ -1,4 +1,4 @@
-"""Surfaces as files for other programs and back: Parquet in long form, or one array as npy. Never imports torch."""
+"""Surfaces as files for other programs and back: a row for each point, or one array as npy. Never imports torch."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,18 +12,20 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.files.atomic import new_file
+from pipeline.files.csv_tables import csv_columns, write_csv
 from vae.surface.grid import Grid
 
-_COLUMNS = ("surface", "tenor_years", "log_moneyness", "iv")
+_NEEDED = ("tenor_years", "log_moneyness", "iv")
+_SURFACE = "surface"  # a column that one surface alone may lack
 _DELTA = "call_delta"  # a column more, for a grid in deltas
 _TYPES = {
-    "surface": pa.int64(),
+    _SURFACE: pa.int64(),
     "tenor_years": pa.float64(),
     "log_moneyness": pa.float64(),
     _DELTA: pa.float64(),
     "iv": pa.float32(),
 }
-_SAME_NODE = 1e-9
+_SAME_NODE = 1e-6  # files are written with eight digits, and k is divided by the root of short tenors
 
 
 def write_surfaces(path: Path, blocks: Iterable[NDArray[np.float32]], grid: Grid, *, count: int) -> None:
@@ -44,16 +46,17 @@ def write_surfaces(path: Path, blocks: Iterable[NDArray[np.float32]], grid: Grid
 
 
 def read_surfaces(path: Path) -> tuple[NDArray[np.float32], Grid]:
-    """Surfaces iv [surface, tenor, node] and their grid from Parquet as ``write_surfaces`` writes it.
+    """Surfaces iv [surface, tenor, node] and their grid from Parquet or CSV with a row for each point.
 
-    Rows are ordered by surface, tenor and node; an iv that is null or NaN is missing. The nodes are call deltas where
-    there is such a column, log-moneyness where that is the same at each tenor, and else log-moneyness / sqrt(tenor).
+    Rows may be in any order; an iv that is null or NaN is missing. Without a column ``surface`` all points are of one.
+    The nodes are call deltas where there is such a column, log-moneyness where that is the same at each tenor, and else
+    log-moneyness / sqrt(tenor).
 
     Raises:
-        InputError: the file is missing, is no Parquet, lacks a column, or its surfaces do not lie on one such grid.
+        InputError: the file is missing, no table, lacks a column, or its surfaces do not lie on one such grid.
     """
-    columns = _read_columns(path)
-    surface, tenor, iv = (columns[name] for name in ("surface", "tenor_years", "iv"))
+    columns = _in_order(_read_columns(path))
+    surface, tenor, iv = (columns[name] for name in (_SURFACE, "tenor_years", "iv"))
     place = _DELTA if _DELTA in columns else "log_moneyness"
     points = _first_run(surface)
     if len(surface) % points or not _same_in_each_surface(surface, tenor, columns[place], points):
@@ -65,8 +68,33 @@ def read_surfaces(path: Path) -> tuple[NDArray[np.float32], Grid]:
     return iv.reshape(-1, *grid.shape), grid
 
 
+def is_table_of_surfaces(path: Path) -> bool:
+    """Whether a file has the columns that ``read_surfaces`` needs; it may still hold quotes at scattered points.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    return path.suffix in (".parquet", ".csv") and set(_NEEDED) <= _names(path)
+
+
+def write_completion(
+    path: Path, grid: Grid, iv: NDArray[np.floating], std: NDArray[np.floating], half_width: float
+) -> None:
+    """Write one surface [tenor, node] as CSV that ``read_surfaces`` reads, with its uncertainty.
+
+    Columns: tenor_years, log_moneyness, call_delta for a grid in deltas, iv, std, and the ends of the 90 % interval,
+    which is ``half_width`` standard deviations wide on each side.
+    """
+    points: dict[str, NDArray[Any]] = {"tenor_years": grid.tenors[:, None], "log_moneyness": grid.log_moneyness_of(iv)}
+    if grid.convention == "delta":
+        points[_DELTA] = grid.nodes
+    points |= {"iv": iv, "std": std, "low_90": iv - half_width * std, "high_90": iv + half_width * std}
+    columns = [np.broadcast_to(values, iv.shape).ravel().tolist() for values in points.values()]
+    write_csv(path, tuple(points), ([f"{value:.8g}" for value in row] for row in zip(*columns, strict=True)))
+
+
 def read_on_grid(path: Path, grid: Grid) -> NDArray[np.floating]:
-    """Surfaces [surface, tenor, node] of a known grid from Parquet or npy.
+    """Surfaces [surface, tenor, node] of a known grid from Parquet, CSV or npy.
 
     Raises:
         InputError: the file cannot be read as surfaces, or these lie on another grid.
@@ -104,20 +132,53 @@ def read_array(path: Path, grid: Grid) -> NDArray[np.floating]:
 def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
     """The columns by name, call_delta where there is one."""
     try:
-        file = pq.ParquetFile(path)
-        present = file.schema_arrow.names
-        missing = [name for name in _COLUMNS if name not in present]
-        if missing:
-            raise InputError(f"{path} has no column {missing[0]!r}; needed: {', '.join(_COLUMNS)}")
-        table = file.read(columns=[name for name in _TYPES if name in present])
-        columns = {name: table[name].cast(_TYPES[name]).to_numpy() for name in table.column_names}
+        columns = _read_csv(path) if path.suffix == ".csv" else _read_parquet(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except pa.ArrowException as error:
-        raise InputError(f"{path} is not a Parquet file of surfaces: {str(error).splitlines()[0]}") from error
-    if not table.num_rows:
+    except (pa.ArrowException, ValueError) as error:
+        raise InputError(f"{path} is not a table of surfaces: {str(error).splitlines()[0]}") from error
+    if not len(columns["iv"]):
         raise InputError(f"{path} has no rows")
-    return columns
+    return {_SURFACE: np.zeros(len(columns["iv"]), np.int64)} | columns
+
+
+def _read_parquet(path: Path) -> dict[str, NDArray[Any]]:
+    file = pq.ParquetFile(path)
+    _check_names(path, file.schema_arrow.names)
+    table = file.read(columns=[name for name in _TYPES if name in file.schema_arrow.names])
+    return {name: table[name].cast(_TYPES[name]).to_numpy() for name in table.column_names}
+
+
+def _read_csv(path: Path) -> dict[str, NDArray[Any]]:
+    columns = csv_columns(path.read_text("utf-8-sig"))
+    _check_names(path, columns)
+    return {name: np.array(columns[name], kind.to_pandas_dtype()) for name, kind in _TYPES.items() if name in columns}
+
+
+def _check_names(path: Path, present: Iterable[str]) -> None:
+    missing = [name for name in _NEEDED if name not in present]
+    if missing:
+        raise InputError(f"{path} has no column {missing[0]!r}; needed: {', '.join(_NEEDED)}")
+
+
+def _names(path: Path) -> set[str]:
+    """The names of the columns of a file."""
+    try:
+        if path.suffix == ".parquet":
+            return set(pq.read_schema(path).names)
+        with path.open(encoding="utf-8-sig") as stream:
+            return set(stream.readline().strip().split(","))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (pa.ArrowException, UnicodeDecodeError):
+        return set()  # the reader of quotes says what is wrong
+
+
+def _in_order(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The columns with their rows ordered by surface, tenor and place."""
+    place = _DELTA if _DELTA in columns else "log_moneyness"
+    order = np.lexsort((columns[place], columns["tenor_years"], columns[_SURFACE]))
+    return {name: values[order] for name, values in columns.items()}
 
 
 def _first_run(values: NDArray[Any]) -> int:

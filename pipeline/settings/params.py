@@ -1,5 +1,6 @@
 """All of params.yaml as frozen, strictly checked values: the only validator of settings."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, get_args
 
@@ -12,6 +13,7 @@ from pipeline.errors import InputError
 from pipeline.settings.evaluate import EvaluateParams
 from pipeline.settings.export import ExportParams
 from pipeline.settings.prepare import PrepareParams, SimulatedPrepare
+from pipeline.settings.quotes import QuotesParams
 from pipeline.settings.register import RegisterParams
 from pipeline.settings.retrain import RetrainParams
 from pipeline.settings.train import TrainParams
@@ -61,11 +63,38 @@ def read_params(path: Path = PARAMS) -> Params:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except YAMLError as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    return checked(values, path)
+
+
+def checked(values: object, path: Path) -> Params:
+    """The settings of plain values, which stand in ``path`` or shall.
+
+    Raises:
+        InputError: keys are missing, unknown or out of range; all are named.
+    """
     try:
         return Params.model_validate(values)
     except ValidationError as error:
         faults = "; ".join(_fault(fault) for fault in error.errors())
         raise InputError(f"{path}: {faults}") from error
+
+
+def read_quotes(values: Mapping[str, Any]) -> QuotesParams:
+    """The block ``prepare.quotes`` from plain values.
+
+    Raises:
+        InputError: keys are missing, unknown or out of range; all are named.
+    """
+    try:
+        return QuotesParams.model_validate(values)
+    except ValidationError as error:
+        place = (
+            "prepare",
+            "quotes",
+            "quotes",
+        )  # as if the block stood in params.yaml, with the source as pydantic has it
+        faults = (_fault({**fault, "loc": (*place, *fault["loc"])}) for fault in error.errors())
+        raise InputError("; ".join(faults)) from error
 
 
 def _fault(fault: ErrorDetails) -> str:

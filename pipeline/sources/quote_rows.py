@@ -50,6 +50,21 @@ REASONS = (
     "price_outside_bounds",
     "too_few_points",
 )
+# Rows that the settings or the file itself leave out, or that another row stands for: a file may have any number.
+EXPECTED_REASONS = (
+    "other_market",
+    "flagged",
+    "american",
+    "low_volume",
+    "low_open_interest",
+    "expired",
+    "stale",
+    "wide",
+    "duplicate",
+    "merged",
+    "in_the_money",
+    "no_time_value",
+)
 EPOCH = dt.date(1970, 1, 1)
 PERCENT = 0.01
 VOLS = ("iv", "bid_iv", "ask_iv")

@@ -8,26 +8,12 @@ from pipeline.errors import InputError
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_markets import listed
+from pipeline.sources.quote_rows import EXPECTED_REASONS
 from pipeline.sources.quoted_surfaces import QuotedSurfaces
 from vae.surface import arbitrage
 from vae.surface.grid import Grid
 from vae.surface.units import BASIS_POINTS, DAYS_PER_YEAR
 
-# Rows that the settings or the file itself leave out, or that another row stands for: a file may have any number.
-EXPECTED_REASONS = (
-    "other_market",
-    "flagged",
-    "american",
-    "low_volume",
-    "low_open_interest",
-    "expired",
-    "stale",
-    "wide",
-    "duplicate",
-    "merged",
-    "in_the_money",
-    "no_time_value",
-)
 _LOUD = 0.1  # of the rows, from which on a reason is in bold
 _TOLERANCE = 1e-6  # of the forward, as evaluate.arbitrage_tolerance has it
 _LARGE = 1e-3  # of the forward: more than bid and ask explain

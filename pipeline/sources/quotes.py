@@ -18,18 +18,11 @@ from pipeline.files.dataset import REPORT, Dataset
 from pipeline.progress import track
 from pipeline.settings.prepare import QuotesPrepare
 from pipeline.settings.quotes import QuotesParams
-from pipeline.sources import (
-    quote_checks,
-    quote_exercise,
-    quote_markets,
-    quote_reach,
-    quote_rows,
-    quote_summary,
-    quote_vols,
-)
+from pipeline.sources import quote_checks, quote_exercise, quote_reach, quote_rows, quote_summary
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_rows import EPOCH, SURFACE, Index, QuoteTable
 from pipeline.sources.quoted_surfaces import QuotedSurfaces
+from pipeline.sources.usable_quotes import usable
 from vae.pricing import quoted_surface
 from vae.surface.grid import Grid
 
@@ -43,13 +36,7 @@ def read(params: QuotesParams, grid: Grid) -> QuotedSurfaces:
         InputError: the file cannot be read, lacks a column or has one of a wrong type, no row is usable, its numbers
             are in other units than the settings say, or rows of one time are not one market.
     """
-    table = quote_rows.read(params)
-    table = quote_checks.checked(table, params)
-    table = quote_vols.with_vols(table, params)
-    table = quote_checks.check_counts(table, params)
-    if not table.kept.any():
-        raise InputError(f"{params.path} has no usable quote: {quote_summary.counts(table.rejected)}")
-    quote_markets.check_smiles(table, params)
+    table = read_table(params)
     surfaces = [(row, iv) for row, iv in _surfaces(table, grid) if not np.isnan(iv).all()]
     first = np.array([row for row, _ in surfaces], np.int64)
     quote_reach.check(table, params, grid, first, [iv for _, iv in surfaces])
@@ -67,6 +54,24 @@ def read(params: QuotesParams, grid: Grid) -> QuotedSurfaces:
         off_grid=int(table.starts(table.kept_rows, SURFACE).sum()) - len(first),
         early_exercise=quote_exercise.differences(table),
     )
+
+
+def read_table(params: QuotesParams) -> QuoteTable:
+    """The quotes of a file with k and vol; the others are rejected.
+
+    Raises:
+        InputError: as ``read`` does, but for the grid.
+    """
+    table = quote_checks.check_counts(usable(quote_rows.read(params), params), params)
+    if not table.kept.any():
+        raise InputError(f"{params.path} has no usable quote: {quote_summary.counts(table.rejected)}")
+    return table
+
+
+def surface_of(table: QuoteTable, row: Index, grid: Grid) -> Array:
+    """The vols [tenor, node] on a grid of the rows of one surface."""
+    expiries = np.split(row, np.flatnonzero(table.starts(row, ("tenor",)))[1:])
+    return quoted_surface.surface([_smile(table, expiry) for expiry in expiries], grid)
 
 
 def write(settings: QuotesPrepare, folder: Path) -> dict[str, float | str]:
@@ -120,9 +125,7 @@ def _surfaces(table: QuoteTable, grid: Grid) -> Iterator[tuple[int, Array]]:
     row = table.kept_rows
     surfaces = np.split(row, np.flatnonzero(table.starts(row, SURFACE))[1:])
     for own in track(surfaces, total=len(surfaces), label="prepare", note=lambda own: _iso(table["date"][own[0]])):
-        expiries = np.split(own, np.flatnonzero(table.starts(own, ("tenor",)))[1:])
-        smiles = [_smile(table, expiry) for expiry in expiries]
-        yield int(own[0]), quoted_surface.surface(smiles, grid)
+        yield int(own[0]), surface_of(table, own, grid)
 
 
 def _smile(table: QuoteTable, row: Index) -> quoted_surface.Smile:

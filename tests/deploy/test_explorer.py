@@ -10,14 +10,16 @@ import pytest
 from playwright.sync_api import Browser
 
 from pipeline.cli import complete_quotes
+from pipeline.cli.quotes_options import Options
 from pipeline.files.trained_model import Prior
+from pipeline.sources.one_surface import Choice
 from tests.bundles import linear_model, two_conditions, write_bundle
 from tests.deploy.browser import Explorer, chromium
 from tests.deploy.serving import ROOT, Server, serving
 from vae.model.mixture import Mixture
-from vae.runtime import SurfaceModel
+from vae.runtime import Completion, SurfaceModel
 from vae.surface import arbitrage, plausible
-from vae.surface.grid import Grid, log_moneyness_of_delta
+from vae.surface.grid import Grid
 
 CLOSE = {"atol": 2e-6, "rtol": 0.0}  # single precision in WebAssembly
 ASSETS = ROOT / "deploy/explorer"
@@ -51,6 +53,12 @@ def quotes_file(folder: Path, model: SurfaceModel) -> Path:
     path = folder / "quotes.csv"
     path.write_text("tenor_years,log_moneyness,iv\n" + "".join(f"{t},{k},{iv:.6f}\n" for t, k, iv in rows))
     return path
+
+
+def completed(model: SurfaceModel, path: Path) -> Completion:
+    """What the command makes of a file."""
+    quotes = complete_quotes.read(path, Options(None, {}, {}), Choice())
+    return complete_quotes.run(model, complete_quotes.for_model(model, quotes, None))
 
 
 def test_it_opens_with_the_surface_of_a_seed(explorer: Explorer, server: Server, model: SurfaceModel) -> None:
@@ -116,7 +124,7 @@ def test_quotes_of_a_file_are_completed(explorer: Explorer, model: SurfaceModel,
     path = quotes_file(tmp_path, model)
     explorer.page.set_input_files("#file", path)
     fit = explorer.until_text("fit", "quotes used")
-    expected = complete_quotes.run(model, complete_quotes.read(path))
+    expected = completed(model, path)
     np.testing.assert_allclose(explorer.surface(), expected.iv, atol=1e-5)
     assert fit.startswith("4 of 5 quotes used, the others are out of reach of the grid; errors ")
     (band,) = [trace for trace in explorer.smiles() if trace["fill"] == "toself"]
@@ -135,7 +143,7 @@ def test_what_is_saved_is_what_the_command_writes(explorer: Explorer, model: Sur
     explorer.does("#complete")
     with explorer.page.expect_download() as download:
         explorer.page.click("#download")
-    complete_quotes.write(tmp_path / "expected.csv", model, complete_quotes.run(model, complete_quotes.read(quotes)))
+    complete_quotes.write(tmp_path / "expected.csv", model, completed(model, quotes))
     found, expected = (
         list(csv.reader(path.read_text().splitlines())) for path in (download.value.path(), tmp_path / "expected.csv")
     )
@@ -186,15 +194,12 @@ def test_columns_of_quotes_are_those_of_the_command(explorer: Explorer, tmp_path
         read = explorer.imported("quotes.js", "m.parse(value, 0.001)", text)
         path = tmp_path / "quotes.csv"
         path.write_text(text.replace("# a comment\n", "").replace(";", ",").replace("\t", ","))
-        expected = complete_quotes.read(path)
-        k = expected.log_moneyness
-        if k is None:
-            assert expected.call_delta is not None
-            k = log_moneyness_of_delta(expected.call_delta, expected.iv * np.sqrt(expected.tenor))
-        np.testing.assert_allclose(read["logMoneyness"], k, rtol=1e-12, atol=1e-13)
-        np.testing.assert_allclose(read["tenor"], expected.tenor, rtol=1e-15)
-        np.testing.assert_array_equal(read["iv"], expected.iv)
-        np.testing.assert_array_equal(read["weight"], np.ones(len(k)) if expected.weight is None else expected.weight)
+        expected = complete_quotes.read(path, Options(None, {}, {}), Choice())
+        order = np.argsort(expected.row)  # in the order of the file
+        np.testing.assert_allclose(read["logMoneyness"], expected.k[order], rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(read["tenor"], expected.tenor[order], rtol=1e-8)
+        np.testing.assert_array_equal(read["iv"], expected.iv[order])
+        np.testing.assert_array_equal(read["weight"], 1.0 if expected.weight is None else expected.weight[order])
 
 
 def test_bid_and_ask_are_read_with_half_their_spread_as_noise(explorer: Explorer) -> None:

@@ -89,7 +89,17 @@ def test_bad_usage_is_one_clear_line_and_exit_code_2(
 
 
 def test_every_command_has_help_with_an_example() -> None:
-    for path in (("sample",), ("complete",), ("score",), ("doctor",), ("report",), ("flow", "run")):
+    for path in (
+        ("sample",),
+        ("complete",),
+        ("score",),
+        ("inspect",),
+        ("init",),
+        ("check",),
+        ("doctor",),
+        ("report",),
+        ("flow", "run"),
+    ):
         result = volvae(*path, "--help")
         assert result.exit_code == 0
         assert f"Example: volvae {' '.join(path)}" in result.stdout
@@ -120,7 +130,8 @@ def requirements(root: Path) -> list[str]:
         ("distributed", ["dask"]),
         ("torch", ["pipeline"]),
         ("sklearn.cluster", ["pipeline"]),
-        ("ruamel", ["pipeline"]),
+        ("ruamel", ["quotes", "pipeline"]),
+        ("pydantic", ["quotes", "pipeline"]),
         ("onnx", ["pipeline"]),
         ("onnxruntime", ["cpu", "gpu"]),
         ("plotly", ["plot", "serve", "pipeline"]),
@@ -163,14 +174,17 @@ def test_a_command_beyond_the_installed_extras_says_what_to_install(monkeypatch:
     assert len(result.stderr.splitlines()) == 1
 
 
-WITH_CPU_ONLY = r"""
-import re, sys
+WITH_CPU_AND_QUOTES = r"""
+import json, re, sys
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 
 def name(requirement):
     return re.sub(r"[._-]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
 
-allowed, found = set(), [r for r in requires("volvae") if "extra ==" not in r or re.search("extra == .cpu", r)]
+def installed(requirement):
+    return "extra ==" not in requirement or re.search("extra == .(cpu|quotes)", requirement)
+
+allowed, found = set(), [r for r in json.loads(sys.argv[1]) if installed(r)]
 while found:
     package = name(found.pop())
     if package not in allowed:
@@ -199,7 +213,9 @@ for line in sys.stdin.read().splitlines():
 """
 
 
-def test_commands_that_the_readme_shows_with_cpu_need_no_other_extra(root: Path, bundle: str, tmp_path: Path) -> None:
+def test_commands_that_the_readme_shows_with_cpu_and_quotes_need_no_other_extra(
+    root: Path, bundle: str, tmp_path: Path
+) -> None:
     """Sampling, completing and scoring from a shell, without the page of ``--plot``."""
     section = (root / "README.md").read_text("utf-8").partition("## Sample surfaces")[2].partition("## Serve it")[0]
     lines = re.findall(r"^\$ volvae (.*?)(?: --plot)?$", section, re.MULTILINE)
@@ -208,7 +224,7 @@ def test_commands_that_the_readme_shows_with_cpu_need_no_other_extra(root: Path,
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "artifacts/bundle").symlink_to(bundle)
     text = "\n".join([*lines, "arbitrage surfaces.parquet"])
-    command = [sys.executable, "-c", WITH_CPU_ONLY]
+    command = [sys.executable, "-c", WITH_CPU_AND_QUOTES, json.dumps(requirements(root))]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     found = subprocess.run(
         command, input=text, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
@@ -281,8 +297,8 @@ def _parquet(path: Path, **columns: list) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"iv": []}, "has no column 'iv'; needed: surface, tenor_years, log_moneyness, iv"),
-        ({"iv": ["a"] * 4}, "is not a Parquet file of surfaces"),
+        ({"iv": []}, "has no column 'iv'; needed: tenor_years, log_moneyness, iv"),
+        ({"iv": ["a"] * 4}, "is not a table of surfaces"),
         ({"surface": [0, 0, 0, 1]}, "has surfaces with different points"),
         ({"tenor_years": [0.5, 0.5, 0.5, 1.0]}, "different numbers of points"),
         ({"tenor_years": [-0.5, -0.5, 1.0, 1.0]}, "tenors must be positive"),
@@ -305,7 +321,7 @@ def test_a_file_that_is_no_table_is_one_line(bundle: str, tmp_path: Path) -> Non
     for name, message in {
         "flat.npy": "must hold an array of vols [surface, 3 tenors, 9 nodes]",
         "text.npy": "is not a npy file",
-        "text.parquet": "is not a Parquet file of surfaces",
+        "text.parquet": "is not a table of surfaces",
         "none.npy": "cannot be read: No such file",
         "none.parquet": "cannot be read",
     }.items():
@@ -338,12 +354,22 @@ def test_complete_writes_the_surface_and_a_page(bundle: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("days,strike,iv\n26,100,0.2\n", "has no column forward; its columns: days, strike, iv"),
-        ("days,iv\n26,0.2\n", "exactly one column of log_moneyness, call_delta, strike, not 0"),
-        ("days,tenor_years,log_moneyness,iv\n26,0.1,0,0.2\n", "exactly one column of tenor_years, days, not 2"),
-        ("days,log_moneyness,iv\n26,0,0.2\n26,,0.2\n", "column log_moneyness is empty or not finite in row 2"),
-        ("days,strike,forward,iv\n26,100,0,0.2\n", "strike and forward must be positive"),
+        ("days,strike,iv\n26,100,0.2\n", "strike needs forward, or spot, or prices of calls and puts"),
+        ("days,iv\n26,0.2\n", "exactly one of log_moneyness, call_delta, strike, moneyness must be set, not none"),
+        ("days,tenor_years,log_moneyness,iv\n26,0.1,0,0.2\n", "must be set, not tenor_years and days"),
+        ("expiry,log_moneyness,iv\n2024-01-31,0,0.2\n", "has no column date: say the date of its quotes by --date"),
+        ("a,b\n26,0\n", "has none of the canonical columns: `volvae inspect"),
         ("days,log_moneyness,iv\n9999,0,0.2\n", "no quote is within reach of the grid: tenors"),
+        ("days,log_moneyness,iv\n26,0,20\n", "set prepare.quotes.vol_unit: percent where it is 20 %"),
+        ("tenor_years,log_moneyness,iv\n182,0,0.2\n", "for days name it prepare.quotes.columns.days; here --set"),
+        (
+            "days,log_moneyness,iv\n26,0,\n26,0,0\n",
+            "no usable quote: 1 missing_value (row 1), 1 vol_not_positive (row 2: 0)",
+        ),
+        (
+            "days,log_moneyness,iv\n26,0,0.2\n26,0.1,\n26,0.2,\n",
+            "67% of the rows are rejected: 2 missing_value (row 2, ...)",
+        ),
         ("", "quotes.csv"),
     ],
 )
