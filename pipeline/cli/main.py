@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pipeline import openmp, telemetry
-from pipeline.cli import flow, serve, surfaces, versions
+from pipeline.cli import flow, own_data, serve, surfaces, versions
 from pipeline.cli.common import BUNDLE, bundle_option, one_line_errors
 
 
@@ -53,6 +53,9 @@ def report(results: Path, *, in_browser: bool, as_json: bool) -> None:
 
 
 for command in (
+    own_data.inspect,
+    own_data.init,
+    own_data.check,
     surfaces.sample,
     surfaces.complete,
     surfaces.score,

@@ -1,0 +1,33 @@
+"""The command check: params.yaml and the file that it names, without any work."""
+
+from pathlib import Path
+
+from pipeline.errors import InputError
+from pipeline.settings.params import read_params
+from pipeline.settings.prepare import ArrayPrepare, QuotesPrepare
+from pipeline.settings.quotes import QuotesParams
+
+
+def check(path: Path) -> str:
+    """What was checked, in a line.
+
+    Raises:
+        InputError: settings are wrong, or do not read the file that they name; all faults are named.
+    """
+    prepare = read_params(path).prepare
+    if isinstance(prepare, QuotesPrepare):
+        return f"{path}: all settings are right; {_quotes(prepare.quotes, path.parent)}"
+    if isinstance(prepare, ArrayPrepare):
+        file = path.parent / prepare.array.path
+        if not file.exists():
+            raise InputError(f"{path}: prepare.array.path: {file} does not exist")
+        return f"{path}: all settings are right; {file} exists"
+    return f"{path}: all settings are right; {prepare.source} surfaces need no file"
+
+
+def _quotes(params: QuotesParams, folder: Path) -> str:
+    """What the settings read in the file: its columns, units and rows are checked as ``prepare`` checks them."""
+    from pipeline.sources import quotes
+
+    table = quotes.read_table(params.model_copy(update={"path": str(folder / params.path)}))
+    return f"{params.path}: {table.kept.sum():,} of {len(table):,} rows are usable"

@@ -1,0 +1,212 @@
+"""Which canonical column a column of a user's file may be, by its name in the field and by its values.
+
+A guess needs both: a name that the field uses for the column, and values that the column can have. Pure: names and
+arrays in, names out.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vae.surface.plausible import EACH_VOL, LONGEST_TENOR, vol_readings
+from vae.surface.units import DAYS_PER_YEAR
+
+Array = NDArray[np.float64]
+
+# Names without case, blanks and signs, the most usual first.
+FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
+    "date": (
+        *("date", "quotedate", "tradedate", "tradingdate", "asofdate", "asof", "valuationdate", "datadate", "obsdate"),
+        *("businessdate", "reportdate", "tdate", "observationdate", "pricingdate", "businessday", "day"),
+        *("datum", "handelstag"),
+    ),
+    "snapshot": ("snapshot", "snapshottime", "timestamp", "datetime", "quotedatetime", "quotereadtime", "ts", "time"),
+    "quoted_at": ("quotedat", "quotetime", "lastquotetime", "lasttradedate", "lasttradetime", "lasttrade"),
+    "market": (
+        *("market", "symbol", "ticker", "pair", "ccypair", "currencypair", "underlyingsymbol", "root", "rootsymbol"),
+        *("actsymbol", "underlying", "asset", "secid", "currency", "optionroot", "class", "name"),
+    ),
+    "tenor_years": (
+        *("tenoryears", "texp", "tte", "ttm", "tau", "t", "yearfraction", "yearstoexpiry", "timetomaturity"),
+        *("timetoexpiry", "maturityyears", "yte", "years", "tenor", "maturity"),
+    ),
+    "tenor": ("tenor", "maturity", "term", "expiry", "expiration", "laufzeit"),
+    "days": ("days", "dte", "daystoexpiry", "daystomaturity", "daystoexpiration", "dtm", "tenordays", "daystoexp"),
+    "expiry": (
+        *("expiry", "expiration", "expirationdate", "expirydate", "expdate", "exdate", "expiredate", "maturitydate"),
+        *("maturity", "exp", "expire", "verfall", "verfallstag", "verfalldatum"),
+    ),
+    "log_moneyness": ("logmoneyness", "logforwardmoneyness", "lnkf", "logkf", "logm", "k", "moneyness"),
+    "call_delta": ("calldelta", "delta", "forwarddelta"),
+    "delta": ("delta", "forwarddelta", "optiondelta"),
+    "strike": ("strike", "strikeprice", "strk", "k", "x", "basispreis"),
+    "moneyness": ("moneyness", "moneynesskovers", "kovers", "ks", "strikeoverspot", "strikespot", "mny"),
+    "forward": (
+        "forward",
+        "fwd",
+        "forwardprice",
+        "fwdprice",
+        "f",
+        "impliedforward",
+        "underlyingforward",
+        "fut",
+        "future",
+    ),
+    "spot": (
+        *("spot", "spotprice", "underlyingprice", "underlyinglast", "underlyingvalue", "stockprice", "undprice"),
+        *("indexprice", "s", "s0", "underlying", "underlyingclose", "close", "kurs"),
+    ),
+    "rate": ("rate", "interestrate", "riskfreerate", "rf", "r", "domesticrate", "discountrate"),
+    "dividend_yield": ("dividendyield", "divyield", "dividend", "q", "foreignrate"),
+    "iv": (
+        *(
+            "iv",
+            "impliedvol",
+            "impliedvolatility",
+            "implvol",
+            "impvol",
+            "vol",
+            "volatility",
+            "sigma",
+            "markiv",
+            "midiv",
+        ),
+        *("ivmid", "midvol", "implvolatility", "smoothiv", "blackvol", "vola", "implvola", "implizitevola"),
+    ),
+    "bid_iv": ("bidiv", "ivbid", "bidvol", "bidimpliedvol", "impliedvolbid", "bestbidiv", "bid"),
+    "ask_iv": ("askiv", "ivask", "askvol", "askimpliedvol", "impliedvolask", "bestaskiv", "offeriv", "ask", "offer"),
+    "price": (
+        *(
+            "price",
+            "mid",
+            "midprice",
+            "markprice",
+            "mark",
+            "optionprice",
+            "premium",
+            "settle",
+            "settlement",
+            "settleprice",
+        ),
+        *("settlementprice", "last", "lastprice", "ltp", "close"),
+    ),
+    "bid": ("bid", "bidprice", "bestbid", "bestbidprice", "bid1545", "bideod"),
+    "ask": ("ask", "askprice", "bestask", "bestaskprice", "offer", "bestoffer", "offerprice", "ask1545", "askeod"),
+    "type": (
+        "type",
+        "optiontype",
+        "cpflag",
+        "callput",
+        "putcall",
+        "right",
+        "cp",
+        "callputflag",
+        "pc",
+        "pcflag",
+        "flag",
+    ),
+    "weight": ("weight",),
+    "exercise": ("exercise", "exercisestyle", "style", "optionstyle"),
+    "volume": ("volume", "tradevolume", "vol", "totalvolume"),
+    "open_interest": ("openinterest", "oi"),
+}
+_MOMENTS = ("date", "snapshot", "quoted_at", "expiry")
+_TEXTS = ("market", "type", "exercise")
+_FEW_WORDS = 4  # different words in a column of types
+_MOST_STRANGE = 0.05  # share of the cells that may be no value of the column, as files have bad rows
+
+
+class Column(NamedTuple):
+    """What the cells of a column are; a reading that fails is None.
+
+    Attributes:
+        numbers: NaN where empty, [row].
+        moments: days since 1970-01-01, NaN where empty, [row].
+        words: its different texts; empty for numbers.
+        labels: whether its texts are labels of tenors, such as 3M.
+    """
+
+    numbers: Array | None
+    moments: Array | None
+    words: Sequence[str]
+    labels: bool = False
+
+
+def plain(name: str) -> str:
+    """A name without case, blanks and signs.
+
+    >>> plain("[STRIKE_Price ]")
+    'strikeprice'
+    """
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def candidates(columns: Mapping[str, Column]) -> dict[str, list[str]]:
+    """Columns of a file by canonical name, best first: those that have a name and values of it.
+
+    A column may be a candidate for several canonical names.
+
+    >>> years, vols = np.array([0.1, 0.5]), np.array([0.2, 0.3])
+    >>> candidates({"TTM": Column(years, None, ()), "Impl. Vol": Column(vols, None, ())})
+    {'tenor_years': ['TTM'], 'iv': ['Impl. Vol']}
+    """
+    found: dict[str, list[str]] = {}
+    for canonical, names in FIELD_NAMES.items():
+        named = sorted((names.index(plain(name)), name) for name in columns if plain(name) in names)
+        if able := [name for _, name in named if can_be(canonical, columns[name])]:
+            found[canonical] = able
+    return found
+
+
+def can_be(canonical: str, column: Column) -> bool:
+    """Whether the values of a column can be those of a canonical one, whatever its name."""
+    if canonical in _MOMENTS:
+        return column.moments is not None and bool(np.isfinite(column.moments).any())
+    if canonical == "tenor":
+        return column.labels
+    if canonical in _TEXTS:
+        few = canonical == "market" or len(column.words) <= _FEW_WORDS
+        return bool(column.words) and few
+    if column.numbers is None:
+        return False
+    known = column.numbers[np.isfinite(column.numbers)]
+    return bool(len(known)) and _fits(canonical, known)
+
+
+def _fits(canonical: str, values: Array) -> bool:
+    """Whether numbers, finite and at least one, can be the values of a canonical column."""
+    return _FITS.get(canonical, _not_negative)(values)
+
+
+def _mostly(right: NDArray[np.bool_]) -> bool:
+    return bool(right.mean() >= 1.0 - _MOST_STRANGE)
+
+
+def _not_negative(values: Array) -> bool:
+    return _mostly(values >= 0.0)
+
+
+def _are_vols(values: Array) -> bool:
+    median = float(np.median(values))
+    return _not_negative(values) and (bool(vol_readings(median)) or EACH_VOL.low <= median <= EACH_VOL.high)
+
+
+def _are_rates(values: Array) -> bool:
+    return _mostly(np.abs(values) < 100.0)
+
+
+_FITS: Mapping[str, Callable[[Array], bool]] = {
+    "tenor_years": lambda x: _mostly((x >= 0.0) & (x <= LONGEST_TENOR)),
+    "days": lambda x: _mostly((x >= 0.0) & (x <= DAYS_PER_YEAR * LONGEST_TENOR)),
+    "log_moneyness": lambda x: _mostly(np.abs(x) < 5.0) and float(x.min()) < 0.2,
+    "call_delta": lambda x: _mostly((x > 0.0) & (x < 1.0)),
+    "delta": lambda x: _mostly(np.abs(x) <= 100.0),
+    "moneyness": lambda x: _mostly(x > 0.0) and 0.2 < float(np.median(x)) < 5.0,
+    "iv": _are_vols,
+    "bid_iv": _are_vols,
+    "ask_iv": _are_vols,
+    "rate": _are_rates,
+    "dividend_yield": _are_rates,
+}

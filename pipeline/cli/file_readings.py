@@ -1,0 +1,296 @@
+"""The ways in which a file of quotes can be read: settings made of its columns, each tried by prepare's reader.
+
+Names and values of columns make candidates (``column_names``). A candidate is a reading where the reader takes it: the
+checks of units, markets and parity stand there, and nowhere else. Two readings of the same quotes are one.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from pipeline.cli import quote_arbitrage
+from pipeline.cli.column_names import FIELD_NAMES, Column, candidates, plain
+from pipeline.cli.quotes_options import ALTERNATIVES, NO_DATE, Options
+from pipeline.cli.table_shapes import shapes
+from pipeline.errors import InputError
+from pipeline.settings.params import read_quotes
+from pipeline.settings.quotes import QuotesParams
+from pipeline.sources import quote_rows
+from pipeline.sources.columns import Columns
+from pipeline.sources.quote_rows import EPOCH, REASONS, STRIKE, QuoteTable
+from pipeline.sources.usable_quotes import usable
+from vae.surface.plausible import vol_readings
+from vae.surface.units import DAYS_PER_YEAR
+
+Block = Mapping[str, Any]
+Value = TypeVar("Value")
+
+_TENORS = (("tenor_years",), ("days",), ("tenor",), ("expiry",))
+# Tried where the reader refuses a candidate and names the key as its remedy.
+_MENDS: tuple[Mapping[str, Any], ...] = (
+    {"rate_unit": "percent"},
+    {"rate_unit": "decimal"},
+    {"strike_scale": 1000.0},
+    {"strike_scale": 100.0},
+    {"price_unit": "underlying"},
+    {"delta_sign": "absolute"},
+    {"delta_unit": "percent"},
+)
+_LARGEST_MARKETS = 0.2  # of the rows: a column with more names names options
+_SAME_DAY = 1.5  # days between the earliest and the latest date that expiries less tenors give
+_SAME_SIDES = 0.3  # median |ln(call / put)| of the vols at a strike
+_MOST_ARBITRAGE = 0.25  # of the smiles of a reading that is taken beside others
+_SAME_SHARE = 0.95  # of the quotes of two readings that are one
+_SAME_TENOR, _SAME_K, _SAME_VOL = 0.02, 0.01, 0.01  # relative, absolute, relative
+
+
+class Reading(NamedTuple):
+    """A way to read the file.
+
+    Attributes:
+        block: settings of ``prepare.quotes`` as plain values.
+        params: the same, parsed.
+        table: the quotes with k and vol.
+    """
+
+    block: Block
+    params: QuotesParams
+    table: QuoteTable
+
+
+class Findings(NamedTuple):
+    """What was found in a file.
+
+    Attributes:
+        source: its columns.
+        candidates: columns of the file by canonical name, best first.
+        readings: each reads other quotes, the most likely first.
+        refusals: why columns or candidates were not taken, for each a line.
+        date: of all rows, as expiries less tenors give it; None where a column has the dates, or nothing has.
+    """
+
+    source: Columns
+    candidates: Mapping[str, Sequence[str]]
+    readings: Sequence[Reading]
+    refusals: Sequence[str]
+    date: str | None
+
+
+def find(path: Path, given: Options, date: str | None = None) -> Findings:
+    """The readings of a file.
+
+    Args:
+        path: the file.
+        given: options; the columns and keys that they name are taken as facts.
+        date: of all rows, for a file that does not say it.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    kinds = given.values
+    source = Columns.read(path, sheet=kinds.get("sheet"), decimal_mark=kinds.get("decimal_mark"))
+    date_format = kinds.get("date_format")
+    columns = {name: _column(source, name, date_format) for name in dict.fromkeys(source.names)}
+    named = {**candidates(columns), **{key: [name] for key, name in given.columns.items()}}
+    shown = None if date or "date" in named or "snapshot" in named else _date_shown(columns, named)
+    readings: list[Reading] = []
+    refusals: dict[str, None] = {}
+    for block in _blocks(path, columns, named, given, date or shown):
+        reading, why = _tried(block, given)
+        if reading is None:
+            refusals.setdefault(why)
+        elif not any(_same(reading, other) for other in readings):
+            readings.append(reading)
+    return Findings(source, named, _likely(readings), [*_misfits(columns, named), *refusals], shown)
+
+
+def columns_of(block: Block) -> dict[str, list[str]]:
+    """The columns of the file by what they are in a block, with those of calls and puts."""
+    found = {role: [name] for role, name in block["columns"].items()}
+    for side in block.get("call_put", {}).values():
+        for role, name in side.items():
+            found.setdefault(role, []).append(name)
+    return found
+
+
+def choices(readings: Sequence[Reading]) -> list[str]:
+    """For each of several readings the options that choose it."""
+    flat = [{**reading.block, **reading.block["columns"]} for reading in readings]
+    keys = [key for key in dict.fromkeys(key for one in flat for key in one) if key not in ("columns", "path")]
+    differing = [key for key in keys if len({str(one.get(key)) for one in flat}) > 1]
+    return [_options(reading.block, differing) for reading in readings]
+
+
+def _options(block: Block, keys: Sequence[str]) -> str:
+    columns = [f"{key}={block['columns'][key]}" for key in keys if key in block["columns"]]
+    values = [f"--set '{key}={_flow(block[key])}'" for key in keys if key in block and key != "vol_unit"]
+    unit = [f"--vol-unit {block.get('vol_unit', 'decimal')}"] if "vol_unit" in keys else []
+    return " ".join([*([f"--columns {','.join(columns)}"] if columns else []), *unit, *values])
+
+
+def _likely(readings: Sequence[Reading]) -> list[Reading]:
+    """Without readings whose smiles have butterfly arbitrage, such as prices taken as vols, where others do not."""
+    rates = [quote_arbitrage.rates(reading.table).butterfly for reading in readings]
+    return [one for one, rate in zip(readings, rates, strict=True) if rate <= _MOST_ARBITRAGE or rate == min(rates)]
+
+
+def _misfits(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]]) -> list[str]:
+    """Columns that have a name of the field, but no values that go with it."""
+    lines = []
+    for name, column in columns.items():
+        wanted = [canonical for canonical, names in FIELD_NAMES.items() if plain(name) in names]
+        if wanted and column.numbers is not None and not any(name in found for found in named.values()):
+            known = column.numbers[np.isfinite(column.numbers)]
+            values = f"{known.min():.6g} to {known.max():.6g}" if len(known) else "no numbers"
+            lines.append(f"column {name} is named as {' or '.join(wanted)}, but holds {values}")
+    return lines
+
+
+def _flow(value: object) -> str:
+    """A value of YAML in one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    return str(value)
+
+
+def _column(source: Columns, name: str, date_format: str | None) -> Column:
+    """What the cells of a column are."""
+    numbers = _tried_as(lambda: source.numbers(name, percent=True))
+    moments = _tried_as(lambda: source.instants(name, date_format=date_format))
+    if numbers is not None or moments is not None:
+        return Column(numbers, moments, ())
+    words = _tried_as(lambda: source.texts(name).values)
+    return Column(None, None, words or (), labels=_tried_as(lambda: source.tenors(name)) is not None)
+
+
+def _tried_as(read: Callable[[], Value]) -> Value | None:
+    """A column by one of its readers, None where its cells are of another kind."""
+    try:
+        return read()
+    except InputError:
+        return None
+
+
+def _date_shown(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]]) -> str | None:
+    """The date of all rows that the expiries less the tenors give, where these agree."""
+    for tenor, size in (("tenor_years", DAYS_PER_YEAR), ("days", 1.0)):
+        if "expiry" in named and tenor in named:
+            moments, numbers = columns[named["expiry"][0]].moments, columns[named[tenor][0]].numbers
+            if moments is None or numbers is None:
+                continue
+            days = moments - size * numbers
+            days = days[np.isfinite(days)]
+            if len(days) and np.ptp(days) <= _SAME_DAY:
+                return str(np.datetime64(EPOCH) + int(np.floor(np.median(days) + 0.5)))
+    return None
+
+
+def _blocks(
+    path: Path, columns: Mapping[str, Column], named: Mapping[str, Sequence[str]], given: Options, date: str | None
+) -> Iterator[dict[str, Any]]:
+    """Settings that names and values of the columns suggest, the most usual first."""
+    for (tenor,), shape in product(_TENORS, shapes(columns, named)):
+        needed = (tenor, *shape.needed)
+        if not all(name in named for name in needed) or _is_replaced(needed, given.columns):
+            continue
+        beside = tuple(name for name in shape.beside if name in named and name not in needed)
+        own = _moments(columns, named) | {name: named[name][0] for name in (*needed, *beside)}
+        if len(set(own.values())) < len(own):  # one column cannot be two things
+            continue
+        when = {} if "date" in own or "snapshot" in own else {"date": date or NO_DATE}
+        block = {"path": str(path), **shape.layout, "columns": own, **when, **given.values}
+        for unit in _vol_units(columns, shape.vols) if "vol_unit" not in given.values else [None]:
+            yield block if unit in (None, "decimal") else {**block, "vol_unit": unit}
+
+
+def _is_replaced(names: Sequence[str], given: Mapping[str, str]) -> bool:
+    """Whether the user names another column in the place of one of these."""
+    return any(
+        chosen not in names and any(name in group for name in names)
+        for group in ALTERNATIVES
+        for chosen in given
+        if chosen in group
+    )
+
+
+def _moments(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The columns that tell surfaces apart: the date, else the time of the snapshot, and the market."""
+    when = next((name for name in ("date", "snapshot") if name in named), None)
+    found = {} if when is None else {when: named[when][0]}
+    for name in named.get("market", ()):
+        rows = max((len(c.numbers) for c in columns.values() if c.numbers is not None), default=0)
+        if 2 <= len(columns[name].words) <= _LARGEST_MARKETS * rows:
+            return found | {"market": name}
+    return found
+
+
+def _vol_units(columns: Mapping[str, Column], vols: Sequence[str]) -> list[str | None]:
+    """The units in which vols can be; None for prices."""
+    if not vols:
+        return [None]
+    numbers = [numbers for name in vols if (numbers := columns[name].numbers) is not None]
+    known = np.concatenate([np.zeros(0), *numbers])
+    known = known[np.isfinite(known) & (known > 0.0)]
+    units: list[str | None] = list(vol_readings(float(np.median(known)))) if len(known) else []
+    return units or ["decimal"]
+
+
+def _tried(block: dict[str, Any], given: Options) -> tuple[Reading | None, str]:
+    """The reading of a block, with the settings that mend it where there is one way alone; else why there is none."""
+    reading, why = _read(block)
+    if reading is not None:
+        return reading, ""
+    mends = [mend for mend in _MENDS if not any(key in given.values for key in mend)]
+    named = [mend for mend in mends if all(key in why for key in mend)]  # the reader's own remedy
+    found = [one for mend in named if (one := _read({**block, **mend})[0]) is not None]
+    if len(found) == 1:
+        return found[0], ""
+    return None, why
+
+
+def _read(block: Block) -> tuple[Reading | None, str]:
+    """The quotes by settings, or why the reader does not take them."""
+    try:
+        params = read_quotes(block)
+        table = usable(quote_rows.read(params), params)
+    except InputError as error:
+        return None, str(error)
+    if not table.kept.any():
+        names = [name for names in columns_of(block).values() for name in names]
+        return None, f"{params.path}: {', '.join(names)}: no row is a usable quote"
+    if not params.columns.priced and _sides_differ(table):
+        names = [name for role in ("iv", "bid_iv", "ask_iv") for name in columns_of(block).get(role, ())]
+        return None, f"{params.path}: {', '.join(names)}: calls and puts of one strike differ, so they are no vols"
+    return Reading(block, params, table), ""
+
+
+def _sides_differ(table: QuoteTable) -> bool:
+    """Whether the quotes of calls and puts at one strike differ far more than vols do, which parity makes equal."""
+    row = np.flatnonzero(table.kept | (table.reason == REASONS.index("in_the_money")))
+    second = np.flatnonzero(~table.starts(row, STRIKE))
+    if "put" not in table or not len(second):
+        return False
+    ratio = table["value"][row[second]] / table["value"][row[second - 1]]
+    return bool(np.median(np.abs(np.log(ratio))) > _SAME_SIDES)
+
+
+def _same(one: Reading, other: Reading) -> bool:
+    """Whether two readings are of the same quotes, but for rounding."""
+    tables = one.table, other.table
+    rows = max(int(table.order.max()) for table in tables) + 1
+    kept = [np.zeros(rows, bool) for _ in tables]
+    values = np.full((2, 3, rows), np.nan)
+    for table, own, columns in zip(tables, kept, values, strict=True):
+        row = table.kept_rows
+        own[table.order[row]] = True
+        columns[:, table.order[row]] = table["tenor"][row], table["k"][row], table["vol"][row]
+    both = kept[0] & kept[1]
+    if both.sum() < _SAME_SHARE * max(own.sum() for own in kept):
+        return False
+    (tenor, k, vol), (tenor2, k2, vol2) = values[:, :, both]
+    close = np.abs(tenor - tenor2) <= _SAME_TENOR * tenor
+    close &= (np.abs(k - k2) <= _SAME_K) & (np.abs(vol - vol2) <= _SAME_VOL * vol)
+    return bool(close.mean() >= _SAME_SHARE)

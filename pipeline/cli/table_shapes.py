@@ -1,0 +1,114 @@
+"""The shapes that a table of quotes may have: a quote a row, calls and puts in one row, or a column for each strike.
+
+Pure: columns and their canonical candidates in, blocks of ``prepare.quotes`` out.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline.cli.column_names import FIELD_NAMES, Column, can_be, plain
+
+_COORDINATES = ("call_delta", "delta", "log_moneyness", "moneyness", "strike")
+_DELTAS = ("call_delta", "delta")
+_QUOTES = (("iv",), ("bid_iv", "ask_iv"), ("price",), ("bid", "ask"))
+_PRICES = (("price",), ("bid", "ask"))
+_CARRY = ("forward", "spot", "rate", "dividend_yield")
+_SIDES = (("call", "put"), ("calls", "puts"), ("ce", "pe"), ("c", "p"))
+_MOST_DELTAS = 60  # different values of deltas that are coordinates and not a vendor's greeks
+_FEWEST_NUMBERS = 3  # columns named by numbers that make a table of strikes
+
+
+class Shape(NamedTuple):
+    """A shape, and the columns that it needs beside tenor, date and market.
+
+    Attributes:
+        needed: canonical columns that rows share and that the file must have.
+        beside: those that it may have.
+        layout: the block ``wide`` or ``call_put``; empty for a quote a row.
+        vols: columns of the file that hold vols; none for prices.
+    """
+
+    needed: tuple[str, ...]
+    beside: tuple[str, ...]
+    layout: Mapping[str, Any]
+    vols: tuple[str, ...]
+
+
+def shapes(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]]) -> Iterator[Shape]:
+    """The shapes that a table may have, the most usual first."""
+    yield from _long(columns, named)
+    yield from _call_put(columns, named)
+    yield from _wide(columns)
+
+
+def _long(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]]) -> Iterator[Shape]:
+    for place, quote in product(_COORDINATES, _QUOTES):
+        if place not in named or not all(name in named for name in quote) or not _go_together(place, quote):
+            continue
+        if place in _DELTAS and _many_values(columns[named[place][0]]):
+            continue
+        vols = () if quote in _PRICES else (named[quote[0]][0],)
+        yield Shape((place, *quote), (*_beside(place, quote), "type"), {}, vols)
+
+
+def _call_put(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]]) -> Iterator[Shape]:
+    for place, quote in product(("log_moneyness", "moneyness", "strike"), _QUOTES):
+        sides = [pair for name in quote if (pair := _sides(columns, name)) is not None]
+        if place not in named or len(sides) < len(quote) or not _go_together(place, quote):
+            continue
+        call, put = ({name: pair[i] for name, pair in zip(quote, sides, strict=True)} for i in (0, 1))
+        vols = () if quote in _PRICES else (call[quote[0]],)
+        yield Shape((place,), _beside(place, quote), {"call_put": {"call": call, "put": put}}, vols)
+
+
+def _wide(columns: Mapping[str, Column]) -> Iterator[Shape]:
+    numbers = {name: number for name in columns if (number := number_of(name)) is not None}
+    if len(numbers) < _FEWEST_NUMBERS:
+        return
+    values = np.array([*numbers.values()])
+    fits = {
+        "call_delta": bool(((values > 0.0) & (values < 1.0)).all()),
+        "log_moneyness": bool(values.min() < 0.0) and bool((np.abs(values) < 3.0).all()),
+        "moneyness": bool(values.min() > 0.0) and bool(values.min() <= 1.0 <= values.max() < 5.0),
+        "strike": bool(values.min() > 5.0),
+    }
+    for place in (place for place, fit in fits.items() if fit):
+        beside = _beside(place, ("iv",)) if place == "strike" else ("rate", "dividend_yield")
+        yield Shape((), beside, {"wide": {"coordinate": place, "columns": "numbers"}}, tuple(numbers))
+
+
+def _go_together(place: str, quote: tuple[str, ...]) -> bool:
+    return quote not in _PRICES or place in ("strike", "moneyness")
+
+
+def _beside(place: str, quote: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns that may belong to a coordinate and a quote, without the type of the option."""
+    if quote in _PRICES or place == "strike":
+        return (*_CARRY, "exercise")
+    return ("spot", "rate", "dividend_yield", "exercise") if place == "moneyness" else ("exercise",)
+
+
+def _sides(columns: Mapping[str, Column], canonical: str) -> tuple[str, str] | None:
+    """The columns of calls and of puts for a canonical one, such as C_BID and P_BID."""
+    able = {plain(name): name for name, column in columns.items() if can_be(canonical, column)}
+    for (call, put), name in product(_SIDES, FIELD_NAMES[canonical]):
+        for ends in (((call + name), (put + name)), ((name + call), (name + put))):
+            if ends[0] in able and ends[1] in able:
+                return able[ends[0]], able[ends[1]]
+    return None
+
+
+def _many_values(column: Column) -> bool:
+    numbers = np.zeros(0) if column.numbers is None else column.numbers
+    return len(np.unique(numbers[np.isfinite(numbers)].round(6))) > _MOST_DELTAS
+
+
+def number_of(name: str) -> float | None:
+    """The number that a column is named by; of 90% the share."""
+    try:
+        return float(name.strip().removesuffix("%")) / (100.0 if name.strip().endswith("%") else 1.0)
+    except ValueError:
+        return None

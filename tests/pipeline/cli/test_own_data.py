@@ -1,0 +1,245 @@
+"""inspect, init and check on small files of quotes."""
+
+import json
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from ruamel.yaml import YAML
+
+from pipeline.cli.main import main
+from pipeline.settings.params import read_params
+
+FORWARD = 4000.0
+CHANGED = {
+    "source", "convention", "tenors_days", "nodes", "quotes", "latents", "basis", "width", "depth", "scale",
+    "scale_floor", "scaffold_latents", "epochs", "batch", "learning_rate", "weight_decay", "hidden_share",
+}  # fmt: skip
+
+
+def volvae(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments), catch_exceptions=False)
+
+
+def inspected(*arguments: str) -> dict:
+    return json.loads(volvae("inspect", *arguments, "--json").stdout)
+
+
+def smile(k: np.ndarray, tenor: float) -> np.ndarray:
+    return 0.2 - 0.1 * k / np.sqrt(tenor) + 0.2 * k**2
+
+
+def write(path: Path, header: str, rows: list[tuple]) -> str:
+    path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]) + "\n")
+    return str(path)
+
+
+def currency_file(folder: Path, *, dates: int = 120) -> str:
+    """Quotes of some dates by call delta."""
+    day = np.datetime64("2020-01-01")
+    rows = [
+        (
+            day + date,
+            years,
+            delta,
+            round(0.1 + 0.01 * years + 0.02 * (delta - 0.5) ** 2 + 1e-4 * date, 6),
+            date % 9 == 0,
+        )
+        for date in range(dates)
+        for years in (0.25, 1.0)
+        for delta in (0.1, 0.25, 0.5, 0.75, 0.9)
+    ]
+    return write(folder / "fx.csv", "Date,Tenor_Years,Delta,Vol,suspect", rows)
+
+
+def chain_file(folder: Path, *, unit: float = 1.0) -> str:
+    """Bid and ask vols of one day by strike, with expiries and tenors but no date."""
+    rows = []
+    for expiry, days in (("20230317", 30), ("20230515", 89)):
+        for strike in range(3200, 4801, 100):
+            vol = unit * float(smile(np.log(strike / FORWARD), days / 365))
+            rows.append(
+                (expiry, days / 365, strike, round(vol - 0.005 * unit, 6), round(vol + 0.005 * unit, 6), FORWARD)
+            )
+    return write(folder / "chain.csv", "Expiry,Texp,Strike,Bid,Ask,Fwd", rows)
+
+
+@pytest.fixture
+def project(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the shipped params.yaml, made the current one."""
+    (tmp_path / "params.yaml").write_text((root / "params.yaml").read_text("utf-8"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_file_by_deltas_gets_their_grid_and_a_model_of_its_size(tmp_path: Path) -> None:
+    (reading,) = inspected(currency_file(tmp_path))["readings"]
+    assert (reading["rows"], reading["used"], reading["surfaces"]) == (1200, 1200, 120)
+    assert reading["block"]["columns"] == {
+        "date": "Date", "tenor_years": "Tenor_Years", "call_delta": "Delta", "iv": "Vol",
+    }  # fmt: skip
+    assert reading["grid"] == {
+        "convention": "delta", "tenors_days": [91.25, 365.0], "nodes": [0.1, 0.25, 0.5, 0.75, 0.9],
+    }  # fmt: skip
+    assert reading["filled_rate"] == 1.0
+    assert reading["train"]["model"]["basis"] <= 10
+    text = volvae("inspect", str(tmp_path / "fx.csv")).stdout
+    assert "suspect is true in 140 rows; --set drop_where=suspect leaves these out" in text
+    assert "columns: {date: Date, tenor_years: Tenor_Years, call_delta: Delta, iv: Vol}" in text
+
+
+def test_init_writes_what_reads_the_file_and_keeps_the_rest(project: Path) -> None:
+    before = (project / "params.yaml").read_text("utf-8")
+    result = volvae("init", currency_file(project), "--set", "drop_where=suspect")
+    assert result.exit_code == 0, result.output
+    assert "next: `make run`, or `dvc repro`" in result.stdout
+    after = (project / "params.yaml").read_text("utf-8")
+    for comment in ("# size of z: as many as Heston has parameters", "# box of the scrambled Sobol design"):
+        assert comment in before
+        assert comment in after
+    dropped = [line.strip() for line in before.splitlines() if line.strip() not in after]
+    assert all(line.partition(":")[0] in CHANGED for line in dropped), dropped
+    params = read_params()
+    assert params.prepare.source == "quotes"
+    assert params.prepare.quotes is not None
+    assert (params.prepare.quotes.path, params.prepare.quotes.drop_where) == ("fx.csv", "suspect")
+    assert params.train.model.latents == 2
+    assert params.export == read_params_of(before, project).export
+    again = volvae("init", "fx.csv", "--set", "drop_where=suspect")
+    assert "params.yaml: nothing changed" in again.stdout
+    assert (project / "params.yaml").read_text("utf-8") == after
+
+
+def read_params_of(text: str, folder: Path):
+    (folder / "before.yaml").write_text(text)
+    return read_params(folder / "before.yaml")
+
+
+def test_init_replaces_another_file_only_if_told(project: Path) -> None:
+    assert volvae("init", currency_file(project)).exit_code == 0
+    kept = (project / "params.yaml").read_bytes()
+    other = currency_file(project, dates=110).replace("fx.csv", "other.csv")
+    Path("fx.csv").rename(other)
+    refused = volvae("init", other)
+    assert refused.exit_code == 2
+    assert "params.yaml has another prepare.quotes, of fx.csv; --force replaces it" in refused.stderr
+    assert (project / "params.yaml").read_bytes() == kept
+    assert volvae("init", other, "--force").exit_code == 0
+    assert YAML(typ="safe").load(Path("params.yaml"))["prepare"]["quotes"]["path"] == "other.csv"
+
+
+def test_a_chain_of_one_day_is_dated_by_its_expiries_and_trains_nothing(project: Path) -> None:
+    path = chain_file(project)
+    found = inspected(path)
+    assert found["date"] == "2023-02-15"
+    (reading,) = found["readings"]
+    assert {key: reading["block"]["columns"][key] for key in ("bid_iv", "ask_iv", "strike")} == {
+        "bid_iv": "Bid", "ask_iv": "Ask", "strike": "Strike",
+    }  # fmt: skip
+    result = volvae("init", path)
+    assert "1 surface cannot train a model" in volvae("inspect", path).stdout
+    assert "next: `volvae complete" in result.stdout
+    prepare = read_params().prepare
+    assert prepare.source == "heston"
+    assert prepare.quotes is not None
+    assert prepare.quotes.date.isoformat() == "2023-02-15"
+
+
+@pytest.mark.parametrize(("unit", "name"), [(100.0, "percent"), (1e4, "bp")])
+def test_a_unit_that_alone_is_plausible_is_found(tmp_path: Path, unit: float, name: str) -> None:
+    (reading,) = inspected(chain_file(tmp_path, unit=unit))["readings"]
+    assert reading["block"]["vol_unit"] == name
+    assert reading["vols_percent"][1] == pytest.approx(20.0, abs=3.0)
+
+
+def test_two_plausible_units_are_listed_and_neither_is_written(project: Path) -> None:
+    """150 % a year, or 1.5 %."""
+    rows = [(30, round(k, 3), 1.5 + k**2) for k in np.linspace(-0.2, 0.2, 9)]
+    path = write(project / "wild.csv", "days,log_moneyness,iv", rows)
+    before = (project / "params.yaml").read_bytes()
+    found = inspected(path)
+    assert found["choices"] == ["--vol-unit decimal", "--vol-unit percent"]
+    refused = volvae("init", path, "--date", "2024-01-02")
+    assert refused.exit_code == 2
+    assert (
+        "can be read in 2 ways; choose one by its options:\n  --vol-unit decimal\n  --vol-unit percent"
+        in refused.stderr
+    )
+    assert (project / "params.yaml").read_bytes() == before
+    assert volvae("init", path, "--vol-unit", "decimal", "--date", "2024-01-02").exit_code == 0
+
+
+def test_vols_and_prices_of_one_chain_are_two_readings(tmp_path: Path) -> None:
+    """And prices are no vols in another unit: those of calls and puts differ."""
+    rows = []
+    for strike in range(80, 121, 4):
+        vol = float(smile(np.log(strike / 100), 0.5))
+        for kind, put in (("C", 0.0), ("P", strike - 100.0)):
+            price = black_call(100.0, strike, vol * np.sqrt(0.5)) + put
+            rows.append(("2024-07-01", "2024-01-01", strike, kind, price - 0.01, price + 0.01, vol - 0.01, 100))
+    path = write(
+        tmp_path / "o.csv", "expiration,quote_date,strike,option_type,bid,ask,impl_volatility,underlying_price", rows
+    )
+    assert inspected(path)["choices"] == ["--columns iv=impl_volatility", "--columns bid=bid,ask=ask"]
+    (chosen,) = inspected(path, "--columns", "iv=impl_volatility")["readings"]
+    assert chosen["block"]["columns"]["iv"] == "impl_volatility"
+
+
+def test_calls_and_puts_in_one_row_are_found(tmp_path: Path) -> None:
+    rows = [
+        ("2024-01-02", 91, strike, 100, *([round(float(smile(np.log(strike / 100), 0.25)), 5)] * 2))
+        for strike in range(80, 121, 5)
+    ]
+    path = write(tmp_path / "w.csv", "[QUOTE_DATE],[DTE],[STRIKE],[UNDERLYING_LAST],[C_IV],[P_IV]", rows)
+    found = inspected(path)
+    (reading,) = found["readings"]
+    assert reading["block"]["call_put"] == {"call": {"iv": "[C_IV]"}, "put": {"iv": "[P_IV]"}}
+    assert found["columns"]["[P_IV]"] == "iv"
+    assert (reading["rows"], reading["rejected"]) == (18, {"in_the_money": 9})
+
+
+def test_vols_in_columns_named_by_moneyness_are_found(tmp_path: Path) -> None:
+    rows = [(f"2024-01-{day:02}", "1Y", *(0.2 - 0.1 * (m - 1.0) for m in (0.8, 1.0, 1.2))) for day in range(2, 9)]
+    (reading,) = inspected(write(tmp_path / "t.csv", "Date,Tenor,80%,100%,120%", rows))["readings"]
+    assert reading["block"]["wide"] == {"coordinate": "moneyness", "columns": "numbers"}
+    assert reading["block"]["columns"] == {"date": "Date", "tenor": "Tenor"}
+    assert reading["vols_percent"] == pytest.approx([18.0, 20.0, 22.0])
+
+
+def black_call(forward: float, strike: float, total_vol: float) -> float:
+    d1 = np.log(forward / strike) / total_vol + 0.5 * total_vol
+    normal = NormalDist()
+    return forward * normal.cdf(d1) - strike * normal.cdf(d1 - total_vol)
+
+
+def test_a_file_that_cannot_be_read_says_what_is_missing(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.csv", "tenor_years,log_moneyness,iv", [(26.0 + 30 * i, 0.0, 0.2) for i in range(9)])
+    text = volvae("inspect", path).stdout
+    assert "column tenor_years is named as tenor_years, but holds 26 to 266" in text
+    assert "it needs columns of tenor" in text
+    refused = volvae("init", path)
+    assert refused.exit_code == 2
+    found = inspected(path, "--columns", "days=tenor_years")
+    assert found["readings"][0]["block"]["columns"]["days"] == "tenor_years"
+
+
+def test_check_names_the_faults_of_settings_and_of_their_file(project: Path) -> None:
+    assert volvae("check").stdout == "params.yaml: all settings are right; heston surfaces need no file\n"
+    volvae("init", currency_file(project))
+    assert "fx.csv: 1,200 of 1,200 rows are usable" in volvae("check").stdout
+    yaml = YAML()
+    content = yaml.load(Path("params.yaml"))
+    content["prepare"]["quotes"]["columns"] |= {"iv": "Volatility", "call_delta": "D"}
+    yaml.dump(content, Path("params.yaml"))
+    missing = volvae("check")
+    assert missing.exit_code == 2
+    assert "has no column D, Volatility" in missing.stderr.replace("Volatility, D", "D, Volatility")
+    content["train"]["latnets"] = 3
+    content["prepare"]["quotes"]["vol_unit"] = "Percent"
+    yaml.dump(content, Path("params.yaml"))
+    wrong = volvae("check")
+    assert wrong.exit_code == 2
+    assert "train.latnets is not a key" in wrong.stderr
+    assert "prepare.quotes.vol_unit" in wrong.stderr
