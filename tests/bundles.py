@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from pipeline import export
 from pipeline.files import formats
 from pipeline.files.trained_model import Prior
+from tests.shared import built_once
 from vae.bundle import MANIFEST
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.linear import principal_components
@@ -60,3 +62,24 @@ def write_checksum(folder: Path, name: str) -> None:
     manifest, content = formats.read_json(folder / MANIFEST), (folder / name).read_bytes()
     manifest["files"][name] = {"sha256": formats.sha256(content), "bytes": len(content)}
     formats.write_json(folder / MANIFEST, manifest)
+
+
+@pytest.fixture(scope="session")
+def linear_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of ``linear_model()`` with a standard normal prior, made once for all workers; do not change it."""
+
+    def build(folder: Path) -> None:
+        write_bundle(folder / "bundle", linear_model(), Prior(Mixture.standard_normal(3)))
+
+    return built_once(tmp_path_factory, "linear_bundle", build) / "bundle"
+
+
+@pytest.fixture(scope="session")
+def conditional_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of ``linear_model()`` whose prior has ``two_conditions``, made once; do not change it."""
+
+    def build(folder: Path) -> None:
+        model = linear_model()
+        write_bundle(folder / "bundle", model, two_conditions(model))
+
+    return built_once(tmp_path_factory, "conditional_bundle", build) / "bundle"

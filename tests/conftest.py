@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ from pipeline import openmp
 
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
 openmp.bound_spinning()  # before torch is imported, as OpenMP reads its settings then
-if WORKER:  # the workers themselves fill the cores, so that each needs one thread
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers fill the cores; alone, sums are the same
 
 import torch  # noqa: E402
 
 from pipeline import telemetry  # noqa: E402
+from tests.bundles import conditional_bundle, linear_bundle  # noqa: E402, F401  fixtures of every folder
 from tests.shared import common_folder  # noqa: E402
-from tests.workspace import finished, in_finished, workspace  # noqa: E402, F401  fixtures of every folder
+from tests.workspace import finished, in_finished, workspace  # noqa: E402, F401
 
 telemetry.switch_off()
 # Where a shell starts pytest in the background, it ignores SIGINT. Programs that tests start would inherit that.
@@ -81,11 +82,18 @@ def shares_a_fixture(item: pytest.Item) -> bool:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _exporter_is_not_traced() -> Iterator[None]:
-    """Coverage follows no call inside torch's exporter, which would take twice as long."""
+def _export_is_quick() -> Iterator[None]:
+    """Spare torch's exporter two thirds of its time, as a bundle takes five exports.
+
+    Coverage follows no call inside it, and it parses the source of its operators once instead of each time.
+    """
     export = torch.onnx.export
 
-    def untraced(*arguments: Any, **named: Any) -> Any:
+    def quick(*arguments: Any, **named: Any) -> Any:
+        from onnxscript._framework_apis import torch_2_5 as operators  # noqa: PLC0415  slow to import
+
+        if not hasattr(operators.get_torchlib_ops, "cache_info"):
+            patch.setattr(operators, "get_torchlib_ops", cache(operators.get_torchlib_ops))
         tracer = sys.gettrace()
         sys.settrace(None)
         try:
@@ -94,7 +102,7 @@ def _exporter_is_not_traced() -> Iterator[None]:
             sys.settrace(tracer)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.onnx, "export", untraced)
+        patch.setattr(torch.onnx, "export", quick)
         yield
 
 

@@ -48,6 +48,7 @@ def environment(folder: Path) -> dict[str, str]:
         "VOLVAE_TEST_ATTEMPTS": str(attempts(folder)),
         "DVC_NO_ANALYTICS": "1",
         "DVC_SITE_CACHE_DIR": str(home / "dvc"),
+        "OMP_NUM_THREADS": "1",
         "OMP_WAIT_POLICY": "passive",
     }
 
@@ -109,6 +110,14 @@ def clone(first_run: Path, tmp_path: Path) -> Iterator[Path]:
 
 def registered(clone: Path) -> dict[str, Any]:
     return json.loads((clone / "results/register.json").read_text())
+
+
+def test_same_input_gives_the_same_bytes(first_run: Path, finished: Workspace) -> None:
+    """Each output of DVC's run is that of stages which ran in another process and folder."""
+    for output in ("data", "artifacts", "results"):
+        for path in (finished.folder / output).rglob("*"):
+            relative = path.relative_to(finished.folder)
+            assert path.is_dir() or path.read_bytes() == (first_run / relative).read_bytes(), relative
 
 
 def test_a_second_run_does_nothing(clone: Path) -> None:

@@ -63,14 +63,6 @@ def test_rejected_surfaces_are_counted_by_reason(workspace: Workspace) -> None:
     assert report["train_surfaces"] + rejected + report["train_rejected_quadrature_not_converged"] == 256
 
 
-def test_same_input_gives_the_same_bytes(finished: Workspace, workspace: Workspace) -> None:
-    """A second run in another folder, every output byte for byte."""
-    for stage in PATHS:
-        assert workspace.run(stage) == 0
-    for folder in ("data", "artifacts", "results"):
-        assert content(workspace.folder / folder) == content(finished.folder / folder)
-
-
 def test_killed_training_resumes_to_the_same_bytes(
     finished: Workspace, in_finished, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from pipeline.files import formats
 from pipeline.files.trained_model import Prior
-from tests.bundles import GRID, data, linear_model, two_conditions, two_markets, write_bundle, write_checksum
+from tests.bundles import GRID, data, linear_model, two_markets, write_bundle, write_checksum
 from vae.model.autoencoder import Vae
 from vae.model.completion import Quotes, complete_quotes
 from vae.model.linear import principal_components
@@ -38,10 +38,10 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> tuple[Vae, SurfaceModel
     return vae, SurfaceModel.load(write_bundle(folder, vae, Prior(Mixture.standard_normal(3))), provider="cpu")
 
 
-@pytest.fixture(scope="module")
-def bundle(untrained: Vae, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def bundle(linear_bundle: Path) -> Path:
     """A bundle of it."""
-    return write_bundle(tmp_path_factory.mktemp("model") / "bundle", untrained, Prior(Mixture.standard_normal(3)))
+    return linear_bundle
 
 
 @pytest.fixture
@@ -68,9 +68,9 @@ def test_a_row_does_not_depend_on_the_size_of_the_request(model: SurfaceModel) -
 
 
 @pytest.mark.slow
-def test_samples_have_the_conditions_that_they_are_asked_for(untrained: Vae, tmp_path: Path) -> None:
+def test_samples_have_the_conditions_that_they_are_asked_for(untrained: Vae, conditional_bundle: Path) -> None:
     """Two conditions that are vols of the surface, one of them asked for; the other stays free."""
-    model = SurfaceModel.load(write_bundle(tmp_path / "bundle", untrained, two_conditions(untrained)))
+    model = SurfaceModel.load(conditional_bundle)
 
     asked = float(untrained.center[5] + 0.02)
     surfaces = model.sample(2000, seed=1, conditions={"sixth": asked}).reshape(2000, 8)
