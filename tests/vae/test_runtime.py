@@ -19,7 +19,7 @@ from tests.bundles import GRID, data, linear_model, two_markets, write_bundle, w
 from vae.model.autoencoder import Vae
 from vae.model.completion import Quotes, complete_quotes
 from vae.model.linear import principal_components
-from vae.model.mixture import REACH, Mixture
+from vae.model.mixture import Mixture, reach
 from vae.model.quote_weights import QuoteInterpolator
 from vae.runtime import BundleError, SurfaceModel
 
@@ -129,7 +129,7 @@ def test_latents_of_samples_are_standard_normal(model: SurfaceModel) -> None:
     z = model.draw(20_000, seed=1).latents
     assert np.abs(z.mean(0)).max() <= 5 / np.sqrt(len(z))
     assert np.abs(np.cov(z.T) - np.eye(3)).max() <= 5 * np.sqrt(2 / len(z))
-    assert 3.0 < np.linalg.norm(z, axis=1).max() < REACH
+    assert 3.0 < np.linalg.norm(z, axis=1).max() < reach(3)
 
 
 def test_offset_cuts_a_request_anywhere(model: SurfaceModel) -> None:

@@ -23,7 +23,7 @@ from vae.bundle import Layout
 from vae.graphs import export
 from vae.model import linear_systems
 from vae.model.autoencoder import Vae
-from vae.model.mixture import REACH, Mixture
+from vae.model.mixture import Mixture, reach
 
 _LARGEST_BELOW_ONE = 1.0 - 2.0**-24
 
@@ -242,6 +242,6 @@ def _normal(uniform: Tensor) -> Tensor:
 
 def _bounded(normal: Tensor) -> Tensor:
     """``vae.model.mixture.bounded``, written with operators that every runtime has."""
-    ratio = normal.square().sum(1, keepdim=True) / REACH**2
+    ratio = normal.square().sum(1, keepdim=True) / reach(normal.shape[1]) ** 2
     eighth = ratio.square().square()  # power of the length
     return normal / (1.0 + eighth).sqrt().sqrt().sqrt()

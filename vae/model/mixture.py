@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-REACH = 3.2  # standard deviations of a component: largest distance of a sample from its mean
+_REACH, _FEW = 3.2, 5  # standard deviations, for so many dimensions or fewer
 _SHARPNESS = 8
 _LEAST_VARIANCE = 1e-6  # of a component in any direction; the rows are whitened first
 _MOST_ITERATIONS = 200
@@ -139,14 +139,23 @@ class Mixture(NamedTuple):
         return np.concatenate([constant[:, None], slope, -0.5 * precision.reshape(len(slope), -1)], axis=1)
 
 
+def reach(dimension: int) -> float:
+    """Largest distance of a sample from the mean of its component, in the component's standard deviations.
+
+    The length of a vector of N(0, I) is near sqrt(d), with a spread that hardly depends on d: so the bound moves with
+    sqrt(d), and as few draws are shortened in many dimensions as in five.
+    """
+    return _REACH + max(0.0, math.sqrt(dimension) - math.sqrt(_FEW))
+
+
 def bounded(normal: Array) -> Array:
-    """Numbers of N(0, I), [batch, d], with long vectors shortened: none is longer than ``REACH``.
+    """Numbers of N(0, I), [batch, d], with long vectors shortened: none is longer than ``reach``.
 
     A component that is fitted to codes on a bounded region has tails outside of it, where the decoder was not trained.
     A length R becomes R / (1 + (R / reach)^p)^(1/p). The map hardly moves short vectors, is smooth and one to one, and
     rejects no draw.
     """
-    ratio = np.linalg.norm(normal, axis=-1, keepdims=True) / REACH
+    ratio = np.linalg.norm(normal, axis=-1, keepdims=True) / reach(normal.shape[-1])
     inside: Array = normal / (1.0 + ratio**_SHARPNESS) ** (1.0 / _SHARPNESS)
     return inside
 
