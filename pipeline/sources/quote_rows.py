@@ -220,7 +220,8 @@ def _wanted(params: QuotesParams, file_names: list[str]) -> dict[str, Wanted]:
     keys: dict[str, str] = {}
     for key, name in names.items():
         if key not in _TIMES and keys.setdefault(name, key) != key:
-            raise InputError(f"params.yaml: prepare.quotes.columns: {keys[name]} and {key} are both {name}")
+            several = f"; of several columns {name} name {name}[1] and {name}[2]" if file_names.count(name) > 1 else ""
+            raise InputError(f"params.yaml: prepare.quotes.columns: {keys[name]} and {key} are both {name}{several}")
     names |= {f"{_CONDITION}{key}": name for key, name in params.conditions.items()}
     percent = (VOLS if params.vol_unit == "percent" else ()) + (RATES if params.rate_unit == "percent" else ())
     return {

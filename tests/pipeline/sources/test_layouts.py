@@ -91,6 +91,15 @@ def test_calls_and_puts_in_one_row_are_two_rows(tmp_path: Path) -> None:
     assert table.order.tolist() == [0, 0, 1]
 
 
+def test_columns_of_one_name_are_told_apart_by_number(tmp_path: Path) -> None:
+    rows = [["date", "tenor", "IV", "K", "IV"], ["2024-01-02", "1M", 0.2, 0.1, 0.3]]
+    columns = COLUMNS | {"log_moneyness": "K"}
+    table = read(tmp_path, rows, columns=columns, call_put={"call": {"iv": "IV[1]"}, "put": {"iv": "IV[2]"}})
+    np.testing.assert_array_equal(table["value"], [0.2, 0.3])
+    with pytest.raises(InputError, match=r"are both IV; of several columns IV name IV\[1\] and IV\[2\]"):
+        read(tmp_path, rows, columns=columns, call_put={"call": {"iv": "IV"}, "put": {"iv": "IV"}})
+
+
 def test_all_faults_of_a_table_name_its_own_columns(tmp_path: Path) -> None:
     rows = wide(["80%", "90%"], [["x", 0.2], [0.2, "y"], [0.2, 0.2], [0.2, 0.2]])
     with pytest.raises(InputError) as found:
