@@ -17,7 +17,10 @@ _LOW = 0.2  # of the median vol of the surface: lower rungs are no quotes
 _FEWEST_LOW = 2  # of them in a surface, which show that its rungs are placeholders
 _FEWEST_STRIKES = 3  # that repeat a number
 _FLAT = 0.5  # of the quotes of an expiry: a number of more of them is its whole smile
-_COARSE = 100  # vols that are whole multiples of 1 / 100 repeat each other by rounding
+_LEAST_SMILE = 0.25  # strikes with other numbers for each that repeats one
+_FEWEST_FLAT = 5  # strikes of an expiry that is flat where others smile
+_SMILING = 3  # expiries for each that is flat: it and two others
+_COARSE, _FINE = 200, 1000  # steps in 1 to which vols are rounded, so that they repeat each other
 _JUMP = 0.2  # least mean of |ln(vol / vol of the next strike)| at the ends of a repeated number
 
 
@@ -25,7 +28,8 @@ def without_placeholders(table: QuoteTable) -> QuoteTable:
     """The table of vols without placeholders: powers of 2 where some are far too low, and repeated numbers that jump.
 
     A number that at least three strikes of an expiry repeat is a placeholder where the vols of the next strikes are far
-    from it. A number of most quotes of an expiry is a flat smile, and a placeholder where the other expiries smile.
+    from it. A number of most quotes of an expiry is a flat smile, and a placeholder where the other expiries smile or a
+    smile stands beside it.
     """
     row = table.kept_rows
     vol = table["value"][row]
@@ -43,7 +47,7 @@ def _on_ladder(table: QuoteTable, row: Index, vol: Array) -> NDArray[np.bool_]:
 
 def _repeated(table: QuoteTable, row: Index, vol: Array) -> NDArray[np.bool_]:
     """Rows whose number stands on many strikes of their expiry but is no smile, [len(row)]."""
-    if np.allclose(_COARSE * vol, np.rint(_COARSE * vol), rtol=0.0, atol=1e-6):
+    if _rounded(vol, _COARSE):
         return np.zeros(len(row), bool)
     expiry = np.cumsum(table.starts(row, EXPIRY)) - 1
     strike = np.cumsum(table.starts(row, STRIKE)) - 1
@@ -59,13 +63,21 @@ def _repeated(table: QuoteTable, row: Index, vol: Array) -> NDArray[np.bool_]:
     many = count[group] >= _FEWEST_STRIKES
     flat = many & (np.bincount(group)[group] >= _FLAT * np.bincount(expiry)[expiry])
     surface = np.cumsum(table.starts(row, SURFACE)) - 1
-    return np.asarray(many & np.where(flat, _few(flat, expiry, surface), jumps[group]))
+    odd = _few(flat, expiry, surface) & (count[group] >= _FEWEST_FLAT) & (not _rounded(vol, _FINE))
+    others = np.bincount(expiry, table.starts(row, STRIKE))[expiry] - count[group]
+    beside = (others >= _FEWEST_STRIKES) & (others >= _LEAST_SMILE * count[group])
+    return np.asarray(many & np.where(flat, odd | (jumps[group] & beside), jumps[group]))
+
+
+def _rounded(vol: Array, steps: int) -> bool:
+    """Whether all vols are whole multiples of 1 / steps."""
+    return bool(np.allclose(steps * vol, np.rint(steps * vol), rtol=0.0, atol=1e-6))
 
 
 def _few(flat: NDArray[np.bool_], expiry: Index, surface: Index) -> NDArray[np.bool_]:
-    """Whether at most half of the expiries of each row's surface are flat, [len(flat)]."""
+    """Whether at most a third of the expiries of each row's surface are flat, [len(flat)]."""
     first = np.flatnonzero(np.diff(expiry, prepend=-1))
     flat_expiry = np.bincount(expiry, flat) > 0.0
     flat_count, count = np.bincount(surface[first], flat_expiry), np.bincount(surface[first])
-    few: NDArray[np.bool_] = (2 * flat_count <= count)[surface]
+    few: NDArray[np.bool_] = (_SMILING * flat_count <= count)[surface]
     return few

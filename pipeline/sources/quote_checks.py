@@ -6,8 +6,9 @@ from pipeline.errors import InputError
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import placeholders, quote_markets, quote_units
 from pipeline.sources.columns import Array
-from pipeline.sources.quote_rows import CARRY, OPTION, QUOTE, SURFACE, Index, QuoteTable
+from pipeline.sources.quote_rows import CARRY, EXPIRY, OPTION, QUOTE, SURFACE, Index, QuoteTable
 
+_SPIKE = np.log(2.5)  # of a vol to both neighbours
 LOWEST_VOL = 1e-6  # of a smile that reaches 1 its square would be rounding
 
 
@@ -41,6 +42,19 @@ def check_vols(table: QuoteTable, vol: Array, params: QuotesParams) -> QuoteTabl
     """The table without Black vols [row] that no market shows."""
     table = table.reject("vol_below_min", vol < params.min_vol)
     return table.reject("vol_above_max", vol > params.max_vol)
+
+
+def check_outliers(table: QuoteTable) -> QuoteTable:
+    """The table, with k and vol, without vols far from those at both neighbouring strikes, which agree."""
+    row = table.kept_rows
+    expiry = np.cumsum(table.starts(row, EXPIRY)) - 1
+    order = np.lexsort((table["k"][row], expiry))
+    row, expiry, log_vol = row[order], expiry[order], np.log(table["vol"][row[order]])
+    before, own, after = log_vol[:-2], log_vol[1:-1], log_vol[2:]
+    off = np.minimum(np.abs(own - before), np.abs(own - after)) > _SPIKE
+    agree = np.abs(before - after) < _SPIKE
+    (spike,) = np.nonzero(off & agree & (expiry[:-2] == expiry[2:]))
+    return table.reject("outlier", row[spike + 1])
 
 
 def check_counts(table: QuoteTable, params: QuotesParams) -> QuoteTable:

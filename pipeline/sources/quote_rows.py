@@ -47,6 +47,7 @@ REASONS = (
     "no_forward",
     "in_the_money",
     "no_time_value",
+    "outlier",
     "price_outside_bounds",
     "too_few_points",
 )

@@ -12,5 +12,6 @@ def usable(table: QuoteTable, params: QuotesParams) -> QuoteTable:
         InputError: its numbers are in other units than the settings say, or rows of one time are not one market.
     """
     table = quote_vols.with_vols(quote_checks.checked(table, params), params)
+    table = quote_checks.check_outliers(table)
     quote_markets.check_smiles(table, params)
     return table

@@ -72,6 +72,22 @@ def test_flat_smiles_and_rounded_vols_are_no_placeholders(tmp_path: Path, digits
     assert reasons(flat) == {"in_the_money": 75}
 
 
+def test_a_spike_is_an_outlier(tmp_path: Path) -> None:
+    """Of a call and a put out of the money, beside neighbours that agree."""
+    table = chain()
+    near = np.flatnonzero(np.isin(table["strike"].round(6), (97.5, 102.5)) & (table["days"] == DAYS[1]))
+    table["iv"][near] = np.where(table["strike"][near] < 100.0, 0.03, 0.9)
+    surfaces = read(tmp_path, table)
+    assert surfaces.rejected["outlier"] == 2
+    assert errors_bp(surfaces).max() < 5.0
+
+
+def test_most_of_a_smile_may_be_placeholders(tmp_path: Path) -> None:
+    table = chain()
+    table["iv"][np.arange(150) % 6 < 4] = 0.0123
+    assert read(tmp_path, table, max_rejected=1.0).rejected["placeholder"] == 100
+
+
 def test_texts_are_not_ordered(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"drop_where: note < ok: texts are compared by == and != only"):
         read(tmp_path, chain(note="ok"), drop_where="note < ok")
