@@ -17,7 +17,7 @@ _LOW = 0.2  # of the median vol of the surface: lower rungs are no quotes
 _FEWEST_LOW = 2  # of them in a surface, which show that its rungs are placeholders
 _FEWEST_STRIKES = 3  # that repeat a number
 _FLAT = 0.5  # of the quotes of an expiry: a number of more of them is its whole smile
-_LEAST_SMILE = 0.25  # strikes with other numbers for each that repeats one
+_LEAST_SMILE = 0.25  # quotes of other numbers for each that repeats one
 _FEWEST_FLAT = 5  # strikes of an expiry that is flat where others smile
 _SMILING = 3  # expiries for each that is flat: it and two others
 _COARSE, _FINE = 200, 1000  # steps in 1 to which vols are rounded, so that they repeat each other
@@ -29,7 +29,7 @@ def without_placeholders(table: QuoteTable) -> QuoteTable:
 
     A number that at least three strikes of an expiry repeat is a placeholder where the vols of the next strikes are far
     from it. A number of most quotes of an expiry is a flat smile, and a placeholder where the other expiries smile or a
-    smile stands beside it.
+    smile stands beside it. What is a placeholder at one expiry is one at all expiries of the surface.
     """
     row = table.kept_rows
     vol = table["value"][row]
@@ -64,9 +64,11 @@ def _repeated(table: QuoteTable, row: Index, vol: Array) -> NDArray[np.bool_]:
     flat = many & (np.bincount(group)[group] >= _FLAT * np.bincount(expiry)[expiry])
     surface = np.cumsum(table.starts(row, SURFACE)) - 1
     odd = _few(flat, expiry, surface) & (count[group] >= _FEWEST_FLAT) & (not _rounded(vol, _FINE))
-    others = np.bincount(expiry, table.starts(row, STRIKE))[expiry] - count[group]
-    beside = (others >= _FEWEST_STRIKES) & (others >= _LEAST_SMILE * count[group])
-    return np.asarray(many & np.where(flat, odd | (jumps[group] & beside), jumps[group]))
+    own, others = np.bincount(group)[group], np.bincount(expiry)[expiry] - np.bincount(group)[group]
+    beside = (others >= _FEWEST_STRIKES) & (others >= _LEAST_SMILE * own)
+    found = many & np.where(flat, odd | (jumps[group] & beside), jumps[group])
+    _, number = np.unique(np.stack((surface, vol)), axis=1, return_inverse=True)
+    return np.asarray(np.bincount(number, found)[number] > 0.0)
 
 
 def _rounded(vol: Array, steps: int) -> bool:
