@@ -100,6 +100,17 @@ def with_every_option() -> dict[str, bytes]:
     return graph_files(model, prior, grid, half=True)
 
 
+def of_vectors(likelihood: str) -> dict[str, bytes]:
+    """Graphs of a model of vectors, which scores and completes in double precision; Gaussian noise is decoded."""
+    x = torch.rand(300, 8, dtype=torch.float64).round() + (
+        0.1 * torch.rand(300, 8) if likelihood == "gaussian" else 0.0
+    )
+    scale = "decoded" if likelihood == "gaussian" else "shared"
+    architecture = Architecture(8, 8, 2, 8, 1, likelihood=likelihood, scale=scale, sees_missing=True)  # type: ignore[arg-type]
+    model = Vae.from_components(architecture, principal_components(x))
+    return graph_files(model, Prior(Mixture.standard_normal(2)), None, half=True)
+
+
 def documented(root: Path) -> dict[str, str]:
     """Nodes on the CPU by graph, as docs/bundle.md says."""
     section = (root / "docs/bundle.md").read_text("utf-8").partition("## On CUDA")[2].partition("\n## ")[0]
@@ -114,6 +125,13 @@ def named(found: set[Node]) -> str:
 def test_nodes_on_the_cpu_are_those_that_the_page_names(kernels: dict, root: Path) -> None:
     found = {name: nodes(content) for name, content in with_every_option().items()}
     assert {node.operator for node in found["completer.onnx"]} >= {"Loop", "EyeLike"}  # the loop and its body
+    assert {name: named(on_the_cpu(own, kernels)) for name, own in found.items()} == documented(root)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+def test_nodes_on_the_cpu_of_vectors_are_those_that_the_page_names(kernels: dict, root: Path, likelihood: str) -> None:
+    found = {name: nodes(content) for name, content in of_vectors(likelihood).items()}
     assert {name: named(on_the_cpu(own, kernels)) for name, own in found.items()} == documented(root)
 
 
