@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.sources.columns import Array
-from pipeline.sources.groups import medians
+from pipeline.sources.groups import labels, medians
 from pipeline.sources.quote_rows import EXPIRY, STRIKE, SURFACE, Index, QuoteTable
 
 _RUNGS = np.array([1e-5, *2.0 ** -np.arange(0, 11)])
@@ -52,9 +52,10 @@ def _repeated(table: QuoteTable, row: Index, vol: Array) -> NDArray[np.bool_]:
     expiry = np.cumsum(table.starts(row, EXPIRY)) - 1
     strike = np.cumsum(table.starts(row, STRIKE)) - 1
     # one group for each number of an expiry; a call and a put of one strike count once
-    _, group = np.unique(np.stack((expiry, vol)), axis=1, return_inverse=True)
-    pairs = np.unique(np.stack((group, strike)), axis=1)
-    count = np.bincount(pairs[0], minlength=group.max(initial=-1) + 1)
+    group = labels(expiry, vol)
+    pair = labels(group, strike)
+    first = np.unique(pair, return_index=True)[1]
+    count = np.bincount(group[first], minlength=group.max(initial=-1) + 1)
     edge = np.flatnonzero((np.diff(expiry) == 0) & (np.diff(group) != 0) & (vol[1:] > 0.0) & (vol[:-1] > 0.0))
     jump = np.abs(np.log(vol[edge + 1] / vol[edge]))
     sides = np.concatenate((group[edge], group[edge + 1]))
@@ -67,7 +68,7 @@ def _repeated(table: QuoteTable, row: Index, vol: Array) -> NDArray[np.bool_]:
     own, others = np.bincount(group)[group], np.bincount(expiry)[expiry] - np.bincount(group)[group]
     beside = (others >= _FEWEST_STRIKES) & (others >= _LEAST_SMILE * own)
     found = many & np.where(flat, odd | (jumps[group] & beside), jumps[group])
-    _, number = np.unique(np.stack((surface, vol)), axis=1, return_inverse=True)
+    number = labels(surface, vol)
     return np.asarray(np.bincount(number, found)[number] > 0.0)
 
 

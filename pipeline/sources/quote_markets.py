@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources.columns import Array
-from pipeline.sources.groups import medians
+from pipeline.sources.groups import labels, medians
 from pipeline.sources.quote_rows import EPOCH, EXPIRY, SURFACE, Index, QuoteTable
 
 Mask = NDArray[np.bool_]
@@ -56,8 +56,7 @@ class Conflict(NamedTuple):
 
     def within(self, code: Index) -> "Conflict":
         """The same with groups split by a code of each row."""
-        pairs = np.stack((self.group, code))
-        return self._replace(group=np.unique(pairs, axis=1, return_inverse=True)[1])
+        return self._replace(group=labels(self.group, code))
 
 
 class Zigzag(NamedTuple):
@@ -94,7 +93,7 @@ class Zigzag(NamedTuple):
 
     def within(self, code: Index) -> "Zigzag":
         """The same with smiles split by a code of each row."""
-        return self._replace(group=np.unique(np.stack((self.group, code)), axis=1, return_inverse=True)[1])
+        return self._replace(group=labels(self.group, code))
 
 
 def check_smiles(table: QuoteTable, params: QuotesParams) -> None:
@@ -132,7 +131,7 @@ def check_levels(table: QuoteTable, params: QuotesParams) -> QuoteTable:
         row = table.kept_rows
         whole = Conflict(row, np.cumsum(table.starts(row, keys)) - 1, table[name][row], _ROUNDING)
         if "quoted_at" in table:
-            conflict = whole.within(_codes(table["quoted_at"][row]))
+            conflict = whole.within(labels(table["quoted_at"][row]))
             odd = conflict.odd | whole._replace(tolerance=_LARGEST_MOVE).odd
         else:
             conflict, odd = whole, whole.odd
@@ -233,8 +232,8 @@ def _splits(table: QuoteTable, conflict: Conflict | Zigzag, name: str) -> bool:
     rows = table.kept_rows
     if not np.isfinite(code[rows]).all():
         return False
-    surfaces = np.unique(np.stack([table[key][rows] for key in SURFACE] + [code[rows]]), axis=1)
-    if surfaces.shape[1] * _FEWEST_ROWS > len(rows):
+    surfaces = labels(*(table[key][rows] for key in SURFACE), code[rows]).max() + 1
+    if surfaces * _FEWEST_ROWS > len(rows):
         return False
     split = conflict.within(code[conflict.row].astype(np.int64))
     return bool(split.odd.sum() <= _ODD_PAIRS * conflict.odd.sum())
@@ -264,8 +263,3 @@ def _setting(table: QuoteTable, params: QuotesParams, name: str) -> str:
         f"{prefix}.snapshot: {shown}, for a surface at each time, or {prefix}.quoted_at: {name}, for the latest quote "
         "of each option"
     )
-
-
-def _codes(values: Array) -> Index:
-    codes: Index = np.unique(values, return_inverse=True)[1]
-    return codes

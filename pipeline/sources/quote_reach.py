@@ -8,6 +8,7 @@ import numpy as np
 from pipeline.errors import InputError
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources.columns import Array
+from pipeline.sources.quote_markets import listed
 from pipeline.sources.quote_rows import Index, QuoteTable
 from vae.surface.grid import Grid
 from vae.surface.normal import normal_cdf
@@ -41,10 +42,10 @@ def check(table: QuoteTable, params: QuotesParams, grid: Grid, first: Index, iv:
         market: float(filled[of_surface == market].mean()) if (of_surface == market).any() else 0.0
         for market in np.unique(table["market"][row]).astype(int).tolist()
     }
-    reaches = {market: _reach(table, grid, row[table["market"][row] == market]) for market in shares}
     poor = [market for market, share in shares.items() if share < _LEAST_SHARE * max(shares.values()) or share == 0.0]
     if not poor:
         return
+    reaches = {market: _reach(table, grid, row[table["market"][row] == market]) for market in shares}
     if len(poor) == len(shares):
         raise InputError(
             f"{params.path}: no quote is within reach of prepare.grid, which has {_text(_grid_reach(grid))}; the "
@@ -52,11 +53,15 @@ def check(table: QuoteTable, params: QuotesParams, grid: Grid, first: Index, iv:
         )
     worst, best = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
     others = [table.markets[market] for market in shares if market not in poor]
+    column, names = params.columns.market, [table.markets[market] for market in poor]
+    without = f"markets: [{', '.join(others)}]"
+    if len(poor) < len(others):
+        without = "drop_where: [" + ", ".join(f'"{column} == {name}"' for name in names) + "]"
     raise InputError(
         f"{params.path}: the markets cannot share prepare.grid: the quotes of {table.markets[worst]} fill "
         f"{100.0 * shares[worst]:.0f} % of it, those of {table.markets[best]} {100.0 * shares[best]:.0f} %. "
         f"{table.markets[worst]} has {_text(reaches[worst])}; {table.markets[best]} has {_text(reaches[best])}. "
-        f"Leave it out by prepare.quotes.markets: [{', '.join(others)}], or {_common(list(reaches.values()))}"
+        f"Leave {listed(names)} out by prepare.quotes.{without}, or {_common(list(reaches.values()))}"
     )
 
 

@@ -120,8 +120,8 @@ def _one(ratio: float) -> bool:
 def _by_market(table: QuoteTable) -> list[Index]:
     """Kept rows of each market."""
     row = table.kept_rows
-    market = table["market"][row]
-    return [row[market == one] for one in np.unique(market)]
+    order = np.argsort(table["market"][row], kind="stable")
+    return np.split(row[order], np.flatnonzero(np.diff(table["market"][row[order]])) + 1) if len(row) else []
 
 
 def _forward(table: QuoteTable, row: Index) -> Array:
