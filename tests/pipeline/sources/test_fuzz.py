@@ -103,7 +103,7 @@ def cases(draw: st.DrawFn) -> Case:
     clock = draw(st.sampled_from(["days", "tenor", "tenor_years", "expiry"]))
     labels = sorted(draw(st.sets(st.sampled_from(sorted(DAYS)), min_size=2, max_size=3)), key=DAYS.__getitem__)
     days = [round(DAYS[label]) if clock in ("days", "expiry") else DAYS[label] for label in labels]
-    spot = draw(st.sampled_from([1.0825, 38.5, 100.0, 420.0, 4700.0, 25_000.0, 151.25]))
+    spot = draw(st.sampled_from([1.0825, 38.0, 100.0, 420.0, 4700.0, 25_000.0, 151.0]))
     level = draw(st.sampled_from([0.03, 0.06, 0.12, 0.2, 0.35]))
     # Total variance is linear in the tenor, so that an expiry may be lost, and falls far enough to tell tenors apart.
     atm = [level * np.sqrt(1.0 + 73.0 / day) for day in days]
