@@ -148,6 +148,11 @@ def settings_of(file: Path, given: Options, *, date: Any = None) -> "QuotesParam
         raise InputError(f"{file}: {error}{_HINT}") from error
 
 
+def has_settings(file: Path, given: Options) -> bool:
+    """Whether options, or params.yaml here, say how to read a file of quotes."""
+    return bool(given.columns or given.values) or _base(file, given.settings) is not None
+
+
 def hinted(error: InputError, given: Options) -> InputError:
     """An error of the reader, which names settings, with the options that set them on the command line."""
     message = str(error)

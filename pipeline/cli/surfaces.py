@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import datetime as dt
 
     from vae.runtime import Provider, Scores
+    from vae.surface.grid import Grid
 
 Item = TypeVar("Item")
 
@@ -160,15 +161,20 @@ def complete(
 @click.command(epilog="Example: volvae score surfaces.parquet -o scores.csv")
 @click.argument("surfaces", type=click.Path(path_type=Path))
 @click.option("-o", "output", type=click.Path(path_type=Path, dir_okay=False), help="A .csv file with a row a surface.")
+@reading_options
 @bundle_option
 @provider_option
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @one_line_errors
-def score(surfaces: Path, output: Path | None, bundle: Path, provider: "Provider", *, as_json: bool) -> None:
+def score(
+    surfaces: Path, output: Path | None, reading: Options, bundle: Path, provider: "Provider", *, as_json: bool
+) -> None:
     """Say how likely surfaces on the model's grid, or vectors, are: the odd ones stand out.
 
-    SURFACES is what `volvae sample` or `volvae complete` wrote, or such a table with its rows in any order.
+    SURFACES is what `volvae sample` or `volvae complete` wrote, such a table with its rows in any order, or a file of
+    quotes, which are read as by `volvae complete`, all dates and markets, and put on the model's grid.
     """
+    from pipeline.cli import surface_files
     from pipeline.files import surface_tables
     from pipeline.sources.vector_file import read_vectors
     from vae import runtime
@@ -177,11 +183,14 @@ def score(surfaces: Path, output: Path | None, bundle: Path, provider: "Provider
         raise InputError(f"{output} must end in .csv")
     model = runtime.load(bundle, provider=provider)
     if isinstance(model, runtime.VectorModel):
-        kind, scores = "vector", model.score(read_vectors(surfaces, model.dimension))
+        kind, scores, titles = "vector", model.score(read_vectors(surfaces, model.dimension)), None
     else:
-        kind, scores = "surface", model.score(surface_tables.read_on_grid(surfaces, model.grid))
+        grid = model.grid
+        file = surface_files.read(surfaces, reading, lambda: grid)
+        surface_tables.check_grid(surfaces, file.grid, grid)
+        kind, scores, titles = "surface", model.score(file.iv), file.titles
     if output is not None:
-        _write_scores(output, scores, kind)
+        _write_scores(output, scores, kind, titles)
     outcome = _score_figures(scores, kind)
     text = (
         f"{outcome[f'{kind}s']:,} {kind}s, median {outcome['median_nats']:,.1f} nats, lowest "
@@ -191,13 +200,18 @@ def score(surfaces: Path, output: Path | None, bundle: Path, provider: "Provider
     click.echo(json.dumps(outcome) if as_json else text)
 
 
-def _write_scores(path: Path, scores: "Scores", kind: str) -> None:
-    """One row for each surface or vector as CSV: its number, counted from 0, nats and percentile."""
+def _write_scores(path: Path, scores: "Scores", kind: str, titles: list[str] | None) -> None:
+    """One row for each surface or vector as CSV: its number, counted from 0, nats, percentile, and date if known."""
     from pipeline.files.csv_tables import write_csv
 
     ranked = zip(scores.nats.tolist(), scores.percentile.tolist(), strict=True)
     rows = [(number, f"{nats:.6g}", f"{percentile:.4g}") for number, (nats, percentile) in enumerate(ranked)]
-    write_csv(path, (kind, "nats", "percentile"), rows)
+    if titles is None:
+        write_csv(path, (kind, "nats", "percentile"), rows)
+    else:
+        write_csv(
+            path, (kind, "nats", "percentile", "date"), [(*row, title) for row, title in zip(rows, titles, strict=True)]
+        )
 
 
 def _score_figures(scores: "Scores", kind: str) -> dict[str, float]:
@@ -224,12 +238,13 @@ def _score_figures(scores: "Scores", kind: str) -> dict[str, float]:
     show_default=True,
     help="What a trade may earn, in units of the forward.",
 )
+@reading_options
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path),
     default=BUNDLE,
     show_default=True,
-    help="Folder of the model; only a .npy file needs it, for the grid.",
+    help="Folder of the model; a .npy file and quotes need it, for the grid.",
 )
 @click.option(
     "--results",
@@ -240,24 +255,25 @@ def _score_figures(scores: "Scores", kind: str) -> dict[str, float]:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @one_line_errors
-def arbitrage(surfaces: Path, tolerance: float, bundle: Path, results: Path, *, as_json: bool) -> None:
+def arbitrage(
+    surfaces: Path, tolerance: float, reading: Options, bundle: Path, results: Path, *, as_json: bool
+) -> None:
     """Measure static arbitrage in surfaces: how often, how large, where.
 
-    SURFACES is what `volvae sample` or `volvae complete` wrote, or such a table with its rows in any order.
+    SURFACES is what `volvae sample` or `volvae complete` wrote, such a table with its rows in any order, or a file of
+    quotes, which are read as by `volvae complete`, all dates and markets, and put on the model's grid.
     """
-    from pipeline.cli import arbitrage_table
-    from pipeline.files import surface_tables
+    from pipeline.cli import arbitrage_table, surface_files
     from vae.surface import arbitrage as checks
     from vae.surface import plausible
 
-    if surfaces.suffix == ".npy":
+    def grid_of_model() -> "Grid":
         from vae.runtime import SurfaceModel
 
-        grid = SurfaceModel.load(bundle, provider="cpu").grid
-        iv = surface_tables.read_array(surfaces, grid)
-    else:
-        iv, grid = surface_tables.read_surfaces(surfaces)
-    plausible.check_surfaces(iv)
+        return SurfaceModel.load(bundle, provider="cpu").grid
+
+    iv, grid, _ = surface_files.read(surfaces, reading, grid_of_model)
+    plausible.check_surfaces(iv, plausible.Interval(0.0, plausible.MEDIAN_VOL.high))
     blocks = checks.violation_blocks(iv, grid)
     with _progress(blocks, length=checks.block_count(len(iv)), label="arbitrage") as shown:
         found = checks.join(shown)

@@ -9,9 +9,9 @@ from pipeline.files.atomic import new_file
 
 
 def csv_columns(text: str) -> dict[str, list[float]]:
-    """The columns of a table of numbers with a header."""
+    """The columns of a table of numbers with a header; an empty cell is NaN."""
     rows = list(csv.DictReader(io.StringIO(text)))
-    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
+    return {name: [float(row[name] or "nan") for row in rows] for name in (rows[0] if rows else ())}
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

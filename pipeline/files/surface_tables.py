@@ -69,12 +69,15 @@ def read_surfaces(path: Path) -> tuple[NDArray[np.float32], Grid]:
 
 
 def is_table_of_surfaces(path: Path) -> bool:
-    """Whether a file has the columns that ``read_surfaces`` needs; it may still hold quotes at scattered points.
+    """Whether a file has the columns of surfaces; it may still hold quotes at scattered points.
 
     Raises:
         InputError: the file cannot be read.
     """
-    return path.suffix in (".parquet", ".csv") and set(_NEEDED) <= _names(path)
+    if path.suffix not in (".parquet", ".csv"):
+        return False
+    names = _names(path)
+    return _SURFACE in names or set(_NEEDED) <= names
 
 
 def write_completion(
@@ -102,6 +105,12 @@ def read_on_grid(path: Path, grid: Grid) -> NDArray[np.floating]:
     if path.suffix == ".npy":
         return read_array(path, grid)
     iv, found = read_surfaces(path)
+    check_grid(path, found, grid)
+    return iv
+
+
+def check_grid(path: Path, found: Grid, grid: Grid) -> None:
+    """Raise InputError unless the grid that was found in a file is the model's."""
     same = found.shape == grid.shape and all(
         np.allclose(mine, theirs, rtol=0.0, atol=_SAME_NODE)
         for mine, theirs in ((found.tenors, grid.tenors), (found.nodes, grid.nodes))
@@ -109,7 +118,6 @@ def read_on_grid(path: Path, grid: Grid) -> NDArray[np.floating]:
     if not same:
         tenors, nodes = grid.shape
         raise InputError(f"{path} has surfaces on another grid than the model's {tenors} tenors x {nodes} nodes")
-    return iv
 
 
 def read_array(path: Path, grid: Grid) -> NDArray[np.floating]:
@@ -152,7 +160,7 @@ def _read_parquet(path: Path) -> dict[str, NDArray[Any]]:
 def _read_csv(path: Path) -> dict[str, NDArray[Any]]:
     columns = csv_columns(path.read_text("utf-8-sig"))
     _check_names(path, columns)
-    return {name: np.array(columns[name], kind.to_pandas_dtype()) for name, kind in _TYPES.items() if name in columns}
+    return {name: pa.array(columns[name]).cast(kind).to_numpy() for name, kind in _TYPES.items() if name in columns}
 
 
 def _check_names(path: Path, present: Iterable[str]) -> None:
@@ -162,7 +170,7 @@ def _check_names(path: Path, present: Iterable[str]) -> None:
 
 
 def _names(path: Path) -> set[str]:
-    """The names of the columns of a file."""
+    """The names of the columns of a file; those of surfaces where it is damaged, so that their reader says so."""
     try:
         if path.suffix == ".parquet":
             return set(pq.read_schema(path).names)
@@ -171,7 +179,7 @@ def _names(path: Path) -> set[str]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except (pa.ArrowException, UnicodeDecodeError):
-        return set()  # the reader of quotes says what is wrong
+        return set(_NEEDED)
 
 
 def _in_order(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -157,7 +157,7 @@ def place_of(source: str, date: Array, time: Array, market: Array, markets: Sequ
     steps = (
         *((("market", market, lambda value: markets[int(value)], choice.market),) if markets else ()),
         ("date", date, _day, None if choice.date is None else choice.date.isoformat()),
-        ("snapshot", time, _time, None if choice.time is None else choice.time.isoformat(timespec="seconds")),
+        ("snapshot", time, time_text, None if choice.time is None else choice.time.isoformat(timespec="seconds")),
     )
     rows, chosen = np.isfinite(date), {}
     for name, values, in_words, wanted in steps:
@@ -222,7 +222,7 @@ def _day(days: float) -> str:
     return (EPOCH + dt.timedelta(days=int(days))).isoformat()
 
 
-def _time(days: float) -> str:
+def time_text(days: float) -> str:
     """A date, or a time where it is not midnight."""
     moment = dt.datetime.combine(EPOCH, dt.time()) + dt.timedelta(seconds=round(days / _SECOND))
     return _day(days) if moment.time() == dt.time() else moment.isoformat(timespec="seconds")

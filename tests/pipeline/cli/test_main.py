@@ -223,7 +223,7 @@ def test_commands_that_the_readme_shows_with_cpu_and_quotes_need_no_other_extra(
     (tmp_path / "quotes.csv").write_text(QUOTES)
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "artifacts/bundle").symlink_to(bundle)
-    text = "\n".join([*lines, "arbitrage surfaces.parquet"])
+    text = "\n".join([*lines, "arbitrage surfaces.parquet", "score surface.csv"])
     command = [sys.executable, "-c", WITH_CPU_AND_QUOTES, json.dumps(requirements(root))]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     found = subprocess.run(
@@ -394,6 +394,43 @@ def test_score_finds_the_broken_surface(bundle: str, tmp_path: Path, ending: str
     table = np.genfromtxt(output, delimiter=",", names=True)
     np.testing.assert_allclose(table["nats"], model.score(iv).nats, rtol=1e-4)
     assert table["percentile"][7] == 0.0
+
+
+def test_score_and_arbitrage_read_what_complete_wrote_and_rows_in_any_order(bundle: str, tmp_path: Path) -> None:
+    (tmp_path / "quotes.csv").write_text(QUOTES)
+    completed, shuffled = tmp_path / "surface.csv", tmp_path / "shuffled.parquet"
+    assert volvae("complete", str(tmp_path / "quotes.csv"), "-o", str(completed), "--bundle", bundle).exit_code == 0
+    model = SurfaceModel.load(bundle)
+    iv = np.genfromtxt(completed, delimiter=",", names=True)["iv"].reshape(1, *model.grid.shape)
+    scored = json.loads(volvae("score", str(completed), "--bundle", bundle, "--json").stdout)
+    assert scored["median_nats"] == pytest.approx(float(model.score(iv).nats[0]), rel=1e-4)
+    assert volvae("arbitrage", str(completed), "--results", str(tmp_path)).exit_code == 0
+
+    drawn = model.sample(3, seed=1)
+    surface_tables.write_surfaces(shuffled, [drawn], model.grid, count=3)
+    table = pq.read_table(shuffled)
+    pq.write_table(table.take(np.random.default_rng(1).permutation(len(table))), shuffled)
+    np.testing.assert_array_equal(surface_tables.read_surfaces(shuffled)[0], drawn)
+
+
+def test_quotes_are_scored_by_their_dates(bundle: str, tmp_path: Path) -> None:
+    model = SurfaceModel.load(bundle)
+    drawn = model.sample(2, seed=1)
+    drawn[1, :, 4] += 0.1
+    k = model.grid.log_moneyness.tolist()
+    rows = [
+        f"2024-01-0{2 + i},{tenor!r},{k[j][node]!r},{iv[j, node]}"
+        for i, iv in enumerate(drawn) for j, tenor in enumerate(model.grid.tenors.tolist()) for node in range(9)
+    ]  # fmt: skip
+    path, scores = tmp_path / "q.csv", tmp_path / "scores.csv"
+    path.write_text("\n".join(["date,T,k,vol", *rows]) + "\n")
+    columns = "date=date,tenor_years=T,log_moneyness=k,iv=vol"
+    result = volvae("score", str(path), "--columns", columns, "-o", str(scores), "--bundle", bundle)
+    assert result.exit_code == 0, result.output
+    lines = scores.read_text().splitlines()
+    assert lines[0] == "surface,nats,percentile,date"
+    assert [line.split(",")[-1] for line in lines[1:]] == ["2024-01-02", "2024-01-03"]
+    np.testing.assert_allclose([float(line.split(",")[1]) for line in lines[1:]], model.score(drawn).nats, rtol=1e-3)
 
 
 def test_surfaces_of_another_grid_are_not_scored(bundle: str, tmp_path: Path) -> None:

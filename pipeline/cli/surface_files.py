@@ -1,0 +1,51 @@
+"""Surfaces of a file for score and arbitrage: a table of surfaces, an array, or quotes as ``prepare`` reads them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.cli.quotes_options import Options, has_settings, hinted, settings_of
+from pipeline.errors import InputError
+from pipeline.files import surface_tables
+from vae.surface.grid import Grid
+
+
+class SurfaceFile(NamedTuple):
+    """Surfaces iv [surface, tenor, node], NaN where missing, their grid, and the date and market of each, if known."""
+
+    iv: NDArray[np.floating]
+    grid: Grid
+    titles: list[str] | None
+
+
+def read(path: Path, given: Options, model_grid: Callable[[], Grid]) -> SurfaceFile:
+    """The surfaces of a file: those of a table on its own grid, others on the model's.
+
+    A file is read as quotes where options or params.yaml say how, or where it is no table of surfaces.
+
+    Args:
+        path: the file.
+        given: options on how to read quotes.
+        model_grid: the grid of the model, which is asked for only where it is needed.
+
+    Raises:
+        InputError: the file cannot be read as surfaces or as quotes.
+    """
+    if path.suffix == ".npy":
+        return SurfaceFile(surface_tables.read_array(path, model_grid()), model_grid(), None)
+    if surface_tables.is_table_of_surfaces(path) and not has_settings(path, given):
+        return SurfaceFile(*surface_tables.read_surfaces(path), None)
+    from pipeline.sources import quotes  # needs torch
+    from pipeline.sources.one_surface import time_text
+
+    params, grid = settings_of(path, given), model_grid()
+    try:
+        found = quotes.read(params, grid)
+    except InputError as error:
+        raise hinted(error, given) from error
+    names = [found.markets[market] if found.markets else "" for market in found.market.tolist()]
+    titles = [f"{time_text(time)} {name}".rstrip() for time, name in zip(found.time.tolist(), names, strict=True)]
+    return SurfaceFile(found.iv, grid, titles)
