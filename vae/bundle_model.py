@@ -153,27 +153,19 @@ class BundleModel:
             self._decoder.run_into({"z": latents[rows]}, {tensor: found[rows]})
         return found
 
-    def encode(self, x: ArrayLike) -> Posterior:
-        """Posterior of the latents given surfaces [batch, tenor, node] or vectors [batch, D], NaN where missing."""
-        data = self._checked(x)
+    def _encoded(self, data: Array) -> Posterior:
         mean, std = np.empty((2, len(data), self.latents), np.float32)
         for rows in slices(len(data), _STEP):
             self._graphs[bundle.ENCODER].run_into(self._feeds(data[rows]), {"mean": mean[rows], "std": std[rows]})
         return Posterior(mean, std)
 
-    def score(self, x: ArrayLike) -> Scores:
-        """How likely surfaces [batch, tenor, node] or vectors [batch, D] are; missing points are NaN."""
-        data = self._checked(x)
+    def _scored(self, data: Array) -> Scores:
         nats = np.empty(len(data), self._nats)
         for rows in slices(len(data), _SCORED):
             self._graphs[bundle.SCORER].run_into(self._feeds(data[rows]), {"nats": nats[rows]})
         points = np.isfinite(data).reshape(len(data), -1).sum(1)
         percentile = 100.0 * np.interp(nats / points, self._score_quantiles, bundle.QUANTILES)
         return Scores(nats, np.where(points >= self._fewest_points, percentile, np.nan))
-
-    def _checked(self, x: ArrayLike) -> Array:
-        """Surfaces or vectors as float32; raises ValueError for any that the graphs cannot read."""
-        raise NotImplementedError
 
     def _feeds(self, data: Array) -> dict[str, NDArray[Any]]:
         return runtime_inputs.data_feeds(self.layout.tensor, data, reads_missing=self._reads_missing)

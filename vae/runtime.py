@@ -232,6 +232,22 @@ class SurfaceModel(BundleModel):
             raise ValueError("iv or weight of quotes is too large or too small: no finite surface goes with it")
         return completion._replace(fitted=np.where(completion.used, completion.fitted, np.float32(np.nan)))
 
+    def encode(self, iv: ArrayLike) -> Posterior:
+        """Posterior of the latents given surfaces iv [batch, tenor, node]; missing points are NaN.
+
+        Raises:
+            ValueError: another shape, or vols that cannot be or that the model was not trained to read.
+        """
+        return self._encoded(self._checked(iv))
+
+    def score(self, iv: ArrayLike) -> Scores:
+        """How likely surfaces iv [batch, tenor, node] are; missing points are NaN.
+
+        Raises:
+            ValueError: as of ``encode``.
+        """
+        return self._scored(self._checked(iv))
+
     def surfaces(self, iv: ArrayLike) -> Surfaces:
         """Vols [batch, tenor, node] with their coordinates."""
         return Surfaces(np.asarray(iv), self.grid)
@@ -252,9 +268,9 @@ class SurfaceModel(BundleModel):
     def _market_feed(self, market: str | None) -> dict[str, NDArray[Any]]:
         return runtime_inputs.market_feed(market, self.markets, is_condition=self.market_is_condition)
 
-    def _checked(self, x: ArrayLike) -> Array:
+    def _checked(self, iv: ArrayLike) -> Array:
         return runtime_inputs.surface_batch(
-            x, self.grid.shape, self.plausible_medians, reads_missing=self._reads_missing
+            iv, self.grid.shape, self.plausible_medians, reads_missing=self._reads_missing
         )
 
 
@@ -313,6 +329,22 @@ class VectorModel(BundleModel):
         for _, block in _request(n, seed, temperature, offset).parts(self.block):
             yield self._sampled(block)
 
+    def encode(self, x: ArrayLike) -> Posterior:
+        """Posterior of the latents given vectors x [batch, D]; missing points are NaN.
+
+        Raises:
+            ValueError: another shape, or numbers that the likelihood does not allow or the model does not read.
+        """
+        return self._encoded(self._vectors(x, reads_missing=self._reads_missing))
+
+    def score(self, x: ArrayLike) -> Scores:
+        """How likely vectors x [batch, D] are; missing points are NaN.
+
+        Raises:
+            ValueError: as of ``encode``.
+        """
+        return self._scored(self._vectors(x, reads_missing=self._reads_missing))
+
     def complete(self, x: ArrayLike) -> VectorCompletion:
         """All points of vectors x [batch, D], of which some are known and the others NaN.
 
@@ -331,9 +363,6 @@ class VectorModel(BundleModel):
         if not all(np.isfinite(part).all() for part in found):
             raise ValueError("x is too large or too small: no finite vector goes with it")
         return found
-
-    def _checked(self, x: ArrayLike) -> Array:
-        return self._vectors(x, reads_missing=self._reads_missing)
 
     def _vectors(self, x: ArrayLike, *, reads_missing: bool) -> Array:
         return runtime_inputs.vector_batch(x, self.dimension, allowed=self._allowed, reads_missing=reads_missing)

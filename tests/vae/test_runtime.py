@@ -177,7 +177,7 @@ def test_missing_points_are_read_as_the_model_reads_them(reading: tuple[Vae, Sur
     vae, model = reading
     iv = model.sample(2, seed=1)
     iv[0, 1, 2:] = np.nan
-    found = model.encode(iv)
+    found = model.encode(iv=iv)
     with torch.no_grad():
         for row in range(2):
             seen = vae.double().observe(torch.from_numpy(iv[row : row + 1]).double().flatten(1))
@@ -200,7 +200,7 @@ def test_scores_are_the_density_of_a_linear_model(untrained: Vae, reading: tuple
     iv[3, 0] = np.nan
     components = principal_components(data())
     expected = components.log_likelihood(torch.from_numpy(iv).double().flatten(1), 3).numpy()
-    scores = model.score(iv)
+    scores = model.score(iv=iv)
     np.testing.assert_allclose(scores.nats, expected, rtol=2e-4, atol=2e-3)
     assert np.isnan(scores.percentile[3])
     assert untrained.architecture.latents == model.latents
