@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -178,11 +179,22 @@ def get(url: str, headers: Mapping[str, str]) -> Any:
 
 
 def post(url: str, content: object, headers: Mapping[str, str] | None = None) -> Any:
-    """The JSON that a server answers to JSON."""
+    """The JSON that a server answers to JSON. It is asked again while its database is locked, which it calls 503."""
     request = urllib.request.Request(url, json.dumps(content).encode(), {"Content-Type": "application/json"})
     request.headers.update(headers or {})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.loads(answer.read())
+    answers: list[bytes] = []
+
+    def has_answered() -> bool:
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                answers.append(answer.read())
+        except urllib.error.HTTPError as error:
+            if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+        return bool(answers)
+
+    wait_for(has_answered, seconds=60, what=url)
+    return json.loads(answers[0])
 
 
 def refusal(url: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> tuple[int, Mapping[str, str]]:
