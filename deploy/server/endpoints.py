@@ -96,7 +96,7 @@ class Endpoint:
 
 def make_endpoints(model: Model) -> dict[str, Endpoint]:
     """The endpoints of a model by name."""
-    completer = _completer(model) if isinstance(model, SurfaceModel) else _vector_completer(model)
+    completer = _vector_completer(model) if isinstance(model, VectorModel) else _completer(model)
     found = (_decoder(model), _encoder(model), _sampler(model), completer, _scorer(model))
     return {each.name: each for each in found}
 
@@ -156,7 +156,7 @@ def _test_calls(model: Model) -> Iterator[tuple[str, Array]]:
     yield "decoder", model.decode(latents)
     yield "encoder", model.encode(drawn).std
     yield "scorer", model.score(drawn).nats
-    yield "completer", model.complete(drawn[0] if isinstance(model, SurfaceModel) else drawn).std
+    yield "completer", model.complete(drawn if isinstance(model, VectorModel) else drawn[0]).std
 
 
 def _decoder(model: Model) -> Endpoint:
@@ -186,7 +186,7 @@ def _scorer(model: Model) -> Endpoint:
     return Endpoint(
         "scorer",
         inputs=_data_inputs(model),
-        outputs=(Tensor("nats", "FP32" if isinstance(model, SurfaceModel) else "FP64", (ANY,)),),
+        outputs=(Tensor("nats", "FP64" if isinstance(model, VectorModel) else "FP32", (ANY,)),),
         call=lambda inputs: {"nats": model.score(_with_gaps(model, inputs)).nats},
         most=256,
     )
@@ -199,7 +199,7 @@ def _sampler(model: Model) -> Endpoint:
             seed=int(inputs["key"][0]),
             offset=int(inputs.get("offset", (0,))[0]),
             temperature=float(inputs.get("temperature", (1.0,))[0]),
-            **(_asked(model, inputs) if isinstance(model, SurfaceModel) else {}),
+            **({} if isinstance(model, VectorModel) else _asked(model, inputs)),
         )
         return {model.layout.tensor: drawn, "z": latents}
 
@@ -210,7 +210,7 @@ def _sampler(model: Model) -> Endpoint:
             Tensor("offset", "INT64", (1,), optional=True),
             Tensor("count", "INT64", (1,)),
             Tensor("temperature", "FP32", (1,), optional=True),
-            *(_asked_inputs(model) if isinstance(model, SurfaceModel) else ()),
+            *(() if isinstance(model, VectorModel) else _asked_inputs(model)),
         ),
         outputs=(_data(model), Tensor("z", "FP32", (ANY, model.latents))),
         call=call,

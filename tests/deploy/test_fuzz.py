@@ -125,7 +125,9 @@ def check_inputs(sent: Sent, found: Mapping[str, np.ndarray]) -> None:
             place += size
         elif array.dtype.kind == "f":
             with np.errstate(over="ignore"):
-                expected = np.array([math.nan if v is None else float(v) for v in flat(tensor["data"])]).astype("<f4")
+                expected = np.array([math.nan if v is None else float(v) for v in flat(tensor["data"])]).astype(
+                    array.dtype
+                )
             np.testing.assert_array_equal(array.ravel(), expected)
         else:
             assert array.ravel().tolist() == flat(tensor["data"])

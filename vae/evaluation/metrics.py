@@ -160,7 +160,8 @@ def completion_metrics(
         figures[f"pca_completion_mae{unit.suffix}_{count}"] = _mae(components.complete(seen, latents), x, unit)
         if not hidden.any():
             continue
-        figures[f"completion_hidden_mae{unit.suffix}_{count}"] = _mae(found.mean[hidden], x[hidden], unit)
+        at_hidden = torch.where(hidden, found.mean, torch.nan)
+        figures[f"completion_hidden_mae{unit.suffix}_{count}"] = _mae(at_hidden, x, unit)
         if model.architecture.likelihood == "bernoulli":
             lost = binary_cross_entropy(found.mean[hidden], x[hidden])
             figures[f"completion_log_loss_nats_{count}"] = lost.item()

@@ -7,7 +7,7 @@ from pipeline.runs.stage_order import stage_order
 
 
 def test_order_is_that_of_the_project(root: Path) -> None:
-    assert stage_order(root / "dvc.yaml") == ("prepare", "train", "evaluate", "export", "register")
+    assert stage_order(root / "dvc.yaml") == ("source", "prepare", "train", "evaluate", "export", "register")
 
 
 def test_order_follows_what_stages_read(tmp_path: Path) -> None:
