@@ -8,6 +8,7 @@ import pytest
 
 from deploy.server.endpoints import make_endpoints, run
 from deploy.server.errors import RefusedError
+from vae.bundle import Layout
 from vae.runtime import Completion, Draws
 from vae.surface.grid import Grid
 
@@ -20,7 +21,8 @@ class Model(SimpleNamespace):
     def __init__(self) -> None:
         super().__init__(
             grid=Grid([0.1, 0.5], [-0.1, 0.1], "log_moneyness"), latents=1, conditions=(), block=8, asked=[],
-            markets=("AUDUSD", "EURUSD"), market_is_condition=True, manifest={"reads_missing": False},
+            layout=Layout.of_surfaces((2, 2)), markets=("AUDUSD", "EURUSD"), market_is_condition=True,
+            manifest={"reads_missing": False},
         )  # fmt: skip
 
     def draw(self, count: int, **asked: Any) -> Draws:
