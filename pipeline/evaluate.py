@@ -96,7 +96,8 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
     quoted, truth = data.points("test").double(), data.truth("test").double()
     fitted = filled(data.points("train"), latents)
     components = principal_components(fitted)
-    baselines = Baselines(components, _opponents(model, data))
+    opponents = _opponents(model, data)
+    baselines = Baselines(components, opponents[None])
     targets = target_conditions(prior.conditions, data, truth, fitted, components, latents)
     train = _some(data.truth("train"), settings.prior_samples, seed=settings.seed)
     held = reconstructed(model, components, quoted, truth)
@@ -121,7 +122,7 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
         figures |= metrics.arbitrage_metrics(name, iv, grid, tolerance=settings.arbitrage_tolerance)
     for market, chosen in _by_market(data).items():
         given = prior.in_market(market) if market in prior.markets else None
-        rivals = baselines._replace(opponents=baselines.opponents + _opponents(model, data, market))
+        rivals = baselines._replace(opponents=opponents[None] + opponents[market])
         own = reconstructed(model, components, quoted[chosen], truth[chosen])
         found = held_out_figures(trained, rivals, own, grid, settings, given=given)
         figures |= {name_of(name, market): value for name, value in found.items() if name.startswith(_OF_A_MARKET)}
@@ -205,19 +206,21 @@ def held_out_figures(
     }
 
 
-def _opponents(model: Vae, data: Dataset, market: str | None = None) -> tuple[Gaussian, ...]:
-    """Opponents fitted to the surfaces before the test split, of all markets or of one.
+def _opponents(model: Vae, data: Dataset) -> dict[str | None, tuple[Gaussian, ...]]:
+    """Opponents fitted to the surfaces before the test split, of all markets (None) and of each one.
 
     There are none where these surfaces all miss the same point.
     """
-    rows = [data.points(split) for split in _BEFORE_TEST]
-    if market is not None:
-        place = data.markets.index(market)
-        rows = [x[data.market(split) == place] for split, x in zip(_BEFORE_TEST, rows, strict=True)]
-    x = torch.cat(rows)
-    if x.isnan().all(0).any():
-        return ()
-    return linear_opponents(x, model.architecture.latents, model.architecture.transform)
+    x = torch.cat([data.points(split) for split in _BEFORE_TEST])
+    rows: dict[str | None, Tensor] = {None: x}
+    known = [market for split in _BEFORE_TEST if (market := data.market(split)) is not None]
+    for place, name in enumerate(data.markets):
+        rows[name] = x[torch.cat(known) == place]
+    shape = model.architecture
+    return {
+        market: () if own.isnan().all(0).any() else linear_opponents(own, shape.latents, shape.transform)
+        for market, own in rows.items()
+    }
 
 
 def _by_market(data: Dataset) -> dict[str, Tensor]:
