@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.files.atomic import new_file
 from pipeline.files.csv_tables import csv_columns, write_csv
+from pipeline.files.npy_file import read_npy
 from vae.surface.grid import Grid
 
 _NEEDED = ("tenor_years", "log_moneyness", "iv")
@@ -126,15 +127,8 @@ def read_array(path: Path, grid: Grid) -> NDArray[np.floating]:
     Raises:
         InputError: the file is missing, is no npy, or holds something else.
     """
-    try:
-        iv = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path} is not a npy file") from error
-    if not isinstance(iv, np.ndarray) or iv.dtype.kind != "f" or iv.shape[1:] != grid.shape or not len(iv):
-        raise InputError(f"{path} must hold an array of vols [surface, {grid.shape[0]} tenors, {grid.shape[1]} nodes]")
-    return iv
+    tenors, nodes = grid.shape
+    return read_npy(path, "f", grid.shape, f"vols [surface, {tenors} tenors, {nodes} nodes]")
 
 
 def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
