@@ -1,7 +1,6 @@
 """The command inspect: what a file of quotes holds, as plain values and as text."""
 
 import contextlib
-import datetime as dt
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from pipeline.errors import InputError
 from pipeline.settings.prepare import GridParams
 from pipeline.sources import quotes
 from pipeline.sources.columns import Columns
-from pipeline.sources.quote_rows import EPOCH, EXPIRY, SURFACE
+from pipeline.sources.quote_rows import EXPIRY, SURFACE, iso
 from vae.surface.units import DAYS_PER_YEAR
 
 _NEEDED = (
@@ -54,8 +53,8 @@ def of_reading(reading: Reading) -> dict[str, Any]:
         "used": len(row),
         "rejected": {reason: count for reason, count in table.rejected.items() if count},
         "markets": list(table.markets),
-        "first_date": _iso(table["date"][row].min()),
-        "last_date": _iso(table["date"][row].max()),
+        "first_date": iso(table["date"][row].min()),
+        "last_date": iso(table["date"][row].max()),
         "surfaces": int(start.sum()),
         "expiries": int(table.starts(row, EXPIRY).sum()),
         "tenors_days": [float(tenors.min()), float(np.median(tenors)), float(tenors.max())],
@@ -195,7 +194,3 @@ def _filled_rate(reading: Reading, grid: Mapping[str, Any]) -> float:
     surfaces = np.split(row, np.flatnonzero(table.starts(row, SURFACE))[1:])
     chosen = surfaces[:: -(-len(surfaces) // _CHECKED_SURFACES)]
     return float(np.mean([np.isfinite(quotes.surface_of(table, own, points)).mean() for own in chosen]))
-
-
-def _iso(day: float) -> str:
-    return (EPOCH + dt.timedelta(days=int(day))).isoformat()

@@ -11,7 +11,7 @@ from pipeline.errors import InputError
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import quote_rows
 from pipeline.sources.columns import Array
-from pipeline.sources.quote_rows import EPOCH, EXPECTED_REASONS, REASONS, Index, Mask, QuoteTable
+from pipeline.sources.quote_rows import EPOCH, EXPECTED_REASONS, REASONS, Index, Mask, QuoteTable, iso
 from pipeline.sources.usable_quotes import usable
 from vae.surface.normal import normal_cdf
 
@@ -156,7 +156,7 @@ def place_of(source: str, date: Array, time: Array, market: Array, markets: Sequ
     """
     steps = (
         *((("market", market, lambda value: markets[int(value)], choice.market),) if markets else ()),
-        ("date", date, _day, None if choice.date is None else choice.date.isoformat()),
+        ("date", date, iso, None if choice.date is None else choice.date.isoformat()),
         ("snapshot", time, time_text, None if choice.time is None else choice.time.isoformat(timespec="seconds")),
     )
     rows, chosen = np.isfinite(date), {}
@@ -218,11 +218,7 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[: _LISTED // 2])}, ..., {', '.join(names[-2:])}"
 
 
-def _day(days: float) -> str:
-    return (EPOCH + dt.timedelta(days=int(days))).isoformat()
-
-
 def time_text(days: float) -> str:
     """A date, or a time where it is not midnight."""
     moment = dt.datetime.combine(EPOCH, dt.time()) + dt.timedelta(seconds=round(days / _SECOND))
-    return _day(days) if moment.time() == dt.time() else moment.isoformat(timespec="seconds")
+    return iso(days) if moment.time() == dt.time() else moment.isoformat(timespec="seconds")

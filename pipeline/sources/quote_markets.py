@@ -3,7 +3,6 @@
 A surface of two tickers, roots or snapshots is nobody's. Such a file is refused with the columns that tell them apart.
 """
 
-import datetime as dt
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from pipeline.errors import InputError
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources.columns import Array
 from pipeline.sources.groups import labels, medians
-from pipeline.sources.quote_rows import EPOCH, EXPIRY, SURFACE, Index, QuoteTable
+from pipeline.sources.quote_rows import EXPIRY, SURFACE, Index, QuoteTable, iso
 
 Mask = NDArray[np.bool_]
 
@@ -194,7 +193,7 @@ def _refuse(table: QuoteTable, params: QuotesParams, conflict: Conflict, odd: Ma
     at = int(np.argmax(odd))
     own = conflict.value[conflict.group == conflict.group[at]]
     other = own[np.abs(own / conflict.value[at] - 1.0).argmax()]
-    day = (EPOCH + dt.timedelta(days=int(table["date"][conflict.row[at]]))).isoformat()
+    day = iso(table["date"][conflict.row[at]])
     values = f"{min(conflict.value[at], other):.6g} and {max(conflict.value[at], other):.6g} on {day}"
     raise InputError(
         f"{params.path}: {what} {values}, which cannot be one market at one time; {_remedy(table, params, conflict)}"

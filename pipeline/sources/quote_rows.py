@@ -177,6 +177,11 @@ class QuoteTable:
         return [(row, REASONS[reason]) for row, reason in zip(rows, reasons, strict=True)]
 
 
+def iso(day: float) -> str:
+    """The date of a day since 1970-01-01, as ISO text."""
+    return (EPOCH + dt.timedelta(days=int(day))).isoformat()
+
+
 def read(params: QuotesParams) -> QuoteTable:
     """The table of a file; no row is rejected yet.
 

@@ -3,7 +3,6 @@
 Every row is used, or rejected and counted for one reason. Each surface is made of its own rows only.
 """
 
-import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from pipeline.settings.prepare import QuotesPrepare
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import quote_checks, quote_exercise, quote_reach, quote_rows, quote_summary
 from pipeline.sources.columns import Array
-from pipeline.sources.quote_rows import EPOCH, SURFACE, Index, QuoteTable
+from pipeline.sources.quote_rows import SURFACE, Index, QuoteTable, iso
 from pipeline.sources.quoted_surfaces import QuotedSurfaces
 from pipeline.sources.usable_quotes import usable
 from vae.pricing import quoted_surface
@@ -100,7 +99,7 @@ def write(settings: QuotesPrepare, folder: Path) -> dict[str, float | str]:
         figures[f"{split}_surfaces"] = len(iv)
         if len(iv):
             figures[f"{split}_filled_rate"] = float(np.isfinite(iv).mean())
-            periods[split] = [_iso(dates[0]), _iso(dates[-1])]
+            periods[split] = [iso(dates[0]), iso(dates[-1])]
     if surfaces.markets:
         data.write_markets(surfaces.markets)
     data.write_grid(grid)
@@ -124,7 +123,7 @@ def _surfaces(table: QuoteTable, grid: Grid) -> Iterator[tuple[int, Array]]:
     """The first row of each surface, and its vols, in order."""
     row = table.kept_rows
     surfaces = np.split(row, np.flatnonzero(table.starts(row, SURFACE))[1:])
-    for own in track(surfaces, total=len(surfaces), label="prepare", note=lambda own: _iso(table["date"][own[0]])):
+    for own in track(surfaces, total=len(surfaces), label="prepare", note=lambda own: iso(table["date"][own[0]])):
         yield int(own[0]), surface_of(table, own, grid)
 
 
@@ -152,11 +151,7 @@ def _by_surface(params: QuotesParams, table: QuoteTable, key: str, first: Index)
         (date, _, low), (_, _, high) = found.T[differ[0] : differ[0] + 2]
         raise InputError(
             f"{params.path}: column {name}, the condition {key}, is one number a surface, "
-            f"but holds {low:g} and {high:g} on {_iso(date)}"
+            f"but holds {low:g} and {high:g} on {iso(date)}"
         )
     numbers = {(time, market): number for time, market, number in found.T.tolist()}
     return np.array([numbers.get(surface, np.nan) for surface in map(tuple, keys[:, first].T.tolist())])
-
-
-def _iso(day: float) -> str:
-    return (EPOCH + dt.timedelta(days=int(day))).isoformat()
