@@ -76,7 +76,7 @@ def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, m
 
 
 def layout_of(model: Vae, grid: Grid | None) -> Layout:
-    """What the graphs of a model read and write: surfaces on the grid, or vectors where there is none."""
+    """The layout of the graphs of a model: surfaces on the grid, or vectors where there is none."""
     return Layout.of_surfaces(grid.shape) if grid else Layout.of_vectors(model.architecture.dimension)
 
 
@@ -111,7 +111,7 @@ def graph_files(model: Vae, prior: Prior, grid: Grid | None, *, half: bool = Fal
 
 
 def _facts(model: Vae, grid: Grid | None) -> dict[str, object]:
-    """What the manifest and each graph say of the data."""
+    """Facts of the data that the manifest and each graph state."""
     if grid:
         return {
             "units": "iv: decimal Black volatility; tenor: years, ACT/365; log_moneyness: ln(strike / forward)",

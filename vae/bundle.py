@@ -25,7 +25,7 @@ SURFACES, VECTORS = "surfaces", "vectors"  # kinds of bundles
 
 
 class Layout(NamedTuple):
-    """What the graphs of a bundle read and write: the name of the tensor, and the shape of one surface or vector."""
+    """Name of the tensor that the graphs of a bundle read and write, and the shape of one surface or vector."""
 
     tensor: str
     shape: tuple[int, ...]

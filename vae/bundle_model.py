@@ -1,4 +1,4 @@
-"""What the models of surfaces and of vectors share: the sessions of a bundle, decoding, encoding and scoring."""
+"""The base of the models of surfaces and of vectors: sessions of a bundle, decoding, encoding and scoring."""
 
 from collections.abc import Mapping
 from pathlib import Path

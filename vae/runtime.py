@@ -130,7 +130,7 @@ class SurfaceModel(BundleModel):
 
     @cached_property
     def plausible_medians(self) -> Interval:
-        """What the median of decimal vols may be: quotes and surfaces with another are of another unit, and refused."""
+        """The interval of medians of decimal vols. Quotes and surfaces outside are of another unit, and are refused."""
         return plausible.around(float(np.median(self.decode(np.zeros((1, self.latents))))))
 
     def sample(

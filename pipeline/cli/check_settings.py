@@ -9,7 +9,7 @@ from pipeline.settings.quotes import QuotesParams
 
 
 def check(path: Path) -> str:
-    """What was checked, in a line.
+    """Check all settings, and say in one line what they read.
 
     Raises:
         InputError: settings are wrong, or do not read the file that they name; all faults are named.
@@ -26,7 +26,7 @@ def check(path: Path) -> str:
 
 
 def _quotes(params: QuotesParams, folder: Path) -> str:
-    """What the settings read in the file: its columns, units and rows are checked as ``prepare`` checks them."""
+    """Read the file as ``prepare`` does, and say in one line how many of its rows are usable."""
     from pipeline.sources import quotes
 
     table = quotes.read_table(params.model_copy(update={"path": str(folder / params.path)}))

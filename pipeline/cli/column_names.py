@@ -119,7 +119,7 @@ _MOST_STRANGE = 0.05  # share of the cells that may be no value of the column, a
 
 
 class Column(NamedTuple):
-    """What the cells of a column are; a reading that fails is None.
+    """The cells of a column, read in each way; a way that fails is None.
 
     Attributes:
         numbers: NaN where empty, [row].

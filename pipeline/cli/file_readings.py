@@ -62,7 +62,7 @@ class Reading(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """What was found in a file.
+    """The columns of a file, and the ways to read it.
 
     Attributes:
         source: its columns.
@@ -157,7 +157,7 @@ def _flow(value: object) -> str:
 
 
 def _column(source: Columns, name: str, date_format: str | None) -> Column:
-    """What the cells of a column are."""
+    """The cells of a column as numbers, times or words."""
     numbers = _tried_as(lambda: source.numbers(name, percent=True))
     moments = _tried_as(lambda: source.instants(name, date_format=date_format))
     if numbers is not None or moments is not None:

@@ -27,7 +27,7 @@ _CHECKED_SURFACES = 50  # for the filled share
 
 
 def figures(path: Path, found: Findings) -> dict[str, Any]:
-    """What was found: format and columns of the file, and each way to read it with its figures."""
+    """Format and columns of a file, and each way to read it with its figures."""
     source = found.source
     return {
         "path": str(path),
@@ -138,7 +138,7 @@ def _reading_text(reading: Mapping[str, Any]) -> list[str]:
 
 
 def _roles(found: Findings, name: str) -> str:
-    """What a column is in a reading, or may be."""
+    """The canonical column that a column is in a reading, or may be."""
     blocks = [reading.block for reading in found.readings]
     used = {role: None for block in blocks for role, own in file_readings.columns_of(block).items() if name in own}
     if not used and any("wide" in block for block in blocks) and number_of(name) is not None:
@@ -178,7 +178,7 @@ def _forward(reading: Reading) -> list[float] | None:
 
 
 def _assumed(reading: Reading) -> list[str]:
-    """What the settings say because the file does not."""
+    """The rates that the settings assume, as the file has none."""
     params, columns = reading.params, reading.params.columns
     needs_rate = columns.forward is None and (columns.strike is not None or columns.moneyness is not None)
     missing = [name for name in ("rate", "dividend_yield") if getattr(columns, name) is None]

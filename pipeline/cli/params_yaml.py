@@ -20,7 +20,7 @@ _REPLACED = "prepare.quotes"  # as a whole: a key of another file would stay
 
 
 def blocks(reading: Mapping[str, Any]) -> dict[str, Any]:
-    """What params.yaml needs for a reading of a file; of one that trains no model only how to read it."""
+    """The blocks of params.yaml for a reading of a file. A file that trains no model needs only how to read it."""
     if reading["surfaces"] < FEWEST_SURFACES or "grid" not in reading:
         return {"prepare": {"quotes": reading["block"]}}
     prepare = {"source": "quotes", "grid": reading["grid"], "quotes": reading["block"]}

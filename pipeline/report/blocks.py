@@ -1,4 +1,4 @@
-"""What the reports of surfaces and of vectors share: the frame of the page, tables and figures."""
+"""Parts of the reports of surfaces and of vectors: the frame of the page, tables and figures."""
 
 import html
 from collections.abc import Iterable, Mapping

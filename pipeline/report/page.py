@@ -146,7 +146,7 @@ def _market_table(result: Evaluation) -> str:
 
 
 def _data_table(prepared: Mapping[str, Any]) -> str:
-    """What prepare used of a file of quotes, what it rejected by reason, and how the vols look; empty without one."""
+    """Used and rejected rows of a file of quotes, by reason, and its vols; empty without such a file."""
     if not prepared:
         return ""
     quotes = prepared["quotes"]

@@ -122,7 +122,7 @@ class Columns:
 
     @property
     def format(self) -> TextFormat | None:
-        """What was found in a file of text; None of others."""
+        """Encoding, separator and decimal mark of a file of text; None for other files."""
         return None if self._format is None else self._format._replace(decimal_mark=self.decimal_mark)
 
     @property

@@ -1,4 +1,4 @@
-"""What prepare says of a file of quotes: used and rejected rows, vols and static arbitrage, and when it refuses."""
+"""The summary of a file of quotes: used and rejected rows, vols, static arbitrage; beyond limits it is refused."""
 
 import numpy as np
 from rich.console import Console

@@ -1,4 +1,4 @@
-"""What is wrong with the cells of a column, in words that name the rows."""
+"""Faults of the cells of a column, in words that name the rows."""
 
 import numpy as np
 import pyarrow as pa

@@ -27,7 +27,7 @@ _SHOWN = 3  # rows named in a message
 
 
 class TextFormat(NamedTuple):
-    """What was found in a file of text.
+    """The format of a file of text.
 
     Attributes:
         encoding: utf-8, utf-16-le, utf-16-be or windows-1252.

@@ -1,4 +1,4 @@
-"""What vols, tenors and coordinates of quotes may be, so that a wrong unit is refused instead of read.
+"""Limits of vols, tenors and coordinates of quotes, so that a wrong unit is refused instead of read.
 
 Each rule is stated once here, for numbers in the units of this package (decimal vols, years, k = ln(K/F)). It looks at
 a median, so that single bad quotes do not decide the unit of a file.
@@ -21,7 +21,7 @@ _STRIKE_SCALES = (100.0, 1000.0)
 
 
 class Interval(NamedTuple):
-    """What the median of decimal vols may be."""
+    """An interval of decimal vols."""
 
     low: float
     high: float
@@ -31,7 +31,7 @@ class Interval(NamedTuple):
 
     @property
     def each(self) -> "Interval":
-        """What single vols may be beside such a median."""
+        """The interval of single vols beside such a median."""
         return Interval(0.1 * self.low, 5.0 * self.high)
 
 
@@ -41,7 +41,7 @@ _FACTOR = 5.0  # by which a market may be calmer or wilder than the middle surfa
 
 
 def around(median: float) -> Interval:
-    """What medians may be for a model whose middle surface has this median: its market may be calmer or wilder.
+    """The interval of medians for a model whose middle surface has this one: its market may be calmer or wilder.
 
     >>> around(0.2) == MEDIAN_VOL
     True
@@ -210,7 +210,7 @@ def _percent(allowed: Interval) -> str:
 
 
 def _units(median: float) -> str:
-    """What the median would be in each other unit that is plausible, with the step to decimal vols."""
+    """The median in each other unit that is plausible, with the step to decimal vols, as text."""
     readings = [
         f"in {unit} it would be {100.0 * vol:g} %: divide by {1.0 / VOL_UNITS[unit]:g}"
         for unit, vol in vol_readings(median).items()
