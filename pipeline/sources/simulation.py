@@ -21,14 +21,16 @@ from vae.pricing.priced_surfaces import OK, PricedSurfaces
 from vae.pricing.simulated_models import MODELS, SimulatedModel
 from vae.surface.units import BASIS_POINTS
 
+_NOISE, _PARAMETERS = 0, 1  # uses of the random numbers of a shard
+
 
 class Shard(NamedTuple):
-    """Consecutive points of the Sobol design, all of one split.
+    """Consecutive points of the design of one split.
 
     Attributes:
         split: one of ``SPLITS``.
         number: counts the shards of a split, from 0.
-        first: index of its first point in the design.
+        first: index of its first point in the design of the split.
         size: number of points.
     """
 
@@ -39,17 +41,13 @@ class Shard(NamedTuple):
 
 
 def plan(params: SimulatedPrepare) -> list[Shard]:
-    """All shards: the splits are consecutive slices of one design, cut into equal pieces."""
-    shards, first = [], 0
-    for split in SPLITS:
-        end = first + getattr(params.surfaces, split)
-        starts = range(first, end, params.surfaces_per_shard)
-        shards += [
-            Shard(split, number, start, min(params.surfaces_per_shard, end - start))
-            for number, start in enumerate(starts)
-        ]
-        first = end
-    return shards
+    """All shards: the design of each split is cut into equal pieces."""
+    sizes = {split: getattr(params.surfaces, split) for split in SPLITS}
+    return [
+        Shard(split, number, first, min(params.surfaces_per_shard, size - first))
+        for split, size in sizes.items()
+        for number, first in enumerate(range(0, size, params.surfaces_per_shard))
+    ]
 
 
 def simulate(params: SimulatedPrepare, key: str, shard: Shard) -> bytes:
@@ -69,11 +67,11 @@ def simulate(params: SimulatedPrepare, key: str, shard: Shard) -> bytes:
     if key != key_of(params):
         raise StageError("a worker runs another version of volvae, numpy or torch; install the same everywhere")
     model = MODELS[params.source]
-    parameters = sobol_design(box(params), shard.first, shard.size, seed=params.seed)
+    parameters = design(params, shard)
     surfaces = _priced(model, parameters, params)
     vol, worst = surfaces.vol.cpu(), surfaces.flag.cpu().flatten(1).amax(1)
     complete = worst == OK
-    noise = torch.from_numpy(_generator(params.seed, shard).standard_normal(vol.shape))
+    noise = torch.from_numpy(_generator(params.seed, shard, _NOISE).standard_normal(vol.shape))
     quoted = vol + params.quote_noise_bp / BASIS_POINTS * noise
     tensors = {
         "iv": quoted[complete].float(),
@@ -114,16 +112,33 @@ def box(params: SimulatedPrepare) -> list[Range]:
     return [params.range_of(name) for name in MODELS[params.source].parameters]
 
 
+def design(params: SimulatedPrepare, shard: Shard) -> Tensor:
+    """The parameters of the surfaces of a shard, float64 [size, parameter].
+
+    Training surfaces fill the box evenly. Held-out surfaces are independent draws of it: points of the same Sobol
+    sequence would keep a distance from the training surfaces and seem easier to tell from them than they are.
+    """
+    ranges = box(params)
+    if shard.split == "train":
+        return sobol_design(ranges, shard.first, shard.size, seed=params.seed)
+    unit = _generator(params.seed, shard, _PARAMETERS).random((shard.size, len(ranges)))
+    return _in_box(ranges, torch.from_numpy(unit))
+
+
 def sobol_design(ranges: Sequence[Range], first: int, size: int, *, seed: int) -> Tensor:
     """Points ``first`` and following of a scrambled Sobol design in the box of ``ranges``, float64 [size, parameter].
 
     Reference: Owen (1998), "Scrambling Sobol' and Niederreiter-Xing points", J. Complexity 14(4).
     """
+    engine = torch.quasirandom.SobolEngine(len(ranges), scramble=True, seed=seed)
+    return _in_box(ranges, engine.fast_forward(first).draw(size, dtype=torch.float64))
+
+
+def _in_box(ranges: Sequence[Range], unit: Tensor) -> Tensor:
+    """Points of the box of ``ranges`` from points of the unit cube, both [point, parameter]."""
     low = torch.tensor([side.low for side in ranges], dtype=torch.float64)
     high = torch.tensor([side.high for side in ranges], dtype=torch.float64)
-    engine = torch.quasirandom.SobolEngine(len(ranges), scramble=True, seed=seed)
-    design: Tensor = low + (high - low) * engine.fast_forward(first).draw(size, dtype=torch.float64)
-    return design
+    return low + (high - low) * unit
 
 
 def law(params: SimulatedPrepare) -> Law:
@@ -139,12 +154,15 @@ def key_of(params: SimulatedPrepare) -> str:
     return formats.sha256("\n".join(parts).encode())
 
 
-def _generator(seed: int, shard: Shard) -> np.random.Generator:
-    """The generator of a shard's noise: counter-based, keyed by the seed, starting at the shard's first point.
+def _generator(seed: int, shard: Shard, use: int) -> np.random.Generator:
+    """The generator of a shard's noise or parameters: counter-based, keyed by the seed and the split.
+
+    It starts at the shard's first point, so that no two shards share numbers.
 
     Reference: Salmon, Moraes, Dror, Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3" (Philox).
     """
-    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, shard.first, 0]))
+    key = np.array([seed, SPLITS.index(shard.split)], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, shard.first, use]))
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Simulated data in shards: the same bytes from every engine, and after a kill at any moment."""
 
+import math
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import torch
 from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import kstest
 
 from pipeline.errors import StageError
 from pipeline.files import formats
@@ -45,10 +47,28 @@ def test_shards_are_the_design_cut_into_pieces(workspace: Workspace) -> None:
     assert [(s.split, s.number, s.size) for s in plan] == [
         ("train", 0, 64), ("train", 1, 64), ("train", 2, 64), ("train", 3, 64), ("validation", 0, 64), ("test", 0, 64),
     ]  # fmt: skip
-    box = simulation.box(params)
-    whole = simulation.sobol_design(box, 0, 384, seed=params.seed)
-    pieces = [simulation.sobol_design(box, s.first, s.size, seed=params.seed) for s in plan]
-    assert torch.equal(torch.cat(pieces), whole)
+    whole = simulation.sobol_design(simulation.box(params), 0, 256, seed=params.seed)
+    assert torch.equal(torch.cat([simulation.design(params, shard) for shard in plan[:4]]), whole)
+
+
+def test_held_out_surfaces_are_independent_draws_of_the_box(workspace: Workspace) -> None:
+    """Uniform by Kolmogorov and Smirnov, uncorrelated from split to split, and as near to training points as chance.
+
+    Points of one scrambled Sobol sequence keep apart: the test's part of it lies farther from the training points.
+    """
+    workspace.set(prepare__surfaces={"train": 4096, "validation": 2000, "test": 2000}, prepare__surfaces_per_shard=4096)
+    params = heston_settings(workspace)
+    low, high = (torch.tensor([getattr(side, end) for side in simulation.box(params)]) for end in ("low", "high"))
+    train, validation, test = ((simulation.design(params, s) - low) / (high - low) for s in simulation.plan(params))
+    for column in (*validation.T, *test.T):
+        assert kstest(column.numpy(), "uniform").pvalue > 1e-4
+    assert torch.corrcoef(torch.cat([validation, test], dim=1).T).fill_diagonal_(0.0).abs().max() < 5 / math.sqrt(2000)
+    generator = torch.Generator().manual_seed(1)
+    nearest, fresh = (
+        torch.cdist(points, train).amin(1)
+        for points in (test, torch.rand(2000, 5, generator=generator, dtype=torch.float64))
+    )
+    assert abs(nearest.mean() - fresh.mean()) < 4.0 * math.sqrt((nearest.var() + fresh.var()).item() / 2000)
 
 
 def test_a_shard_is_a_pure_function_of_settings_and_place(workspace: Workspace) -> None:

@@ -96,7 +96,7 @@ def test_init_writes_what_reads_the_file_and_keeps_the_rest(project: Path) -> No
     assert result.exit_code == 0, result.output
     assert "next: `make run`, or `dvc repro`" in result.stdout
     after = (project / "params.yaml").read_text("utf-8")
-    for comment in ("# size of z: as many as Heston has parameters", "# box of the scrambled Sobol design"):
+    for comment in ("# size of z: as many as Heston has parameters", "# box of the parameters, which are uniform"):
         assert comment in before
         assert comment in after
     dropped = [line.strip() for line in before.splitlines() if line.strip() not in after]
