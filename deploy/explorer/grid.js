@@ -1,6 +1,6 @@
 // The points of a surface. A grid is {convention, tenors, nodes}, as in the manifest; a surface is a flat list, tenor by tenor.
 import { quantile } from "./normal.js";
-import { read, spline } from "./spline.js";
+import { local, read, spline } from "./spline.js";
 
 export const DAYS = 365; // per year (ACT/365)
 
@@ -21,21 +21,42 @@ export const ofDelta = (delta, deviation) => deviation * (0.5 * deviation - quan
 export const rows = ({ nodes }, flat) =>
   Array.from({ length: flat.length / nodes.length }, (_, i) => Array.from(flat.slice(i * nodes.length, (i + 1) * nodes.length)));
 
-/** Vols at any tenor: total variance is linear between tenors at equal k; NaN outside the domain of the surface. */
+/** Vols at any tenor, read as vae/surface/interpolation.py does; NaN outside the domain of the surface. */
 export const smileAt = (grid, iv, tenor, points) => {
-  const { tenors, convention } = grid;
+  const { tenors } = grid;
   const later = tenors.findIndex((one) => one >= tenor);
-  if (later < 0 || (later === 0 && tenors[0] !== tenor)) return points.map(() => NaN);
-  const [k, vols] = [logMoneyness(grid, iv), rows(grid, iv)];
-  const curve = (i) => {
-    const variance = vols[i].map((vol) => vol * vol * tenors[i]);
-    return convention === "delta" ? spline(k[i].toReversed(), variance.toReversed()) : spline(k[i], variance);
-  };
-  const after = curve(later);
-  if (tenors[later] === tenor) return points.map((point) => Math.sqrt(read(after, point)[0] / tenor));
-  const before = curve(later - 1);
-  const weight = (tenor - tenors[later - 1]) / (tenors[later] - tenors[later - 1]);
-  return points.map((point) => Math.sqrt(((1 - weight) * read(before, point)[0] + weight * read(after, point)[0]) / tenor));
+  if (later < 0 || tenor < tenors[0]) return points.map(() => NaN);
+  const vols = rows(grid, iv);
+  if (tenors[later] === tenor) return points.map(readerOf(grid, tenor, vols[later])).map((w) => Math.sqrt(w / tenor));
+  const [shorter, longer] = [later - 1, later].map((i) => readerOf(grid, tenors[i], vols[i]));
+  const between = readerOf(grid, tenor, smileBetween(grid, vols, tenor));
+  return points.map((k) => Math.sqrt(held(between(k), shorter(k), longer(k)) / tenor));
+};
+
+/** Vols of the nodes at a tenor between two of the grid: the variances of a node are read by local cubics. */
+const smileBetween = ({ tenors, nodes }, vols, tenor) =>
+  nodes.map((_, j) => {
+    const variances = vols.map((smile) => smile[j] ** 2);
+    return Math.sqrt(Math.max(read(local(tenors.map(coordinate), variances), coordinate(tenor))[0], LEAST_VARIANCE));
+  });
+
+const LEAST_VARIANCE = 1e-12; // vol^2: a cubic may undershoot zero
+
+/** s / (1 + s), where s = sqrt(tenor). */
+const coordinate = (tenor) => Math.sqrt(tenor) / (1 + Math.sqrt(tenor));
+
+/** Total variance as a function of k for the vols of the nodes at a tenor. */
+const readerOf = ({ convention, nodes }, tenor, vols) => {
+  const k = logMoneyness({ convention, nodes, tenors: [tenor] }, vols)[0];
+  const variance = vols.map((vol) => vol * vol * tenor);
+  const smile = convention === "delta" ? spline(k.toReversed(), variance.toReversed()) : spline(k, variance);
+  return (point) => read(smile, point)[0];
+};
+
+/** A total variance held between those of two tenors, each of which may be NaN: so no calendar arbitrage is added. */
+const held = (variance, shorter, longer) => {
+  const [low, high] = [Number.isNaN(shorter) ? -Infinity : shorter, Number.isNaN(longer) ? Infinity : longer];
+  return Math.min(Math.max(variance, Math.min(low, high)), Math.max(low, high));
 };
 
 export const nodeTitle = ({ convention }) =>

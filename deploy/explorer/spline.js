@@ -1,7 +1,15 @@
-// Not-a-knot cubic splines, as in vae/surface/interpolation.py: values and two derivatives, NaN outside the knots.
+// Piecewise cubics, as in vae/surface/spline.py: values and two derivatives, NaN outside the knots.
 
-/** The spline through y at the increasing knots x. */
+/** The not-a-knot spline through y at the increasing knots x. */
 export const spline = (x, y) => ({ x, y, slope: slopes(x, y) });
+
+/** The cubics whose slope at a knot is that of the parabola through it and its neighbours; a line through two knots. */
+export const local = (x, y) => {
+  const [h, chord] = differences(x, y);
+  if (x.length === 2) return { x, y, slope: [chord[0], chord[0]] };
+  const inner = h.slice(1).map((after, i) => (after * chord[i] + h[i] * chord[i + 1]) / (h[i] + after));
+  return { x, y, slope: [2 * chord[0] - inner[0], ...inner, 2 * chord.at(-1) - inner.at(-1)] };
+};
 
 /** [value, first, second derivative] at a point. */
 export const read = ({ x, y, slope }, point) => {
@@ -18,10 +26,15 @@ export const read = ({ x, y, slope }, point) => {
   return [y[left] + t * (m0 + t * (b + t * c)), m0 + t * (2 * b + 3 * t * c), 2 * b + 6 * t * c];
 };
 
+/** Widths of the intervals between knots, and the slopes of their chords. */
+const differences = (x, y) => {
+  const h = x.slice(1).map((after, i) => after - x[i]);
+  return [h, h.map((width, i) => (y[i + 1] - y[i]) / width)];
+};
+
 const slopes = (x, y) => {
   const n = x.length;
-  const h = Array.from({ length: n - 1 }, (_, i) => x[i + 1] - x[i]);
-  const chord = h.map((width, i) => (y[i + 1] - y[i]) / width);
+  const [h, chord] = differences(x, y);
   if (n === 2) return [chord[0], chord[0]];
   const rows = [[0, ...first(h, chord)]];
   for (let i = 1; i < n - 1; i++) {

@@ -43,13 +43,11 @@ def violations(
 
 
 @shaped
-def smiles(
+def smile(
     iv: Surface, grid: Grid
-) -> tuple[
-    Float64[Array, "#surface tenor node"], Float64[Array, "surface tenor node"], Float64[Array, "surface tenor node"]
-]:
-    spline = interpolation.smiles(iv, grid)
-    return spline.x[None] if spline.x.ndim == 2 else spline.x, spline.y, spline.slope
+) -> tuple[Float64[Array, "#surface node"], Float64[Array, "surface node"], Float64[Array, "surface node"]]:
+    spline = interpolation.smile(iv, grid, float(grid.tenors.mean()))
+    return spline.x[None] if spline.x.ndim == 1 else spline.x, spline.y, spline.slope
 
 
 @shaped
@@ -115,7 +113,7 @@ def grids(draw: st.DrawFn) -> Grid:
 @given(grids(), st.integers(1, 3), st.integers(1, 5))
 def test_functions_of_surfaces_keep_their_axes(grid: Grid, surfaces: int, points: int) -> None:
     iv = np.full((surfaces, *grid.shape), 0.2, np.float32)
-    for function in (log_moneyness, violations, smiles, features):
+    for function in (log_moneyness, violations, smile, features):
         function(iv, grid)
     vols_at(iv, grid, np.zeros(points), np.linspace(0.1, 1.0, points))
 

@@ -1,19 +1,19 @@
 """Interpolates a surface at quotes as a matrix: total variance at each quote = weights @ vol^2.
 
 The matrix is differentiable and can be exported to ONNX. It is the interpolation of ``vae.surface.interpolation``:
-splines of total variance along a smile, linear in tenor. On a grid in deltas the splines run along the delta, and
-tenors are joined at equal delta.
+splines along the nodes, local cubics between tenors. On a grid in deltas the splines run along the delta.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vae.surface import term_structure
 from vae.surface.grid import Grid
-from vae.surface.spline import interpolation_matrices
+from vae.surface.spline import Array, Spline, cubic_weights
 
 _SLACK = 1e-5  # share of the range of nodes or tenors by which single precision may miss its ends
 
@@ -37,73 +37,77 @@ class QuoteWeights(NamedTuple):
 class QuoteInterpolator(nn.Module):
     """Interpolates surfaces of a grid at any log-moneyness and tenor inside it."""
 
-    tenors: Tensor
-    nodes: Tensor
-    cubics: Tensor
-
     def __init__(self, grid: Grid) -> None:
         super().__init__()
         self.convention = grid.convention
-        self.ends = float(grid.nodes[0]), float(grid.nodes[-1])
-        for name, values in (("tenors", grid.tenors), ("nodes", grid.nodes), ("cubics", _cubics(grid.nodes))):
-            self.register_buffer(name, torch.from_numpy(np.array(values)))
+        self.terms = Axis(term_structure.coordinate(grid.tenors), Spline.local)
+        self.smiles = Axis(grid.nodes, Spline.through)
 
     def forward(self, k: Tensor, tenor: Tensor, iv: Tensor) -> QuoteWeights:
         """Weights of quotes at log-moneyness k, tenor in years and vols iv, each [quote].
 
         The vols matter on a grid in deltas only: there they give the delta of a quote.
         """
-        later = (tenor.unsqueeze(1) > self.tenors).sum(1).clamp(1, len(self.tenors) - 1)
-        rows = torch.stack([later - 1, later], dim=1)
-        own = self.tenors[rows]
-        share = (tenor - own[:, 0]) / (own[:, 1] - own[:, 0])
-        within = (share >= -_SLACK) & (share <= 1.0 + _SLACK)
-        share = share.clamp(0.0, 1.0)
-        parts = torch.stack([1.0 - share, share], dim=1)
-        smile = self._smile(self._node_coordinate(k.unsqueeze(1), tenor.unsqueeze(1), iv.unsqueeze(1), own))
-        nearest = rows * len(self.nodes) + smile.nearest
+        root = tenor.sqrt()
+        term, smile = self.terms(root / (1.0 + root)), self.smiles(self._node(k, root, iv))
         return QuoteWeights(
-            spline=self._spread(rows, (parts * own).unsqueeze(2) * smile.spline),
-            linear=self._spread(rows, parts.unsqueeze(2) * smile.linear),
-            nearest=torch.where(share > 0.5, nearest[:, 1], nearest[:, 0]),
-            inside=within & (smile.inside | (parts <= _SLACK)).all(1),
+            spline=_products(tenor.unsqueeze(1) * term.cubic, smile.cubic),
+            linear=_products(term.linear, smile.linear),
+            nearest=term.nearest * len(self.smiles.knots) + smile.nearest,
+            inside=term.inside & smile.inside,
         )
 
-    def _node_coordinate(self, k: Tensor, tenor: Tensor, iv: Tensor, own: Tensor) -> Tensor:
-        """Coordinate of quotes [quote, 1] along the nodes of the two smiles at tenors ``own`` [quote, 2]."""
+    def _node(self, k: Tensor, root: Tensor, iv: Tensor) -> Tensor:
+        """Coordinate of quotes along the nodes; ``root`` is sqrt(tenor); all [quote]."""
         if self.convention == "sqrt_time":
-            return k / own.sqrt()
+            return k / root
         if self.convention == "log_moneyness":
             return k
-        deviation = iv * tenor.sqrt()
+        deviation = iv * root
         return 0.5 * (1.0 + torch.erf((0.5 * deviation - k / deviation) / math.sqrt(2.0)))
 
-    def _smile(self, node: Tensor) -> QuoteWeights:
-        """Weights at coordinates [quote, 2] along the nodes of two smiles: spline and linear are [quote, 2, node]."""
+
+class AxisWeights(NamedTuple):
+    """How points on an axis depend on its knots: cubic and linear are [point, knot], nearest and inside [point]."""
+
+    cubic: Tensor
+    linear: Tensor
+    nearest: Tensor
+    inside: Tensor
+
+
+class Axis(nn.Module):
+    """Weights of the knots of one axis of a grid, [knot], in the curves through them."""
+
+    knots: Tensor
+    cubics: Tensor
+
+    def __init__(self, knots: Array, curve: Callable[[Array, Array], Spline]) -> None:
+        super().__init__()
+        self.ends = float(knots[0]), float(knots[-1])
+        self.register_buffer("knots", torch.tensor(knots))
+        self.register_buffer("cubics", torch.tensor(cubic_weights(knots, curve)))
+
+    def forward(self, at: Tensor) -> AxisWeights:
+        """Weights at points [point]; those of a point outside are those of the nearer end."""
         start, stop = self.ends
         slack = _SLACK * (stop - start)
-        inside = (node >= start - slack) & (node <= stop + slack)
-        node = node.clamp(start, stop)
-        left = (node.unsqueeze(2) >= self.nodes[1:-1]).sum(2)
-        step = node - self.nodes[left]
-        powers = torch.stack([torch.ones_like(step), step, step * step, step * step * step], dim=2)
-        spline = (powers.unsqueeze(3) * self.cubics[left]).sum(2)
-        share = (step / (self.nodes[left + 1] - self.nodes[left])).unsqueeze(2)
-        numbers = torch.arange(len(self.nodes), device=node.device)
-        before = (left.unsqueeze(2) == numbers).to(node.dtype)
-        after = ((left + 1).unsqueeze(2) == numbers).to(node.dtype)
-        nearest = left + (share.squeeze(2) > 0.5).to(left.dtype)
-        return QuoteWeights(spline, (1.0 - share) * before + share * after, nearest, inside)
-
-    def _spread(self, rows: Tensor, smiles: Tensor) -> Tensor:
-        """Weights on all points, [quote, D], from those on the smiles [quote, 2, node] of two rows [quote, 2]."""
-        tenors = torch.arange(len(self.tenors), device=rows.device).unsqueeze(1)
-        return ((rows.unsqueeze(1) == tenors).to(smiles.dtype) @ smiles).flatten(1)
+        inside = (at >= start - slack) & (at <= stop + slack)
+        at = at.clamp(start, stop)
+        left = (at.unsqueeze(1) >= self.knots[1:-1]).sum(1)
+        step = at - self.knots[left]
+        powers = torch.stack([torch.ones_like(step), step, step * step, step * step * step], dim=1)
+        share = (step / (self.knots[left + 1] - self.knots[left])).unsqueeze(1)
+        numbers = torch.arange(len(self.knots), device=at.device)
+        before, after = ((index.unsqueeze(1) == numbers).to(at.dtype) for index in (left, left + 1))
+        return AxisWeights(
+            cubic=(powers.unsqueeze(2) * self.cubics[left]).sum(1),
+            linear=(1.0 - share) * before + share * after,
+            nearest=left + (share.squeeze(1) > 0.5).to(left.dtype),
+            inside=inside,
+        )
 
 
-def _cubics(nodes: np.ndarray) -> np.ndarray:
-    """The spline's weight of each node, as a cubic in the distance from the left node, [interval, 4, node]."""
-    at = interpolation_matrices(nodes, nodes)
-    width = np.diff(nodes)[:, None]
-    parts = (at.value[:-1], at.first[:-1], 0.5 * at.second[:-1], np.diff(at.second, axis=0) / (6.0 * width))
-    return np.stack(parts, axis=1)
+def _products(terms: Tensor, smiles: Tensor) -> Tensor:
+    """Weights of all points, [quote, D], from those of tenors [quote, tenor] and of nodes [quote, node]."""
+    return (terms.unsqueeze(2) * smiles.unsqueeze(1)).flatten(1)

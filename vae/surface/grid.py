@@ -62,14 +62,24 @@ class Grid:
         """
         if self.convention == "delta":
             raise ValueError("the log-moneyness of a grid in deltas depends on the vols")
-        width = np.sqrt(self.tenors) if self.convention == "sqrt_time" else np.ones_like(self.tenors)
-        return width[:, None] * self.nodes
+        return self.log_moneyness_of(np.empty(self.shape))
 
     def log_moneyness_of(self, iv: NDArray[np.floating]) -> NDArray[np.float64]:
         """k = ln(K/F) of each point of surfaces iv [*batch, tenor, node], in a shape that broadcasts with iv."""
-        if self.convention != "delta":
-            return self.log_moneyness
-        return log_moneyness_of_delta(self.nodes, iv * np.sqrt(self.tenors)[:, None])
+        return self.log_moneyness_at(self.tenors[:, None], iv)
+
+    def log_moneyness_at(self, tenor: ArrayLike, vol: NDArray[np.floating]) -> NDArray[np.float64]:
+        """k = ln(K/F) of the nodes at tenors in years, which need not be those of the grid.
+
+        Args:
+            tenor: one number, or an array that broadcasts with ``vol``.
+            vol: at the nodes, [*batch, node]; it matters on a grid in deltas only.
+        """
+        root = np.sqrt(np.asarray(tenor, np.float64))
+        if self.convention == "delta":
+            return log_moneyness_of_delta(self.nodes, vol * root)
+        k: NDArray[np.float64] = (root if self.convention == "sqrt_time" else np.ones_like(root)) * self.nodes
+        return k
 
     @property
     def d1(self) -> NDArray[np.float64]:

@@ -1,10 +1,12 @@
-"""Cubic not-a-knot splines for batches of smiles, with two derivatives, and their interpolation matrices.
+"""Piecewise cubics for batches of curves, with two derivatives, and their interpolation matrices.
 
-Nothing is extrapolated: outside the knots a spline is NaN.
+Smiles are not-a-knot splines, and term structures are local cubics. Nothing is extrapolated: outside the knots a curve
+is NaN.
 
 Reference: de Boor (1978), "A practical guide to splines", chapter IV.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +26,7 @@ class Curve(NamedTuple):
 
 
 class Spline(NamedTuple):
-    """Cubic splines through the values ``y`` at the increasing knots ``x``.
+    """Piecewise cubics through the values ``y`` at the increasing knots ``x``.
 
     Attributes:
         x: knots, [*batch, knot].
@@ -44,8 +46,22 @@ class Spline(NamedTuple):
     @classmethod
     def through(cls, x: Array, y: Array) -> "Spline":
         """The not-a-knot splines; a parabola through three points, a line through two."""
-        slope = np.linalg.solve(_slope_matrix(x), _slope_targets(x, y)[..., None])
-        return cls(x, y, np.asarray(slope[..., 0], np.float64))
+        return cls(x, y, _solved(_slope_matrix(x), _slope_targets(x, y)))
+
+    @classmethod
+    def local(cls, x: Array, y: Array) -> "Spline":
+        """Cubics whose slope at a knot is that of the parabola through it and its neighbours; a line through two knots.
+
+        A change of one value moves the curve in the two intervals on each side of it, and no further.
+        """
+        h = np.diff(x)
+        chord = np.diff(y) / h
+        if x.shape[-1] == 2:
+            return cls(x, y, np.repeat(chord, 2, axis=-1))
+        total = h[..., :-1] + h[..., 1:]
+        inner = (h[..., 1:] * chord[..., :-1] + h[..., :-1] * chord[..., 1:]) / total
+        first, last = (2.0 * chord[..., i, None] - inner[..., i, None] for i in (0, -1))
+        return cls(x, y, np.concatenate((first, inner, last), axis=-1))
 
     def at(self, points: Array) -> Curve:
         """The splines at points [*batch, point], any of whose leading axes may be 1 or absent."""
@@ -62,12 +78,15 @@ class Spline(NamedTuple):
         return Curve(*(np.where(inside, part, np.nan) for part in curve))
 
 
-def interpolation_matrices(knots: Array, points: Array) -> Curve:
-    """Splines as linear maps: ``matrices.value @ y`` is the spline of y at ``points``; the same for both derivatives.
+def interpolation_matrices(
+    knots: Array, points: Array, curve: Callable[[Array, Array], Spline] = Spline.through
+) -> Curve:
+    """Curves as linear maps: ``matrices.value @ y`` is the curve of y at ``points``; the same for both derivatives.
 
     Args:
         knots: increasing, [knot].
         points: [point].
+        curve: ``Spline.through`` or ``Spline.local``.
 
     Returns:
         Three matrices [point, knot], NaN in the rows of points outside the knots.
@@ -76,8 +95,23 @@ def interpolation_matrices(knots: Array, points: Array) -> Curve:
     array([[0.75, 0.25]])
     """
     identity = np.eye(len(knots))
-    curve = Spline.through(np.broadcast_to(knots, identity.shape), identity).at(points)
-    return Curve(*(part.T for part in curve))
+    return Curve(*(part.T for part in curve(np.broadcast_to(knots, identity.shape), identity).at(points)))
+
+
+def cubic_weights(knots: Array, curve: Callable[[Array, Array], Spline] = Spline.through) -> Array:
+    """The weight of each knot's value in the curve, as a cubic in the distance from the left knot of an interval.
+
+    Returns:
+        Coefficients of the powers 0 to 3, [interval, power, knot].
+
+    >>> cubic_weights(np.array([0.0, 2.0]))[0, :2]
+    array([[ 1. ,  0. ],
+           [-0.5,  0.5]])
+    """
+    left, width = knots[:-1], np.diff(knots)[:, None]
+    value, slope, curvature = interpolation_matrices(knots, left, curve)
+    third = (interpolation_matrices(knots, left + 0.5 * width[:, 0], curve).second - curvature) / (3.0 * width)
+    return np.stack((value, slope, 0.5 * curvature, third), axis=1)
 
 
 def refined(knots: Array) -> Array:
@@ -97,6 +131,14 @@ def _take(values: Array, index: NDArray[np.int64]) -> Array:
     shape = np.broadcast_shapes(values.shape[:-1], index.shape[:-1])
     values = np.broadcast_to(values, (*shape, values.shape[-1]))
     return np.take_along_axis(values, np.broadcast_to(index, (*shape, index.shape[-1])), axis=-1)
+
+
+def _solved(matrix: Array, target: Array) -> Array:
+    """Solutions of systems [*knots, n, n] with targets [*batch, *knots, n], all targets of a system at once."""
+    batch = target.ndim + 1 - matrix.ndim
+    columns = np.moveaxis(target.reshape(-1, *target.shape[batch:]), 0, -1)
+    solution = np.asarray(np.linalg.solve(matrix, columns), np.float64)
+    return np.moveaxis(solution, -1, 0).reshape(target.shape)
 
 
 def _slope_matrix(x: Array) -> Array:

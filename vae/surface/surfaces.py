@@ -48,7 +48,8 @@ class Surfaces:
     def at(self, log_moneyness: ArrayLike, tenor: ArrayLike) -> Array:
         """Vols [surface, point] at log-moneyness k and tenors in years; NaN outside the domain of the grid.
 
-        Total variance is a cubic spline along k and linear between tenors at equal k, which adds no calendar arbitrage.
+        Total variance is a cubic spline along k. Between tenors, the variances of a node are a local cubic that adds no
+        calendar arbitrage: see ``vae.surface.interpolation``.
 
         Args:
             log_moneyness: [point] or one number for all.
@@ -64,11 +65,10 @@ class Surfaces:
         k, years = np.broadcast_arrays(np.atleast_1d(np.asarray(log_moneyness, float)), np.asarray(tenor, float))
         if k.ndim != 1:
             raise ValueError(f"log_moneyness and tenor broadcast to shape {k.shape}; allowed: one axis")
-        smile = interpolation.smiles(self.iv, self.grid)
         found = np.full((len(self.iv), len(k)), np.nan)
         for one in np.unique(years):
             where = years == one
-            found[:, where] = interpolation.total_variance(smile, self.tenors, float(one), k[where]) / one
+            found[:, where] = interpolation.total_variance(self.iv, self.grid, float(one), k[where]) / one
         vols: Array = np.sqrt(found)
         return vols
 

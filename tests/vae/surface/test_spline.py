@@ -1,9 +1,12 @@
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.interpolate import CubicSpline
+from scipy.interpolate import CubicHermiteSpline, CubicSpline
 
-from vae.surface.spline import Spline, interpolation_matrices
+from vae.surface.spline import Spline, cubic_weights, interpolation_matrices
 
 
 @settings(max_examples=60, deadline=None)
@@ -30,9 +33,31 @@ def test_nothing_is_read_outside_the_knots() -> None:
     np.testing.assert_array_equal(missing, [True, False, False, True])
 
 
-def test_interpolation_matrices_are_the_spline_as_a_linear_map() -> None:
+@pytest.mark.parametrize("knots", [2, 3, 7])
+def test_local_cubics_have_the_slopes_of_parabolas(knots: int) -> None:
+    random = np.random.default_rng(knots)
+    x, y = np.cumsum(random.uniform(0.1, 1.0, knots)), random.standard_normal((3, knots))
+    slope = np.empty_like(y)
+    for i in range(knots):
+        near = slice(max(min(i - 1, knots - 3), 0), max(min(i - 1, knots - 3), 0) + 3)
+        for row in range(3):
+            fit = np.polynomial.Polynomial.fit(x[near], y[row, near], min(2, knots - 1))
+            slope[row, i] = fit.deriv()(x[i])
+    points = np.linspace(x[0], x[-1], 20)
+    expected = CubicHermiteSpline(x, y, slope, axis=-1)(points)
+    np.testing.assert_allclose(Spline.local(np.broadcast_to(x, y.shape), y).at(points).value, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("curve", [Spline.through, Spline.local])
+def test_curves_are_linear_maps(curve: Callable[[np.ndarray, np.ndarray], Spline]) -> None:
     random = np.random.default_rng(1)
     x, y = np.cumsum(random.uniform(0.1, 1.0, 7)), random.standard_normal(7)
     points = np.linspace(x[0], x[-1], 20)
-    for matrix, expected in zip(interpolation_matrices(x, points), Spline.through(x, y).at(points), strict=True):
-        np.testing.assert_allclose(matrix @ y, expected, rtol=1e-9, atol=1e-9)
+    expected = curve(x, y).at(points)
+    for matrix, part in zip(interpolation_matrices(x, points, curve), expected, strict=True):
+        np.testing.assert_allclose(matrix @ y, part, rtol=1e-9, atol=1e-9)
+
+    left = np.clip(np.searchsorted(x, points, side="right") - 1, 0, 5)
+    powers = (points - x[left])[:, None] ** np.arange(4)
+    found = np.einsum("pc,pck,k->p", powers, cubic_weights(x, curve)[left], y)
+    np.testing.assert_allclose(found, expected.value, rtol=1e-9, atol=1e-9)
