@@ -126,9 +126,9 @@ def _write_own(both: Dataset, market: str, folder: Path) -> None:
     own = Dataset(folder)
     own.write_grid(both.grid)
     for split in SPLITS:
-        tensors, place = both.tensors(split), both.market(split)
+        arrays, place = both.arrays(split), both.market(split)
         chosen = place == both.markets.index(market)
-        own.write_surfaces(split, tensors["iv"][chosen], tensors["date"][chosen], {})
+        own.write_surfaces(split, arrays["iv"][chosen], arrays["date"][chosen], {})
 
 
 def _figures(surfaces: Path, *, conditions: list[str]) -> dict[str, float]:

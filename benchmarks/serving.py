@@ -117,8 +117,8 @@ def completing(model: SurfaceModel, trained: Vae, *, quotes: int) -> dict[str, f
 
     Errors are mean absolute ones against the clean surface, on the points that were not quoted.
     """
-    test = Dataset(SURFACES).tensors("test")
-    quoted, clean = test["iv"].double().numpy(), test["clean"].double().numpy()
+    test = Dataset(SURFACES).arrays("test")
+    quoted, clean = test["iv"].astype(float), test["clean"].astype(float)
     generator = np.random.default_rng(1)
     known = np.zeros((_FITTED, quoted[0].size), bool)
     for row in known:

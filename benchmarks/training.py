@@ -169,8 +169,8 @@ def simulate(settings: HestonPrepare, folder: Path) -> None:
 
 def read(surfaces: Path) -> Data:
     """The splits of a folder of Heston surfaces."""
-    train, validation, test = (Dataset(surfaces).points(split) for split in SPLITS)
-    clean = Dataset(surfaces).points("test", "clean").double()
+    train, validation, test = (torch.from_numpy(Dataset(surfaces).points(split)) for split in SPLITS)
+    clean = torch.from_numpy(Dataset(surfaces).points("test", "clean")).double()
     return Data(train, validation, test, clean)
 
 

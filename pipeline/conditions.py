@@ -88,7 +88,7 @@ def read_conditions(names: tuple[str, ...], data: Dataset, split: str) -> Condit
     """
     if not names:  # vectors have no grid to read features with
         return Conditions(names, {}, {})
-    found = data.conditions(split)
+    found = {name: torch.from_numpy(values) for name, values in data.conditions(split).items()}
     for name in names:
         if name not in (*smile_features.FEATURES, *found):
             raise InputError(

@@ -93,13 +93,13 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
     """
     (model, prior), grid = trained, data.grid
     latents, shipped = model.architecture.latents, prior.latents
-    quoted, truth = data.points("test").double(), data.truth("test").double()
-    fitted = filled(data.points("train"), latents)
+    quoted, truth = (torch.from_numpy(x).double() for x in (data.points("test"), data.truth("test")))
+    fitted = filled(torch.from_numpy(data.points("train")), latents)
     components = principal_components(fitted)
     opponents = _opponents(model, data)
     baselines = Baselines(components, opponents[None])
     targets = target_conditions(prior.conditions, data, truth, fitted, components, latents)
-    train = _some(data.truth("train"), settings.prior_samples, seed=settings.seed)
+    train = _some(torch.from_numpy(data.truth("train")), settings.prior_samples, seed=settings.seed)
     held = reconstructed(model, components, quoted, truth)
     with torch.no_grad():
         uniform, normal = _random(settings.prior_samples, latents, seed=settings.seed)
@@ -211,11 +211,11 @@ def _opponents(model: Vae, data: Dataset) -> dict[str | None, tuple[Gaussian, ..
 
     There are none where these surfaces all miss the same point.
     """
-    x = torch.cat([data.points(split) for split in _BEFORE_TEST])
+    x = torch.from_numpy(np.concatenate([data.points(split) for split in _BEFORE_TEST]))
     rows: dict[str | None, Tensor] = {None: x}
     known = [market for split in _BEFORE_TEST if (market := data.market(split)) is not None]
     for place, name in enumerate(data.markets):
-        rows[name] = x[torch.cat(known) == place]
+        rows[name] = x[torch.from_numpy(np.concatenate(known) == place)]
     shape = model.architecture
     return {
         market: () if own.isnan().all(0).any() else linear_opponents(own, shape.latents, shape.transform)
@@ -226,7 +226,9 @@ def _opponents(model: Vae, data: Dataset) -> dict[str | None, tuple[Gaussian, ..
 def _by_market(data: Dataset) -> dict[str, Tensor]:
     """Which test surfaces are of each market, [surface], for the markets that have some; none without markets."""
     market = data.market("test")
-    masks = {} if market is None else {name: market == place for place, name in enumerate(data.markets)}
+    masks = (
+        {} if market is None else {name: torch.from_numpy(market == place) for place, name in enumerate(data.markets)}
+    )
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
@@ -323,7 +325,7 @@ def true_log_density(data: Dataset) -> Tensor | None:
     law, grid = data.law, data.grid
     if law is None or law.quote_noise_vol == 0.0 or grid.convention == "delta":
         return None
-    test = data.tensors("test")
+    test = {name: torch.from_numpy(values) for name, values in data.arrays("test").items()}
     if test["iv"].isnan().any():
         return None
     noise = (test["iv"].double() - test["clean"].double()).flatten(1)

@@ -29,7 +29,7 @@ def evaluate_vectors(trained: TrainedModel, data: Dataset, settings: EvaluatePar
         InputError: the data cannot be read.
     """
     (model, prior), latents = trained, trained.model.architecture.latents
-    train, test = data.points("train").double(), data.points("test").double()
+    train, test = (torch.from_numpy(data.points(split)).double() for split in ("train", "test"))
     components = principal_components(train)
     with torch.no_grad():
         posterior_mean = model.encode(model.observe(test).values).mean

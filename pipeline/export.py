@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import StageError
-from pipeline.files import formats, trained_model
+from pipeline.files import formats, tensor_files, trained_model
 from pipeline.files.atomic import check_writable, new_folder
 from pipeline.files.dataset import Dataset
 from pipeline.files.trained_model import Prior
@@ -53,7 +53,7 @@ def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, m
     trained, prior = trained_model.read(model)
     grid = None if data.of_vectors else data.grid
     layout = layout_of(trained, grid)
-    test, train = (data.points(split).unflatten(1, layout.shape) for split in ("test", "train"))
+    test, train = (torch.from_numpy(data.points(split)).unflatten(1, layout.shape) for split in ("test", "train"))
     with new_folder(bundle) as folder:
         contents = graph_files(trained, prior, grid, half=settings.fp16)
         scored = train[torch.randperm(len(train), generator=_generator(settings))[: settings.scored_surfaces]]
@@ -171,7 +171,7 @@ def scores(model: Vae, x: Tensor) -> dict[str, object]:
 
 def weights_sha256(model: Vae) -> str:
     """Hash of the weights, independent of the file that they were read from."""
-    return formats.sha256(formats.tensor_bytes(model.state_dict()))
+    return formats.sha256(tensor_files.tensor_bytes(model.state_dict()))
 
 
 def scale_of(model: Vae) -> float:

@@ -77,7 +77,7 @@ def _codes(
     params: TrainParams, model: Vae, data: Dataset, split: str, market: int | None, *, seed: int
 ) -> NDArray[np.float64]:
     """Conditions and a draw from the posterior, [surface, condition + latent], of each surface with all conditions."""
-    x, conditions = data.points(split), read_conditions(numbers_among(params.conditions), data, split)
+    x, conditions = torch.from_numpy(data.points(split)), read_conditions(numbers_among(params.conditions), data, split)
     if market is not None:
         chosen = _surfaces(data, split, market)
         x, conditions = x[chosen], conditions.at(chosen)
@@ -99,4 +99,4 @@ def _codes(
 def _surfaces(data: Dataset, split: str, market: int) -> Tensor:
     """Places in a split of the surfaces of a market, [surface]."""
     found = data.market(split)
-    return torch.empty(0, dtype=torch.int64) if found is None else (found == market).nonzero().flatten()
+    return torch.from_numpy(np.flatnonzero([] if found is None else found == market))

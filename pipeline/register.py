@@ -74,11 +74,10 @@ def main(
 def read_held_out(data: Dataset) -> HeldOut:
     """The test surfaces or vectors of a data set."""
     if data.of_vectors:
-        vectors = data.points("test").numpy()
+        vectors = data.points("test")
         return HeldOut(vectors, vectors)
-    test, market = data.tensors("test"), data.market("test")
-    quoted, truth = test["iv"].numpy(), test.get("clean", test["iv"]).numpy()
-    return HeldOut(quoted, truth, None if market is None else market.numpy(), data.markets)
+    test = data.arrays("test")
+    return HeldOut(test["iv"], test.get("clean", test["iv"]), data.market("test"), data.markets)
 
 
 def decide(

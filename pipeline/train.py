@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import InputError, StageError
-from pipeline.files import formats, trained_model
+from pipeline.files import formats, tensor_files, trained_model
 from pipeline.files.atomic import check_writable, new_folder
 from pipeline.files.csv_tables import write_csv
 from pipeline.files.dataset import Dataset
@@ -147,7 +147,7 @@ def _trained(
     params: TrainParams, data: Dataset, device: torch.device, replicas: Replicas
 ) -> tuple[Trainer, list[list[float]]]:
     """The fit at its end, and the rows of the training curve."""
-    train, validation = (data.points(split) for split in ("train", "validation"))
+    train, validation = (torch.from_numpy(data.points(split)) for split in ("train", "validation"))
     _check_kind(params, data)
     check_conditions(params, data, {"train": len(train), "validation": len(validation)})
     _check_columns(train, data)
@@ -266,7 +266,7 @@ def _run(fit: Trainer, params: TrainParams, data: Dataset, *, first: bool) -> li
             rows.append([*epoch[:3], *scale, epoch.skipped_steps])
             if first and epoch.number % params.checkpoint_epochs == 0 and not fit.finished:
                 metadata = {"key": key, "curve": json.dumps(rows)}
-                formats.write_tensors(CHECKPOINT, fit.state(), metadata)
+                tensor_files.write_tensors(CHECKPOINT, fit.state(), metadata)
     except DivergedError as error:
         kept = f"; the last good state is in {CHECKPOINT}" if CHECKPOINT.exists() else ""
         raise StageError(f"{error}: lower train.learning_rate{kept}") from error
@@ -288,7 +288,7 @@ def _resume(fit: Trainer, key: str) -> list[list[float]]:
     """Restore the checkpoint where it belongs to the same settings, code and data; the curve so far."""
     if not CHECKPOINT.exists():
         return []
-    tensors, metadata = formats.read_tensors(CHECKPOINT)
+    tensors, metadata = tensor_files.read_tensors(CHECKPOINT)
     if metadata.get("key") != key:
         return []
     fit.restore(tensors)

@@ -1,7 +1,8 @@
 """A prepared data set: three splits of surfaces or vectors, and what holds for all of them.
 
-docs/formats.md lists the files of its folder and the tensors of a split by source. A split is read when it is asked
-for, as all three together may not fit into memory.
+docs/formats.md lists the files of its folder and the arrays of a split by source. A split is read when it is asked
+for, as all three together may not fit into memory. Never imports torch: stages that compute with tensors make these of
+the arrays.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import safetensors
-from torch import Tensor
+from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.files import formats
@@ -20,9 +22,9 @@ from vae.surface.units import OWN, VOL_BP, Unit
 SPLITS = ("train", "validation", "test")
 REPORT = "report.json"
 _GRID, _LAW, _MARKETS = "grid.json", "law.json", "markets.json"
-_VALUES = "values"  # the tensor of a split that holds vectors instead of surfaces
-_TIME, _MARKET = "time", "market"  # tensors of a split whose dates have several surfaces
-_CONDITION = "condition."  # prefix of the tensors that hold one number for each date
+_VALUES = "values"  # the array of a split that holds vectors instead of surfaces
+_TIME, _MARKET = "time", "market"  # arrays of a split whose dates have several surfaces
+_CONDITION = "condition."  # prefix of the arrays that hold one number for each date
 
 
 class Law(NamedTuple):
@@ -50,11 +52,11 @@ class Dataset:
         """The safetensors file of one of ``SPLITS``."""
         return self.folder / f"{split}.safetensors"
 
-    def tensors(self, split: str) -> dict[str, Tensor]:
-        """All tensors of a split by name."""
-        return formats.read_tensors(self.file(split)).tensors
+    def arrays(self, split: str) -> dict[str, NDArray[Any]]:
+        """All arrays of a split by name."""
+        return formats.read_arrays(self.file(split)).arrays
 
-    def points(self, split: str, name: str = "iv") -> Tensor:
+    def points(self, split: str, name: str = "iv") -> NDArray[np.float32]:
         """All points of each surface or vector of a split, float32 [surface, D]; NaN where missing.
 
         Args:
@@ -65,26 +67,26 @@ class Dataset:
             InputError: the split is empty, or a surface has no point.
         """
         path = self.file(split)
-        with formats.reading(path), safetensors.safe_open(path, framework="pt") as file:
-            points: Tensor = file.get_tensor(_VALUES if _VALUES in file.keys() else name).flatten(1)  # noqa: SIM118
-        if not len(points):
+        with formats.reading(path), safetensors.safe_open(path, framework="numpy") as file:
+            found = file.get_tensor(_VALUES if _VALUES in file.keys() else name)  # noqa: SIM118
+        if not len(found):
             raise InputError(f"{path} is empty; give the split {split} a larger share in params.yaml")
-        empty = points.isnan().all(1)
+        points: NDArray[np.float32] = found.reshape(len(found), -1)
+        empty = np.isnan(points).all(axis=1)
         if empty.any():
-            first = int(empty.nonzero()[0]) + 1
-            raise InputError(f"{path}: surface {first} has no point; raise prepare.quotes.min_points")
+            raise InputError(f"{path}: surface {empty.argmax() + 1} has no point; raise prepare.quotes.min_points")
         return points
 
-    def truth(self, split: str) -> Tensor:
+    def truth(self, split: str) -> NDArray[np.float32]:
         """The points of each surface without noise where these are known, else as quoted, float32 [surface, D]."""
-        with formats.reading(self.file(split)), safetensors.safe_open(self.file(split), framework="pt") as file:
+        with formats.reading(self.file(split)), safetensors.safe_open(self.file(split), framework="numpy") as file:
             name = "clean" if "clean" in file.keys() else "iv"  # noqa: SIM118
         return self.points(split, name)
 
-    def conditions(self, split: str) -> dict[str, Tensor]:
+    def conditions(self, split: str) -> dict[str, NDArray[np.float64]]:
         """The numbers of each date by name, float64 [surface], NaN where unknown; none where data has no dates."""
-        tensors = self.tensors(split)
-        return {name.removeprefix(_CONDITION): x for name, x in tensors.items() if name.startswith(_CONDITION)}
+        arrays = self.arrays(split)
+        return {name.removeprefix(_CONDITION): x for name, x in arrays.items() if name.startswith(_CONDITION)}
 
     @property
     def markets(self) -> tuple[str, ...]:
@@ -97,7 +99,7 @@ class Dataset:
             raise InputError(f"{path} must hold the list `markets` of names, but holds {names!r}")
         return tuple(names)
 
-    def market(self, split: str) -> Tensor | None:
+    def market(self, split: str) -> NDArray[np.int64] | None:
         """The market of each surface, a place in ``markets``, int64 [surface]; None where there are no markets."""
         if not self.markets:
             return None
@@ -106,7 +108,7 @@ class Dataset:
             raise InputError(f"{self.file(split)} does not name one of the {len(self.markets)} markets of each surface")
         return found
 
-    def time(self, split: str) -> Tensor | None:
+    def time(self, split: str) -> NDArray[np.float64] | None:
         """The time of each surface, days since 1970-01-01, float64 [surface]; None where it is not known."""
         return self._optional(split, _TIME)
 
@@ -114,7 +116,7 @@ class Dataset:
     def of_vectors(self) -> bool:
         """Whether the splits hold vectors, which have no grid, instead of surfaces."""
         path = self.file(SPLITS[0])
-        with formats.reading(path), safetensors.safe_open(path, framework="pt") as file:
+        with formats.reading(path), safetensors.safe_open(path, framework="numpy") as file:
             return _VALUES in file.keys()  # noqa: SIM118
 
     @property
@@ -160,17 +162,17 @@ class Dataset:
     def write_surfaces(
         self,
         split: str,
-        iv: Tensor,
-        dates: Tensor,
-        conditions: Mapping[str, Tensor],
-        time: Tensor | None = None,
-        market: Tensor | None = None,
+        iv: NDArray[np.float32],
+        dates: NDArray[np.int32],
+        conditions: Mapping[str, NDArray[np.float64]],
+        time: NDArray[np.float64] | None = None,
+        market: NDArray[np.int64] | None = None,
     ) -> None:
         """Write a split of surfaces.
 
         Args:
             split: one of ``SPLITS``.
-            iv: vols [surface, tenor, node], NaN where missing.
+            iv: vols [surface, tenor, node] in single precision, NaN where missing.
             dates: days since 1970-01-01, int32 [surface].
             conditions: numbers by name, float64 [surface], NaN where unknown.
             time: days since 1970-01-01 with the fraction of the day, float64 [surface].
@@ -178,15 +180,15 @@ class Dataset:
         """
         numbers = {f"{_CONDITION}{name}": values for name, values in conditions.items()}
         more = {name: values for name, values in ((_TIME, time), (_MARKET, market)) if values is not None}
-        formats.write_tensors(self.file(split), {"iv": iv, "date": dates, **more, **numbers})
+        formats.write_arrays(self.file(split), {"iv": iv, "date": dates, **more, **numbers})
 
     def write_markets(self, names: Sequence[str]) -> None:
         """Write the names of the markets in their order."""
         formats.write_json(self.folder / _MARKETS, {"markets": list(names)})
 
-    def write_vectors(self, split: str, values: Tensor, *, likelihood: str) -> None:
+    def write_vectors(self, split: str, values: NDArray[np.float32], *, likelihood: str) -> None:
         """Write a split of vectors [n, D]."""
-        formats.write_tensors(self.file(split), {_VALUES: values}, {"likelihood": likelihood})
+        formats.write_arrays(self.file(split), {_VALUES: values}, {"likelihood": likelihood})
 
     def write_grid(self, grid: Grid) -> None:
         """Write the grid of the surfaces."""
@@ -196,8 +198,8 @@ class Dataset:
         """Write the law of simulated surfaces."""
         formats.write_json(self.folder / _LAW, law._asdict())
 
-    def _optional(self, split: str, name: str) -> Tensor | None:
-        """A tensor of a split; None where the split has no such tensor."""
+    def _optional(self, split: str, name: str) -> NDArray[Any] | None:
+        """An array of a split; None where the split has no such array."""
         path = self.file(split)
-        with formats.reading(path), safetensors.safe_open(path, framework="pt") as file:
+        with formats.reading(path), safetensors.safe_open(path, framework="numpy") as file:
             return file.get_tensor(name) if name in file.keys() else None  # noqa: SIM118

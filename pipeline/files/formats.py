@@ -1,4 +1,4 @@
-"""The file formats of the stages, written atomically: safetensors, JSON and plain bytes."""
+"""The file formats of the stages, written atomically: safetensors, JSON and plain bytes. Never imports torch."""
 
 import contextlib
 import hashlib
@@ -7,18 +7,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import safetensors
-import safetensors.torch
-from torch import Tensor
+import safetensors.numpy
+from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.files.atomic import new_file
 
 
-class Tensors(NamedTuple):
-    """Tensors by name, and the text stored beside them."""
+class Arrays(NamedTuple):
+    """Arrays by name, and the text stored beside them."""
 
-    tensors: dict[str, Tensor]
+    arrays: dict[str, NDArray[Any]]
     metadata: dict[str, str]
 
 
@@ -37,15 +38,15 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors as safetensors."""
-    write_bytes(path, tensor_bytes(tensors, metadata))
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None) -> None:
+    """Write arrays as safetensors."""
+    write_bytes(path, array_bytes(arrays, metadata))
 
 
-def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """Tensors as the content of a safetensors file."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return safetensors.torch.save(contiguous, dict(metadata or {}))
+def array_bytes(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Arrays as the content of a safetensors file."""
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return safetensors.numpy.save(contiguous, dict(metadata or {}))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -71,19 +72,19 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
 
 
-def read_tensors(path: Path) -> Tensors:
-    """The tensors and text of a safetensors file.
+def read_arrays(path: Path) -> Arrays:
+    """The arrays and text of a safetensors file.
 
     Raises:
         InputError: there is no such file, or it is of another format.
     """
-    with reading(path), safetensors.safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-        return Tensors(tensors, file.metadata() or {})
+    with reading(path), safetensors.safe_open(path, framework="numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
+        return Arrays(arrays, file.metadata() or {})
 
 
 def read_text(path: Path) -> dict[str, str]:
-    """The text stored beside the tensors of a safetensors file.
+    """The text stored beside the arrays of a safetensors file.
 
     Raises:
         InputError: there is no such file, or it is of another format.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import InputError
-from pipeline.files import formats
+from pipeline.files import formats, tensor_files
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.laplace import LatentPrior
 from vae.model.mixture import Mixture
@@ -56,13 +56,13 @@ class TrainedModel(NamedTuple):
 
 def write_model(folder: Path, architecture: Architecture, weights: Mapping[str, Tensor], prior: Prior) -> None:
     """Write all files to an existing folder."""
-    formats.write_tensors(folder / _WEIGHTS, weights)
+    tensor_files.write_tensors(folder / _WEIGHTS, weights)
     formats.write_json(folder / _ARCHITECTURE, asdict(architecture))
     tensors, metadata = {"table": torch.from_numpy(prior.joint.table())}, {"conditions": json.dumps(prior.conditions)}
     if prior.component_market is not None:
         tensors["market"] = torch.from_numpy(prior.component_market)
         metadata["markets"] = json.dumps(prior.markets)
-    formats.write_tensors(folder / _PRIOR, tensors, metadata)
+    tensor_files.write_tensors(folder / _PRIOR, tensors, metadata)
 
 
 def read(folder: Path) -> TrainedModel:
@@ -82,7 +82,7 @@ def read_model(folder: Path) -> Vae:
         InputError: a file is missing, damaged or does not fit the other.
     """
     architecture = formats.read_json(folder / _ARCHITECTURE)
-    weights = formats.read_tensors(folder / _WEIGHTS).tensors
+    weights = tensor_files.read_tensors(folder / _WEIGHTS).tensors
     try:
         model = Vae(Architecture(**architecture))
         model.load_state_dict(weights)
@@ -97,7 +97,7 @@ def read_prior(folder: Path, *, latents: int) -> Prior:
     Raises:
         InputError: a file is missing or damaged, or the prior has another number of latents.
     """
-    tensors, metadata = formats.read_tensors(folder / _PRIOR)
+    tensors, metadata = tensor_files.read_tensors(folder / _PRIOR)
     with formats.reading(folder / _PRIOR):
         names = tuple(json.loads(metadata.get("conditions", "[]")))
         joint = Mixture.from_table(tensors["table"].numpy()) if "table" in tensors else Mixture.standard_normal(0)

@@ -1,9 +1,9 @@
-"""The source array: a user's vectors of any kind, without a grid."""
+"""The source array: a user's vectors of any kind, without a grid. Never imports torch."""
 
 from pathlib import Path
 
 import numpy as np
-import torch
+import safetensors
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
@@ -13,6 +13,8 @@ from pipeline.settings.prepare import ArrayParams, ArrayPrepare
 from pipeline.sources.columns import Columns
 
 _SUFFIXES = (".npy", ".safetensors", ".parquet")
+_BFLOAT16 = "BF16"  # in safetensors: the upper half of a number in single precision, which numpy does not know
+_NO_NUMPY = "F8"  # begins the names of the other such types
 
 
 def read(params: ArrayParams) -> NDArray[np.float32]:
@@ -53,7 +55,7 @@ def write(settings: ArrayPrepare, folder: Path) -> dict[str, float | str]:
         "max_value": float(values.max()),
     }
     for split, rows in params.splits.stretches(len(values)).items():
-        part = torch.from_numpy(values[order[rows]])
+        part = values[order[rows]]
         Dataset(folder).write_vectors(split, part, likelihood=params.likelihood)
         figures[f"{split}_vectors"] = len(part)
     return figures
@@ -65,15 +67,22 @@ def _npy(path: Path, _: ArrayParams) -> NDArray[np.generic]:
 
 
 def _safetensors(path: Path, params: ArrayParams) -> NDArray[np.generic]:
-    tensors = formats.read_tensors(path).tensors
+    with formats.reading(path):
+        tensors = dict(safetensors.deserialize(path.read_bytes()))  # type: ignore[no-untyped-call]
     if not tensors:
         raise InputError(f"{path} holds no tensors")
     key = params.key or (next(iter(tensors)) if len(tensors) == 1 else None)
     if key not in tensors:
         fault = f"no tensor {key}" if key else "several tensors, so prepare.array.key must name one"
-        raise InputError(f"{path} has {fault}; allowed: {', '.join(tensors)}")
-    tensor = tensors[key]
-    return np.asarray((tensor.double() if tensor.is_floating_point() else tensor).numpy())
+        raise InputError(f"{path} has {fault}; allowed: {', '.join(sorted(tensors))}")
+    kind, shape = tensors[key]["dtype"], tensors[key]["shape"]
+    if kind == _BFLOAT16:
+        halves = np.frombuffer(tensors[key]["data"], "<u2").astype("<u4")
+        return (halves << 16).view("<f4").reshape(shape)
+    if kind.startswith(_NO_NUMPY):
+        raise InputError(f"{path} holds {kind}; allowed: floating-point numbers of 16 bits or more, integers, booleans")
+    with formats.reading(path), safetensors.safe_open(path, framework="numpy") as file:
+        return np.asarray(file.get_tensor(key))
 
 
 def _parquet(path: Path, params: ArrayParams) -> NDArray[np.generic]:

@@ -11,7 +11,7 @@ from pipeline.sources.columns import Array
 from pipeline.sources.groups import labels, medians
 from pipeline.sources.quote_rows import EXPIRY, STRIKE, SURFACE, Index, QuoteTable
 
-_RUNGS = np.array([1e-5, *2.0 ** -np.arange(0, 11)])
+_RUNGS = np.array([1e-5, *2.0 ** -np.arange(10, -1, -1)])
 _RUNG_WIDTH = 2e-5  # a bisection that starts at 1e-5 ends near a power of 2
 _LOW = 0.2  # of the median vol of the surface: lower rungs are no quotes
 _FEWEST_LOW = 2  # of them in a surface, which show that its rungs are placeholders
@@ -38,7 +38,7 @@ def without_placeholders(table: QuoteTable) -> QuoteTable:
 
 def _on_ladder(table: QuoteTable, row: Index, vol: Array) -> NDArray[np.bool_]:
     """Rows on a rung, in surfaces where several rungs are far below the median vol, [len(row)]."""
-    nearest = _RUNGS[np.abs(vol[:, None] - _RUNGS).argmin(axis=1)] if len(row) else vol
+    nearest = _RUNGS[np.searchsorted(0.5 * (_RUNGS[1:] + _RUNGS[:-1]), vol)]
     rung = np.abs(vol - nearest) <= _RUNG_WIDTH
     surface = np.cumsum(table.starts(row, SURFACE)) - 1
     low = rung & (vol < _LOW * medians(surface, np.where(rung, np.nan, vol))[surface])

@@ -16,7 +16,7 @@ def read(folder: Path, choice: Choice) -> OneSurface:
         InputError: the folder holds no dated surfaces, or several of which none is chosen.
     """
     data = Dataset(folder)
-    grid, splits = data.grid, [data.tensors(split) for split in SPLITS]
+    grid, splits = data.grid, [data.arrays(split) for split in SPLITS]
     if any("date" not in split for split in splits):
         raise InputError(f"{folder} holds surfaces without dates; allowed: those that prepare makes of quotes")
     columns = {

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
@@ -90,11 +89,11 @@ def write(settings: QuotesPrepare, folder: Path) -> dict[str, float | str]:
         dates, iv = surfaces.dates[own], surfaces.iv[own]
         data.write_surfaces(
             split,
-            torch.from_numpy(iv).float(),
-            torch.from_numpy(dates),
-            {name: torch.from_numpy(values[own]) for name, values in surfaces.conditions.items()},
-            time=torch.from_numpy(surfaces.time[own]) if params.columns.snapshot is not None else None,
-            market=torch.from_numpy(surfaces.market[own]) if surfaces.markets else None,
+            iv.astype(np.float32),
+            dates,
+            {name: values[own] for name, values in surfaces.conditions.items()},
+            time=surfaces.time[own] if params.columns.snapshot is not None else None,
+            market=surfaces.market[own] if surfaces.markets else None,
         )
         figures[f"{split}_surfaces"] = len(iv)
         if len(iv):

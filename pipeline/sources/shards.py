@@ -13,9 +13,25 @@ from typing import NamedTuple
 
 from pipeline.files import formats
 from pipeline.progress import track
-from pipeline.sources.simulation import Shard
 
 CHECKPOINTS = Path(".checkpoints/prepare")
+
+
+class Shard(NamedTuple):
+    """Consecutive points of the design of one split.
+
+    Attributes:
+        split: the split that they belong to.
+        number: counts the shards of a split, from 0.
+        first: index of its first point in the design of the split.
+        size: number of points.
+    """
+
+    split: str
+    number: int
+    first: int
+    size: int
+
 
 Run = Callable[[Sequence[Shard]], Iterator[tuple[Shard, bytes]]]
 

@@ -13,7 +13,7 @@ from pipeline.files.dataset import SPLITS, Dataset
 from pipeline.files.join import join_tensors
 from pipeline.settings.prepare import SimulatedPrepare
 from pipeline.sources import executors, shards, simulation
-from pipeline.sources.simulation import Shard
+from pipeline.sources.shards import Shard
 from vae.pricing.simulated_models import MODELS, SimulatedModel
 
 

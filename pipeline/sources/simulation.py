@@ -4,7 +4,6 @@ import contextlib
 import json
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,28 +15,13 @@ from pipeline.files.dataset import SPLITS, Law
 from pipeline.files.stage_code import code_sha256
 from pipeline.settings.prepare import SimulatedPrepare
 from pipeline.settings.types import Range
+from pipeline.sources.shards import Shard
 from vae.pricing.compiled import CompilerError
 from vae.pricing.priced_surfaces import OK, PricedSurfaces
 from vae.pricing.simulated_models import MODELS, SimulatedModel
 from vae.surface.units import BASIS_POINTS
 
 _NOISE, _PARAMETERS = 0, 1  # uses of the random numbers of a shard
-
-
-class Shard(NamedTuple):
-    """Consecutive points of the design of one split.
-
-    Attributes:
-        split: one of ``SPLITS``.
-        number: counts the shards of a split, from 0.
-        first: index of its first point in the design of the split.
-        size: number of points.
-    """
-
-    split: str
-    number: int
-    first: int
-    size: int
 
 
 def plan(params: SimulatedPrepare) -> list[Shard]:
@@ -83,7 +67,8 @@ def simulate(params: SimulatedPrepare, key: str, shard: Shard) -> bytes:
         "rejected": {reason: int((worst == flag).sum()) for flag, reason in enumerate(model.flags) if flag},
         "ranges": _ranges(model.parameters, tensors) if complete.any() else {},
     }
-    return formats.tensor_bytes(tensors, {"report": json.dumps(report)})
+    arrays = {name: values.numpy() for name, values in tensors.items()}
+    return formats.array_bytes(arrays, {"report": json.dumps(report)})
 
 
 def _priced(model: SimulatedModel, parameters: Tensor, params: SimulatedPrepare) -> PricedSurfaces:

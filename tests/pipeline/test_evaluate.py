@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,11 +33,11 @@ def write(folder: Path, *markets: torch.Tensor, names: tuple[str, ...] = ()) -> 
     data = Dataset(folder)
     data.write_grid(bundles.GRID)
     test = torch.stack(markets, dim=1).flatten(0, 1)
-    market = torch.arange(len(markets)).repeat(len(markets[0]))
+    market = np.tile(np.arange(len(markets)), len(markets[0]))
     for split in SPLITS:
         rows = test if split == "test" else bundles.data()[: len(market)]
-        surfaces = rows.unflatten(1, bundles.GRID.shape).float()
-        dates = torch.arange(len(rows), dtype=torch.int32) // len(markets)
+        surfaces = rows.unflatten(1, bundles.GRID.shape).float().numpy()
+        dates = np.arange(len(rows), dtype=np.int32) // len(markets)
         data.write_surfaces(split, surfaces, dates, {}, market=market if names else None)
     if names:
         data.write_markets(names)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 
 from pipeline.errors import StageError
-from pipeline.files import formats
+from pipeline.files import tensor_files
 from pipeline.files.dataset import Dataset
 from pipeline.files.join import join_tensors
 from pipeline.settings.prepare import HestonPrepare
@@ -199,7 +199,7 @@ def test_surfaces_on_a_grid_in_deltas(workspace: Workspace) -> None:
     workspace.set(prepare__grid={"convention": "delta", "tenors_days": [30, 365], "nodes": [0.1, 0.25, 0.5, 0.75, 0.9]})
     workspace.set(train__model__basis=5)
     assert workspace.run("prepare") == 0
-    split = Dataset(Path("data/surfaces")).tensors("test")
+    split = tensor_files.read_tensors(Path("data/surfaces/test.safetensors")).tensors
     grid = Dataset(Path("data/surfaces")).grid
     assert split["clean"].shape[1:] == (2, 5)
     exact = heston_surfaces.surfaces(split["parameters"], grid).vol
@@ -292,7 +292,7 @@ def test_joined_tensors_are_those_of_the_library(tmp_path_factory, rows: list[in
     parts = []
     for number, count in enumerate(rows):
         tensors = {"b": torch.rand(count, width, 3), "a": torch.rand(count, dtype=torch.float64)}
-        formats.write_tensors(folder / f"{number}", tensors)
+        tensor_files.write_tensors(folder / f"{number}", tensors)
         parts.append(tensors)
     join_tensors(folder / "whole", [folder / f"{number}" for number in range(len(rows))])
     together = {name: torch.cat([part[name] for part in parts]) for name in ("a", "b")}

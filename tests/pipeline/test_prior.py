@@ -27,8 +27,8 @@ def data(tmp_path: Path) -> Dataset:
     rows[market == 1] = 1.2 * rows[market == 1]
     rows[market == 2] = rows[market == 1]
     for split in ("train", "validation"):
-        iv = rows.unflatten(1, bundles.GRID.shape).float()
-        data.write_surfaces(split, iv, torch.arange(300).int(), {}, market=market)
+        iv = rows.unflatten(1, bundles.GRID.shape).float().numpy()
+        data.write_surfaces(split, iv, np.arange(300, dtype=np.int32), {}, market=market.numpy())
     data.write_grid(bundles.GRID)
     data.write_markets(["calm", "wild", "wild too"])
     return data
@@ -45,7 +45,7 @@ def test_each_market_has_its_own_components_and_its_share(workspace: Workspace, 
     np.testing.assert_allclose(prior.joint.weights, [0.5, 0.25, 0.25])
     market = data.market("train")
     assert market is not None
-    seen = MODEL.observe(data.points("train").double())
+    seen = MODEL.observe(torch.from_numpy(data.points("train")).double())
     with torch.no_grad():
         posterior = MODEL.encode(seen.values, seen.missing)
     for place, name in enumerate(prior.markets):

@@ -16,7 +16,7 @@ import torch
 
 from pipeline import train
 from pipeline.errors import InputError
-from pipeline.files import formats, surface_tables, trained_model
+from pipeline.files import formats, surface_tables, tensor_files, trained_model
 from pipeline.files.atomic import new_file, new_folder
 from pipeline.files.dataset import SPLITS, Dataset
 from tests.workspace import PATHS, Workspace, write_tiny_params
@@ -33,7 +33,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_prepared_surfaces_are_exact_plus_noise_of_the_stated_size(finished: Workspace) -> None:
     data = finished.folder / "data/surfaces"
-    split = Dataset(data).tensors("train")
+    split = tensor_files.read_tensors(Dataset(data).file("train")).tensors
     exact = heston_surfaces.surfaces(split["parameters"], Dataset(data).grid).vol
 
     assert torch.equal(split["clean"], exact.float())
@@ -43,9 +43,9 @@ def test_prepared_surfaces_are_exact_plus_noise_of_the_stated_size(finished: Wor
 
 
 def test_splits_are_disjoint_and_inside_the_box(finished: Workspace) -> None:
-    parameters = [Dataset(finished.folder / "data/surfaces").tensors(split)["parameters"] for split in SPLITS]
-    together = torch.cat(parameters)
-    assert len(together.unique(dim=0)) == len(together) == 384
+    parameters = [Dataset(finished.folder / "data/surfaces").arrays(split)["parameters"] for split in SPLITS]
+    together = np.concatenate(parameters)
+    assert len(np.unique(together, axis=0)) == len(together) == 384
     box = finished.params().prepare.heston
     for name, values in zip(heston.PARAMETERS, together.T, strict=True):
         side = getattr(box, name)
@@ -106,7 +106,7 @@ def test_a_learning_rate_that_diverges_fails_with_a_clear_line(in_finished, caps
 def test_a_checkpoint_of_other_settings_is_not_resumed(in_finished, capfd: pytest.CaptureFixture[str]) -> None:
     workspace = Workspace(in_finished("artifacts"))
     train.CHECKPOINT.parent.mkdir(exist_ok=True)
-    formats.write_tensors(train.CHECKPOINT, {"next_epoch": torch.tensor(2)}, {"key": "other"})
+    tensor_files.write_tensors(train.CHECKPOINT, {"next_epoch": torch.tensor(2)}, {"key": "other"})
     assert workspace.run("train") == 0
     assert "resumed" not in capfd.readouterr().err
 
@@ -127,8 +127,8 @@ def test_reconstruction_error_is_against_the_clean_surfaces(finished: Workspace)
     """The figures recomputed with numpy from the bundle that ships, PCA from numpy's singular values."""
     data, figures = finished.folder / "data/surfaces", formats.read_json(finished.folder / "results/evaluate.json")
     model = SurfaceModel.load(finished.folder / "artifacts/bundle", provider="cpu")
-    test, fit = Dataset(data).tensors("test"), Dataset(data).tensors("train")["iv"].double().flatten(1).numpy()
-    iv, clean = test["iv"].numpy(), test["clean"].double().numpy()
+    test, fit = Dataset(data).arrays("test"), Dataset(data).points("train").astype(float)
+    iv, clean = test["iv"], test["clean"].astype(float)
 
     reconstruction = model.decode(model.encode(iv).mean)
     centre = fit.mean(0)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pipeline import train
-from pipeline.files import formats, trained_model
+from pipeline.files import formats, tensor_files, trained_model
 from pipeline.files.csv_tables import csv_columns
 from pipeline.files.dataset import SPLITS, Dataset
 from tests.workspace import PATHS, Workspace, write_tiny_params
@@ -46,7 +46,7 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    return formats.read_tensors(folder / "artifacts/model/weights.safetensors").tensors
+    return tensor_files.read_tensors(folder / "artifacts/model/weights.safetensors").tensors
 
 
 @pytest.fixture
@@ -101,15 +101,15 @@ def test_missing_points_are_trained_on_and_completed(untrained: Workspace) -> No
     data = untrained.folder / "data/surfaces"
     generator = torch.Generator().manual_seed(1)
     for split in SPLITS:
-        tensors = Dataset(data).tensors(split)
+        tensors = tensor_files.read_tensors(Dataset(data).file(split)).tensors
         holes = torch.rand(tensors["iv"].shape, generator=generator) < 1 / 3
         tensors["iv"] = torch.where(holes, torch.nan, tensors["iv"])
         (data / f"{split}.safetensors").unlink()
-        formats.write_tensors(data / f"{split}.safetensors", tensors)
+        tensor_files.write_tensors(data / f"{split}.safetensors", tensors)
     assert untrained.run("train") == 0
 
     model = trained_model.read_model(untrained.folder / "artifacts/model")
-    test = Dataset(data).tensors("test")
+    test = tensor_files.read_tensors(Dataset(data).file("test")).tensors
     seen = model.observe(test["iv"].double().flatten(1))
     with torch.no_grad():
         found = model.expand(model.decode(model.encode(seen.values, seen.missing).mean))
@@ -137,14 +137,14 @@ def test_samples_can_be_asked_for_the_conditions_of_params(untrained: Workspace)
 
 def test_samples_can_be_asked_for_a_column_of_the_quotes(untrained: Workspace) -> None:
     """An index on most dates, the at-the-money vol in percent and some noise: samples follow it."""
-    data, generator = untrained.folder / "data/surfaces", torch.Generator().manual_seed(3)
-    read = torch.from_numpy(functionals(("atm_level",), Dataset(data).grid)[0])
+    data, generator = untrained.folder / "data/surfaces", np.random.default_rng(3)
+    read = functionals(("atm_level",), Dataset(data).grid)[0]
     for split in SPLITS:
-        iv = Dataset(data).tensors(split)["iv"]
-        index = 100.0 * (iv.double() * read).sum((1, 2)) + 0.3 * torch.randn(len(iv), generator=generator).double()
-        index[::7] = torch.nan
+        iv = Dataset(data).arrays(split)["iv"]
+        index = 100.0 * (iv.astype(float) * read).sum((1, 2)) + 0.3 * generator.standard_normal(len(iv))
+        index[::7] = np.nan
         (data / f"{split}.safetensors").unlink()
-        Dataset(data).write_surfaces(split, iv, torch.arange(len(iv)).int(), {"vix": index})
+        Dataset(data).write_surfaces(split, iv, np.arange(len(iv), dtype=np.int32), {"vix": index})
     (data / "law.json").unlink()
     untrained.set(train__conditions=["skew", "vix"], train__prior={"components": [1], "surfaces": 256})
     for stage in ("train", "evaluate", "export"):
@@ -156,7 +156,7 @@ def test_samples_can_be_asked_for_a_column_of_the_quotes(untrained: Workspace) -
     model = SurfaceModel.load("artifacts/bundle", provider="cpu")
     assert model.conditions == ("skew", "vix")
     low, high = (model.sample(500, seed=1, conditions={"vix": level}) for level in (20.0, 30.0))
-    assert ((high - low) * read.numpy()).sum((1, 2)).mean() == pytest.approx(0.1, rel=0.1)
+    assert ((high - low) * read).sum((1, 2)).mean() == pytest.approx(0.1, rel=0.1)
 
 
 def test_bernoulli_vectors_are_trained_on(untrained: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,7 +222,7 @@ def test_vectors_have_neither_arbitrage_nor_features(
     shutil.rmtree("data/surfaces")
     Path("data/surfaces").mkdir()
     for split in SPLITS:
-        Dataset(Path("data/surfaces")).write_vectors(split, torch.randn(300, 12), likelihood="gaussian")
+        Dataset(Path("data/surfaces")).write_vectors(split, torch.randn(300, 12).numpy(), likelihood="gaussian")
     untrained.set(**settings)
     assert untrained.run("train") == 2
     assert message in capsys.readouterr().err
@@ -233,11 +233,11 @@ def test_a_condition_that_too_few_surfaces_have_ends_before_training(
 ) -> None:
     data = untrained.folder / "data/surfaces"
     for split in ("train", "validation"):
-        iv = Dataset(data).tensors(split)["iv"]
-        index = torch.full((len(iv),), torch.nan).double()
+        iv = Dataset(data).arrays(split)["iv"]
+        index = np.full(len(iv), np.nan)
         index[:10] = 20.0
         (data / f"{split}.safetensors").unlink()
-        Dataset(data).write_surfaces(split, iv, torch.arange(len(iv)).int(), {"vix": index})
+        Dataset(data).write_surfaces(split, iv, np.arange(len(iv), dtype=np.int32), {"vix": index})
     untrained.set(train__conditions=["vix"])
     assert untrained.run("train") == 2
     message = "train.conditions: 10 surfaces of the split train have all of vix, but train.prior.components needs 15"
@@ -264,7 +264,7 @@ def test_settings_that_do_not_fit_end_with_exit_code_2(
 def test_columns_that_say_nothing_are_named(untrained: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """One point never quoted, then all points the same in every surface."""
     data = untrained.folder / "data/surfaces"
-    tensors = Dataset(data).tensors("train")
+    tensors = tensor_files.read_tensors(Dataset(data).file("train")).tensors
     for iv, message in (
         (
             torch.where(torch.arange(9) == 4, torch.nan, tensors["iv"]),
@@ -273,7 +273,7 @@ def test_columns_that_say_nothing_are_named(untrained: Workspace, capsys: pytest
         (torch.full_like(tensors["iv"], 0.2), "the data varies in 0 directions only, fewer than latents and"),
     ):
         (data / "train.safetensors").unlink()
-        formats.write_tensors(data / "train.safetensors", tensors | {"iv": iv})
+        tensor_files.write_tensors(data / "train.safetensors", tensors | {"iv": iv})
         assert untrained.run("train") == 2
         assert message in capsys.readouterr().err
         assert not (untrained.folder / "artifacts/model").exists()

@@ -81,7 +81,7 @@ def model(bundle: Path) -> VectorModel:
 
 @pytest.fixture
 def held_out(run: Workspace) -> np.ndarray:
-    return Dataset(run.folder / "data/surfaces").points("test").numpy()
+    return Dataset(run.folder / "data/surfaces").points("test")
 
 
 def volvae(*arguments: object) -> Result:
@@ -308,6 +308,6 @@ def test_two_standard_errors_count_against_a_version(
 
 def test_a_data_set_says_whether_it_holds_vectors(tmp_path: Path) -> None:
     for split in SPLITS:
-        Dataset(tmp_path).write_vectors(split, torch.zeros(2, 3), likelihood="gaussian")
+        Dataset(tmp_path).write_vectors(split, np.zeros((2, 3), np.float32), likelihood="gaussian")
     assert Dataset(tmp_path).of_vectors
     assert Dataset(tmp_path).unit.suffix == ""

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import ndtr
 
 from vae.pricing import quoted_surface
@@ -204,6 +203,8 @@ def _vols_below(options: Options, price: Array, highest: Array, *, exact: bool) 
 
 def _root(price_at: Callable[[float], float], target: float, highest: float) -> float:
     """The total vol up to ``highest`` that has a price, NaN where there is none."""
+    from scipy.optimize import brentq  # noqa: PLC0415 - slow to import, and European options need none of it
+
     if price_at(highest) <= target:  # the right to exercise early is worth less than the engine's errors
         return highest
     lowest = _LOWEST_SHARE * highest

@@ -95,6 +95,8 @@ def implied_vols(k: Array, price: Array, tenor: Array, *, call: NDArray[np.bool_
 
 def smile(tenor: float, k: Array, vol: Array, weight: Array) -> Smile:
     """A smile of quotes in any order; quotes at the same k become one, with their weighted mean vol."""
+    if (np.diff(k) > _SAME_NODE).all():
+        return Smile(tenor, k, vol)
     order = np.lexsort((vol, k))
     k, vol, weight = k[order], vol[order], weight[order]
     group = np.cumsum(np.diff(k, prepend=k[:1]) > _SAME_NODE)
@@ -117,14 +119,15 @@ def surface(smiles: Sequence[Smile], grid: Grid) -> Array:
         grid: of any convention; with deltas a point's k solves k = w/2 - sqrt(w) d1.
     """
     vols = np.full(grid.shape, np.nan)
+    places = np.broadcast_to(grid.nodes, grid.shape) if grid.convention == "delta" else grid.log_moneyness
     for i, tenor in enumerate(grid.tenors.tolist()):
         for quoted in smiles:
             if abs(quoted.tenor - tenor) <= _SAME_TENOR:
-                _pass_through(vols[i], quoted, grid, i)
+                _pass_through(vols[i], quoted, places[i], in_deltas=grid.convention == "delta")
     curves = [s for s in smiles if len(s.k) > 1]
     if curves and np.isnan(vols).any():
         expiries, tenors = _Expiries(curves), grid.tenors[:, None]
-        k = _at_deltas(expiries, tenors, grid.d1) if grid.convention == "delta" else grid.log_moneyness
+        k = _at_deltas(expiries, tenors, grid.d1) if grid.convention == "delta" else places
         read = np.sqrt(expiries.total_variance(tenors, k) / tenors)
         vols = np.where(np.isnan(vols), read, vols)
     return vols
@@ -176,12 +179,11 @@ def _at_deltas(expiries: _Expiries, tenors: Array, d1: Array) -> Array:
     return np.where(between.any(-1) & (np.abs(d1_at(k) - d1) <= _SAME_NODE), k, np.nan)
 
 
-def _pass_through(row: Array, quoted: Smile, grid: Grid, tenor: int) -> None:
-    """Copy quotes that coincide with nodes of one tenor into the row of that tenor."""
-    if grid.convention == "delta":
+def _pass_through(row: Array, quoted: Smile, places: Array, *, in_deltas: bool) -> None:
+    """Copy quotes that coincide with the places of one tenor, call deltas or k, into the row of that tenor."""
+    coordinates = quoted.k
+    if in_deltas:
         total_vol = quoted.vol * np.sqrt(quoted.tenor)
-        coordinates, nodes = ndtr(0.5 * total_vol - quoted.k / total_vol), grid.nodes
-    else:
-        coordinates, nodes = quoted.k, grid.log_moneyness[tenor]
-    node, quote = np.nonzero(np.abs(nodes[:, None] - coordinates) <= _SAME_NODE)
+        coordinates = ndtr(0.5 * total_vol - quoted.k / total_vol)
+    node, quote = np.nonzero(np.abs(places[:, None] - coordinates) <= _SAME_NODE)
     row[node] = quoted.vol[quote]

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 
 from pipeline.errors import InputError
 from pipeline.files.dataset import Dataset, Law
@@ -13,35 +13,39 @@ from vae.surface.grid import Grid
 GRID = Grid([0.1, 0.5], [-0.1, 0.0, 0.1], "log_moneyness")
 
 
+def random(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
 def test_surfaces_come_back_with_what_belongs_to_them(tmp_path: Path) -> None:
-    data, iv = Dataset(tmp_path), torch.rand(4, 2, 3)
-    iv[1, 0, 2] = torch.nan
-    vix = torch.tensor([20.0, torch.nan, 22.0, 23.0], dtype=torch.float64)
-    data.write_surfaces("train", iv, torch.arange(4).int(), {"vix": vix})
+    data, iv = Dataset(tmp_path), random(4, 2, 3)
+    iv[1, 0, 2] = np.nan
+    vix = np.array([20.0, np.nan, 22.0, 23.0])
+    data.write_surfaces("train", iv, np.arange(4, dtype=np.int32), {"vix": vix})
     data.write_grid(GRID)
     data.write_law(Law(1e-4, -3.0))
 
-    torch.testing.assert_close(data.points("train"), iv.flatten(1), rtol=0.0, atol=0.0, equal_nan=True)
-    torch.testing.assert_close(data.truth("train"), data.points("train"), rtol=0.0, atol=0.0, equal_nan=True)
-    torch.testing.assert_close(data.conditions("train"), {"vix": vix}, rtol=0.0, atol=0.0, equal_nan=True)
+    np.testing.assert_array_equal(data.points("train"), iv.reshape(4, 6))
+    np.testing.assert_array_equal(data.truth("train"), data.points("train"))
+    np.testing.assert_array_equal(data.conditions("train")["vix"], vix)
     assert data.grid.to_dict() == GRID.to_dict()
     assert data.law == (1e-4, -3.0)
     assert data.likelihood == "gaussian"
 
 
 def test_surfaces_keep_their_market_and_time(tmp_path: Path) -> None:
-    data, iv, dates = Dataset(tmp_path), torch.rand(3, 2, 3), torch.tensor([5, 5, 6]).int()
+    data, iv, dates = Dataset(tmp_path), random(3, 2, 3), np.array([5, 5, 6], np.int32)
     data.write_surfaces("train", iv, dates, {})
     assert data.markets == ()
     assert data.market("train") is None
     assert data.time("train") is None
 
-    time, market = torch.tensor([5.25, 5.5, 6.25], dtype=torch.float64), torch.tensor([1, 0, 1])
+    time, market = np.array([5.25, 5.5, 6.25]), np.array([1, 0, 1])
     data.write_surfaces("train", iv, dates, {}, time=time, market=market)
     data.write_markets(["AUDUSD", "EUR/USD"])
     assert data.markets == ("AUDUSD", "EUR/USD")
-    torch.testing.assert_close(data.market("train"), market)
-    torch.testing.assert_close(data.time("train"), time, rtol=0.0, atol=0.0)
+    np.testing.assert_array_equal(data.market("train"), market)
+    np.testing.assert_array_equal(data.time("train"), time)
 
     data.write_markets(["AUDUSD"])
     with pytest.raises(InputError, match=r"train\.safetensors does not name one of the 1 markets"):
@@ -52,9 +56,9 @@ def test_surfaces_keep_their_market_and_time(tmp_path: Path) -> None:
 
 
 def test_vectors_have_a_likelihood_and_no_grid(tmp_path: Path) -> None:
-    data, values = Dataset(tmp_path), torch.tensor([[0.0, 1.0], [1.0, 1.0]])
+    data, values = Dataset(tmp_path), np.array([[0.0, 1.0], [1.0, 1.0]], np.float32)
     data.write_vectors("train", values, likelihood="bernoulli")
-    assert torch.equal(data.points("train"), values)
+    np.testing.assert_array_equal(data.points("train"), values)
     assert data.likelihood == "bernoulli"
     assert data.law is None
     with pytest.raises(InputError, match=r"holds no grid\.json: prepare\.source: array makes vectors"):
@@ -62,14 +66,14 @@ def test_vectors_have_a_likelihood_and_no_grid(tmp_path: Path) -> None:
 
 
 def test_a_split_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    data, dates = Dataset(tmp_path), torch.arange(2).int()
+    data, dates = Dataset(tmp_path), np.arange(2, dtype=np.int32)
     with pytest.raises(InputError, match=r"train\.safetensors does not exist"):
         data.points("train")
-    data.write_surfaces("train", torch.empty(0, 2, 3), dates[:0], {})
+    data.write_surfaces("train", random(0, 2, 3), dates[:0], {})
     with pytest.raises(InputError, match="is empty; give the split train a larger share"):
         data.points("train")
-    iv = torch.rand(2, 2, 3)
-    iv[1] = torch.nan
+    iv = random(2, 2, 3)
+    iv[1] = np.nan
     data.write_surfaces("train", iv, dates, {})
     with pytest.raises(InputError, match="surface 2 has no point; raise"):
         data.points("train")

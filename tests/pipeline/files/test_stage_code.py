@@ -17,18 +17,18 @@ pytestmark = pytest.mark.slow
 KILLED = """
 import os, signal, sys
 from pipeline.__main__ import main
-from pipeline.files import formats
-write, number = formats.{write}, 0
+from pipeline.files import {module}
+write, number = {module}.{write}, 0
 def killed(*arguments):
     global number
     write(*arguments)
     number += 1
     if number == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-formats.{write} = killed
+{module}.{write} = killed
 main(sys.argv[1:])
 """
-WRITES = {"prepare": "write_bytes", "train": "write_tensors"}  # of a shard, of a checkpoint
+WRITES = {"prepare": ("formats", "write_bytes"), "train": ("tensor_files", "write_tensors")}  # a shard, a checkpoint
 
 
 @pytest.fixture
@@ -42,7 +42,8 @@ def code(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(code: Path, folder: Path, stage: str, *, killed: bool = False) -> str:
     """Run a stage of these packages, killed after its second checkpoint or shard; what it prints."""
-    program = ["-c", KILLED.format(write=WRITES[stage])] if killed else ["-m", "pipeline"]
+    module, write = WRITES[stage]
+    program = ["-c", KILLED.format(module=module, write=write)] if killed else ["-m", "pipeline"]
     arguments = [part for name, path in PATHS[stage].items() for part in (f"--{name}", path)]
     command = [sys.executable, *program, stage, *arguments]
     environment = os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -87,8 +87,8 @@ def bundles(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> di
 
 @pytest.fixture
 def held_out(finished: Workspace) -> HeldOut:
-    test = Dataset(finished.folder / "data/surfaces").tensors("test")
-    return HeldOut(test["iv"].numpy(), test["clean"].numpy())
+    test = Dataset(finished.folder / "data/surfaces").arrays("test")
+    return HeldOut(test["iv"], test["clean"])
 
 
 def opened(params: Params):

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy
+import safetensors.torch
+import torch
 
 from pipeline.files import formats
 from pipeline.files.dataset import SPLITS, Dataset
@@ -33,7 +35,7 @@ def write(path: Path, values: np.ndarray = VALUES) -> Path:
 
 
 def read() -> list[np.ndarray]:
-    return [Dataset(Path("data/surfaces")).tensors(split)["values"].numpy() for split in SPLITS]
+    return [Dataset(Path("data/surfaces")).arrays(split)["values"] for split in SPLITS]
 
 
 @pytest.fixture
@@ -84,7 +86,7 @@ def test_one_of_several_tensors_or_some_columns(chosen: Callable[..., Workspace]
 def test_bernoulli_takes_values_from_0_to_1(chosen: Callable[..., Workspace], values: np.ndarray) -> None:
     assert chosen(write(Path("a.npy"), values), likelihood="bernoulli", shuffle=False).run("prepare") == 0
     np.testing.assert_array_equal(np.concatenate(read()), values.astype(np.float32))
-    metadata = formats.read_tensors(Path("data/surfaces/train.safetensors")).metadata
+    metadata = formats.read_arrays(Path("data/surfaces/train.safetensors")).metadata
     assert metadata == {"likelihood": "bernoulli"}
 
 
@@ -139,3 +141,16 @@ def test_several_tensors_need_a_key(chosen: Callable[..., Workspace], capsys: py
     safetensors.numpy.save_file({"x": VALUES, "y": VALUES}, "a.safetensors")
     assert chosen(Path("a.safetensors")).run("prepare") == 2
     assert "several tensors, so prepare.array.key must name one; allowed: x, y" in capsys.readouterr().err
+
+
+def test_bfloat16_is_read_and_narrower_types_are_refused(
+    chosen: Callable[..., Workspace], capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = torch.from_numpy(VALUES).to(torch.bfloat16)
+    safetensors.torch.save_file({"x": values}, "a.safetensors")
+    assert chosen(Path("a.safetensors"), shuffle=False).run("prepare") == 0
+    np.testing.assert_array_equal(np.concatenate(read()), values.float().numpy())
+    safetensors.torch.save_file({"x": values.to(torch.float8_e4m3fn)}, "a.safetensors")
+    capsys.readouterr()
+    assert chosen(Path("a.safetensors")).run("prepare") == 2
+    assert "a.safetensors holds F8_E4M3; allowed: floating-point numbers of 16 bits" in capsys.readouterr().err

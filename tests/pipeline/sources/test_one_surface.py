@@ -4,7 +4,6 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-import torch
 
 from pipeline.errors import InputError
 from pipeline.files.dataset import SPLITS, Dataset
@@ -100,18 +99,18 @@ def test_bids_beside_quoted_vols_are_no_spread_of_these(tmp_path: Path) -> None:
 
 def test_a_prepared_surface_is_its_known_points(tmp_path: Path) -> None:
     data, grid = Dataset(tmp_path), Grid([0.25, 1.0], [0.25, 0.5, 0.75], "delta")
-    iv = torch.linspace(0.1, 0.3, 24).reshape(4, 2, 3)
-    iv[2, 0, 1] = torch.nan
+    iv = np.linspace(0.1, 0.3, 24, dtype=np.float32).reshape(4, 2, 3)
+    iv[2, 0, 1] = np.nan
     day = (DAY - dt.date(1970, 1, 1)).days
     for split, own in zip(SPLITS, ([0, 1], [2], [3]), strict=True):
-        dates = torch.tensor([day + i // 2 for i in own], dtype=torch.int32)
-        data.write_surfaces(split, iv[own], dates, {}, market=torch.tensor([i % 2 for i in own]))
+        dates = np.array([day + i // 2 for i in own], np.int32)
+        data.write_surfaces(split, iv[own], dates, {}, market=np.array([i % 2 for i in own]))
     data.write_grid(grid)
     data.write_markets(["AUD", "EUR"])
     found = prepared_surface.read(tmp_path, Choice(DAY + dt.timedelta(days=1), market="AUD"))
     assert found.title == "2024-01-03 AUD"
-    known = ~np.isnan(iv[2].numpy())
-    np.testing.assert_allclose(found.iv, iv[2].numpy()[known], rtol=1e-7)
-    np.testing.assert_allclose(found.k, grid.log_moneyness_of(iv[2].double().numpy())[known], rtol=1e-7)
+    known = ~np.isnan(iv[2])
+    np.testing.assert_allclose(found.iv, iv[2][known], rtol=1e-7)
+    np.testing.assert_allclose(found.k, grid.log_moneyness_of(iv[2].astype(float))[known], rtol=1e-7)
     with pytest.raises(InputError, match="has 2 markets; choose one by --market: AUD, EUR"):
         prepared_surface.read(tmp_path, Choice())

@@ -41,10 +41,10 @@ def test_splits_are_chronological_over_all_markets(tmp_path: Path) -> None:
     data = Dataset(tmp_path)
     assert data.markets == ("AAA", "BBB")
     assert [len(data.points(split)) for split in SPLITS] == [10, 4, 6]
-    dates = np.concatenate([data.tensors(split)["date"].numpy() for split in SPLITS])
+    dates = np.concatenate([data.arrays(split)["date"] for split in SPLITS])
     np.testing.assert_array_equal(dates, np.repeat(19723 + np.arange(10), 2))
-    assert data.tensors("test")["market"].tolist() == [0, 1] * 3
-    assert "time" not in data.tensors("train")
+    assert data.arrays("test")["market"].tolist() == [0, 1] * 3
+    assert "time" not in data.arrays("train")
     assert figures["markets"] == 2
     assert figures["dates"] == 10
 
@@ -52,7 +52,7 @@ def test_splits_are_chronological_over_all_markets(tmp_path: Path) -> None:
 def test_snapshots_have_their_time(tmp_path: Path) -> None:
     rows = joined(*(chain(date="2024-01-02", at=f"2024-01-02T{hour}:00") for hour in ("15", "09")))
     write(tmp_path, rows, COLUMNS | {"snapshot": "at"}, splits={"train": 1, "validation": 0, "test": 0})
-    np.testing.assert_allclose(Dataset(tmp_path).tensors("train")["time"], [19724 + 9 / 24, 19724 + 15 / 24])
+    np.testing.assert_allclose(Dataset(tmp_path).arrays("train")["time"], [19724 + 9 / 24, 19724 + 15 / 24])
     assert not (tmp_path / "markets.json").exists()
 
 

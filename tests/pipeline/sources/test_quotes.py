@@ -117,12 +117,12 @@ def test_a_file_becomes_the_splits_of_its_dates(chosen: Callable[..., Workspace]
     workspace = chosen(write(Path("quotes.parquet"), table(iv)))
     assert workspace.run("prepare") == 0
 
-    splits = {split: Dataset(Path("data/surfaces")).tensors(split) for split in SPLITS}
+    splits = {split: Dataset(Path("data/surfaces")).arrays(split) for split in SPLITS}
     assert [len(s["iv"]) for s in splits.values()] == [14, 3, 3]
-    dates = np.concatenate([s["date"].numpy() for s in splits.values()])
+    dates = np.concatenate([s["date"] for s in splits.values()])
     assert dates.dtype == np.int32
     assert dates.tolist() == [(day - dt.date(1970, 1, 1)).days for day in DATES]
-    together = np.concatenate([s["iv"].numpy() for s in splits.values()])
+    together = np.concatenate([s["iv"] for s in splits.values()])
     np.testing.assert_array_equal(together, iv.astype(np.float32))
     assert set(splits["train"]) == {"iv", "date"}
     assert Dataset(Path("data/surfaces")).grid.to_dict() == GRID.to_dict()
@@ -652,7 +652,7 @@ def test_examples_of_the_documentation_prepare_real_markets(
 
 def _check_at_the_money(rows: Table) -> None:
     """The vol at the forward lies inside the bid and ask vols of the strikes around it, at every tenor."""
-    iv = Dataset(Path("data/surfaces")).tensors("train")["iv"].numpy()[0]
+    iv = Dataset(Path("data/surfaces")).arrays("train")["iv"][0]
     grid = Dataset(Path("data/surfaces")).grid
     (node,) = np.flatnonzero(np.abs(grid.nodes) < 1e-12)
     expiry = np.array([(dt.date.fromisoformat(str(e)) - dt.date(2023, 2, 15)).days for e in rows["Expiry"]])

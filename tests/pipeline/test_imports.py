@@ -1,0 +1,53 @@
+"""Commands that only read a user's file never load torch, whose import takes longer than most of them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.workspace import Workspace
+
+READS = """
+import sys
+from pathlib import Path
+
+def run(name, command, *arguments):
+    try:
+        command(*arguments)
+    except SystemExit as end:
+        assert not end.code, (name, end.code)
+    assert "torch" not in sys.modules, name
+
+from pipeline import __main__ as stages
+from pipeline.cli.main import main as volvae
+from pipeline.settings.params import read_params
+from pipeline.sources import own_file
+
+stage = ["prepare", "--surfaces", "data/surfaces", "--metrics", "results/prepare.json"]
+run("prepare", lambda: sys.exit(stages.main(stage)))
+run("source", lambda: own_file.write_record(read_params().prepare, Path("data/source.json")))
+run("check", volvae, ["check"])
+if sys.argv[1] == "quotes":
+    run("inspect", volvae, ["inspect", "quotes.csv"])
+    run("init", volvae, ["init", "quotes.csv", "--force"])
+"""
+
+
+@pytest.mark.parametrize("source", ["quotes", "array"])
+def test_a_users_own_data_are_read_without_torch(workspace: Workspace, source: str) -> None:
+    workspace.set(prepare__source=source)
+    if source == "quotes":
+        rows = ["date,days,k,iv", *(f"2024-01-{d:02},{t},{k},{0.2 + k * k}" for d in range(1, 11) for t in (91, 365)
+                                   for k in (-0.2, -0.1, 0.0, 0.1, 0.2))]  # fmt: skip
+        Path("quotes.csv").write_text("\n".join(rows) + "\n")
+        columns = {"date": "date", "days": "days", "log_moneyness": "k", "iv": "iv"}
+        grid = {"convention": "log_moneyness", "tenors_days": [91, 365], "nodes": [-0.2, -0.1, 0.0, 0.1, 0.2]}
+        workspace.set(prepare__grid=grid, prepare__quotes={"path": "quotes.csv", "columns": columns})
+        workspace.set(train__model__basis=10)
+    else:
+        np.save("vectors.npy", np.random.default_rng(0).random((30, 3)))
+        workspace.set(prepare__array={"path": "vectors.npy"})
+    ended = subprocess.run([sys.executable, "-c", READS, source], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
