@@ -31,6 +31,10 @@ const checkLogMoneyness = ({ largest_k, moneyness: [low, high], fewest }, k) => 
   if (Math.abs(middle) > largest_k) {
     throw new Error(`the median of ln(K/F) is ${short(middle)}, but must be within -${largest_k} and ${largest_k}: strike and forward are in different units`);
   }
+  const spread = median(k.map(Math.abs));
+  if (spread > largest_k) {
+    throw new Error(`the median of |ln(K/F)| is ${short(spread)}, but must be at most ${largest_k}; in percent it would be ${short(0.01 * spread)}: divide by 100`);
+  }
   if (k.length >= fewest && Math.min(...k) > low && Math.max(...k) < high) {
     throw new Error(`log-moneyness from ${short(Math.min(...k))} to ${short(Math.max(...k))} has no quote near the money, which is 0: it looks like K/F; take its logarithm`);
   }

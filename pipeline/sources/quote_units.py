@@ -167,17 +167,10 @@ def _check_tenors(tenor: Array, params: QuotesParams) -> None:
 
 def _check_log_moneyness(k: Array, params: QuotesParams) -> None:
     """Raise InputError for coordinates that are no ln(K/F)."""
-    prefix = f"{params.path}: column {params.columns.log_moneyness}"
     try:
         plausible.check_log_moneyness(k)
     except ValueError as error:
-        raise InputError(f"{prefix}: {error}") from error
-    spread = float(np.median(np.abs(k))) if len(k) else 0.0
-    if spread > plausible.LARGEST_K:
-        raise InputError(
-            f"{prefix}: the median of |ln(K/F)| is {spread:.3g}, but must be at most {plausible.LARGEST_K}; in percent "
-            f"it would be {0.01 * spread:.3g}: divide by 100 in the file"
-        )
+        raise InputError(f"{params.path}: column {params.columns.log_moneyness}: {error}") from error
 
 
 def _check_strikes(k: Array, params: QuotesParams) -> None:

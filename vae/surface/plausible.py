@@ -149,7 +149,8 @@ def check_log_moneyness(k: ArrayLike) -> None:
     """Refuse coordinates that cannot be k = ln(K/F).
 
     Raises:
-        ValueError: the median is further from the money than a factor of 4.5, or all are K/F instead of its logarithm.
+        ValueError: the median is further from the money than a factor of 4.5, half of them are, as in percent, or all
+            are K/F instead of its logarithm.
     """
     known = _known(k)
     if not len(known):
@@ -159,6 +160,12 @@ def check_log_moneyness(k: ArrayLike) -> None:
         raise ValueError(
             f"the median of ln(K/F) is {median:.3g}, but must be within -{LARGEST_K} and {LARGEST_K}: strike and "
             f"forward are in different units{_scale(median)}"
+        )
+    spread = float(np.median(np.abs(known)))
+    if spread > LARGEST_K:
+        raise ValueError(
+            f"the median of |ln(K/F)| is {spread:.3g}, but must be at most {LARGEST_K}; in percent it would be "
+            f"{0.01 * spread:.3g}: divide by 100"
         )
     if len(known) >= _FEWEST and known.min() > _MONEYNESS[0] and known.max() < _MONEYNESS[1]:
         raise ValueError(

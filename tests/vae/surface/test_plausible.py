@@ -58,6 +58,7 @@ def test_days_are_no_years() -> None:
         (np.log([900.0, 1000.0, 1100.0]), "the median of ln.K/F. is 6.91.*; strikes times 1000 would show this"),
         (np.log([90.0, 100.0, 110.0]), "; strikes times 100 would show this"),
         ([80.0, 100.0, 120.0], "the median of ln.K/F. is 100, .*in different units$"),
+        ([-20.0, -10.0, 0.0, 10.0, 20.0], "the median of .ln.K/F.. is 10, .*; in percent it would be 0.1: divide by"),
         ([0.8, 0.9, 1.0, 1.1, 1.2], "log-moneyness from 0.8 to 1.2 .*; take its logarithm"),
     ],
 )
