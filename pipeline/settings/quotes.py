@@ -10,6 +10,7 @@ from pipeline.settings.quote_layout import CallPutParams, FxParams, WideParams
 from pipeline.settings.times import TimeOfDay, Zone, zone_in
 from pipeline.settings.types import Block, Count, Name, NotNegative, Number, Positive, Range, Share, Shares
 from vae.surface.plausible import MEDIAN_VOL
+from vae.surface.units import DAYS_PER_YEAR
 
 
 def _day(value: object) -> object:
@@ -143,12 +144,14 @@ class QuotesParams(Block):
     exercise: Literal["european", "american"] | None = None
     expiry_time: TimeOfDay | None = None
     quote_zone: Zone | None = None
+    days_per_year: Positive | None = None
     clock: Literal["calendar", "business"] = "calendar"
     closed_day_weight: Share = 0.0
     holidays: list[Day] = []
     expected_vol: Range = Range(low=MEDIAN_VOL.low, high=MEDIAN_VOL.high)
     drop_where: Name | Annotated[list[Name], Field(min_length=1)] | None = None
     drop_placeholders: bool = True
+    drop_repeated: bool = False
     min_volume: NotNegative | None = None
     min_open_interest: NotNegative | None = None
     max_relative_spread: Positive | None = None
@@ -260,6 +263,12 @@ class QuotesParams(Block):
         business = self.clock == "business"
         if self.columns.expiry is None and self.columns.days is None and (self.expiry_time is not None or business):
             raise ValueError(f"{'clock: business' if business else 'expiry_time'} needs columns.expiry or columns.days")
+        if self.days_per_year is not None and self.columns.days is None:
+            raise ValueError("days_per_year needs columns.days")
+        if self.days_per_year not in (None, DAYS_PER_YEAR) and (self.expiry_time is not None or business):
+            raise ValueError(
+                f"expiry_time and clock: business count calendar days, but days_per_year is {self.days_per_year:g}"
+            )
         if not business and (self.closed_day_weight or self.holidays):
             raise ValueError("closed_day_weight and holidays need clock: business")
         zoned = self.expiry_time is not None and zone_in(self.expiry_time) is not None

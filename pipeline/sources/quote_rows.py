@@ -21,6 +21,7 @@ REASONS = (
     "american",
     "low_volume",
     "low_open_interest",
+    "repeated",
     "missing_value",
     "missing_bid",
     "missing_ask",
@@ -58,6 +59,7 @@ EXPECTED_REASONS = (
     "american",
     "low_volume",
     "low_open_interest",
+    "repeated",
     "expired",
     "stale",
     "wide",
@@ -102,7 +104,7 @@ class QuoteTable:
             date), market (index into ``markets``, else 0), tenor (years), coordinate (strike, strike / spot, k or call
             delta), value (the quote, or the mid of bid and ask; vols are decimal) and weight. It has forward, spot,
             rate, dividend_yield, bid, ask, volume, open_interest, put (1 or 0), american (1 or 0), quoted_at and
-            flagged (1 or 0) where the file has them. ``quote_vols.with_vols`` adds k and vol.
+            flagged (1 or 0) where the file has them. ``usable_quotes.usable`` adds repeated (1 or 0), k and vol.
         conditions: numbers of the surfaces by name, float64 [row].
         source: all columns of the file, in its order.
         markets: sorted names in the column of markets; none where the settings name no such column.

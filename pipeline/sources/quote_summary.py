@@ -33,6 +33,9 @@ def figures(surfaces: QuotedSurfaces, grid: Grid) -> dict[str, float | str]:
         "lowest_vol": float(np.nanmin(surfaces.iv)),
         "median_vol": float(np.nanmedian(surfaces.iv)),
         "highest_vol": float(np.nanmax(surfaces.iv)),
+        "shortest_tenor_days": DAYS_PER_YEAR * float(surfaces.tenors[0]),
+        "longest_tenor_days": DAYS_PER_YEAR * float(surfaces.tenors[-1]),
+        "repeated_smiles": surfaces.repeated_smiles[0],
         "arbitrage_free_rate": arbitrage.free_rate(found, tolerance=_TOLERANCE),
         "large_arbitrage_rate": 1.0 - arbitrage.free_rate(found, tolerance=_LARGE),
         "unusable_rate": unexpected / max(surfaces.rows - expected, 1),
@@ -50,9 +53,17 @@ def show(surfaces: QuotedSurfaces, grid: Grid, values: dict[str, float | str]) -
     console.print(_rejections(surfaces))
     console.print(
         f"prepare: vols from {values['lowest_vol']:.2%} to {values['highest_vol']:.2%}, median "
-        f"{values['median_vol']:.2%}; static arbitrage in {1.0 - float(values['arbitrage_free_rate']):.1%} of surfaces",
+        f"{values['median_vol']:.2%}; tenors from {_tenor(surfaces.tenors[0])} to {_tenor(surfaces.tenors[-1])}; "
+        f"static arbitrage in {1.0 - float(values['arbitrage_free_rate']):.1%} of surfaces",
         markup=False,
     )
+    repeated, smiles = surfaces.repeated_smiles
+    if repeated:
+        console.print(
+            f"prepare: {repeated:,} of {smiles:,} smiles repeat all quotes of the time before; "
+            "prepare.quotes.drop_repeated: true leaves them out",
+            markup=False,
+        )
     if "american_quotes" in values:
         console.print(
             f"prepare: took early exercise out of {values['american_quotes']:,} american prices, in vol "
@@ -65,9 +76,25 @@ def show(surfaces: QuotedSurfaces, grid: Grid, values: dict[str, float | str]) -
         console.print(
             f"prepare: {empty.sum()} of {empty.size} points of prepare.grid are known on no date, the first at "
             f"{DAYS_PER_YEAR * grid.tenors[tenor]:g} days, node {grid.nodes[node]:g}; train needs each point on some "
-            "date: leave such tenors or nodes out of prepare.grid",
+            f"date: {_remedy(float(grid.tenors[tenor]), surfaces.tenors)}",
             markup=False,
         )
+
+
+def _tenor(years: float) -> str:
+    """A tenor in days and years, so that another unit shows."""
+    return f"{DAYS_PER_YEAR * years:.4g} days ({years:.2g} years)"
+
+
+def _remedy(tenor: float, quoted: Array) -> str:
+    """What to do about a point of the grid without quotes, by its tenor and the quoted ones, in years."""
+    if quoted[0] <= tenor <= quoted[-1]:
+        return "leave such tenors or nodes out of prepare.grid"
+    name, nearest = ("shortest", quoted[0]) if tenor < quoted[0] else ("longest", quoted[-1])
+    return (
+        f"the {name} quoted tenor is {DAYS_PER_YEAR * nearest:.7g} days, and nothing is extrapolated: write this in "
+        "prepare.grid.tenors_days, or leave the tenor out"
+    )
 
 
 def _early_exercise(differences: Array) -> dict[str, float | str]:

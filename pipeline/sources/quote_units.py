@@ -17,6 +17,8 @@ _NEAR = 0.1  # |ln(K/F)| of quotes that are at the money
 _LEAST_VOL = 1e-6  # lower ones stand for a missing vol
 _CONTRACT = 100.0  # units of the underlying in a contract
 _TENORS = ("tenor_years", "days", "tenor", "expiry")
+_PARITY_TENOR = 0.1  # years, from which on prices show a discount rate
+_RATE_GAP, _NEARER = 0.015, 0.25  # of the rate from that of parity, a year; of this gap, what the other unit leaves
 _NEARLY = 10.0  # a vol is just outside of its range within this factor
 _SET = "prepare.quotes."
 
@@ -35,6 +37,29 @@ def check_rates(table: QuoteTable, params: QuotesParams) -> None:
             remedy += f"; where it is {100.0 * median:g} %, set {_SET}rate_unit: decimal"
         raise InputError(
             f"{params.path}: column {column}: the median {name} {median:g} is {100.0 * median:g} % a year; {remedy}"
+        )
+
+
+def check_discounts(table: QuoteTable, params: QuotesParams, row: Index, implied: Array) -> None:
+    """Raise InputError for rates in another unit, as the discount factors of put-call parity show.
+
+    Args:
+        table: the quotes.
+        params: settings.
+        row: of pairs of call and put, [pair].
+        implied: the rate at which parity discounts each of them, decimal a year, [pair].
+    """
+    long = table["tenor"][row] >= _PARITY_TENOR
+    if "rate" not in table or not long.any():
+        return
+    used, implied = table["rate"][row[long]], implied[long]
+    unit, factor = ("percent", 0.01) if params.rate_unit != "percent" else ("decimal", 100.0)
+    gap, other = (abs(float(np.median(implied - scale * used))) for scale in (1.0, factor))
+    read, shown = (f"{100.0 * float(np.median(rates)):.3g} %" for rates in (used, implied))
+    if gap > _RATE_GAP and other < _NEARER * gap:
+        raise InputError(
+            f"{params.path}: column {params.columns.rate}: the median rate {read} a year is not that of put-call "
+            f"parity, {shown}; set {_SET}rate_unit: {unit}"
         )
 
 

@@ -116,6 +116,9 @@ def _check_parity(table: QuoteTable, params: QuotesParams, pairs: Index, carry: 
     if off.mean() > 0.5:
         spot = float(np.median(table.get("spot" if "spot" in table else "forward", np.nan)[call]))
         quote_units.refuse_slope(params, float(np.median(ratio[off])), spot)
+    if not _shares_of_forward(params):
+        known = call[straight & ~off]
+        quote_units.check_discounts(table, params, known, -np.log(of_pair[straight & ~off]) / table["tenor"][known])
     discount = np.where(straight & ~off, of_pair, carry.discount[call])
     quote_markets.check_parity(table, params, call, group, strike + difference / discount)
 

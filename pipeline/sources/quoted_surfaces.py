@@ -22,6 +22,8 @@ class QuotedSurfaces(NamedTuple):
         rejected: number of rows by reason, for all of ``quote_rows.REASONS``.
         rejected_rows: rows of the file, counted from 1, in order, with their reason.
         rows: of the file.
+        tenors: the different ones of the used quotes, rising, years.
+        repeated_smiles: how many smiles repeat all quotes of the time before, and how many there are.
         off_grid: dates of markets whose quotes reach no point of the grid; they have no surface.
         early_exercise: what reading american prices as European would add to each vol, float64 [american quote].
     """
@@ -35,5 +37,7 @@ class QuotedSurfaces(NamedTuple):
     rejected: dict[str, int]
     rejected_rows: list[tuple[int, str]]
     rows: int
+    tenors: Array
+    repeated_smiles: tuple[int, int]
     off_grid: int
     early_exercise: Array

@@ -16,7 +16,7 @@ from pipeline.files.dataset import REPORT, Dataset
 from pipeline.progress import track
 from pipeline.settings.prepare import QuotesPrepare
 from pipeline.settings.quotes import QuotesParams
-from pipeline.sources import quote_checks, quote_exercise, quote_reach, quote_rows, quote_summary
+from pipeline.sources import quote_checks, quote_exercise, quote_reach, quote_rows, quote_summary, repeated_smiles
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_rows import SURFACE, Index, QuoteTable, iso
 from pipeline.sources.quoted_surfaces import QuotedSurfaces
@@ -49,6 +49,8 @@ def read(params: QuotesParams, grid: Grid) -> QuotedSurfaces:
         rejected=table.rejected,
         rejected_rows=table.rejected_rows,
         rows=len(table),
+        tenors=np.unique(table["tenor"][table.kept]),
+        repeated_smiles=repeated_smiles.counts(table),
         off_grid=int(table.starts(table.kept_rows, SURFACE).sum()) - len(first),
         early_exercise=quote_exercise.differences(table),
     )

@@ -1,7 +1,7 @@
 """From the rows of a file to quotes with k and vol: the checks of ``prepare``, in their order, in one place."""
 
 from pipeline.settings.quotes import QuotesParams
-from pipeline.sources import quote_checks, quote_markets, quote_vols
+from pipeline.sources import quote_checks, quote_markets, quote_vols, repeated_smiles
 from pipeline.sources.quote_rows import QuoteTable
 
 
@@ -11,7 +11,10 @@ def usable(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     Raises:
         InputError: its numbers are in other units than the settings say, or rows of one time are not one market.
     """
-    table = quote_vols.with_vols(quote_checks.checked(table, params), params)
+    table = repeated_smiles.marked(quote_checks.checked(table, params))
+    if params.drop_repeated:
+        table = table.reject("repeated", table["repeated"] == 1.0)
+    table = quote_vols.with_vols(table, params)
     table = quote_checks.check_outliers(table)
     quote_markets.check_smiles(table, params)
     return table

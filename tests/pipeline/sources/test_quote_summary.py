@@ -65,7 +65,10 @@ def test_three_lines_say_what_was_used(tmp_path: Path, capsys: pytest.CaptureFix
         "prepare: rejected 76: 74 in_the_money (49.3%), 2 flagged (1.3%)",
     ]
     low, median, high = (f"{figures[f'{name}_vol']:.2%}" for name in ("lowest", "median", "highest"))
-    assert lines[-1] == f"prepare: vols from {low} to {high}, median {median}; static arbitrage in 0.0% of surfaces"
+    assert lines[-1] == (
+        f"prepare: vols from {low} to {high}, median {median}; tenors from 30 days (0.082 years) to "
+        "182 days (0.5 years); static arbitrage in 0.0% of surfaces"
+    )
     assert figures["unusable_rate"] == 0.0
     assert json.loads((tmp_path / "report.json").read_text())["arbitrage_free_rate"] == 1.0
 
@@ -94,3 +97,38 @@ def test_points_that_no_date_quotes_are_named(tmp_path: Path, capsys: pytest.Cap
     write(tmp_path, {name: values[near] for name, values in table.items()})
     last = capsys.readouterr().err.splitlines()[-1]
     assert re.search(r"4 of 6 points of prepare\.grid are known on no date, the first at 45 days, node -0\.1", last)
+
+
+def test_a_tenor_of_the_grid_before_the_first_quoted_one_is_named_with_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A month is 30.42 days, so that a grid of 30 days lies before it."""
+    table = chain()
+    labels = np.array(["1M", "3M", "6M"])[np.searchsorted(DAYS, table["days"])]
+    path = tmp_path / "q.parquet"
+    pq.write_table(pa.table({**table, "tenor": labels}), path)
+    columns = {name: column for name, column in COLUMNS.items() if name != "days"} | {"tenor": "tenor"}
+    grid = {**GRID, "tenors_days": [30, 120]}
+    block = {"source": "quotes", "grid": grid, "quotes": {"path": str(path), "columns": columns}}
+    quotes.write(QuotesPrepare.model_validate(block), tmp_path)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "the first at 30 days" in last
+    assert "the shortest quoted tenor is 30.41667 days, and nothing is extrapolated: write this in" in last
+
+
+@pytest.mark.parametrize("rolling", [False, True])
+def test_smiles_that_repeat_those_before_are_counted_and_may_be_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, rolling: bool
+) -> None:
+    """Constant maturities, and expiries that come nearer day by day; of the second date one smile has moved."""
+    first, second = chain(date="2024-01-02"), chain(date="2024-01-03")
+    second["iv"] = second["iv"] + np.where(second["days"] == DAYS[0], 0.001, 0.0)
+    if rolling:
+        second["days"] = second["days"] - 1
+    table = joined(first, second, chain(0.9, date="2024-01-04"))
+    assert write(tmp_path, table)["repeated_smiles"] == 2
+    assert "2 of 9 smiles repeat all quotes of the time before; prepare.quotes.drop_repeated" in capsys.readouterr().err
+    figures = write(tmp_path, table, drop_repeated=True)
+    assert figures["repeated_smiles"] == 0
+    assert figures["rejected_repeated"] == 100
+    assert figures["unusable_rate"] == 0.0

@@ -145,3 +145,41 @@ def test_an_option_of_today_is_read(tmp_path: Path) -> None:
     params = QuotesParams.model_validate({"path": str(path), "columns": columns})
     grid = Grid(np.array([6.0, 30.0]) * HOUR, np.array([-0.01, 0.0, 0.01]), "log_moneyness")
     np.testing.assert_allclose(quotes.read(params, grid).iv[0], [[0.16] * 3, [0.4] * 3], rtol=1e-9)
+
+
+FRIDAY = 19727.0  # 2024-01-05
+TABLE = np.array([21.0, 42.0, 63.0, 126.0, 252.0])
+
+
+@pytest.mark.parametrize(
+    ("days", "dates", "shown"),
+    [
+        (TABLE, np.full(5, FRIDAY), "21, 42, 63, 126, 252 count months of 21 days"),
+        (np.array([10.0, 31.0, 9.0, 30.0]), FRIDAY + np.array([0.0, 0.0, 3.0, 3.0]), "its options are one day nearer"),
+    ],
+)
+def test_trading_days_are_refused_until_their_year_is_said(days: Array, dates: Array, shown: str) -> None:
+    found = {"days": days, "date": dates}
+    with pytest.raises(InputError, match=rf"column DAYS: .*{shown}.*set prepare\.quotes\.days_per_year: 252, or 365"):
+        years(found)
+    np.testing.assert_allclose(years(found, days_per_year=252), days / 252, atol=1e-9)
+    np.testing.assert_allclose(years(found, days_per_year=365), days / 365, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("friday", "monday"),
+    [
+        ([10.0, 31.0], [7.0, 28.0]),  # expiries in calendar days
+        ([30.0, 91.0], [30.0, 91.0]),  # constant maturities
+        ([*range(1, 40)], [*range(1, 40)]),  # an expiry on each day
+    ],
+)
+def test_calendar_days_are_read_as_they_are(friday: list[float], monday: list[float]) -> None:
+    dates = np.repeat([FRIDAY, FRIDAY + 3.0], [len(friday), len(monday)])
+    days = np.array([*friday, *monday])
+    np.testing.assert_allclose(years({"days": days, "date": dates}), days / 365, atol=1e-9)
+
+
+def test_weeks_that_make_252_days_are_calendar_days() -> None:
+    days = 7.0 * np.arange(1, 37)
+    np.testing.assert_allclose(years({"days": days, "date": np.full(36, FRIDAY)}), days / 365, atol=1e-9)

@@ -145,3 +145,17 @@ def test_normal_vols_have_the_black_vols_of_the_same_price(tmp_path: Path) -> No
     assert grid_vol == pytest.approx(vol, abs=2e-4)
     in_bp = read(tmp_path, rows | {"iv": rows["iv"] / 1e-4}, vol_kind="normal", vol_unit="bp")
     np.testing.assert_allclose(in_bp.iv, surfaces.iv, rtol=1e-12)
+
+
+@pytest.mark.parametrize("forward", [False, True])
+def test_a_rate_in_another_unit_is_refused_where_parity_shows_it(tmp_path: Path, *, forward: bool) -> None:
+    """0.2 % written 0.2 is a plausible 20 %, and 4 % read as percent a plausible 0.04 %; parity knows."""
+    columns = PRICES | {"rate": "rate", "forward" if forward else "spot": "forward" if forward else "spot"}
+    low, high = chain(rate=0.002), chain(rate=0.04)
+    low["rate"] = 100.0 * low["rate"]
+    with pytest.raises(InputError, match=r"column rate: the median rate 20 % .*, 0\.2 %; set .*rate_unit: percent"):
+        read(tmp_path, low, columns)
+    with pytest.raises(InputError, match=r"median rate 0\.04 % .*, 4 %; set prepare\.quotes\.rate_unit: decimal"):
+        read(tmp_path, high, columns, rate_unit="percent")
+    assert errors_bp(read(tmp_path, low, columns, rate_unit="percent")).max() < 2.0
+    assert errors_bp(read(tmp_path, high, columns)).max() < 2.0
