@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.cli import quote_arbitrage
 from pipeline.cli.column_names import FIELD_NAMES, Column, candidates, plain
 from pipeline.cli.quotes_options import ALTERNATIVES, NO_DATE, Options
-from pipeline.cli.table_shapes import shapes
+from pipeline.cli.table_shapes import fx_parts, shapes
 from pipeline.errors import InputError
 from pipeline.settings.params import read_quotes
 from pipeline.settings.quotes import QuotesParams
@@ -39,6 +39,7 @@ _MENDS: tuple[Mapping[str, Any], ...] = (
     {"delta_sign": "absolute"},
     {"delta_unit": "percent"},
 )
+_FX_ROLES = ("atm", "risk_reversal", "butterfly")
 _LARGEST_MARKETS = 0.2  # of the rows: a column with more names names options
 _SAME_DAY = 1.5  # days between the earliest and the latest date that expiries less tenors give
 _SAME_SIDES = 0.3  # median |ln(call / put)| of the vols at a strike
@@ -97,7 +98,7 @@ def find(path: Path, given: Options, date: str | None = None) -> Findings:
     named = {**candidates(columns), **{key: [name] for key, name in given.columns.items()}}
     shown = None if date or "date" in named or "snapshot" in named else _date_shown(columns, named)
     readings: list[Reading] = []
-    refusals: dict[str, None] = {}
+    refusals: dict[str, None] = dict.fromkeys(_unstated(columns, given))
     for block in _blocks(path, columns, named, given, date or shown):
         reading, why = _tried(block, given)
         if reading is None:
@@ -110,6 +111,9 @@ def find(path: Path, given: Options, date: str | None = None) -> Findings:
 def columns_of(block: Block) -> dict[str, list[str]]:
     """The columns of the file by what they are in a block, with those of calls and puts."""
     found = {role: [name] for role, name in block["columns"].items()}
+    fx = block.get("fx", {})
+    for part in (fx, *fx.get("wings", ())):
+        found |= {role: [*found.get(role, ()), part[role]] for role in _FX_ROLES if role in part}
     for side in block.get("call_put", {}).values():
         for role, name in side.items():
             found.setdefault(role, []).append(name)
@@ -147,6 +151,19 @@ def _misfits(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]]) 
             values = f"{known.min():.6g} to {known.max():.6g}" if len(known) else "no numbers"
             lines.append(f"column {name} is named as {' or '.join(wanted)}, but holds {values}")
     return lines
+
+
+def _unstated(columns: Mapping[str, Column], given: Options) -> list[str]:
+    """What a table of risk reversals and butterflies needs, as no convention is right for all pairs."""
+    parts = fx_parts(columns)
+    if parts is None or "fx" in given.values:
+        return []
+    names = [parts["atm"], *(wing[role] for wing in parts["wings"] for role in _FX_ROLES[1:])]
+    return [
+        f"columns {', '.join(names)} are at-the-money vols, risk reversals and butterflies, whose conventions only you "
+        "know: state them by --set 'fx={delta: D, premium_adjusted: P, atm_strike: A, strangle: S}' with D forward, "
+        "spot or spot_to_1y, P true or false, A delta_neutral, forward or spot, and S smile or market"
+    ]
 
 
 def _flow(value: object) -> str:
@@ -192,7 +209,7 @@ def _blocks(
     path: Path, columns: Mapping[str, Column], named: Mapping[str, Sequence[str]], given: Options, date: str | None
 ) -> Iterator[dict[str, Any]]:
     """Settings that names and values of the columns suggest, the most usual first."""
-    for (tenor,), shape in product(_TENORS, shapes(columns, named)):
+    for (tenor,), shape in product(_TENORS, shapes(columns, named, given.values.get("fx"))):
         needed = (tenor, *shape.needed)
         if not all(name in named for name in needed) or _is_replaced(needed, given.columns):
             continue
@@ -201,7 +218,8 @@ def _blocks(
         if len(set(own.values())) < len(own):  # one column cannot be two things
             continue
         when = {} if "date" in own or "snapshot" in own else {"date": date or NO_DATE}
-        block = {"path": str(path), **shape.layout, "columns": own, **when, **given.values}
+        stated = {key: value for key, value in given.values.items() if key != "fx"}
+        block = {"path": str(path), **shape.layout, "columns": own, **when, **stated}
         for unit in _vol_units(columns, shape.vols) if "vol_unit" not in given.values else [None]:
             yield block if unit in (None, "decimal") else {**block, "vol_unit": unit}
 

@@ -1,9 +1,11 @@
-"""The shapes that a table of quotes may have: a quote a row, calls and puts in one row, or a column for each strike.
+"""The shapes that a table of quotes may have.
 
+A row holds a quote, a call and a put, vols at several strikes, or an at-the-money vol, risk reversals and butterflies.
 Pure: columns and their canonical candidates in, blocks of ``prepare.quotes`` out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -18,6 +20,13 @@ _PRICES = (("price",), ("bid", "ask"))
 _CARRY = ("forward", "spot", "rate", "dividend_yield")
 _SIDES = (("call", "put"), ("calls", "puts"), ("ce", "pe"), ("c", "p"))
 _MOST_DELTAS = 60  # different values of deltas that are coordinates and not a vendor's greeks
+_ATM = ("atm", "atmvol", "atmv", "dns", "atmdns", "atmf")
+_WING_PARTS = {
+    **dict.fromkeys(("rr", "riskreversal"), "risk_reversal"),
+    **dict.fromkeys(("bf", "fly", "butterfly", "strangle"), "butterfly"),
+}
+_PART, _DELTA = f"({'|'.join(_WING_PARTS)})", "([0-9]{1,2})"
+_WING = re.compile(f"{_DELTA}(?:d|delta)?{_PART}|{_PART}{_DELTA}(?:d|delta)?")
 _FEWEST_NUMBERS = 3  # columns named by numbers that make a table of strikes
 
 
@@ -27,7 +36,7 @@ class Shape(NamedTuple):
     Attributes:
         needed: canonical columns that rows share and that the file must have.
         beside: those that it may have.
-        layout: the block ``wide`` or ``call_put``; empty for a quote a row.
+        layout: the block ``wide``, ``call_put`` or ``fx``; empty for a quote a row.
         vols: columns of the file that hold vols; none for prices.
     """
 
@@ -37,11 +46,38 @@ class Shape(NamedTuple):
     vols: tuple[str, ...]
 
 
-def shapes(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]]) -> Iterator[Shape]:
-    """The shapes that a table may have, the most usual first."""
+def shapes(
+    columns: Mapping[str, Column], named: Mapping[str, Sequence[str]], conventions: Mapping[str, Any] | None = None
+) -> Iterator[Shape]:
+    """The shapes that a table may have, the most usual first.
+
+    Args:
+        columns: of the file by name.
+        named: columns of the file by canonical name.
+        conventions: keys of the block ``fx`` that the user states; without them no table of butterflies can be read.
+    """
     yield from _long(columns, named)
     yield from _call_put(columns, named)
     yield from _wide(columns)
+    parts = fx_parts(columns)
+    if parts is not None and conventions is not None:
+        yield Shape((), _CARRY, {"fx": {**parts, **conventions}}, (parts["atm"],))
+
+
+def fx_parts(names: Iterable[str]) -> dict[str, Any] | None:
+    """The columns of a table of risk reversals and butterflies as keys of the block ``fx``; None where it is none.
+
+    >>> fx_parts(["Tenor", "ATM", "25D RR", "BF25"])
+    {'atm': 'ATM', 'wings': [{'delta': 0.25, 'risk_reversal': '25D RR', 'butterfly': 'BF25'}]}
+    """
+    names = list(names)
+    atm = next((name for name in names if plain(name) in _ATM), None)
+    found: dict[int, dict[str, str]] = {}
+    for name in names:
+        if match := _WING.fullmatch(plain(name)):
+            found.setdefault(int(match[1] or match[4]), {})[_WING_PARTS[match[2] or match[3]]] = name
+    wings = [{"delta": delta / 100, **own} for delta, own in sorted(found.items(), reverse=True) if len(own) == 2]
+    return None if atm is None or not wings else {"atm": atm, "wings": wings}
 
 
 def _long(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]]) -> Iterator[Shape]:

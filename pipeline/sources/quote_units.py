@@ -19,6 +19,8 @@ _CONTRACT = 100.0  # units of the underlying in a contract
 _TENORS = ("tenor_years", "days", "tenor", "expiry")
 _PARITY_TENOR = 0.1  # years, from which on prices show a discount rate
 _RATE_GAP, _NEARER = 0.015, 0.25  # of the rate from that of parity, a year; of this gap, what the other unit leaves
+_FEWEST_PAIRS = 10  # from which on the median of their rates counts
+_NO_RATE = 0.003  # a year: prices with a smaller one may be undiscounted
 _NEARLY = 10.0  # a vol is just outside of its range within this factor
 _SET = "prepare.quotes."
 
@@ -50,16 +52,18 @@ def check_discounts(table: QuoteTable, params: QuotesParams, row: Index, implied
         implied: the rate at which parity discounts each of them, decimal a year, [pair].
     """
     long = table["tenor"][row] >= _PARITY_TENOR
-    if "rate" not in table or not long.any():
+    if "rate" not in table or long.sum() < _FEWEST_PAIRS:
         return
     used, implied = table["rate"][row[long]], implied[long]
     unit, factor = ("percent", 0.01) if params.rate_unit != "percent" else ("decimal", 100.0)
     gap, other = (abs(float(np.median(implied - scale * used))) for scale in (1.0, factor))
-    read, shown = (f"{100.0 * float(np.median(rates)):.3g} %" for rates in (used, implied))
+    read, shown = (f"{100.0 * float(np.median(rates)) + 0.0:.3g} %" for rates in (used, implied))
+    undiscounted = abs(float(np.median(implied))) < _NO_RATE
+    more = "; for prices that are not discounted leave columns.rate out" if undiscounted else ""
     if gap > _RATE_GAP and other < _NEARER * gap:
         raise InputError(
             f"{params.path}: column {params.columns.rate}: the median rate {read} a year is not that of put-call "
-            f"parity, {shown}; set {_SET}rate_unit: {unit}"
+            f"parity, {shown}; set {_SET}rate_unit: {unit}{more}"
         )
 
 

@@ -208,6 +208,27 @@ def test_vols_in_columns_named_by_moneyness_are_found(tmp_path: Path) -> None:
     assert reading["vols_percent"] == pytest.approx([18.0, 20.0, 22.0])
 
 
+CONVENTIONS = "fx={delta: forward, premium_adjusted: false, atm_strike: delta_neutral, strangle: smile}"
+
+
+def test_a_table_of_risk_reversals_is_read_once_its_conventions_are_stated(project: Path) -> None:
+    rows = [("2020-01-02", tenor, 10.0, -1.0, 0.3, -1.8, 1.1) for tenor in ("1M", "3M", "1Y")]
+    path = write(project / "fx.csv", "Date,Tenor,ATM,25D RR,25D BF,RR10,BF10", rows)
+    printed = volvae("inspect", path).stdout
+    assert "columns ATM, 25D RR, 25D BF, RR10, BF10 are at-the-money vols, risk reversals and butterflies" in printed
+    assert "state them by --set 'fx={delta: D, premium_adjusted: P, atm_strike: A, strangle: S}'" in printed
+    assert volvae("init", path).exit_code == 2
+
+    found = inspected(path, "--set", CONVENTIONS)
+    (reading,) = found["readings"]
+    assert reading["used"] == 15
+    assert reading["block"]["vol_unit"] == "percent"
+    assert found["columns"]["25D RR"] == "risk_reversal"
+    assert volvae("init", path, "--set", CONVENTIONS).exit_code == 0
+    written = YAML(typ="safe").load(project / "params.yaml")["prepare"]["quotes"]["fx"]
+    assert written["wings"][1] == {"delta": 0.1, "risk_reversal": "RR10", "butterfly": "BF10"}
+
+
 def black_call(forward: float, strike: float, total_vol: float) -> float:
     d1 = np.log(forward / strike) / total_vol + 0.5 * total_vol
     normal = NormalDist()

@@ -159,3 +159,8 @@ def test_a_rate_in_another_unit_is_refused_where_parity_shows_it(tmp_path: Path,
         read(tmp_path, high, columns, rate_unit="percent")
     assert errors_bp(read(tmp_path, low, columns, rate_unit="percent")).max() < 2.0
     assert errors_bp(read(tmp_path, high, columns)).max() < 2.0
+    undiscounted = chain() | {"rate": high["rate"]}
+    with pytest.raises(
+        InputError, match=r"the median rate 4 % .*, -?0 %; .*; for prices that are not discounted leave"
+    ):
+        read(tmp_path, undiscounted, columns)
