@@ -1,4 +1,4 @@
-"""What a benchmark prints: a card for people, and one JSON document as the last line."""
+"""The output of a benchmark: a line for each figure, and one JSON document as the last line."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The four recipes that benchmarks.training compares, each as a trainer that advances in small pieces."""
+"""The four training recipes that benchmarks.training compares. Each is a trainer that advances in small pieces."""
 
 import contextlib
 import copy
@@ -25,13 +25,13 @@ from pipeline.train import new_fit
 from vae.model.autoencoder import Posterior, Vae
 from vae.model.elbo import bounds, kl_of_latents
 
-_LATENTS, _WIDTHS, _BATCH, _RATE = 6, (256, 256, 256), 256, 1e-3  # of plain and of pythae
-_ORIGIN_LATENTS, _ORIGIN_RATE, _ORIGIN_DECAY = 4, 0.01, 0.01
+_LATENTS, _WIDTHS, _BATCH, _RATE = 6, (256, 256, 256), 256, 1e-3  # of Plain and of Pythae
+_BAGHAL_LATENTS, _BAGHAL_RATE, _BAGHAL_DECAY = 4, 0.01, 0.01
 _LOG_TWO_PI = math.log(2.0 * math.pi)
 
 
 class Data(NamedTuple):
-    """Quoted vols of the splits in single precision, and the test surfaces without noise, all [surface, D]."""
+    """Surfaces [surface, D]: quoted vols of the splits in single precision, and those of test without noise."""
 
     train: Tensor
     validation: Tensor
@@ -40,7 +40,7 @@ class Data(NamedTuple):
 
 
 class Units(NamedTuple):
-    """What a recipe trains on: (vol - center) / spread; both are [D] or []."""
+    """The affine map from vols to the values that a recipe trains on: (vol - center) / spread, both [D] or []."""
 
     center: Tensor
     spread: Tensor
@@ -50,11 +50,11 @@ class Units(NamedTuple):
         return (vols.double() - self.center) / self.spread
 
     def vols(self, values: Tensor) -> Tensor:
-        """Vols [*batch, D] of values."""
+        """Vols [*batch, D] from values in these units."""
         return self.center + self.spread * values
 
     def log_slope(self, points: int) -> Tensor:
-        """Log |d value / d vol|, summed over so many points, []."""
+        """The sum of ln |d value / d vol| over ``points`` points, []."""
         return -self.spread.log().expand(points).sum()
 
 
@@ -62,33 +62,33 @@ PLAIN_VOLS = Units(torch.tensor(0.0, dtype=torch.float64), torch.tensor(1.0, dty
 
 
 class Learned(Protocol):
-    """What a trainer has learned so far, in double precision."""
+    """The model of a trainer at a moment, in double precision."""
 
     def reconstructed(self, vols: Tensor) -> Tensor:
         """Vols decoded at the mean of the posterior of vols, both [batch, D]."""
 
     def elbo(self, vols: Tensor, *, draws: int, generator: torch.Generator) -> Tensor:
-        """The ELBO in nats of the density of decimal vols, [batch], from so many draws for each of vols [batch, D]."""
+        """The ELBO of vols [batch, D] in nats of the density of decimal vols, [batch]; ``draws`` of q for each."""
 
 
 class Trainer(Protocol):
-    """Training in small pieces."""
+    """A trainer that works in small pieces, so that several can take turns."""
 
     def advance(self) -> bool:
-        """Train a step or an epoch; whether there is more to do."""
+        """Train a step or an epoch. Returns whether there is more to do."""
 
     def learned(self) -> Learned:
         """The model now."""
 
 
 class Networks(NamedTuple):
-    """An encoder and a decoder of a recipe without conventions of its own; all tensors are in double precision.
+    """The encoder and the decoder of a recipe of other projects. All tensors are in double precision.
 
     Attributes:
-        units: what both work in.
+        units: of the values that both work in.
         encode: values [batch, D] to the posterior.
         decode: latents [*batch, latent] to means [*batch, D].
-        scale: standard deviation of the noise, []; None where the recipe has none, so that the best one is taken.
+        scale: standard deviation of the noise, []; None where the recipe learns none. The best one is taken then.
     """
 
     units: Units
@@ -101,7 +101,7 @@ class Networks(NamedTuple):
         return self.units.vols(self.decode(self.encode(self.units.of(vols)).mean))
 
     def elbo(self, vols: Tensor, *, draws: int, generator: torch.Generator) -> Tensor:
-        """The ELBO, [batch]; the best scale is the root mean square residual of these vols under these draws."""
+        """The ELBO, [batch]. Without a learned scale it uses the root mean square residual of these vols and draws."""
         values = self.units.of(vols)
         posterior = self.encode(values)
         noise = torch.randn((draws, *posterior.mean.shape), generator=generator, dtype=torch.float64)
@@ -129,7 +129,7 @@ class Model(NamedTuple):
 
 
 class Volvae:
-    """``vae.training.trainer.Trainer`` as the stage train makes it, over so many epochs."""
+    """``vae.training.trainer.Trainer`` as the stage train makes it, with a given number of epochs."""
 
     def __init__(self, data: Data, params: TrainParams, epochs: int) -> None:
         self._trainer = new_fit(params.model_copy(update={"epochs": epochs}), data.train, data.validation)
@@ -141,12 +141,12 @@ class Volvae:
         return not self._trainer.finished
 
     def learned(self) -> Learned:
-        """The model in training; while a scaffold stands, with its latents."""
+        """The model in training, with the auxiliary latents until these are removed."""
         return Model(copy.deepcopy(self._trainer.model).double())
 
 
-class Origin:
-    """The recipe that this project set out from: one batch of all surfaces, and a KL that is a mean over latents."""
+class Baghal:
+    """The recipe of github.com/sinabaghal/VariationalAutoEncoderforHeston: one batch of all surfaces, the KL a mean."""
 
     def __init__(self, data: Data, seed: int) -> None:
         torch.manual_seed(seed)
@@ -154,11 +154,11 @@ class Origin:
         points = self._values.shape[1]
         leaky = nn.LeakyReLU
         layers = [nn.Linear(points, 32), leaky(), nn.Linear(32, 64), leaky(), nn.Linear(64, 128), leaky()]
-        self._encoder = nn.Sequential(*layers, nn.Linear(128, 2 * _ORIGIN_LATENTS)).double()
-        layers = [nn.Linear(_ORIGIN_LATENTS, 128), nn.Linear(128, 64), leaky(), nn.Linear(64, 32), leaky()]
+        self._encoder = nn.Sequential(*layers, nn.Linear(128, 2 * _BAGHAL_LATENTS)).double()
+        layers = [nn.Linear(_BAGHAL_LATENTS, 128), nn.Linear(128, 64), leaky(), nn.Linear(64, 32), leaky()]
         self._decoder = nn.Sequential(*layers, nn.Linear(32, points), leaky()).double()
         parameters = [*self._encoder.parameters(), *self._decoder.parameters()]
-        self._optimizer = torch.optim.Adam(parameters, lr=_ORIGIN_RATE, weight_decay=_ORIGIN_DECAY)
+        self._optimizer = torch.optim.Adam(parameters, lr=_BAGHAL_RATE, weight_decay=_BAGHAL_DECAY)
 
     def advance(self) -> bool:
         """Train a step on all surfaces."""
@@ -171,12 +171,12 @@ class Origin:
         return True
 
     def learned(self) -> Learned:
-        """The networks; no scale."""
+        """The networks. The recipe has no scale."""
         return Networks(PLAIN_VOLS, partial(_posterior, self._encoder), self._decoder, None)
 
 
 class Plain:
-    """The loop of PyTorch's tutorials on standardised vols."""
+    """The training loop of PyTorch's tutorials, on standardised vols."""
 
     def __init__(self, data: Data, seed: int) -> None:
         torch.manual_seed(seed)
@@ -206,7 +206,7 @@ class Plain:
         return Networks(self._units, partial(_encoded, self._encoder), partial(_single, self._decoder), scale)
 
     def _batch(self) -> Tensor:
-        """The next batch [256, D], of the next epoch where one ends."""
+        """The next batch [256, D]; it is the first of a new epoch where one has ended."""
         batch = next(self._batches, None)
         if batch is None:
             self._batches = iter(self._loader)
@@ -216,7 +216,7 @@ class Plain:
 
 
 class Pythae:
-    """pythae's VAE in its own trainer, which writes only to the folder, and no checkpoints."""
+    """The VAE of the package pythae in the package's own trainer, which writes to ``folder`` and no checkpoints."""
 
     def __init__(self, data: Data, seed: int, folder: Path) -> None:
         self._units, values = standardised(data.train)
@@ -245,13 +245,13 @@ class Pythae:
         return True
 
     def learned(self) -> Learned:
-        """The networks; the scale of 1 is not taken for one of the noise."""
+        """The networks. The scale of 1 in the loss of pythae is not a scale of the noise."""
         encoder, decoder = self._model.encoder.network, self._model.decoder.network
         return Networks(self._units, partial(_encoded, encoder), partial(_single, decoder), None)
 
 
 class _Encoder(BaseEncoder):
-    """An encoder as pythae wants it."""
+    """An encoder with the interface of pythae."""
 
     def __init__(self, points: int) -> None:
         super().__init__()
@@ -264,7 +264,7 @@ class _Encoder(BaseEncoder):
 
 
 class _Decoder(BaseDecoder):
-    """A decoder as pythae wants it."""
+    """A decoder with the interface of pythae."""
 
     def __init__(self, points: int) -> None:
         super().__init__()
@@ -276,13 +276,13 @@ class _Decoder(BaseDecoder):
 
 
 def standardised(vols: Tensor) -> tuple[Units, Tensor]:
-    """Units in which each point of vols [surface, D] has mean 0 and standard deviation 1, and the vols in them."""
+    """Units in which each point of vols [surface, D] has mean 0 and deviation 1, and the vols in these units."""
     spread, center = torch.std_mean(vols, dim=0)
     return Units(center.double(), spread.double()), (vols - center) / spread
 
 
 def _network(*sizes: int) -> nn.Sequential:
-    """Linear layers between these sizes, with SiLU between them."""
+    """Linear layers of these sizes, with SiLU between them."""
     layers: list[nn.Module] = [nn.Linear(sizes[0], sizes[1])]
     for inputs, outputs in itertools.pairwise(sizes[1:]):
         layers += [nn.SiLU(), nn.Linear(inputs, outputs)]
@@ -308,7 +308,7 @@ def _encoded(encoder: nn.Module, x: Tensor) -> Posterior:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """No logs and no progress bars of pythae."""
+    """Suppress the logs and the progress bars of pythae."""
     logging.disable(logging.CRITICAL)
     try:
         with contextlib.redirect_stderr(io.StringIO()):

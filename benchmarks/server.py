@@ -1,6 +1,7 @@
-"""What a client of the server feels, on loopback, from another process than the server's, which has one worker.
+"""Speed and latency of the HTTP server as a client sees them, on loopback.
 
-Whatever is compared is measured in turns within one run.
+The client is a process of its own, the server has one worker. Figures that are compared are measured in turns within
+one run.
 """
 
 import gc
@@ -50,7 +51,7 @@ def results() -> dict[str, float]:
 
 
 def decoding(port: int, model: SurfaceModel) -> dict[str, float]:
-    """Decoders of one surface a second: beside a route that gives back what it gets, and MLflow's own server."""
+    """Requests a second to decode one surface, beside a route that echoes its body and beside MLflow's own server."""
     z = np.random.default_rng(1).standard_normal((1, model.latents)).astype(np.float32)
     binary, plain = infer(z, binary=True), infer(z, binary=False)
     with mlflow_serving() as other:
@@ -74,7 +75,7 @@ def decoding(port: int, model: SurfaceModel) -> dict[str, float]:
 
 
 def sampling(port: int, model: SurfaceModel) -> dict[str, float]:
-    """Samples by HTTP and by a call in this process."""
+    """Samples a second by HTTP, and by a call in this process."""
     head = {"accept": "application/octet-stream", **_JSON}
     request = post("/sample", json.dumps({"count": _SAMPLES, "seed": 7}).encode(), head)
     with socket.create_connection(("127.0.0.1", port)) as connection:
@@ -97,7 +98,7 @@ def sampling(port: int, model: SurfaceModel) -> dict[str, float]:
 
 
 def loaded(port: int, model: SurfaceModel, capacity: float) -> dict[str, float]:
-    """Requests that come at random moments, whether or not those before are answered: 70 % and 200 % of capacity."""
+    """Latency under requests at random moments, at 70 % and at 200 % of capacity, answered or not (an open loop)."""
     request = infer(np.zeros((1, model.latents), np.float32), binary=True)
     found: dict[str, float] = {}
     for percent, connections in ((70, 64), (200, _MANY)):
@@ -117,14 +118,14 @@ _JSON = {"content-type": "application/json"}
 
 
 def post(path: str, body: bytes, headers: dict[str, str] | None = None) -> bytes:
-    """A request as it goes over the wire."""
+    """An HTTP request as bytes."""
     lines = [f"POST {path} HTTP/1.1", "host: localhost", f"content-length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def infer(z: np.ndarray, *, binary: bool) -> bytes:
-    """A request for the decoder."""
+    """A request to the decoder as bytes."""
     tensor = {"name": "z", "shape": list(z.shape), "datatype": "FP32"}
     tensor |= {"parameters": {"binary_data_size": z.nbytes}} if binary else {"data": z.ravel().tolist()}
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": binary}}).encode()
@@ -134,7 +135,7 @@ def infer(z: np.ndarray, *, binary: bool) -> bytes:
 
 
 def exchange(connection: socket.socket, request: bytes) -> bytes:
-    """The whole answer to a request."""
+    """Send a request and receive the whole answer."""
     connection.sendall(request)
     answer = b""
     while len(answer) < (size := answer_size(answer)):
@@ -143,7 +144,7 @@ def exchange(connection: socket.socket, request: bytes) -> bytes:
 
 
 def exchange_into(connection: socket.socket, request: bytes, answer: bytearray) -> None:
-    """The same for an answer whose size is known."""
+    """Send a request and receive an answer whose size is known into a buffer."""
     connection.sendall(request)
     rest = memoryview(answer)
     while rest:
@@ -151,7 +152,7 @@ def exchange_into(connection: socket.socket, request: bytes, answer: bytearray) 
 
 
 def answer_size(start: bytes) -> int:
-    """Bytes of an answer, head included, as far as can be told from its start."""
+    """The size of an answer in bytes, with its head, read from its first bytes."""
     head, end, _ = start.partition(b"\r\n\r\n")
     if not end:
         return len(start) + 1
@@ -160,7 +161,7 @@ def answer_size(start: bytes) -> int:
 
 
 def rates_in_turns(targets: dict[str, tuple[int, bytes]]) -> dict[str, float]:
-    """Median answers a second of each target with a few connections."""
+    """The median of the answers a second of each target, each with a few connections."""
     found: dict[str, list[float]] = {name: [] for name in targets}
     for _ in range(_ROUNDS):
         for name, (port, request) in targets.items():
@@ -169,7 +170,7 @@ def rates_in_turns(targets: dict[str, tuple[int, bytes]]) -> dict[str, float]:
 
 
 def closed_loop(port: int, request: bytes) -> float:
-    """Answers a second where each connection asks again as soon as it is answered."""
+    """Answers a second where each connection sends its next request as soon as it has an answer (a closed loop)."""
     with connected(port, _CONNECTIONS) as connections, selectors.DefaultSelector() as ready:
         size = len(exchange(connections[0], request))
         missing = dict.fromkeys(connections, size)
@@ -190,13 +191,13 @@ def closed_loop(port: int, request: bytes) -> float:
 
 
 class Outcome(NamedTuple):
-    """Of requests that come at random moments.
+    """The outcome of requests at random moments.
 
     Attributes:
-        served: seconds from the moment a request was due to its answer.
-        late: seconds from the moment a request was due to when it was sent: the client's own share.
-        refused: how many got 429.
-        failed: how many ended otherwise, or with their connection.
+        served: seconds from the moment at which a request was due until its answer.
+        late: seconds from the moment at which a request was due until it was sent: the delay of the client.
+        refused: number of answers with the status 429.
+        failed: number of requests with another status, or without an answer.
     """
 
     served: list[float]
@@ -206,7 +207,7 @@ class Outcome(NamedTuple):
 
 
 def open_loop(port: int, request: bytes, *, rate: float, connections: int) -> Outcome:
-    """Requests at random moments; one that is due while all connections wait is sent late, and its time counts."""
+    """Send requests at random moments. One that is due while all connections are busy waits, which counts."""
     gaps = np.random.default_rng(1).exponential(1.0 / rate, int(rate * _LOAD_SECONDS))
     due = deque(np.cumsum(gaps).tolist())
     served, late, others = [], [], Counter()
@@ -245,7 +246,7 @@ def open_loop(port: int, request: bytes, *, rate: float, connections: int) -> Ou
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Without pauses of this process that would count as the server's."""
+    """Switch the garbage collector off, whose pauses would count as the server's."""
     gc.disable()
     try:
         yield
@@ -255,7 +256,7 @@ def uncollected() -> Iterator[None]:
 
 @contextmanager
 def connected(port: int, number: int) -> Iterator[list[socket.socket]]:
-    """So many connections."""
+    """Open connections to a port, ``number`` of them."""
     found = [socket.create_connection(("127.0.0.1", port)) for _ in range(number)]
     try:
         yield found
@@ -266,7 +267,7 @@ def connected(port: int, number: int) -> Iterator[list[socket.socket]]:
 
 @contextmanager
 def serving() -> Iterator[int]:
-    """The server with one worker and a route /echo; its port."""
+    """Run the server with one worker and a route /echo. Yields its port."""
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         process = multiprocessing.get_context("spawn").Process(target=_serve, args=(listener,))
         process.start()
@@ -289,7 +290,7 @@ def _serve(listener: socket.socket) -> None:
 
 @contextmanager
 def mlflow_serving() -> Iterator[int]:
-    """`mlflow models serve` of the same decoder with one worker; its port."""
+    """Run `mlflow models serve` on the same decoder with one worker. Yields its port."""
     import mlflow.onnx  # noqa: PLC0415 - takes seconds
     import onnx  # noqa: PLC0415
 

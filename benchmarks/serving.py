@@ -1,7 +1,7 @@
-"""What an application feels: decoding, sampling and completion beside the alternatives, on one core.
+"""Speed of decoding, sampling and completion in an application, beside the alternatives, on one core.
 
-All of a comparison is measured in turns within one run. The bundle, the model and the test surfaces are those that
-`make run` leaves.
+Figures that are compared are measured in turns within one run. The benchmark uses the bundle, the model and the test
+surfaces that `make run` leaves.
 """
 
 import math
@@ -47,7 +47,7 @@ def results() -> dict[str, float]:
 
 
 def decoding(model: SurfaceModel, trained: Vae) -> dict[str, float]:
-    """Surfaces a second, and how many times those of each alternative."""
+    """Decoded surfaces a second, and the ratio to each alternative."""
     eager = export.Decoder(_single(trained), model.grid.shape).eval()
     compiled = torch.compile(eager, dynamic=True)
     plain = NumpyDecoder(trained)
@@ -75,7 +75,7 @@ def decoding(model: SurfaceModel, trained: Vae) -> dict[str, float]:
 
 
 def single(model: SurfaceModel) -> dict[str, float]:
-    """One surface: the call of an application beside the bare session with everything bound before."""
+    """Time to decode one surface by the runtime, and by the bare session with its buffers bound before."""
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(
@@ -98,7 +98,7 @@ def single(model: SurfaceModel) -> dict[str, float]:
 
 
 def sampling(model: SurfaceModel) -> dict[str, float]:
-    """Samples a second, their random numbers included, and the share of the decoder's speed."""
+    """Samples a second with their random numbers, and the ratio to the speed of the decoder."""
     count = 16 * _BLOCK
     z = np.random.default_rng(1).standard_normal((count, model.latents)).astype(np.float32)
     calls: dict[str, Callable[[], object]] = {
@@ -113,9 +113,9 @@ def sampling(model: SurfaceModel) -> dict[str, float]:
 
 
 def completing(model: SurfaceModel, trained: Vae, *, quotes: int) -> dict[str, float]:
-    """Random quotes of a test surface: one call, QuantLib's calibration of Heston's model, and 50,000 steps of Adam.
+    """Completion from random quotes of a test surface by one call, by QuantLib's Heston calibration and by Adam.
 
-    Errors are mean absolute ones against the clean surface, on the points that were not quoted.
+    Adam takes 50,000 steps. Errors are mean absolute differences from the clean surface at the points without quotes.
     """
     test = Dataset(SURFACES).arrays("test")
     quoted, clean = test["iv"].astype(float), test["clean"].astype(float)
@@ -161,7 +161,7 @@ def completing(model: SurfaceModel, trained: Vae, *, quotes: int) -> dict[str, f
 
 
 def calibrated(vols: np.ndarray, tenor: np.ndarray, k: np.ndarray) -> list[float]:
-    """v0, kappa, theta, vol of vol and rho by QuantLib's Levenberg-Marquardt on implied vols."""
+    """v0, kappa, theta, vol of vol and rho, fitted to implied vols by QuantLib's Levenberg-Marquardt."""
     today = ql.Date(1, 7, 2020)
     ql.Settings.instance().evaluationDate = today
     flat = ql.YieldTermStructureHandle(ql.FlatForward(today, 0.0, ql.Actual365Fixed()))
@@ -184,9 +184,9 @@ def calibrated(vols: np.ndarray, tenor: np.ndarray, k: np.ndarray) -> list[float
 
 
 def adam(trained: Vae, quoted: np.ndarray, clean: np.ndarray, known: np.ndarray, grid: Grid) -> tuple[float, float]:
-    """Latents by 50,000 steps of Adam on the squared error of the quotes, from 0: seconds of a surface, and the error.
+    """Seconds of a surface, and the error, of latents that 50,000 steps of Adam from 0 fit to the squared quote errors.
 
-    All surfaces are fitted in one batch, as none of them takes part in another's loss; the time is that of one alone.
+    All surfaces are fitted in one batch, as their losses are independent. The time is that of a surface alone.
     """
     decoder = export.Decoder(_single(trained), grid.shape)
     target, mask = (torch.from_numpy(part).float() for part in (quoted, known))
@@ -210,7 +210,7 @@ def adam(trained: Vae, quoted: np.ndarray, clean: np.ndarray, known: np.ndarray,
 
 
 class NumpyDecoder:
-    """The decoder as a careful numpy program: products in place where that is possible."""
+    """The decoder as an optimised numpy program, with products in place where that is possible."""
 
     def __init__(self, trained: Vae) -> None:
         single = _single(trained)
@@ -237,7 +237,7 @@ class NumpyDecoder:
 
 
 def gemm_peak() -> float:
-    """The best of torch's single-precision products of square matrices, GFLOP/s on one core."""
+    """The fastest single-precision product of square matrices by torch, in GFLOP/s on one core."""
     best = 0.0
     for size in (1024, 2048):
         a, b = torch.randn(2, size, size)
@@ -249,7 +249,7 @@ def gemm_peak() -> float:
 
 
 def decoder_flops(trained: Vae) -> int:
-    """Of the products of one surface."""
+    """Floating-point operations of the matrix products that decode one surface."""
     sizes = [layer.weight.numel() for layer in trained.decoder_network if isinstance(layer, nn.Linear)]
     return 2 * (sum(sizes) + trained.decoder_linear.weight.numel() + trained.basis.numel())
 

@@ -1,4 +1,4 @@
-"""Hours of mixed load in minutes: whether memory grows and whether a request fails while models are exchanged.
+"""A soak test of the server: whether memory grows, and whether a request fails while models are exchanged.
 
 python -m benchmarks.soak --minutes 30
 """
@@ -35,7 +35,7 @@ _BINARY = _JSON | {"accept": "application/octet-stream"}
 
 
 class Request(NamedTuple):
-    """What is sent, and the status that it must have."""
+    """A request, and the status that its answer must have."""
 
     name: str
     content: bytes
@@ -43,7 +43,7 @@ class Request(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """One look at the server."""
+    """The state of the server at a moment."""
 
     seconds: float
     mib: float
@@ -71,11 +71,11 @@ def mixed(model: SurfaceModel) -> list[Request]:
 
 
 class Load:
-    """What clients that ask in turns, each on one connection, are answered.
+    """Clients that send requests in turns, each on one connection, and what they are answered.
 
     Attributes:
-        answered: by kind.
-        failed: what came instead of the status that was expected, and how often.
+        answered: number of answers by kind of request.
+        failed: number of other outcomes than the expected status, by outcome.
     """
 
     def __init__(self, port: int, requests: list[Request]) -> None:
@@ -85,7 +85,7 @@ class Load:
         self._lock = threading.Lock()
 
     def ask(self, done: threading.Event) -> None:
-        """One client."""
+        """Send requests until the end, as one client."""
         while not done.is_set():
             try:
                 with socket.create_connection(("127.0.0.1", self._port), timeout=60) as connection:
@@ -109,7 +109,7 @@ class Load:
 
 
 class Models:
-    """A link that is moved to and fro between two copies of a bundle."""
+    """A symbolic link that points to one of two copies of a bundle in turn."""
 
     def __init__(self, bundle: Path, folder: Path) -> None:
         self.link, self.swaps = folder / "current", 0
@@ -117,14 +117,14 @@ class Models:
         atomic.point(self.link, self._copies[0])
 
     def swap(self) -> None:
-        """Move it in one step."""
+        """Point the link to the other copy in one step."""
         self.swaps += 1
         atomic.point(self.link, self._copies[self.swaps % 2])
 
 
 @contextmanager
 def serving(model: Path, workers: int, log: Path) -> Iterator[tuple[psutil.Process, int]]:
-    """`volvae serve`, its process and port."""
+    """Run `volvae serve`. Yields its process and its port."""
     command = [sys.executable, "-c", "from pipeline.cli.main import main; main()", "serve", "--model", str(model)]
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -152,13 +152,13 @@ def _answers(port: int) -> bool:
 
 
 def resident(server: psutil.Process) -> float:
-    """MiB of all workers."""
+    """Resident memory of all workers, MiB."""
     workers = [child for child in server.children() if "spawn_main" in " ".join(child.cmdline())]
     return sum(worker.memory_info().rss for worker in workers) / _MIB
 
 
 def watch(server: psutil.Process, load: Load, models: Models, *, seconds: float, swap: float) -> list[Reading]:
-    """Look at the server and exchange its model again and again."""
+    """Read the state of the server and exchange its model, repeatedly."""
     readings, start = [], time.monotonic()
     while (passed := time.monotonic() - start) < seconds:
         readings.append(Reading(passed, resident(server), load.answered.total(), load.failed.total(), models.swaps))
@@ -168,7 +168,7 @@ def watch(server: psutil.Process, load: Load, models: Models, *, seconds: float,
 
 
 def table(readings: list[Reading]) -> Iterator[str]:
-    """Some of the readings in lines."""
+    """Some of the readings as lines of text."""
     yield " minute      MiB    answered  failed   swaps"
     for reading in readings[:: max(1, len(readings) // _ROWS)]:
         yield (
@@ -178,7 +178,7 @@ def table(readings: list[Reading]) -> Iterator[str]:
 
 
 def slope(readings: list[Reading]) -> float:
-    """MiB an hour over the second half, by least squares."""
+    """Growth of memory over the second half of the run, MiB an hour, by least squares."""
     half = readings[len(readings) // 2 :]
     hours = [reading.seconds / 3600 for reading in half]
     return float(np.polyfit(hours, [reading.mib for reading in half], 1)[0])
@@ -190,7 +190,7 @@ def slope(readings: list[Reading]) -> float:
 @click.option("--swap", type=click.FloatRange(min=0.1), default=3.0, show_default=True, help="Seconds of a model.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
 def main(bundle: Path, minutes: float, swap: float, workers: int) -> None:
-    """Load a server of BUNDLE and say what becomes of its memory; exit code 1 if anything failed."""
+    """Load a server of BUNDLE and report its memory. The exit code is 1 if a request failed."""
     requests = mixed(SurfaceModel.load(bundle, provider="cpu", threads=1))
     with tempfile.TemporaryDirectory(prefix="volvae-soak-") as folder:
         models, log = Models(bundle, Path(folder)), Path(folder, "log")

@@ -1,8 +1,8 @@
-"""Training side by side: held-out error and ELBO against seconds of four trainers, on the same surfaces and threads.
+"""Four training recipes side by side: held-out error and ELBO against seconds, on the same surfaces and threads.
 
-D is the points of a surface:
+D is the number of points of a surface.
 
-    recipe       volvae               origin               plain                pythae
+    recipe       volvae               baghal               plain                pythae
     networks     params.yaml          D-32-64-128-4        D-256-256-256-6      D-256-256-256-6
     activation   SiLU                 leaky ReLU           SiLU                 SiLU
     start        pPCA                 torch's              torch's              torch's
@@ -17,27 +17,27 @@ D is the points of a surface:
     precision    float32              float64              float32              float32
     loop         vae.training.trainer              bare                 torch's DataLoader   pythae's BaseTrainer
 
-- volvae is what ``make run`` trains but for its epochs, which are as many as fit into the seconds: its schedule is a
-  cosine over a known number of them. Its principal components and its look at the validation split are part of its
-  seconds. While its scaffold stands it has that many latents more than it ends with, and is measured with them.
-- origin is the recipe of github.com/sinabaghal/VariationalAutoEncoderforHeston, with no activation after the first
-  layer of its decoder and one after the last. It learns vols, where that project has total variances, vol^2 * days:
-  these reach from 0.01 to 80 here, and with them it ends at several times the error. Its scheduler, which lowers the
-  rate after 3000 steps without a better loss, never comes to act in the seconds here.
-- plain is the loop of PyTorch's tutorials.
-- pythae is the package's VAE and trainer with networks of the same sizes, as its own are for images, and the batch and
-  rate of plain instead of its defaults of 64 and 0.0001. Its bookkeeping between epochs is left out of its seconds.
+- volvae is the recipe of ``make run``. Only its number of epochs differs: as many as fit into the seconds, as its
+  cosine schedule needs the number before it starts. The principal components and the validation are part of its
+  seconds. It is measured with its auxiliary latents until these are removed.
+- baghal is the recipe of github.com/sinabaghal/VariationalAutoEncoderforHeston, with no activation after the first
+  layer of its decoder and one after the last. Here it learns vols. The project itself learns total variances,
+  vol^2 * days; on these surfaces they lie between 0.01 and 80, and the error is several times larger. Its scheduler
+  lowers the rate after 3000 steps without a better loss, which does not happen in the seconds here.
+- plain is the training loop of PyTorch's tutorials.
+- pythae is the VAE and the trainer of that package. Its own networks are for images, so that it has those of plain,
+  and the batch and the rate of plain instead of its defaults of 64 and 0.0001. Its bookkeeping between epochs is not
+  part of its seconds.
 
-All are measured at the weights that they have at the moment: origin and plain at any step, volvae and pythae at ends of
-epochs.
+Each recipe is measured with its current weights: baghal and plain after any step, volvae and pythae at ends of epochs.
 
-The trainers take turns of a second or two, so that all see the same machine, and the clock of each stops while it waits
-and while it is measured: the root mean square error of vols of the test split, decoded at the mean of the posterior,
-against the surfaces without noise; and the ELBO in nats of the density of decimal vols. A recipe without a scale of the
-noise is given the best one, which is the root mean square residual of the test split under draws of q.
+The trainers take turns of a second or two, so that all run under the same load. The clock of each stops while it waits
+and while it is measured. Two figures are measured on the test split: the root mean square error of vols, decoded at the
+mean of the posterior, against the surfaces without noise; and the ELBO in nats of the density of decimal vols. A recipe
+that learns no scale of the noise gets the best one, the root mean square residual of the test split under draws of q.
 
-The seconds to an error compare like with like: the error is the best that the rival reaches in its seconds, and a
-ratio is the seconds in which the rival is first within 1 % of it over those in which volvae is first as good.
+The ratio to a rival is a quotient of seconds. The numerator is the time after which the rival is first within 1 % of
+its own best error, the denominator the time after which volvae is first as good.
 """
 
 import contextlib
@@ -58,7 +58,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmarks import card
-from benchmarks.recipes import Data, Learned, Origin, Plain, Pythae, Trainer, Volvae
+from benchmarks.recipes import Baghal, Data, Learned, Plain, Pythae, Trainer, Volvae
 from pipeline.errors import InputError, StageError
 from pipeline.evaluate import true_log_density
 from pipeline.files import formats
@@ -74,9 +74,9 @@ Result = TypeVar("Result")
 
 SURFACES = Path("data/surfaces")
 SECONDS = 60.0
-BARS = {"origin": 10.0, "plain": 3.0}  # least seconds of a rival to its best error for one of volvae's to the same
+BARS = {"baghal": 10.0, "plain": 3.0}  # least seconds of a rival to its best error for one of volvae's to the same
 
-_MOMENTS = 12  # at which a trainer is measured, evenly spaced in the logarithm of the seconds
+_MOMENTS = 12  # number of measurements of a trainer, evenly spaced in the logarithm of the seconds
 _FIRST_MOMENT = 0.01  # of the seconds
 _TURN_SECONDS = 1.0
 _REACHED = 1.01  # times the best error: near enough to count
@@ -86,7 +86,7 @@ _DRAWS = 4  # of q for each test surface, for the ELBO
 
 
 class Moment(NamedTuple):
-    """Figures of the test split after so many seconds of training."""
+    """Figures of the test split after some seconds of training."""
 
     seconds: float
     rmse_bp: float
@@ -102,7 +102,7 @@ Curves = dict[str, list[Moment]]
 @click.option("--surfaces", default=SURFACES, show_default=True, type=click.Path(path_type=Path), help="Prepared data.")
 @click.option("--plot", type=click.Path(path_type=Path), help="PNG of error and ELBO against seconds.")
 def main(seconds: float, threads: int, surfaces: Path, plot: Path | None) -> None:
-    """Measure training, and print."""
+    """Train all recipes and print their figures."""
     try:
         with prepared(surfaces) as folder:
             data = read(folder)
@@ -130,7 +130,7 @@ def results(seconds: float = SECONDS, surfaces: Path = SURFACES) -> dict[str, fl
 
 
 def verdicts(results: Mapping[str, float]) -> list[str]:
-    """A line for each bar."""
+    """A line of text for each ratio that must be reached."""
     ratios = {name: results[f"training_ratio_to_{name}"] for name in BARS}
     return [
         f"training: {ratio:.3g} times as fast as {name} to the best error of {name}; the bar of {BARS[name]:g} is "
@@ -141,7 +141,7 @@ def verdicts(results: Mapping[str, float]) -> list[str]:
 
 @contextlib.contextmanager
 def prepared(surfaces: Path) -> Iterator[Path]:
-    """The folder of Heston surfaces: the one that ``make run`` leaves, or a temporary one of those of params.yaml."""
+    """The folder of Heston surfaces that ``make run`` leaves, else a temporary one, simulated by params.yaml."""
     if (surfaces / "law.json").exists():
         yield surfaces
         return
@@ -154,7 +154,7 @@ def prepared(surfaces: Path) -> Iterator[Path]:
 
 
 def simulate(settings: HestonPrepare, folder: Path) -> None:
-    """Write what the stage prepare writes, on all cores."""
+    """Write the data set of the stage prepare, on all cores."""
     print(f"training: simulates {sum(settings.surfaces.model_dump().values()):,} surfaces", file=sys.stderr)
     shards = simulation.plan(settings)
     paths = {shard: folder / f"{shard.split}-{shard.number:05}.safetensors" for shard in shards}
@@ -175,7 +175,7 @@ def read(surfaces: Path) -> Data:
 
 
 def compared(data: Data, *, seconds: float, threads: int) -> Curves:
-    """The curves of all trainers, each on so many threads."""
+    """The curves of all trainers, each on ``threads`` threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -185,7 +185,7 @@ def compared(data: Data, *, seconds: float, threads: int) -> Curves:
 
 
 class Run:
-    """A trainer with its clock, and what was measured of it."""
+    """A trainer with its clock and its measurements."""
 
     def __init__(self, start: Callable[[], Trainer], data: Data, seconds: float, *, to_its_end: bool) -> None:
         self._data, self._seconds = data, 0.0
@@ -212,7 +212,7 @@ class Run:
 
 
 def _after(seconds: float, moments: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The moments that are still to come."""
+    """The moments after some seconds."""
     return moments[moments > seconds]
 
 
@@ -225,12 +225,12 @@ def measure(learned: Learned, data: Data, seconds: float) -> Moment:
 
 
 def curves(data: Data, params: TrainParams, seconds: float) -> Curves:
-    """What was measured of each trainer in about so many seconds of each, in turns, while it had not diverged."""
+    """Measurements of each trainer over about ``seconds`` seconds, in turns, until it ends or diverges."""
     epochs = affordable_epochs(data, params, seconds)
     with tempfile.TemporaryDirectory() as folder:
         starts: dict[str, Callable[[], Trainer]] = {
             "volvae": partial(Volvae, data, params, epochs),
-            "origin": partial(Origin, data, params.seed),
+            "baghal": partial(Baghal, data, params.seed),
             "plain": partial(Plain, data, params.seed),
             "pythae": partial(Pythae, data, params.seed, Path(folder)),
         }
@@ -242,7 +242,7 @@ def curves(data: Data, params: TrainParams, seconds: float) -> Curves:
 
 
 def affordable_epochs(data: Data, params: TrainParams, seconds: float) -> int:
-    """Epochs of volvae that end in about so many seconds, judged by its start and by some epochs after the first."""
+    """The number of epochs of volvae that take about ``seconds`` seconds, estimated from its first epochs."""
     start = time.perf_counter()
     trial = Volvae(data, params, _TRIAL_EPOCHS)
     ready = time.perf_counter() - start
@@ -256,9 +256,9 @@ def affordable_epochs(data: Data, params: TrainParams, seconds: float) -> int:
 
 
 def figures(found: Curves) -> dict[str, float]:
-    """Flat figures: each trainer's last moment and, against each rival, the seconds to the rival's best error.
+    """Flat figures: those of each trainer at its last moment, and the seconds of both to the best error of each rival.
 
-    Where volvae never gets there, its seconds are missing and the ratio is 0.
+    Where volvae does not reach this error, its seconds are missing and the ratio is 0.
     """
     results: dict[str, float] = {}
     for name, curve in found.items():
@@ -275,7 +275,7 @@ def figures(found: Curves) -> dict[str, float]:
 
 
 def seconds_to(curve: list[Moment], rmse_bp: float) -> float:
-    """Seconds after which the error was first so small, on a straight line between moments in logarithms."""
+    """Seconds after which the error was first as small, by straight lines between moments in logarithms."""
     for number, after in enumerate(curve):
         if after.rmse_bp <= rmse_bp:
             if not number:
@@ -287,7 +287,7 @@ def seconds_to(curve: list[Moment], rmse_bp: float) -> float:
 
 
 def oracle_nats(surfaces: Path) -> float:
-    """Mean log density of the test surfaces under the law that made them: what no ELBO exceeds but by chance."""
+    """Mean log density of the test surfaces under the law that made them: the ceiling of the ELBO, but for chance."""
     densities = true_log_density(Dataset(surfaces))
     if densities is None:
         raise InputError(f"the density of the surfaces in {surfaces} is not known")
@@ -295,7 +295,7 @@ def oracle_nats(surfaces: Path) -> float:
 
 
 def draw(found: Curves, ceiling_nats: float, path: Path) -> None:
-    """Write a PNG of error, and of the distance of the ELBO to its ceiling, against seconds."""
+    """Write a PNG of the error and of the distance of the ELBO from its ceiling against seconds."""
     figure = Figure(figsize=(11.0, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, curve in found.items():
