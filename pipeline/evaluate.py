@@ -32,7 +32,6 @@ from vae.evaluation.opponents import (
 from vae.model.autoencoder import Vae
 from vae.model.laplace import LatentPrior
 from vae.model.linear import PrincipalComponents, filled, principal_components
-from vae.model.mixture import bounded
 from vae.pricing import heston_jacobian
 from vae.surface.grid import Grid
 from vae.surface.units import rmse_bp
@@ -103,12 +102,11 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
     held = reconstructed(model, components, quoted, truth)
     with torch.no_grad():
         uniform, normal = _random(settings.prior_samples, latents, seed=settings.seed)
-        samples = _decoded(model, shipped.sample(uniform, bounded(normal)))
-        unbounded, standard = _decoded(model, shipped.sample(uniform, normal)), _decoded(model, normal)
+        samples = _decoded(model, shipped.sample(uniform, normal))
+        standard = _decoded(model, normal)
     surfaces = {
         "reconstruction": _surfaces(held.reconstruction, grid),
         "sample": _surfaces(samples, grid),
-        "unbounded_sample": _surfaces(unbounded, grid),
         "standard_normal_sample": _surfaces(standard, grid),
     }
     figures = {
@@ -253,7 +251,7 @@ def _conditions(
     (model, prior), wanted = trained, targets.values[known]
     uniform, normal = _random(len(wanted), model.architecture.latents, seed=seed)
     with torch.no_grad():
-        samples = _decoded(model, prior.joint.sample_given(wanted.numpy(), uniform, bounded(normal)))
+        samples = _decoded(model, prior.joint.sample_given(wanted.numpy(), uniform, normal))
     columns = {
         "rmse": (targets.measure(samples) - wanted).square().mean(0).sqrt(),
         "floor": (targets.measure(reconstruction[known]) - wanted).square().mean(0).sqrt(),

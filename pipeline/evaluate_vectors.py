@@ -16,7 +16,6 @@ from pipeline.settings.evaluate import EvaluateParams
 from vae.evaluation import metrics
 from vae.model.autoencoder import Vae
 from vae.model.linear import PrincipalComponents, principal_components
-from vae.model.mixture import bounded
 from vae.surface.units import OWN
 
 _FEWEST_COMPARED = 50  # vectors, below which samples are not compared with them
@@ -97,7 +96,7 @@ def _fidelity(
     generator = np.random.default_rng(settings.seed)
     uniform = generator.random(settings.prior_samples)
     normal = generator.standard_normal((settings.prior_samples, model.architecture.latents))
-    drawn = {"sample": prior.latents.sample(uniform, bounded(normal)), "standard_normal_sample": normal}
+    drawn = {"sample": prior.latents.sample(uniform, normal), "standard_normal_sample": normal}
     samples = {name: _observed(model, torch.from_numpy(z), seed=settings.seed) for name, z in drawn.items()}
     some = train[torch.from_numpy(generator.permutation(len(train))[: settings.prior_samples])]
     directions = components.vectors[:, : model.architecture.basis]

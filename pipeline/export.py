@@ -98,7 +98,7 @@ def graph_files(model: Vae, prior: Prior, grid: Grid | None, *, half: bool = Fal
         DECODER: export.decoder_graph(single, layout, metadata),
         ENCODER: export.encoder_graph(single, layout, metadata),
         SAMPLER: sampler_graph(
-            single, prior.joint, len(prior.conditions), layout, metadata, market=prior.component_market
+            single, prior.law, len(prior.conditions), layout, metadata, market=prior.component_market
         ),
         COMPLETER: (
             completer_graph(single, grid, metadata, [prior.in_market(name) for name in prior.markets])
@@ -144,7 +144,7 @@ def make_manifest(
         "latents": model.architecture.latents,
         "conditions": list(prior.conditions),
         **({"markets": list(markets), "market_is_condition": bool(prior.markets)} if markets else {}),
-        "prior": f"mixture of {len(prior.joint.weights)} Gaussians over the conditions and z",
+        "prior": prior.described,
         "weights_sha256": weights_sha256(model),
         "reads_missing": model.architecture.sees_missing,
         **_facts(model, grid),

@@ -1,7 +1,8 @@
-"""The prior that ships: a Gaussian mixture over the conditions and the latents, fitted to the codes of surfaces."""
+"""The prior that ships: a law of the latents, or of the conditions and the latents, fitted to the codes of surfaces."""
 
-import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,17 +15,24 @@ from pipeline.files.dataset import Dataset
 from pipeline.files.trained_model import Prior
 from pipeline.settings.train import TrainParams
 from vae.model.autoencoder import Vae
-from vae.model.mixture import Mixture, TooFewRowsError, fewest_rows, fit_mixture
+from vae.model.flow import Flow
+from vae.model.latent_law import Array, choose
+from vae.model.mixture import Mixture, fewest_rows, fit_mixture
+from vae.training.flow_fit import FEWEST_ROWS, fit_flow
 
+Law = Mixture | Flow
+
+_BLOCKS = 6  # of dates that are held out in turn
 _ROWS = 65_536  # surfaces in double precision at a time: bounds the memory
 
 
 def fit_prior(params: TrainParams, model: Vae, data: Dataset) -> Prior:
-    """The mixture of all surfaces; where the market is a condition, the mixtures of the markets by their shares."""
+    """The law of all surfaces; where the market is a condition, the mixtures of the markets by their shares."""
     names, markets = numbers_among(params.conditions), conditioning_markets(params.conditions, data)
     if not markets:
-        return Prior(_best_mixture(params, model, data, None), names)
-    parts = [_best_mixture(params, model, data, place) for place in range(len(markets))]
+        return Prior(_best_law(params, model, data, None), names)
+    laws = [_best_law(params, model, data, place) for place in range(len(markets))]
+    parts = [law for law in laws if isinstance(law, Mixture)]
     counts = np.array([len(_surfaces(data, "train", place)) for place in range(len(markets))])
     component_market = np.repeat(np.arange(len(parts)), [len(part.weights) for part in parts])
     return Prior(Mixture.joined(parts, counts / counts.sum()), names, markets, component_market)
@@ -49,7 +57,8 @@ def check_conditions(params: TrainParams, data: Dataset, sizes: Mapping[str, int
         conditions = read_conditions(names, data, split)
         for place, market in enumerate(markets or ("",)):
             chosen = _surfaces(data, split, place) if market else torch.arange(sizes[split])
-            known = int(conditions.at(chosen).known(min(len(chosen), params.prior.surfaces)).sum())
+            chosen = chosen[-params.prior.surfaces :]
+            known = int(conditions.at(chosen).known(len(chosen)).sum())
             if known < needed:
                 raise InputError(
                     f"params.yaml: train.conditions: {known} surfaces of the split {split}"
@@ -59,29 +68,67 @@ def check_conditions(params: TrainParams, data: Dataset, sizes: Mapping[str, int
                 )
 
 
-def _best_mixture(params: TrainParams, model: Vae, data: Dataset, market: int | None) -> Mixture:
-    """Of the mixtures that params.yaml names, the one of the highest mean log density on the validation split.
+class _Candidate(NamedTuple):
+    """A kind of law, and the number of codes that its fit needs."""
 
-    It is fitted to all surfaces, or to those of one market.
+    fit: Callable[[Array], Law]
+    rows: int
+
+
+def _best_law(params: TrainParams, model: Vae, data: Dataset, market: int | None) -> Law:
+    """The law of the codes of all surfaces, or of those of one market, of the kind that suits held-out codes best.
+
+    Where surfaces have dates, a law must suit times that it was not fitted to: each of some blocks of dates is held out
+    in turn, and the law that ships is fitted to training and validation dates alike. Else validation is held out.
     """
     train = _codes(params, model, data, "train", market, seed=params.seed)
     validation = _codes(params, model, data, "validation", market, seed=params.seed + 1)
-    candidates = [Mixture.standard_normal(train.shape[1])] if not params.conditions else []
-    for components in params.prior.components:
-        with contextlib.suppress(TooFewRowsError):
-            candidates.append(fit_mixture(train, components, seed=params.seed))
-    return max(candidates, key=lambda mixture: mixture.log_density(validation).mean())
+    candidates = _candidates(params, train.points.shape[1])
+    if train.date is None or validation.date is None:
+        usable = [kind for kind in candidates if kind.rows <= len(train.points)] or candidates[:1]
+        laws = [kind.fit(train.points) for kind in usable]
+        return laws[choose([law.log_density(validation.points) for law in laws])]
+    points = np.concatenate([train.points, validation.points])
+    dates = np.concatenate([train.date, validation.date])
+    folds = [np.isin(dates, block) for block in np.array_split(np.unique(dates), _BLOCKS)]
+    least = min(len(points) - int(fold.sum()) for fold in folds)
+    usable = [kind for kind in candidates if kind.rows <= least] or candidates[:1]
+    held_out = [
+        np.array([kind.fit(points[~fold]).log_density(points[fold]).mean() for fold in folds if fold.any()])
+        for kind in usable
+    ]
+    return usable[choose(held_out)].fit(points)
 
 
-def _codes(
-    params: TrainParams, model: Vae, data: Dataset, split: str, market: int | None, *, seed: int
-) -> NDArray[np.float64]:
-    """Conditions and a draw from the posterior, [surface, condition + latent], of each surface with all conditions."""
-    x, conditions = torch.from_numpy(data.points(split)), read_conditions(numbers_among(params.conditions), data, split)
-    if market is not None:
-        chosen = _surfaces(data, split, market)
-        x, conditions = x[chosen], conditions.at(chosen)
-    x = x[: params.prior.surfaces]
+def _candidates(params: TrainParams, dimension: int) -> list[_Candidate]:
+    """Kinds of laws of codes [n, dimension] in the order of their richness."""
+    kinds = []
+    if not params.conditions:
+        standard = Mixture.standard_normal(dimension)
+        kinds.append(_Candidate(lambda _: standard, 0))
+    for count in sorted(params.prior.components):
+        mixture = partial(fit_mixture, components=count, seed=params.seed)
+        kinds.append(_Candidate(mixture, fewest_rows(count, dimension)))
+    if params.prior.flow_layers and not params.conditions:
+        flow = partial(fit_flow, layers=params.prior.flow_layers, seed=params.seed)
+        kinds.append(_Candidate(flow, FEWEST_ROWS))
+    return kinds
+
+
+class _Codes(NamedTuple):
+    """Conditions and a draw from the posterior, [surface, condition + latent], and dates [surface] where known."""
+
+    points: Array
+    date: NDArray[np.int32] | None
+
+
+def _codes(params: TrainParams, model: Vae, data: Dataset, split: str, market: int | None, *, seed: int) -> _Codes:
+    """The codes of the newest surfaces that have all conditions."""
+    x, date = torch.from_numpy(data.points(split)), data.date(split)
+    conditions = read_conditions(numbers_among(params.conditions), data, split)
+    chosen = torch.arange(len(x)) if market is None else _surfaces(data, split, market)
+    chosen = chosen[-params.prior.surfaces :]
+    x, conditions = x[chosen], conditions.at(chosen)
     generator = torch.Generator().manual_seed(seed)
     parts = []
     with torch.no_grad():
@@ -93,7 +140,8 @@ def _codes(
             measured = conditions.of(model.expand(model.decode(z)), rows)
             parts.append(torch.cat([measured, z], dim=1))
     codes = torch.cat(parts)
-    return codes[~codes.isnan().any(1)].numpy()
+    complete = ~codes.isnan().any(1)
+    return _Codes(codes[complete].numpy(), None if date is None else date[chosen][complete])
 
 
 def _surfaces(data: Dataset, split: str, market: int) -> Tensor:

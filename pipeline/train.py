@@ -27,6 +27,7 @@ from pipeline.progress import track
 from pipeline.settings.train import PenaltyParams, TrainParams
 from vae.model.autoencoder import Architecture, Observations, Vae, transformed
 from vae.model.linear import PrincipalComponents, filled, principal_components
+from vae.model.mixture import Mixture
 from vae.surface.grid import Grid
 from vae.surface.units import DAYS_PER_YEAR, Unit
 from vae.training.arbitrage_penalty import ArbitragePenalty
@@ -320,7 +321,7 @@ def _summary(fit: Trainer, shipped: Vae, prior: Prior, rows: list[list[float]], 
         "parameters": sum(p.numel() for p in shipped.parameters()),
         "basis": fit.architecture.basis,
         "skipped_steps": int(sum(row[-1] for row in rows)),
-        "prior_components": len(prior.joint.weights),
+        "prior_components": len(prior.law.weights) if isinstance(prior.law, Mixture) else 0,
     }
     if not data.of_vectors:
         figures["arbitrage_penalty_cost_nats"] = fit.unpenalised_elbo - fit.best_elbo

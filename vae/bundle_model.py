@@ -197,6 +197,9 @@ def _signatures(layout: Layout, latents: int, drawn: tuple[str, ...], *, reads_m
         bundle.DECODER: (z, made),
         bundle.HALF_DECODER: (z, made),
         bundle.ENCODER: (read, {"mean": (latents,), "std": (latents,)}),
-        bundle.SAMPLER: (dict.fromkeys(("key", "offset", "count", "temperature", *drawn), ()), made | z),
+        bundle.SAMPLER: (
+            dict.fromkeys(("key", "offset", "count", "temperature", "standard_normal", *drawn), ()),
+            made | z,
+        ),
         bundle.SCORER: (read, {"nats": ()}),
     }

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from vae import bundle, runtime_inputs
 from vae.bundle import SURFACES, VECTORS, BundleError, Layout
 from vae.bundle_model import BundleModel, Posterior, Scores
-from vae.runtime_inputs import QUOTE_COLUMNS, Array, SampleRequest
+from vae.runtime_inputs import QUOTE_COLUMNS, Array, PriorName, SampleRequest
 from vae.sessions import Options, Provider
 from vae.surface import plausible
 from vae.surface.grid import Grid
@@ -30,6 +30,7 @@ __all__ = [
     "Completion",
     "Draws",
     "Posterior",
+    "PriorName",
     "Provider",
     "Scores",
     "SurfaceModel",
@@ -140,10 +141,11 @@ class SurfaceModel(BundleModel):
         seed: int,
         conditions: Mapping[str, float] | None = None,
         market: str | None = None,
+        prior: PriorName = "fitted",
         temperature: float = 1.0,
         offset: int = 0,
     ) -> Array:
-        """n surfaces drawn from the prior, float32 [n, tenor, node]: decimal Black vols.
+        """n surfaces drawn from a prior, float32 [n, tenor, node]: decimal Black vols.
 
         Row i depends only on the seed and on offset + i. So a large request may be split over any number of machines.
 
@@ -152,14 +154,16 @@ class SurfaceModel(BundleModel):
             seed: 0 to 2^64 - 1; the same seed gives the same surfaces.
             conditions: values of some of ``self.conditions`` by name; the others stay free.
             market: one of ``self.markets``; all of them by their shares of the training surfaces by default.
-            temperature: factor of the normal numbers within each component of the prior. With less than 1, surfaces
-                are nearer to the mean of the component.
+            prior: of the latents: ``fitted`` to the codes of the training surfaces, or ``standard_normal``, N(0, I),
+                which the model was trained with; that has neither conditions nor markets.
+            temperature: factor of the normal numbers that the latents are made from. With less than 1, surfaces are
+                nearer to the most common ones; with a mixture, to the mean of a component.
             offset: number of rows to skip.
 
         Raises:
-            ValueError: a number is out of range, or the model does not have a condition or a market.
+            ValueError: a number is out of range, or the model or the prior does not have a condition or a market.
         """
-        return self._sampled(self._request(n, seed, conditions, market, temperature, offset))
+        return self._sampled(self._request(n, seed, conditions, market, temperature, offset, prior))
 
     def draw(
         self,
@@ -168,11 +172,12 @@ class SurfaceModel(BundleModel):
         seed: int,
         conditions: Mapping[str, float] | None = None,
         market: str | None = None,
+        prior: PriorName = "fitted",
         temperature: float = 1.0,
         offset: int = 0,
     ) -> Draws:
         """The surfaces of ``sample`` and the latents that they are decoded from."""
-        return Draws(*self._drawn(self._request(n, seed, conditions, market, temperature, offset)))
+        return Draws(*self._drawn(self._request(n, seed, conditions, market, temperature, offset, prior)))
 
     def sample_blocks(
         self,
@@ -181,11 +186,12 @@ class SurfaceModel(BundleModel):
         seed: int,
         conditions: Mapping[str, float] | None = None,
         market: str | None = None,
+        prior: PriorName = "fitted",
         temperature: float = 1.0,
         offset: int = 0,
     ) -> Iterator[Array]:
         """The rows of ``sample`` in blocks of ``self.block``, for requests that are larger than memory."""
-        for _, block in self._request(n, seed, conditions, market, temperature, offset).parts(self.block):
+        for _, block in self._request(n, seed, conditions, market, temperature, offset, prior).parts(self.block):
             yield self._sampled(block)
 
     def complete(
@@ -260,9 +266,14 @@ class SurfaceModel(BundleModel):
         market: str | None,
         temperature: float,
         offset: int,
+        prior: PriorName,
     ) -> SampleRequest:
+        if market is not None and prior == "standard_normal":
+            raise ValueError(f"the prior standard_normal has no markets, so it cannot be asked for {market!r}")
         asked = self._market_feed(market)
-        request = runtime_inputs.sample_request(n, seed, conditions or {}, temperature, offset, names=self.conditions)
+        request = runtime_inputs.sample_request(
+            n, seed, conditions or {}, temperature, offset, prior, names=self.conditions
+        )
         return replace(request, common=request.common | asked)
 
     def _market_feed(self, market: str | None) -> dict[str, NDArray[Any]]:
@@ -304,29 +315,36 @@ class VectorModel(BundleModel):
             completer=(dict.fromkeys(("x", "mask"), ()), dict.fromkeys(("mean", "std", "z"), ())),
         )
 
-    def sample(self, n: int, *, seed: int, temperature: float = 1.0, offset: int = 0) -> Array:
-        """n vectors drawn from the prior, float32 [n, D]: the model's means, without the noise of an observation.
+    def sample(
+        self, n: int, *, seed: int, prior: PriorName = "fitted", temperature: float = 1.0, offset: int = 0
+    ) -> Array:
+        """n vectors drawn from a prior, float32 [n, D]: the model's means, without the noise of an observation.
 
         Row i depends only on the seed and on offset + i. So a large request may be split over any number of machines.
 
         Args:
             n: number of vectors.
             seed: 0 to 2^64 - 1; the same seed gives the same vectors.
-            temperature: factor of the normal numbers within each component of the prior.
+            prior: of the latents: ``fitted`` or ``standard_normal``; see ``SurfaceModel.sample``.
+            temperature: factor of the normal numbers that the latents are made from.
             offset: number of rows to skip.
 
         Raises:
             ValueError: a number is out of range.
         """
-        return self._sampled(_request(n, seed, temperature, offset))
+        return self._sampled(_request(n, seed, temperature, offset, prior))
 
-    def draw(self, n: int, *, seed: int, temperature: float = 1.0, offset: int = 0) -> VectorDraws:
+    def draw(
+        self, n: int, *, seed: int, prior: PriorName = "fitted", temperature: float = 1.0, offset: int = 0
+    ) -> VectorDraws:
         """The vectors of ``sample`` and the latents that they are decoded from."""
-        return VectorDraws(*self._drawn(_request(n, seed, temperature, offset)))
+        return VectorDraws(*self._drawn(_request(n, seed, temperature, offset, prior)))
 
-    def sample_blocks(self, n: int, *, seed: int, temperature: float = 1.0, offset: int = 0) -> Iterator[Array]:
+    def sample_blocks(
+        self, n: int, *, seed: int, prior: PriorName = "fitted", temperature: float = 1.0, offset: int = 0
+    ) -> Iterator[Array]:
         """The rows of ``sample`` in blocks of ``self.block``, for requests that are larger than memory."""
-        for _, block in _request(n, seed, temperature, offset).parts(self.block):
+        for _, block in _request(n, seed, temperature, offset, prior).parts(self.block):
             yield self._sampled(block)
 
     def encode(self, x: ArrayLike) -> Posterior:
@@ -379,6 +397,6 @@ def load(folder: str | Path, *, provider: Provider = "auto", threads: int = 0) -
     return (VectorModel if of_vectors else SurfaceModel).load(folder, provider=provider, threads=threads)
 
 
-def _request(n: int, seed: int, temperature: float, offset: int) -> SampleRequest:
+def _request(n: int, seed: int, temperature: float, offset: int, prior: PriorName) -> SampleRequest:
     """Rows of samples of a model without conditions."""
-    return runtime_inputs.sample_request(n, seed, {}, temperature, offset, names=())
+    return runtime_inputs.sample_request(n, seed, {}, temperature, offset, prior, names=())

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,8 @@ from vae.surface.plausible import Interval
 Array = NDArray[np.float32]
 Feeds = dict[str, NDArray[Any]]
 
+PriorName = Literal["fitted", "standard_normal"]
+PRIORS: tuple[PriorName, ...] = ("fitted", "standard_normal")
 QUOTE_COLUMNS = ("log_moneyness", "tenor", "iv", "weight")
 
 _MOST_QUOTES = 20_000
@@ -49,12 +51,19 @@ class SampleRequest:
 
 
 def sample_request(
-    n: int, seed: int, conditions: Mapping[str, float], temperature: float, offset: int, *, names: tuple[str, ...]
+    n: int,
+    seed: int,
+    conditions: Mapping[str, float],
+    temperature: float,
+    offset: int,
+    prior: PriorName,
+    *,
+    names: tuple[str, ...],
 ) -> SampleRequest:
     """The request for rows ``offset`` to ``offset + n``; ``names`` are the conditions that the model has.
 
     Raises:
-        ValueError: a number is out of range, or the model does not have a condition.
+        ValueError: a number is out of range, the model does not have a condition or a prior, or the prior has none.
     """
     if not 1 <= n <= _LARGEST_ROW:
         raise ValueError(f"n is {n}; the number of surfaces must be between 1 and 2^50")
@@ -65,7 +74,17 @@ def sample_request(
     values = _condition_values(conditions, names)
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed is {seed}; allowed: 0 to 2^64 - 1")
-    common: Feeds = {"key": np.array([seed], np.uint64), "temperature": np.array([temperature], np.float32)}
+    if prior not in PRIORS:
+        raise ValueError(f"prior is {prior!r}; allowed: {', '.join(PRIORS)}")
+    if prior == "standard_normal" and conditions:
+        raise ValueError(
+            f"the prior standard_normal has no conditions, so it cannot be asked for {', '.join(conditions)}"
+        )
+    common: Feeds = {
+        "key": np.array([seed], np.uint64),
+        "temperature": np.array([temperature], np.float32),
+        "standard_normal": np.array([prior == "standard_normal"]),
+    }
     return SampleRequest(common | ({"conditions": values} if names else {}), offset, n)
 
 

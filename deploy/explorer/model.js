@@ -55,6 +55,7 @@ export class Model {
       offset: new ort.Tensor("int64", BigInt64Array.of(0n), [1]),
       count: new ort.Tensor("int64", BigInt64Array.of(1n), [1]),
       temperature: floats([1], [1]),
+      standard_normal: new ort.Tensor("bool", [false], [1]),
       ...(conditions.length && { conditions: floats(conditions, [conditions.length]) }),
       ...this.#place(market),
     };

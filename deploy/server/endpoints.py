@@ -199,6 +199,7 @@ def _sampler(model: Model) -> Endpoint:
             seed=int(inputs["key"][0]),
             offset=int(inputs.get("offset", (0,))[0]),
             temperature=float(inputs.get("temperature", (1.0,))[0]),
+            prior="standard_normal" if inputs.get("standard_normal", (False,))[0] else "fitted",
             **({} if isinstance(model, VectorModel) else _asked(model, inputs)),
         )
         return {model.layout.tensor: drawn, "z": latents}
@@ -210,6 +211,7 @@ def _sampler(model: Model) -> Endpoint:
             Tensor("offset", "INT64", (1,), optional=True),
             Tensor("count", "INT64", (1,)),
             Tensor("temperature", "FP32", (1,), optional=True),
+            Tensor("standard_normal", "BOOL", (1,), optional=True),
             *(() if isinstance(model, VectorModel) else _asked_inputs(model)),
         ),
         outputs=(_data(model), Tensor("z", "FP32", (ANY, model.latents))),

@@ -24,7 +24,7 @@ Array = NDArray[Any]
 
 DATATYPES: Mapping[str, np.dtype[Any]] = MappingProxyType(
     {
-        "BOOL": np.dtype(np.bool_),  # no graph reads it
+        "BOOL": np.dtype(np.bool_),
         "INT64": np.dtype("<i8"),
         "UINT64": np.dtype("<u8"),
         "FP32": np.dtype("<f4"),

@@ -23,6 +23,7 @@ from deploy.server.limits import Body
 from deploy.server.middleware import route
 from deploy.server.reload import Served
 from deploy.server.state import Service
+from vae.runtime import PriorName
 
 _CHUNK_BINARY = 1024  # surfaces of a stream that are computed at a time
 _CHUNK_LINES = 64  # the same for text, which takes longer to write
@@ -42,6 +43,7 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         seed: 0 to 2^64 - 1; the same seed gives the same surfaces. Without one it is random, and the answer has it.
         offset: rows to skip: row i depends on the seed and offset + i alone.
         temperature: below 1 the surfaces stay closer to the most common ones.
+        prior: of the latents: fitted to those of the training surfaces, or standard_normal, N(0, I).
         conditions: values of the conditioning variables, by name.
         market: one of the model's markets; all of them by default.
     """
@@ -50,6 +52,7 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: Annotated[int, Meta(ge=0)] | None = None
     offset: Annotated[int, Meta(ge=0)] = 0
     temperature: Annotated[float, Meta(ge=0.0, le=100.0)] = 1.0
+    prior: PriorName = "fitted"
     conditions: dict[str, float] = {}
     market: str | None = None
 
@@ -192,6 +195,7 @@ class _Draws(NamedTuple):
             conditions=self.request.conditions,
             market=self.request.market,
             temperature=self.request.temperature,
+            prior=self.request.prior,
             offset=self.request.offset + start,
         )
 

@@ -16,7 +16,7 @@ from pipeline.errors import InputError
 if TYPE_CHECKING:
     import datetime as dt
 
-    from vae.runtime import Provider, Scores
+    from vae.runtime import PriorName, Provider, Scores
     from vae.surface.grid import Grid
 
 Item = TypeVar("Item")
@@ -63,6 +63,13 @@ def _conditions(_: click.Context, __: click.Parameter, values: tuple[str, ...]) 
     help="What the surfaces should have, of the model's conditions; may be repeated.",
 )
 @click.option("--market", help="A market of the model; all of them by default.")
+@click.option(
+    "--prior",
+    type=click.Choice(["fitted", "standard_normal"]),
+    default="fitted",
+    show_default=True,
+    help="Law of the latents: as in the training surfaces, or N(0, I), with which the model was trained.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @one_line_errors
 def sample(
@@ -73,6 +80,7 @@ def sample(
     provider: "Provider",
     conditions: dict[str, float],
     market: str | None,
+    prior: "PriorName",
     *,
     as_json: bool,
 ) -> None:
@@ -84,11 +92,12 @@ def sample(
     model = runtime.load(bundle, provider=provider)
     if isinstance(model, runtime.VectorModel):
         vectors.check_conditions(conditions, market)
-        with _progress(model.sample_blocks(count, seed=seed), length=-(-count // model.block), label="sample") as shown:
+        blocks = model.sample_blocks(count, seed=seed, prior=prior)
+        with _progress(blocks, length=-(-count // model.block), label="sample") as shown:
             vector_tables.write_vectors(output, shown, count=count, dimension=model.dimension)
         kind, size = "vectors", f"{model.dimension} points"
     else:
-        blocks = model.sample_blocks(count, seed=seed, conditions=conditions, market=market)
+        blocks = model.sample_blocks(count, seed=seed, conditions=conditions, market=market, prior=prior)
         with _progress(blocks, length=-(-count // model.block), label="sample") as shown:
             surface_tables.write_surfaces(output, shown, model.grid, count=count)
         kind, size = "surfaces", "{} tenors x {} nodes".format(*model.grid.shape)

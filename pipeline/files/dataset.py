@@ -23,6 +23,7 @@ SPLITS = ("train", "validation", "test")
 REPORT = "report.json"
 _GRID, _LAW, _MARKETS = "grid.json", "law.json", "markets.json"
 _VALUES = "values"  # the array of a split that holds vectors instead of surfaces
+_DATE = "date"
 _TIME, _MARKET = "time", "market"  # arrays of a split whose dates have several surfaces
 _CONDITION = "condition."  # prefix of the arrays that hold one number for each date
 
@@ -108,6 +109,10 @@ class Dataset:
             raise InputError(f"{self.file(split)} does not name one of the {len(self.markets)} markets of each surface")
         return found
 
+    def date(self, split: str) -> NDArray[np.int32] | None:
+        """The date of each surface, days since 1970-01-01, int32 [surface], rising; None where it is not known."""
+        return self._optional(split, _DATE)
+
     def time(self, split: str) -> NDArray[np.float64] | None:
         """The time of each surface, days since 1970-01-01, float64 [surface]; None where it is not known."""
         return self._optional(split, _TIME)
@@ -180,7 +185,7 @@ class Dataset:
         """
         numbers = {f"{_CONDITION}{name}": values for name, values in conditions.items()}
         more = {name: values for name, values in ((_TIME, time), (_MARKET, market)) if values is not None}
-        formats.write_arrays(self.file(split), {"iv": iv, "date": dates, **more, **numbers})
+        formats.write_arrays(self.file(split), {"iv": iv, _DATE: dates, **more, **numbers})
 
     def write_markets(self, names: Sequence[str]) -> None:
         """Write the names of the markets in their order."""

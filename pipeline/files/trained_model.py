@@ -14,37 +14,64 @@ from torch import Tensor
 from pipeline.errors import InputError
 from pipeline.files import formats, tensor_files
 from vae.model.autoencoder import Architecture, Vae
+from vae.model.flow import Flow, FlowShape
 from vae.model.laplace import LatentPrior
+from vae.model.latent_law import LatentLaw
 from vae.model.mixture import Mixture
 
 _WEIGHTS, _ARCHITECTURE, _PRIOR = "weights.safetensors", "architecture.json", "prior.safetensors"
+_FLOW = "flow"  # key of the metadata that holds the sizes of a flow
 
 
 class Prior(NamedTuple):
     """The joint distribution of conditions and latents.
 
     Attributes:
-        joint: mixture over [condition + latent], conditions first.
+        law: mixture over [condition + latent], conditions first; without conditions and markets perhaps a flow.
         conditions: names of the conditions in order.
         markets: names of the markets where the market is a condition too.
         component_market: place in ``markets`` of each component, [component]; None without markets.
     """
 
-    joint: Mixture
+    law: Mixture | Flow
     conditions: tuple[str, ...] = ()
     markets: tuple[str, ...] = ()
     component_market: NDArray[np.int64] | None = None
 
     @property
-    def latents(self) -> Mixture:
+    def joint(self) -> Mixture:
+        """The mixture.
+
+        Raises:
+            TypeError: the law is a flow, which has neither conditions nor markets.
+        """
+        if isinstance(self.law, Flow):
+            raise TypeError("a flow is the law of the latents alone")
+        return self.law
+
+    @property
+    def latents(self) -> LatentLaw:
         """The marginal distribution of the latents z."""
-        return self.joint.select(range(len(self.conditions), self.joint.dimension))
+        return self.law if isinstance(self.law, Flow) else self._marginal(self.law)
 
     def in_market(self, name: str) -> LatentPrior:
         """The normal distribution with the mean and the covariance of the latents z in one of ``markets``."""
         chosen = np.asarray(self.component_market == self.markets.index(name))
-        mean, covariance = (torch.from_numpy(part) for part in self.latents.part(chosen).moments())
+        mean, covariance = (torch.from_numpy(part) for part in self._marginal(self.joint.part(chosen)).moments())
         return LatentPrior(mean, covariance.inverse())
+
+    @property
+    def described(self) -> str:
+        """The law in words."""
+        if isinstance(self.law, Flow):
+            return f"flow of splines in {len(self.law.layers)} layers over z"
+        if np.array_equal(self.law.table(), Mixture.standard_normal(self.law.dimension).table()):
+            return "N(0, I) over z"
+        return f"mixture of {len(self.law.weights)} Gaussians over the conditions and z"
+
+    def _marginal(self, joint: Mixture) -> Mixture:
+        """The distribution of z under a mixture of conditions and z."""
+        return joint.select(range(len(self.conditions), joint.dimension))
 
 
 class TrainedModel(NamedTuple):
@@ -58,7 +85,8 @@ def write_model(folder: Path, architecture: Architecture, weights: Mapping[str, 
     """Write all files to an existing folder."""
     tensor_files.write_tensors(folder / _WEIGHTS, weights)
     formats.write_json(folder / _ARCHITECTURE, asdict(architecture))
-    tensors, metadata = {"table": torch.from_numpy(prior.joint.table())}, {"conditions": json.dumps(prior.conditions)}
+    tensors, metadata = _written(prior.law)
+    metadata["conditions"] = json.dumps(prior.conditions)
     if prior.component_market is not None:
         tensors["market"] = torch.from_numpy(prior.component_market)
         metadata["markets"] = json.dumps(prior.markets)
@@ -100,11 +128,34 @@ def read_prior(folder: Path, *, latents: int) -> Prior:
     tensors, metadata = tensor_files.read_tensors(folder / _PRIOR)
     with formats.reading(folder / _PRIOR):
         names = tuple(json.loads(metadata.get("conditions", "[]")))
-        joint = Mixture.from_table(tensors["table"].numpy()) if "table" in tensors else Mixture.standard_normal(0)
-        if joint.dimension != len(names) + latents:
-            raise ValueError(f"{joint.dimension} numbers, but {len(names)} conditions and {latents} latents")
+        law = _read_law(tensors, metadata)
+        if law.dimension != len(names) + latents:
+            raise ValueError(f"{law.dimension} numbers, but {len(names)} conditions and {latents} latents")
         markets = tuple(json.loads(metadata.get("markets", "[]")))
         market = tensors["market"].numpy() if markets else None
         if market is not None and sorted(set(market.tolist())) != list(range(len(markets))):
             raise ValueError(f"its components do not belong to the markets {', '.join(markets)}")
-    return Prior(joint, names, markets, market)
+    return Prior(law, names, markets, market)
+
+
+def _written(law: Mixture | Flow) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a law."""
+    if isinstance(law, Flow):
+        return law.state_dict(), {_FLOW: json.dumps(law.shape._asdict())}
+    return {"table": torch.from_numpy(law.table())}, {}
+
+
+def _read_law(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Mixture | Flow:
+    """The law of tensors and metadata.
+
+    Raises:
+        ValueError: the tensors are not those of a law.
+    """
+    try:
+        if _FLOW not in metadata:
+            return Mixture.from_table(tensors["table"].numpy())
+        flow = Flow(FlowShape(**json.loads(metadata[_FLOW]))).double()
+        flow.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"it holds no law: {' '.join(str(error).split())}") from error
+    return flow.eval()

@@ -107,8 +107,8 @@ def report_page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]
 
 def _arbitrage_rows(figures: Mapping[str, float]) -> str:
     """Rate of each kind for the data, the reconstructions and the samples."""
-    names = ("data", "reconstruction", "sample", "unbounded_sample", "standard_normal_sample")
-    rows = [("", "data", "reconstruction", "sample", "sample with all its tails", "sample of N(0, I)")] + [
+    names = ("data", "reconstruction", "sample", "standard_normal_sample")
+    rows = [("", "data", "reconstruction", "sample", "sample of N(0, I)")] + [
         (kind, *(f"{figures[f'{name}_{kind}_free_rate']:.2%}" for name in names)) for kind in ("arbitrage", *KINDS)
     ]
     return blocks.cells(rows)

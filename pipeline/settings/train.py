@@ -34,10 +34,11 @@ class PenaltyParams(Block):
 
 
 class PriorParams(Block):
-    """The mixtures of which the one that fits the validation codes best ships; see ``vae.model.mixture``."""
+    """The laws of which the one that suits held-out codes best ships; see ``vae.model.mixture`` and ``flow``."""
 
     components: Annotated[list[Count], Field(min_length=1)] = [1, 10, 100]
-    surfaces: Annotated[int, Field(ge=2)] = 40_000
+    flow_layers: Whole = 6
+    surfaces: Annotated[int, Field(ge=2)] = 100_000
 
 
 class TrainParams(Block):

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import * as ort from "onnxruntime-web";
 
 const [bundle, request] = process.argv.slice(2);
-const { key, offset, count, temperature, conditions, z, latents } = JSON.parse(await readFile(request, "utf8"));
+const { key, offset, count, temperature, standardNormal, conditions, z, latents } = JSON.parse(await readFile(request, "utf8"));
 ort.env.wasm.numThreads = 1;
 
 const load = async (name) => ort.InferenceSession.create(await readFile(join(bundle, name)), { executionProviders: ["wasm"] });
@@ -17,6 +17,7 @@ const feeds = {
   offset: new ort.Tensor("int64", BigInt64Array.of(BigInt(offset)), [1]),
   count: new ort.Tensor("int64", BigInt64Array.of(BigInt(count)), [1]),
   temperature: new ort.Tensor("float32", Float32Array.of(temperature), [1]),
+  standard_normal: new ort.Tensor("bool", [standardNormal], [1]),
 };
 if (conditions) feeds.conditions = new ort.Tensor("float32", Float32Array.from(conditions, (x) => x ?? NaN), [conditions.length]);
 const drawn = await sampler.run(feeds);

@@ -22,6 +22,7 @@ def test_webassembly_gives_the_numbers_of_python(node: str, finished: Workspace,
         "offset": str(offset),
         "count": str(count),
         "temperature": 1.0,
+        "standardNormal": False,
         "z": z.ravel().tolist(),
     }
     (tmp_path / "request.json").write_text(json.dumps(request | {"latents": model.latents}))

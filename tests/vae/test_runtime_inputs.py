@@ -4,8 +4,8 @@ import pytest
 from vae.runtime_inputs import data_feeds, sample_request
 
 
-def request(n: int = 10, seed: int = 7, offset: int = 0, temperature: float = 1.0, **conditions: float):
-    return sample_request(n, seed, conditions, temperature, offset, names=("level", "skew"))
+def request(n: int = 10, seed: int = 7, offset: int = 0, temperature: float = 1.0, prior="fitted", **conditions: float):
+    return sample_request(n, seed, conditions, temperature, offset, prior, names=("level", "skew"))
 
 
 @pytest.mark.parametrize("size", [1, 3, 10, 100])
@@ -22,6 +22,7 @@ def test_a_request_is_what_the_sampler_reads() -> None:
     assert {name: (values.dtype.name, values.shape) for name, values in feeds.items()} == {
         "key": ("uint64", (1,)),
         "temperature": ("float32", (1,)),
+        "standard_normal": ("bool", (1,)),
         "conditions": ("float32", (2,)),
         "offset": ("int64", (1,)),
         "count": ("int64", (1,)),
@@ -37,6 +38,11 @@ def test_a_request_is_what_the_sampler_reads() -> None:
         ({"n": 4097, "offset": 2**50 - 4096}, "offset is 1125899906838528; allowed: 0 to"),
         ({"seed": 2**64}, "seed is 18446744073709551616; allowed: 0 to"),
         ({"temperature": np.nan}, "temperature is nan; allowed: 0 to 100"),
+        ({"prior": "normal"}, "prior is 'normal'; allowed: fitted, standard_normal"),
+        (
+            {"prior": "standard_normal", "skew": 0.1},
+            "the prior standard_normal has no conditions, so it cannot be asked",
+        ),
         ({"vix": 0.2}, "'vix' is not a condition; allowed: level, skew"),
     ],
 )

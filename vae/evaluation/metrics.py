@@ -14,8 +14,8 @@ from vae.model import completion
 from vae.model.autoencoder import Vae
 from vae.model.elbo import bounds
 from vae.model.laplace import LatentPrior
+from vae.model.latent_law import LatentLaw
 from vae.model.linear import PrincipalComponents
-from vae.model.mixture import Mixture
 from vae.surface import arbitrage
 from vae.surface.grid import Grid
 from vae.surface.units import BASIS_POINTS, VOL_BP, Z90, Unit
@@ -26,7 +26,7 @@ _DRAWS = 16_384  # importance samples at a time: bounds the memory
 
 
 def likelihood_metrics(
-    model: Vae, x: Tensor, *, samples: Sequence[int], seed: int, prior: Mixture, exact: Tensor | None = None
+    model: Vae, x: Tensor, *, samples: Sequence[int], seed: int, prior: LatentLaw, exact: Tensor | None = None
 ) -> dict[str, float]:
     """ELBO and importance-weighted bounds of observations x [batch, D], in nats of the density of decimal vols.
 

@@ -3,12 +3,13 @@
 A random number is a function of the key and of its position only. So row i is the same however a request is split, and
 on every runtime. A row takes consecutive 32-bit words of Widynski's Squares. Its shifts and rotations are written as
 divisions and products of 64-bit integers that wrap, for which CUDA has kernels. The first word selects a component of
-the prior; the others become normal numbers by the method of Box and Muller.
+the prior where this is a mixture; the others become normal numbers by the method of Box and Muller.
 
 Reference: Widynski (2022), "Squares: a fast counter-based RNG", arXiv:2004.06278; Box, Muller (1958), "A note on the
 generation of random normal deviates".
 """
 
+import copy
 import math
 from collections.abc import Mapping
 
@@ -23,9 +24,11 @@ from vae.bundle import Layout
 from vae.graphs import export
 from vae.model import linear_systems
 from vae.model.autoencoder import Vae
-from vae.model.mixture import Mixture, reach
+from vae.model.flow import Flow
+from vae.model.mixture import Mixture
 
 _LARGEST_BELOW_ONE = 1.0 - 2.0**-24
+_REACH, _FEW = 3.2, 5  # standard deviations, for so many dimensions or fewer
 
 # Squares needs an odd key with irregular digits. These two turn any number, the user's key, into such a key.
 KEYS = (0xC58EFD154CE32F6D, 0x548C9DECBCE65297)
@@ -86,8 +89,8 @@ rotate (x) => (rotated) {
 """
 
 
-class Sampler(nn.Module):
-    """Surfaces and latents from uniform numbers on (0, 1], ``words`` of them per surface.
+class MixtureDraws(nn.Module):
+    """Draws of a mixture of conditions and latents, given some of the conditions and a market.
 
     With ``market``, the market of each component, [component], the logarithms of the weights have a row for each market
     and a last one for all together, [market + 1, component].
@@ -97,21 +100,13 @@ class Sampler(nn.Module):
     covariances: Tensor
     log_weights: Tensor
 
-    def __init__(
-        self,
-        model: Vae,
-        joint: Mixture,
-        conditions: int,
-        shape: tuple[int, ...],
-        market: NDArray[np.int64] | None = None,
-    ) -> None:
+    def __init__(self, joint: Mixture, conditions: int, market: NDArray[np.int64] | None = None) -> None:
         super().__init__()
         weights = joint.weights
         if market is not None:
             of_one = market == np.arange(market.max() + 1)[:, None]
             weights = np.concatenate([np.where(of_one, weights, 0.0), weights[None]])
-        self.decoder, self.conditions = export.Decoder(model, shape), conditions
-        self.latents = model.architecture.latents
+        self.conditions = conditions
         with np.errstate(divide="ignore"):
             values = {
                 "means": joint.means,
@@ -122,28 +117,14 @@ class Sampler(nn.Module):
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(value)))
 
     def forward(
-        self,
-        uniform: Tensor,
-        temperature: Tensor,
-        conditions: Tensor | None = None,
-        market: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Surfaces [batch, tenor, node] or vectors [batch, D], and z [batch, latent].
-
-        Args:
-            uniform: [batch, words].
-            temperature: factor of the normal numbers within a component, [1].
-            conditions: values of the conditioning variables, NaN for one that is free, [condition]; None for a model
-                without conditions.
-            market: place of the market, -1 for all together, [1]; None for a model without markets.
-        """
+        self, uniform: Tensor, normal: Tensor, conditions: Tensor | None = None, market: Tensor | None = None
+    ) -> Tensor:
+        """The latents [batch, latent] of uniform numbers [batch, 1] and numbers of N(0, I) [batch, latent]."""
         thresholds, means, factors = (part.to(uniform.dtype) for part in self._given(conditions, market))
         if market is not None:  # no uniform number may reach the components after the last one of the market
             thresholds = torch.where(thresholds >= _LARGEST_BELOW_ONE, 2.0, thresholds)
-        component = (uniform[:, :1] >= thresholds[:-1]).sum(1)
-        normal = _bounded(temperature * _normal(uniform[:, 1:])[:, : self.latents])
-        z = means[component] + (factors[component] * normal.unsqueeze(1)).sum(2)
-        return self.decoder(z), z
+        component = (uniform >= thresholds[:-1]).sum(1)
+        return means[component] + (factors[component] * normal.unsqueeze(1)).sum(2)
 
     def _given(self, conditions: Tensor | None, market: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Cumulative weights, means and lower factors of the components given the conditions and the market."""
@@ -162,6 +143,41 @@ class Sampler(nn.Module):
         return log_weights.softmax(0).cumsum(0), means[:, self.conditions :], linear_systems.cholesky(own)
 
 
+class Sampler(nn.Module):
+    """Surfaces and latents from uniform numbers on (0, 1], ``words`` of them per surface."""
+
+    def __init__(self, model: Vae, law: MixtureDraws | Flow, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.law, self.decoder = law, export.Decoder(model, shape)
+        self.latents = model.architecture.latents
+
+    def forward(
+        self,
+        uniform: Tensor,
+        temperature: Tensor,
+        standard_normal: Tensor,
+        conditions: Tensor | None = None,
+        market: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Surfaces [batch, tenor, node] or vectors [batch, D], and z [batch, latent].
+
+        Args:
+            uniform: [batch, words].
+            temperature: factor of the normal numbers, [1].
+            standard_normal: whether z has the law N(0, I) in place of the fitted one, bool [1].
+            conditions: values of the conditioning variables, NaN for one that is free, [condition]; None for a model
+                without conditions.
+            market: place of the market, -1 for all together, [1]; None for a model without markets.
+        """
+        normal = _tempered(_normal(uniform[:, 1:])[:, : self.latents], temperature)
+        if isinstance(self.law, Flow):
+            fitted = self.law(normal)
+        else:
+            fitted = self.law(uniform[:, :1], normal, conditions, market)
+        z = torch.where(standard_normal, normal, fitted)
+        return self.decoder(z), z
+
+
 class OfMarkets(nn.Module):
     """A sampler of markets with its arguments in another order: the exporter takes none after one that is left out."""
 
@@ -170,31 +186,36 @@ class OfMarkets(nn.Module):
         self.sampler = sampler
 
     def forward(
-        self, uniform: Tensor, temperature: Tensor, market: Tensor, conditions: Tensor | None = None
+        self,
+        uniform: Tensor,
+        temperature: Tensor,
+        standard_normal: Tensor,
+        market: Tensor,
+        conditions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """iv [batch, tenor, node] and z [batch, latent]."""
-        drawn: tuple[Tensor, Tensor] = self.sampler(uniform, temperature, conditions, market)
+        drawn: tuple[Tensor, Tensor] = self.sampler(uniform, temperature, standard_normal, conditions, market)
         return drawn
 
 
-def words(latents: int) -> int:
-    """Number of random words per row: one for the component, and two for each pair of normal numbers."""
-    return 1 + 2 * ((latents + 1) // 2)
+def words(normals: int) -> int:
+    """Number of random words per row: one for the component, and two for each pair of its normal numbers."""
+    return 1 + 2 * ((normals + 1) // 2)
 
 
 def sampler_graph(
     model: Vae,
-    joint: Mixture,
+    law: Mixture | Flow,
     conditions: int,
     layout: Layout,
     metadata: Mapping[str, str],
     market: NDArray[np.int64] | None = None,
 ) -> bytes:
-    """``sampler.onnx``: inputs key, offset, count, temperature; outputs iv or x, and z.
+    """``sampler.onnx``: inputs key, offset, count, temperature, standard_normal; outputs iv or x, and z.
 
     Args:
         model: whose decoder makes the surfaces.
-        joint: mixture of the conditions and z together.
+        law: mixture of the conditions and z together, or a flow of z.
         conditions: number of conditions; the graph has an input ``conditions`` where there are any.
         layout: what the decoder writes.
         metadata: of the file.
@@ -202,11 +223,13 @@ def sampler_graph(
     """
     count = words(model.architecture.latents)
     inputs = {"uniform": torch.full((2, count), 0.5), "temperature": torch.ones(1)}
+    inputs["standard_normal"] = torch.zeros(1, dtype=torch.bool)
     if market is not None:
         inputs["market"] = torch.full((1,), -1)
     if conditions:
         inputs["conditions"] = torch.full((conditions,), torch.nan)
-    sampler = Sampler(model, joint, conditions, layout.shape, market)
+    single = copy.deepcopy(law).float() if isinstance(law, Flow) else MixtureDraws(law, conditions, market)
+    sampler = Sampler(model, single, layout.shape)
     drawn = export.program(
         sampler if market is None else OfMarkets(sampler),
         inputs,
@@ -240,8 +263,12 @@ def _normal(uniform: Tensor) -> Tensor:
     return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
 
 
-def _bounded(normal: Tensor) -> Tensor:
-    """``vae.model.mixture.bounded``, written with operators that every runtime has."""
-    ratio = normal.square().sum(1, keepdim=True) / reach(normal.shape[1]) ** 2
-    eighth = ratio.square().square()  # power of the length
-    return normal / (1.0 + eighth).sqrt().sqrt().sqrt()
+def _tempered(normal: Tensor, temperature: Tensor) -> Tensor:
+    """Normal numbers [batch, number] times the temperature, [1].
+
+    A temperature above 1 moves no row to where the decoder was not trained: beyond a length that grows with the number
+    of dimensions as lengths do, by its square root.
+    """
+    reach = _REACH + max(0.0, math.sqrt(normal.shape[1]) - math.sqrt(_FEW))
+    length = normal.square().sum(1, keepdim=True).sqrt()
+    return normal * torch.minimum(temperature, (reach / length).clamp(min=1.0))

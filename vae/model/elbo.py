@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from vae.model.autoencoder import Observations, Posterior, Vae
-from vae.model.mixture import Mixture
+from vae.model.latent_law import LatentLaw
 
 _LOG_TWO_PI = math.log(2.0 * math.pi)
 
@@ -108,7 +108,7 @@ class Bounds(NamedTuple):
         groups = [self.log_weights.unflatten(0, (-1, count)) for count in samples]
         return [(_log_mean(group, 1).mean(0), _effective(group, 1).mean(0)) for group in groups]
 
-    def prior_gain(self, prior: Mixture) -> Tensor:
+    def prior_gain(self, prior: LatentLaw) -> Tensor:
         """Gain of the ELBO with ``prior`` in place of N(0, I): E_q[log prior(z) - log N(z; 0, I)], [batch]."""
         standard = -0.5 * (self.z.square() + _LOG_TWO_PI).sum(-1)
         shipped = torch.from_numpy(prior.log_density(self.z.double().cpu().numpy())).to(standard)

@@ -1,4 +1,4 @@
-"""A Gaussian mixture and its fit by EM, in numpy: the prior that ships is one, fitted to codes; N(0, I) is one too.
+"""A Gaussian mixture and its fit by EM, in numpy: the prior that ships may be one, fitted to codes; N(0, I) is one too.
 
 Codes are draws from the encoder's posteriors of the data. The ELBO is hardly lower under a prior that does not match
 them, but samples are worse: they are drawn from the prior. A joint mixture of conditions and latents also gives the
@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-_REACH, _FEW = 3.2, 5  # standard deviations, for so many dimensions or fewer
-_SHARPNESS = 8
 _LEAST_VARIANCE = 1e-6  # of a component in any direction; the rows are whitened first
 _MOST_ITERATIONS = 200
 _SETTLED = 2e-5  # nats a row: EM stops where an iteration gains less
@@ -137,27 +135,6 @@ class Mixture(NamedTuple):
         constant -= 0.5 * self.dimension * math.log(2.0 * math.pi)
         constant -= np.log(np.abs(np.diagonal(self.factors, axis1=1, axis2=2))).sum(1)
         return np.concatenate([constant[:, None], slope, -0.5 * precision.reshape(len(slope), -1)], axis=1)
-
-
-def reach(dimension: int) -> float:
-    """Largest distance of a sample from the mean of its component, in the component's standard deviations.
-
-    The length of a vector of N(0, I) is near sqrt(d), with a spread that hardly depends on d: so the bound moves with
-    sqrt(d), and as few draws are shortened in many dimensions as in five.
-    """
-    return _REACH + max(0.0, math.sqrt(dimension) - math.sqrt(_FEW))
-
-
-def bounded(normal: Array) -> Array:
-    """Numbers of N(0, I), [batch, d], with long vectors shortened: none is longer than ``reach``.
-
-    A component that is fitted to codes on a bounded region has tails outside of it, where the decoder was not trained.
-    A length R becomes R / (1 + (R / reach)^p)^(1/p). The map hardly moves short vectors, is smooth and one to one, and
-    rejects no draw.
-    """
-    ratio = np.linalg.norm(normal, axis=-1, keepdims=True) / reach(normal.shape[-1])
-    inside: Array = normal / (1.0 + ratio**_SHARPNESS) ** (1.0 / _SHARPNESS)
-    return inside
 
 
 def fewest_rows(components: int, dimension: int) -> int:

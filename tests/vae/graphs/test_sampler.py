@@ -10,10 +10,11 @@ import torch
 from scipy import stats
 
 from vae.bundle import Layout
-from vae.graphs.sampler import KEYS, Sampler, sampler_graph, words
+from vae.graphs.sampler import KEYS, MixtureDraws, Sampler, sampler_graph, words
 from vae.model.autoencoder import Architecture, Vae
+from vae.model.flow import Flow, FlowShape
 from vae.model.linear import principal_components
-from vae.model.mixture import Mixture, bounded
+from vae.model.mixture import Mixture
 from vae.surface.grid import Grid
 
 GRID = Grid(np.array([0.1, 0.5]), np.linspace(-0.2, 0.2, 4))
@@ -55,8 +56,11 @@ def session(content: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
 
-def request(key: int, offset: int, count: int) -> dict[str, np.ndarray]:
-    return {"key": np.array([key], np.uint64), "offset": np.array([offset]), "count": np.array([count])}
+def request(
+    key: int, offset: int, count: int, *, temperature: float = 1.0, standard: bool = False
+) -> dict[str, np.ndarray]:
+    numbers = {"key": np.array([key], np.uint64), "offset": np.array([offset]), "count": np.array([count])}
+    return numbers | {"temperature": np.array([temperature], np.float32), "standard_normal": np.array([standard])}
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +78,7 @@ def uniform_of(graph: bytes, key: int, offset: int, count: int) -> np.ndarray:
     whole = onnx.load_from_string(graph)
     inside = onnx.helper.make_tensor_value_info("uniform", onnx.TensorProto.FLOAT, [None, words(LATENTS)])
     whole.graph.output.append(inside)
-    feeds = request(key, offset, count) | {"temperature": np.ones(1, np.float32)}
-    return np.asarray(session(whole.SerializeToString()).run(["uniform"], feeds)[0])
+    return np.asarray(session(whole.SerializeToString()).run(["uniform"], request(key, offset, count))[0])
 
 
 @pytest.mark.parametrize("key", [0, 1, 7, 2**32, 2**63, 2**64 - 1])
@@ -97,25 +100,48 @@ def test_uniform_numbers_are_uniform_and_independent(graph: bytes) -> None:
     assert np.abs(correlation - np.eye(len(correlation))).max() < 5 / math.sqrt(50_000)
 
 
-def draws(key: int, count: int, mix: Mixture, temperature: float) -> tuple[np.ndarray, np.ndarray]:
-    """The uniform number and the bounded normal ones of each row, in double precision."""
+def draws(key: int, count: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """The uniform number and the normal ones of each row times the temperature, in double precision."""
     numbers = np.stack([uniform(key, row, words(LATENTS)) for row in range(count)]).astype(float)
     half = (words(LATENTS) - 1) // 2
     radius = np.sqrt(-2.0 * np.log(numbers[:, 1 : 1 + half]))
     angle = 2.0 * math.pi * numbers[:, 1 + half :]
     normal = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)[:, :LATENTS]
-    return numbers[:, 0], bounded(temperature * normal)
+    return numbers[:, 0], temperature * normal
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 0.0])
 def test_draws_are_those_of_the_mixture(graph: bytes, temperature: float) -> None:
     mix = mixture(LATENTS, 4)
-    feeds = request(5, 0, 300) | {"temperature": np.array([temperature], np.float32)}
-    iv, z = session(graph).run(["iv", "z"], feeds)
-    np.testing.assert_allclose(z, mix.sample(*draws(5, 300, mix, temperature)), atol=2e-5)
+    iv, z = session(graph).run(["iv", "z"], request(5, 0, 300, temperature=temperature))
+    np.testing.assert_allclose(z, mix.sample(*draws(5, 300, temperature)), atol=2e-5)
     with torch.no_grad():
         expected = model().expand(model().decode(torch.from_numpy(z))).numpy()
     np.testing.assert_allclose(iv.reshape(300, 8), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_draws_are_those_of_the_flow(temperature: float) -> None:
+    torch.manual_seed(1)
+    flow = Flow.of_codes(torch.randn(100, LATENTS) + 1.0, FlowShape(LATENTS, 2)).double()
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    content = sampler_graph(model(), flow, 0, Layout.of_surfaces(GRID.shape), {"volvae_version": "1"})
+    z = session(content).run(["z"], request(5, 0, 300, temperature=temperature))[0]
+    np.testing.assert_allclose(z, flow.sample(*draws(5, 300, temperature)), atol=1e-4)
+
+
+def test_draws_of_n01_are_the_normal_numbers(graph: bytes, conditioned: bytes) -> None:
+    """Of N(0, I), whatever law was fitted; at most temperatures too, but a hot one moves no long vector."""
+    normal = draws(5, 300, 1.0)[1]
+    free = {"conditions": np.full(2, np.nan, np.float32)}
+    for content, more in ((graph, {}), (conditioned, free)):
+        z = session(content).run(["z"], request(5, 0, 300, standard=True) | more)[0]
+        np.testing.assert_allclose(z, normal, atol=1e-5)
+    hot = session(graph).run(["z"], request(5, 0, 300, temperature=50.0, standard=True))[0]
+    length, before = np.linalg.norm(hot, axis=1), np.linalg.norm(normal, axis=1)
+    np.testing.assert_allclose(length, np.maximum(before, np.minimum(50.0 * before, 3.2)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("asked", [(0.3, -0.2), (math.nan, 0.5), (0.1, math.nan), (math.nan, math.nan)])
@@ -123,12 +149,12 @@ def test_draws_given_conditions_are_those_of_the_mixture(conditioned: bytes, ask
     """Some of the conditions, all or none: the law of z given them, which vae.model.mixture has in another way."""
     known = [i for i, value in enumerate(asked) if not math.isnan(value)]
     law = mixture(2 + LATENTS, 4).select([*known, *range(2, 2 + LATENTS)])
-    feeds = request(5, 0, 300) | {"temperature": np.ones(1, np.float32), "conditions": np.array(asked, np.float32)}
+    feeds = request(5, 0, 300) | {"conditions": np.array(asked, np.float32)}
 
     z = session(conditioned).run(["z"], feeds)[0]
 
     given = np.broadcast_to(np.array(asked, np.float32)[known].astype(float), (300, len(known)))
-    chosen, normal = draws(5, 300, law, 1.0)
+    chosen, normal = draws(5, 300, 1.0)
     expected = law.sample_given(given, chosen, normal) if known else law.sample(chosen, normal)
     np.testing.assert_allclose(z, expected, atol=5e-5)
 
@@ -150,10 +176,10 @@ def test_draws_given_a_market_are_those_of_its_components(of_markets: bytes, mar
     law = mixture(1 + LATENTS, 5)
     law = law if market == -1 else law.part(market == MARKET)
     conditions = {"conditions": np.array([asked], np.float32), "market": np.array([market])}
-    z = session(of_markets).run(["z"], request(5, 0, 300) | {"temperature": np.ones(1, np.float32)} | conditions)[0]
+    z = session(of_markets).run(["z"], request(5, 0, 300) | conditions)[0]
 
     free = law.select(range(1, 1 + LATENTS))
-    chosen, normal = draws(5, 300, free, 1.0)
+    chosen, normal = draws(5, 300, 1.0)
     given = np.full((300, 1), np.float32(asked), float)
     expected = free.sample(chosen, normal) if math.isnan(asked) else law.sample_given(given, chosen, normal)
     np.testing.assert_allclose(z, expected, atol=5e-5)
@@ -163,10 +189,10 @@ def test_draws_given_a_market_are_those_of_its_components(of_markets: bytes, mar
 def test_no_uniform_number_reaches_another_market(market: int) -> None:
     """The smallest and the largest one that the graph draws, at temperature 0: the mean of a component."""
     law = mixture(LATENTS, 5)
-    sampler = Sampler(model(), law, 0, GRID.shape, MARKET).float()
+    sampler = Sampler(model(), MixtureDraws(law, 0, MARKET), GRID.shape).float()
     uniform = torch.full((2, words(LATENTS)), 0.5)
     uniform[:, 0] = torch.tensor([2.0**-33, 1.0])
     with torch.no_grad():
-        _, z = sampler(uniform, torch.zeros(1), None, torch.tensor([market]))
+        _, z = sampler(uniform, torch.zeros(1), torch.tensor([False]), None, torch.tensor([market]))
     own = np.flatnonzero(market == MARKET) if market >= 0 else np.arange(5)
     np.testing.assert_allclose(z, law.means[own[[0, -1]]], atol=1e-6)

@@ -1,10 +1,8 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.stats import chi2, multivariate_normal
+from scipy.stats import multivariate_normal
 
-from vae.model.mixture import Mixture, TooFewRowsError, bounded, fit_mixture, reach
+from vae.model.mixture import Mixture, TooFewRowsError, fit_mixture
 
 MIXTURE = Mixture(
     np.array([0.3, 0.7]),
@@ -118,30 +116,3 @@ def test_a_table_gives_the_mixture_back() -> None:
 def test_what_is_no_mixture_is_refused(table: np.ndarray) -> None:
     with pytest.raises(ValueError, match="mixture"):
         Mixture.from_table(table)
-
-
-@given(st.lists(st.floats(-30.0, 30.0), min_size=5, max_size=5))
-def test_bounded_numbers_stay_within_reach_on_their_ray(values: list[float]) -> None:
-    normal = np.array([values])
-    inside = bounded(normal)
-    length, before = np.linalg.norm(inside), np.linalg.norm(normal)
-    assert length <= min(before, reach(5)) + 1e-12
-    assert length >= 0.995 * before if before < 2.0 else True
-    np.testing.assert_allclose(inside * before, normal * length, atol=1e-9)
-
-
-def test_bounded_numbers_keep_their_bulk() -> None:
-    """In five dimensions nine tenths of the draws lie inside of 3.04: lengths up to 2.1, half of them, hardly move."""
-    normal = np.random.default_rng(6).standard_normal((100_000, 5))
-    median = np.median(np.linalg.norm(bounded(normal), axis=1))
-    assert median == pytest.approx(np.sqrt(chi2.ppf(0.5, 5)), rel=0.01)
-    np.testing.assert_allclose(np.cov(bounded(normal).T), 0.93 * np.eye(5), atol=0.03)
-
-
-@pytest.mark.parametrize("dimension", [1, 5, 8, 16, 64])
-def test_samples_are_as_wide_in_many_dimensions_as_in_five(dimension: int) -> None:
-    """Nine tenths of the variance; and lengths that few draws exceed by chi's law: 7 % in five dimensions."""
-    normal = np.random.default_rng(6).standard_normal((20_000, dimension))
-    assert 0.88 < bounded(normal).var() < 1.0
-    assert reach(5) == 3.2
-    assert chi2.sf(reach(dimension) ** 2, dimension) < 0.09
