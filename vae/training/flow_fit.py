@@ -16,7 +16,7 @@ _BATCH = 1024
 _RATE = 3e-3  # peak of the cosine schedule
 _WARMUP = 100  # steps
 _CLIP = 5.0  # largest norm of the gradient, nats
-_EPOCHS, _MOST_STEPS = 50, 1_500
+_EPOCHS, _LEAST_STEPS, _MOST_STEPS = 50, 500, 1_500
 _HELD_OUT = 0.1  # share of the codes, the last ones
 _CHECKS, _PATIENCE = 30, 8  # looks at the held-out codes in a fit; so many without a gain end it
 
@@ -33,7 +33,7 @@ def fit_flow(codes: NDArray[np.float64], *, layers: int, seed: int) -> Flow:
         torch.manual_seed(seed)
         flow = Flow.of_codes(own, FlowShape(own.shape[1], layers))
     optimizer = Soap(flow.parameters(), _RATE)
-    steps = min(_MOST_STEPS, _EPOCHS * len(own) // _BATCH + 1)
+    steps = min(max(_EPOCHS * len(own) // _BATCH, _LEAST_STEPS), _MOST_STEPS)
     best, best_weights, since = -math.inf, flow.state_dict(), 0
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = _RATE * _share(step, steps)

@@ -22,6 +22,7 @@ from tests.workspace import Workspace
 from vae.bundle import GRAPHS
 from vae.graphs.export import OPSET
 from vae.model.autoencoder import Architecture, Vae
+from vae.model.flow import Flow, FlowShape
 from vae.model.linear import principal_components
 from vae.model.mixture import Mixture
 from vae.surface.grid import Grid
@@ -101,14 +102,18 @@ def with_every_option() -> dict[str, bytes]:
 
 
 def of_vectors(likelihood: str) -> dict[str, bytes]:
-    """Graphs of a model of vectors, which scores and completes in double precision; Gaussian noise is decoded."""
+    """Graphs of a model of vectors, which scores and completes in double precision.
+
+    Gaussian noise is decoded, and the prior is a flow.
+    """
     x = torch.rand(300, 8, dtype=torch.float64).round() + (
         0.1 * torch.rand(300, 8) if likelihood == "gaussian" else 0.0
     )
     scale = "decoded" if likelihood == "gaussian" else "shared"
     architecture = Architecture(8, 8, 2, 8, 1, likelihood=likelihood, scale=scale, sees_missing=True)  # type: ignore[arg-type]
     model = Vae.from_components(architecture, principal_components(x))
-    return graph_files(model, Prior(Mixture.standard_normal(2)), None, half=True)
+    law = Flow(FlowShape(2, 2)) if likelihood == "gaussian" else Mixture.standard_normal(2)
+    return graph_files(model, Prior(law), None, half=True)
 
 
 def documented(root: Path) -> dict[str, str]:

@@ -13,17 +13,22 @@ def rotated_square(count: int, seed: int) -> np.ndarray:
 
 @pytest.mark.slow
 def test_a_flow_ends_where_its_codes_end() -> None:
-    """Nearer to the true density than 30 Gaussians, with fewer draws outside; the same again with the same seed."""
-    codes, fresh = rotated_square(6000, 1), rotated_square(4000, 2)
-    flow, again = (fit_flow(codes, layers=3, seed=5) for _ in range(2))
-    mixture = fit_mixture(codes, 30, seed=5)
+    """Nearer to the true density than 10 Gaussians, with fewer draws outside."""
+    codes, fresh = rotated_square(4000, 1), rotated_square(4000, 2)
+    flow, mixture = fit_flow(codes, layers=3, seed=5), fit_mixture(codes, 10, seed=5)
     generator = np.random.default_rng(3)
     uniform, normal = generator.random(20_000), generator.standard_normal((20_000, 2))
 
-    assert mixture.log_density(fresh).mean() < flow.log_density(fresh).mean() < -np.log(4.0) + 0.01
+    assert mixture.log_density(fresh).mean() < flow.log_density(fresh).mean() < -np.log(4.0)
+    beyond = 1.05 * np.sqrt(2.0)
     outside = [
-        (np.abs(law.sample(uniform, normal) @ [[1, -1], [1, 1]]).max(1) > 1.02 * np.sqrt(2.0)).mean()
-        for law in (flow, mixture)
+        (np.abs(law.sample(uniform, normal) @ [[1, -1], [1, 1]]).max(1) > beyond).mean() for law in (flow, mixture)
     ]
-    assert outside[0] < min(0.02, 0.5 * outside[1])
-    np.testing.assert_array_equal(flow.log_density(fresh), again.log_density(fresh))
+    assert outside[0] < 0.5 * outside[1]
+
+
+def test_the_same_seed_gives_the_same_flow() -> None:
+    codes = rotated_square(200, 1)
+    one, again, other = (fit_flow(codes, layers=1, seed=seed).log_density(codes) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(one, again)
+    assert not np.array_equal(one, other)
