@@ -17,13 +17,20 @@ from vae.model.completion import QuoteProblem, Quotes
 from vae.model.laplace import LatentPrior, SearchState
 from vae.model.quote_weights import QuoteInterpolator
 from vae.surface.grid import Grid
+from vae.surface.reading_error import ReadingError
 
 _POSED = ("quoted", "weights", "precision")
 _PRIOR = ("prior_mean", "prior_precision")  # posed too where a market may be named
 _KEPT = ("z", "curvature")  # the parts of the state that the end reads
 
 
-def completer_graph(model: Vae, grid: Grid, metadata: Mapping[str, str], priors: Sequence[LatentPrior] = ()) -> bytes:
+def completer_graph(
+    model: Vae,
+    grid: Grid,
+    metadata: Mapping[str, str],
+    priors: Sequence[LatentPrior] = (),
+    reading: ReadingError | None = None,
+) -> bytes:
     """``completer.onnx``: inputs log_moneyness, tenor, iv and weight, all [quote], in single precision.
 
     Outputs are the surface and its standard deviations [tenor, node], the most probable latents z [latent], the vols of
@@ -35,12 +42,13 @@ def completer_graph(model: Vae, grid: Grid, metadata: Mapping[str, str], priors:
         metadata: of the file.
         priors: the distribution of the latents in each market; the graph then has an input ``market`` [1], its place
             among them or -1 for N(0, I).
+        reading: errors of reading surfaces between the points of the grid; none by default.
     """
     examples = {"log_moneyness": 0.0, "tenor": float(grid.tenors[0]), "iv": 0.2, "weight": 1.0}
     quotes = {name: torch.full((3,), value) for name, value in examples.items()}
     names = _POSED + (_PRIOR if priors else ())
     inputs = quotes | ({"market": torch.full((1,), -1)} if priors else {})
-    first = Start(model, grid, priors)
+    first = Start(model, grid, priors, reading)
     with torch.no_grad():
         made = [part.clone() for part in first(*inputs.values())]
     posed = dict(zip(names, made, strict=False))
@@ -70,7 +78,9 @@ class Start(nn.Module):
     means: Tensor
     precisions: Tensor
 
-    def __init__(self, model: Vae, grid: Grid, priors: Sequence[LatentPrior] = ()) -> None:
+    def __init__(
+        self, model: Vae, grid: Grid, priors: Sequence[LatentPrior] = (), reading: ReadingError | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         if priors:
@@ -78,7 +88,9 @@ class Start(nn.Module):
             free = LatentPrior(torch.zeros_like(identity[0]), identity)
             for name, rows in zip(("means", "precisions"), zip(*priors, free, strict=True), strict=True):
                 self.register_buffer(name, torch.stack(rows))
-        self.reader = QuoteInterpolator(grid).to(model.center)  # a name inside the shipped graph, kept for its bytes
+        self.reader = QuoteInterpolator(grid, reading).to(
+            model.center
+        )  # a name inside the shipped graph, kept for its bytes
 
     def forward(
         self, log_moneyness: Tensor, tenor: Tensor, iv: Tensor, weight: Tensor, market: Tensor | None = None

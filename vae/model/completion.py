@@ -133,6 +133,8 @@ def prepare_quotes(
     variance = model.scale_at(start).square()
     if model.architecture.scale != "shared":
         variance = weights.linear @ variance.flatten()
+    read = weights.variance / (quotes.iv.square() if model.architecture.transform == "log" else 1.0)
+    variance = variance + quotes.weight * read
     precision = torch.where(weights.inside, quotes.weight / variance, 0.0).unsqueeze(0)
     return QuoteProblem(model.inner(quotes.iv), quotes.tenor, weights.spline, precision), start, weights
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vae.surface import term_structure
 from vae.surface.grid import Grid
+from vae.surface.reading_error import ReadingError
 from vae.surface.spline import Array, Spline, cubic_weights
 
 _SLACK = 1e-5  # share of the range of nodes or tenors by which single precision may miss its ends
@@ -26,20 +27,32 @@ class QuoteWeights(NamedTuple):
         linear: weights of bilinear interpolation, which keeps positive quantities positive, [quote, D].
         nearest: index of the point of the grid nearest to a quote, [quote].
         inside: whether a quote lies inside the grid, [quote].
+        variance: of the error of the vol that is read at a quote, 0 at the points of the grid, [quote].
     """
 
     spline: Tensor
     linear: Tensor
     nearest: Tensor
     inside: Tensor
+    variance: Tensor
 
 
 class QuoteInterpolator(nn.Module):
-    """Interpolates surfaces of a grid at any log-moneyness and tenor inside it."""
+    """Interpolates surfaces of a grid at any log-moneyness and tenor inside it.
 
-    def __init__(self, grid: Grid) -> None:
+    Args:
+        grid: of the surfaces.
+        error: of reading between the points; none by default.
+    """
+
+    tenor_error: Tensor
+    node_error: Tensor
+
+    def __init__(self, grid: Grid, error: ReadingError | None = None) -> None:
         super().__init__()
         self.convention = grid.convention
+        for name, values in (error or ReadingError.none(grid))._asdict().items():
+            self.register_buffer(f"{name}_error", torch.tensor(values))
         self.terms = Axis(term_structure.coordinate(grid.tenors), Spline.local)
         self.smiles = Axis(grid.nodes, Spline.through)
 
@@ -50,11 +63,14 @@ class QuoteInterpolator(nn.Module):
         """
         root = tenor.sqrt()
         term, smile = self.terms(root / (1.0 + root)), self.smiles(self._node(k, root, iv))
+        between_tenors = term.bump * (self.tenor_error[term.left] * smile.linear).sum(1)
+        between_nodes = smile.bump * (term.linear @ self.node_error).gather(1, smile.left.unsqueeze(1)).squeeze(1)
         return QuoteWeights(
             spline=_products(tenor.unsqueeze(1) * term.cubic, smile.cubic),
             linear=_products(term.linear, smile.linear),
             nearest=term.nearest * len(self.smiles.knots) + smile.nearest,
             inside=term.inside & smile.inside,
+            variance=between_tenors.square() + between_nodes.square(),
         )
 
     def _node(self, k: Tensor, root: Tensor, iv: Tensor) -> Tensor:
@@ -68,12 +84,21 @@ class QuoteInterpolator(nn.Module):
 
 
 class AxisWeights(NamedTuple):
-    """How points on an axis depend on its knots: cubic and linear are [point, knot], nearest and inside [point]."""
+    """How points on an axis depend on its knots.
+
+    Attributes:
+        cubic, linear: weights of the knots in the cubics and in the line between two knots, [point, knot].
+        left, nearest: index of the knot before a point, and of the nearest one, [point].
+        inside: whether a point lies between the ends, [point].
+        bump: 0 at the knots and 1 in the middle between two, the shape of the error of reading, [point].
+    """
 
     cubic: Tensor
     linear: Tensor
+    left: Tensor
     nearest: Tensor
     inside: Tensor
+    bump: Tensor
 
 
 class Axis(nn.Module):
@@ -97,14 +122,16 @@ class Axis(nn.Module):
         left = (at.unsqueeze(1) >= self.knots[1:-1]).sum(1)
         step = at - self.knots[left]
         powers = torch.stack([torch.ones_like(step), step, step * step, step * step * step], dim=1)
-        share = (step / (self.knots[left + 1] - self.knots[left])).unsqueeze(1)
+        share = step / (self.knots[left + 1] - self.knots[left])
         numbers = torch.arange(len(self.knots), device=at.device)
         before, after = ((index.unsqueeze(1) == numbers).to(at.dtype) for index in (left, left + 1))
         return AxisWeights(
             cubic=(powers.unsqueeze(2) * self.cubics[left]).sum(1),
-            linear=(1.0 - share) * before + share * after,
-            nearest=left + (share.squeeze(1) > 0.5).to(left.dtype),
+            linear=(1.0 - share).unsqueeze(1) * before + share.unsqueeze(1) * after,
+            left=left,
+            nearest=left + (share > 0.5).to(left.dtype),
             inside=inside,
+            bump=4.0 * share * (1.0 - share),
         )
 
 

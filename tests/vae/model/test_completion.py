@@ -9,6 +9,7 @@ from vae.model.linear import PrincipalComponents, principal_components
 from vae.model.quote_weights import QuoteInterpolator
 from vae.pricing import heston_surfaces
 from vae.surface.grid import Grid
+from vae.surface.reading_error import ReadingError
 
 
 def linear(
@@ -160,3 +161,25 @@ def test_a_weight_is_a_number_of_equal_quotes() -> None:
         one, other = (complete_quotes(model, QuoteInterpolator(grid), quotes)[0] for quotes in (once, twice))
     torch.testing.assert_close(one.mean, other.mean, rtol=1e-6, atol=1e-8)
     torch.testing.assert_close(one.std, other.std, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("transform", ["none", "log"])
+def test_the_error_of_reading_adds_to_the_noise_of_a_quote(transform: str) -> None:
+    """A quote between tenors counts as one of smaller weight, whose noise has the variance of both."""
+    grid = Grid(np.array([0.1, 0.5]), np.linspace(-0.2, 0.2, 5), "log_moneyness")
+    _, _, x = linear()
+    inner = 0.2 + 0.01 * x
+    inner = inner.log() if transform == "log" else inner
+    architecture = Architecture(10, 10, 3, 4, 0, transform=transform)  # type: ignore[arg-type]
+    model = Vae.from_components(architecture, principal_components(inner))
+    k, tenor, iv, weight = (torch.tensor([part], dtype=torch.float64) for part in (0.1, 0.3, 0.21, 2.0))
+    error = ReadingError(np.full((1, 5), 0.004), np.zeros((2, 4)))
+    with torch.no_grad():
+        found, weights = complete_quotes(model, QuoteInterpolator(grid, error), Quotes(k, tenor, iv, weight))
+        noise = model.scale_at(torch.zeros(1, 3).double()).square().mean() / weight
+        added = weights.variance / (iv.square() if transform == "log" else 1.0)
+        assert added > 0.1 * noise
+        less = Quotes(k, tenor, iv, weight * noise / (noise + added))
+        expected, _ = complete_quotes(model, QuoteInterpolator(grid), less)
+    torch.testing.assert_close(found.mean, expected.mean, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found.std, expected.std, rtol=1e-9, atol=1e-12)

@@ -7,6 +7,7 @@ import torch
 from vae.model.completion import vols_at
 from vae.model.quote_weights import QuoteInterpolator
 from vae.surface.grid import Grid
+from vae.surface.reading_error import ReadingError
 from vae.surface.surfaces import Surfaces
 
 TENORS, NODES = np.array([0.1, 0.25, 0.7, 1.0]), np.linspace(-0.4, 0.3, 7)
@@ -50,6 +51,20 @@ def test_points_of_the_grid_are_interpolated_exactly(convention: str) -> None:
     np.testing.assert_allclose(found[0].numpy(), iv.ravel(), rtol=3e-6)
     np.testing.assert_array_equal(weights.nearest.numpy(), np.arange(iv.size))
     np.testing.assert_allclose(weights.linear.sum(1).numpy(), 1.0, rtol=1e-6)
+
+
+def test_the_error_of_reading_is_that_of_the_place() -> None:
+    """None at the points of the grid, the learned one in the middle between two, both added on a diagonal."""
+    grid = Grid(TENORS, NODES)
+    error = ReadingError(np.full((3, 7), 3e-4), np.full((4, 6), 4e-4))
+    place = np.sqrt(TENORS) / (1.0 + np.sqrt(TENORS))
+    middle = 0.5 * (place[:-1] + place[1:])
+    tenor = np.concatenate((TENORS[:3], np.tile((middle / (1.0 - middle)) ** 2, 2)))
+    node = np.concatenate((NODES[1:4], NODES[1:4], 0.5 * (NODES[1:4] + NODES[2:5])))
+    k = torch.from_numpy(node * np.sqrt(tenor))
+    weights = QuoteInterpolator(grid, error)(k, torch.from_numpy(tenor), torch.full_like(k, 0.2))
+    np.testing.assert_allclose(weights.variance.sqrt().numpy(), np.repeat([0.0, 3e-4, 5e-4], 3), atol=1e-12)
+    assert not QuoteInterpolator(grid)(k, torch.from_numpy(tenor), k).variance.any()
 
 
 def test_surfaces_come_with_coordinates() -> None:

@@ -2,30 +2,17 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vae.pricing.simulated_models import MODELS
+from tests.vae.surface.exact_surfaces import heston
 from vae.surface.grid import Grid
 from vae.surface.interpolation import total_variance
 from vae.surface.surfaces import Surfaces
 
 BP = 1e-4
 DAYS = np.array([6, 12, 18, 26, 52, 78, 104, 130, 182, 260, 364])
-MODEL_PARAMETERS = [  # v0, kappa, theta, vol of vol, rho
-    [0.02, 1.0, 0.09, 0.5, -0.7],
-    [0.12, 4.0, 0.03, 0.9, -0.3],
-    [0.05, 2.0, 0.05, 0.3, -0.9],
-    [0.03, 0.7, 0.04, 0.8, -0.5],
-]
-
-
-def heston(days: np.ndarray, nodes: np.ndarray, convention: str = "sqrt_time") -> tuple[np.ndarray, Grid]:
-    grid = Grid(days / 365, nodes, convention)
-    parameters = torch.tensor(MODEL_PARAMETERS, dtype=torch.float64)
-    return MODELS["heston"].surfaces(parameters, grid, vol_tolerance=1e-6, compiled=False).vol.numpy(), grid
 
 
 @pytest.mark.parametrize(
@@ -38,7 +25,7 @@ def heston(days: np.ndarray, nodes: np.ndarray, convention: str = "sqrt_time") -
 def test_exact_vols_between_tenors_are_met(convention: str, nodes: np.ndarray, bp: float) -> None:
     """Linear total variance, which is free of arbitrage too, misses these by up to 20 bp."""
     iv, grid = heston(DAYS, nodes, convention)
-    middle, between = heston(0.5 * (DAYS[1:] + DAYS[:-1]), nodes, convention)
+    middle, between = heston(0.5 * (DAYS[1:5] + DAYS[:4]), nodes, convention)
     for surface, expected, k in zip(
         iv, middle, np.broadcast_to(between.log_moneyness_of(middle), middle.shape), strict=True
     ):
