@@ -1,9 +1,8 @@
 // Static arbitrage of a complete surface, measured as vae/surface/arbitrage.py does; a test compares the two.
 import { logMoneyness, rows } from "./grid.js";
 import { cdf } from "./normal.js";
-import { read, spline } from "./spline.js";
+import { read, refined, spline } from "./spline.js";
 
-const REFINEMENT = 5; // points checked per interval between nodes
 const MEANINGFUL_PRICE = 1e-6; // in units of the forward; below it an option is worth nothing
 const LEAST_VARIANCE = 1e-12;
 const STEEPEST_WING = 2;
@@ -56,14 +55,6 @@ const smileOf = (k, vols, tenor) => {
     strike: points.map(Math.exp),
     price: variance.map((value, i) => callPrice(value, points[i])),
   };
-};
-
-const refined = (knots) => {
-  const points = [];
-  for (let i = 0; i < knots.length - 1; i++) {
-    for (let part = 0; part < REFINEMENT; part++) points.push(knots[i] + (knots[i + 1] - knots[i]) * (part / REFINEMENT));
-  }
-  return [...points, knots.at(-1)];
 };
 
 /** By how much a call of the longer tenor costs less. */

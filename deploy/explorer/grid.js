@@ -1,6 +1,6 @@
 // The points of a surface. A grid is {convention, tenors, nodes}, as in the manifest; a surface is a flat list, tenor by tenor.
 import { quantile } from "./normal.js";
-import { local, read, spline } from "./spline.js";
+import { local, read, refined, spline } from "./spline.js";
 
 export const DAYS = 365; // per year (ACT/365)
 
@@ -27,37 +27,42 @@ export const smileAt = (grid, iv, tenor, points) => {
   const later = tenors.findIndex((one) => one >= tenor);
   if (later < 0 || tenor < tenors[0]) return points.map(() => NaN);
   const vols = rows(grid, iv);
-  if (tenors[later] === tenor) return points.map(readerOf(grid, tenor, vols[later])).map((w) => Math.sqrt(w / tenor));
-  const [shorter, longer] = [later - 1, later].map((i) => readerOf(grid, tenors[i], vols[i]));
-  const between = readerOf(grid, tenor, smileBetween(grid, vols, tenor));
-  return points.map((k) => Math.sqrt(held(between(k), shorter(k), longer(k)) / tenor));
+  const cubic = smileOf(grid, vols, tenor);
+  if (tenors[later] === tenor) return points.map((k) => Math.sqrt(read(cubic, k)[0] / tenor));
+  const [short, long] = [tenors[later - 1], tenors[later]];
+  const [first, last] = [short, long].map((end) => smileOf(grid, vols, end));
+  const smooth = rises(grid, vols, short, long);
+  return points.map((k) => {
+    const [before, after] = [read(first, k)[0], read(last, k)[0]];
+    const line = before + ((tenor - short) / (long - short)) * (after - before);
+    return Math.sqrt((smooth || Number.isNaN(line) ? read(cubic, k)[0] : line) / tenor);
+  });
 };
 
-/** Vols of the nodes at a tenor between two of the grid: the variances of a node are read by local cubics. */
-const smileBetween = ({ tenors, nodes }, vols, tenor) =>
-  nodes.map((_, j) => {
-    const variances = vols.map((smile) => smile[j] ** 2);
-    return Math.sqrt(Math.max(read(local(tenors.map(coordinate), variances), coordinate(tenor))[0], LEAST_VARIANCE));
-  });
-
 const LEAST_VARIANCE = 1e-12; // vol^2: a cubic may undershoot zero
+const PARTS = 8; // of an interval between tenors, from each of which to the next total variance must rise
+const ROUNDING = 1e-12; // of total variance
+
+/** Whether cubic total variance rises from one tenor to another, where arbitrage of the first is measured. */
+const rises = (grid, vols, short, long) => {
+  const smiles = Array.from({ length: PARTS + 1 }, (_, i) => smileOf(grid, vols, i === PARTS ? long : short + ((long - short) * i) / PARTS));
+  const points = refined(smiles[0].x);
+  const variance = smiles.map((smile) => points.map((k) => read(smile, k)[0]));
+  return !variance.slice(1).some((now, i) => now.some((w, j) => w - variance[i][j] < -ROUNDING));
+};
+
+/** The spline of total variance along k at a tenor inside the grid: the variances of a node are read by local cubics. */
+const smileOf = ({ convention, tenors, nodes }, vols, tenor) => {
+  const places = tenors.map(coordinate);
+  const variances = nodes.map((_, j) =>
+    Math.max(read(local(places, vols.map((smile) => smile[j] ** 2)), coordinate(tenor))[0], LEAST_VARIANCE));
+  const k = logMoneyness({ convention, nodes, tenors: [tenor] }, variances.map(Math.sqrt))[0];
+  const total = variances.map((variance) => variance * tenor);
+  return convention === "delta" ? spline(k.toReversed(), total.toReversed()) : spline(k, total);
+};
 
 /** s / (1 + s), where s = sqrt(tenor). */
 const coordinate = (tenor) => Math.sqrt(tenor) / (1 + Math.sqrt(tenor));
-
-/** Total variance as a function of k for the vols of the nodes at a tenor. */
-const readerOf = ({ convention, nodes }, tenor, vols) => {
-  const k = logMoneyness({ convention, nodes, tenors: [tenor] }, vols)[0];
-  const variance = vols.map((vol) => vol * vol * tenor);
-  const smile = convention === "delta" ? spline(k.toReversed(), variance.toReversed()) : spline(k, variance);
-  return (point) => read(smile, point)[0];
-};
-
-/** A total variance held between those of two tenors, each of which may be NaN: so no calendar arbitrage is added. */
-const held = (variance, shorter, longer) => {
-  const [low, high] = [Number.isNaN(shorter) ? -Infinity : shorter, Number.isNaN(longer) ? Infinity : longer];
-  return Math.min(Math.max(variance, Math.min(low, high)), Math.max(low, high));
-};
 
 export const nodeTitle = ({ convention }) =>
   ({ sqrt_time: "k / sqrt(tenor)", log_moneyness: "k = ln(K/F)", delta: "call delta" })[convention];

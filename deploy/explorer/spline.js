@@ -32,6 +32,17 @@ const differences = (x, y) => {
   return [h, h.map((width, i) => (y[i + 1] - y[i]) / width)];
 };
 
+const REFINEMENT = 5; // parts of each interval between knots
+
+/** Knots with the points that divide each interval between them: there arbitrage of a smile is measured. */
+export const refined = (knots) => {
+  const points = [];
+  for (let i = 0; i < knots.length - 1; i++) {
+    for (let part = 0; part < REFINEMENT; part++) points.push(knots[i] + (knots[i + 1] - knots[i]) * (part / REFINEMENT));
+  }
+  return [...points, knots.at(-1)];
+};
+
 const slopes = (x, y) => {
   const n = x.length;
   const [h, chord] = differences(x, y);

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -269,11 +270,13 @@ def test_arbitrage_is_what_the_library_measures(explorer: Explorer, convention: 
 
 
 def test_smiles_between_tenors_are_read_as_the_library_reads_them(explorer: Explorer, model: SurfaceModel) -> None:
-    iv = model.sample(1, seed=2)
+    """A sampled surface, and one whose term structure is too rough for cubics."""
+    sample = model.sample(1, seed=2)
+    rough = sample * np.resize([1.0, 0.7], model.grid.shape[0])[:, None]
     k = [-0.2, -0.05, 0.0, 0.04, 0.3]
-    for tenor in (model.grid.tenors[0], 0.3, 0.75, model.grid.tenors[-1], 0.01, 5.0):
+    program = "m.smileAt(...value).map((vol) => (Number.isNaN(vol) ? null : vol))"
+    for iv, tenor in itertools.product((sample, rough), (model.grid.tenors[0], 0.3, 0.75, model.grid.tenors[-1], 5.0)):
         arguments = [model.grid.to_dict(), iv.ravel().tolist(), tenor, k]
-        program = "m.smileAt(...value).map((vol) => (Number.isNaN(vol) ? null : vol))"
         found = np.array(explorer.imported("grid.js", program, arguments), float)
         np.testing.assert_allclose(found, model.surfaces(iv).at(log_moneyness=k, tenor=tenor)[0], rtol=1e-6)
 

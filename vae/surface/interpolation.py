@@ -1,9 +1,9 @@
 """Surfaces between their points: cubic splines of total variance along each smile, local cubics between tenors.
 
 The smile at a tenor that the grid does not have has at each node the variance of ``vae.surface.term_structure``. Where
-that would leave the range between the total variances of the next shorter and the next longer tenor at equal
-log-moneyness k, it is held at the end of that range, so that reading adds no calendar arbitrage to that of the grid's
-tenors. Nothing is extrapolated: a point that the surface does not enclose is NaN.
+total variance would not rise all the way from one tenor to the next, the surface is too rough for that: there it is
+read on the line between both tenors' total variances at equal log-moneyness k, which adds no calendar arbitrage.
+Nothing is extrapolated: a point that the surface does not enclose is NaN.
 
 Reference: Gatheral, Jacquier (2014), arXiv:1204.0646, lemma 2.1 (calendar at equal forward moneyness).
 """
@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae.surface.grid import Grid
-from vae.surface.spline import Spline
+from vae.surface.spline import Spline, refined
 from vae.surface.term_structure import tenor_weights
 
 Array = NDArray[np.float64]
 
 _LEAST_VARIANCE = 1e-12  # vol^2: a cubic may undershoot zero
+_PARTS = 8  # of an interval between tenors, from each of which to the next total variance must rise
+_ROUNDING = 1e-12  # of total variance
 
 
 def smile(iv: NDArray[np.floating], grid: Grid, tenor: float) -> Spline:
@@ -45,10 +47,21 @@ def total_variance(iv: NDArray[np.floating], grid: Grid, tenor: float, k: Array)
     tenors = grid.tenors
     if not tenors[0] <= tenor <= tenors[-1]:
         return np.full(np.broadcast_shapes(iv[..., 0, :1].shape, k.shape), np.nan)
-    read = smile(iv, grid, tenor).at(k).value
+    cubic = smile(iv, grid, tenor).at(k).value
     later = int(np.searchsorted(tenors, tenor))
     if tenors[later] == tenor:
-        return read
-    shorter, longer = (smile(iv, grid, float(tenors[i])).at(k).value for i in (later - 1, later))
-    shorter, longer = np.where(np.isnan(shorter), -np.inf, shorter), np.where(np.isnan(longer), np.inf, longer)
-    return np.clip(read, np.minimum(shorter, longer), np.maximum(shorter, longer))
+        return cubic
+    short, long = tenors[later - 1 : later + 1].tolist()
+    first, last = (smile(iv, grid, end).at(k).value for end in (short, long))
+    line = first + (tenor - short) / (long - short) * (last - first)
+    smooth = _rises(iv, grid, np.linspace(short, long, _PARTS + 1))
+    return np.where(smooth[..., None] | np.isnan(line), cubic, line)
+
+
+def _rises(iv: NDArray[np.floating], grid: Grid, tenors: Array) -> NDArray[np.bool_]:
+    """Whether cubic total variance rises through these tenors, where arbitrage of the first is measured, [*batch]."""
+    smiles = [smile(iv, grid, tenor) for tenor in tenors.tolist()]
+    k = refined(smiles[0].x)
+    variance = np.stack([one.at(k).value for one in smiles])
+    falls = np.diff(variance, axis=0) < -_ROUNDING  # comparisons with NaN, beyond the reach of a smile, are False
+    return np.asarray(~falls.any(axis=(0, -1)))

@@ -48,8 +48,8 @@ class Surfaces:
     def at(self, log_moneyness: ArrayLike, tenor: ArrayLike) -> Array:
         """Vols [surface, point] at log-moneyness k and tenors in years; NaN outside the domain of the grid.
 
-        Total variance is a cubic spline along k. Between tenors, the variances of a node are a local cubic that adds no
-        calendar arbitrage: see ``vae.surface.interpolation``.
+        Total variance is a cubic spline along k. Between tenors, the variances of a node are a local cubic where that
+        adds no calendar arbitrage: see ``vae.surface.interpolation``.
 
         Args:
             log_moneyness: [point] or one number for all.
