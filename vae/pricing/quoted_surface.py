@@ -1,11 +1,12 @@
 """Surfaces from the ragged quotes of one day: forwards by parity, implied vols, interpolation onto a grid.
 
-Total variance w = vol^2 tenor is interpolated along k = ln(K/F) by monotone cubics, and linearly in the tenor at equal
-k.
+Total variance w = vol^2 tenor is interpolated along k = ln(K/F) by monotone cubics. Between expiries the variance vol^2
+at equal k is the local cubic of ``vae.surface.term_structure``, held between the total variances of both, so that no
+calendar arbitrage is added.
 Nothing is extrapolated: a point outside of the quotes is NaN. A point that is quoted keeps its quote.
 
 Reference: Fritsch, Carlson (1980), "Monotone piecewise cubic interpolation", SIAM J. Numer. Anal. 17(2); Gatheral,
-Jacquier (2014), arXiv:1204.0646, lemma 2.1 (w linear in the tenor at equal k adds no calendar arbitrage).
+Jacquier (2014), arXiv:1204.0646, lemma 2.1 (calendar at equal k).
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from scipy.special import ndtr
 
 from vae.pricing.monotone_cubic import MonotoneCubics
 from vae.surface.grid import Grid
+from vae.surface.term_structure import coordinate
 
 Array = NDArray[np.float64]
 
@@ -142,20 +144,53 @@ class _Expiries:
         self._curves = MonotoneCubics(self.k, [smile.vol**2 * smile.tenor for smile in smiles])
 
     def total_variance(self, tenors: Array, k: Array) -> Array:
-        """At tenors [tenor, 1] and k [tenor, point]: linear between the nearest expiries that reach k."""
-        read = self._curves.at(k, within=_SAME_NODE)
-        known = ~np.isnan(read)
+        """At tenors [tenor, 1] and k [tenor, point], between the nearest expiries that reach k."""
+        variance = self._curves.at(k, within=_SAME_NODE) / self.tenors[:, None, None]
+        known = ~np.isnan(variance)
         earlier = known & (self.tenors[:, None, None] <= tenors + _SAME_TENOR)
         later = known & (self.tenors[:, None, None] >= tenors - _SAME_TENOR)
-        i, j = len(self.tenors) - 1 - earlier[::-1].argmax(0), later.argmax(0)
+        number = np.arange(len(self.tenors))[:, None, None]
+        i, j = _last(earlier), later.argmax(0)
+        before, after = earlier & (number < i), later & (number > j)
+        places = [  # of up to four expiries: coordinates and variances, NaN where there is none
+            (np.where(there, coordinate(self.tenors[index]), np.nan), np.take_along_axis(variance, index[None], 0)[0])
+            for index, there in ((_last(before), before.any(0)), (i, True), (j, True), (after.argmax(0), after.any(0)))
+        ]
+        read = _local_cubic(coordinate(tenors), places)
         # where one expiry is the grid's tenor as nearly as settings are written, its vols are kept
-        first, second = self.tenors[i], self.tenors[j]
-        held = np.clip(tenors, np.minimum(first, second), np.maximum(first, second))
-        span = second - first
-        weight = np.divide(held - first, span, out=np.zeros_like(span), where=span != 0.0)
-        low, high = (np.take_along_axis(read, index[None], 0)[0] for index in (i, j))
-        mixed = (1.0 - weight) * low + weight * high
-        return np.where(earlier.any(0) & later.any(0), mixed * (tenors / held), np.nan)
+        total = np.where(i >= j, places[1][1], read) * tenors
+        ends = [vol_squared * self.tenors[index] for (_, vol_squared), index in ((places[1], i), (places[2], j))]
+        held = np.where(i >= j, total, np.clip(total, np.minimum(*ends), np.maximum(*ends)))
+        return np.where(earlier.any(0) & later.any(0), held, np.nan)
+
+
+def _last(chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The last of the first axis that is chosen."""
+    index: NDArray[np.int64] = len(chosen) - 1 - chosen[::-1].argmax(0)
+    return index
+
+
+def _local_cubic(at: Array, places: Sequence[tuple[Array, Array]]) -> Array:
+    """``Spline.local`` between the second and the third of four points, of which the outer ones may be missing.
+
+    Args:
+        at: places where it is read.
+        places: coordinates and values of the points; the coordinate of a missing one is NaN.
+    """
+    (x0, y0), (x1, y1), (x2, y2), (x3, y3) = places
+    with np.errstate(divide="ignore", invalid="ignore"):
+        width = x2 - x1
+        chord = (y2 - y1) / width
+        first = ((y1 - y0) / (x1 - x0) * width + chord * (x1 - x0)) / (x2 - x0)
+        last = ((y3 - y2) / (x3 - x2) * width + chord * (x3 - x2)) / (x3 - x1)
+        first, last = (
+            np.where(np.isnan(own), np.where(np.isnan(other), chord, 2.0 * chord - other), own)
+            for own, other in ((first, last), (last, first))
+        )
+        step = at - x1
+        square, cube = (3.0 * chord - 2.0 * first - last) / width, (first + last - 2.0 * chord) / width**2
+    value: Array = y1 + step * (first + step * (square + step * cube))
+    return value
 
 
 def _at_deltas(expiries: _Expiries, tenors: Array, d1: Array) -> Array:

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import QuantLib as ql
@@ -9,6 +11,7 @@ from scipy.stats import norm
 
 from vae.pricing import quoted_surface
 from vae.surface.grid import Grid
+from vae.surface.surfaces import Surfaces
 
 FORWARD, DISCOUNT, TENOR = 104.3, 0.97, 0.75
 TENORS = np.array([30, 91, 182, 365]) / 365
@@ -132,14 +135,30 @@ def test_a_smile_is_scipys_monotone_cubic_inside_its_quotes_only() -> None:
     assert np.isnan(read[1]).all()  # a later tenor
 
 
-def test_between_expiries_total_variance_is_linear_at_equal_k() -> None:
-    smiles = [quoted(t, np.linspace(-0.4, 0.4, 81)) for t in (0.1, 0.5)]
-    grid = Grid([0.05, 0.1, 0.3, 0.5, 0.6], np.linspace(-0.3, 0.3, 7), "log_moneyness")
+def test_expiries_are_read_like_the_tenors_of_a_surface() -> None:
+    """Where all of them quote the nodes, the tenors of another grid are those that the surface itself reads."""
+    nodes = np.linspace(-0.3, 0.3, 7)
+    random = np.random.default_rng(1)
+    source = Grid([0.05, 0.1, 0.2, 0.5, 1.0], nodes, "log_moneyness")
+    vols = random.uniform(0.2, 0.21, source.shape)
+    smiles = [quoted_surface.smile(t, nodes, v, np.ones(7)) for t, v in zip(source.tenors.tolist(), vols, strict=True)]
+    grid = Grid([0.04, 0.05, 0.07, 0.15, 0.3, 0.7, 1.0, 1.1], nodes, "log_moneyness")
     read = quoted_surface.surface(smiles, grid)
-    exact = np.sqrt(svi(grid.log_moneyness, 1.0))
-    np.testing.assert_allclose(read[1:4], exact[1:4], rtol=2e-4)
-    np.testing.assert_allclose(0.5 * (read[1] ** 2 * 0.1 + read[3] ** 2 * 0.5), read[2] ** 2 * 0.3, rtol=1e-12)
-    assert np.isnan(read[[0, 4]]).all()
+    for row, tenor in zip(read, grid.tenors.tolist(), strict=True):
+        np.testing.assert_allclose(row, Surfaces(vols[None], source).at(nodes, tenor)[0], rtol=1e-12)
+
+
+def test_between_expiries_no_calendar_arbitrage_is_added() -> None:
+    """Variance that falls as fast as it may and then rises steeply: a cubic would leave the range of its ends."""
+    nodes = np.linspace(-0.2, 0.2, 5)
+    total = {0.1: 0.02, 0.2: 0.0201, 0.4: 0.0202, 0.5: 0.06, 1.0: 0.0601}
+    smiles = [quoted_surface.smile(t, nodes, np.full(5, np.sqrt(w / t)), np.ones(5)) for t, w in total.items()]
+    grid = Grid(np.linspace(0.1, 1.0, 91), nodes, "log_moneyness")
+    w = quoted_surface.surface(smiles, grid) ** 2 * grid.tenors[:, None]
+    for short, long in itertools.pairwise(total):
+        between = w[(grid.tenors > short + 1e-9) & (grid.tenors < long - 1e-9)]
+        assert (between >= total[short] - 1e-12).all()
+        assert (between <= total[long] + 1e-12).all()
 
 
 def test_an_expiry_that_does_not_reach_a_strike_is_passed_over() -> None:
