@@ -30,7 +30,7 @@ from vae.surface.grid import Grid
 BUNDLE, MODEL, SURFACES = Path("artifacts/bundle"), Path("artifacts/model"), Path("data/surfaces")
 _BATCHES = (1, 16, 256, 1024, 4096, 65_536)
 _BLOCK = 4096
-_QUOTES = (20, 100, 400)  # of the 697 of a surface
+_QUOTES = (20, 100, 400)  # of the 738 of a surface
 _FITTED, _DESCENDED = 200, 12  # surfaces completed and calibrated, and of these surfaces that Adam fits
 _ADAM_STEPS, _ADAM_RATE = 50_000, 1e-3
 _DAYS = 365

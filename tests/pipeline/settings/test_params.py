@@ -9,7 +9,7 @@ from tests.workspace import Workspace
 
 
 def test_the_projects_own_params_are_valid(root) -> None:
-    assert read_params(root / "params.yaml").prepare.grid.build().shape == (17, 41)
+    assert read_params(root / "params.yaml").prepare.grid.build().shape == (18, 41)
 
 
 @pytest.mark.parametrize(
