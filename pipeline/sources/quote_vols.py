@@ -83,15 +83,14 @@ def _with_parity(table: QuoteTable, params: QuotesParams, pairs: Index, carry: _
     expiry = np.full(len(strike), -1)
     expiry[row] = np.cumsum(table.starts(row, EXPIRY)) - 1
     _check_parity(table, params, pairs, carry)
-    first = np.flatnonzero(np.diff(expiry[pairs[:, 0]], prepend=-1))
-    found = np.full((2, expiry.max(initial=-1) + 1), np.nan)
-    for call, put in (own.T for own in np.split(pairs, first[1:]) if len(own)):
-        difference = table["value"][call] - table["value"][put]
-        known_discount = float(carry.discount[call[0]])
-        found[:, expiry[call[0]]] = quoted_surface.parity(strike[call], difference, discount=known_discount)
-    known = row[~np.isnan(found[0, expiry[row]])]
+    call, put = pairs.T
+    known_discount = np.ones(expiry.max(initial=-1) + 1)
+    known_discount[expiry[call[::-1]]] = carry.discount[call[::-1]]  # that of the first pair
+    difference = table["value"][call] - table["value"][put]
+    found = quoted_surface.parity(expiry[call], strike[call], difference, discount=known_discount)
+    known = row[~np.isnan(found.forward[expiry[row]])]
     forward, discount = carry.forward.copy(), carry.discount.copy()
-    forward[known], discount[known] = found[:, expiry[known]]
+    forward[known], discount[known] = found.forward[expiry[known]], found.discount[expiry[known]]
     return _Carry(forward, discount)
 
 

@@ -21,10 +21,12 @@ from vae.surface.grid import Grid
 from vae.surface.term_structure import coordinate
 
 Array = NDArray[np.float64]
+Index = NDArray[np.int64]
 
 _SAME_TENOR = 1e-5  # years, five minutes: settings are written with few digits
 _SAME_NODE = 1e-9
 _NEAREST_PAIRS = 40
+_CHUNK = 1000  # expiries at a time: bounds the memory
 _FEWEST_PAIRS = 4  # for a discount factor of their own
 _LARGEST_RATIO = 4.0  # of the median slope to the discount factor that is known
 _ROUNDING = 1e-12  # of a price: what it has above its intrinsic value is lost in this
@@ -32,10 +34,10 @@ _HALVINGS = 60
 
 
 class Parity(NamedTuple):
-    """Forward of an expiry and discount factor to it."""
+    """Forwards of expiries and discount factors to them, [expiry]."""
 
-    forward: float
-    discount: float
+    forward: Array
+    discount: Array
 
 
 class Smile(NamedTuple):
@@ -46,32 +48,48 @@ class Smile(NamedTuple):
     vol: Array
 
 
-def parity(strikes: Array, difference: Array, *, discount: float) -> Parity:
-    """Forward and discount factor from C - P = D (F - K), by medians, so that a single bad quote does no harm.
+def parity(expiry: Index, strikes: Array, difference: Array, *, discount: Array) -> Parity:
+    """Forwards and discount factors from C - P = D (F - K), by medians, so that a single bad quote does no harm.
 
-    The pairs nearest the money are used. D is the median slope between them where there are at least four, and
-    ``discount`` where there are fewer. Both are NaN where that slope is not within a factor of 4 of ``discount``: then
+    The pairs nearest the money are used. D is the median slope between them where an expiry has at least four, and
+    ``discount`` where it has fewer. Both are NaN where that slope is not within a factor of 4 of ``discount``: then
     prices and strikes do not belong together.
 
     Args:
-        strikes: of the pairs, distinct, [pair].
+        expiry: of each pair, 0, 1, ..., in any order, [pair].
+        strikes: of the pairs, distinct in an expiry, [pair].
         difference: price of the call less that of the put, [pair].
-        discount: the discount factor to use where there are fewer than four pairs.
+        discount: of each expiry, the discount factor to use where it has fewer than four pairs, [expiry].
 
-    Raises:
-        ValueError: there is no pair.
+    Returns:
+        NaN for an expiry without a pair.
 
     Reference: Theil (1950), "A rank-invariant method of linear and polynomial regression analysis".
     """
-    if len(strikes) == 0:
-        raise ValueError("put-call parity needs a call and a put at one strike")
-    nearest = np.argsort(np.abs(difference), kind="stable")[:_NEAREST_PAIRS]
-    x, y = strikes[nearest], difference[nearest]
-    if len(x) >= _FEWEST_PAIRS:
-        i, j = np.triu_indices(len(x), 1)
-        slope = -float(np.median((y[i] - y[j]) / (x[i] - x[j])))
-        discount = slope if 1.0 / _LARGEST_RATIO < slope / discount < _LARGEST_RATIO else np.nan
-    return Parity(float(np.median(x + y / discount)), discount)
+    order = np.lexsort((np.abs(difference), expiry))
+    count = np.bincount(expiry, minlength=len(discount))
+    first = np.cumsum(count) - count
+    used = np.minimum(count, _NEAREST_PAIRS)
+    found = np.full((2, len(discount)), np.nan)
+    for pairs in np.unique(used[used > 0]).tolist():  # expiries with as many pairs are one array
+        for own in _chunks(np.flatnonzero(used == pairs), _CHUNK):
+            pair = order[first[own, None] + np.arange(pairs)]
+            found[:, own] = _parity(strikes[pair], difference[pair], discount[own])
+    return Parity(*found)
+
+
+def _parity(x: Array, y: Array, discount: Array) -> Parity:
+    """Forwards and discount factors of expiries with as many pairs, at strikes x and with C - P = y, [expiry, pair]."""
+    if x.shape[1] >= _FEWEST_PAIRS:
+        i, j = np.triu_indices(x.shape[1], 1)
+        slope = -np.median((y[:, i] - y[:, j]) / (x[:, i] - x[:, j]), axis=1)
+        ratio = slope / discount
+        discount = np.where((ratio > 1.0 / _LARGEST_RATIO) & (ratio < _LARGEST_RATIO), slope, np.nan)
+    return Parity(np.median(x + y / discount[:, None], axis=1), discount)
+
+
+def _chunks(places: Index, size: int) -> list[Index]:
+    return [places[start : start + size] for start in range(0, len(places), size)]
 
 
 def implied_vols(k: Array, price: Array, tenor: Array, *, call: NDArray[np.bool_]) -> Array:

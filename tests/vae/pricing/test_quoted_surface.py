@@ -41,41 +41,58 @@ def ragged(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return strikes, np.sqrt(svi(np.log(strikes / FORWARD), TENOR) / TENOR)
 
 
+def parity(strikes: np.ndarray, difference: np.ndarray, *, discount: float) -> tuple[float, float]:
+    """Forward and discount factor of one expiry."""
+    expiry = np.zeros(len(strikes), np.int64)
+    found = quoted_surface.parity(expiry, strikes, difference, discount=np.array([discount]))
+    return found.forward[0], found.discount[0]
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(4, 60), st.integers(0, 2**32 - 1))
 def test_parity_finds_forward_and_discount_factor(count: int, seed: int) -> None:
     """Also where the rate is not known, the strikes are ragged and the smile is not flat."""
     strikes, vols = ragged(count, seed)
     difference = black(strikes, vols, call=True) - black(strikes, vols, call=False)
-    found = quoted_surface.parity(strikes, difference, discount=1.0)
-    assert found.forward == pytest.approx(FORWARD, rel=1e-10)
-    assert found.discount == pytest.approx(DISCOUNT, rel=1e-9)
+    forward, discount = parity(strikes, difference, discount=1.0)
+    assert forward == pytest.approx(FORWARD, rel=1e-10)
+    assert discount == pytest.approx(DISCOUNT, rel=1e-9)
 
 
 def test_bad_quotes_do_not_move_the_forward() -> None:
     strikes, vols = ragged(25, 1)
     difference = black(strikes, vols, call=True) - black(strikes, vols, call=False)
     difference[[3, 11, 17]] += [5.0, -3.0, 0.4]
-    found = quoted_surface.parity(strikes, difference, discount=1.0)
+    found = parity(strikes, difference, discount=1.0)
     assert found == pytest.approx((FORWARD, DISCOUNT), rel=1e-9)
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_few_pairs_use_the_discount_factor_that_is_known(count: int) -> None:
     strikes = np.array([90.0, 100.0, 110.0])[:count]
-    found = quoted_surface.parity(strikes, DISCOUNT * (FORWARD - strikes), discount=DISCOUNT)
+    found = parity(strikes, DISCOUNT * (FORWARD - strikes), discount=DISCOUNT)
     assert found == pytest.approx((FORWARD, DISCOUNT), rel=1e-14)
 
 
 @pytest.mark.parametrize("unit", [-1.0, 0.01, 100.0])
 def test_strikes_of_another_unit_have_no_forward(unit: float) -> None:
     strikes = np.linspace(90.0, 110.0, 9)
-    assert np.isnan(quoted_surface.parity(unit * strikes, DISCOUNT * (FORWARD - strikes), discount=1.0)).all()
+    assert np.isnan(parity(unit * strikes, DISCOUNT * (FORWARD - strikes), discount=1.0)).all()
 
 
-def test_parity_needs_a_pair() -> None:
-    with pytest.raises(ValueError, match="needs a call and a put at one strike"):
-        quoted_surface.parity(np.zeros(0), np.zeros(0), discount=1.0)
+def test_expiries_together_have_what_each_has_alone() -> None:
+    """Of any number of pairs, none included, in any order."""
+    random, counts = np.random.default_rng(3), [5, 0, 2, 60, 5, 41]
+    expiry = np.repeat(np.arange(len(counts)), counts)
+    strikes = np.concatenate([np.sort(random.uniform(80.0, 120.0, count)) for count in counts])
+    difference = 0.9 * (100.0 + expiry - strikes) + random.normal(0.0, 0.05, len(expiry))
+    discount = np.linspace(0.85, 0.95, len(counts))
+    order = random.permutation(len(expiry))
+    found = quoted_surface.parity(expiry[order], strikes[order], difference[order], discount=discount)
+    for i in range(len(counts)):
+        own = expiry == i
+        alone = parity(strikes[own], difference[own], discount=discount[i]) if own.any() else (np.nan, np.nan)
+        np.testing.assert_array_equal([found.forward[i], found.discount[i]], alone)
 
 
 @pytest.mark.parametrize("call", [True, False])
