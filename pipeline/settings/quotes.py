@@ -109,7 +109,7 @@ class QuoteColumns(Block):
         return given[0]
 
 
-HIGHEST_RATE = 0.25  # decimal a year, that nobody has confirmed by rate_unit
+HIGHEST_RATE = 0.1  # decimal a year: a higher one must be confirmed by rate_unit, as 0.15 may be 0.15 %
 _NEEDED_COLUMNS = {
     "markets": "market",
     "max_age_days": "quoted_at",

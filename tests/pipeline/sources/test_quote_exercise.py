@@ -85,6 +85,7 @@ def test_strikes_between_spot_and_forward_are_read_from_the_side_that_has_a_vol(
         Grid(np.array(DAYS) / 365, np.array([-0.06, -0.05, 0.0]), "log_moneyness"),
         exercise="american",
         rate=0.15,
+        rate_unit="decimal",
     )
     assert found.rejected["price_outside_bounds"] == 0 < found.rejected["no_time_value"]
     assert len(found.early_exercise) == 69  # 65 of puts and calls that are out of the money, and the calls of 4 strikes

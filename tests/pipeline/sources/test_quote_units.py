@@ -113,7 +113,7 @@ def test_one_market_in_percent_among_decimals_is_refused(tmp_path: Path) -> None
         read(tmp_path, rows, COLUMNS | {"market": "ticker"})
 
 
-def test_rates_between_a_quarter_and_one_are_confirmed(tmp_path: Path) -> None:
+def test_rates_between_a_tenth_and_one_are_confirmed(tmp_path: Path) -> None:
     rows = chain(rate=0.3)
     with pytest.raises(InputError, match=r"0\.3 is 30 % a year; where 0\.3 is 0\.3 %, set .*; where it is 30 %, set"):
         read(tmp_path, rows, RATES)
@@ -149,11 +149,11 @@ def test_normal_vols_have_the_black_vols_of_the_same_price(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("forward", [False, True])
 def test_a_rate_in_another_unit_is_refused_where_parity_shows_it(tmp_path: Path, *, forward: bool) -> None:
-    """0.2 % written 0.2 is a plausible 20 %, and 4 % read as percent a plausible 0.04 %; parity knows."""
+    """0.08 % written 0.08 is a plausible 8 %, and 4 % read as percent a plausible 0.04 %; parity knows."""
     columns = PRICES | {"rate": "rate", "forward" if forward else "spot": "forward" if forward else "spot"}
-    low, high = chain(rate=0.002), chain(rate=0.04)
+    low, high = chain(rate=0.0008), chain(rate=0.04)
     low["rate"] = 100.0 * low["rate"]
-    with pytest.raises(InputError, match=r"column rate: the median rate 20 % .*, 0\.2 %; set .*rate_unit: percent"):
+    with pytest.raises(InputError, match=r"column rate: the median rate 8 % .*, 0\.08 %; set .*rate_unit: percent"):
         read(tmp_path, low, columns)
     with pytest.raises(InputError, match=r"median rate 0\.04 % .*, 4 %; set prepare\.quotes\.rate_unit: decimal"):
         read(tmp_path, high, columns, rate_unit="percent")
