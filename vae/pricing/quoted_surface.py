@@ -9,7 +9,7 @@ Reference: Fritsch, Carlson (1980), "Monotone piecewise cubic interpolation", SI
 Jacquier (2014), arXiv:1204.0646, lemma 2.1 (calendar at equal k).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +30,7 @@ _CHUNK = 1000  # expiries at a time: bounds the memory
 _FEWEST_PAIRS = 4  # for a discount factor of their own
 _LARGEST_RATIO = 4.0  # of the median slope to the discount factor that is known
 _ROUNDING = 1e-12  # of a price: what it has above its intrinsic value is lost in this
-_HALVINGS = 60
+_MOST_STEPS, _ROOT = 60, 1e-12  # of the search for the strike of a delta, and the excess of d1 at which it ends
 
 
 class Parity(NamedTuple):
@@ -212,7 +212,7 @@ def _local_cubic(at: Array, places: Sequence[tuple[Array, Array]]) -> Array:
 
 
 def _at_deltas(expiries: _Expiries, tenors: Array, d1: Array) -> Array:
-    """k where a call has the delta N(d1), [tenor, node]: bisection between quoted strikes; NaN where none has."""
+    """k where a call has the delta N(d1), [tenor, node], between quoted strikes; NaN where there is none."""
 
     def d1_at(k: Array) -> Array:
         w = expiries.total_variance(tenors, k)
@@ -223,13 +223,30 @@ def _at_deltas(expiries: _Expiries, tenors: Array, d1: Array) -> Array:
     # d1 falls along k; comparisons with NaN, where a knot is not reached, are False
     between = (at_knots[..., :-1] >= d1[:, None]) & (at_knots[..., 1:] <= d1[:, None])
     first = np.where(between, np.abs(knots[:-1]), np.inf).argmin(-1)  # of several, the one nearest the money
-    low, high = knots[first], knots[first + 1]
-    for _ in range(_HALVINGS):
-        middle = 0.5 * (low + high)
-        right = d1_at(middle) >= d1
-        low, high = np.where(right, middle, low), np.where(right, high, middle)
-    k = 0.5 * (low + high)
+    k = _root(lambda k: d1_at(k) - d1, knots[first], knots[first + 1])
     return np.where(between.any(-1) & (np.abs(d1_at(k) - d1) <= _SAME_NODE), k, np.nan)
+
+
+def _root(falling: Callable[[Array], Array], low: Array, high: Array) -> Array:
+    """Where falling functions are 0 between ``low`` and ``high``, any shape: regula falsi with the Illinois rule.
+
+    Reference: Dowell, Jarratt (1971), "A modified regula falsi method for computing the root of an equation".
+    """
+    above, below = falling(low), falling(high)
+    rose = fell = np.zeros(low.shape, bool)
+    for _ in range(_MOST_STEPS):
+        span = above - below
+        k = low + (high - low) * np.divide(above, span, out=np.zeros_like(span), where=span != 0.0)
+        excess = falling(k)
+        right = excess >= 0.0
+        above, below = (
+            np.where(right, excess, np.where(fell, 0.5 * above, above)),
+            np.where(right, np.where(rose, 0.5 * below, below), excess),
+        )
+        low, high, rose, fell = np.where(right, k, low), np.where(right, high, k), right, ~right
+        if not (np.abs(excess) > _ROOT).any():
+            break
+    return k
 
 
 def _pass_through(row: Array, quoted: Smile, places: Array, *, in_deltas: bool) -> None:
