@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.conditions import TargetConditions, target_conditions
+from pipeline.evaluate_samples import sample_figures
 from pipeline.evaluate_vectors import evaluate_vectors, write_tables
 from pipeline.files import formats, trained_model
 from pipeline.files.atomic import check_writable, new_folder
 from pipeline.files.csv_tables import write_csv
-from pipeline.files.dataset import Dataset
+from pipeline.files.dataset import SPLITS, Dataset
 from pipeline.files.trained_model import TrainedModel
 from pipeline.market_figures import name_of
 from pipeline.report.blocks import read_curve
@@ -23,24 +24,27 @@ from pipeline.report.page import Evaluation, report_page
 from pipeline.report.vector_page import vector_page
 from pipeline.settings.evaluate import EvaluateParams
 from vae.evaluation import exact_likelihood, metrics
+from vae.evaluation.observations import observed
 from vae.evaluation.opponents import (
-    Gaussian,
+    Opponent,
     linear_opponents,
     opponent_completion_metrics,
+    opponent_error_ratio,
     opponent_likelihood_metrics,
+    usable_transforms,
 )
-from vae.model.autoencoder import Vae
+from vae.model.autoencoder import Transform, Vae
 from vae.model.laplace import LatentPrior
 from vae.model.linear import PrincipalComponents, filled, principal_components
 from vae.pricing import heston_jacobian
+from vae.pricing.simulated_models import MODELS
 from vae.surface.grid import Grid
 from vae.surface.units import rmse_bp
 
 Array = NDArray[np.float64]
 
 _ROWS = 1024  # surfaces differentiated at a time
-_BEFORE_TEST = ("train", "validation")
-_FEWEST_COMPARED = 50  # complete surfaces, below which samples are not compared with them
+_BEFORE_TEST = SPLITS[:-1]
 _OF_A_MARKET = (  # beginnings of the figures that are given for each market too
     "test_surfaces",
     "elbo_nats",
@@ -81,7 +85,7 @@ class Baselines(NamedTuple):
     """
 
     components: PrincipalComponents
-    opponents: tuple[Gaussian, ...]
+    opponents: tuple[Opponent, ...]
 
 
 def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> Evaluation:
@@ -95,15 +99,14 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
     quoted, truth = (torch.from_numpy(x).double() for x in (data.points("test"), data.truth("test")))
     fitted = filled(torch.from_numpy(data.points("train")), latents)
     components = principal_components(fitted)
-    opponents = _opponents(model, data)
+    opponents = _opponents(model, data, settings.opponent_half_life_days)
     baselines = Baselines(components, opponents[None])
     targets = target_conditions(prior.conditions, data, truth, fitted, components, latents)
-    train = _some(torch.from_numpy(data.truth("train")), settings.prior_samples, seed=settings.seed)
     held = reconstructed(model, components, quoted, truth)
     with torch.no_grad():
         uniform, normal = _random(settings.prior_samples, latents, seed=settings.seed)
-        samples = _decoded(model, shipped.sample(uniform, normal))
-        standard = _decoded(model, normal)
+        codes = shipped.sample(uniform, normal)
+        samples, standard = _decoded(model, codes), _decoded(model, normal)
     surfaces = {
         "reconstruction": _surfaces(held.reconstruction, grid),
         "sample": _surfaces(samples, grid),
@@ -112,7 +115,16 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
     figures = {
         **held_out_figures(trained, baselines, held, grid, settings, exact=true_log_density(data)),
         **metrics.latent_metrics(held.latents),
-        **_fidelity(model, components, samples, standard, truth, train, settings),
+        **sample_figures(
+            data,
+            {
+                name: observed(model, torch.from_numpy(z), seed=settings.seed)
+                for name, z in (("sample", codes), ("standard_normal_sample", normal))
+            },
+            {"sample": samples, "reconstruction": held.reconstruction},
+            _varied_directions(model, components),
+            settings,
+        ),
         **(_conditions(trained, held.reconstruction, targets, seed=settings.seed) if targets else {}),
         "sample_non_positive_rate": (samples <= 0.0).any(1).double().mean().item(),
     }
@@ -120,7 +132,8 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
         figures |= metrics.arbitrage_metrics(name, iv, grid, tolerance=settings.arbitrage_tolerance)
     for market, chosen in _by_market(data).items():
         given = prior.in_market(market) if market in prior.markets else None
-        rivals = baselines._replace(opponents=opponents[None] + opponents[market])
+        fitted_to_it = tuple(one._replace(name=f"market_{one.name}") for one in opponents[market])
+        rivals = baselines._replace(opponents=opponents[None] + fitted_to_it)
         own = reconstructed(model, components, quoted[chosen], truth[chosen])
         found = held_out_figures(trained, rivals, own, grid, settings, given=given)
         figures |= {name_of(name, market): value for name, value in found.items() if name.startswith(_OF_A_MARKET)}
@@ -172,6 +185,20 @@ def held_out_figures(
         given: the latents' distribution in the market, where surfaces are completed given it.
     """
     (model, prior), latents = trained, trained.model.architecture.latents
+    completed = held.quoted[: settings.completion_surfaces]
+    completion = {
+        **metrics.completion_metrics(
+            model,
+            baselines.components,
+            completed,
+            known=settings.completion_points,
+            seed=settings.seed,
+            prior=given,
+        ),
+        **opponent_completion_metrics(
+            baselines.opponents, completed, known=settings.completion_points, seed=settings.seed
+        ),
+    }
     return {
         "test_surfaces": len(held.quoted),
         **metrics.likelihood_metrics(
@@ -185,40 +212,46 @@ def held_out_figures(
         **metrics.error_metrics("reconstruction", held.reconstruction, held.truth),
         **metrics.error_metrics("pca_reconstruction", held.pca, held.truth),
         **metrics.pca_likelihood_metrics(baselines.components, held.quoted, latents=latents),
-        **metrics.completion_metrics(
-            model,
-            baselines.components,
-            held.quoted[: settings.completion_surfaces],
-            known=settings.completion_points,
-            seed=settings.seed,
-            prior=given,
-        ),
+        **completion,
+        **opponent_error_ratio(completion),
         **opponent_likelihood_metrics(baselines.opponents, held.quoted),
-        **opponent_completion_metrics(
-            baselines.opponents,
-            held.quoted[: settings.completion_surfaces],
-            known=settings.completion_points,
-            seed=settings.seed,
-        ),
         **metrics.arbitrage_metrics("data", _surfaces(held.truth, grid), grid, tolerance=settings.arbitrage_tolerance),
     }
 
 
-def _opponents(model: Vae, data: Dataset) -> dict[str | None, tuple[Gaussian, ...]]:
+def _opponents(model: Vae, data: Dataset, half_life: float | None) -> dict[str | None, tuple[Opponent, ...]]:
     """Opponents fitted to the surfaces before the test split, of all markets (None) and of each one.
 
     There are none where these surfaces all miss the same point.
     """
-    x = torch.from_numpy(np.concatenate([data.points(split) for split in _BEFORE_TEST]))
-    rows: dict[str | None, Tensor] = {None: x}
-    known = [market for split in _BEFORE_TEST if (market := data.market(split)) is not None]
-    for place, name in enumerate(data.markets):
-        rows[name] = x[torch.from_numpy(np.concatenate(known) == place)]
-    shape = model.architecture
-    return {
-        market: () if own.isnan().all(0).any() else linear_opponents(own, shape.latents, shape.transform)
-        for market, own in rows.items()
-    }
+    *rows, test = (torch.from_numpy(data.points(split)) for split in SPLITS)
+    days, markets = (
+        [torch.from_numpy(found) for split in _BEFORE_TEST if (found := of(split)) is not None]
+        for of in (data.date, data.market)
+    )
+    chosen: dict[str | None, list[Tensor]] = {None: [torch.ones(len(part), dtype=torch.bool) for part in rows]}
+    chosen |= {name: [market == place for market in markets] for place, name in enumerate(data.markets)}
+    transforms = usable_transforms(*rows, test)
+    opponents = {}
+    for market, masks in chosen.items():
+        train, validation = (part[mask] for part, mask in zip(rows, masks, strict=True))
+        dated = torch.cat([part[mask] for part, mask in zip(days, masks, strict=True)]) if days else None
+        opponents[market] = _fitted_opponents(model, train, validation, transforms, dated, half_life)
+    return opponents
+
+
+def _fitted_opponents(
+    model: Vae,
+    train: Tensor,
+    validation: Tensor,
+    transforms: Sequence[Transform],
+    days: Tensor | None,
+    half_life: float | None,
+) -> tuple[Opponent, ...]:
+    if not len(validation) or train.isnan().all(0).any():
+        return ()
+    latents = model.architecture.latents
+    return linear_opponents(train, validation, transforms, latents, days=days, half_life=half_life)
 
 
 def _by_market(data: Dataset) -> dict[str, Tensor]:
@@ -239,6 +272,12 @@ def _random(count: int, latents: int, *, seed: int) -> tuple[Array, Array]:
 def _decoded(model: Vae, z: Array) -> Tensor:
     """Decoder means at latents, [sample, D]."""
     return model.expand(model.decode(torch.from_numpy(z)))
+
+
+def _varied_directions(model: Vae, components: PrincipalComponents) -> Tensor:
+    """The principal directions in which surfaces vary by more than the noise, [D, F]."""
+    varied = int((components.variances > 2.0 * model.noise.square().mean()).sum())
+    return components.vectors[:, : max(varied, 1)]
 
 
 def _conditions(
@@ -264,28 +303,6 @@ def _conditions(
     }
 
 
-def _fidelity(
-    model: Vae,
-    components: PrincipalComponents,
-    samples: Tensor,
-    standard: Tensor,
-    truth: Tensor,
-    train: Tensor,
-    params: EvaluateParams,
-) -> dict[str, float]:
-    """Distances of samples, and of training surfaces, from the complete test surfaces; empty where there are too few.
-
-    A classifier sees the scores along the principal directions in which surfaces vary by more than the noise.
-    """
-    truth, train = (rows[~rows.isnan().any(1)] for rows in (truth, train))
-    if min(len(truth), len(train)) < _FEWEST_COMPARED:
-        return {}
-    varied = int((components.variances > 2.0 * model.noise.square().mean()).sum())
-    directions = components.vectors[:, : max(varied, 1)]
-    drawn = {"sample": samples, "standard_normal_sample": standard}
-    return metrics.fidelity_metrics(drawn, truth, train, directions, seed=params.seed)
-
-
 def main(
     settings: EvaluateParams, *, surfaces: Path, model: Path, curve: Path, metrics: Path, plots: Path, page: Path
 ) -> None:
@@ -308,20 +325,14 @@ def main(
         formats.write_json(metrics, figures)
 
 
-def _some(rows: Tensor, count: int, *, seed: int) -> Tensor:
-    """``count`` random rows in double precision."""
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-    return rows[order[:count]].double()
-
-
 def true_log_density(data: Dataset) -> Tensor | None:
     """The log density of each quoted test surface under the law that made it, [surface].
 
-    None where the law is not known or has no noise, so that no density is finite, where strikes move with the
-    parameters or where points are missing.
+    None where the law is not known or has no noise, so that no density is finite, where the model has no derivatives,
+    strikes move with the parameters or points are missing.
     """
     law, grid = data.law, data.grid
-    if law is None or law.quote_noise_vol == 0.0 or grid.convention == "delta":
+    if law is None or not MODELS[law.model].has_jacobian or law.quote_noise_vol == 0.0 or grid.convention == "delta":
         return None
     test = {name: torch.from_numpy(values) for name, values in data.arrays("test").items()}
     if test["iv"].isnan().any():

@@ -14,6 +14,15 @@ from pipeline.files.trained_model import TrainedModel
 from pipeline.report.vector_page import VectorEvaluation
 from pipeline.settings.evaluate import EvaluateParams
 from vae.evaluation import metrics
+from vae.evaluation.observations import observed
+from vae.evaluation.opponents import (
+    linear_opponents,
+    opponent_completion_metrics,
+    opponent_error_ratio,
+    opponent_likelihood_metrics,
+    usable_transforms,
+)
+from vae.evaluation.sample_fidelity import in_blocks
 from vae.model.autoencoder import Vae
 from vae.model.linear import PrincipalComponents, principal_components
 from vae.surface.units import OWN
@@ -42,14 +51,7 @@ def evaluate_vectors(trained: TrainedModel, data: Dataset, settings: EvaluatePar
         **metrics.error_metrics("reconstruction", reconstruction, test, OWN),
         **metrics.error_metrics("pca_reconstruction", pca, test, OWN),
         **_baseline(model, components, train, test),
-        **metrics.completion_metrics(
-            model,
-            components,
-            test[: settings.completion_surfaces],
-            known=settings.completion_points,
-            seed=settings.seed,
-            unit=OWN,
-        ),
+        **_completion(model, components, data, test, settings),
         **_fidelity(trained, components, train, test, settings),
     }
     return VectorEvaluation(
@@ -86,6 +88,21 @@ def _baseline(model: Vae, components: PrincipalComponents, train: Tensor, test: 
     return metrics.pca_likelihood_metrics(components, test, latents=model.architecture.latents)
 
 
+def _completion(
+    model: Vae, components: PrincipalComponents, data: Dataset, test: Tensor, settings: EvaluateParams
+) -> dict[str, float]:
+    """Completion by the model and by linear opponents, with their likelihood; binary points have no opponents."""
+    x, known, seed = test[: settings.completion_surfaces], settings.completion_points, settings.seed
+    figures = metrics.completion_metrics(model, components, x, known=known, seed=seed, unit=OWN)
+    if model.architecture.likelihood == "bernoulli":
+        return figures
+    train, validation = (torch.from_numpy(data.points(split)) for split in ("train", "validation"))
+    transforms = usable_transforms(train, validation, test)
+    opponents = linear_opponents(train, validation, transforms, model.architecture.latents)
+    figures |= opponent_completion_metrics(opponents, x, known=known, seed=seed, unit=OWN)
+    return figures | opponent_error_ratio(figures, unit=OWN) | opponent_likelihood_metrics(opponents, test)
+
+
 def _fidelity(
     trained: TrainedModel, components: PrincipalComponents, train: Tensor, test: Tensor, settings: EvaluateParams
 ) -> dict[str, float]:
@@ -97,21 +114,11 @@ def _fidelity(
     uniform = generator.random(settings.prior_samples)
     normal = generator.standard_normal((settings.prior_samples, model.architecture.latents))
     drawn = {"sample": prior.latents.sample(uniform, normal), "standard_normal_sample": normal}
-    samples = {name: _observed(model, torch.from_numpy(z), seed=settings.seed) for name, z in drawn.items()}
+    samples = {name: observed(model, torch.from_numpy(z), seed=settings.seed) for name, z in drawn.items()}
     some = train[torch.from_numpy(generator.permutation(len(train))[: settings.prior_samples])]
+    pairs = {name: (in_blocks(rows), in_blocks(test)) for name, rows in (samples | {"floor": some}).items()}
     directions = components.vectors[:, : model.architecture.basis]
-    return metrics.fidelity_metrics(samples, test, some, directions, seed=settings.seed)
-
-
-def _observed(model: Vae, z: Tensor, *, seed: int) -> Tensor:
-    """Observations [batch, D] of latents z [batch, latent]: binary points, or points with their noise."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        natural = model.natural(model.decode(z))
-        if model.architecture.likelihood == "bernoulli":
-            return torch.bernoulli(natural.sigmoid(), generator=generator)
-        noise = torch.randn(natural.shape, generator=generator, dtype=natural.dtype)
-        return model.observed(natural + model.scale_at(z) * noise)
+    return metrics.fidelity_metrics(pairs, test, directions, seed=settings.seed)
 
 
 def _rmse(approximation: Tensor, truth: Tensor) -> NDArray[np.float64]:

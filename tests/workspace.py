@@ -30,7 +30,7 @@ TINY: dict[str, Any] = {
     "evaluate.completion_surfaces": 20,
     "export.parity_samples": 200,
     "register.gate.coverage_90": {"low": 0.5, "high": 1.0},
-    "register.gate.pca_ratio": 0.5,
+    "register.gate.opponent_ratio": 0.01,
 }
 
 PATHS = {

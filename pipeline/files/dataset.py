@@ -5,6 +5,7 @@ for, as all three together may not fit into memory. Never imports torch: stages 
 the arrays.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,19 +26,50 @@ _GRID, _LAW, _MARKETS = "grid.json", "law.json", "markets.json"
 _VALUES = "values"  # the array of a split that holds vectors instead of surfaces
 _DATE = "date"
 _TIME, _MARKET = "time", "market"  # arrays of a split whose dates have several surfaces
+_PARAMETERS = "parameters"  # the array of a split that simulation writes beside its surfaces
 _CONDITION = "condition."  # prefix of the arrays that hold one number for each date
 
 
 class Law(NamedTuple):
-    """Numbers that fix the exact density of simulated surfaces.
+    """The law of simulated surfaces: parameters uniform on a box, and independent normal noise on each vol.
 
     Attributes:
-        quote_noise_vol: standard deviation of the noise on each vol.
-        log_volume: logarithm of the volume of the box of the model's parameters.
+        model: its name, as in ``vae.pricing.simulated_models.MODELS``.
+        low, high: ends of the sides of the box, in the order of the model's parameters.
+        quote_noise_vol: standard deviation of the noise.
+        vol_tolerance: a surface with a vol that is not known to it is left out.
     """
 
+    model: str
+    low: tuple[float, ...]
+    high: tuple[float, ...]
     quote_noise_vol: float
-    log_volume: float
+    vol_tolerance: float
+
+    @property
+    def log_volume(self) -> float:
+        """Logarithm of the volume of the box."""
+        return sum(math.log(high - low) for low, high in zip(self.low, self.high, strict=True))
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> "Law":
+        """The law of a file.
+
+        Raises:
+            KeyError: a value is missing.
+            TypeError: a value is of another type.
+            ValueError: a value is no number, or a side of the box is empty.
+        """
+        law = cls(
+            model=str(values["model"]),
+            low=tuple(float(end) for end in values["low"]),
+            high=tuple(float(end) for end in values["high"]),
+            quote_noise_vol=float(values["quote_noise_vol"]),
+            vol_tolerance=float(values["vol_tolerance"]),
+        )
+        if not law.low or len(law.low) != len(law.high) or any(a >= b for a, b in zip(law.low, law.high, strict=True)):
+            raise ValueError(f"low {law.low} must be below high {law.high} on each side of the box")
+        return law
 
 
 @dataclass(frozen=True)
@@ -113,6 +145,10 @@ class Dataset:
         """The date of each surface, days since 1970-01-01, int32 [surface], rising; None where it is not known."""
         return self._optional(split, _DATE)
 
+    def parameters(self, split: str) -> NDArray[np.float64] | None:
+        """The parameters of each simulated surface, float64 [surface, parameter]; None for other data."""
+        return self._optional(split, _PARAMETERS)
+
     def time(self, split: str) -> NDArray[np.float64] | None:
         """The time of each surface, days since 1970-01-01, float64 [surface]; None where it is not known."""
         return self._optional(split, _TIME)
@@ -160,8 +196,8 @@ class Dataset:
         if not path.exists():
             return None
         try:
-            return Law(**{name: float(value) for name, value in formats.read_json(path).items()})
-        except (TypeError, ValueError) as error:
+            return Law.read(formats.read_json(path))
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is not a law: {error}") from error
 
     def write_surfaces(

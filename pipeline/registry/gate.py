@@ -96,9 +96,9 @@ def absolute_checks(figures: Mapping[str, float], gate: GateParams, markets: Seq
         checks.append(at_least("sample_arbitrage_free_rate", sample, least))
     if gate.data_arbitrage is not None and "large_arbitrage_rate" in figures:  # of quotes; other data is simulated
         checks.append(at_most("data_large_arbitrage_rate", get("large_arbitrage_rate"), gate.data_arbitrage))
-    if gate.pca_ratio is not None:
-        market, ratio = _worst(_pca_ratios(figures, markets), lambda value: value)
-        checks.append(at_least("pca_error_ratio", ratio, gate.pca_ratio, market))
+    if gate.opponent_ratio is not None:
+        market, ratio = _worst(_by_market(figures, "opponent_error_ratio", markets), lambda value: value)
+        checks.append(at_least("opponent_error_ratio", ratio, gate.opponent_ratio, market))
     checks.append(at_most("decode_ms", get("decode_ms"), gate.decode_ms))
     return checks
 
@@ -160,12 +160,6 @@ def mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
 def _by_market(figures: Mapping[str, float], name: str, markets: Sequence[str]) -> dict[str, float]:
     """A figure of all surfaces under the empty name, and of each market; none where it was not measured."""
     return ({"": figures[name]} if name in figures else {}) | by_market(figures, name, markets)
-
-
-def _pca_ratios(figures: Mapping[str, float], markets: Sequence[str]) -> dict[str, float]:
-    """The error of PCA over the model's, by market."""
-    ours, pca = (_by_market(figures, f"{name}_rmse_bp", markets) for name in ("reconstruction", "pca_reconstruction"))
-    return {market: pca[market] / error for market, error in ours.items() if error and market in pca}
 
 
 def _worst(values: Mapping[str, float], slack: Callable[[float], float]) -> tuple[str, float | None]:

@@ -31,8 +31,8 @@ class VectorComparison(NamedTuple):
 def absolute_checks(figures: Mapping[str, float], gate: GateParams, likelihood: str) -> list[Check]:
     """Check the version alone.
 
-    Gaussian points are compared with PCA and must have honest intervals; binary ones, which have none, must be more
-    likely than each alone.
+    Gaussian points are compared with linear opponents and must have honest intervals; binary ones, which have neither,
+    must be more likely than each alone.
 
     Args:
         figures: metrics of evaluate and export by name, and ``decode_ms``.
@@ -74,10 +74,8 @@ def _gaussian_checks(figures: Mapping[str, float], gate: GateParams) -> list[Che
         low, high, coverage = gate.coverage_90.low, gate.coverage_90.high, figures.get("interval_coverage_90")
         inside = coverage is not None and low <= coverage <= high
         checks.append(Check("interval_coverage_90", coverage, f"{low:g} to {high:g}", inside))
-    if gate.pca_ratio is not None:
-        ours, pca = figures.get("reconstruction_rmse"), figures.get("pca_reconstruction_rmse")
-        ratio = pca / ours if ours and pca is not None else None
-        checks.append(at_least("pca_error_ratio", ratio, gate.pca_ratio))
+    if gate.opponent_ratio is not None:
+        checks.append(at_least("opponent_error_ratio", figures.get("opponent_error_ratio"), gate.opponent_ratio))
     return checks
 
 

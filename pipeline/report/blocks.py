@@ -17,6 +17,13 @@ from vae.surface.units import Unit
 Array = NDArray[np.float64]
 Headline = tuple[str, str, str]  # a figure, its label and the format of its number
 
+_COMPARED = {
+    "sample": "samples and data",
+    "standard_normal_sample": "samples of N(0, I) and data",
+    "floor": "two samples of data",
+    "drift": "training and test period",
+    "sample_to_test": "samples and test period",
+}
 BLUE, ORANGE, GREY = "#2563a8", "#d97706", "#9aa3ad"
 
 
@@ -64,15 +71,42 @@ def rows(figures: Mapping[str, float]) -> str:
 
 
 def fidelity_rows(figures: Mapping[str, float]) -> str:
-    """Distance and classifier for the shipped prior and N(0, I), and what training surfaces have."""
-    table: list[tuple[str, ...]] = [("", "sample", "sample of N(0, I)", "training surfaces")]
-    for label, name, floor in (
-        ("energy distance to test surfaces", "energy_distance", "energy_floor"),
-        ("accuracy of a classifier", "classifier_accuracy", "classifier_floor"),
-    ):
-        keys = (f"sample_{name}", f"standard_normal_sample_{name}", f"sample_{floor}")
-        table.append((label, *(f"{figures[key]:.4f}" if key in figures else "-" for key in keys)))
+    """Distances and classifiers, with standard errors: of samples, and of two samples of data, which are the floor."""
+    kinds = {
+        "energy_distance": ("energy distance", ".2e"),
+        "boosting_accuracy": ("boosting is right", ".2%"),
+        "network_accuracy": ("a network is right", ".2%"),
+    }
+    table: list[tuple[str, ...]] = [("", *(title for title, _ in kinds.values()))]
+    for name, title in _COMPARED.items():
+        if f"{name}_energy_distance" in figures:
+            found = (
+                f"{figures[f'{name}_{kind}']:{style}} ± {figures[f'{name}_{kind}_se']:{style}}"
+                for kind, (_, style) in kinds.items()
+            )
+            table.append((title, *found))
     return cells(table)
+
+
+def tail_rows(figures: Mapping[str, float]) -> str:
+    """Tail quantiles of samples less those of data, and how often two features are in a tail; empty without any."""
+    if "tail_level" not in figures:
+        return ""
+    level = figures["tail_level"]
+    rows: list[tuple[str, ...]] = [("sample less data", f"quantile {level:.2%}", f"quantile {1.0 - level:.2%}")]
+    start, end = "sample_tail_", "_low_bp"
+    for feature in (key[len(start) : -len(end)] for key in figures if key.startswith(start) and key.endswith(end)):
+        shown = (
+            f"{figures[f'{start}{feature}_{side}_bp']:,.1f} ± {figures[f'{start}{feature}_{side}_se_bp']:,.1f} bp"
+            for side in ("low", "high")
+        )
+        rows.append((feature.replace("_", " "), *shown))
+    rows.append(("both in a tail of 1 %", "samples", "data"))
+    start, end = "sample_joint_tail_", "_rate"
+    for event in (key[len(start) : -len(end)] for key in figures if key.startswith(start)):
+        shares = (f"{figures[f'{kind}_joint_tail_{event}_rate']:.3%}" for kind in ("sample", "data"))
+        rows.append((event.replace("_", " "), *shares))
+    return cells(rows)
 
 
 def cells(table: Iterable[Iterable[str]]) -> str:

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from pipeline.market_figures import name_of
-from pipeline.report import blocks
+from pipeline.report import blocks, opponent_table
 from pipeline.report.blocks import BLUE, GREY, ORANGE
 from vae.surface.arbitrage import KINDS
 from vae.surface.grid import Grid
@@ -96,9 +96,12 @@ def report_page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]
         "1 bp is 0.0001 of volatility; nats are of the density of decimal vols."
     )
     figures = result.figures
+    linear = opponent_table.table(figures, VOL_BP.suffix)
     tables = (
         f"{_market_table(result)}{_data_table(result.prepared)}"
+        f"<h2>Completion beside linear models, bp</h2><table>{blocks.cells(linear)}</table>"
         f"<h2>Samples beside data</h2><table>{blocks.fidelity_rows(figures)}</table>"
+        f"<h2>Tails of samples</h2><table>{blocks.tail_rows(figures)}</table>"
         f"<h2>Surfaces free of arbitrage, by kind</h2><table>{_arbitrage_rows(figures)}</table>"
         f"<h2>All figures</h2><table>{blocks.rows(figures)}</table>"
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.market_figures import name_of
+from pipeline.report.opponent_table import best
 from pipeline.stages import STAGES
 
 
@@ -48,12 +49,16 @@ def _of_surfaces(evaluate: dict[str, Any], export: dict[str, Any]) -> str:
     """The main figures of a model of surfaces."""
     rates = ", ".join(f"{name} {evaluate[f'{name}_arbitrage_free_rate']:.2%}" for name in _SURFACES)
     bound = f"{evaluate['elbo_nats']:,.1f} +- {evaluate['elbo_se_nats']:.1f} nats a surface{_exact(evaluate)}"
-    opponent = evaluate["opponent_log_likelihood_nats"]
+    linear = (
+        f"; best linear opponent {evaluate['opponent_log_likelihood_nats']:,.1f}"
+        if "opponent_log_likelihood_nats" in evaluate
+        else ""
+    )
     return f"""\
 reconstruction   {evaluate["reconstruction_rmse_bp"]:.2f} bp of vol, held out
 PCA              {evaluate["pca_reconstruction_rmse_bp"]:.2f} bp with as many latents
 {_completion(evaluate)}{_markets(evaluate)}ELBO             {bound}
-bound            {evaluate["iwae_nats"]:,.1f} nats, importance-weighted; best linear opponent {opponent:,.1f}
+bound            {evaluate["iwae_nats"]:,.1f} nats, importance-weighted{linear}
 latents          {evaluate["active_units"]} of {evaluate["latents"]} active
 {_samples(evaluate)}arbitrage-free   {rates}
 ONNX and torch   {export["parity_decoder_max_vol"]:.1g} vol apart at most"""
@@ -87,14 +92,14 @@ def _vector_completion(evaluate: dict[str, Any]) -> str:
 
 
 def _completion(evaluate: dict[str, Any]) -> str:
-    """The error of completion from ten points; empty where it was not measured."""
-    if "completion_mae_bp_10" not in evaluate:
+    """The error of completion from ten points at the others; empty where it was not measured."""
+    if "opponent_completion_hidden_mae_bp_10" not in evaluate:
         return ""
-    ours, linear = evaluate["completion_mae_bp_10"], evaluate["opponent_completion_mae_bp_10"]
-    coverage = evaluate["interval_coverage_90"]
+    ours, linear = (evaluate[f"{name}completion_hidden_mae_bp_10"] for name in ("", "opponent_"))
+    opponent = best(evaluate, "completion_hidden_mae_bp_10")
     return (
-        f"completion       {ours:.1f} bp from 10 random points (best linear opponent {linear:.1f}); "
-        f"90 % intervals hold {coverage:.1%}\n"
+        f"completion       {ours:.1f} bp at hidden points from 10 random ones (best linear opponent, {opponent}: "
+        f"{linear:.1f}); 90 % intervals hold {evaluate['interval_coverage_90']:.1%}\n"
     )
 
 
@@ -109,15 +114,30 @@ def _markets(evaluate: dict[str, Any]) -> str:
 
 
 def _samples(evaluate: dict[str, Any]) -> str:
-    """How far samples are from test surfaces, and how far training surfaces are; empty where there were too few."""
+    """How far samples are from data, and how far two samples of data are; empty where there were too few."""
     if "sample_energy_distance" not in evaluate:
         return ""
-    distance, floor = evaluate["sample_energy_distance"], evaluate["sample_energy_floor"]
-    right, chance = evaluate["sample_classifier_accuracy"], evaluate["sample_classifier_floor"]
-    return (
-        f"samples          energy distance {distance:.2g} (training surfaces {floor:.2g}), "
-        f"a classifier is right {right:.1%} of the time ({chance:.1%})\n"
+    distance, right = (
+        _beside_floor(evaluate, *figure) for figure in (("energy_distance", ".1e"), ("boosting_accuracy", ".1%"))
     )
+    found = f"samples          energy distance {distance}, boosting is right {right} of the time\n"
+    if "drift_energy_distance" in evaluate:
+        drift, to_test = (f"{evaluate[f'{name}_energy_distance']:.1e}" for name in ("drift", "sample_to_test"))
+        found += (
+            f"drift            energy distance {drift} from training to test period, {to_test} from samples to it\n"
+        )
+    if "sample_outside_box_rate" in evaluate:
+        outside, control = (evaluate[f"{name}_outside_box_rate"] for name in ("sample", "reconstruction"))
+        found += (
+            f"outside the box  {outside:.1%} of samples by more than 2 % of a side (reconstructions {control:.1%})\n"
+        )
+    return found
+
+
+def _beside_floor(evaluate: dict[str, Any], figure: str, style: str) -> str:
+    """A figure of samples with its standard error, and that of two samples of data."""
+    value, error, floor = (evaluate[name] for name in (f"sample_{figure}", f"sample_{figure}_se", f"floor_{figure}"))
+    return f"{value:{style}} +- {error:{style}} (data {floor:{style}})"
 
 
 def _exact(evaluate: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from pipeline.report import blocks
+from pipeline.report import blocks, opponent_table
 from pipeline.report.blocks import BLUE, ORANGE
 from vae.surface.units import OWN
 
@@ -68,7 +68,9 @@ def vector_page(result: VectorEvaluation, curve: Mapping[str, list[float]]) -> s
         f"{result.vectors:,} test vectors of {len(result.error_by_point):,} points with {result.likelihood} "
         f"likelihood. Errors are {errors}, nats {nats}."
     )
+    linear = opponent_table.table(result.figures, OWN.suffix)
     tables = (
+        f"<h2>Completion beside linear models</h2><table>{blocks.cells(linear)}</table>"
         f"<h2>Samples beside data</h2><table>{blocks.fidelity_rows(result.figures)}</table>"
         f"<h2>All figures</h2><table>{blocks.rows(result.figures)}</table>"
     )

@@ -16,6 +16,7 @@ class EvaluateParams(Block):
     prior_samples: Annotated[int, Field(ge=100)]
     completion_points: Annotated[list[Count], Field(min_length=1)] = [5, 10, 20, 40]
     completion_surfaces: Count = 500
+    opponent_half_life_days: Positive | None = None
     arbitrage_tolerance: Positive
 
     @model_validator(mode="after")

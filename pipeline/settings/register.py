@@ -28,7 +28,7 @@ class GateParams(Block):
     coverage_90: ShareRange | None
     arbitrage_rate: Share | None
     data_arbitrage: Share | None = 0.05
-    pca_ratio: Positive | None
+    opponent_ratio: Positive | None
     decode_ms: Positive
     worse_nats: NotNegative
     worse_bp: NotNegative

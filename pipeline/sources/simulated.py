@@ -27,8 +27,7 @@ def write(settings: SimulatedPrepare, folder: Path) -> dict[str, float | str]:
         figures |= _figures(model, split, parts)
         join_tensors(data.file(split), parts)
     data.write_grid(settings.grid.build())
-    if model.has_jacobian:
-        data.write_law(simulation.law(settings))
+    data.write_law(simulation.law(settings))
     return figures
 
 

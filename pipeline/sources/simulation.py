@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -127,9 +126,9 @@ def _in_box(ranges: Sequence[Range], unit: Tensor) -> Tensor:
 
 
 def law(params: SimulatedPrepare) -> Law:
-    """The law of the surfaces with noise: parameters uniform on their box, and independent normal noise."""
-    log_volume = sum(math.log(side.high - side.low) for side in box(params))
-    return Law(params.quote_noise_bp / BASIS_POINTS, log_volume)
+    """The law of held-out surfaces."""
+    low, high = (tuple(getattr(side, end) for side in box(params)) for end in ("low", "high"))
+    return Law(params.source, low, high, params.quote_noise_bp / BASIS_POINTS, params.vol_tolerance)
 
 
 def key_of(params: SimulatedPrepare) -> str:

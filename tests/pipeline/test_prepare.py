@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 
 from pipeline.errors import StageError
+from pipeline.evaluate import true_log_density
 from pipeline.files import tensor_files
 from pipeline.files.dataset import Dataset
 from pipeline.files.join import join_tensors
@@ -186,13 +187,14 @@ def test_too_few_complete_surfaces_are_one_line(workspace: Workspace, capsys: py
     assert not Path("data/surfaces").exists()
 
 
-def test_a_model_that_evaluate_cannot_differentiate_has_no_law(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+def test_a_model_without_derivatives_has_a_law_and_no_exact_density(
+    finished: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without law.json the stage evaluate leaves the exact log-likelihood out."""
+    data = Dataset(finished.folder / "data/surfaces")
+    assert true_log_density(data) is not None
     monkeypatch.setitem(MODELS, "heston", MODELS["heston"]._replace(has_jacobian=False))
-    assert workspace.run("prepare") == 0
-    assert Dataset(Path("data/surfaces")).law is None
+    assert data.law is not None
+    assert true_log_density(data) is None
 
 
 def test_surfaces_on_a_grid_in_deltas(workspace: Workspace) -> None:

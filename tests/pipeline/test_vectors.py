@@ -29,8 +29,8 @@ from vae.runtime import BundleError, SurfaceModel, VectorModel
 LIKELIHOODS = ("gaussian", "bernoulli")
 POINTS = 16
 GATE = GateParams(
-    parity_vol=1e-5, coverage_90=ShareRange(low=0.85, high=0.95), arbitrage_rate=0.01, pca_ratio=1.0, decode_ms=5.0,
-    worse_nats=1.0, worse_bp=0.5, worse_error=0.1,
+    parity_vol=1e-5, coverage_90=ShareRange(low=0.85, high=0.95), arbitrage_rate=0.01, opponent_ratio=1.0,
+    decode_ms=5.0, worse_nats=1.0, worse_bp=0.5, worse_error=0.1,
 )  # fmt: skip
 
 
@@ -273,8 +273,8 @@ def test_vectors_are_registered_and_judged(
 
 
 FIGURES = {
-    "parity_decoder_max_relative": 1e-6, "interval_coverage_90": 0.9, "reconstruction_rmse": 1.0,
-    "pca_reconstruction_rmse": 1.1, "decode_ms": 1.0, "iwae_nats": -10.0, "independent_log_likelihood_nats": -11.0,
+    "parity_decoder_max_relative": 1e-6, "interval_coverage_90": 0.9, "opponent_error_ratio": 1.1, "decode_ms": 1.0,
+    "iwae_nats": -10.0, "independent_log_likelihood_nats": -11.0,
 }  # fmt: skip
 
 
@@ -284,7 +284,7 @@ FIGURES = {
         ({}, [], []),
         ({"parity_decoder_max_relative": 1.1e-5}, ["parity_decoder_max_relative"], ["parity_decoder_max_relative"]),
         ({"interval_coverage_90": 0.8}, ["interval_coverage_90"], []),
-        ({"reconstruction_rmse": 1.2}, ["pca_error_ratio"], []),
+        ({"opponent_error_ratio": 0.9}, ["opponent_error_ratio"], []),
         ({"iwae_nats": -11.5}, [], ["iwae_nats"]),
         ({"decode_ms": float("nan")}, ["decode_ms"], ["decode_ms"]),
     ],

@@ -1,6 +1,5 @@
 """Held-out figures of a model: arrays in, flat dictionaries out, units in the names."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy
 
-from vae.evaluation import sample_fidelity
+from vae.evaluation import estimate
+from vae.evaluation.sample_fidelity import Blocks, boosting_accuracy, energy_distance, matched, network_accuracy
 from vae.model import completion
 from vae.model.autoencoder import Vae
 from vae.model.elbo import bounds
@@ -22,6 +22,7 @@ from vae.surface.units import BASIS_POINTS, VOL_BP, Z90, Unit
 
 _ACTIVE_VARIANCE = 0.01  # Burda et al. (2016), arXiv:1509.00519, section 5
 _LEAST_SPREAD = 0.1  # of a point, in units of that of all points, where distances are measured
+_MOST_BOOSTED, _MOST_IN_NETWORK = 16_000, 4000  # rows of each sample that a classifier sees
 _DRAWS = 16_384  # importance samples at a time: bounds the memory
 
 
@@ -54,7 +55,7 @@ def likelihood_metrics(
             gain = found.prior_gain(prior)
             parts.append((found.elbo.value, found.elbo.kl, gain, *(value for pair in weighted for value in pair)))
     elbo, kl, gain, *weighted_parts = (torch.cat(values) for values in zip(*parts, strict=True))
-    bound, bound_se = _mean_and_error(elbo)
+    bound, bound_se = estimate.mean(elbo)
     figures = {
         "elbo_nats": bound,
         "elbo_se_nats": bound_se,
@@ -66,17 +67,22 @@ def likelihood_metrics(
     }
     for k, value, effective in zip(samples, weighted_parts[::2], weighted_parts[1::2], strict=True):
         figures |= {f"iwae_{k}_nats": value.mean().item(), f"iwae_{k}_effective_samples": effective.mean().item()}
-    iwae, iwae_se = _mean_and_error(weighted_parts[-2])
+    iwae, iwae_se = estimate.mean(weighted_parts[-2])
     return figures | {"iwae_nats": iwae, "iwae_se_nats": iwae_se, "iwae_samples": samples[-1]}
 
 
 def _exact_metrics(elbo: Tensor, prior_elbo: Tensor, exact: Tensor) -> dict[str, float]:
-    """Mean of the exact log density, and the distance of both ELBOs to it."""
-    gap, gap_se = _mean_and_error(exact - elbo)
+    """Mean of the exact log density, and the distance of both ELBOs to it; of the ELBO's also how it is distributed."""
+    gap = exact - elbo
+    mean, error = estimate.mean(gap)
     return {
         "oracle_nats": exact.mean().item(),
-        "elbo_gap_to_oracle_nats": gap,
-        "elbo_gap_to_oracle_se_nats": gap_se,
+        "elbo_gap_to_oracle_nats": mean,
+        "elbo_gap_to_oracle_se_nats": error,
+        "elbo_gap_to_oracle_median_nats": gap.median().item(),
+        "elbo_gap_to_oracle_95_nats": gap.quantile(0.95).item(),
+        "elbo_gap_to_oracle_99_nats": gap.quantile(0.99).item(),
+        "elbo_gap_to_oracle_worst_nats": gap.max().item(),
         "prior_elbo_gap_to_oracle_nats": (exact - prior_elbo).mean().item(),
     }
 
@@ -101,7 +107,7 @@ def error_metrics(name: str, approximation: Tensor, truth: Tensor, unit: Unit = 
 
 def pca_likelihood_metrics(components: PrincipalComponents, x: Tensor, *, latents: int) -> dict[str, float]:
     """Mean log-likelihood under pPCA of observations x [batch, D]: the best ELBO of a linear VAE with these latents."""
-    likelihood, likelihood_se = _mean_and_error(components.log_likelihood(x, latents))
+    likelihood, likelihood_se = estimate.mean(components.log_likelihood(x, latents))
     return {
         "pca_log_likelihood_nats": likelihood,
         "pca_log_likelihood_se_nats": likelihood_se,
@@ -173,46 +179,40 @@ def completion_metrics(
 
 
 def fidelity_metrics(
-    samples: Mapping[str, Tensor], test: Tensor, train: Tensor, features: Tensor, *, seed: int
+    pairs: Mapping[str, tuple[Blocks, Blocks]], reference: Tensor, directions: Tensor, *, seed: int
 ) -> dict[str, float]:
-    """How much samples [n, D] resemble test surfaces, and how much training surfaces do, which is the floor.
+    """How far samples and data differ: for each pair the energy distance and the accuracies of two classifiers.
 
-    Each distance is the mean over all parts of the size of the test set, as that of one part is noisy.
+    Distances are in units of the spread of each point, averaged over points. All is measured along some directions, as
+    in the others rows differ by their noise only.
 
     Args:
-        samples: surfaces in random order, by name.
-        test: likewise.
-        train: likewise.
-        features: directions along which classifiers see surfaces, [D, F].
+        pairs: two samples [n, D] each in blocks, by name.
+        reference: rows whose spread is the unit of distances, [n, D].
+        directions: orthonormal, [D, F].
         seed: of the classifiers.
     """
-    spread = test.std(0)  # a point that hardly changes in the test set would outweigh all others
-    unit = spread.clamp_min(_LEAST_SPREAD * spread.square().mean().sqrt().item() + torch.finfo(test.dtype).tiny)
-
-    def accuracy(rows: Tensor) -> float:
-        return sample_fidelity.classifier_accuracy((rows @ features).numpy(), (test @ features).numpy(), seed=seed)
-
-    figures = {
-        "sample_energy_floor": _mean_distance(train, test, unit),
-        "sample_classifier_floor": accuracy(train),
-    }
-    for name, rows in samples.items():
-        figures[f"{name}_energy_distance"] = _mean_distance(rows, test, unit)
-        figures[f"{name}_classifier_accuracy"] = accuracy(rows)
+    spread = reference.std(0)  # a point that hardly changes would outweigh all others
+    unit = spread.clamp_min(_LEAST_SPREAD * spread.square().mean().sqrt().item() + torch.finfo(spread.dtype).tiny)
+    unit = unit * reference.shape[1] ** 0.5
+    scaled = directions @ torch.linalg.qr(directions / unit.unsqueeze(1)).R.T
+    figures: dict[str, float] = {}
+    for name, (a, b) in pairs.items():
+        found = {"energy_distance": energy_distance(_mapped(a, scaled), _mapped(b, scaled))}
+        for kind, accuracy, most in (
+            ("boosting_accuracy", boosting_accuracy, _MOST_BOOSTED),
+            ("network_accuracy", network_accuracy, _MOST_IN_NETWORK),
+        ):
+            seen = matched(_mapped(a, directions), _mapped(b, directions), most)
+            found[kind] = accuracy(*seen, seed=seed)
+        for kind, (value, error) in found.items():
+            figures |= {f"{name}_{kind}": value, f"{name}_{kind}_se": error}
     return figures
 
 
-def _mean_distance(rows: Tensor, test: Tensor, unit: Tensor) -> float:
-    """Mean energy distance of the test surfaces to consecutive parts of rows, each as large as the test set."""
-    whole = max(1, len(rows) // len(test))
-    parts = rows[: whole * len(test)].split(len(test))
-    return sum(sample_fidelity.energy_distance(part, test, unit=unit) for part in parts) / whole
+def _mapped(blocks: Blocks, directions: Tensor) -> list[Tensor]:
+    return [block @ directions for block in blocks]
 
 
 def _mae(approximation: Tensor, truth: Tensor, unit: Unit) -> float:
     return unit.per_one * (approximation - truth).abs().nanmean().item()
-
-
-def _mean_and_error(values: Tensor) -> tuple[float, float]:
-    """Mean and its standard error."""
-    return values.mean().item(), values.std().item() / math.sqrt(len(values))

@@ -128,15 +128,19 @@ def filled(x: Tensor, latents: int) -> Tensor:
     return full
 
 
-def principal_components(x: Tensor) -> PrincipalComponents:
-    """Principal components of x [batch, D], in float64; the largest entry of each vector is made positive."""
-    blocks = x.split(_ROWS)
-    mean = torch.stack([block.to(torch.float64).sum(0) for block in blocks]).sum(0) / len(x)
+def principal_components(x: Tensor, weights: Tensor | None = None) -> PrincipalComponents:
+    """Principal components of x [batch, D], in float64; the largest entry of each vector is made positive.
+
+    Observations count alike by default, else by their weights [batch].
+    """
+    weights = torch.ones(len(x), dtype=torch.float64, device=x.device) if weights is None else weights.double()
+    blocks = list(zip(x.split(_ROWS), (weights / weights.sum()).split(_ROWS), strict=True))
+    mean = torch.stack([share @ block.to(torch.float64) for block, share in blocks]).sum(0)
     covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=x.device)
-    for block in blocks:
+    for block, share in blocks:
         centred = block.to(torch.float64) - mean
-        covariance.addmm_(centred.T, centred)
-    variances, vectors = torch.linalg.eigh(covariance / len(x))
+        covariance.addmm_(centred.T * share, centred)
+    variances, vectors = torch.linalg.eigh(covariance)
     variances, vectors = variances.flip(0).clamp_min(0.0), vectors.flip(1)
     largest = vectors.abs().argmax(0, keepdim=True)
     return PrincipalComponents(mean, vectors * vectors.gather(0, largest).sign(), variances)

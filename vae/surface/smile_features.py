@@ -29,6 +29,19 @@ def functionals(names: tuple[str, ...], grid: Grid) -> Array:
     return np.stack([_functional(name, grid) for name in names])
 
 
+def at_the_money(grid: Grid, tenor: int) -> Array:
+    """Weights of the vols of a surface in its at-the-money vol at a tenor, by its place, [tenor, node].
+
+    Raises:
+        ValueError: the nodes do not enclose the money.
+    """
+    weights = np.zeros(grid.shape)
+    weights[tenor] = _level(grid, tenor)
+    if not np.isfinite(weights).all():
+        raise ValueError(f"the money is beyond the nodes of the grid, {grid.nodes[0]:g} to {grid.nodes[-1]:g}")
+    return weights
+
+
 def _functional(name: str, grid: Grid) -> Array:
     weights = np.zeros(grid.shape)
     middle = len(grid.tenors) // 2

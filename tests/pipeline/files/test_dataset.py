@@ -1,6 +1,7 @@
 """A data set comes back from its folder as it was written."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,15 @@ def test_surfaces_come_back_with_what_belongs_to_them(tmp_path: Path) -> None:
     vix = np.array([20.0, np.nan, 22.0, 23.0])
     data.write_surfaces("train", iv, np.arange(4, dtype=np.int32), {"vix": vix})
     data.write_grid(GRID)
-    data.write_law(Law(1e-4, -3.0))
+    data.write_law(Law("heston", (0.0, -1.0), (1.0, 1.0), 1e-4, 1e-6))
 
     np.testing.assert_array_equal(data.points("train"), iv.reshape(4, 6))
     np.testing.assert_array_equal(data.truth("train"), data.points("train"))
     np.testing.assert_array_equal(data.conditions("train")["vix"], vix)
     assert data.grid.to_dict() == GRID.to_dict()
-    assert data.law == (1e-4, -3.0)
+    assert data.law == ("heston", (0.0, -1.0), (1.0, 1.0), 1e-4, 1e-6)
+    assert data.law.log_volume == pytest.approx(math.log(2.0))
+    assert data.parameters("train") is None
     assert data.likelihood == "gaussian"
 
 
@@ -77,6 +80,8 @@ def test_a_split_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     data.write_surfaces("train", iv, dates, {})
     with pytest.raises(InputError, match="surface 2 has no point; raise"):
         data.points("train")
-    (tmp_path / "law.json").write_text(json.dumps({"quote_noise_vol": 1.0}))
-    with pytest.raises(InputError, match=r"law\.json is not a law"):
-        _ = data.law
+    law = {"model": "heston", "low": [0.0], "high": [1.0], "quote_noise_vol": 1e-4, "vol_tolerance": 1e-6}
+    for wrong in ({"quote_noise_vol": 1.0}, law | {"low": [1.0]}, law | {"low": []}, law | {"vol_tolerance": "few"}):
+        (tmp_path / "law.json").write_text(json.dumps(wrong))
+        with pytest.raises(InputError, match=r"law\.json is not a law"):
+            _ = data.law

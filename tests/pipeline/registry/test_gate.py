@@ -10,12 +10,12 @@ from tests.workspace import Workspace
 from vae.runtime import SurfaceModel
 
 GATE = GateParams(
-    parity_vol=1e-5, coverage_90=ShareRange(low=0.85, high=0.95), arbitrage_rate=0.01, pca_ratio=2.0, decode_ms=5.0,
-    worse_nats=1.0, worse_bp=0.5,
+    parity_vol=1e-5, coverage_90=ShareRange(low=0.85, high=0.95), arbitrage_rate=0.01, opponent_ratio=2.0,
+    decode_ms=5.0, worse_nats=1.0, worse_bp=0.5,
 )  # fmt: skip
 FIGURES = {
     "parity_decoder_max_vol": 1e-6, "interval_coverage_90": 0.9, "data_arbitrage_free_rate": 0.99,
-    "sample_arbitrage_free_rate": 0.98, "reconstruction_rmse_bp": 1.0, "pca_reconstruction_rmse_bp": 2.0,
+    "sample_arbitrage_free_rate": 0.98, "opponent_error_ratio": 2.0,
     "decode_ms": 1.0,
 }  # fmt: skip
 
@@ -36,7 +36,7 @@ def test_figures_at_their_limits_pass() -> None:
         ("interval_coverage_90", 0.84, "interval_coverage_90"),
         ("interval_coverage_90", 0.96, "interval_coverage_90"),
         ("sample_arbitrage_free_rate", 0.9799, "sample_arbitrage_free_rate"),
-        ("reconstruction_rmse_bp", 1.01, "pca_error_ratio"),
+        ("opponent_error_ratio", 1.99, "opponent_error_ratio"),
         ("decode_ms", 5.1, "decode_ms"),
         ("decode_ms", float("nan"), "decode_ms"),
     ],
@@ -48,7 +48,7 @@ def test_a_figure_beyond_its_limit_fails(name: str, value: float, check: str) ->
 def test_a_figure_that_was_not_measured_fails_unless_the_check_is_left_out() -> None:
     assert failed(interval_coverage_90=None) == ["interval_coverage_90"]
     figures = {name: value for name, value in FIGURES.items() if name in ("parity_decoder_max_vol", "decode_ms")}
-    lenient = GATE.model_copy(update={"coverage_90": None, "arbitrage_rate": None, "pca_ratio": None})
+    lenient = GATE.model_copy(update={"coverage_90": None, "arbitrage_rate": None, "opponent_ratio": None})
     assert all(check.passed for check in gate.absolute_checks(figures, lenient))
 
 
@@ -76,16 +76,13 @@ def test_the_datas_own_arbitrage_has_a_bar_that_does_not_move_with_it() -> None:
 def test_the_worst_market_is_judged_and_named() -> None:
     """Coverage may be too high or too low; a market without figures is not judged."""
     markets, figures = ("A", "B", "new"), dict(FIGURES)
-    by_market = {
-        "interval_coverage_90": (0.94, 0.97), "reconstruction_rmse_bp": (1.0, 2.0),
-        "pca_reconstruction_rmse_bp": (1.9, 5.0),
-    }  # fmt: skip
+    by_market = {"interval_coverage_90": (0.94, 0.97), "opponent_error_ratio": (1.9, 2.5)}
     for name, (of_a, of_b) in by_market.items():
         figures |= {f"{name}_market_A": of_a, f"{name}_market_B": of_b}
     failed = [check for check in gate.absolute_checks(figures, GATE, markets) if not check.passed]
     assert [str(check) for check in failed] == [
         "interval_coverage_90 of B 0.97, wanted 0.85 to 0.95",
-        "pca_error_ratio of A 1.9, wanted at least 2",
+        "opponent_error_ratio of A 1.9, wanted at least 2",
     ]
     found = {"A": Comparison(9, -3.0, 0.5, 0.1, 0.0), "B": Comparison(9, 1.0, 0.5, 0.4, 0.2)}
     assert [str(check) for check in gate.paired_checks(found, GATE)] == [

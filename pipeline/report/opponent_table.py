@@ -1,0 +1,54 @@
+"""Completion by the model and by each linear opponent, as the rows of one table."""
+
+from collections.abc import Mapping
+
+_TITLES = {
+    "gaussian": "Gaussian",
+    "ppca": "pPCA",
+    "log_gaussian": "Gaussian of logarithms",
+    "log_ppca": "pPCA of logarithms",
+}
+_PARTS = (("completion_hidden_mae", "hidden"), ("completion_mae", "all"))
+
+
+def table(figures: Mapping[str, float], suffix: str) -> list[tuple[str, ...]]:
+    """A header and a row for each number of known points, over hidden and over all points; empty without opponents.
+
+    Args:
+        figures: of the stage evaluate.
+        suffix: of the unit of errors, ``_bp`` or empty.
+    """
+    names = [name for name in _TITLES if f"opponent_{name}_log_likelihood_nats" in figures]
+    ends = [
+        (figure, part, end)
+        for figure, part in _PARTS
+        for end in (key.removeprefix(figure) for key in figures if key.startswith(f"{figure}{suffix}_"))
+        if f"opponent_{figure}{end}" in figures
+    ]
+    if not names or not ends:
+        return []
+    header = ("known points", "error over", "volvae", *(_title(figures, name) for name in names), "best opponent")
+    rows = [
+        (
+            end.rpartition("_")[2],
+            part,
+            f"{figures[f'{figure}{end}']:.4g}",
+            *(f"{figures[f'opponent_{name}_{figure}{end}']:.4g}" for name in names),
+            best(figures, f"{figure}{end}"),
+        )
+        for figure, part, end in ends
+    ]
+    densities = (f"{figures[f'opponent_{name}_log_likelihood_nats']:,.1f}" for name in names)
+    ours = f"{figures['elbo_nats']:,.1f} (ELBO)"
+    return [header, *rows, ("", "log density, nats", ours, *densities, best(figures, "log_likelihood_nats"))]
+
+
+def best(figures: Mapping[str, float], figure: str) -> str:
+    """The title of the opponent that has the best value of a figure, which is ``opponent_FIGURE``."""
+    names = (name for name in _TITLES if figures.get(f"opponent_{name}_{figure}") == figures[f"opponent_{figure}"])
+    return _title(figures, next(names))
+
+
+def _title(figures: Mapping[str, float], name: str) -> str:
+    rank = figures.get(f"opponent_{name}_rank")
+    return _TITLES[name] if rank is None else f"{_TITLES[name]}, rank {rank:.0f}"
