@@ -6,6 +6,7 @@ import io
 import itertools
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,52 +14,51 @@ from typing import NamedTuple, Protocol
 
 import torch
 from pythae.data.datasets import BaseDataset
-from pythae.models import VAE, VAEConfig
+from pythae.models import BetaVAE, BetaVAEConfig
 from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn import BaseDecoder, BaseEncoder
 from pythae.trainers import BaseTrainer, BaseTrainerConfig
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from pipeline.settings.train import TrainParams
 from pipeline.train import new_fit
 from vae.model.autoencoder import Posterior, Vae
 from vae.model.elbo import bounds, kl_of_latents
+from vae.model.linear import principal_components
 
-_LATENTS, _WIDTHS, _BATCH, _RATE = 6, (256, 256, 256), 256, 1e-3  # of Plain and of Pythae
-_BAGHAL_LATENTS, _BAGHAL_RATE, _BAGHAL_DECAY = 4, 0.01, 0.01
+_LATENTS, _WIDTHS, _BATCH, _RATE, _SCORES = 6, (256, 256, 256), 256, 2e-3, 64  # of Plain and of Pythae
+_BAGHAL_LATENTS, _BAGHAL_BATCH, _BAGHAL_RATE, _BAGHAL_DECAY = 4, 625, 0.01, 0.01
+_ROWS = 16_384  # surfaces in double precision at a time
 _LOG_TWO_PI = math.log(2.0 * math.pi)
 
 
 class Data(NamedTuple):
-    """Surfaces [surface, D]: quoted vols of the splits in single precision, and those of test without noise."""
+    """Surfaces [surface, D]: quoted vols of the splits in single precision, and those of test without noise.
+
+    ``noise`` is the standard deviation of the noise of the quotes.
+    """
 
     train: Tensor
     validation: Tensor
     test: Tensor
     clean: Tensor
+    noise: float
 
 
-class Units(NamedTuple):
-    """The affine map from vols to the values that a recipe trains on: (vol - center) / spread, both [D] or []."""
+class Batches:
+    """Random batches of rows [n, D]; each row comes once in an epoch."""
 
-    center: Tensor
-    spread: Tensor
+    def __init__(self, rows: Tensor, size: int, seed: int) -> None:
+        self._rows, self._size = rows, size
+        self._generator = torch.Generator().manual_seed(seed)
+        self._order: list[Tensor] = []
 
-    def of(self, vols: Tensor) -> Tensor:
-        """Vols [*batch, D] in these units, in double precision."""
-        return (vols.double() - self.center) / self.spread
-
-    def vols(self, values: Tensor) -> Tensor:
-        """Vols [*batch, D] from values in these units."""
-        return self.center + self.spread * values
-
-    def log_slope(self, points: int) -> Tensor:
-        """The sum of ln |d value / d vol| over ``points`` points, []."""
-        return -self.spread.log().expand(points).sum()
-
-
-PLAIN_VOLS = Units(torch.tensor(0.0, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64))
+    def take(self) -> Tensor:
+        """The next batch, [size, D]."""
+        if not self._order:
+            order = torch.randperm(len(self._rows), generator=self._generator)
+            self._order = list(order.split(self._size))
+        return self._rows[self._order.pop()]
 
 
 class Learned(Protocol):
@@ -82,33 +82,30 @@ class Trainer(Protocol):
 
 
 class Networks(NamedTuple):
-    """The encoder and the decoder of a recipe of other projects. All tensors are in double precision.
+    """Encoder and decoder of a recipe other than volvae; all tensors are in double precision.
 
     Attributes:
-        units: of the values that both work in.
-        encode: values [batch, D] to the posterior.
-        decode: latents [*batch, latent] to means [*batch, D].
-        scale: standard deviation of the noise, []; None where the recipe learns none. The best one is taken then.
+        encode: from vols [batch, D] to the posterior.
+        decode: from latents [*batch, latent] to vols [*batch, D].
+        scale: standard deviation of the noise, []; None where the recipe learns none, and the best one is used.
     """
 
-    units: Units
     encode: Callable[[Tensor], Posterior]
     decode: Callable[[Tensor], Tensor]
     scale: Tensor | None
 
     def reconstructed(self, vols: Tensor) -> Tensor:
         """Vols decoded at the mean of the posterior, [batch, D]."""
-        return self.units.vols(self.decode(self.encode(self.units.of(vols)).mean))
+        return self.decode(self.encode(vols.double()).mean)
 
     def elbo(self, vols: Tensor, *, draws: int, generator: torch.Generator) -> Tensor:
-        """The ELBO, [batch]. Without a learned scale it uses the root mean square residual of these vols and draws."""
-        values = self.units.of(vols)
-        posterior = self.encode(values)
+        """The ELBO, [batch]; the best scale is the root mean square residual of these vols under these draws."""
+        posterior = self.encode(vols.double())
         noise = torch.randn((draws, *posterior.mean.shape), generator=generator, dtype=torch.float64)
-        squares = (self.decode(posterior.sample(noise)) - values).square().mean(0)
+        squares = (self.decode(posterior.sample(noise)) - vols.double()).square().mean(0)
         scale = squares.mean().sqrt() if self.scale is None else self.scale
         log_likelihood = -0.5 * (squares / scale.square() + _LOG_TWO_PI + 2.0 * scale.log()).sum(-1)
-        return log_likelihood + self.units.log_slope(vols.shape[1]) - kl_of_latents(posterior).sum(-1)
+        return log_likelihood - kl_of_latents(posterior).sum(-1)
 
 
 class Model(NamedTuple):
@@ -128,6 +125,44 @@ class Model(NamedTuple):
         return bounds(self.vae, self.vae.observe(vols.double()), noise).elbo.value
 
 
+class Scores(NamedTuple):
+    """The largest principal directions of vols, in double precision: what plain and pythae learn on.
+
+    Attributes:
+        center: of the vols, [D].
+        vectors: directions, [D, score].
+        spread: standard deviation of the vols along each, [score].
+    """
+
+    center: Tensor
+    vectors: Tensor
+    spread: Tensor
+
+    @classmethod
+    def of(cls, vols: Tensor) -> "Scores":
+        """Of the vols [surface, D] of the training split."""
+        found = principal_components(vols)
+        return cls(found.mean, found.vectors[:, :_SCORES], found.variances[:_SCORES].sqrt())
+
+    @property
+    def unit(self) -> Tensor:
+        """The unit of scores, one for all, so that equal errors of vols count alike, []."""
+        return self.spread.square().mean().sqrt()
+
+    def values(self, vols: Tensor) -> Tensor:
+        """Scores in their unit of vols [surface, D], in single precision, [surface, score]."""
+        parts = [(part.double() - self.center) @ self.vectors / self.unit for part in vols.split(_ROWS)]
+        return torch.cat([part.float() for part in parts])
+
+    def networks(self, encoder: nn.Module, decoder: nn.Module, scale: Tensor | None) -> Networks:
+        """Networks of scores as networks of vols."""
+        return Networks(
+            lambda vols: _posterior(lambda x: _single(encoder, self.values(x)), vols),
+            lambda z: self.center + self.unit * _single(decoder, z) @ self.vectors.T,
+            scale,
+        )
+
+
 class Volvae:
     """``vae.training.trainer.Trainer`` as the stage train makes it, with a given number of epochs."""
 
@@ -145,13 +180,30 @@ class Volvae:
         return Model(copy.deepcopy(self._trainer.model).double())
 
 
-class Baghal:
-    """The recipe of github.com/sinabaghal/VariationalAutoEncoderforHeston: one batch of all surfaces, the KL a mean."""
+class Schedule:
+    """A learning rate that falls to zero by a cosine over the seconds of a trainer, which it counts itself."""
 
-    def __init__(self, data: Data, seed: int) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, rate: float, seconds: float, spent: float) -> None:
+        self._optimizer, self._rate, self._seconds, self._spent = optimizer, rate, seconds, spent
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Do a piece of work at the rate of the moment."""
+        start = time.perf_counter()
+        share = min(self._spent / self._seconds, 1.0)
+        for group in self._optimizer.param_groups:
+            group["lr"] = 0.5 * self._rate * (1.0 + math.cos(math.pi * share))
+        work()
+        self._spent += time.perf_counter() - start
+
+
+class Baghal:
+    """The recipe of github.com/sinabaghal/VariationalAutoEncoderforHeston: its networks, its KL, which is a mean."""
+
+    def __init__(self, data: Data, seed: int, seconds: float) -> None:
+        start = time.perf_counter()
+        self._batches = Batches(data.train.double(), _BAGHAL_BATCH, seed)
         torch.manual_seed(seed)
-        self._values = data.train.double()
-        points = self._values.shape[1]
+        points = data.train.shape[1]
         leaky = nn.LeakyReLU
         layers = [nn.Linear(points, 32), leaky(), nn.Linear(32, 64), leaky(), nn.Linear(64, 128), leaky()]
         self._encoder = nn.Sequential(*layers, nn.Linear(128, 2 * _BAGHAL_LATENTS)).double()
@@ -159,70 +211,74 @@ class Baghal:
         self._decoder = nn.Sequential(*layers, nn.Linear(32, points), leaky()).double()
         parameters = [*self._encoder.parameters(), *self._decoder.parameters()]
         self._optimizer = torch.optim.Adam(parameters, lr=_BAGHAL_RATE, weight_decay=_BAGHAL_DECAY)
-
-    def advance(self) -> bool:
-        """Train a step on all surfaces."""
-        self._optimizer.zero_grad()
-        posterior = _posterior(self._encoder, self._values)
-        decoded = self._decoder(posterior.sample(torch.randn_like(posterior.mean)))
-        error = nn.functional.mse_loss(decoded, self._values) * self._values.shape[1]
-        (error + kl_of_latents(posterior).mean()).backward()
-        self._optimizer.step()
-        return True
-
-    def learned(self) -> Learned:
-        """The networks. The recipe has no scale."""
-        return Networks(PLAIN_VOLS, partial(_posterior, self._encoder), self._decoder, None)
-
-
-class Plain:
-    """The training loop of PyTorch's tutorials, on standardised vols."""
-
-    def __init__(self, data: Data, seed: int) -> None:
-        torch.manual_seed(seed)
-        self._units, values = standardised(data.train)
-        self._encoder = _network(values.shape[1], *_WIDTHS, 2 * _LATENTS)
-        self._decoder = _network(_LATENTS, *_WIDTHS, values.shape[1])
-        self._log_scale = nn.Parameter(torch.zeros(()))
-        parameters = [*self._encoder.parameters(), *self._decoder.parameters(), self._log_scale]
-        self._optimizer = torch.optim.Adam(parameters, lr=_RATE)
-        self._loader = DataLoader(TensorDataset(values), batch_size=_BATCH, shuffle=True)
-        self._batches = iter(self._loader)
+        self._schedule = Schedule(self._optimizer, _BAGHAL_RATE, seconds, time.perf_counter() - start)
 
     def advance(self) -> bool:
         """Train a step."""
-        x = self._batch()
+        self._schedule.run(self._step)
+        return True
+
+    def _step(self) -> None:
+        x = self._batches.take()
+        self._optimizer.zero_grad()
+        posterior = _posterior(self._encoder, x)
+        decoded = self._decoder(posterior.sample(torch.randn_like(posterior.mean)))
+        error = nn.functional.mse_loss(decoded, x) * x.shape[1]
+        (error + kl_of_latents(posterior).mean()).backward()
+        self._optimizer.step()
+
+    def learned(self) -> Learned:
+        """The networks. The recipe has no scale."""
+        return Networks(partial(_posterior, self._encoder), self._decoder, None)
+
+
+class Plain:
+    """The training loop of PyTorch's tutorials at its best: on principal scores, with a cosine schedule."""
+
+    def __init__(self, data: Data, seed: int, seconds: float) -> None:
+        start = time.perf_counter()
+        self._scores = Scores.of(data.train)
+        self._batches = Batches(self._scores.values(data.train), _BATCH, seed)
+        torch.manual_seed(seed)
+        self._encoder, self._decoder = _encoder(self._scores), _decoder(self._scores)
+        self._log_scale = nn.Parameter(torch.zeros(()))
+        parameters = [*self._encoder.parameters(), *self._decoder.parameters(), self._log_scale]
+        self._optimizer = torch.optim.Adam(parameters, lr=_RATE)
+        self._schedule = Schedule(self._optimizer, _RATE, seconds, time.perf_counter() - start)
+
+    def advance(self) -> bool:
+        """Train a step."""
+        self._schedule.run(self._step)
+        return True
+
+    def _step(self) -> None:
+        x = self._batches.take()
         self._optimizer.zero_grad()
         posterior = _posterior(self._encoder, x)
         error = (x - self._decoder(posterior.sample(torch.randn_like(posterior.mean)))) / self._log_scale.exp()
         log_likelihood = -0.5 * (error.square() + _LOG_TWO_PI).sum(-1) - x.shape[1] * self._log_scale
         (kl_of_latents(posterior).sum(-1) - log_likelihood).mean().backward()
         self._optimizer.step()
-        return True
 
     def learned(self) -> Learned:
         """The networks and the scale."""
-        scale = self._log_scale.detach().double().exp()
-        return Networks(self._units, partial(_encoded, self._encoder), partial(_single, self._decoder), scale)
-
-    def _batch(self) -> Tensor:
-        """The next batch [256, D]; it is the first of a new epoch where one has ended."""
-        batch = next(self._batches, None)
-        if batch is None:
-            self._batches = iter(self._loader)
-            batch = next(self._batches)
-        x: Tensor = batch[0]
-        return x
+        scale = self._log_scale.detach().double().exp() * self._scores.unit
+        return self._scores.networks(self._encoder, self._decoder, scale)
 
 
 class Pythae:
-    """The VAE of the package pythae in the package's own trainer, which writes to ``folder`` and no checkpoints."""
+    """The beta-VAE of the package pythae in the package's own trainer, which writes to ``folder`` and no checkpoints.
 
-    def __init__(self, data: Data, seed: int, folder: Path) -> None:
-        self._units, values = standardised(data.train)
+    Its loss has a noise of scale 1. Beta is the variance of the noise of the quotes, so that the loss is the ELBO.
+    """
+
+    def __init__(self, data: Data, seed: int, seconds: float, folder: Path) -> None:
+        start = time.perf_counter()
+        self._scores = Scores.of(data.train)
         torch.manual_seed(seed)
-        config = VAEConfig(input_dim=(values.shape[1],), latent_dim=_LATENTS, reconstruction_loss="mse")
-        self._model = VAE(config, _Encoder(values.shape[1]), _Decoder(values.shape[1]))
+        beta = (data.noise / self._scores.unit.item()) ** 2
+        config = BetaVAEConfig(input_dim=(_SCORES,), latent_dim=_LATENTS, reconstruction_loss="mse", beta=beta)
+        self._model = BetaVAE(config, _Encoder(self._scores), _Decoder(self._scores))
         self._epoch = 0
         settings = BaseTrainerConfig(
             output_dir=str(folder),
@@ -232,30 +288,31 @@ class Pythae:
             no_cuda=True,
         )
         with _silence():
+            values = self._scores.values(data.train)
             dataset = BaseDataset(values, torch.zeros(len(values)))
             self._trainer = BaseTrainer(self._model, dataset, training_config=settings)
             self._trainer.prepare_training()
+        self._schedule = Schedule(self._trainer.optimizer, _RATE, seconds, time.perf_counter() - start)
 
     def advance(self) -> bool:
         """Train an epoch."""
         self._epoch += 1
         with _silence():
-            self._trainer.train_step(self._epoch)
+            self._schedule.run(lambda: self._trainer.train_step(self._epoch))
             self._trainer.callback_handler.on_epoch_end(training_config=self._trainer.training_config)
         return True
 
     def learned(self) -> Learned:
-        """The networks. The scale of 1 in the loss of pythae is not a scale of the noise."""
-        encoder, decoder = self._model.encoder.network, self._model.decoder.network
-        return Networks(self._units, partial(_encoded, encoder), partial(_single, decoder), None)
+        """The networks. The scale in the loss of pythae is not learned, so that the best one is taken."""
+        return self._scores.networks(self._model.encoder.network, self._model.decoder.network, None)
 
 
 class _Encoder(BaseEncoder):
     """An encoder with the interface of pythae."""
 
-    def __init__(self, points: int) -> None:
+    def __init__(self, scores: Scores) -> None:
         super().__init__()
-        self.network = _network(points, *_WIDTHS, 2 * _LATENTS)
+        self.network = _encoder(scores)
 
     def forward(self, x: Tensor) -> ModelOutput:
         """Mean and log variance, [batch, latent]."""
@@ -266,19 +323,36 @@ class _Encoder(BaseEncoder):
 class _Decoder(BaseDecoder):
     """A decoder with the interface of pythae."""
 
-    def __init__(self, points: int) -> None:
+    def __init__(self, scores: Scores) -> None:
         super().__init__()
-        self.network = _network(_LATENTS, *_WIDTHS, points)
+        self.network = _decoder(scores)
 
     def forward(self, z: Tensor) -> ModelOutput:
         """Means, [batch, D]."""
         return ModelOutput(reconstruction=self.network(z))
 
 
-def standardised(vols: Tensor) -> tuple[Units, Tensor]:
-    """Units in which each point of vols [surface, D] has mean 0 and deviation 1, and the vols in these units."""
-    spread, center = torch.std_mean(vols, dim=0)
-    return Units(center.double(), spread.double()), (vols - center) / spread
+class _Scaled(nn.Module):
+    """The product with fixed numbers."""
+
+    def __init__(self, factors: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("factors", factors.float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The product, [batch, score]."""
+        product: Tensor = x * self.factors
+        return product
+
+
+def _encoder(scores: Scores) -> nn.Sequential:
+    """From scores to posteriors: it sees scores of deviation 1."""
+    return nn.Sequential(_Scaled(scores.unit / scores.spread), _network(_SCORES, *_WIDTHS, 2 * _LATENTS))
+
+
+def _decoder(scores: Scores) -> nn.Sequential:
+    """From latents to scores."""
+    return nn.Sequential(_network(_LATENTS, *_WIDTHS, _SCORES), _Scaled(scores.spread / scores.unit))
 
 
 def _network(*sizes: int) -> nn.Sequential:
@@ -299,11 +373,6 @@ def _single(network: nn.Module, inputs: Tensor) -> Tensor:
     """Outputs in double precision of a network in single precision."""
     outputs: Tensor = network(inputs.float())
     return outputs.double()
-
-
-def _encoded(encoder: nn.Module, x: Tensor) -> Posterior:
-    """The posterior in double precision of an encoder in single precision."""
-    return _posterior(partial(_single, encoder), x)
 
 
 @contextlib.contextmanager
