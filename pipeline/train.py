@@ -10,8 +10,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,12 +33,15 @@ from vae.model.mixture import Mixture
 from vae.surface.grid import Grid
 from vae.surface.units import DAYS_PER_YEAR, Unit
 from vae.training.arbitrage_penalty import ArbitragePenalty
+from vae.training.calibrate import calibrate
 from vae.training.data_parallel import Replicas
 from vae.training.schedule import Schedule
 from vae.training.trainer import DivergedError, Epoch, Trainer
 
 CHECKPOINT = Path(".checkpoints/train.safetensors")  # outside DVC: its outputs are deleted before a stage runs
+REFIT_CHECKPOINT = CHECKPOINT.with_name("refit.safetensors")
 _TOLERANCE = 1e-6  # of the forward
+_CALIBRATED = 1000  # most surfaces that completions are calibrated with
 _ROWS = 65_536  # surfaces in double precision at a time: bounds the memory
 
 
@@ -48,6 +53,8 @@ def new_fit(
     likelihood: str = "gaussian",
     device: torch.device | None = None,
     grid: Grid | None = None,
+    weights: Tensor | None = None,
+    stop_after: int | None = None,
     replicas: Replicas = Replicas(),  # noqa: B008 - frozen
 ) -> Trainer:
     """The trainer at its start: the best linear model of the training surfaces.
@@ -59,6 +66,8 @@ def new_fit(
         likelihood: of a point given z.
         device: of both models; the CPU by default.
         grid: of the surfaces; needed where arbitrage is penalised.
+        weights: of the training surfaces, with a mean of 1, [surface]; all count alike by default.
+        stop_after: as of ``Trainer``.
         replicas: this process among those that train together.
 
     Raises:
@@ -70,7 +79,7 @@ def new_fit(
         likelihood=likelihood,  # type: ignore[arg-type]  # checked there
         sees_missing=bool(params.hidden_share or train.isnan().any() or validation.isnan().any()),
     )
-    components = principal_components(filled(transformed(train, sizes.transform), sizes.latents))
+    components = principal_components(filled(transformed(train, sizes.transform), sizes.latents), weights)
     architecture = without_rounding(architecture, components, latents=sizes.latents + params.scaffold_latents)
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn from torch's global generator
         torch.manual_seed(params.seed)
@@ -87,7 +96,16 @@ def new_fit(
     penalty = _penalty(params.arbitrage, grid, device) if grid and params.arbitrage.epochs else None
     schedule = _schedule(params)
     return Trainer(
-        model, data[0], data[1], schedule, start=start, replicas=replicas, penalty=penalty, compiled=params.compiled
+        model,
+        data[0],
+        data[1],
+        schedule,
+        start=start,
+        replicas=replicas,
+        penalty=penalty,
+        weights=None if weights is None else weights.float().to(device),
+        stop_after=stop_after,
+        compiled=params.compiled,
     )
 
 
@@ -124,11 +142,16 @@ def main(settings: TrainParams, *, surfaces: Path, model: Path, metrics: Path, c
         with new_folder(model) as folder:
             fit, rows = _trained(settings, data, device, replicas)
             shipped = best_model(fit)
+            if _noisy(fit):
+                shape = None if data.of_vectors else data.grid.shape
+                shipped.calibration = calibrate(shipped, _held_out(data), shape=shape, seed=settings.seed)
             prior = fit_prior(settings, shipped, data)
-            trained_model.write_model(folder, fit.architecture, fit.best_weights, prior)
+            weights = {name: value.float() for name, value in shipped.state_dict().items()}
+            trained_model.write_model(folder, fit.architecture, weights, prior)
             write_csv(curve, _curve(fit, data.unit), rows)
             formats.write_json(metrics, _summary(fit, shipped, prior, rows, data))
-        CHECKPOINT.unlink(missing_ok=True)
+        for checkpoint in (CHECKPOINT, REFIT_CHECKPOINT):
+            checkpoint.unlink(missing_ok=True)
 
 
 def choose_device(name: str) -> torch.device:
@@ -152,11 +175,18 @@ def _trained(
     _check_kind(params, data)
     check_conditions(params, data, {"train": len(train), "validation": len(validation)})
     _check_columns(train, data)
+    ages = _age_weights(params, data, "train"), _age_weights(params, data, "train", "validation")
+    start = partial(
+        new_fit,
+        params,
+        validation=validation,
+        likelihood=data.likelihood,
+        device=device,
+        grid=data.grid if params.arbitrage.epochs else None,
+        replicas=replicas,
+    )
     try:
-        grid = data.grid if params.arbitrage.epochs else None
-        fit = new_fit(
-            params, train, validation, likelihood=data.likelihood, device=device, grid=grid, replicas=replicas
-        )
+        fit = start(train, weights=ages[0])
     except ValueError as error:
         raise InputError(f"params.yaml: train: {error}") from error
     basis = fit.architecture.basis
@@ -167,7 +197,31 @@ def _trained(
             file=sys.stderr,
             flush=True,
         )
-    return fit, _run(fit, params, data, first=not replicas.rank)
+    key, first = _key(params, data), not replicas.rank
+    rows = _run(fit, params, data, CHECKPOINT, key, first=first)
+    if not params.refit:
+        return fit, rows
+    again = start(torch.cat([train, validation]), weights=ages[1], stop_after=fit.best_epoch)
+    _run(again, params, data, REFIT_CHECKPOINT, f"{key} {fit.best_epoch}", first=first, label="refit")
+    return again, rows
+
+
+def _age_weights(params: TrainParams, data: Dataset, *splits: str) -> Tensor | None:
+    """Weights of surfaces that halve with each ``half_life_days`` of age, with a mean of 1; None where all are alike.
+
+    Raises:
+        InputError: the data have no dates.
+    """
+    if params.half_life_days is None:
+        return None
+    dates = [found for split in splits if (found := data.date(split)) is not None]
+    if not dates:
+        raise InputError(
+            f"params.yaml: train.half_life_days is {params.half_life_days:g}, but the data have no dates; allowed: null"
+        )
+    days = torch.from_numpy(np.concatenate(dates)).double()
+    weights = 0.5 ** ((days.max() - days) / params.half_life_days)
+    return weights / weights.mean()
 
 
 def _check_kind(params: TrainParams, data: Dataset) -> None:
@@ -247,10 +301,19 @@ def _arithmetic(params: TrainParams) -> Iterator[None]:
         torch.use_deterministic_algorithms(before[1])
 
 
-def _run(fit: Trainer, params: TrainParams, data: Dataset, *, first: bool) -> list[list[float]]:
+def _run(
+    fit: Trainer,
+    params: TrainParams,
+    data: Dataset,
+    checkpoint: Path,
+    key: str,
+    *,
+    first: bool,
+    label: str = "train",
+) -> list[list[float]]:
     """Train to the end; the rows of the training curve. The first process writes checkpoints and shows progress."""
-    key, unit, items = _key(params, data), data.unit, "vectors" if data.of_vectors else "surfaces"
-    rows = _resume(fit, key)
+    unit, items = data.unit, "vectors" if data.of_vectors else "surfaces"
+    rows = _resume(fit, checkpoint, key)
     started, begun = time.monotonic(), fit.next_epoch
 
     def note(epoch: Epoch) -> str:
@@ -260,16 +323,17 @@ def _run(fit: Trainer, params: TrainParams, data: Dataset, *, first: bool) -> li
 
     epochs = fit.epochs()
     if first:
-        epochs = track(epochs, total=fit.total_epochs, done=begun, label="train", note=note)
+        epochs = track(epochs, total=fit.total_epochs, done=begun, label=label, note=note)
     try:
         for epoch in epochs:
             scale = [unit.per_one * epoch.scale] if _noisy(fit) else []
             rows.append([*epoch[:3], *scale, epoch.skipped_steps])
-            if first and epoch.number % params.checkpoint_epochs == 0 and not fit.finished:
+            due = epoch.number % params.checkpoint_epochs == 0
+            if first and (params.refit if fit.finished else due):
                 metadata = {"key": key, "curve": json.dumps(rows)}
-                tensor_files.write_tensors(CHECKPOINT, fit.state(), metadata)
+                tensor_files.write_tensors(checkpoint, fit.state(), metadata)
     except DivergedError as error:
-        kept = f"; the last good state is in {CHECKPOINT}" if CHECKPOINT.exists() else ""
+        kept = f"; the last good state is in {checkpoint}" if checkpoint.exists() else ""
         raise StageError(f"{error}: lower train.learning_rate{kept}") from error
     return rows
 
@@ -285,15 +349,15 @@ def _curve(fit: Trainer, unit: Unit) -> tuple[str, ...]:
     return ("epoch", "train_objective_nats", "validation_elbo_nats", *scale, "skipped_steps")
 
 
-def _resume(fit: Trainer, key: str) -> list[list[float]]:
+def _resume(fit: Trainer, checkpoint: Path, key: str) -> list[list[float]]:
     """Restore the checkpoint where it belongs to the same settings, code and data; the curve so far."""
-    if not CHECKPOINT.exists():
+    if not checkpoint.exists():
         return []
-    tensors, metadata = tensor_files.read_tensors(CHECKPOINT)
+    tensors, metadata = tensor_files.read_tensors(checkpoint)
     if metadata.get("key") != key:
         return []
     fit.restore(tensors)
-    print(f"train: resumed after epoch {fit.next_epoch} from {CHECKPOINT}", file=sys.stderr, flush=True)
+    print(f"train: resumed after epoch {fit.next_epoch} from {checkpoint}", file=sys.stderr, flush=True)
     rows: list[list[float]] = json.loads(metadata["curve"])
     return rows
 
@@ -310,6 +374,17 @@ def best_model(fit: Trainer) -> Vae:
     model = Vae(fit.architecture)
     model.load_state_dict(fit.best_weights)
     return model.double().eval()
+
+
+def _held_out(data: Dataset) -> Tensor:
+    """Surfaces that completions are calibrated with, [surface, D].
+
+    Validation surfaces of dated data are a few weeks of one kind of market, so the surfaces before them count as well.
+    """
+    dated = not data.of_vectors and data.date("validation") is not None
+    splits = ("train", "validation") if dated else ("validation",)
+    x = torch.from_numpy(np.concatenate([data.points(split) for split in splits])).double()
+    return x[:: -(-len(x) // _CALIBRATED)]
 
 
 def _summary(fit: Trainer, shipped: Vae, prior: Prior, rows: list[list[float]], data: Dataset) -> dict[str, float]:

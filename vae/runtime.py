@@ -42,6 +42,9 @@ __all__ = [
 ]
 
 
+_OF_QUOTES = ("z", "fitted", "fitted_std", "misfit", "p_value", "used")  # outputs of the completer beside surfaces
+
+
 class Draws(NamedTuple):
     """Surfaces [batch, tenor, node] and their latents [batch, latent]."""
 
@@ -54,9 +57,13 @@ class Completion(NamedTuple):
 
     Attributes:
         iv: vols, [tenor, node].
-        std: standard deviation of a quote at each point, with the noise of the data, [tenor, node].
+        std: standard deviation of a quote at each point, with the noise of the data, [tenor, node]; the vol +- 1.645 of
+            it is a 90 % interval.
         latents: the most probable latents, [latent].
         fitted: vols of the surface at the quotes, NaN for quotes that are not used, [quote].
+        fitted_std: their standard deviations, without the noise of quotes, [quote].
+        misfit: squared errors of the quotes and squared length of the latents, in units of their standard deviations.
+        p_value: share of held-out surfaces whose misfit from as many points is larger.
         used: whether the quote lies inside the domain of the grid, [quote].
     """
 
@@ -64,6 +71,9 @@ class Completion(NamedTuple):
     std: Array
     latents: Array
     fitted: Array
+    fitted_std: Array
+    misfit: float
+    p_value: float
     used: NDArray[np.bool_]
 
 
@@ -125,7 +135,7 @@ class SurfaceModel(BundleModel):
             drawn=(*(("conditions",) if self.conditions else ()), *market),
             completer=(
                 dict.fromkeys((*QUOTE_COLUMNS, *market), ()),
-                {"surface": smile, "std": smile, "z": (), "fitted": (), "used": ()},
+                {"surface": smile, "std": smile} | dict.fromkeys(_OF_QUOTES, ()),
             ),
         )
 
@@ -226,8 +236,10 @@ class SurfaceModel(BundleModel):
             self.grid, iv, tenor, log_moneyness, call_delta, weights, self.plausible_medians
         )
         quotes |= self._market_feed(market)
-        found = self._graphs[bundle.COMPLETER].run(quotes, ("surface", "std", "z", "fitted", "used"))
-        completion = Completion(*found)
+        surface, std, z, fitted, fitted_std, misfit, p_value, used = self._graphs[bundle.COMPLETER].run(
+            quotes, ("surface", "std", *_OF_QUOTES)
+        )
+        completion = Completion(surface, std, z, fitted, fitted_std, float(misfit[0]), float(p_value[0]), used)
         if not completion.used.any():
             tenors, nodes = self.grid.tenors, self.grid.nodes
             raise ValueError(
@@ -236,7 +248,10 @@ class SurfaceModel(BundleModel):
             )
         if not (np.isfinite(completion.iv).all() and np.isfinite(completion.std).all()):
             raise ValueError("iv or weight of quotes is too large or too small: no finite surface goes with it")
-        return completion._replace(fitted=np.where(completion.used, completion.fitted, np.float32(np.nan)))
+        fitted, fitted_std = (
+            np.where(completion.used, part, np.float32(np.nan)) for part in (completion.fitted, completion.fitted_std)
+        )
+        return completion._replace(fitted=fitted, fitted_std=fitted_std)
 
     def encode(self, iv: ArrayLike) -> Posterior:
         """Posterior of the latents given surfaces iv [batch, tenor, node]; missing points are NaN.

@@ -65,7 +65,8 @@ class Completed(_Answer):
     """The surface through quotes.
 
     ``iv`` and ``std`` are decimal vols and their standard deviations on the grid; ``fitted`` has the surface's vol at
-    each quote, null for a quote that is not ``used`` because it lies outside the grid.
+    each quote and ``fitted_std`` its standard deviation without noise, null for a quote that is not ``used`` because it
+    lies outside the grid; ``p_value`` is the share of held-out surfaces that fit the model worse.
     """
 
     model_version: str
@@ -74,6 +75,9 @@ class Completed(_Answer):
     std: _Surface
     latents: Annotated[_Array, array_schema("latent", type="number")]
     fitted: Annotated[_Array, array_schema("quote", type=["number", "null"])]
+    fitted_std: Annotated[_Array, array_schema("quote", type=["number", "null"])]
+    misfit: float
+    p_value: float
     used: Annotated[_Array, array_schema("quote", type="boolean")]
 
 

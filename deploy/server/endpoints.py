@@ -246,7 +246,16 @@ def _completer(model: SurfaceModel) -> Endpoint:
             weight=inputs.get("weight"),
             market=_market(model, inputs),
         )
-        return {"surface": found.iv, "std": found.std, "z": found.latents, "fitted": found.fitted, "used": found.used}
+        return {
+            "surface": found.iv,
+            "std": found.std,
+            "z": found.latents,
+            "fitted": found.fitted,
+            "fitted_std": found.fitted_std,
+            "misfit": np.array([found.misfit], np.float32),
+            "p_value": np.array([found.p_value], np.float32),
+            "used": found.used,
+        }
 
     column, surface = (ANY,), model.grid.shape
     return Endpoint(
@@ -263,6 +272,9 @@ def _completer(model: SurfaceModel) -> Endpoint:
             Tensor("std", "FP32", surface),
             Tensor("z", "FP32", (model.latents,)),
             Tensor("fitted", "FP32", column),
+            Tensor("fitted_std", "FP32", column),
+            Tensor("misfit", "FP32", (1,)),
+            Tensor("p_value", "FP32", (1,)),
             Tensor("used", "BOOL", column),
         ),
         call=call,

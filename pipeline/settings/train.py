@@ -16,6 +16,7 @@ class ModelParams(Block):
     depth: Annotated[int, Field(ge=0)]
     transform: Literal["none", "log"] = "none"
     scale: Literal["shared", "point", "decoded"] = "shared"
+    residual_factors: Whole = 0
     scale_floor: NotNegative = 0.0
 
     @model_validator(mode="after")
@@ -63,6 +64,8 @@ class TrainParams(Block):
     beta: NotNegative = 1.0
     beta_warmup_epochs: Whole = 0
     importance_samples: Count = 1
+    half_life_days: Positive | None = None
+    refit: bool = False
     hidden_share: Share = 0.0
     patience_epochs: Whole = 0
     checkpoint_epochs: Count

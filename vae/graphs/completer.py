@@ -15,13 +15,16 @@ from vae.model import completion, laplace
 from vae.model.autoencoder import Vae
 from vae.model.completion import QuoteProblem, Quotes
 from vae.model.laplace import LatentPrior, SearchState
+from vae.model.noise_precision import NoisePrecision
 from vae.model.quote_weights import QuoteInterpolator
 from vae.surface.grid import Grid
 from vae.surface.reading_error import ReadingError
 
 _POSED = ("quoted", "weights", "precision")
+_FACTORS = ("factors", "factor_covariance")  # posed too by a model with residual factors
 _PRIOR = ("prior_mean", "prior_precision")  # posed too where a market may be named
-_KEPT = ("z", "curvature")  # the parts of the state that the end reads
+OUTPUTS = ("surface", "std", "z", "fitted", "fitted_std", "misfit", "p_value")
+_KEPT = ("z", "cost", "curvature")  # the parts of the state that the end reads
 
 
 def completer_graph(
@@ -34,7 +37,8 @@ def completer_graph(
     """``completer.onnx``: inputs log_moneyness, tenor, iv and weight, all [quote], in single precision.
 
     Outputs are the surface and its standard deviations [tenor, node], the most probable latents z [latent], the vols of
-    the surface at the quotes, and whether a quote lies inside the grid, both [quote].
+    the surface at the quotes and their standard deviations without noise, both [quote], the misfit of the quotes and
+    the share of held-out surfaces whose misfit is larger, both [1], and whether a quote lies inside the grid, [quote].
 
     Args:
         model: in single precision.
@@ -46,27 +50,38 @@ def completer_graph(
     """
     examples = {"log_moneyness": 0.0, "tenor": float(grid.tenors[0]), "iv": 0.2, "weight": 1.0}
     quotes = {name: torch.full((3,), value) for name, value in examples.items()}
-    names = _POSED + (_PRIOR if priors else ())
+    names = (*_POSED, *(_FACTORS if model.architecture.residual_factors else ()), *(_PRIOR if priors else ()))
     inputs = quotes | ({"market": torch.full((1,), -1)} if priors else {})
     first = Start(model, grid, priors, reading)
     with torch.no_grad():
         made = [part.clone() for part in first(*inputs.values())]
-    posed = dict(zip(names, made, strict=False))
+    posed = {"tenor": quotes["tenor"], **dict(zip(names, made, strict=False))}
     state = SearchState(*made[-len(SearchState._fields) :])._asdict()
-    moving = {f"now_{name}": part for name, part in state.items()}
-    step = {"tenor": quotes["tenor"], **{name: posed[name] for name in _POSED}, **moving}
-    step |= {name: posed[name] for name in names[len(_POSED) :]}
-    last = {"tenor": quotes["tenor"], "weights": posed["weights"], **{f"last_{name}": state[name] for name in _KEPT}}
-    free = {name: {0: "quote"} for name in (*quotes, "quoted", "weights")} | {"precision": {1: "quote"}}
+    step = posed | {f"now_{name}": part for name, part in state.items()}
+    last = posed | {f"last_{name}": state[name] for name in _KEPT}
+    free = {name: {0: "quote"} for name in (*quotes, "quoted", "weights")}
+    free |= {"precision": {1: "quote"}, "factors": {1: "quote"}}
     graph = loop_graph(
         program(first, inputs, outputs=[*names, "used", *(f"first_{name}" for name in state)], free=free),
-        program(Step(model), step, outputs=["moving", *(f"next_{name}" for name in state)], free=free),
-        program(End(model, grid), last, outputs=["surface", "std", "z", "fitted"], free=free),
+        program(Step(model, tuple(posed)), step, outputs=["moving", *(f"next_{name}" for name in state)], free=free),
+        program(End(model, grid, tuple(posed)), last, outputs=list(OUTPUTS), free=free),
         state=SearchState._fields,
         condition="moving",
         most=completion.MOST_STEPS,
     )
     return finished(graph, metadata)
+
+
+def _problem(names: Sequence[str], parts: Sequence[Tensor]) -> QuoteProblem:
+    """The problem from its tensors by name."""
+    posed = dict(zip(names, parts, strict=False))
+    return QuoteProblem(
+        posed["quoted"],
+        posed["tenor"],
+        posed["weights"],
+        NoisePrecision(posed["precision"], *(posed.get(name) for name in _FACTORS)),
+        LatentPrior(*(posed[name] for name in _PRIOR)) if _PRIOR[0] in posed else None,
+    )
 
 
 class Start(nn.Module):
@@ -102,52 +117,40 @@ class Start(nn.Module):
             prior = LatentPrior(self.means[market].squeeze(0), self.precisions[market].squeeze(0))
             problem = problem._replace(prior=prior)
         state = laplace.start_search(completion.posterior_given_quotes(self.model, problem), start)
-        posed = (problem.quoted, problem.weights, problem.precision, *(problem.prior or ()))
-        return *posed, weights.inside, *state
+        precision = (part for part in problem.precision if part is not None)
+        return problem.quoted, problem.weights, *precision, *(problem.prior or ()), weights.inside, *state
 
 
 class Step(nn.Module):
-    """The state before a step -> whether another step follows, and the state after it."""
+    """The problem and the state before a step -> whether another step follows, and the state after it."""
 
-    def __init__(self, model: Vae) -> None:
+    def __init__(self, model: Vae, posed: tuple[str, ...]) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.posed = model, posed
 
-    def forward(
-        self,
-        tenor: Tensor,
-        quoted: Tensor,
-        weights: Tensor,
-        precision: Tensor,
-        z: Tensor,
-        cost: Tensor,
-        slope: Tensor,
-        curvature: Tensor,
-        damping: Tensor,
-        change: Tensor,
-        prior_mean: Tensor | None = None,
-        prior_precision: Tensor | None = None,
-    ) -> tuple[Tensor, ...]:
+    def forward(self, *parts: Tensor) -> tuple[Tensor, ...]:
         """Whether another step follows, and the parts of the state."""
-        prior = None
-        if prior_mean is not None and prior_precision is not None:
-            prior = LatentPrior(prior_mean, prior_precision)
-        problem = QuoteProblem(quoted, tenor, weights, precision, prior)
-        posterior = completion.posterior_given_quotes(self.model, problem)
-        after = laplace.search_step(posterior, SearchState(z, cost, slope, curvature, damping, change))
+        posterior = completion.posterior_given_quotes(self.model, _problem(self.posed, parts))
+        after = laplace.search_step(posterior, SearchState(*parts[len(self.posed) :]))
         return after.moving, *after
 
 
 class End(nn.Module):
-    """Latents and their curvature -> the surface."""
+    """The problem and the end of the search -> the surface."""
 
-    def __init__(self, model: Vae, grid: Grid) -> None:
+    def __init__(self, model: Vae, grid: Grid, posed: tuple[str, ...]) -> None:
         super().__init__()
-        self.model, self.shape = model, grid.shape
+        self.model, self.shape, self.posed = model, grid.shape, posed
 
-    def forward(self, tenor: Tensor, weights: Tensor, z: Tensor, curvature: Tensor) -> tuple[Tensor, ...]:
-        """Surface and standard deviations [tenor, node], latents, and vols at the quotes."""
-        found = completion.completion_at(self.model, z, curvature)
-        fitted = completion.vols_at(weights, tenor, found.mean).squeeze(0)
+    def forward(self, *parts: Tensor) -> tuple[Tensor, ...]:
+        """All of ``OUTPUTS``."""
+        problem = _problem(self.posed, parts)
+        mode, errors = completion.end_of_search(self.model, problem, *parts[len(self.posed) :])
+        found = completion.completion_at(self.model, mode, errors)
+        fitted = completion.vols_at(problem.weights, problem.tenor, found.mean).squeeze(0)
+        deviation = completion.std_at_quotes(mode, errors).squeeze(0).to(fitted)
+        if self.model.architecture.transform == "log":
+            deviation = deviation * fitted
         surface, std = (part.squeeze(0).unflatten(0, self.shape) for part in (found.mean, found.std))
-        return surface, std, z.squeeze(0), fitted
+        p_value = self.model.calibration.p_value(mode.misfit, mode.number).to(fitted)
+        return surface, std, mode.z.squeeze(0), fitted, deviation, found.misfit, p_value

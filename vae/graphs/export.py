@@ -5,6 +5,7 @@ Inputs and outputs are latents, and decimal vols or vectors in the units of thei
 
 import contextlib
 import copy
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -128,14 +129,15 @@ def program(
         free: names of the free axes by input and axis; all other axes have the size of the example.
     """
     sizes = {name: torch.export.Dim(name) for axes in free.values() for name in axes.values()}
-    shapes = [{axis: sizes[size] for axis, size in free.get(name, {}).items()} or None for name in inputs]
+    shapes = tuple({axis: sizes[size] for axis, size in free.get(name, {}).items()} or None for name in inputs)
+    kinds = {parameter.kind for parameter in inspect.signature(module.forward).parameters.values()}
     with _quiet_exporter(), torch.no_grad():
         found = torch.onnx.export(
             module.eval(),
             tuple(inputs.values()),
             input_names=list(inputs),
             output_names=outputs,
-            dynamic_shapes=tuple(shapes),
+            dynamic_shapes=(shapes,) if inspect.Parameter.VAR_POSITIONAL in kinds else shapes,
             opset_version=OPSET,
             dynamo=True,
             external_data=False,

@@ -15,7 +15,7 @@ from vae.model.autoencoder import Vae
 from vae.model.laplace import SearchState
 
 _POSED = ("points", "known")
-_KEPT = ("z", "curvature")  # the parts of the state that the end reads
+_KEPT = ("z", "cost", "curvature")  # the parts of the state that the end reads
 
 
 def vector_completer_graph(model: Vae, metadata: Mapping[str, str]) -> bytes:
@@ -39,7 +39,12 @@ def vector_completer_graph(model: Vae, metadata: Mapping[str, str]) -> bytes:
             outputs=["moving", *(f"next_{name}" for name in state)],
             free={},
         ),
-        program(End(model), {f"last_{name}": state[name] for name in _KEPT}, outputs=["mean", "std", "z"], free={}),
+        program(
+            End(model),
+            posed | {f"last_{name}": state[name] for name in _KEPT},
+            outputs=["mean", "std", "z"],
+            free={},
+        ),
         state=SearchState._fields,
         condition="moving",
         most=completion.MOST_STEPS,
@@ -87,12 +92,14 @@ class Step(nn.Module):
 
 
 class End(nn.Module):
-    """Latents and their curvature -> the vector."""
+    """The points, which are known, and the end of the search -> the vector."""
 
     def __init__(self, model: Vae) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, z: Tensor, curvature: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, points: Tensor, known: Tensor, z: Tensor, cost: Tensor, curvature: Tensor) -> tuple[Tensor, ...]:
         """Mean and standard deviation [D], and latents."""
-        return tuple(part.squeeze(0).float() for part in completion.completion_at(self.model, z, curvature))
+        mode = completion.mode_at_points(self.model, known, z, cost, curvature)
+        found = completion.completion_at(self.model, mode, completion.errors_at_points(self.model, points, known, z))
+        return tuple(part.squeeze(0).float() for part in (found.mean, found.std, found.latents))

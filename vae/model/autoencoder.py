@@ -5,6 +5,10 @@ Decoder means lie in the span of the basis. Where noise is isotropic and no poin
 |x - x(z)|^2 = |y - y(z)|^2 + |remainder|^2 exactly: training needs R numbers for each surface instead of D and
 optimises the same ELBO. Encoder and decoder are a linear map plus a network whose last layer starts at zero, so an
 untrained model is the best linear one: probabilistic PCA or, with noise of its own at each point, factor analysis.
+
+The latents do not explain all of x, and the rest is correlated over a surface. Residual factors F describe that:
+p(x|z) = N(x(z), F F' + scale^2 I). They lie in the span of the basis too, so that the sum of squares above still holds.
+With as many factors as there are points, less one, the untrained model is the Gaussian of full covariance.
 """
 
 import math
@@ -16,7 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from vae.model import linear_systems
+from vae.model.calibration import Calibration
 from vae.model.linear import PrincipalComponents, factor_analysis, ppca
+from vae.model.noise_precision import NoisePrecision
 
 Likelihood = Literal["gaussian", "bernoulli"]
 Scale = Literal["shared", "point", "decoded"]
@@ -39,6 +45,7 @@ class Architecture:
         transform: of Gaussian points: ``log`` models their logarithm, so that noise is in proportion to the point.
         scale: standard deviation of Gaussian noise, ``shared`` by all points, one for each ``point``, or one for each
             point ``decoded`` from the latents.
+        residual_factors: columns of F, 0 for independent noise only.
         scale_floor: smallest value of that scale, in units of the transformed data.
         sees_missing: whether the encoder has a network for surfaces with missing points.
 
@@ -54,6 +61,7 @@ class Architecture:
     likelihood: Likelihood = "gaussian"
     transform: Transform = "none"
     scale: Scale = "shared"
+    residual_factors: int = 0
     scale_floor: float = 0.0
     sees_missing: bool = False
 
@@ -68,6 +76,19 @@ class Architecture:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(get_args(allowed))}")
         if self.likelihood == "bernoulli" and (self.transform, self.scale) != ("none", "shared"):
             raise ValueError("a bernoulli likelihood has no noise: transform must be none and scale shared")
+        if self.residual_factors:
+            self._check_factors()
+
+    def _check_factors(self) -> None:
+        """Raise ValueError where residual factors do not suit the rest."""
+        if self.likelihood == "bernoulli" or self.scale != "shared":
+            raise ValueError("residual_factors need Gaussian points with scale: shared")
+        most = min(self.basis, self.dimension - 1)
+        if not self.latents <= self.residual_factors <= most:
+            raise ValueError(
+                f"residual_factors is {self.residual_factors}; allowed: 0, or latents ({self.latents}) to {most}, the "
+                f"smaller of basis and one less than the points"
+            )
 
 
 class Observations(NamedTuple):
@@ -111,7 +132,7 @@ class Posterior(NamedTuple):
 
 
 class Vae(nn.Module):
-    """p(x|z) = N(x(z), scale(z)^2) or Bernoulli(sigmoid x(z)) at each point, p(z) = N(0, I), q(z|x) diagonal.
+    """p(x|z) = N(x(z), F F' + scale(z)^2) or Bernoulli(sigmoid x(z)) at each point, p(z) = N(0, I), q(z|x) diagonal.
 
     Use ``from_components`` to start at the pPCA solution; the plain constructor leaves buffers to ``load_state_dict``.
 
@@ -125,6 +146,7 @@ class Vae(nn.Module):
     unit: Tensor
     loadings: Tensor
     spread: Tensor
+    residual_unit: Tensor
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -143,16 +165,21 @@ class Vae(nn.Module):
         self.decoder_linear = nn.Linear(latents, basis, bias=False)
         self.decoder_network = _network(latents, basis, architecture)
         self.log_std = nn.Parameter(torch.zeros(latents))
+        self.calibration = Calibration()
         if architecture.likelihood == "gaussian":
             self.log_scale = nn.Parameter(torch.zeros(() if architecture.scale == "shared" else points))
         if architecture.scale == "decoded":
             self.scale_network = _network(latents, basis, architecture)
+        if architecture.residual_factors:
+            self.register_buffer("residual_unit", torch.ones(basis))
+            self.residual = nn.Parameter(torch.zeros(basis, architecture.residual_factors))
 
     @classmethod
     def from_components(cls, architecture: Architecture, components: PrincipalComponents) -> "Vae":
         """The model that equals the pPCA of ``components`` (factor analysis but for a shared scale), in their dtype.
 
-        For Bernoulli points it is a linear model near pPCA.
+        With residual factors it equals the pPCA with as many components as factors: what the latents have less of the
+        covariance, the factors have. For Bernoulli points it is a linear model near pPCA.
 
         Raises:
             ValueError: the data vary in fewer directions than the basis has, those of rounding left aside: to divide
@@ -176,8 +203,12 @@ class Vae(nn.Module):
             "decoder_linear.weight": (basis.T @ linear.loadings) / unit.unsqueeze(1),
             "log_std": -0.5 * torch.log1p(linear.information),
         }
+        noise = linear.noise
+        if architecture.residual_factors:
+            noise = components.noise_variance(architecture.residual_factors).expand_as(noise)
+            values |= _residual_start(variances, linear.noise[0], noise[0], architecture)
         if architecture.likelihood == "gaussian":
-            own = torch.maximum(linear.noise - architecture.scale_floor**2, 1e-6 * linear.noise)
+            own = torch.maximum(noise - architecture.scale_floor**2, 1e-6 * noise)
             values["log_scale"] = 0.5 * torch.log(own[0] if architecture.scale == "shared" else own)
         if architecture.sees_missing:
             values["loadings"], values["spread"] = linear.loadings, linear.noise.sqrt()
@@ -186,11 +217,11 @@ class Vae(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """Standard deviation of the noise, [] or [D]; where it is decoded, that at latents of 0."""
+        """Standard deviation of the independent noise, [] or [D]; where it is decoded, that at latents of 0."""
         return self.scale_at(self.center.new_zeros(self.architecture.latents))
 
     def scale_at(self, z: Tensor) -> Tensor:
-        """Standard deviation of the noise at z [*batch, latent]: [], [D] or, where it is decoded, [*batch, D].
+        """Standard deviation of independent noise at z [*batch, latent]: [], [D] or, where it is decoded, [*batch, D].
 
         Its variance is exp(2 log_scale) + scale_floor^2.
         """
@@ -205,6 +236,23 @@ class Vae(nn.Module):
         own = torch.exp(2.0 * (self.log_scale + coordinates @ self._scale_basis))
         variance = own + self.architecture.scale_floor**2
         return variance.sqrt(), slope @ self._scale_basis * (own / variance).unsqueeze(1)
+
+    @property
+    def residual_coordinates(self) -> Tensor | None:
+        """The residual factors in the basis, [R, factor]; None where the noise is independent."""
+        if not self.architecture.residual_factors:
+            return None
+        return self.residual_unit.unsqueeze(1) * self.residual
+
+    @property
+    def residual_factors(self) -> Tensor | None:
+        """The residual factors F in the units of the model, [D, factor]; None where the noise is independent."""
+        coordinates = self.residual_coordinates
+        return None if coordinates is None else self.basis @ coordinates
+
+    def precision_of_points(self, known: Tensor) -> NoisePrecision:
+        """The precision of the errors of points that are 1 in ``known`` [batch, D], where the scale is not decoded."""
+        return NoisePrecision.of(known / self.scale.square(), self.residual_factors)
 
     @property
     def _scale_basis(self) -> Tensor:
@@ -249,8 +297,10 @@ class Vae(nn.Module):
 
     @property
     def noise(self) -> Tensor:
-        """Standard deviation of the noise in units of the data, [] or [D]; with the transform ``log`` at the centre."""
-        return self.scale * self.center.exp() if self.architecture.transform == "log" else self.scale
+        """Standard deviation of x given z in units of the data, [] or [D]; with the transform ``log`` at the centre."""
+        factors = self.residual_factors
+        deviation = self.scale if factors is None else (self.scale.square() + factors.square().sum(1)).sqrt()
+        return deviation * self.center.exp() if self.architecture.transform == "log" else deviation
 
     @property
     def pointwise(self) -> bool:
@@ -398,6 +448,23 @@ def _with_jacobian(network: nn.Sequential, z: Tensor) -> tuple[Tensor, Tensor]:
             layer = layer * gate
             slope = slope * (gate + layer - layer * gate).unsqueeze(1)
     return layer, slope
+
+
+def _residual_start(
+    variances: Tensor, of_latents: Tensor, noise: Tensor, architecture: Architecture
+) -> dict[str, Tensor]:
+    """The residual factors of the linear start, each along a principal direction.
+
+    Args:
+        variances: of the data along the basis, [R].
+        of_latents: variance that pPCA leaves in the directions of its latents.
+        noise: variance of the independent noise.
+        architecture: of the model.
+    """
+    left = torch.where(torch.arange(len(variances)) < architecture.latents, of_latents, variances)
+    unit = torch.maximum(left, noise).sqrt()
+    share = (1.0 - noise / unit.square()).clamp_min(0.0).sqrt()
+    return {"residual_unit": unit, "residual": torch.diag(share)[:, : architecture.residual_factors]}
 
 
 def _ends_in_latents(name: str) -> bool:

@@ -1,7 +1,8 @@
 """Complete surfaces from a few points or quotes, with a standard deviation for every point.
 
 The search for the mode of the posterior starts where the encoder reads the known points. At the mode the posterior is
-taken as Gaussian (``vae.model.laplace``), and the decoder carries its mean and covariance to the surface.
+taken as Gaussian (``vae.model.laplace``), and the decoder carries its mean and covariance to the surface. Errors that
+are left at the known points give the residual of the other points, as far as residual factors relate them.
 """
 
 import math
@@ -21,6 +22,7 @@ from vae.model.laplace import (
     posterior_given_points,
     posterior_mode,
 )
+from vae.model.noise_precision import NoisePrecision
 from vae.model.quote_weights import QuoteInterpolator, QuoteWeights
 
 MOST_STEPS = 30  # three are enough from ten quotes on
@@ -33,13 +35,32 @@ class Completion(NamedTuple):
 
     Attributes:
         mean: of each point, [batch, D]; of a Bernoulli point its probability.
-        std: of each point as it would be observed, its noise included, [batch, D].
+        std: of each point as it would be observed, its noise included, [batch, D]; the mean +- 1.645 of it is a 90 %
+            interval.
         latents: mode of the posterior, [batch, latent].
+        misfit: of the known points, [batch]; see ``vae.model.calibration``.
     """
 
     mean: Tensor
     std: Tensor
     latents: Tensor
+    misfit: Tensor
+
+
+class Mode(NamedTuple):
+    """The mode of the posterior of the latents.
+
+    Attributes:
+        z: the mode, [batch, latent].
+        misfit: of the known points there, [batch]; see ``vae.model.calibration``.
+        curvature: of minus the log posterior there, [batch, latent, latent].
+        number: of the known points, [batch].
+    """
+
+    z: Tensor
+    misfit: Tensor
+    curvature: Tensor
+    number: Tensor
 
 
 def complete(model: Vae, x: Tensor, prior: LatentPrior | None = None) -> Completion:
@@ -92,15 +113,29 @@ class QuoteProblem(NamedTuple):
         quoted: vols in the units of the model, [quote].
         tenor: years, [quote].
         weights: total variance at a quote is weights @ (vols squared), [quote, D].
-        precision: of the noise of a quote; 0 for a quote that is not used, [1, quote].
+        precision: of the errors of the quotes; 0 for a quote that is not used, [1, quote].
         prior: of the latents; None is N(0, I).
     """
 
     quoted: Tensor
     tenor: Tensor
     weights: Tensor
-    precision: Tensor
+    precision: NoisePrecision
     prior: LatentPrior | None = None
+
+
+class Errors(NamedTuple):
+    """Errors of the model at known points, and their derivatives by the latents with the sign changed.
+
+    Attributes:
+        error: known points less the model's, [batch, point].
+        jacobian: derivatives of the model's points by the latents, [batch, latent, point].
+        precision: of the errors.
+    """
+
+    error: Tensor
+    jacobian: Tensor
+    precision: NoisePrecision
 
 
 def complete_quotes(
@@ -113,7 +148,13 @@ def complete_quotes(
     problem, start, weights = prepare_quotes(model, interpolator, quotes)
     problem = problem._replace(prior=prior)
     found = posterior_mode(posterior_given_quotes(model, problem), start, steps=MOST_STEPS)
-    return completion_at(model, found.z, found.curvature), weights
+    return completion_at(model, *end_of_search(model, problem, found.z, found.cost, found.curvature)), weights
+
+
+def end_of_search(model: Vae, problem: QuoteProblem, z: Tensor, cost: Tensor, curvature: Tensor) -> tuple[Mode, Errors]:
+    """The mode given quotes, and the errors there."""
+    number = (problem.precision.diagonal > 0.0).double().sum(1)
+    return Mode(z, 2.0 * cost, curvature, number), errors_at_quotes(model, problem, z)
 
 
 def prepare_quotes(
@@ -135,45 +176,114 @@ def prepare_quotes(
         variance = weights.linear @ variance.flatten()
     read = weights.variance / (quotes.iv.square() if model.architecture.transform == "log" else 1.0)
     variance = variance + quotes.weight * read
-    precision = torch.where(weights.inside, quotes.weight / variance, 0.0).unsqueeze(0)
+    diagonal = torch.where(weights.inside, quotes.weight / variance, 0.0).unsqueeze(0)
+    factors = model.residual_factors
+    if factors is not None:
+        factors = _vols_with_slopes(model, weights.spline, quotes.tenor, start, factors.T.unsqueeze(0))[1].mT
+    precision = NoisePrecision.of(diagonal, factors)
     return QuoteProblem(model.inner(quotes.iv), quotes.tenor, weights.spline, precision), start, weights
 
 
 def posterior_given_quotes(model: Vae, problem: QuoteProblem) -> LogPosterior:
     """The log posterior of the latents of one surface, [1, latent], given quotes."""
-    logarithmic = model.architecture.transform == "log"
 
     def at(z: Tensor) -> LocalQuadratic:
-        values, jacobian = model.decode_with_jacobian(z)
-        points, jacobian = model.expand(values), jacobian @ model.basis.T
-        vol = vols_at(problem.weights, problem.tenor, points)
-        halves = points * (points if logarithmic else 1.0)  # half the derivative of the squared vol by the inner point
-        jacobian = (jacobian * halves.unsqueeze(1)) @ problem.weights.T / (vol * problem.tenor).unsqueeze(1)
-        if logarithmic:
-            error, jacobian = problem.quoted - vol.log(), jacobian / vol.unsqueeze(1)
-        else:
-            error = problem.quoted - vol
-        return local_quadratic(z, error, jacobian, problem.precision, problem.prior)
+        found = errors_at_quotes(model, problem, z)
+        return local_quadratic(z, found.error, found.jacobian, problem.precision, problem.prior)
 
     return at
 
 
-def completion_at(model: Vae, z: Tensor, curvature: Tensor) -> Completion:
-    """Surfaces or vectors at a mode z [batch, latent] of the posterior with this curvature [batch, latent, latent].
+def errors_at_quotes(model: Vae, problem: QuoteProblem, z: Tensor) -> Errors:
+    """The errors at the quotes of the surface at latents z [1, latent]."""
+    vols, jacobian = _vols_with_slopes(model, problem.weights, problem.tenor, z, None)
+    return Errors(problem.quoted - vols, jacobian, problem.precision)
+
+
+def _vols_with_slopes(
+    model: Vae, weights: Tensor, tenor: Tensor, z: Tensor, directions: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Vols of the decoded surface at quotes in the units of the model, and their derivatives along directions.
+
+    Args:
+        model: of the surfaces.
+        weights: of the quotes, [quote, D].
+        tenor: of the quotes, [quote].
+        z: latents, [1, latent].
+        directions: in the points of a surface, [1, direction, D]; by default those of the latents.
+
+    Returns:
+        Vols [1, quote] and derivatives [1, direction, quote].
+    """
+    values, jacobian = model.decode_with_jacobian(z)
+    points = model.expand(values)
+    if directions is None:
+        directions = jacobian @ model.basis.T
+    logarithmic = model.architecture.transform == "log"
+    vol = vols_at(weights, tenor, points)
+    halves = points * (points if logarithmic else 1.0)  # half the derivative of the squared vol by the inner point
+    slopes = (directions * halves.unsqueeze(1)) @ weights.T / (vol * tenor).unsqueeze(1)
+    return (vol.log(), slopes / vol.unsqueeze(1)) if logarithmic else (vol, slopes)
+
+
+def completion_at(model: Vae, mode: Mode, errors: Errors | None) -> Completion:
+    """Surfaces or vectors at the mode of the posterior.
 
     The probability of a Bernoulli point is the mean over the posterior of its logit, by MacKay's approximation.
 
+    Args:
+        model: of the surfaces or vectors.
+        mode: of the latents given the known points.
+        errors: at the known points there; a model without residual factors does not need them.
+
     Reference: MacKay (1992), "The evidence framework applied to classification networks", equation 10.
     """
+    z = mode.z
     values, jacobian = model.decode_with_jacobian(z)
-    jacobian = (jacobian @ model.basis.T).double()
-    variance = (jacobian * (linear_systems.inverse(curvature) @ jacobian)).sum(1)
+    jacobian, natural = (jacobian @ model.basis.T).double(), model.natural(values)
+    left: Tensor | float = 0.0
+    if model.residual_factors is not None and errors is not None:
+        residual, slopes, left = _residual(model.residual_factors.double().unsqueeze(0), errors)
+        natural, jacobian = natural + residual.to(natural), jacobian - slopes
+    covariance = linear_systems.inverse(mode.curvature)
+    variance = (jacobian * (covariance @ jacobian)).sum(1) + left
     if model.architecture.likelihood == "bernoulli":
-        probability = (model.natural(values) / (1.0 + math.pi / 8.0 * variance).sqrt()).sigmoid()
+        probability = (natural / (1.0 + math.pi / 8.0 * variance).sqrt()).sigmoid()
         std = (probability * (1.0 - probability)).sqrt()
-        return Completion(probability.to(z.dtype), std.to(z.dtype), z)
-    mean, std = model.expand(values), (variance + model.scale_at(z).double().square()).sqrt().to(z.dtype)
-    return Completion(mean, mean * std if model.architecture.transform == "log" else std, z)
+        return Completion(probability.to(z.dtype), std.to(z.dtype), z, mode.misfit.to(z.dtype))
+    left_open = covariance.diagonal(dim1=1, dim2=2).sum(1)
+    widening = model.calibration.widening(mode.misfit, mode.number, left_open).unsqueeze(1)
+    std = (widening * (variance + model.scale_at(z).double().square()).sqrt()).to(z.dtype)
+    mean = model.observed(natural)
+    std = mean * std if model.architecture.transform == "log" else std
+    return Completion(mean, std, z, mode.misfit.to(z.dtype))
+
+
+def _residual(factors: Tensor, errors: Errors) -> tuple[Tensor, Tensor, Tensor]:
+    """The residual of points with these factors, [batch, D, factor], given the errors of the known points.
+
+    Returns:
+        Its mean [batch, D], minus the derivatives of that by the latents [batch, latent, D], and the variance that is
+        left where the latents are known, [batch, D].
+    """
+    precision = errors.precision
+    rows = torch.cat([errors.error.unsqueeze(1), errors.jacobian], dim=1).double()
+    found = precision.scores(rows) @ factors.mT
+    return found[:, 0], found[:, 1:], precision.left(factors)
+
+
+def std_at_quotes(mode: Mode, errors: Errors) -> Tensor:
+    """Standard deviation of the completed surface at the quotes, [batch, quote], without the noise of quotes.
+
+    It is in the units of the model and not widened.
+    """
+    jacobian, precision = errors.jacobian.double(), errors.precision
+    left: Tensor | float = 0.0
+    if precision.factors is not None:
+        _, slopes, left = _residual(precision.factors, errors)
+        jacobian = jacobian - slopes
+    variance = (jacobian * (linear_systems.inverse(mode.curvature) @ jacobian)).sum(1) + left
+    return variance.sqrt()
 
 
 def vols_at(weights: Tensor, tenor: Tensor, points: Tensor) -> Tensor:
@@ -183,8 +293,32 @@ def vols_at(weights: Tensor, tenor: Tensor, points: Tensor) -> Tensor:
 
 def _complete(model: Vae, x: Tensor, prior: LatentPrior | None) -> Completion:
     points, known, start = prepare_points(model, x, x.isnan().to(x.dtype))
+    mode = mode_given_points(model, points, known, start, prior)
+    return completion_at(model, mode, errors_at_points(model, points, known, mode.z))
+
+
+def mode_given_points(
+    model: Vae, points: Tensor, known: Tensor, start: Tensor, prior: LatentPrior | None = None
+) -> Mode:
+    """The mode given points in the model's units where ``known`` is 1, both [batch, D], from latents ``start``."""
     found = posterior_mode(posterior_given_points(model, points, known, prior), start, steps=MOST_STEPS)
-    return completion_at(model, found.z, found.curvature)
+    return mode_at_points(model, known, found.z, found.cost, found.curvature)
+
+
+def mode_at_points(model: Vae, known: Tensor, z: Tensor, cost: Tensor, curvature: Tensor) -> Mode:
+    """The mode given points where ``known`` [batch, D] is 1, from the end of the search."""
+    misfit = 2.0 * cost
+    if model.architecture.scale == "decoded":  # there the cost has the log of the scale
+        misfit = misfit - 2.0 * (known * model.scale_at(z).log()).double().sum(1)
+    return Mode(z, misfit, curvature, known.double().sum(1))
+
+
+def errors_at_points(model: Vae, points: Tensor, known: Tensor, z: Tensor) -> Errors | None:
+    """The errors of the model at latents z [batch, latent] where ``known`` is 1; None without residual factors."""
+    if not model.architecture.residual_factors:
+        return None
+    values, jacobian = model.decode_with_jacobian(z)
+    return Errors(points - model.natural(values), jacobian @ model.basis.T, model.precision_of_points(known))
 
 
 def prepare_points(model: Vae, x: Tensor, missing: Tensor) -> tuple[Tensor, Tensor, Tensor]:

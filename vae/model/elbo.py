@@ -146,9 +146,9 @@ def _log_likelihood(model: Vae, x: Observations, z: Tensor) -> Tensor:
     """log p(x|z) of the known points, in nats of the density in the units of the model, [*sample, batch]."""
     values = model.decode(z)
     if x.points is None or not (model.pointwise or x.missing is not None):
-        scale, dimension = model.scale, model.architecture.dimension
-        squared_error = (x.values - values).square().sum(-1) + x.remainder
-        return -0.5 * (dimension * (_LOG_TWO_PI + 2.0 * scale.log()) + squared_error / scale.square())
+        return _log_likelihood_in_basis(model, x, values)
+    if model.architecture.residual_factors and x.missing is not None:
+        return _log_likelihood_of_known(model, x.points - values @ model.basis.T, x.missing)
     if model.architecture.likelihood == "bernoulli":
         logits = model.natural(values)
         terms = (x.points + model.center) * logits - softplus(logits)
@@ -157,6 +157,42 @@ def _log_likelihood(model: Vae, x: Observations, z: Tensor) -> Tensor:
         error = (x.points - values @ model.basis.T) / scale
         terms = -0.5 * (_LOG_TWO_PI + 2.0 * scale.log() + error.square())
     return (terms if x.missing is None else terms * (1.0 - x.missing)).sum(-1)
+
+
+def _log_likelihood_in_basis(model: Vae, x: Observations, values: Tensor) -> Tensor:
+    """log p(x|z) of complete observations given decoded coordinates [*sample, batch, R]; all points have one scale."""
+    scale, dimension = model.scale, model.architecture.dimension
+    distance, log_determinant = _distance((x.values - values) / scale, model.residual_coordinates, scale)
+    distance = distance + x.remainder / scale.square()
+    return -0.5 * (dimension * (_LOG_TWO_PI + 2.0 * scale.log()) + log_determinant + distance)
+
+
+def _log_likelihood_of_known(model: Vae, error: Tensor, missing: Tensor) -> Tensor:
+    """log p(x|z) of known points under residual factors, [*sample, batch], from errors [*sample, batch, D].
+
+    ``missing`` [batch, D] is 1 where a point is missing.
+    """
+    scale, known, factors = model.scale, 1.0 - missing, model.residual_factors
+    own = None if factors is None else known.unsqueeze(2) * factors
+    distance, log_determinant = _distance(known * error / scale, own, scale)
+    return -0.5 * (known.sum(-1) * (_LOG_TWO_PI + 2.0 * scale.log()) + log_determinant + distance)
+
+
+def _distance(error: Tensor, factors: Tensor | None, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared Mahalanobis length of errors [*batch, point] in units of the scale, and log det (I + F F' / scale^2).
+
+    The factors F are [point, factor] or [batch, point, factor]. With a lower factor L of I + F'F / scale^2, the length
+    is |error|^2 - |L^-1 F' error / scale|^2.
+    """
+    distance = error.square().sum(-1)
+    if factors is None:
+        return distance, torch.zeros_like(scale)
+    scaled = factors / scale
+    identity = torch.eye(scaled.shape[-1], dtype=scaled.dtype, device=scaled.device)
+    lower = torch.linalg.cholesky(scaled.mT @ scaled + identity)
+    along = torch.linalg.solve_triangular(lower, scaled.mT, upper=False)
+    explained = (error.unsqueeze(-2) @ along.mT).squeeze(-2).square().sum(-1)
+    return distance - explained, 2.0 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
 def kl_of_latents(posterior: Posterior) -> Tensor:

@@ -17,6 +17,7 @@ from torch.nn.functional import softplus
 
 from vae.model import linear_systems
 from vae.model.autoencoder import Vae
+from vae.model.noise_precision import NoisePrecision
 
 _FIRST_DAMPING = 1e-3  # in units of the curvature
 _EASIER, _HARDER = 0.1, 5.0  # factors of the damping after a step that helped, and after one that did not
@@ -108,7 +109,7 @@ def posterior_mode(posterior: LogPosterior, z: Tensor, *, steps: int) -> SearchS
 
 
 def local_quadratic(
-    z: Tensor, error: Tensor, jacobian: Tensor, precision: Tensor, prior: LatentPrior | None = None
+    z: Tensor, error: Tensor, jacobian: Tensor, precision: NoisePrecision, prior: LatentPrior | None = None
 ) -> LocalQuadratic:
     """The local quadratic at z under Gaussian noise.
 
@@ -116,13 +117,13 @@ def local_quadratic(
         z: latents, [batch, latent].
         error: known points less the model's, [batch, point].
         jacobian: derivatives of the model's points by the latents, [batch, latent, point].
-        precision: of the noise of each point, 0 where a point is not used; [batch or 1, point].
+        precision: of the errors of the points.
         prior: of the latents; N(0, I) by default.
     """
-    z, error, jacobian, precision = z.double(), error.double(), jacobian.double(), precision.double()
-    weighted = jacobian * precision.unsqueeze(1)
+    z, error, jacobian = z.double(), error.double(), jacobian.double()
+    weighted = precision.weigh(jacobian)
     own = torch.eye(z.shape[1], dtype=z.dtype, device=z.device) if prior is None else prior.precision
-    misfit = (error.square() * precision).sum(1)
+    misfit = (error * precision.weigh(error.unsqueeze(1)).squeeze(1)).sum(1)
     if prior is None:
         distance, pull = z.square().sum(1), z
     else:
@@ -151,7 +152,7 @@ def local_quadratic_of_binary(
     points, logits, jacobian, known = points.double(), logits.double(), jacobian.double(), known.double()
     probability = logits.sigmoid()
     information = known * probability * (1.0 - probability)
-    found = local_quadratic(z, torch.zeros_like(points), jacobian, information, prior)
+    found = local_quadratic(z, torch.zeros_like(points), jacobian, NoisePrecision(information), prior)
     lost = known * (softplus(logits) - points * logits)
     pull = jacobian @ (known * (points - probability)).unsqueeze(2)
     return LocalQuadratic(found.cost + lost.sum(1), found.slope + pull[..., 0], found.curvature)
@@ -163,7 +164,7 @@ def posterior_given_points(model: Vae, points: Tensor, known: Tensor, prior: Lat
         return _given_binary_points(model, points, known, prior)
     if model.architecture.scale == "decoded":
         return _given_points_of_own_scale(model, points, known, prior)
-    precision = known / model.scale.square()
+    precision = model.precision_of_points(known)
 
     def at(z: Tensor) -> LocalQuadratic:
         values, jacobian = model.decode_with_jacobian(z)
@@ -179,7 +180,8 @@ def _given_points_of_own_scale(model: Vae, points: Tensor, known: Tensor, prior:
         values, jacobian = model.decode_with_jacobian(z)
         scale, own = (part.double() for part in model.scale_with_jacobian(z))
         error = points - model.natural(values)
-        found = local_quadratic(z, error, jacobian @ model.basis.T, known / scale.square(), prior)
+        precision = NoisePrecision(known / scale.square())
+        found = local_quadratic(z, error, jacobian @ model.basis.T, precision, prior)
         seen, own = known.double(), own * known.double().unsqueeze(1)
         pull = own @ ((error.double() / scale).square() - 1.0).unsqueeze(2)
         return LocalQuadratic(
@@ -224,4 +226,6 @@ def log_evidence(model: Vae, x: Tensor, missing: Tensor | None, *, steps: int) -
         evidence = evidence - _HALF_LOG_TWO_PI * known.double().sum(1)
         if model.architecture.scale != "decoded":  # there the cost has it
             evidence = evidence - (known * model.scale.log()).double().sum(1)
+        if model.architecture.residual_factors:
+            evidence = evidence - 0.5 * model.precision_of_points(known).log_determinant
     return (evidence if seen.log_slope is None else evidence + seen.log_slope).to(x.dtype)

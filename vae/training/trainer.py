@@ -60,6 +60,9 @@ class Trainer:
         start: the final model at its start; it is the result where training finds nothing better.
         replicas: this process among those that train together.
         penalty: of surfaces [batch, D], in nats, [batch].
+        weights: of the training surfaces, with a mean of 1, [surface]; all count alike by default.
+        stop_after: epochs without a penalty that are trained, of those of the schedule; the latest weights are then the
+            result, whatever they do on validation. By default all are trained and the best weights are the result.
         compiled: whether torch compiles the objective, on CUDA into graphs that start all its kernels at once.
 
     Raises:
@@ -76,9 +79,11 @@ class Trainer:
         start: Vae | None = None,
         replicas: Replicas = Replicas(),  # noqa: B008 - frozen
         penalty: Callable[[Tensor], Tensor] | None = None,
+        weights: Tensor | None = None,
+        stop_after: int | None = None,
         compiled: bool = False,
     ) -> None:
-        self.model, self.schedule, self._penalty = model, schedule, penalty
+        self.model, self.schedule, self._penalty, self._weights = model, schedule, penalty, weights
         mode = "reduce-overhead" if model.center.is_cuda else "default"
         self._objective = torch.compile(objective, mode=mode) if compiled else objective
         self._train, self._validation, self._replicas = train, validation, replicas
@@ -91,7 +96,9 @@ class Trainer:
         start = model if start is None else start
         self._optimizer = _optimizer(model, schedule)
         self._skipped_in_a_row = 0
-        self.next_epoch = self._best_epoch = 0
+        self._stop_after = stop_after
+        self.next_epoch = schedule.epochs if stop_after == 0 else 0
+        self.best_epoch = 0
         self.initial_elbo = self.best_elbo = self.unpenalised_elbo = self._validation_elbo(start)
         self.architecture = start.architecture
         self.best_weights = _copy(start.state_dict())
@@ -134,16 +141,20 @@ class Trainer:
     def _keep(self, validation_elbo: float) -> None:
         """Keep the weights if they are the best so far; with a penalty keep the latest, whose samples are the best."""
         penalised = self.next_epoch > self.schedule.epochs
-        if not penalised and (validation_elbo <= self.best_elbo or self._scaffolded):
+        worse = validation_elbo <= self.best_elbo and self._stop_after is None
+        if not penalised and (worse or self._scaffolded):
             return
         if not penalised:
-            self.unpenalised_elbo, self._best_epoch = validation_elbo, self.next_epoch
+            self.unpenalised_elbo, self.best_epoch = validation_elbo, self.next_epoch
         self.best_elbo, self.best_weights = validation_elbo, _copy(self.model.state_dict())
 
     def _stop_early(self) -> None:
-        """Go on to the epochs with a penalty where validation has not improved for ``patience_epochs``."""
-        waited = self.next_epoch - max(self._best_epoch, self.schedule.scaffold_epochs)
-        if self.next_epoch < self.schedule.epochs and 0 < self.schedule.patience_epochs <= waited:
+        """Go on to the epochs with a penalty after ``stop_after``, or where validation has not improved for long."""
+        if self.next_epoch >= self.schedule.epochs:
+            return
+        waited = self.next_epoch - max(self.best_epoch, self.schedule.scaffold_epochs)
+        impatient = self._stop_after is None and 0 < self.schedule.patience_epochs <= waited
+        if impatient or self.next_epoch == self._stop_after:
             self.next_epoch = self.schedule.epochs
 
     @property
@@ -160,7 +171,7 @@ class Trainer:
         for index, moments in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
         tensors["next_epoch"] = torch.tensor(self.next_epoch)
-        tensors["best_epoch"] = torch.tensor(self._best_epoch)
+        tensors["best_epoch"] = torch.tensor(self.best_epoch)
         elbos = (self.best_elbo, self.unpenalised_elbo)
         tensors["elbos"] = torch.tensor(elbos, dtype=torch.float64)
         return tensors
@@ -179,7 +190,7 @@ class Trainer:
             moments.setdefault(int(index), {})[moment] = value
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.next_epoch, self._best_epoch = int(tensors["next_epoch"]), int(tensors["best_epoch"])
+        self.next_epoch, self.best_epoch = int(tensors["next_epoch"]), int(tensors["best_epoch"])
         self.best_elbo, self.unpenalised_elbo = tensors["elbos"].tolist()
 
     @property
@@ -222,7 +233,7 @@ class Trainer:
         masks = None if self._scaffolded else self._random_masks(batch, generator)
         self._optimizer.zero_grad(set_to_none=True)
         x = self._train.at(rows[mine])
-        value = self._objective(self.model, x, noise, weights).sum() / batch
+        value = self._weighted(self._objective(self.model, x, noise, weights), rows[mine]).sum() / batch
         proposal = 0.0 if masks is None else self._proposal_objective(x, noise[0], masks.at(mine)) / batch
         penalty = self._penalty_of_samples(rows, generator) if penalised else 0.0
         (-(value + proposal - penalty) / self.model.architecture.dimension).backward()
@@ -232,6 +243,10 @@ class Trainer:
             return None
         self._optimizer.step()
         return value
+
+    def _weighted(self, values: Tensor, rows: Tensor) -> Tensor:
+        """Values [row] of training surfaces by the weights of these."""
+        return values if self._weights is None else values * self._weights[rows]
 
     def _penalty_of_samples(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Mean penalty of decoded samples; of several processes, the part of this one.

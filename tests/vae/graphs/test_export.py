@@ -23,14 +23,19 @@ def trained(transform: str, scale: str) -> Vae:
     mix = torch.randn(2, 10, generator=generator, dtype=torch.float64)
     x = 0.2 + 0.02 * torch.rand(500, 2, generator=generator, dtype=torch.float64) @ mix
     x = (x + 0.001 * torch.randn(500, 10, generator=generator, dtype=torch.float64)).clamp_min(0.05)
-    architecture = Architecture(10, 10, 2, 8, 1, transform=transform, scale=scale, sees_missing=True)  # type: ignore[arg-type]
+    noise = {"residual_factors": 6} if scale == "correlated" else {"scale": scale}
+    architecture = Architecture(10, 10, 2, 8, 1, transform=transform, sees_missing=True, **noise)  # type: ignore[arg-type]
     return Vae.from_components(architecture, principal_components(x.log() if transform == "log" else x))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("convention", "transform", "scale"),
-    [("delta", "log", "point"), ("log_moneyness", "none", "shared"), ("log_moneyness", "none", "decoded")],
+    [
+        ("delta", "log", "point"),
+        ("log_moneyness", "none", "correlated"),
+        ("log_moneyness", "none", "decoded"),
+    ],
 )
 def test_quotes_off_the_grid_are_completed_as_in_torch(convention: str, transform: str, scale: str) -> None:
     nodes = np.linspace(0.1, 0.9, 5) if convention == "delta" else np.linspace(-0.2, 0.2, 5)
@@ -43,13 +48,16 @@ def test_quotes_off_the_grid_are_completed_as_in_torch(convention: str, transfor
     session = onnxruntime.InferenceSession(completer_graph(single, grid, METADATA))
     inputs = {"log_moneyness": k, "tenor": tenor, "iv": iv, "weight": weight}
 
-    surface, std, z, _, used = session.run(None, {name: part.float().numpy() for name, part in inputs.items()})
+    feeds = {name: part.float().numpy() for name, part in inputs.items()}
+    surface, std, z, fitted, _, misfit, _, used = session.run(None, feeds)
 
     assert used.all()
     assert weights.inside.all()
     np.testing.assert_allclose(surface.ravel(), expected.mean[0].numpy(), atol=1e-5)
     np.testing.assert_allclose(std.ravel(), expected.std[0].numpy(), rtol=1e-3)
     np.testing.assert_allclose(z, expected.latents[0].numpy(), atol=1e-3)
+    np.testing.assert_allclose(misfit, expected.misfit.numpy(), rtol=1e-3)
+    assert fitted.shape == (3,)
 
 
 @pytest.mark.parametrize("transform", ["none", "log"])

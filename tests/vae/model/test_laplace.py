@@ -7,6 +7,7 @@ from vae.model.autoencoder import Architecture, Vae
 from vae.model.completion import complete, keep_random_points
 from vae.model.laplace import local_quadratic, log_evidence, posterior_given_points, posterior_mode
 from vae.model.linear import principal_components
+from vae.model.noise_precision import NoisePrecision
 
 
 def test_the_evidence_of_a_linear_model_is_its_density() -> None:
@@ -35,6 +36,7 @@ def test_the_search_ends_at_the_minimum_and_its_slope_and_curvature_are_those_of
         return torch.stack([z[:, 0].exp(), z[:, 0] * z[:, 1], z[:, 1].sin()], dim=1)
 
     precision = torch.tensor([[4.0, 1.0, 9.0]]).double()
+    noise = NoisePrecision(precision)
     target = points(torch.tensor([[0.3, -0.4]]).double()) + 0.1
 
     def cost(z: torch.Tensor) -> torch.Tensor:
@@ -44,15 +46,15 @@ def test_the_search_ends_at_the_minimum_and_its_slope_and_curvature_are_those_of
         return torch.autograd.functional.jacobian(lambda row: points(row[None])[0], z[0]).T[None]
 
     z = torch.tensor([[0.5, 0.2]]).double()
-    found = local_quadratic(z, target - points(z), jacobian(z), precision)
+    found = local_quadratic(z, target - points(z), jacobian(z), noise)
     torch.testing.assert_close(found.cost[0], cost(z))
     torch.testing.assert_close(-found.slope, torch.autograd.functional.jacobian(cost, z))
-    exact = local_quadratic(z, torch.zeros(1, 3).double(), jacobian(z), precision).curvature
+    exact = local_quadratic(z, torch.zeros(1, 3).double(), jacobian(z), noise).curvature
     target = points(z)
     torch.testing.assert_close(exact[0], torch.autograd.functional.hessian(lambda row: cost(row[None]), z[0]))
 
     target = points(torch.tensor([[0.3, -0.4]]).double()) + 0.1
-    mode = posterior_mode(lambda at: local_quadratic(at, target - points(at), jacobian(at), precision), z, steps=50)
+    mode = posterior_mode(lambda at: local_quadratic(at, target - points(at), jacobian(at), noise), z, steps=50)
     assert torch.autograd.functional.jacobian(cost, mode.z).abs().max() < 1e-2
 
 

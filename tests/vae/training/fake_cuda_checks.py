@@ -152,11 +152,13 @@ def test_graphs_are_evaluated_on_the_device(transform: str, scale: str) -> None:
             export.Decoder(model, GRID.shape)(z), *export.Encoder(model)(iv, mask), export.Scorer(model)(iv, mask)
         )
         quotes = [torch.ones(6, device=DEVICE).double() for _ in range(4)]
-        tenor = quotes[1]
+        names = ("tenor", "quoted", "weights", "precision")
         quoted, weights, precision, used, *state = completer.Start(model, GRID)(*quotes)
         assert_on_device(quoted, weights, precision, used, *state)
-        moving, *state = completer.Step(model)(tenor, quoted, weights, precision, *state)
-        assert_on_device(moving, *state, *completer.End(model, GRID)(tenor, weights, state[0], state[3]))
+        posed = (quotes[1], quoted, weights, precision)
+        moving, *state = completer.Step(model, names)(*posed, *state)
+        z, cost, _, curvature, *_ = state
+        assert_on_device(moving, *state, *completer.End(model, GRID, names)(*posed, z, cost, curvature))
         assert_on_device(export.HalfDecoder(model, GRID.shape)(z))
 
 
