@@ -15,7 +15,9 @@ from benchmarks.serving import BUNDLE, SURFACES
 from pipeline.files.dataset import Dataset
 from vae.pricing import heston_surfaces
 from vae.runtime import SurfaceModel
+from vae.surface import arbitrage
 from vae.surface.grid import Grid
+from vae.surface.surfaces import Surfaces
 
 Array = NDArray[np.float64]
 
@@ -30,7 +32,7 @@ def results(*, bundle: Path = BUNDLE, surfaces: Path = SURFACES, count: int = _S
     test = data.arrays("test")
     noise = data.law.quote_noise_vol if data.law else 0.0
     generator = np.random.default_rng(1)
-    figures = {}
+    figures = reading(test["parameters"][:count], test["clean"][:count], model)
     for quotes in _QUOTES:
         errors, covered = [], []
         for parameters, clean, noisy in zip(
@@ -44,6 +46,34 @@ def results(*, bundle: Path = BUNDLE, surfaces: Path = SURFACES, count: int = _S
         figures[f"off_grid_mae_bp_{quotes}_quotes"] = 1e4 * float(np.mean(errors))
         figures[f"off_grid_coverage_90_{quotes}_quotes"] = float(np.mean(covered))
     return figures
+
+
+def reading(parameters: Array, clean: Array, model: SurfaceModel) -> dict[str, float]:
+    """Errors of exact surfaces read half-way between tenors, and arbitrage of surfaces read at four times as many.
+
+    Args:
+        parameters: of exact surfaces, [surface, 5].
+        clean: their vols, [surface, tenor, node].
+        model: whose samples are read too.
+    """
+    grid = model.grid
+    between = Grid(0.5 * (grid.tenors[1:] + grid.tenors[:-1]), grid.nodes, grid.convention)
+    exact = heston_surfaces.surfaces(torch.from_numpy(parameters).double(), between).vol.numpy()
+    error = 1e4 * (_read(clean, grid, between) - exact)
+    parts = np.linspace(grid.tenors[:-1], grid.tenors[1:], 4, endpoint=False).T.ravel()
+    dense = Grid(np.append(parts, grid.tenors[-1]), grid.nodes, grid.convention)
+    figures = {"reading_rms_bp": float(np.sqrt(np.mean(error**2))), "reading_worst_bp": float(np.abs(error).max())}
+    for name, iv in (("data", clean), ("sample", model.sample(len(clean), seed=1))):
+        found = arbitrage.violations(_read(iv, grid, dense), dense)
+        figures[f"reading_arbitrage_free_rate_{name}"] = arbitrage.free_rate(found, tolerance=1e-6)
+    return figures
+
+
+def _read(iv: NDArray[np.floating], grid: Grid, other: Grid) -> Array:
+    """Surfaces of one grid read at the points of another, [surface, tenor, node], inside the nodes by a rounding."""
+    k = (1.0 - 1e-12) * other.log_moneyness
+    read = [Surfaces(iv, grid).at(row, tenor) for row, tenor in zip(k, other.tenors.tolist(), strict=True)]
+    return np.stack(read, axis=1)
 
 
 def exact_quotes(

@@ -44,7 +44,7 @@ def reading_error(iv: NDArray[np.floating], grid: Grid) -> ReadingError:
     """Errors of reading surfaces like iv [surface, tenor, node], NaN where missing.
 
     They are such that the 90 % interval of a normal error holds nine of ten errors. An axis of two points has no point
-    to leave out, and the error along it is 0.
+    to leave out: there the error is that of a random walk from one to the other.
     """
     variance = iv.astype(np.float64) ** 2
     along_nodes = _middle_errors(variance, grid.nodes, Spline.through)
@@ -56,7 +56,7 @@ def _middle_errors(variance: Array, knots: Array, curve: Callable[[Array, Array]
     """Errors of vols in the middle between two knots, [other, knot - 1], of variances [surface, other, knot]."""
     count = len(knots)
     if count < 3:
-        return np.zeros((variance.shape[1], count - 1))
+        return 0.5 * _scale(np.diff(np.sqrt(variance))[..., 0])[:, None]
     gaps = np.array([knots[i + 1] - knots[i - 1] for i in range(1, count - 1)])
     errors = np.stack([_left_out(variance, knots, i, (i,), curve) for i in range(1, count - 1)], axis=-1)
     order = _order(variance, knots, errors, curve)
@@ -89,12 +89,17 @@ def _left_out(
     kept = np.setdiff1d(np.arange(len(knots)), left_out)
     weights = interpolation_matrices(knots[kept], knots[at : at + 1], curve).value[0]
     read = np.sqrt(np.maximum(variance[..., kept] @ weights, 0.0))
-    error = np.abs(read - np.sqrt(variance[..., at]))
+    error = read - np.sqrt(variance[..., at])
     start, stop = knots[min(left_out) - 1], knots[max(left_out) + 1]
     share = (knots[at] - start) / (stop - start)
-    known = ~np.isnan(error).all(0)
-    found = np.full(error.shape[1], np.nan)
-    found[known] = np.nanquantile(error[:, known], _INTERVAL, axis=0) / _HALF_WIDTH
-    found[~known] = np.mean(found[known]) if known.any() else 0.0
-    middle: Array = found / (4.0 * share * (1.0 - share))
+    middle: Array = _scale(error) / (4.0 * share * (1.0 - share))
     return middle
+
+
+def _scale(error: Array) -> Array:
+    """The standard deviation of errors [surface, other], NaN where missing; where all are, that of the others."""
+    known = ~np.isnan(error).all(0)
+    found = np.zeros(error.shape[1])
+    found[known] = np.nanquantile(np.abs(error[:, known]), _INTERVAL, axis=0) / _HALF_WIDTH
+    found[~known] = found[known].mean() if known.any() else 0.0
+    return found

@@ -9,7 +9,9 @@ from tests.workspace import Workspace
 
 
 def test_the_projects_own_params_are_valid(root) -> None:
-    assert read_params(root / "params.yaml").prepare.grid.build().shape == (18, 41)
+    grid = read_params(root / "params.yaml").prepare.grid.build()
+    assert grid.shape == (18, 41)
+    assert grid.tenors[0] < 7 / 365 < 1.0 < grid.tenors[-1]  # a week and a year are what people try first
 
 
 @pytest.mark.parametrize(

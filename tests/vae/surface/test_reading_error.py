@@ -74,7 +74,10 @@ def test_missing_points_are_left_out() -> None:
         np.testing.assert_array_less(part, 10.0 * whole.max())
 
 
-def test_two_points_tell_nothing() -> None:
-    found = reading_error(np.full((3, 2, 2), 0.2), Grid([0.1, 1.0], [-0.1, 0.1]))
-    assert not found.tenor.any()
-    assert not found.node.any()
+def test_between_two_points_the_error_is_that_of_a_random_walk() -> None:
+    """A bridge between two points whose difference has the deviation d has the deviation d / 2 in the middle."""
+    step = 0.01 * np.random.default_rng(1).standard_normal((20_000, 1, 1))
+    iv = 0.5 + step * np.array([[0.0, 0.0], [1.0, 1.0]])
+    found = reading_error(iv, Grid([0.1, 1.0], [-0.1, 0.1]))
+    np.testing.assert_allclose(found.tenor, 0.005, rtol=0.03)
+    np.testing.assert_array_equal(found.node, 0.0)
