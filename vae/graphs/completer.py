@@ -20,7 +20,7 @@ from vae.model.quote_weights import QuoteInterpolator
 from vae.surface.grid import Grid
 from vae.surface.reading_error import ReadingError
 
-_POSED = ("quoted", "weights", "precision")
+_POSED = ("quoted", "weights", "reading", "precision")
 _FACTORS = ("factors", "factor_covariance")  # posed too by a model with residual factors
 _PRIOR = ("prior_mean", "prior_precision")  # posed too where a market may be named
 OUTPUTS = ("surface", "std", "z", "fitted", "fitted_std", "misfit", "p_value")
@@ -59,7 +59,7 @@ def completer_graph(
     state = SearchState(*made[-len(SearchState._fields) :])._asdict()
     step = posed | {f"now_{name}": part for name, part in state.items()}
     last = posed | {f"last_{name}": state[name] for name in _KEPT}
-    free = {name: {0: "quote"} for name in (*quotes, "quoted", "weights")}
+    free = {name: {0: "quote"} for name in (*quotes, "quoted", "weights", "reading")}
     free |= {"precision": {1: "quote"}, "factors": {1: "quote"}}
     graph = loop_graph(
         program(first, inputs, outputs=[*names, "used", *(f"first_{name}" for name in state)], free=free),
@@ -79,6 +79,7 @@ def _problem(names: Sequence[str], parts: Sequence[Tensor]) -> QuoteProblem:
         posed["quoted"],
         posed["tenor"],
         posed["weights"],
+        posed["reading"],
         NoisePrecision(posed["precision"], *(posed.get(name) for name in _FACTORS)),
         LatentPrior(*(posed[name] for name in _PRIOR)) if _PRIOR[0] in posed else None,
     )
@@ -103,14 +104,12 @@ class Start(nn.Module):
             free = LatentPrior(torch.zeros_like(identity[0]), identity)
             for name, rows in zip(("means", "precisions"), zip(*priors, free, strict=True), strict=True):
                 self.register_buffer(name, torch.stack(rows))
-        self.reader = QuoteInterpolator(grid, reading).to(
-            model.center
-        )  # a name inside the shipped graph, kept for its bytes
+        self.reader = QuoteInterpolator(grid, reading).to(model.center)
 
     def forward(
         self, log_moneyness: Tensor, tenor: Tensor, iv: Tensor, weight: Tensor, market: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """Quoted vols, weights, precision, the market's prior where there are markets, used, the parts of the state."""
+        """The problem (its prior where there are markets), which quotes are used, and the parts of the state."""
         quotes = Quotes(log_moneyness, tenor, iv, weight)
         problem, start, weights = completion.prepare_quotes(self.model, self.reader, quotes)
         if market is not None:
@@ -118,7 +117,15 @@ class Start(nn.Module):
             problem = problem._replace(prior=prior)
         state = laplace.start_search(completion.posterior_given_quotes(self.model, problem), start)
         precision = (part for part in problem.precision if part is not None)
-        return problem.quoted, problem.weights, *precision, *(problem.prior or ()), weights.inside, *state
+        return (
+            problem.quoted,
+            problem.weights,
+            problem.reading,
+            *precision,
+            *(problem.prior or ()),
+            weights.inside,
+            *state,
+        )
 
 
 class Step(nn.Module):
@@ -148,7 +155,7 @@ class End(nn.Module):
         mode, errors = completion.end_of_search(self.model, problem, *parts[len(self.posed) :])
         found = completion.completion_at(self.model, mode, errors)
         fitted = completion.vols_at(problem.weights, problem.tenor, found.mean).squeeze(0)
-        deviation = completion.std_at_quotes(mode, errors).squeeze(0).to(fitted)
+        deviation = completion.std_at_quotes(problem, mode, errors).squeeze(0).to(fitted)
         if self.model.architecture.transform == "log":
             deviation = deviation * fitted
         surface, std = (part.squeeze(0).unflatten(0, self.shape) for part in (found.mean, found.std))

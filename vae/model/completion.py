@@ -113,6 +113,7 @@ class QuoteProblem(NamedTuple):
         quoted: vols in the units of the model, [quote].
         tenor: years, [quote].
         weights: total variance at a quote is weights @ (vols squared), [quote, D].
+        reading: variance of the error of that reading, in the units of the model, [quote].
         precision: of the errors of the quotes; 0 for a quote that is not used, [1, quote].
         prior: of the latents; None is N(0, I).
     """
@@ -120,6 +121,7 @@ class QuoteProblem(NamedTuple):
     quoted: Tensor
     tenor: Tensor
     weights: Tensor
+    reading: Tensor
     precision: NoisePrecision
     prior: LatentPrior | None = None
 
@@ -174,14 +176,14 @@ def prepare_quotes(
     variance = model.scale_at(start).square()
     if model.architecture.scale != "shared":
         variance = weights.linear @ variance.flatten()
-    read = weights.variance / (quotes.iv.square() if model.architecture.transform == "log" else 1.0)
-    variance = variance + quotes.weight * read
+    reading = weights.variance / (quotes.iv.square() if model.architecture.transform == "log" else 1.0)
+    variance = variance + quotes.weight * reading
     diagonal = torch.where(weights.inside, quotes.weight / variance, 0.0).unsqueeze(0)
     factors = model.residual_factors
     if factors is not None:
         factors = _vols_with_slopes(model, weights.spline, quotes.tenor, start, factors.T.unsqueeze(0))[1].mT
     precision = NoisePrecision.of(diagonal, factors)
-    return QuoteProblem(model.inner(quotes.iv), quotes.tenor, weights.spline, precision), start, weights
+    return QuoteProblem(model.inner(quotes.iv), quotes.tenor, weights.spline, reading, precision), start, weights
 
 
 def posterior_given_quotes(model: Vae, problem: QuoteProblem) -> LogPosterior:
@@ -272,10 +274,10 @@ def _residual(factors: Tensor, errors: Errors) -> tuple[Tensor, Tensor, Tensor]:
     return found[:, 0], found[:, 1:], precision.left(factors)
 
 
-def std_at_quotes(mode: Mode, errors: Errors) -> Tensor:
+def std_at_quotes(problem: QuoteProblem, mode: Mode, errors: Errors) -> Tensor:
     """Standard deviation of the completed surface at the quotes, [batch, quote], without the noise of quotes.
 
-    It is in the units of the model and not widened.
+    It has the error of reading between points, is in the units of the model and not widened.
     """
     jacobian, precision = errors.jacobian.double(), errors.precision
     left: Tensor | float = 0.0
@@ -283,7 +285,7 @@ def std_at_quotes(mode: Mode, errors: Errors) -> Tensor:
         _, slopes, left = _residual(precision.factors, errors)
         jacobian = jacobian - slopes
     variance = (jacobian * (linear_systems.inverse(mode.curvature) @ jacobian)).sum(1) + left
-    return variance.sqrt()
+    return (variance + problem.reading).sqrt()
 
 
 def vols_at(weights: Tensor, tenor: Tensor, points: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from vae.model.completion import Quotes, complete_quotes
 from vae.model.linear import principal_components
 from vae.model.quote_weights import QuoteInterpolator
 from vae.surface.grid import Grid
+from vae.surface.reading_error import ReadingError
 
 TENORS = np.array([0.1, 0.5])
 METADATA = {"volvae_version": "1"}
@@ -42,14 +43,15 @@ def test_quotes_off_the_grid_are_completed_as_in_torch(convention: str, transfor
     grid, model = Grid(TENORS, nodes, convention), trained(transform, scale)
     k, tenor, iv = (torch.tensor(part).double() for part in ([0.02, -0.03, 0.01], [0.3, 0.15, 0.5], [0.21, 0.2, 0.19]))
     weight = torch.tensor([1.0, 0.5, 2.0]).double()
+    error = ReadingError(np.full((len(TENORS) - 1, 5), 0.001), np.full((len(TENORS), 4), 0.0005))
     with torch.no_grad():
-        expected, weights = complete_quotes(model, QuoteInterpolator(grid), Quotes(k, tenor, iv, weight))
+        expected, weights = complete_quotes(model, QuoteInterpolator(grid, error), Quotes(k, tenor, iv, weight))
     single = trained(transform, scale).float().eval()
-    session = onnxruntime.InferenceSession(completer_graph(single, grid, METADATA))
+    session = onnxruntime.InferenceSession(completer_graph(single, grid, METADATA, reading=error))
     inputs = {"log_moneyness": k, "tenor": tenor, "iv": iv, "weight": weight}
 
     feeds = {name: part.float().numpy() for name, part in inputs.items()}
-    surface, std, z, fitted, _, misfit, _, used = session.run(None, feeds)
+    surface, std, z, fitted, fitted_std, misfit, _, used = session.run(None, feeds)
 
     assert used.all()
     assert weights.inside.all()
@@ -58,6 +60,8 @@ def test_quotes_off_the_grid_are_completed_as_in_torch(convention: str, transfor
     np.testing.assert_allclose(z, expected.latents[0].numpy(), atol=1e-3)
     np.testing.assert_allclose(misfit, expected.misfit.numpy(), rtol=1e-3)
     assert fitted.shape == (3,)
+    relative = fitted / iv.numpy() if transform == "log" else 1.0
+    assert (fitted_std > 0.99 * relative * weights.variance.sqrt().numpy()).all()
 
 
 @pytest.mark.parametrize("transform", ["none", "log"])
