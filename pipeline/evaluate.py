@@ -24,7 +24,7 @@ from pipeline.report.page import Evaluation, report_page
 from pipeline.report.vector_page import vector_page
 from pipeline.settings.evaluate import EvaluateParams
 from vae.evaluation import exact_likelihood, metrics
-from vae.evaluation.observations import observed
+from vae.evaluation.observations import observed, smooth
 from vae.evaluation.opponents import (
     Opponent,
     linear_opponents,
@@ -106,7 +106,7 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
     with torch.no_grad():
         uniform, normal = _random(settings.prior_samples, latents, seed=settings.seed)
         codes = shipped.sample(uniform, normal)
-        samples, standard = _decoded(model, codes), _decoded(model, normal)
+        samples, standard = (smooth(model, torch.from_numpy(z), seed=settings.seed) for z in (codes, normal))
     surfaces = {
         "reconstruction": _surfaces(held.reconstruction, grid),
         "sample": _surfaces(samples, grid),
@@ -269,11 +269,6 @@ def _random(count: int, latents: int, *, seed: int) -> tuple[Array, Array]:
     return generator.random(count), generator.standard_normal((count, latents))
 
 
-def _decoded(model: Vae, z: Array) -> Tensor:
-    """Decoder means at latents, [sample, D]."""
-    return model.expand(model.decode(torch.from_numpy(z)))
-
-
 def _varied_directions(model: Vae, components: PrincipalComponents) -> Tensor:
     """The principal directions in which surfaces vary by more than the noise, [D, F]."""
     varied = int((components.variances > 2.0 * model.noise.square().mean()).sum())
@@ -290,7 +285,8 @@ def _conditions(
     (model, prior), wanted = trained, targets.values[known]
     uniform, normal = _random(len(wanted), model.architecture.latents, seed=seed)
     with torch.no_grad():
-        samples = _decoded(model, prior.joint.sample_given(wanted.numpy(), uniform, normal))
+        codes = prior.joint.sample_given(wanted.numpy(), uniform, normal)
+        samples = smooth(model, torch.from_numpy(codes), seed=seed)
     columns = {
         "rmse": (targets.measure(samples) - wanted).square().mean(0).sqrt(),
         "floor": (targets.measure(reconstruction[known]) - wanted).square().mean(0).sqrt(),

@@ -163,6 +163,7 @@ def make_manifest(
         "format": FORMAT,
         "volvae_version": version("volvae"),
         "latents": model.architecture.latents,
+        "residual_factors": model.architecture.residual_factors,
         "conditions": list(prior.conditions),
         **({"markets": list(markets), "market_is_condition": bool(prior.markets)} if markets else {}),
         "prior": prior.described,
@@ -233,7 +234,7 @@ def parity(model: Vae, prior: Prior, bundle: Path, x: Tensor, params: ExportPara
         "parity_encoder_max": float(difference.max(initial=0.0)),
         "parity_encoder_max_in_stds": float((difference / std).max(initial=0.0)),
         "parity_encoder_std_max_relative": float(np.abs(encoded.std / std - 1.0).max(initial=0.0)),
-        f"parity_sampler_max_{unit}": _sampler_parity(decoder, loaded, params) / size,
+        f"parity_sampler_max_{unit}": _sampler_parity(model, loaded, params) / size,
         f"parity_completer_max_{unit}": completer / size,
         "parity_scorer_max_nats": float(np.abs(scored.nats - nats).max()),
         "parity_samples": len(latents),
@@ -241,11 +242,14 @@ def parity(model: Vae, prior: Prior, bundle: Path, x: Tensor, params: ExportPara
     }
 
 
-def _sampler_parity(decoder: export.Decoder, loaded: SurfaceModel | VectorModel, params: ExportParams) -> float:
-    """Largest difference of samples from the decoder at the latents that the sampler returns with them."""
-    drawn, latents = loaded.draw(params.parity_samples, seed=params.seed)
+def _sampler_parity(model: Vae, loaded: SurfaceModel | VectorModel, params: ExportParams) -> float:
+    """Largest difference of samples from those decoded from the latents and scores that the sampler returns too."""
+    drawn, latents, scores = loaded.drawn(loaded.request(params.parity_samples, params.seed))
     with torch.no_grad():
-        expected = decoder(torch.from_numpy(latents).double()).numpy()
+        values = model.with_residual(
+            model.decode(torch.from_numpy(latents).double()), torch.from_numpy(scores).double()
+        )
+        expected = model.expand(values).unflatten(-1, loaded.layout.shape).numpy()
     return float(np.abs(drawn - expected).max())
 
 

@@ -127,7 +127,8 @@ def without_rounding(architecture: Architecture, components: PrincipalComponents
         )
     least = (components.rounding / architecture.dimension).sqrt().item()
     basis, floor = min(architecture.basis, components.directions), max(architecture.scale_floor, least)
-    return replace(architecture, basis=basis, scale_floor=floor)
+    factors = min(architecture.residual_factors, basis, architecture.dimension - 1)
+    return replace(architecture, basis=basis, residual_factors=factors, scale_floor=floor)
 
 
 def main(settings: TrainParams, *, surfaces: Path, model: Path, metrics: Path, curve: Path) -> None:

@@ -76,9 +76,9 @@ class BundleModel:
             completer: inputs and outputs of the completer.
         """
         self.manifest, self.layout = manifest, layout
-        self.latents = int(manifest["latents"])
+        self.latents, self.residual_factors = int(manifest["latents"]), int(manifest["residual_factors"])
         self._reads_missing = bool(manifest["reads_missing"])
-        signatures = _signatures(layout, self.latents, drawn, reads_missing=self._reads_missing)
+        signatures = _signatures(layout, self.latents, self.residual_factors, drawn, reads_missing=self._reads_missing)
         signatures[bundle.COMPLETER] = completer
         self._graphs = {
             name: Graph(name, content, options, inputs=signatures[name][0], outputs=signatures[name][1])
@@ -175,12 +175,14 @@ class BundleModel:
         self._run_sampler(request, {self.layout.tensor: found})
         return found
 
-    def _drawn(self, request: SampleRequest) -> tuple[Array, Array]:
-        """Surfaces or vectors, and the latents that they are decoded from."""
+    def drawn(self, request: SampleRequest) -> tuple[Array, Array, Array]:
+        """Surfaces or vectors, their latents [batch, latent] and the scores of their residual, [batch, factor]."""
         found = np.empty((request.count, *self.layout.shape), np.float32)
         latents = np.empty((request.count, self.latents), np.float32)
-        self._run_sampler(request, {self.layout.tensor: found, "z": latents})
-        return found, latents
+        scores = np.empty((request.count, self.residual_factors), np.float32)
+        own = {"scores": scores} if self.residual_factors else {}
+        self._run_sampler(request, {self.layout.tensor: found, "z": latents, **own})
+        return found, latents, scores
 
     def _run_sampler(self, request: SampleRequest, outputs: Mapping[str, Array]) -> None:
         """Write the outputs of the sampler, by name, into arrays with a row for each surface or vector."""
@@ -189,7 +191,9 @@ class BundleModel:
             self._graphs[bundle.SAMPLER].run_into(part.feeds, own)
 
 
-def _signatures(layout: Layout, latents: int, drawn: tuple[str, ...], *, reads_missing: bool) -> dict[str, Signature]:
+def _signatures(
+    layout: Layout, latents: int, residual_factors: int, drawn: tuple[str, ...], *, reads_missing: bool
+) -> dict[str, Signature]:
     """Inputs and outputs of each graph but the completer by name; the first axis is free."""
     z, made = {"z": (latents,)}, {layout.tensor: layout.shape}
     read: Shapes = made | ({"mask": layout.shape} if reads_missing else {})
@@ -199,7 +203,7 @@ def _signatures(layout: Layout, latents: int, drawn: tuple[str, ...], *, reads_m
         bundle.ENCODER: (read, {"mean": (latents,), "std": (latents,)}),
         bundle.SAMPLER: (
             dict.fromkeys(("key", "offset", "count", "temperature", "standard_normal", *drawn), ()),
-            made | z,
+            made | z | ({"scores": (residual_factors,)} if residual_factors else {}),
         ),
         bundle.SCORER: (read, {"nats": ()}),
     }

@@ -46,7 +46,10 @@ _OF_QUOTES = ("z", "fitted", "fitted_std", "misfit", "p_value", "used")  # outpu
 
 
 class Draws(NamedTuple):
-    """Surfaces [batch, tenor, node] and their latents [batch, latent]."""
+    """Surfaces [batch, tenor, node] and their latents [batch, latent].
+
+    A model with residual factors adds a draw of what the latents leave unexplained to the decoded latents.
+    """
 
     iv: Array
     latents: Array
@@ -173,7 +176,7 @@ class SurfaceModel(BundleModel):
         Raises:
             ValueError: a number is out of range, or the model or the prior does not have a condition or a market.
         """
-        return self._sampled(self._request(n, seed, conditions, market, temperature, offset, prior))
+        return self._sampled(self.request(n, seed, conditions, market, temperature, offset, prior))
 
     def draw(
         self,
@@ -187,7 +190,7 @@ class SurfaceModel(BundleModel):
         offset: int = 0,
     ) -> Draws:
         """The surfaces of ``sample`` and the latents that they are decoded from."""
-        return Draws(*self._drawn(self._request(n, seed, conditions, market, temperature, offset, prior)))
+        return Draws(*self.drawn(self.request(n, seed, conditions, market, temperature, offset, prior))[:2])
 
     def sample_blocks(
         self,
@@ -201,7 +204,7 @@ class SurfaceModel(BundleModel):
         offset: int = 0,
     ) -> Iterator[Array]:
         """The rows of ``sample`` in blocks of ``self.block``, for requests that are larger than memory."""
-        for _, block in self._request(n, seed, conditions, market, temperature, offset, prior).parts(self.block):
+        for _, block in self.request(n, seed, conditions, market, temperature, offset, prior).parts(self.block):
             yield self._sampled(block)
 
     def complete(
@@ -273,16 +276,17 @@ class SurfaceModel(BundleModel):
         """Vols [batch, tenor, node] with their coordinates."""
         return Surfaces(np.asarray(iv), self.grid)
 
-    def _request(
+    def request(
         self,
         n: int,
         seed: int,
-        conditions: Mapping[str, float] | None,
-        market: str | None,
-        temperature: float,
-        offset: int,
-        prior: PriorName,
+        conditions: Mapping[str, float] | None = None,
+        market: str | None = None,
+        temperature: float = 1.0,
+        offset: int = 0,
+        prior: PriorName = "fitted",
     ) -> SampleRequest:
+        """The checked arguments of ``sample``, as the sampler reads them."""
         if market is not None and prior == "standard_normal":
             raise ValueError(f"the prior standard_normal has no markets, so it cannot be asked for {market!r}")
         asked = self._market_feed(market)
@@ -347,19 +351,19 @@ class VectorModel(BundleModel):
         Raises:
             ValueError: a number is out of range.
         """
-        return self._sampled(_request(n, seed, temperature, offset, prior))
+        return self._sampled(self.request(n, seed, temperature, offset, prior))
 
     def draw(
         self, n: int, *, seed: int, prior: PriorName = "fitted", temperature: float = 1.0, offset: int = 0
     ) -> VectorDraws:
         """The vectors of ``sample`` and the latents that they are decoded from."""
-        return VectorDraws(*self._drawn(_request(n, seed, temperature, offset, prior)))
+        return VectorDraws(*self.drawn(self.request(n, seed, temperature, offset, prior))[:2])
 
     def sample_blocks(
         self, n: int, *, seed: int, prior: PriorName = "fitted", temperature: float = 1.0, offset: int = 0
     ) -> Iterator[Array]:
         """The rows of ``sample`` in blocks of ``self.block``, for requests that are larger than memory."""
-        for _, block in _request(n, seed, temperature, offset, prior).parts(self.block):
+        for _, block in self.request(n, seed, temperature, offset, prior).parts(self.block):
             yield self._sampled(block)
 
     def encode(self, x: ArrayLike) -> Posterior:
@@ -397,6 +401,12 @@ class VectorModel(BundleModel):
             raise ValueError("x is too large or too small: no finite vector goes with it")
         return found
 
+    def request(
+        self, n: int, seed: int, temperature: float = 1.0, offset: int = 0, prior: PriorName = "fitted"
+    ) -> SampleRequest:
+        """The checked arguments of ``sample``, as the sampler reads them."""
+        return runtime_inputs.sample_request(n, seed, {}, temperature, offset, prior, names=())
+
     def _vectors(self, x: ArrayLike, *, reads_missing: bool) -> Array:
         return runtime_inputs.vector_batch(x, self.dimension, allowed=self._allowed, reads_missing=reads_missing)
 
@@ -410,8 +420,3 @@ def load(folder: str | Path, *, provider: Provider = "auto", threads: int = 0) -
     """
     of_vectors = bundle.kind_of(bundle.read_manifest(Path(folder))) == VECTORS
     return (VectorModel if of_vectors else SurfaceModel).load(folder, provider=provider, threads=threads)
-
-
-def _request(n: int, seed: int, temperature: float, offset: int, prior: PriorName) -> SampleRequest:
-    """Rows of samples of a model without conditions."""
-    return runtime_inputs.sample_request(n, seed, {}, temperature, offset, prior, names=())

@@ -20,6 +20,7 @@ _USUAL = 0.9  # share of the surfaces or smiles that must reach a tenor or node
 _MARGIN = 0.95  # of the strikes that are reached, so that moving ones reach the last node too
 _USUAL_DAYS = (7, 14, 30.416667, 60.833333, 91.25, 182.5, 273.75, 365, 547.5, 730, 1095, 1825, 2555, 3650)
 _NODES = 17
+_SURFACES_OF_A_FACTOR, _MOST_FACTORS = 30, 64  # fewer surfaces tell fewer directions of the residual apart
 
 
 class Points(NamedTuple):
@@ -60,15 +61,18 @@ def training(surfaces: int, points: int) -> dict[str, Any]:
     if surfaces >= _MANY_SURFACES:
         return {}
     latents = int(np.clip(surfaces // 180, 2, 8))
-    basis = int(min(points, max(4 * latents, 5 * latents if surfaces >= 1000 else 0)))
-    model = {"latents": latents, "basis": basis, "width": 16, "depth": 1, "transform": "log", "scale": "point"}
+    factors = int(min(points - 1, max(latents, surfaces // _SURFACES_OF_A_FACTOR), _MOST_FACTORS))
+    basis = int(min(points, max(4 * latents, factors + 1)))
+    model = {"latents": latents, "basis": basis, "width": 16, "depth": 1, "transform": "log", "scale": "shared"}
     return {
-        "model": {**model, "scale_floor": 2e-4},
+        "model": {**model, "residual_factors": factors},
         "scaffold_latents": 0,
         "epochs": 100,
         "batch": 128 if surfaces >= 1000 else 64 if surfaces >= 200 else 16,
         "learning_rate": 1e-3,
         "weight_decay": 1.0,
+        "half_life_days": 500.0,
+        "refit": True,
         "hidden_share": 0.2,
         "arbitrage": {"epochs": 0},
     }

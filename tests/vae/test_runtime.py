@@ -411,7 +411,9 @@ def test_external_data_is_refused(bundle: Path, tmp_path: Path) -> None:
         SurfaceModel.load(folder)
 
 
-@pytest.mark.parametrize("key", ["grid", "latents", "conditions", "reads_missing", "scores", "files"])
+@pytest.mark.parametrize(
+    "key", ["grid", "latents", "residual_factors", "conditions", "reads_missing", "scores", "files"]
+)
 def test_a_manifest_without_a_key_is_refused(bundle: Path, tmp_path: Path, key: str) -> None:
     folder = copy(bundle, tmp_path)
     manifest = formats.read_json(folder / "manifest.json")

@@ -148,8 +148,8 @@ class Sampler(nn.Module):
 
     def __init__(self, model: Vae, law: MixtureDraws | Flow, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.law, self.decoder = law, export.Decoder(model, shape)
-        self.latents = model.architecture.latents
+        self.law, self.model, self.shape = law, model, shape
+        self.latents, self.factors = model.architecture.latents, model.architecture.residual_factors
 
     def forward(
         self,
@@ -158,8 +158,10 @@ class Sampler(nn.Module):
         standard_normal: Tensor,
         conditions: Tensor | None = None,
         market: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Surfaces [batch, tenor, node] or vectors [batch, D], and z [batch, latent].
+    ) -> tuple[Tensor, ...]:
+        """Surfaces [batch, tenor, node] or vectors [batch, D], z [batch, latent] and scores of the residual.
+
+        The scores, [batch, factor], are those of a model with residual factors.
 
         Args:
             uniform: [batch, words].
@@ -169,13 +171,22 @@ class Sampler(nn.Module):
                 without conditions.
             market: place of the market, -1 for all together, [1]; None for a model without markets.
         """
-        normal = _tempered(_normal(uniform[:, 1:])[:, : self.latents], temperature)
+        numbers = _normal(uniform[:, 1:])[:, : self.latents + self.factors]
+        normal = _tempered(numbers[:, : self.latents], temperature)
         if isinstance(self.law, Flow):
             fitted = self.law(normal)
         else:
             fitted = self.law(uniform[:, :1], normal, conditions, market)
         z = torch.where(standard_normal, normal, fitted)
-        return self.decoder(z), z
+        values = self.model.decode(z)
+        if not self.factors:
+            return self._surfaces(values), z
+        scores = _tempered(numbers[:, self.latents :], temperature)
+        return self._surfaces(self.model.with_residual(values, scores)), z, scores
+
+    def _surfaces(self, values: Tensor) -> Tensor:
+        found: Tensor = self.model.expand(values).unflatten(-1, self.shape)
+        return found
 
 
 class OfMarkets(nn.Module):
@@ -192,9 +203,9 @@ class OfMarkets(nn.Module):
         standard_normal: Tensor,
         market: Tensor,
         conditions: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """iv [batch, tenor, node] and z [batch, latent]."""
-        drawn: tuple[Tensor, Tensor] = self.sampler(uniform, temperature, standard_normal, conditions, market)
+    ) -> tuple[Tensor, ...]:
+        """As of ``Sampler``."""
+        drawn: tuple[Tensor, ...] = self.sampler(uniform, temperature, standard_normal, conditions, market)
         return drawn
 
 
@@ -213,6 +224,8 @@ def sampler_graph(
 ) -> bytes:
     """``sampler.onnx``: inputs key, offset, count, temperature, standard_normal; outputs iv or x, and z.
 
+    A model with residual factors adds a draw of the residual to the decoded z; its scores are a third output.
+
     Args:
         model: whose decoder makes the surfaces.
         law: mixture of the conditions and z together, or a flow of z.
@@ -221,7 +234,8 @@ def sampler_graph(
         metadata: of the file.
         market: place of the market of each component, [component]; the graph then has an input ``market``.
     """
-    count = words(model.architecture.latents)
+    shape = model.architecture
+    count = words(shape.latents + shape.residual_factors)
     inputs = {"uniform": torch.full((2, count), 0.5), "temperature": torch.ones(1)}
     inputs["standard_normal"] = torch.zeros(1, dtype=torch.bool)
     if market is not None:
@@ -233,7 +247,7 @@ def sampler_graph(
     drawn = export.program(
         sampler if market is None else OfMarkets(sampler),
         inputs,
-        outputs=[layout.tensor, "z"],
+        outputs=[layout.tensor, "z", *(["scores"] if shape.residual_factors else [])],
         free={"uniform": {0: "batch"}},
     )
     whole = compose.merge_models(_uniform(count), drawn, io_map=[("uniform", "uniform")])

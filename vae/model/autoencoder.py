@@ -378,6 +378,11 @@ class Vae(nn.Module):
         values: Tensor = (self.decoder_linear(z) + self._multiply(self.decoder_network, z)) * self.unit
         return values
 
+    def with_residual(self, values: Tensor, scores: Tensor) -> Tensor:
+        """Coordinates [*batch, R] plus the residual of these scores of its factors, [*batch, factor]."""
+        factors = self.residual_coordinates
+        return values if factors is None else values + scores @ factors.T
+
     def decode_with_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """``decode`` of z [batch, latent] and its derivatives by the latents, [batch, latent, R]."""
         layer, slope = _with_jacobian(self.decoder_network, z)

@@ -14,8 +14,9 @@ from pipeline.settings.params import read_params
 
 FORWARD = 4000.0
 CHANGED = {
-    "source", "convention", "tenors_days", "nodes", "quotes", "latents", "basis", "width", "depth", "scale",
-    "scale_floor", "scaffold_latents", "epochs", "batch", "learning_rate", "weight_decay", "hidden_share",
+    "source", "convention", "tenors_days", "nodes", "quotes", "latents", "basis", "width", "depth",
+    "residual_factors", "half_life_days", "refit", "scaffold_latents", "epochs", "batch", "learning_rate",
+    "weight_decay", "hidden_share",
 }  # fmt: skip
 
 

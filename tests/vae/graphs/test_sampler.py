@@ -44,6 +44,13 @@ def model() -> Vae:
     return Vae.from_components(Architecture(8, 8, LATENTS, 16, 2), principal_components(x)).float()
 
 
+def correlated() -> Vae:
+    """A model with residual factors."""
+    torch.manual_seed(0)
+    x = 0.2 + 0.02 * torch.randn(300, 8, dtype=torch.float64) @ torch.randn(8, 8, dtype=torch.float64)
+    return Vae.from_components(Architecture(8, 8, LATENTS, 8, 1, residual_factors=6), principal_components(x)).float()
+
+
 def mixture(dimension: int, components: int) -> Mixture:
     generator = np.random.default_rng(3)
     factors = np.tril(generator.normal(size=(components, dimension, dimension)))
@@ -196,3 +203,23 @@ def test_no_uniform_number_reaches_another_market(market: int) -> None:
         _, z = sampler(uniform, torch.zeros(1), torch.tensor([False]), None, torch.tensor([market]))
     own = np.flatnonzero(market == MARKET) if market >= 0 else np.arange(5)
     np.testing.assert_allclose(z, law.means[own[[0, -1]]], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_samples_of_a_model_with_residual_factors_have_the_covariance_of_the_data() -> None:
+    own = correlated()
+    content = sampler_graph(
+        own, Mixture.standard_normal(LATENTS), 0, Layout.of_surfaces(GRID.shape), {"volvae_version": "1"}
+    )
+    iv, z, scores = session(content).run(None, request(3, 0, 40_000))
+    assert scores.shape == (40_000, 6)
+    assert np.abs(np.cov(np.hstack([z, scores]).T) - np.eye(LATENTS + 6)).max() < 0.03
+    with torch.no_grad():
+        values = own.with_residual(own.decode(torch.from_numpy(z)), torch.from_numpy(scores))
+        np.testing.assert_allclose(iv.reshape(-1, 8), own.expand(values).numpy(), atol=1e-6)
+        loadings = own.basis @ (own.unit.unsqueeze(1) * own.decoder_linear.weight)
+        factors = own.residual_factors
+        assert factors is not None
+        expected = (loadings @ loadings.T + factors @ factors.T).numpy()
+    deviation = np.sqrt(np.diag(expected))
+    assert (np.abs(np.cov(iv.reshape(-1, 8).T) - expected) < 0.03 * np.outer(deviation, deviation)).all()
