@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.errors import InputError
 from pipeline.settings.quotes import QuotesParams
 from pipeline.settings.times import part_of_day, zone_in, zone_of
-from pipeline.sources import trading_days
+from pipeline.sources import tenor_units
 from pipeline.sources.columns import Array
 from vae.surface import clock
 from vae.surface.units import DAYS_PER_YEAR
@@ -31,16 +31,19 @@ def years(found: Mapping[str, Array], dates: Array, params: QuotesParams) -> Arr
 
     Raises:
         InputError: hours matter, but one of quote and expiry has no time of day, or a date has several; hours are
-            given twice; or days are trading days, and the settings do not say how many make a year.
+            given twice; or the numbers of a column of days or years are those of another unit.
     """
-    if "expiry" not in found and "days" not in found:
-        return found["tenor_years" if "tenor_years" in found else "tenor"].round(_DIGITS)
+    if "tenor_years" in found:
+        tenor_units.check_years(found["tenor_years"], params)
+        return found["tenor_years"].round(_DIGITS)
+    if "tenor" in found:
+        return found["tenor"].round(_DIGITS)
     if "days" in found:
+        tenor_units.check_days(found["days"], dates, params)
         if params.days_per_year not in (None, DAYS_PER_YEAR):
             return (found["days"] / params.days_per_year).round(_DIGITS)
         if _has_times(found["days"]):
             return _hours_in_days(found["days"], params)
-        trading_days.check(found["days"], dates, params)
     start, end = _quote_instants(found, dates), found["expiry"] if "expiry" in found else dates + found["days"]
     if params.expiry_time is not None or (_has_times(end) and start is not None):
         if start is None:

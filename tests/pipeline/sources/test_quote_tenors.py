@@ -183,3 +183,30 @@ def test_calendar_days_are_read_as_they_are(friday: list[float], monday: list[fl
 def test_weeks_that_make_252_days_are_calendar_days() -> None:
     days = 7.0 * np.arange(1, 37)
     np.testing.assert_allclose(years({"days": days, "date": np.full(36, FRIDAY)}), days / 365, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "message"),
+    [
+        ("tenor_years", [1.0, 3.0, 6.0, 12.0, 24.0], "the whole numbers 1, 3, 6, 12, 24 look like months: divide them"),
+        ("tenor_years", [7.0, 14.0, 28.0, 45.0], "look like days: name it prepare.quotes.columns.days"),
+        ("days", [0.083, 0.25, 0.5, 1.0, 2.0], "look like years; name it prepare.quotes.columns.tenor_years"),
+    ],
+)
+def test_tenors_that_are_usual_in_another_unit_only_are_refused(name: str, numbers: list[float], message: str) -> None:
+    found = {name: np.array(numbers), "date": np.full(len(numbers), FRIDAY)}
+    with pytest.raises(InputError, match=message):
+        years(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("tenor_years", [1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 12.0]),
+        ("tenor_years", [0.25, 1.0, 3.0, 6.0, 12.0]),
+        ("days", [0.25, 1.25, 2.25, 9.25]),  # hours at one time of day
+    ],
+)
+def test_tenors_of_other_markets_are_read_as_they_are(name: str, numbers: list[float]) -> None:
+    found = {name: np.array(numbers), "date": np.full(len(numbers), FRIDAY)}
+    np.testing.assert_allclose(years(found), np.array(numbers) / (365 if name == "days" else 1), atol=1e-9)
