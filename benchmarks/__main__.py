@@ -1,6 +1,7 @@
-"""make bench: a card for people, and one JSON document as the last line.
+"""All benchmarks, as `make bench` runs them: a line for each figure, and one JSON document as the last line.
 
-Every pair is measured in turns within one run, so that its ratio holds where the machine's speed wanders.
+Figures that are compared are measured in turns within one run, so that their ratio holds where the speed of the
+machine changes.
 """
 
 import math
@@ -73,9 +74,9 @@ def surfaces() -> dict[str, float]:
 
 
 def agreement() -> dict[str, float]:
-    """Nodes of the default design with a vol that is known to 1e-8, and those that QuantLib contradicts.
+    """The number of nodes of the default design with a vol known to 1e-8, and of those on which QuantLib differs.
 
-    QuantLib's Black inversion stops short of the smallest prices, so vols are compared through prices: its Heston price
+    QuantLib's Black inversion does not reach the smallest prices. So vols are compared through prices: its Heston price
     less its Black price at our vol, over vega.
     """
     design, grid = default_design(4096)

@@ -9,7 +9,7 @@ _SECONDS = 60.0  # that one may take to end
 
 @contextmanager
 def clients(number: int, ask: Callable[[threading.Event], None]) -> Iterator[None]:
-    """So many threads, each in ``ask``; at the end of the block the event is set, and all are awaited."""
+    """Run ``ask`` in ``number`` threads. At the end of the block the event is set, and all threads are awaited."""
     done = threading.Event()
     threads = [threading.Thread(target=ask, args=(done,)) for _ in range(number)]
     for thread in threads:

@@ -59,7 +59,7 @@ _EVALUATE = {"importance_samples": [1, 2], "prior_samples": 100, "completion_poi
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Print the figures."""
     try:
         found = results()
     except InputError as error:
@@ -92,7 +92,7 @@ def results() -> dict[str, float]:
 
 
 def verdict(results: dict[str, float]) -> str:
-    """A line for the bar."""
+    """A line of text for the ratio that must be reached."""
     worst = max(value for name, value in results.items() if name.startswith("markets_") and name.endswith("_ratio"))
     return (
         f"markets: one model of both pairs has at most {worst:.3g} times the error of a model of its own; the bar of "

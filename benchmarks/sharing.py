@@ -1,4 +1,4 @@
-"""Training that shares its cores: epochs a second alone, and beside one busy process a core.
+"""Speed of training on shared cores: epochs a second alone, and beside one busy process on each core.
 
 Each figure comes from a process of its own, as OpenMP reads its settings once. All take turns within one run: with the
 spin count that ``pipeline.openmp`` sets, and with OpenMP's default, alone and beside the busy processes.
@@ -50,7 +50,7 @@ def results() -> dict[str, float]:
 
 
 def epochs_per_second(seconds: float) -> float:
-    """Epochs a second of the network of params.yaml on made-up surfaces: the time of a step does not depend on them."""
+    """Epochs a second of the network of params.yaml on random surfaces, which do not change the time of a step."""
     # Imported here, after OpenMP's settings are made.
     import torch  # noqa: PLC0415
 

@@ -27,7 +27,7 @@ Engine = Callable[[ql.HestonModel], ql.PricingEngine]
 
 
 class Verdict(NamedTuple):
-    """Options by outcome."""
+    """The number of options by outcome."""
 
     agree: int
     flagged: int
@@ -41,7 +41,7 @@ def verdict(every: int = 1) -> Verdict:
     share neither contour nor quadrature are asked in turn, the slower ones only where the ones before disagree.
 
     Args:
-        every: look at one model in so many.
+        every: the share of the models that is tested: one in ``every``.
     """
     models = torch.tensor(
         [

@@ -1,4 +1,4 @@
-"""Calls measured in turns, so that their ratios hold where the machine's speed wanders."""
+"""Calls measured in turns, so that their ratios hold where the speed of the machine changes."""
 
 import time
 from collections.abc import Callable

@@ -154,7 +154,7 @@ def _misfits(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]]) 
 
 
 def _unstated(columns: Mapping[str, Column], given: Options) -> list[str]:
-    """What a table of risk reversals and butterflies needs, as no convention is right for all pairs."""
+    """The options that a table of risk reversals and butterflies needs, as no convention is right for all pairs."""
     parts = fx_parts(columns)
     if parts is None or "fx" in given.values:
         return []

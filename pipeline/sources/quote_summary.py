@@ -87,7 +87,7 @@ def _tenor(years: float) -> str:
 
 
 def _remedy(tenor: float, quoted: Array) -> str:
-    """What to do about a point of the grid without quotes, by its tenor and the quoted ones, in years."""
+    """The remedy for a point of the grid without quotes, by its tenor and the quoted ones, in years."""
     if quoted[0] <= tenor <= quoted[-1]:
         return "leave such tenors or nodes out of prepare.grid"
     name, nearest = ("shortest", quoted[0]) if tenor < quoted[0] else ("longest", quoted[-1])

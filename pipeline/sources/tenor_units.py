@@ -71,7 +71,7 @@ def _are_years(days: Array) -> bool:
 
 
 def _trading(days: Array, expiries: Array) -> str:
-    """What shows that days are trading days; empty where nothing does.
+    """The fact that shows trading days; empty where none does.
 
     Args:
         days: the different ones.
