@@ -47,7 +47,7 @@ def read(path: Path, given: "Options", choice: "Choice") -> "OneSurface":
     from pipeline.sources import one_surface
 
     if path.is_dir():
-        from pipeline.sources import prepared_surface  # needs torch
+        from pipeline.sources import prepared_surface
 
         return prepared_surface.read(path, choice)
     params = settings_of(path, given, date=choice.date)

@@ -38,7 +38,7 @@ def read(path: Path, given: Options, model_grid: Callable[[], Grid]) -> SurfaceF
         return SurfaceFile(surface_tables.read_array(path, model_grid()), model_grid(), None)
     if surface_tables.is_table_of_surfaces(path) and not has_settings(path, given):
         return SurfaceFile(*surface_tables.read_surfaces(path), None)
-    from pipeline.sources import quotes  # needs torch
+    from pipeline.sources import quotes
     from pipeline.sources.one_surface import time_text
 
     params, grid = settings_of(path, given), model_grid()

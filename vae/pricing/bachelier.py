@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erfcx
 
+from vae.pricing.implied_vol import implied_total_vol
+
 Array = NDArray[np.float64]
 
 _SQRT_2 = math.sqrt(2.0)
@@ -46,12 +48,8 @@ def black_vols(normal_vol: Array, forward: Array, strike: Array, tenor: Array) -
         where no Black vol has the price: a normal vol so large that a call is worth the forward, or so small that the
         price is 0 in double precision.
     """
-    import torch  # noqa: PLC0415 - reading quoted vols needs no torch
-
-    from vae.pricing.black import implied_total_vol  # noqa: PLC0415
-
     usable = (normal_vol > 0.0) & (forward > 0.0) & (strike > 0.0) & (tenor > 0.0)
     normal_vol, forward, strike, tenor = (np.where(usable, x, 1.0) for x in (normal_vol, forward, strike, tenor))
     price = otm_price(forward, strike, normal_vol * np.sqrt(tenor)) / forward
-    total_vol = implied_total_vol(torch.from_numpy(np.log(strike / forward)), torch.from_numpy(price)).numpy()
+    total_vol = implied_total_vol(np.log(strike / forward), price)
     return np.where(usable, total_vol / np.sqrt(tenor), np.nan)

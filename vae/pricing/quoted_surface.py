@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from vae.pricing.implied_vol import implied_total_vol
 from vae.pricing.monotone_cubic import MonotoneCubics
 from vae.surface.grid import Grid
 from vae.surface.term_structure import coordinate
@@ -101,15 +102,10 @@ def implied_vols(k: Array, price: Array, tenor: Array, *, call: NDArray[np.bool_
         tenor: years, positive, [quote].
         call: which quotes are calls, [quote].
     """
-    import torch  # noqa: PLC0415 - reading quoted vols needs no torch
-
-    from vae.pricing.black import implied_total_vol  # noqa: PLC0415
-
     intrinsic = np.where(call, 1.0, -1.0) * -np.expm1(k)
     otm = price - np.maximum(intrinsic, 0.0)
     otm = np.where(otm > _ROUNDING * price, otm, np.nan)
-    total_vol = implied_total_vol(torch.from_numpy(k), torch.from_numpy(otm)).numpy()
-    vols: Array = total_vol / np.sqrt(tenor)
+    vols: Array = implied_total_vol(k, otm) / np.sqrt(tenor)
     return vols
 
 
