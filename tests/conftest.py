@@ -4,11 +4,8 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -24,6 +21,8 @@ import torch  # noqa: E402
 
 from pipeline import telemetry  # noqa: E402
 from tests.bundles import conditional_bundle, linear_bundle  # noqa: E402, F401  fixtures of every folder
+from tests.exports import _export_is_quick  # noqa: E402, F401
+from tests.repositories import repository  # noqa: E402, F401
 from tests.shared import common_folder  # noqa: E402
 from tests.workspace import finished, in_finished, workspace  # noqa: E402, F401
 
@@ -79,31 +78,6 @@ def shares_a_fixture(item: pytest.Item) -> bool:
     """Whether a test uses a fixture of its module, such as a server: one worker then runs all tests that do."""
     definitions = item._fixtureinfo.name2fixturedefs.values()
     return any(definition[-1].scope == "module" for definition in definitions)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _export_is_quick() -> Iterator[None]:
-    """Spare torch's exporter two thirds of its time, as a bundle takes five exports.
-
-    Coverage follows no call inside it, and it parses the source of its operators once instead of each time.
-    """
-    export = torch.onnx.export
-
-    def quick(*arguments: Any, **named: Any) -> Any:
-        from onnxscript._framework_apis import torch_2_5 as operators  # noqa: PLC0415  slow to import
-
-        if not hasattr(operators.get_torchlib_ops, "cache_info"):
-            patch.setattr(operators, "get_torchlib_ops", cache(operators.get_torchlib_ops))
-        tracer = sys.gettrace()
-        sys.settrace(None)
-        try:
-            return export(*arguments, **named)
-        finally:
-            sys.settrace(tracer)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.onnx, "export", quick)
-        yield
 
 
 @pytest.fixture(autouse=True)

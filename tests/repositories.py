@@ -1,8 +1,14 @@
 """A small git and DVC repository for tests."""
 
+import contextlib
+import shutil
 import subprocess
-import sys
 from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+
+from tests.shared import built_once
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -10,13 +16,27 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
-def git_repository(folder: Path) -> Path:
-    """A new folder with a git and DVC repository of one commit."""
-    folder.mkdir()
+def init(folder: Path) -> None:
+    """Make a folder a git and DVC repository, all of whose files are to be committed."""
     git(folder, "init", "--quiet")
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=folder, check=True)
+    Repo.init(str(folder)).close()
+
+
+def repro(folder: Path) -> None:
+    """`dvc repro` in this process."""
+    with contextlib.chdir(folder), Repo() as repo:
+        repo.reproduce()
+
+
+@pytest.fixture
+def repository(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    """A new folder with a git and DVC repository of one commit."""
+    return shutil.copytree(built_once(tmp_path_factory, "repository", _one_commit), tmp_path / "project")
+
+
+def _one_commit(folder: Path) -> None:
+    init(folder)
     (folder / ".gitignore").write_text("/made/\n/.scheduled/\n")
     (folder / "code.py").write_text("one\n")
     git(folder, "add", ".")
     git(folder, "commit", "--quiet", "-m", "first")
-    return folder

@@ -15,12 +15,10 @@ import torch
 from scipy import stats
 
 from pipeline.files import formats
-from pipeline.files.trained_model import Prior
 from tests.bundles import GRID, data, linear_model, two_markets, write_bundle, write_checksum
 from vae.model.autoencoder import Vae
 from vae.model.completion import Quotes, complete_quotes
 from vae.model.linear import principal_components
-from vae.model.mixture import Mixture
 from vae.model.quote_weights import QuoteInterpolator
 from vae.runtime import BundleError, SurfaceModel
 
@@ -33,10 +31,10 @@ def untrained() -> Vae:
 
 @pytest.fixture(scope="module")
 def reading(tmp_path_factory: pytest.TempPathFactory) -> tuple[Vae, SurfaceModel]:
-    """A linear model that reads missing points, as it is and from its bundle."""
+    """A linear model of two markets that reads missing points, as it is and from its bundle."""
     vae = linear_model(sees_missing=True)
     folder = tmp_path_factory.mktemp("reading") / "bundle"
-    return vae, SurfaceModel.load(write_bundle(folder, vae, Prior(Mixture.standard_normal(3))), provider="cpu")
+    return vae, SurfaceModel.load(write_bundle(folder, vae, two_markets()), provider="cpu")
 
 
 @pytest.fixture
@@ -90,10 +88,9 @@ def test_samples_have_the_conditions_that_they_are_asked_for(untrained: Vae, con
 
 
 @pytest.mark.slow
-def test_samples_and_completions_can_be_asked_for_a_market(tmp_path: Path) -> None:
+def test_samples_and_completions_can_be_asked_for_a_market(reading: tuple[Vae, SurfaceModel]) -> None:
     """Samples by the components of the market, completions by the model in torch; an unknown name is refused."""
-    vae, prior = linear_model(sees_missing=True), two_markets()
-    model = SurfaceModel.load(write_bundle(tmp_path / "bundle", vae, prior), provider="cpu")
+    (vae, model), prior = reading, two_markets()
     assert model.markets == prior.markets
     assert model.market_is_condition
 
@@ -173,6 +170,7 @@ def test_another_process_samples_the_same(bundle: Path, model: SurfaceModel) -> 
     assert result.stdout.strip() == hashlib.sha256(model.sample(50, seed=9)).hexdigest()
 
 
+@pytest.mark.slow
 def test_missing_points_are_read_as_the_model_reads_them(reading: tuple[Vae, SurfaceModel]) -> None:
     """NaN in one row; its neighbour is complete and reads as if it were alone."""
     vae, model = reading
@@ -194,6 +192,7 @@ def test_a_model_that_reads_complete_surfaces_only_says_so(model: SurfaceModel) 
         model.encode(iv)
 
 
+@pytest.mark.slow
 def test_scores_are_the_density_of_a_linear_model(untrained: Vae, reading: tuple[Vae, SurfaceModel]) -> None:
     """A model without hidden layers that has learned is probabilistic PCA, whose density is known exactly."""
     _, model = reading
@@ -237,6 +236,7 @@ def test_a_surface_is_completed_from_its_own_points(model: SurfaceModel) -> None
     np.testing.assert_allclose(found.fitted, quotes, atol=0.05)
 
 
+@pytest.mark.slow
 def test_completion_is_the_posterior_of_a_linear_model(reading: tuple[Vae, SurfaceModel]) -> None:
     """Mean and standard deviation of pPCA given three points, in closed form."""
     _, model = reading

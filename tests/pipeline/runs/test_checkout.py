@@ -9,12 +9,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.runs import checkout
 from pipeline.runs.checkout import check_clean, check_out
-from tests.repositories import git, git_repository
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    return git_repository(tmp_path / "project")
+from tests.repositories import git
 
 
 def test_a_tree_that_differs_from_its_commit_is_refused(repository: Path, tmp_path: Path) -> None:
@@ -78,6 +73,7 @@ def test_outputs_of_the_commands_in_the_readme_are_no_changes(root: Path, reposi
     assert {name.rstrip("/") for name in ignored} == {name.rstrip("/") for name in names}
 
 
+@pytest.mark.slow
 def test_a_checkout_is_the_commit_and_keeps_what_was_made(repository: Path) -> None:
     (repository / ".dvc/config.local").write_text('[remote "mine"]\n    url = /elsewhere\n')
     git(repository, "remote", "add", "origin", "https://example.org/project.git")
@@ -108,6 +104,7 @@ def test_a_checkout_is_the_commit_and_keeps_what_was_made(repository: Path) -> N
     check_clean(folder)
 
 
+@pytest.mark.slow
 def test_a_relative_path_leads_to_data_that_git_does_not_track(repository: Path) -> None:
     own = repository / "quotes/own.csv"
     own.parent.mkdir()

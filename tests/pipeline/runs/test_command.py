@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,11 +99,18 @@ def test_a_child_that_a_signal_ends_says_so(run: Callable[..., list[str]]) -> No
         run("import os; print('before', flush=True); os.kill(os.getpid(), 9)")
 
 
-def test_a_child_whose_time_is_over_is_ended_with_its_children(
-    run: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(StageError, match=r"stage was ended after 1 s: \d+ \d+") as caught:
-        run(STUBBORN.replace("signal.SIG_IGN", "signal.SIG_DFL"), seconds=1.0)
+def test_a_child_whose_time_is_over_is_ended_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time is over when it has named them, however long that takes."""
+    (tmp_path / "stage.py").write_text(STUBBORN.replace("signal.SIG_IGN", "signal.SIG_DFL"))
+    timers: list[threading.Timer] = []
+    monkeypatch.setattr(threading.Timer, "start", lambda timer: timers.append(timer))  # noqa: PLW0108  a method
+    with (
+        Path("/dev/null").open() as hold,
+        pytest.raises(StageError, match=r"stage was ended after 1 s: \d+ \d+") as caught,
+    ):
+        command.run(
+            ["stage"], folder=tmp_path, log=lambda _: timers[0].function(), lock=hold.fileno(), seconds=1.0
+        )  # fmt: skip
     processes = [int(word) for word in str(caught.value).split()[-2:]]
     wait_for(lambda: not any(map(alive, processes)), seconds=30, what="the end of the children")
 

@@ -6,10 +6,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from dvc.exceptions import DvcException
 
 from pipeline.errors import InputError
 from pipeline.runs.lock import BusyError, heal, locked
-from tests.repositories import git_repository
+from tests.repositories import repro
 
 HOLD = """
 import sys
@@ -19,11 +20,6 @@ with locked(Path(sys.argv[1]), holder="other"):
     print("held", flush=True)
     sys.stdin.read()
 """
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    return git_repository(tmp_path / "project")
 
 
 def holder(folder: Path) -> subprocess.Popen:
@@ -80,25 +76,24 @@ def test_what_a_killed_dvc_left_of_its_lock_is_removed(repository: Path, half: s
     (repository / "dvc.yaml").write_text("stages: {copy: {cmd: echo, deps: [code.py]}}\n")
     path = repository / ".dvc/tmp/rwlock"
     path.write_text(half)
-    repro = [sys.executable, "-m", "dvc", "repro"]
-    refused = subprocess.run(repro, cwd=repository, capture_output=True, text=True, check=False)
-    assert "rwlock" in refused.stderr  # or there is nothing to heal any more
+    with pytest.raises(DvcException) as refused:
+        repro(repository)
+    assert "rwlock" in str(refused.value.__cause__)  # or there is nothing to heal any more
     with locked(repository, holder="me"):
-        subprocess.run(repro, cwd=repository, capture_output=True, check=True)
+        repro(repository)
 
 
-@pytest.mark.parametrize("length", [0, 10, 60, -1])
-def test_half_a_dvc_lock_is_made_anew(repository: Path, length: int) -> None:
+def test_half_a_dvc_lock_is_made_anew(repository: Path) -> None:
     (repository / "dvc.yaml").write_text("stages: {copy: {cmd: cp code.py made, deps: [code.py], outs: [made]}}\n")
     (repository / ".gitignore").unlink()
-    repro = [sys.executable, "-m", "dvc", "repro"]
-    subprocess.run(repro, cwd=repository, capture_output=True, check=True)
+    repro(repository)
     path = repository / "dvc.lock"
     whole = path.read_bytes()
-    path.write_bytes(whole[:length])
-    heal(repository)
-    subprocess.run(repro, cwd=repository, capture_output=True, check=True)
-    assert path.read_bytes() == whole
+    for length in (0, 10, 60, -1):
+        path.write_bytes(whole[:length])
+        heal(repository)
+        repro(repository)
+        assert path.read_bytes() == whole
 
 
 def test_whole_locks_of_dvc_stay(repository: Path) -> None:

@@ -38,6 +38,7 @@ def test_decisions(when: tuple[str, ...], situation: Situation, *, run: bool, re
     assert found.reason.startswith(reason)
 
 
+@pytest.mark.slow
 def test_drift_is_what_the_champion_finds_odd(
     finished: Workspace, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

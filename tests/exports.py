@@ -1,0 +1,98 @@
+"""torch's exporter, which takes most of the time of a bundle: quicker, and once for equal modules.
+
+Its graphs are kept in pytest's cache, for all workers and the next run; `pytest --cache-clear` removes them.
+"""
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from filelock import FileLock
+from torch import nn
+
+import vae
+from tests.shared import common_folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _export_is_quick(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let every export of the run be ``quick``."""
+    kept = getattr(request.config, "cache", None)  # None where the option -p no:cacheprovider is given
+    folder = kept.mkdir("graphs") if kept else common_folder(tmp_path_factory) / "graphs"
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.onnx, "export", quick(torch.onnx.export, folder, patch))
+        yield
+
+
+def quick(export: Callable[..., Any], folder: Path, patch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """An exporter that keeps its graphs in a folder and reads those that are there."""
+
+    def kept(module: nn.Module, inputs: tuple[torch.Tensor, ...], **named: Any) -> SimpleNamespace:
+        path = folder / f"{key(module, inputs, named)}.onnx"
+        with FileLock(path.with_suffix(".lock")):
+            if not path.exists():
+                onnx.save(untraced(export, patch)(module, inputs, **named).model_proto, path)
+        return SimpleNamespace(model_proto=onnx.load(path))
+
+    return kept
+
+
+def untraced(export: Callable[..., Any], patch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """The exporter without coverage of its calls; it parses the source of its operators once, not each time."""
+
+    def run(*arguments: Any, **named: Any) -> Any:
+        from onnxscript._framework_apis import torch_2_5 as operators  # noqa: PLC0415  slow to import
+
+        if not hasattr(operators.get_torchlib_ops, "cache_info"):
+            patch.setattr(operators, "get_torchlib_ops", cache(operators.get_torchlib_ops))
+        tracer = sys.gettrace()
+        sys.settrace(None)
+        try:
+            return export(*arguments, **named)
+        finally:
+            sys.settrace(tracer)
+
+    return run
+
+
+def key(module: nn.Module, inputs: tuple[torch.Tensor, ...], named: dict[str, Any]) -> str:
+    """Hash of all that a graph depends on: code, tensors and other attributes of the module's parts, and the inputs.
+
+    The code of a part is hashed beside all of the package's, as a test may replace it.
+    """
+    whole = hashlib.sha256(repr((versions_and_code(), named)).encode())
+    for name, part in module.named_modules():
+        code = type(part).forward.__code__
+        whole.update(repr((name, type(part).__qualname__, code.co_code, code.co_names)).encode())
+        for attribute, value in sorted(vars(part).items()):
+            if attribute != "_modules":
+                whole.update(attribute.encode() + content(value))
+    return hashlib.sha256(whole.digest() + content(inputs)).hexdigest()
+
+
+@cache
+def versions_and_code() -> tuple[object, ...]:
+    code = [path.read_bytes() for path in sorted(Path(vae.__path__[0]).rglob("*.py"))]
+    return *map(version, ("torch", "onnx", "onnxscript")), hashlib.sha256(b"".join(code)).hexdigest()
+
+
+def content(value: Any) -> bytes:
+    """The bytes of tensors and arrays, of containers of them, and of the text of anything else."""
+    if isinstance(value, torch.Tensor | np.ndarray):
+        array = value.detach().numpy() if isinstance(value, torch.Tensor) else value
+        return repr((array.dtype, array.shape)).encode() + array.tobytes()
+    if isinstance(value, dict):
+        return b"".join(repr(key).encode() + content(part) for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return b"".join(map(content, value))
+    return repr(value).encode()
