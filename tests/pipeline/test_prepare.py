@@ -24,16 +24,36 @@ from pipeline.files.dataset import Dataset
 from pipeline.files.join import join_tensors
 from pipeline.settings.prepare import HestonPrepare
 from pipeline.sources import executors, shards, simulated, simulation
-from tests.workspace import PATHS, Workspace
+from tests.workspace import PATHS, Workspace, write_tiny_params
 from vae.pricing import compiled, heston_surfaces
 from vae.pricing.simulated_models import MODELS
 
+SMALL = {"prepare__surfaces": {"train": 32, "validation": 8, "test": 8}, "prepare__surfaces_per_shard": 8}
 ARGUMENTS = ["prepare", *(part for name, path in PATHS["prepare"].items() for part in (f"--{name}", path))]
 
 
 def prepared(folder: Path) -> dict[str, bytes]:
     paths = [*sorted((folder / "data/surfaces").iterdir()), folder / "results/prepare.json"]
     return {path.name: path.read_bytes() for path in paths}
+
+
+@pytest.fixture
+def workspace(workspace: Workspace) -> Workspace:
+    """With six shards of eight surfaces."""
+    workspace.set(**SMALL)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def straight(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What one process makes of those shards in a run without incidents."""
+    folder = tmp_path_factory.mktemp("straight")
+    write_tiny_params(root, folder)
+    Workspace(folder).set(**SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert Workspace(folder).run("prepare") == 0
+    return prepared(folder)
 
 
 def heston_settings(workspace: Workspace) -> HestonPrepare:
@@ -46,9 +66,9 @@ def test_shards_are_the_design_cut_into_pieces(workspace: Workspace) -> None:
     params = heston_settings(workspace)
     plan = simulation.plan(params)
     assert [(s.split, s.number, s.size) for s in plan] == [
-        ("train", 0, 64), ("train", 1, 64), ("train", 2, 64), ("train", 3, 64), ("validation", 0, 64), ("test", 0, 64),
+        ("train", 0, 8), ("train", 1, 8), ("train", 2, 8), ("train", 3, 8), ("validation", 0, 8), ("test", 0, 8),
     ]  # fmt: skip
-    whole = simulation.sobol_design(simulation.box(params), 0, 256, seed=params.seed)
+    whole = simulation.sobol_design(simulation.box(params), 0, 32, seed=params.seed)
     assert torch.equal(torch.cat([simulation.design(params, shard) for shard in plan[:4]]), whole)
 
 
@@ -100,10 +120,11 @@ def test_where_shards_are_made_does_not_change_their_key(workspace: Workspace) -
     assert simulation.key_of(heston_settings(workspace)) != key
 
 
-def test_two_processes_make_the_bytes_of_one(finished: Workspace, workspace: Workspace) -> None:
+@pytest.mark.slow
+def test_two_processes_make_the_bytes_of_one(straight: dict[str, bytes], workspace: Workspace) -> None:
     workspace.set(prepare__workers=2)
     assert workspace.run("prepare") == 0
-    assert prepared(workspace.folder) == prepared(finished.folder)
+    assert prepared(workspace.folder) == straight
 
 
 KILLED = """
@@ -124,7 +145,7 @@ sys.exit(main(sys.argv[2:]))
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", [1, 4, 12, 15, 22])
 def test_a_run_killed_at_any_write_resumes_to_the_same_bytes(
-    root: Path, finished: Workspace, workspace: Workspace, moment: int, capfd: pytest.CaptureFixture[str]
+    root: Path, straight: dict[str, bytes], workspace: Workspace, moment: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """SIGKILL before the content or the name of a file is on disk: of a shard, a split, the grid or the report."""
     command = [sys.executable, "-c", KILLED, str(moment), *ARGUMENTS]
@@ -135,7 +156,7 @@ def test_a_run_killed_at_any_write_resumes_to_the_same_bytes(
 
     assert workspace.run("prepare") == 0
 
-    assert prepared(workspace.folder) == prepared(finished.folder)
+    assert prepared(workspace.folder) == straight
     assert (f"resumed with {len(kept)} of 6 shards" in capfd.readouterr().err) == bool(kept)
     assert not shards.CHECKPOINTS.exists()
 
@@ -161,7 +182,7 @@ def test_an_interrupt_is_one_line_and_keeps_the_shards(root: Path, workspace: Wo
     assert list(shards.CHECKPOINTS.glob("*/*-*.safetensors"))
 
 
-def test_a_damaged_shard_is_made_again(finished: Workspace, workspace: Workspace) -> None:
+def test_a_damaged_shard_is_made_again(straight: dict[str, bytes], workspace: Workspace) -> None:
     path = next(iter(simulated.finished_shards(heston_settings(workspace)).values()))
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -169,7 +190,7 @@ def test_a_damaged_shard_is_made_again(finished: Workspace, workspace: Workspace
     (path.parent / "train-00001-0123.safetensors").write_bytes(b"half")
 
     assert workspace.run("prepare") == 0
-    assert prepared(workspace.folder) == prepared(finished.folder)
+    assert prepared(workspace.folder) == straight
 
 
 def test_shards_of_other_settings_are_removed(workspace: Workspace) -> None:
@@ -183,7 +204,7 @@ def test_too_few_complete_surfaces_are_one_line(workspace: Workspace, capsys: py
     workspace.set(prepare__grid__nodes={"start": -6.0, "stop": 6.0, "count": 9})
     assert workspace.run("prepare") == 1
     message = capsys.readouterr().err
-    assert "0 train surfaces are complete, too few: 256 price too small for its accuracy; narrow" in message
+    assert "0 train surfaces are complete, too few: 32 price too small for its accuracy; narrow" in message
     assert not Path("data/surfaces").exists()
 
 
@@ -213,6 +234,7 @@ def _die(_: int) -> bytes:
     return b""
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_one_line() -> None:
     with pytest.raises(StageError, match="a worker was killed"):
         list(executors.local(_die, [1, 2, 3], workers=2))
@@ -241,7 +263,7 @@ def cluster(root: Path, tmp_path: Path) -> Iterator[tuple[str, list[subprocess.P
 
 @pytest.mark.slow
 def test_dask_makes_the_same_bytes_although_a_worker_dies(
-    finished: Workspace, workspace: Workspace, cluster, monkeypatch: pytest.MonkeyPatch
+    straight: dict[str, bytes], workspace: Workspace, cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, workers = cluster
     workspace.set(prepare__engine="dask", prepare__address=address, prepare__workers=None)
@@ -256,7 +278,7 @@ def test_dask_makes_the_same_bytes_although_a_worker_dies(
     monkeypatch.setattr(executors, "dask", and_kill)
     assert workspace.run("prepare") == 0
     assert workers[0].wait() == -signal.SIGKILL
-    assert prepared(workspace.folder) == prepared(finished.folder)
+    assert prepared(workspace.folder) == straight
 
 
 def test_no_scheduler_at_the_address_is_one_line(

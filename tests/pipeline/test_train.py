@@ -22,6 +22,7 @@ from vae.surface.smile_features import functionals
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = [part for name, path in PATHS["train"].items() for part in (f"--{name}", path)]
+PENALISED = {"train__arbitrage": {"epochs": 1, "samples": 8, "nats": 1.0}}
 KILLED = """
 import os, signal, sys
 from pipeline.__main__ import main
@@ -58,17 +59,30 @@ def untrained(in_finished) -> Workspace:
     return Workspace(folder)
 
 
+@pytest.fixture(scope="module")
+def penalised(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the model that the settings PENALISED give in one process without incidents."""
+    folder = tmp_path_factory.mktemp("penalised")
+    write_tiny_params(ROOT, folder)
+    Workspace(folder).set(**PENALISED)
+    (folder / "data").symlink_to(finished.folder / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert Workspace(folder).run("train") == 0
+    return folder
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("penalised", "tolerance"), [(0, 1e-5), (1, 1e-4)])
-def test_two_processes_train_as_one(untrained: Workspace, penalised: int, tolerance: float) -> None:
+@pytest.mark.parametrize(("epochs", "tolerance"), [(0, 1e-5), (1, 1e-4)])
+def test_two_processes_train_as_one(
+    untrained: Workspace, finished: Workspace, penalised: Path, epochs: int, tolerance: float
+) -> None:
     """Each takes half of every batch of 32: weights agree within 1e-5, though sums are rounded in another order.
 
     The penalty on arbitrage is made of maxima, whose slopes jump with the last digit: 1e-4.
     """
-    untrained.set(train__epochs=4, train__arbitrage={"epochs": penalised, "samples": 8, "nats": 1.0})
-    assert run(untrained.folder, "-m", "pipeline", "train", *ARGUMENTS).returncode == 0
-    alone = weights_of(untrained.folder)
-    shutil.rmtree(untrained.folder / "artifacts")
+    untrained.set(**(PENALISED if epochs else {}))
+    alone = weights_of(penalised if epochs else finished.folder)
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
     result = run(untrained.folder, *launcher, "-m", "pipeline", "train", *ARGUMENTS)
@@ -80,22 +94,21 @@ def test_two_processes_train_as_one(untrained: Workspace, penalised: int, tolera
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [9, 30, 37])
-def test_a_killed_training_ends_in_the_same_bytes(untrained: Workspace, steps: int) -> None:
+def test_a_killed_training_ends_in_the_same_bytes(
+    untrained: Workspace, penalised: Path, steps: int, capfd: pytest.CaptureFixture[str]
+) -> None:
     """SIGKILL with the scaffold, without it, and while arbitrage is penalised; 8 steps an epoch."""
-    untrained.set(train__epochs=4, train__arbitrage={"epochs": 1, "samples": 8, "nats": 1.0})
-    assert run(untrained.folder, "-m", "pipeline", "train", *ARGUMENTS).returncode == 0
-    straight = (untrained.folder / "artifacts/model/weights.safetensors").read_bytes()
-    shutil.rmtree(untrained.folder / "artifacts")
-
+    untrained.set(**PENALISED)
     assert run(untrained.folder, "-c", KILLED, str(steps), *ARGUMENTS).returncode == -signal.SIGKILL
     assert train.CHECKPOINT.exists()
-    resumed = run(untrained.folder, "-m", "pipeline", "train", *ARGUMENTS)
+    assert untrained.run("train") == 0
 
-    assert resumed.returncode == 0, resumed.stderr
-    assert f"resumed after epoch {steps // 8}" in resumed.stderr
-    assert (untrained.folder / "artifacts/model/weights.safetensors").read_bytes() == straight
+    assert f"resumed after epoch {steps // 8}" in capfd.readouterr().err
+    weights = "artifacts/model/weights.safetensors"
+    assert (untrained.folder / weights).read_bytes() == (penalised / weights).read_bytes()
 
 
+@pytest.mark.slow
 def test_missing_points_are_trained_on_and_completed(untrained: Workspace) -> None:
     """A third of the points of every surface is missing; the hidden ones come back better than their mean."""
     data = untrained.folder / "data/surfaces"
@@ -120,23 +133,12 @@ def test_missing_points_are_trained_on_and_completed(untrained: Workspace) -> No
     assert untrained.run("evaluate") == 0
 
 
-def test_samples_can_be_asked_for_the_conditions_of_params(untrained: Workspace) -> None:
-    """The bundle draws surfaces at a level, and evaluation says how far samples miss what they are asked for."""
-    untrained.set(train__conditions=["atm_level"])
-    for stage in ("train", "evaluate", "export"):
-        assert untrained.run(stage) == 0, stage
+@pytest.mark.slow
+def test_samples_can_be_asked_for_features_and_columns_of_the_quotes(untrained: Workspace) -> None:
+    """The level, and an index on most dates, the level in percent and some noise: samples follow each.
 
-    figures = formats.read_json(Path("results/evaluate.json"))
-    assert figures["condition_atm_level_rmse"] < 0.25 * figures["condition_atm_level_spread"]
-    model = SurfaceModel.load("artifacts/bundle", provider="cpu")
-    assert model.conditions == ("atm_level",)
-    low, high = (model.sample(500, seed=1, conditions={"atm_level": level}) for level in (0.2, 0.3))
-    read = functionals(("atm_level",), model.grid)[0]
-    assert 0.05 < ((high - low) * read).sum((1, 2)).mean() < 0.15
-
-
-def test_samples_can_be_asked_for_a_column_of_the_quotes(untrained: Workspace) -> None:
-    """An index on most dates, the at-the-money vol in percent and some noise: samples follow it."""
+    Evaluation says how far they miss what they are asked for.
+    """
     data, generator = untrained.folder / "data/surfaces", np.random.default_rng(3)
     read = functionals(("atm_level",), Dataset(data).grid)[0]
     for split in SPLITS:
@@ -146,19 +148,22 @@ def test_samples_can_be_asked_for_a_column_of_the_quotes(untrained: Workspace) -
         (data / f"{split}.safetensors").unlink()
         Dataset(data).write_surfaces(split, iv, np.arange(len(iv), dtype=np.int32), {"vix": index})
     (data / "law.json").unlink()
-    untrained.set(train__conditions=["skew", "vix"], train__prior={"components": [1], "surfaces": 256})
+    untrained.set(train__conditions=["atm_level", "skew", "vix"], train__prior={"components": [1], "surfaces": 256})
     for stage in ("train", "evaluate", "export"):
         assert untrained.run(stage) == 0, stage
 
     figures = formats.read_json(Path("results/evaluate.json"))
-    missed, floor, spread = (figures[f"condition_vix_{kind}"] for kind in ("rmse", "floor", "spread"))
-    assert max(missed, floor) < 0.25 * spread
+    for name in ("atm_level", "vix"):
+        missed, floor, spread = (figures[f"condition_{name}_{kind}"] for kind in ("rmse", "floor", "spread"))
+        assert max(missed, floor) < 0.25 * spread
     model = SurfaceModel.load("artifacts/bundle", provider="cpu")
-    assert model.conditions == ("skew", "vix")
-    low, high = (model.sample(500, seed=1, conditions={"vix": level}) for level in (20.0, 30.0))
-    assert ((high - low) * read).sum((1, 2)).mean() == pytest.approx(0.1, rel=0.1)
+    assert model.conditions == ("atm_level", "skew", "vix")
+    for name, levels in (("atm_level", (0.2, 0.3)), ("vix", (20.0, 30.0))):
+        low, high = (model.sample(500, seed=1, conditions={name: level}) for level in levels)
+        assert ((high - low) * read).sum((1, 2)).mean() == pytest.approx(0.1, rel=0.1)
 
 
+@pytest.mark.slow
 def test_bernoulli_vectors_are_trained_on(untrained: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """Points that are 0 or 1, two prototypes with a tenth of them flipped: the model learns which is which."""
     generator = np.random.default_rng(2)

@@ -43,6 +43,7 @@ def test_training_improves_on_ppca() -> None:
     assert all(math.isfinite(epoch.train_objective) for epoch in history)
 
 
+@pytest.mark.slow
 def test_a_decoded_scale_learns_where_the_noise_is_large() -> None:
     """A line along which the noise grows thirtyfold: its size follows, and the bound is far above that of one size."""
     t = torch.rand(512, 1, dtype=torch.float64) * 4.0 - 2.0
@@ -64,6 +65,7 @@ def test_a_decoded_scale_learns_where_the_noise_is_large() -> None:
     assert high > 5.0 * low
 
 
+@pytest.mark.slow
 def test_resumed_run_ends_in_the_same_bits() -> None:
     """State saved after two epochs and restored into a new process' worth of objects."""
     straight = new_trainer()
@@ -110,9 +112,9 @@ def test_fewer_surfaces_than_a_batch_are_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "case"), CASES[:2], ids=[f"{n}-{c['q']}" for n, c in CASES[:2]])
-def test_a_trained_linear_model_reaches_ppca(name: str, case: dict) -> None:
+def test_a_trained_linear_model_reaches_ppca() -> None:
     """Networks of depth 0, away from the solution: training ends within 1e-3 nats of the exact maximum likelihood."""
+    name, case = next((name, case) for name, case in CASES if name == "breast_cancer")
     train, _ = data(name)
     components = principal_components(train)
     basis = int((components.variances > 1e-12).sum())
@@ -122,7 +124,7 @@ def test_a_trained_linear_model_reaches_ppca(name: str, case: dict) -> None:
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     seen = model.observe(train)
-    schedule = Schedule(3000, 500, 3e-3, 1.0, 20, 1e3, 5)
+    schedule = Schedule(2000, 450, 6e-3, 1.0, 20, 1e3, 5)
     trainer = Trainer(model, seen, seen, schedule)
     before = exact_elbo(trainer.model, seen)
     list(trainer.epochs())
@@ -171,6 +173,7 @@ def test_the_scaffold_has_no_kl_left_when_it_is_dropped() -> None:
     assert after.elbo.value.mean().item() == pytest.approx(before.elbo.value.mean().item(), abs=0.3)
 
 
+@pytest.mark.slow
 def test_the_result_has_the_final_number_of_latents_at_every_epoch() -> None:
     """While the scaffold stands the best weights stay those of the start."""
     trainer = folded(Schedule(60, 100, 3e-3, 10.0, 50, 1e3, 5, scaffold_latents=1))
@@ -206,6 +209,7 @@ def test_a_penalty_is_kept_after_the_schedule_and_its_cost_is_known() -> None:
     assert (samples[:, 0] > 0.0).float().mean() > 0.95
 
 
+@pytest.mark.slow
 def test_the_importance_weighted_bound_can_be_trained() -> None:
     trainer = new_trainer(replace(SCHEDULE, importance_samples=4))
     list(trainer.epochs())
