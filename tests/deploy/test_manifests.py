@@ -21,11 +21,6 @@ from check_jsonschema.builtin_schemas import get_builtin_schema
 from dvc.config import Config
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from prefect.cli._app import _app as prefect
-from prefect.cli.deploy import _models as models
-from prefect.client.schemas.schedules import CronSchedule
-from prefect.deployments.steps import git_clone
-from prefect.workers.process import ProcessWorker
 from ruamel.yaml import YAML
 
 from pipeline import telemetry
@@ -153,6 +148,11 @@ def test_dockerfile_passes_hadolint() -> None:
 
 def test_prefect_file_has_what_prefect_reads() -> None:
     """Prefect's models ignore what they do not know, so a slip would pass them in silence."""
+    from prefect.cli.deploy import _models as models  # noqa: PLC0415  slow to import, as all of prefect
+    from prefect.client.schemas.schedules import CronSchedule  # noqa: PLC0415
+    from prefect.deployments.steps import git_clone  # noqa: PLC0415
+    from prefect.workers.process import ProcessWorker  # noqa: PLC0415
+
     assert set(PREFECT) <= {field.alias or name for name, field in models.PrefectYamlModel.model_fields.items()} | {
         "definitions"
     }
@@ -268,6 +268,8 @@ def test_mlflow_knows_the_command(command: list[str]) -> None:
 
 @pytest.mark.parametrize("command", by_program("prefect"), ids=shlex.join)
 def test_prefect_knows_the_command(command: list[str]) -> None:
+    from prefect.cli._app import _app as prefect  # noqa: PLC0415  slow to import
+
     words = [word for word in command[1:] if word != "--no-prompt"]  # an option of all commands, read before them
     prefect.parse_args(words, print_error=False, exit_on_error=False)
 

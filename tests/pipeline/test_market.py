@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from benchmarks import markets
 from pipeline.files import formats
 from tests.pipeline.sources.test_quotes import example, market_data
 from tests.workspace import Workspace
@@ -45,6 +44,8 @@ def test_a_currency_pair_is_completed_better_than_by_pca_with_intervals_that_cov
 @pytest.mark.slow
 def test_one_model_of_two_currency_pairs_completes_each_as_well_as_a_model_of_its_own() -> None:
     """Within five percent from 5, 10 and 20 points of 40, trained with the same settings on the same days."""
+    from benchmarks import markets  # noqa: PLC0415  slow to import
+
     for file in markets.FILES.values():
         market_data(file)
     found = markets.results()

@@ -2,7 +2,6 @@ import json
 
 import numpy as np
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, given, settings
 
 from tests.deploy.serving import ROOT, Server
@@ -134,6 +133,8 @@ def test_examples_of_the_document_are_answered(server: Server) -> None:
 @pytest.mark.parametrize("path", ["/sample", "/complete", "/score"])
 def test_answers_are_those_of_the_document(server: Server, path: str) -> None:
     """Whatever is sent that the document allows: status, headers, kind and schema of the answer."""
+    import schemathesis  # noqa: PLC0415  slow to import
+
     schema = schemathesis.openapi.from_url(f"http://{server.address}/openapi.json")
 
     @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
