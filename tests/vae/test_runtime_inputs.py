@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vae.runtime_inputs import data_feeds, sample_request
+from vae.runtime_inputs import allowed_points, data_feeds, sample_request, vector_batch
 
 
 def request(n: int = 10, seed: int = 7, offset: int = 0, temperature: float = 1.0, prior="fitted", **conditions: float):
@@ -57,3 +57,8 @@ def test_missing_points_are_masked() -> None:
     feeds = data_feeds("iv", surfaces, reads_missing=True)
     np.testing.assert_array_equal(feeds["mask"], [[[1.0, 0.0]]])
     assert np.isfinite(feeds["iv"]).all()
+
+
+def test_missing_points_are_refused_where_the_model_was_not_trained_to_read_them() -> None:
+    with pytest.raises(ValueError, match="row 1 of x has missing points, which this model was not trained to read"):
+        vector_batch([[0.3, 0.2], [0.3, np.nan]], 2, allowed=allowed_points("gaussian", "none"), reads_missing=False)

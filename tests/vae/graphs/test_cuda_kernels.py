@@ -18,9 +18,11 @@ from onnx import NodeProto, TensorProto, defs, parser, shape_inference
 
 from pipeline.export import graph_files
 from pipeline.files.trained_model import Prior
+from tests.vectors import LIKELIHOODS, trained_on_vectors
 from tests.workspace import Workspace
-from vae.bundle import GRAPHS
+from vae.bundle import GRAPHS, SAMPLER, Layout
 from vae.graphs.export import OPSET
+from vae.graphs.sampler import sampler_graph
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.flow import Flow, FlowShape
 from vae.model.linear import principal_components
@@ -101,19 +103,10 @@ def with_every_option() -> dict[str, bytes]:
     return graph_files(model, prior, grid, half=True)
 
 
-def of_vectors(likelihood: str) -> dict[str, bytes]:
-    """Graphs of a model of vectors, which scores and completes in double precision.
-
-    Gaussian noise is decoded, and the prior is a flow.
-    """
-    x = torch.rand(300, 8, dtype=torch.float64).round() + (
-        0.1 * torch.rand(300, 8) if likelihood == "gaussian" else 0.0
-    )
-    scale = "decoded" if likelihood == "gaussian" else "shared"
-    architecture = Architecture(8, 8, 2, 8, 1, likelihood=likelihood, scale=scale, sees_missing=True)  # type: ignore[arg-type]
-    model = Vae.from_components(architecture, principal_components(x))
-    law = Flow(FlowShape(2, 2)) if likelihood == "gaussian" else Mixture.standard_normal(2)
-    return graph_files(model, Prior(law), None, half=True)
+def sampler_of_a_flow() -> bytes:
+    """The sampler of a model of vectors whose prior is a flow."""
+    model = Vae.from_components(Architecture(8, 8, 2, 8, 1), principal_components(torch.rand(300, 8).double()))
+    return sampler_graph(model.float(), Flow(FlowShape(2, 2)), 0, Layout.of_vectors(8), {"volvae_version": "1"})
 
 
 def documented(root: Path) -> dict[str, str]:
@@ -134,10 +127,19 @@ def test_nodes_on_the_cpu_are_those_that_the_page_names(kernels: dict, root: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
-def test_nodes_on_the_cpu_of_vectors_are_those_that_the_page_names(kernels: dict, root: Path, likelihood: str) -> None:
-    found = {name: nodes(content) for name, content in of_vectors(likelihood).items()}
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_nodes_on_the_cpu_of_vectors_are_those_that_the_page_names(
+    kernels: dict, root: Path, tmp_path_factory: pytest.TempPathFactory, likelihood: str
+) -> None:
+    """They are scored and completed in double precision."""
+    bundle = trained_on_vectors(root, tmp_path_factory, likelihood).folder / "artifacts/bundle"
+    found = {path.name: nodes(path.read_bytes()) for path in bundle.glob("*.onnx")}
     assert {name: named(on_the_cpu(own, kernels)) for name, own in found.items()} == documented(root)
+
+
+@pytest.mark.slow
+def test_nodes_on_the_cpu_of_the_sampler_of_a_flow_are_those_that_the_page_names(kernels: dict, root: Path) -> None:
+    assert named(on_the_cpu(nodes(sampler_of_a_flow()), kernels)) == documented(root)[SAMPLER]
 
 
 @pytest.mark.slow
