@@ -2,9 +2,26 @@
 
 from pathlib import Path
 
+import pytest
+
 from pipeline.registry import registry
 from pipeline.registry.mlflow_store import Record
+from tests.shared import built_once
 from vae.bundle import DECODER
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The SQLite file of an embedded store without versions, to be copied: MLflow takes seconds to make one."""
+
+    def build(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+            with registry.opened(model="volvae", experiment="volvae"):
+                pass
+
+    return built_once(tmp_path_factory, "empty_store", build) / "mlflow.db"
 
 
 def record(bundle: Path, content: str) -> Record:

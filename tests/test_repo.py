@@ -69,6 +69,7 @@ def test_checkpoints_depend_on_the_code_in_dvc_yaml(root: Path) -> None:
         assert code_files(name) == tuple(sorted(d for d in stage["deps"] if d.endswith(".py"))), name
 
 
+@pytest.mark.slow
 def test_make_deps_writes_what_dvc_yaml_has(root: Path) -> None:
     lines = (root / "dvc.yaml").read_text("utf-8").split("\n")
     assert with_code(lines) == lines

@@ -170,6 +170,7 @@ def test_whatever_goes_wrong_it_looks_again(
         wait_for(lambda: link.resolve().name == "2", seconds=60, what="the second version")
 
 
+@pytest.mark.slow
 def test_following_an_alias_needs_neither_torch_nor_onnx(store: str, tmp_path: Path) -> None:
     """The image of the server has neither."""
     promote("1")

@@ -161,11 +161,13 @@ def check_parser(sent: Sent) -> None:
         _read[True] += 1
 
 
+@pytest.mark.slow
 def test_the_parser_reads_what_was_sent_or_refuses() -> None:
     check_parser()
     assert min(_read.values()) > 300, "both ends are tried"
 
 
+@pytest.mark.slow
 @settings(max_examples=2000, **_quietly)
 @given(body=st.binary(max_size=200) | anything.map(json.dumps).map(str.encode), length=st.integers(0, 200))
 def test_the_parser_refuses_what_is_no_request(body: bytes, length: int) -> None:

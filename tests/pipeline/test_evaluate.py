@@ -44,6 +44,7 @@ def write(folder: Path, *markets: torch.Tensor, names: tuple[str, ...] = ()) -> 
     return data
 
 
+@pytest.mark.slow
 def test_one_market_under_two_names_has_the_same_figures_twice(tmp_path: Path) -> None:
     surfaces = bundles.data()[:60]
     data = write(tmp_path / "twice", surfaces, surfaces, names=("AUD/USD", "AUDUSD"))
@@ -55,6 +56,7 @@ def test_one_market_under_two_names_has_the_same_figures_twice(tmp_path: Path) -
     assert page.count("<tr><td>AUD/USD</td><td>60</td>") == page.count("<tr><td>AUDUSD</td><td>60</td>") == 1
 
 
+@pytest.mark.slow
 def test_figures_of_a_market_are_those_of_its_surfaces_alone(tmp_path: Path) -> None:
     calm, wild = bundles.data()[:60], 1.1 * bundles.data()[60:120]
     both = evaluate(MODEL, write(tmp_path / "both", calm, wild, names=("calm", "wild")), SETTINGS).figures
@@ -70,6 +72,7 @@ def test_figures_of_a_market_are_those_of_its_surfaces_alone(tmp_path: Path) -> 
     assert both["test_surfaces"] == 120
 
 
+@pytest.mark.slow
 def test_the_report_says_what_prepare_found(tmp_path: Path) -> None:
     data = write(tmp_path / "data", bundles.data()[:60])
     curve = {"epoch": [], "train_objective_nats": [], "validation_elbo_nats": []}

@@ -27,6 +27,7 @@ def test_light_modules_load_no_heavy_library(modules: list[str], forbidden: set[
     assert loaded(modules, forbidden) == "{}\n"
 
 
+@pytest.mark.slow
 def test_a_heavy_library_is_found() -> None:
     assert loaded(["vae.bundle", "vae.pricing.black"], {"torch"}) == "{'torch': 'vae.pricing.black'}\n"
 

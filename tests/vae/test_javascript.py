@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.workspace import Workspace
 from vae.runtime import SurfaceModel
@@ -12,6 +13,7 @@ from vae.runtime import SurfaceModel
 SCRIPTS = Path(__file__).parents[1] / "javascript"
 
 
+@pytest.mark.slow
 def test_webassembly_gives_the_numbers_of_python(node: str, finished: Workspace, tmp_path: Path) -> None:
     bundle = finished.folder / "artifacts/bundle"
     model = SurfaceModel.load(bundle, provider="cpu")

@@ -213,6 +213,7 @@ for line in sys.stdin.read().splitlines():
 """
 
 
+@pytest.mark.slow
 def test_commands_that_the_readme_shows_with_cpu_and_quotes_need_no_other_extra(
     root: Path, bundle: str, tmp_path: Path
 ) -> None:

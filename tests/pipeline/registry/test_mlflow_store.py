@@ -51,6 +51,7 @@ def shared_state() -> tuple[object, ...]:
     return Path.cwd(), dict(os.environ), mlflow.get_tracking_uri(), list(warnings.filters)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [None, "elsewhere"])
 def test_an_open_store_changes_nothing_that_the_process_shares(
     here: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, place: str | None
@@ -66,6 +67,7 @@ def test_an_open_store_changes_nothing_that_the_process_shares(
     assert {path.name for path in here.iterdir()} == (set() if place else {"mlflow.db", "mlartifacts"})
 
 
+@pytest.mark.slow
 def test_two_threads_work_with_two_stores_at_once(
     here: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +106,7 @@ def test_two_threads_work_with_two_stores_at_once(
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_store_has_files_of_its_own(here: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs have the same names in both, within one process."""
     with opened() as models:
@@ -125,6 +128,7 @@ def test_a_copy_of_a_store_has_files_of_its_own(here: Path, bundle: Path, monkey
         models.load(models.find("champion"))
 
 
+@pytest.mark.slow
 def test_mlflow_loads_the_registered_decoder_in_the_folder_of_the_store(here: Path, bundle: Path) -> None:
     with opened() as models:
         models.register(record(bundle, "a"))

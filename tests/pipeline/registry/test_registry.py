@@ -20,7 +20,7 @@ from pipeline.register import HeldOut, decide
 from pipeline.registry import mlflow_store, registry
 from pipeline.registry.registry import CHAMPION, Registry
 from pipeline.settings.params import Params
-from tests.records import record
+from tests.records import empty_store, record  # noqa: F401
 from tests.services import free_port, mlflow_server, postgres
 from tests.workspace import Workspace
 from vae.bundle import DECODER, ENCODER, MANIFEST, SCORER
@@ -51,6 +51,7 @@ def store(request: pytest.FixtureRequest, workspace: Workspace, monkeypatch: pyt
     """The address of an empty registry, which the environment names; the current folder is a workspace."""
     if request.param == "sqlite":
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        shutil.copy(request.getfixturevalue("empty_store"), workspace.folder)
         return mlflow_store.DEFAULT_STORE
     url = request.getfixturevalue("server")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
@@ -121,6 +122,7 @@ def same_files(folder: Path, other: Path) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_a_worse_model_is_refused_a_better_one_promoted_and_rollback_restores(
     store: str, workspace: Workspace, bundles: dict[str, Path], held_out: HeldOut
 ) -> None:
@@ -166,6 +168,7 @@ def test_a_worse_model_is_refused_a_better_one_promoted_and_rollback_restores(
     assert "is the first champion; there is none to go back to" in ended.stderr
 
 
+@pytest.mark.slow
 def test_what_was_rolled_back_is_not_promoted_by_the_next_run(
     store: str, workspace: Workspace, bundles: dict[str, Path], held_out: HeldOut
 ) -> None:
@@ -198,6 +201,7 @@ def test_a_changed_threshold_judges_the_same_version_again(
         assert "gate.sample_arbitrage_free_rate" not in tags
 
 
+@pytest.mark.slow
 def test_a_champion_without_files_stops_the_decision_and_promote_mends_it(
     store: str,
     workspace: Workspace,
@@ -233,6 +237,7 @@ def test_a_champion_without_files_stops_the_decision_and_promote_mends_it(
         assert champion(models) == again["version"]
 
 
+@pytest.mark.slow
 def test_files_that_are_not_those_registered_do_not_become_champion(
     embedded: None, workspace: Workspace, bundles: dict[str, Path]
 ) -> None:
@@ -252,6 +257,7 @@ def test_files_that_are_not_those_registered_do_not_become_champion(
         assert models.get(CHAMPION) is None
 
 
+@pytest.mark.slow
 def test_the_embedded_registry_moves_with_its_folder(
     workspace: Workspace,
     bundles: dict[str, Path],
@@ -304,6 +310,7 @@ def test_a_run_that_was_cut_off_is_closed_and_its_whole_model_used(
         assert models._client.get_run(begun).info.status == "KILLED"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kilobytes", [100, 700])
 def test_a_full_disk_is_one_line_and_a_rerun_repairs(
     embedded: None, workspace: Workspace, bundles: dict[str, Path], tmp_path: Path, kilobytes: int

@@ -75,6 +75,7 @@ def test_a_classifier_tells_a_shift_and_not_two_samples_of_one_law(accuracy) -> 
     assert other.value == pytest.approx(norm.cdf(2.0 / math.sqrt(2.0)), abs=0.05)
 
 
+@pytest.mark.slow
 def test_a_classifier_sees_dependence() -> None:
     """The same margins, one pair of numbers correlated."""
     a = torch.randn(1000, 2, dtype=torch.float64)

@@ -72,6 +72,7 @@ def test_the_last_latents_can_go_where_they_are_zero() -> None:
     torch.testing.assert_close(kept.log_std, whole.log_std[:, :2])
 
 
+@pytest.mark.slow
 def test_a_scale_can_be_decoded_from_the_latents() -> None:
     """It starts as that of factor analysis, keeps its floor and the latents that go, and its Jacobian is torch's."""
     x = torch.randn(400, 7).double() @ torch.randn(7, 7).double()

@@ -57,6 +57,7 @@ def test_draws_have_the_moments_of_the_mixture() -> None:
     np.testing.assert_allclose(z.T @ z / len(z), second, atol=0.03)
 
 
+@pytest.mark.slow
 def test_draws_given_some_numbers_follow_bayes() -> None:
     """Mean and variance of the third number given the first two, by weighting many draws that nearly agree."""
     known = np.array([-1.0, 0.2])
