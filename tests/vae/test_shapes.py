@@ -43,11 +43,9 @@ def violations(
 
 
 @shaped
-def smile(
-    iv: Surface, grid: Grid
-) -> tuple[Float64[Array, "#surface node"], Float64[Array, "surface node"], Float64[Array, "surface node"]]:
-    spline = interpolation.smile(iv, grid, float(grid.tenors.mean()))
-    return spline.x[None] if spline.x.ndim == 1 else spline.x, spline.y, spline.slope
+def smile(iv: Surface, grid: Grid) -> tuple[Float64[Array, "#surface node"], Float64[Array, "surface node"]]:
+    k, variance = interpolation.smile(iv, grid, float(grid.tenors.mean()))
+    return k[None] if k.ndim == 1 else k, variance
 
 
 @shaped

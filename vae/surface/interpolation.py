@@ -8,11 +8,13 @@ Nothing is extrapolated: a point that the surface does not enclose is NaN.
 Reference: Gatheral, Jacquier (2014), arXiv:1204.0646, lemma 2.1 (calendar at equal forward moneyness).
 """
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
 from vae.surface.grid import Grid
-from vae.surface.spline import Spline, refined
+from vae.surface.spline import read, refined
 from vae.surface.term_structure import tenor_weights
 
 Array = NDArray[np.float64]
@@ -22,17 +24,19 @@ _PARTS = 8  # of an interval between tenors, from each of which to the next tota
 _ROUNDING = 1e-12  # of total variance
 
 
-def smile(iv: NDArray[np.floating], grid: Grid, tenor: float) -> Spline:
-    """Splines of total variance along increasing k, of surfaces iv [*batch, tenor, node] at a tenor inside the grid."""
+def smile(iv: NDArray[np.floating], grid: Grid, tenor: float) -> tuple[Array, Array]:
+    """The nodes of a smile of surfaces iv [*batch, tenor, node] at a tenor inside the grid.
+
+    Returns:
+        Increasing log-moneyness, [node] or on a grid in deltas [*batch, node], and total variance, [*batch, node].
+    """
     weights = tenor_weights(grid.tenors, np.array([tenor]))[0]
-    read = np.flatnonzero(weights)  # a missing vol at another tenor does not matter
-    squared = iv[..., read, :].astype(np.float64) ** 2
-    variance = np.maximum(np.einsum("t,...tn->...n", weights[read], squared), _LEAST_VARIANCE)
+    used = np.flatnonzero(weights)  # a missing vol at another tenor does not matter
+    squared = iv[..., used, :].astype(np.float64) ** 2
+    variance = np.maximum(np.einsum("t,...tn->...n", weights[used], squared), _LEAST_VARIANCE)
     k = grid.log_moneyness_at(tenor, np.sqrt(variance))
     total = variance * tenor
-    if grid.convention == "delta":
-        k, total = k[..., ::-1], total[..., ::-1]
-    return Spline.through(k, total)
+    return (k[..., ::-1], total[..., ::-1]) if grid.convention == "delta" else (k, total)
 
 
 def total_variance(iv: NDArray[np.floating], grid: Grid, tenor: float, k: Array) -> Array:
@@ -47,12 +51,12 @@ def total_variance(iv: NDArray[np.floating], grid: Grid, tenor: float, k: Array)
     tenors = grid.tenors
     if not tenors[0] <= tenor <= tenors[-1]:
         return np.full(np.broadcast_shapes(iv[..., 0, :1].shape, k.shape), np.nan)
-    cubic = smile(iv, grid, tenor).at(k).value
+    cubic = read(*smile(iv, grid, tenor), k)
     later = int(np.searchsorted(tenors, tenor))
     if tenors[later] == tenor:
         return cubic
     short, long = tenors[later - 1 : later + 1].tolist()
-    first, last = (smile(iv, grid, end).at(k).value for end in (short, long))
+    first, last = (read(*smile(iv, grid, end), k) for end in (short, long))
     line = first + (tenor - short) / (long - short) * (last - first)
     smooth = _rises(iv, grid, np.linspace(short, long, _PARTS + 1))
     return np.where(smooth[..., None] | np.isnan(line), cubic, line)
@@ -61,7 +65,8 @@ def total_variance(iv: NDArray[np.floating], grid: Grid, tenor: float, k: Array)
 def _rises(iv: NDArray[np.floating], grid: Grid, tenors: Array) -> NDArray[np.bool_]:
     """Whether cubic total variance rises through these tenors, where arbitrage of the first is measured, [*batch]."""
     smiles = [smile(iv, grid, tenor) for tenor in tenors.tolist()]
-    k = refined(smiles[0].x)
-    variance = np.stack([one.at(k).value for one in smiles])
-    falls = np.diff(variance, axis=0) < -_ROUNDING  # comparisons with NaN, beyond the reach of a smile, are False
-    return np.asarray(~falls.any(axis=(0, -1)))
+    k = refined(smiles[0][0])
+    variances = (read(*one, k) for one in smiles)
+    # comparisons with NaN, beyond the reach of a smile, are False
+    falls = [(after < before - _ROUNDING).any(axis=-1) for before, after in pairwise(variances)]
+    return np.asarray(~np.any(falls, axis=0))

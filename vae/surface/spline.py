@@ -98,6 +98,16 @@ def interpolation_matrices(
     return Curve(*(part.T for part in curve(np.broadcast_to(knots, identity.shape), identity).at(points)))
 
 
+def read(x: Array, y: Array, points: Array) -> Array:
+    """Values of the not-a-knot splines through y [*batch, knot] at ``points``; x and points may lack the batch.
+
+    Curves on the same knots are read at the same points by one product of matrices.
+    """
+    if x.ndim == points.ndim == 1:
+        return y @ interpolation_matrices(x, points).value.T
+    return Spline.through(x, y).at(points).value
+
+
 def cubic_weights(knots: Array, curve: Callable[[Array, Array], Spline] = Spline.through) -> Array:
     """The weight of each knot's value in the curve, as a cubic in the distance from the left knot of an interval.
 
