@@ -1,13 +1,11 @@
 """Tables with several quotes a row: the blocks ``wide``, ``call_put`` and ``fx`` of ``prepare.quotes``."""
 
-from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.errors import listed
 from pipeline.settings.types import Block, Name, Number
-
-_SHOWN = 3  # columns that a message names
 
 
 class WideParams(Block):
@@ -18,7 +16,7 @@ class WideParams(Block):
 
     def made(self) -> dict[str, str]:
         """The canonical columns that the layout makes, with what they are made of."""
-        names = "named by a number" if self.columns == "numbers" else _listed(self.columns)
+        names = "named by a number" if self.columns == "numbers" else listed(self.columns)
         made = {self.coordinate: f"names of the columns {names}", "iv": names}
         return made | ({"spot": "1, as the columns are shares of it"} if self.coordinate == "moneyness" else {})
 
@@ -88,10 +86,5 @@ class FxParams(Block):
 
     def made(self) -> dict[str, str]:
         """The canonical columns that the layout makes, with what they are made of."""
-        names = _listed([self.atm, *(name for wing in self.wings for name in (wing.risk_reversal, wing.butterfly))])
+        names = listed([self.atm, *(name for wing in self.wings for name in (wing.risk_reversal, wing.butterfly))])
         return {"log_moneyness": f"strikes of {names}", "iv": names}
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

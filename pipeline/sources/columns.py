@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, listed
 from pipeline.tables import dates, numbers, table_file, tenors, text_file, words
 from pipeline.tables.cell_errors import CellError
 from pipeline.tables.numbers import Mark
@@ -117,7 +117,7 @@ class Columns:
     def lack(self, *names: str) -> str:
         """A message on columns that the file has not, with those that it has."""
         found = f" ({self.format})" if self.format is not None else ""
-        own = ", ".join(self.names[:_MOST_NAMES]) + (", ..." if len(self.names) > _MOST_NAMES else "")
+        own = listed(self.names, most=_MOST_NAMES)
         return f"has no column {', '.join(names)}; its columns{found}: {own}"
 
     @property

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, listed
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import quote_rows
 from pipeline.sources.columns import Array
@@ -16,7 +16,7 @@ from pipeline.sources.usable_quotes import usable
 from vae.surface.normal import normal_cdf
 
 _SECOND = 1.0 / 86_400.0  # of a day
-_LISTED = 12  # dates or markets that a message names
+_MOST_LISTED = 12  # dates or markets that a message names
 
 
 class Choice(NamedTuple):
@@ -162,10 +162,11 @@ def place_of(source: str, date: Array, time: Array, market: Array, markets: Sequ
     rows, chosen = np.isfinite(date), {}
     for name, values, in_words, wanted in steps:
         found = {in_words(value): value for value in np.unique(values[rows & np.isfinite(values)])}
+        names = listed(found, most=_MOST_LISTED)
         if wanted is None and len(found) > 1:
-            raise InputError(f"{source} has {len(found):,} {name}s; choose one by --{name}: {_listed([*found])}")
+            raise InputError(f"{source} has {len(found):,} {name}s; choose one by --{name}: {names}")
         if wanted is not None and wanted not in found:
-            raise InputError(f"{source} has no {name} {wanted}; it has {_listed([*found]) or 'none'}")
+            raise InputError(f"{source} has no {name} {wanted}; it has {names or 'none'}")
         if found:
             chosen[name] = wanted or next(iter(found))
             rows = rows & (values == found[chosen[name]])
@@ -209,13 +210,6 @@ def _elasticity(table: QuoteTable) -> Array:
     price = np.where(table["put"] == 1.0, call - 1.0 + np.exp(k), call)
     vega: Array = np.exp(-0.5 * d1**2) / np.sqrt(2.0 * np.pi)
     return vega * total_vol / price
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Names, of many the first and the last."""
-    if len(names) <= _LISTED:
-        return ", ".join(names)
-    return f"{', '.join(names[: _LISTED // 2])}, ..., {', '.join(names[-2:])}"
 
 
 def time_text(days: float) -> str:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, listed
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import placeholders, quote_markets, quote_units
 from pipeline.sources.columns import Array
@@ -72,7 +72,7 @@ def _check_markets(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     if unknown:
         raise InputError(
             f"params.yaml: prepare.quotes.markets: {', '.join(unknown)} not in column {params.columns.market} of "
-            f"{params.path}, which has {quote_markets.listed(table.markets)}"
+            f"{params.path}, which has {listed(table.markets)}"
         )
     chosen = [table.markets.index(name) for name in params.markets]
     return table.reject("other_market", np.isfinite(table["market"]) & ~np.isin(table["market"], chosen))

@@ -3,13 +3,12 @@
 A surface of two tickers, roots or snapshots is nobody's. Such a file is refused with the columns that tell them apart.
 """
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, listed
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources.columns import Array
 from pipeline.sources.groups import labels, medians
@@ -29,7 +28,6 @@ _JUMPS = 0.25  # of the vols of a smile
 _FEWEST_POINTS = 8  # between neighbours, of a smile that is looked at
 _FEWEST_ROWS = 5  # of a market at a time: a column that splits further names options
 _MOST_VALUES = 20_000  # of a column that tells markets apart
-_LISTED = 6  # names in a message
 _TYPES = {"c", "p", "call", "put", "calls", "puts", "ce", "pe"}
 
 
@@ -171,13 +169,6 @@ def check_parity(table: QuoteTable, params: QuotesParams, call: Index, expiry: I
     conflict = Conflict(call, expiry, forward, _PARITY)
     if conflict.odd.mean() > _ODD_PAIRS:
         _refuse(table, params, conflict, conflict.odd, "pairs of call and put give the forwards")
-
-
-def listed(names: Iterable[str]) -> str:
-    """A few of many names."""
-    names = list(names)
-    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
 
 
 def _are_single_faults(odd: Mask, group: Index) -> bool:

@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, listed
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources.columns import Array
-from pipeline.sources.quote_markets import listed
 from pipeline.sources.quote_rows import Index, QuoteTable
 from vae.surface.grid import Grid
 from vae.surface.normal import normal_cdf

@@ -4,10 +4,9 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, listed
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources.columns import Array
-from pipeline.sources.quote_markets import listed
 from pipeline.sources.quote_rows import EXPECTED_REASONS
 from pipeline.sources.quoted_surfaces import QuotedSurfaces
 from vae.surface import arbitrage
