@@ -1,4 +1,4 @@
-"""Out-of-the-money option prices of Heston models by Fourier integrals, each with a bound on its error.
+"""Out-of-the-money option prices of Heston models by Fourier integrals, each with an estimate of its error.
 
 Everything is per unit of forward and undiscounted. Legend of the formulas: u the Fourier variable on the
 line z = u - i/2 or a contour through the same point, q = u^2 + 1/4, k = ln(K/F), w a total variance, phi the
@@ -77,7 +77,7 @@ def _nodes(t: Tensor, scale: Tensor | float, sine: Tensor | float, cosine: Tenso
 
 
 class Prices(NamedTuple):
-    """Out-of-the-money prices per unit of forward and a bound on their error, both [row, strike]."""
+    """Out-of-the-money prices per unit of forward and estimates of their errors, both [row, strike]."""
 
     price: Tensor
     error: Tensor
@@ -130,8 +130,8 @@ def otm_prices(model: Heston, tenor: float | Tensor, log_moneyness: Tensor) -> P
         log_moneyness: k, [strike] or [row, strike], float64.
 
     Returns:
-        Prices and error bounds, both [row, strike]. A bound is larger than rounding where the rule did not converge; it
-        is infinite, and the price NaN, where the integrand does not fall.
+        Prices and estimates of their errors, both [row, strike]. One is larger than rounding where the rule did not
+        converge; it is infinite, and the price NaN, where the integrand does not fall.
     """
     years = torch.as_tensor(tenor, dtype=torch.float64, device=model.v0.device)
     rows = Rows.of(model, years.broadcast_to(model.v0.shape))
