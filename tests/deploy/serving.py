@@ -141,6 +141,7 @@ def inputs_of(model: SurfaceModel) -> dict[str, dict[str, np.ndarray]]:
         "offset": np.array([11], np.int64),
         "count": np.array([3], np.int64),
         "temperature": np.array([0.5], np.float32),
+        "standard_normal": np.array([False]),
     }
     return {"decoder": {"z": draws.latents}, "encoder": masked, "scorer": masked, "sampler": counted,
             "completer": quotes}  # fmt: skip
