@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 
 _BOUND = 4.0  # of the splines, in standard deviations
 _MARGIN_BINS = 16
+_MARGIN_RATE = 10.0  # these parameters have no network that would multiply the steps of a fit
 _ROWS = 16_384  # rows at a time: bounds the memory
 
 
@@ -103,7 +104,7 @@ class Flow(nn.Module):
         return [layer for layer in self.layers if isinstance(layer, _Coupling)]
 
     def _margins(self) -> rq.Splines:
-        return rq.splines(self.margins, _BOUND)
+        return rq.splines(_MARGIN_RATE * self.margins, _BOUND)
 
 
 class _Coupling(nn.Module):

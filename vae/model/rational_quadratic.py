@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softmax, softplus
+from torch.nn.functional import softmax
 
-_LEAST_SHARE, _LEAST_SLOPE = 1e-3, 1e-3  # of a bin in the whole width or height; of a knot
-_SLOPE_ONE = math.log(math.expm1(1.0 - _LEAST_SLOPE))  # the parameter of a slope of 1
+_LEAST_SHARE = 1e-3  # of a bin in the whole width or height
+_STEEPEST = math.log(1e3)  # logarithm of the slope at a knot; the flattest is its inverse
 
 
 class Splines(NamedTuple):
@@ -54,7 +54,7 @@ def splines(raw: Tensor, bound: float) -> Splines:
     shares = _LEAST_SHARE + (1.0 - bins * _LEAST_SHARE) * softmax(shares.unflatten(-1, (2, bins)), -1)
     rising = 2.0 * bound * torch.cat([torch.zeros_like(shares[..., :1]), shares.cumsum(-1)], -1) - bound
     x, y = rising.unbind(-2)
-    return Splines(x, y, _LEAST_SLOPE + softplus(slopes + _SLOPE_ONE))
+    return Splines(x, y, (_STEEPEST * torch.tanh(slopes / _STEEPEST)).exp())
 
 
 def evaluate(spline: Splines, x: Tensor) -> tuple[Tensor, Tensor]:
