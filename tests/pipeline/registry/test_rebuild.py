@@ -1,6 +1,7 @@
 """The lineage of a version: commands that make it again, and addresses without credentials."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 from pipeline.cli.main import main as cli
 from pipeline.credentials import without_credentials
 from pipeline.registry import lineage, registry
-from tests.records import record
+from tests.records import empty_store, record  # noqa: F401
 from tests.workspace import Workspace
 
 _LOCK = """schema: '2.0'
@@ -38,10 +39,15 @@ def printed_lineage() -> dict[str, object]:
 
 @pytest.mark.parametrize("place", ["", "elsewhere"])
 def test_without_a_remote_the_code_is_cloned_from_the_project_and_not_from_the_store(
-    finished: Workspace, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, place: str
+    finished: Workspace,
+    workspace: Workspace,
+    empty_store: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
 ) -> None:
     folder = workspace.folder / place
     folder.mkdir(exist_ok=True)
+    shutil.copy(empty_store, folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
     register(finished.folder / "artifacts/bundle", remote="none")
     _, code, check = printed_lineage()["rebuild"]
@@ -50,9 +56,13 @@ def test_without_a_remote_the_code_is_cloned_from_the_project_and_not_from_the_s
 
 
 def test_a_token_that_an_older_version_recorded_is_not_printed(
-    finished: Workspace, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    finished: Workspace,
+    workspace: Workspace,
+    empty_store: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(empty_store, workspace.folder)
     register(finished.folder / "artifacts/bundle", remote="https://me:token@host.example/volvae.git")
     found = printed_lineage()
     assert found["remote"] == "https://host.example/volvae.git"

@@ -46,6 +46,11 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
+@pytest.fixture
+def empty(embedded: None, workspace: Workspace, empty_store: Path) -> None:  # noqa: F811
+    shutil.copy(empty_store, workspace.folder)
+
+
 @pytest.fixture(params=["sqlite", pytest.param("server", marks=[pytest.mark.slow, pytest.mark.xdist_group("mlflow")])])
 def store(request: pytest.FixtureRequest, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of an empty registry, which the environment names; the current folder is a workspace."""
@@ -186,7 +191,7 @@ def test_what_was_rolled_back_is_not_promoted_by_the_next_run(
 
 
 def test_a_changed_threshold_judges_the_same_version_again(
-    embedded: None, workspace: Workspace, bundles: dict[str, Path], held_out: HeldOut
+    empty: None, workspace: Workspace, bundles: dict[str, Path], held_out: HeldOut
 ) -> None:
     strict = with_gate(workspace.params(), decode_ms=FIGURES["decode_ms"] / 2.0)
     loose = with_gate(workspace.params(), decode_ms=FIGURES["decode_ms"] * 2.0, arbitrage_rate=None)
@@ -239,7 +244,7 @@ def test_a_champion_without_files_stops_the_decision_and_promote_mends_it(
 
 @pytest.mark.slow
 def test_files_that_are_not_those_registered_do_not_become_champion(
-    embedded: None, workspace: Workspace, bundles: dict[str, Path]
+    empty: None, workspace: Workspace, bundles: dict[str, Path]
 ) -> None:
     params = workspace.params()
     with opened(params) as models:
@@ -373,7 +378,7 @@ def test_wrong_credentials_are_one_clear_line(workspace: Workspace, monkeypatch:
 
 
 def test_a_store_of_another_version_of_mlflow_is_one_clear_line(
-    embedded: None, workspace: Workspace, bundles: dict[str, Path]
+    empty: None, workspace: Workspace, bundles: dict[str, Path]
 ) -> None:
     params = workspace.params()
     with opened(params) as models:
@@ -392,7 +397,7 @@ def test_a_store_of_another_version_of_mlflow_is_one_clear_line(
 
 
 def test_an_unknown_version_is_named_with_those_there_are(
-    embedded: None, workspace: Workspace, bundles: dict[str, Path]
+    empty: None, workspace: Workspace, bundles: dict[str, Path]
 ) -> None:
     with opened(workspace.params()) as models:
         with pytest.raises(InputError, match="it has none; `dvc repro` registers one"):
