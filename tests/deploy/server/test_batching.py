@@ -31,7 +31,7 @@ def found(model: SurfaceModel) -> dict[str, Endpoint]:
 def of_rows(model: SurfaceModel, name: str, rows: list[int]) -> list[Feeds]:
     """Calls of so many rows, no two rows alike."""
     draws = model.draw(sum(rows), seed=9)
-    values = draws.latents if name == "decoder" else draws.iv
+    values = draws.latents if name == "decoder" else np.maximum(draws.iv, 0.01)  # the tiny model draws some below 0
     parts = np.split(values, np.cumsum(rows)[:-1])
     return [{"z" if name == "decoder" else "iv": part, **_mask(model, name, part)} for part in parts]
 
