@@ -68,13 +68,6 @@ def check_conditions(params: TrainParams, data: Dataset, sizes: Mapping[str, int
                 )
 
 
-class _Candidate(NamedTuple):
-    """A kind of law, and the number of codes that its fit needs."""
-
-    fit: Callable[[Array], Law]
-    rows: int
-
-
 def _best_law(params: TrainParams, model: Vae, data: Dataset, market: int | None) -> Law:
     """The law of the codes of all surfaces, or of those of one market, of the kind that suits held-out codes best.
 
@@ -83,36 +76,40 @@ def _best_law(params: TrainParams, model: Vae, data: Dataset, market: int | None
     """
     train = _codes(params, model, data, "train", market, seed=params.seed)
     validation = _codes(params, model, data, "validation", market, seed=params.seed + 1)
-    candidates = _candidates(params, train.points.shape[1])
+    dimension = train.points.shape[1]
     if train.date is None or validation.date is None:
-        usable = [kind for kind in candidates if kind.rows <= len(train.points)] or candidates[:1]
-        laws = [kind.fit(train.points) for kind in usable]
+        laws = [fit(train.points) for fit in _fits(params, dimension, rows=len(train.points))]
         return laws[choose([law.log_density(validation.points) for law in laws])]
     points = np.concatenate([train.points, validation.points])
     dates = np.concatenate([train.date, validation.date])
     folds = [np.isin(dates, block) for block in np.array_split(np.unique(dates), _BLOCKS)]
     least = min(len(points) - int(fold.sum()) for fold in folds)
-    usable = [kind for kind in candidates if kind.rows <= least] or candidates[:1]
+    fits = _fits(params, dimension, rows=least)
     held_out = [
-        np.array([kind.fit(points[~fold]).log_density(points[fold]).mean() for fold in folds if fold.any()])
-        for kind in usable
+        np.array([fit(points[~fold]).log_density(points[fold]).mean() for fold in folds if fold.any()]) for fit in fits
     ]
-    return usable[choose(held_out)].fit(points)
+    return fits[choose(held_out)](points)
 
 
-def _candidates(params: TrainParams, dimension: int) -> list[_Candidate]:
-    """Kinds of laws of codes [n, dimension] in the order of their richness."""
-    kinds = []
+def _fits(params: TrainParams, dimension: int, *, rows: int) -> list[Callable[[Array], Law]]:
+    """Fits of laws to codes [rows, dimension], in the order of the laws' richness.
+
+    A flow takes the place of all mixtures but the smallest: their fit would take as long.
+    """
+    flow = bool(params.prior.flow_layers) and not params.conditions and rows >= FEWEST_ROWS
+    counts = sorted(params.prior.components)
+    enough = [count for count in counts if fewest_rows(count, dimension) <= rows]
+    fits: list[Callable[[Array], Law]] = []
     if not params.conditions:
         standard = Mixture.standard_normal(dimension)
-        kinds.append(_Candidate(lambda _: standard, 0))
-    for count in sorted(params.prior.components):
-        mixture = partial(fit_mixture, components=count, seed=params.seed)
-        kinds.append(_Candidate(mixture, fewest_rows(count, dimension)))
-    if params.prior.flow_layers and not params.conditions:
-        flow = partial(fit_flow, layers=params.prior.flow_layers, seed=params.seed)
-        kinds.append(_Candidate(flow, FEWEST_ROWS))
-    return kinds
+        fits.append(lambda _: standard)
+    elif not enough:
+        enough = counts[:1]
+    mixtures = enough[:1] if flow else enough
+    fits.extend(partial(fit_mixture, components=count, seed=params.seed) for count in mixtures)
+    if flow:
+        fits.append(partial(fit_flow, layers=params.prior.flow_layers, seed=params.seed))
+    return fits
 
 
 class _Codes(NamedTuple):

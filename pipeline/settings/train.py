@@ -39,7 +39,7 @@ class PriorParams(Block):
 
     components: Annotated[list[Count], Field(min_length=1)] = [1, 10, 100]
     flow_layers: Whole = 6
-    surfaces: Annotated[int, Field(ge=2)] = 40_000
+    surfaces: Annotated[int, Field(ge=2)] = 100_000
 
 
 class TrainParams(Block):

@@ -13,7 +13,7 @@ from vae.training.soap import Soap
 
 FEWEST_ROWS = 5_000  # of a fit: with fewer a flow is no better than a mixture
 _BATCH = 1024
-_RATE = 6e-3  # peak of the cosine schedule
+_RATE = 1e-2  # peak of the cosine schedule
 _WARMUP = 100  # steps
 _CLIP = 5.0  # largest norm of the gradient, nats
 _EPOCHS, _LEAST_STEPS, _MOST_STEPS = 50, 500, 1_500
