@@ -31,7 +31,7 @@ class Model(SimpleNamespace):
 
     def complete(self, _iv: np.ndarray, **asked: Any) -> Completion:
         self.asked.append(asked["market"])
-        return Completion(*np.zeros((5, 1), np.float32))
+        return Completion(*np.zeros((len(Completion._fields), 1), np.float32))
 
 
 def test_a_market_is_named_by_its_place() -> None:
