@@ -136,7 +136,7 @@ def _facts(model: Vae, grid: Grid | None) -> dict[str, object]:
     if grid:
         return {
             "units": "iv: decimal Black volatility; tenor: years, ACT/365; log_moneyness: ln(strike / forward)",
-            "observation_scale_vol": scale_of(model),
+            "observation_scale_vol": quote_noise_of(model),
             "grid": grid.to_dict(),
         }
     binary = model.architecture.likelihood == "bernoulli"
@@ -194,6 +194,12 @@ def scores(model: Vae, x: Tensor) -> dict[str, object]:
 def weights_sha256(model: Vae) -> str:
     """Hash of the weights, independent of the file that they were read from."""
     return formats.sha256(tensor_files.tensor_bytes(model.state_dict()))
+
+
+def quote_noise_of(model: Vae) -> float:
+    """Root mean square of the noise of a quote of weight 1, in vol: without what residual factors relate."""
+    own = model.scale * model.center.exp() if model.architecture.transform == "log" else model.scale
+    return own.square().mean().sqrt().item()
 
 
 def scale_of(model: Vae) -> float:
@@ -266,7 +272,7 @@ def _completer_parity(model: Vae, prior: Prior, loaded: SurfaceModel, iv: Tensor
     interpolator = QuoteInterpolator(loaded.grid)
     largest = 0.0
     for surface, market in zip(seen, itertools.cycle((None, *prior.markets)), strict=False):
-        found = loaded.complete(surface.numpy(), market=market)
+        found = loaded.complete(surface.numpy(), market=market, weight=1.0)
         known = ~surface.isnan()
         k = torch.from_numpy(loaded.grid.log_moneyness_of(surface.numpy())).expand(surface.shape)[known]
         tenor = torch.from_numpy(np.array(loaded.grid.tenors)).unsqueeze(1).expand(surface.shape)[known]

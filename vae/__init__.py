@@ -8,8 +8,8 @@ Packages, in the order to read them, and what each may import (import-linter che
 - ``vae.training``: the training loop, its optimiser and its arbitrage penalty. torch.
 - ``vae.evaluation``: figures of held-out surfaces and of samples, the exact likelihood. torch and scikit-learn.
 - ``vae.graphs``: the trained model as ONNX graphs. torch and onnx.
-- ``vae.bundle``, ``vae.sessions``, ``vae.runtime_inputs``, ``vae.runtime``: the folder that ships, its graphs in
-  onnxruntime, and the public ``SurfaceModel``. numpy and onnxruntime, never torch.
+- ``vae.bundle``, ``vae.sessions``, ``vae.runtime_inputs``, ``vae.quote_noise``, ``vae.runtime``: the folder that
+  ships, its graphs in onnxruntime, and the public ``SurfaceModel``. numpy and onnxruntime, never torch.
 
 No package reads settings or knows a service; ``pipeline`` does that.
 

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vae import bundle, runtime_inputs
+from vae import bundle, quote_noise, runtime_inputs
 from vae.bundle import SURFACES, VECTORS, BundleError, Layout
 from vae.bundle_model import BundleModel, Posterior, Scores
+from vae.quote_noise import Cause
 from vae.runtime_inputs import QUOTE_COLUMNS, Array, PriorName, SampleRequest
 from vae.sessions import Options, Provider
 from vae.surface import plausible
@@ -65,9 +66,16 @@ class Completion(NamedTuple):
         latents: the most probable latents, [latent].
         fitted: vols of the surface at the quotes, NaN for quotes that are not used, [quote].
         fitted_std: their standard deviations, without the noise of quotes, [quote].
-        misfit: squared errors of the quotes and squared length of the latents, in units of their standard deviations.
+        misfit: squared errors of the quotes and squared length of the latents, in units of their standard deviations;
+            at the noise that the model learned or the weights state, wild quotes left out.
         p_value: share of held-out surfaces whose misfit from as many points is larger.
         used: whether the quote lies inside the domain of the grid, [quote].
+        noise: standard deviation of a quote, decimal vol: what the model learned or, where no weights are given and the
+            quotes do not fit the model at that, the estimate.
+        wild: quotes that no surface fits with the others, where no weights are given, [quote].
+        cause: why the quotes do not fit: ``noise``, a ``shape`` of the surface that the model did not learn,
+            ``unknown`` where the two cannot be told apart, or ``none``.
+        warning: that in a sentence; None where all quotes fit.
     """
 
     iv: Array
@@ -78,6 +86,15 @@ class Completion(NamedTuple):
     misfit: float
     p_value: float
     used: NDArray[np.bool_]
+    noise: float
+    wild: NDArray[np.bool_]
+    cause: Cause = "none"
+    warning: str | None = None
+
+    @property
+    def outside(self) -> bool:
+        """Whether the quotes lie outside of what the model learned: noisier, or of another shape."""
+        return self.cause != "none"
 
 
 class VectorDraws(NamedTuple):
@@ -141,6 +158,11 @@ class SurfaceModel(BundleModel):
                 {"surface": smile, "std": smile} | dict.fromkeys(_OF_QUOTES, ()),
             ),
         )
+
+    @cached_property
+    def _quote_noise(self) -> float:
+        """Standard deviation of a quote of weight 1, decimal vol."""
+        return float(self.manifest["observation_scale_vol"])
 
     @cached_property
     def plausible_medians(self) -> Interval:
@@ -226,35 +248,36 @@ class SurfaceModel(BundleModel):
             log_moneyness: k = ln(K/F), [quote] or one number for all.
             call_delta: forward call delta N(d1), [quote] or one number for all, in place of ``log_moneyness``.
             weight: precision of each quote, in units of the precision of a point of the training data, [quote] or one
-                number for all.
+                number for all. By default 1; where the quotes do not fit the model with that, their noise is estimated
+                from them.
             market: one of ``self.markets``, whose surfaces are then the likely ones. Without it every market that the
                 model could describe counts, also one that it was not trained on.
 
         Raises:
-            ValueError: shapes do not agree, a number is out of range, no quote lies inside the domain of the grid, or
-                the model does not have the market.
+            ValueError: shapes do not agree, a number is out of range, no quote lies inside the domain of the grid, the
+                surface through the quotes cannot be, or the model does not have the market.
         """
-        weights = 1.0 if weight is None else weight
         quotes = runtime_inputs.quote_feeds(
-            self.grid, iv, tenor, log_moneyness, call_delta, weights, self.plausible_medians
+            self.grid,
+            iv,
+            tenor,
+            log_moneyness,
+            call_delta,
+            1.0 if weight is None else weight,
+            self.plausible_medians,
         )
         quotes |= self._market_feed(market)
-        surface, std, z, fitted, fitted_std, misfit, p_value, used = self._graphs[bundle.COMPLETER].run(
-            quotes, ("surface", "std", *_OF_QUOTES)
-        )
-        completion = Completion(surface, std, z, fitted, fitted_std, float(misfit[0]), float(p_value[0]), used)
-        if not completion.used.any():
-            tenors, nodes = self.grid.tenors, self.grid.nodes
-            raise ValueError(
-                f"no quote is within reach of the grid: tenors {tenors[0]:.4g} to {tenors[-1]:.4g} years, nodes "
-                f"{nodes[0]:g} to {nodes[-1]:g} ({self.grid.convention})"
-            )
-        if not (np.isfinite(completion.iv).all() and np.isfinite(completion.std).all()):
-            raise ValueError("iv or weight of quotes is too large or too small: no finite surface goes with it")
+        found = self._completed(quotes)
+        if found.p_value < quote_noise.LEAST_P:
+            if weight is None:
+                found = self._completed_with_noise(quotes, found)
+            else:
+                found = found._replace(cause="unknown", warning=quote_noise.MISFIT_OF_WEIGHTS)
+        self._check_completion(found)
         fitted, fitted_std = (
-            np.where(completion.used, part, np.float32(np.nan)) for part in (completion.fitted, completion.fitted_std)
+            np.where(found.used, part, np.float32(np.nan)) for part in (found.fitted, found.fitted_std)
         )
-        return completion._replace(fitted=fitted, fitted_std=fitted_std)
+        return found._replace(fitted=fitted, fitted_std=fitted_std)
 
     def encode(self, iv: ArrayLike) -> Posterior:
         """Posterior of the latents given surfaces iv [batch, tenor, node]; missing points are NaN.
@@ -294,6 +317,60 @@ class SurfaceModel(BundleModel):
             n, seed, conditions or {}, temperature, offset, prior, names=self.conditions
         )
         return replace(request, common=request.common | asked)
+
+    def _completed(self, feeds: runtime_inputs.Feeds) -> Completion:
+        """What the graph says.
+
+        Raises:
+            ValueError: no quote lies inside the domain of the grid, or no finite surface goes with the quotes.
+        """
+        surface, std, z, fitted, fitted_std, misfit, p_value, used = self._graphs[bundle.COMPLETER].run(
+            feeds, ("surface", "std", *_OF_QUOTES)
+        )
+        if not used.any():
+            tenors, nodes = self.grid.tenors, self.grid.nodes
+            raise ValueError(
+                f"no quote is within reach of the grid: tenors {tenors[0]:.4g} to {tenors[-1]:.4g} years, nodes "
+                f"{nodes[0]:g} to {nodes[-1]:g} ({self.grid.convention})"
+            )
+        if not (np.isfinite(surface).all() and np.isfinite(std).all()):
+            raise ValueError("iv or weight of quotes is too large or too small: no finite surface goes with it")
+        wild = np.zeros(used.shape, np.bool_)
+        noise = self._quote_noise
+        return Completion(surface, std, z, fitted, fitted_std, float(misfit[0]), float(p_value[0]), used, noise, wild)
+
+    def _completed_with_noise(self, feeds: runtime_inputs.Feeds, first: Completion) -> Completion:
+        """The completion with the noise that the quotes show; ``first`` is that with the noise that was learned."""
+        iv, tenor, k = (feeds[name].astype(np.float64) for name in ("iv", "tenor", "log_moneyness"))
+        quotes = quote_noise.Quotes(iv, tenor, k)
+
+        def complete(weight: Array) -> Completion:
+            return self._completed(feeds | {"weight": weight})
+
+        noise = quote_noise.estimate(complete, quotes, self._quote_noise)
+        found = complete(noise.weight)
+        if noise.cause != "none":
+            found = found._replace(misfit=first.misfit, p_value=first.p_value)
+        if noise.cause in ("shape", "unknown"):
+            found = found._replace(std=np.sqrt(found.std**2 + np.float32(noise.noise) ** 2))
+        warning = quote_noise.warning(noise, quotes, self._quote_noise)
+        return found._replace(noise=noise.noise, wild=noise.wild, cause=noise.cause, warning=warning)
+
+    def _check_completion(self, found: Completion) -> None:
+        """Refuse a surface that cannot be: the quotes are far outside of what the model learned.
+
+        Raises:
+            ValueError: a vol is negative or absurd.
+        """
+        low, high = self.plausible_medians.each
+        wrong = (found.iv < low) | (found.iv > high)
+        if wrong.any():
+            tenor, node = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"the surface through these quotes has the vol {found.iv[tenor, node]:.4g} at "
+                f"{self.grid.tenors[tenor]:.4g} years and node {self.grid.nodes[node]:g}, not {low:g} to {high:g}: "
+                "the quotes are far outside of what the model learned; leave wrong ones out, or train on such a market"
+            )
 
     def _market_feed(self, market: str | None) -> dict[str, NDArray[Any]]:
         return runtime_inputs.market_feed(market, self.markets, is_condition=self.market_is_condition)

@@ -186,6 +186,8 @@ const complete = () => attempt(async () => {
   const used = read.iv.map((_, i) => i).filter((i) => found.used[i]);
   if (!used.length) throw new Error("no quote is within reach of the grid");
   if (![...found.iv, ...found.std].every(Number.isFinite)) throw new Error("iv or weight is too large or too small: no finite surface goes with it");
+  const [low, high] = model.limits.each_vol;
+  if (found.iv.some((vol) => vol < low || vol > high)) throw new Error("the surface through these quotes has vols that cannot be: they are far outside of what the model learned; leave wrong ones out");
   quotes = { ...read, used: found.used };
   const counts = model.grid.tenors.map((_, i) => used.filter((q) => nearest(model.grid, read.tenor[q]) === i).length);
   at("tenor").value = counts.indexOf(Math.max(...counts));
@@ -193,7 +195,7 @@ const complete = () => attempt(async () => {
   const errors = used.map((i) => BASIS_POINTS * Math.abs(found.fitted[i] - read.iv[i]));
   const median = BASIS_POINTS * Array.from(found.std).sort((a, b) => a - b)[found.std.length >> 1];
   fit(`${used.length} of ${read.iv.length} quotes used${used.length < read.iv.length ? ", the others are out of reach of the grid" : ""}; ` +
-    `errors ${mean(errors).toFixed(1)} bp on average, ${Math.max(...errors).toFixed(1)} bp at most; median std of the surface ${median.toFixed(1)} bp`);
+    `errors ${mean(errors).toFixed(1)} bp on average, ${Math.max(...errors).toFixed(1)} bp at most; median std of the surface ${median.toFixed(1)} bp${found.warning ? `. Warning: ${found.warning}` : ""}`, found.warning !== null);
 }, fit);
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;

@@ -1,4 +1,5 @@
 // Runs the graphs of a bundle in the browser; once they are loaded, no server is needed.
+import { LEAST_P, MISFIT_OF_WEIGHTS, estimate, warning } from "./noise.js";
 import * as ort from "./onnxruntime-web/ort.wasm.bundle.min.mjs";
 
 const GRAPHS = ["decoder", "sampler", "completer"];
@@ -63,17 +64,33 @@ export class Model {
     return { iv: iv.data, z: Array.from(z.data) };
   }
 
-  /** The complete surface from quotes, of a market or of any: {iv, std, z, fitted, used}. */
-  async complete({ tenor, logMoneyness, iv, weight }, market) {
+  /**
+   * The complete surface from quotes, of a market or of any: {iv, std, z, fitted, used, warning}. Without weights, the
+   * noise of quotes that do not fit the model is estimated from them.
+   */
+  async complete(quotes, market) {
+    const complete = (weight) => this.#completed({ ...quotes, weight }, market);
+    const first = await complete(quotes.weight ?? quotes.iv.map(() => 1));
+    if (!(first.pValue < LEAST_P)) return { ...first, warning: null };
+    if (quotes.weight) return { ...first, warning: MISFIT_OF_WEIGHTS };
+    const noise = await estimate(complete, quotes, this.noise);
+    const found = await complete(noise.weight);
+    const unknown = ["shape", "unknown"].includes(noise.cause) ? noise.noise : 0;
+    return { ...found, std: found.std.map((one) => Math.hypot(one, unknown)), warning: warning(noise, quotes, this.noise) };
+  }
+
+  async #completed({ tenor, logMoneyness, iv, weight }, market) {
     const columns = { tenor, log_moneyness: logMoneyness, iv, weight };
     const feeds = Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, floats(values, [values.length])]));
     Object.assign(feeds, this.#place(market));
-    const { surface, std, z, fitted, used } = await this.sessions.completer.run(feeds);
+    const { surface, std, z, fitted, fitted_std, p_value, used } = await this.sessions.completer.run(feeds);
     return {
       iv: surface.data,
       std: std.data,
       z: Array.from(z.data),
       fitted: Array.from(fitted.data),
+      fittedStd: Array.from(fitted_std.data),
+      pValue: p_value.data[0],
       used: Array.from(used.data, Boolean),
     };
   }

@@ -6,7 +6,8 @@ const KNOWN = ["tenor_years", "days", "log_moneyness", "call_delta", "strike", "
 const MAX_QUOTES = 10_000;
 
 /**
- * {tenor, logMoneyness, iv, weight}, each a list of numbers; an Error names the row that is wrong.
+ * {tenor, logMoneyness, iv, weight}, each a list of numbers; an Error names the row that is wrong. The weight is null
+ * where nothing is known of the noise.
  *
  * A quote of bid_iv and ask_iv is their mean, and half their spread its noise: its weight is (noise / half the spread)^2,
  * at most 1; `noise` is that of a quote of weight 1. In lines with semicolons or tabs a comma is a decimal mark.
@@ -39,7 +40,7 @@ export const parse = (text, noise) => {
   const iv = bid.map((vol, i) => 0.5 * (vol + ask[i]));
   const tenor = within(column(time), time, 0, Infinity).map((value) => (time === "days" ? value / DAYS : value));
   const ofSpread = (vol, i) => Math.min(1, (noise / (0.5 * (ask[i] - vol))) ** 2);
-  const weight = has("weight") ? within(column("weight"), "weight", 0, Infinity) : has("iv") ? iv.map(() => 1) : bid.map(ofSpread);
+  const weight = has("weight") ? within(column("weight"), "weight", 0, Infinity) : has("iv") ? null : bid.map(ofSpread);
   return { tenor, logMoneyness: logMoneynessFrom[position](column, iv, tenor), iv, weight };
 };
 

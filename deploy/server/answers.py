@@ -12,6 +12,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 from starlette.responses import Response
 
+from vae.quote_noise import Cause
 from vae.surface import grid
 
 JSON, LINES, BINARY = "application/json", "application/x-ndjson", "application/octet-stream"
@@ -66,7 +67,9 @@ class Completed(_Answer):
 
     ``iv`` and ``std`` are decimal vols and their standard deviations on the grid; ``fitted`` has the surface's vol at
     each quote and ``fitted_std`` its standard deviation without noise, null for a quote that is not ``used`` because it
-    lies outside the grid; ``p_value`` is the share of held-out surfaces that fit the model worse.
+    lies outside the grid; ``p_value`` is the share of held-out surfaces that fit the model worse. ``noise`` is the
+    standard deviation of a quote, decimal, and ``warning`` says why quotes do not fit the model: because they are
+    noisy or ``wild``, or because the surface is of another shape.
     """
 
     model_version: str
@@ -79,6 +82,11 @@ class Completed(_Answer):
     misfit: float
     p_value: float
     used: Annotated[_Array, array_schema("quote", type="boolean")]
+    noise: float
+    wild: Annotated[_Array, array_schema("quote", type="boolean")]
+    outside: bool
+    cause: Cause
+    warning: str | None
 
 
 class Scored(_Answer):

@@ -243,7 +243,7 @@ def _completer(model: SurfaceModel) -> Endpoint:
             inputs["iv"],
             tenor=inputs["tenor"],
             log_moneyness=inputs["log_moneyness"],
-            weight=inputs.get("weight"),
+            weight=inputs.get("weight", 1.0),  # what the graph says, without an estimate of noise
             market=_market(model, inputs),
         )
         return {

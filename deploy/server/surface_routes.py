@@ -65,7 +65,8 @@ class Complete(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tenor: years.
         log_moneyness: k = ln(K/F); or else
         call_delta: forward call deltas, inside (0, 1).
-        weight: precision of each quote, relative to that of a point of the training data; 1 by default.
+        weight: precision of each quote, relative to that of a point of the training data; by default 1 or, where quotes
+            do not fit the model with that, what they show themselves.
         market: one of the model's markets, whose surfaces are then the likely ones.
     """
 
@@ -115,7 +116,8 @@ class SurfaceRoutes:
         columns = {name: column for name, column in msgspec.structs.asdict(quotes).items() if column is not None}
         with self._service.limits.admission:
             found = await self._service.engine.in_thread(partial(served.surfaces.complete, **columns))
-        return _response(answers.Completed(served.version, answers.Grid.of(served.surfaces.grid), **found._asdict()))
+        facts = found._asdict() | {"outside": found.outside}
+        return _response(answers.Completed(served.version, answers.Grid.of(served.surfaces.grid), **facts))
 
     async def score(self, request: Request) -> Response:
         """Log densities, and percentiles among training surfaces."""

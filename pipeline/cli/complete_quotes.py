@@ -26,14 +26,14 @@ class Quotes(NamedTuple):
         iv: decimal Black vols.
         tenor: years.
         k: ln(K/F).
-        weight: precision in units of that of a point of the training data.
+        weight: precision in units of that of a point of the training data; None where nothing is known of it.
         market: of the model, whose surfaces are the likely ones; None where it is not known to the model.
     """
 
     iv: Array
     tenor: Array
     k: Array
-    weight: Array
+    weight: Array | None
     market: str | None
 
 
@@ -58,7 +58,7 @@ def read(path: Path, given: "Options", choice: "Choice") -> "OneSurface":
 
 
 def for_model(model: SurfaceModel, found: "OneSurface", market: str | None) -> Quotes:
-    """Quotes with the weights of their file, or those that bid and ask give, or 1, and their market if it is known.
+    """Quotes with the weights of their file, or those that bid and ask give, or none, and their market if it is known.
 
     The noise of a quote is half its spread, but not less than the noise that the model has learned: its weight is
     (learned noise / half the spread)^2, at most 1.
@@ -78,7 +78,8 @@ def for_model(model: SurfaceModel, found: "OneSurface", market: str | None) -> Q
         )
     learned = float(model.manifest["observation_scale_vol"])
     noise = np.fmax(found.noise, learned)  # NaN, where there is no spread, counts as the learned noise
-    weight = (learned / noise) ** 2 if found.weight is None else found.weight
+    of_spread = None if np.isnan(found.noise).all() else (learned / noise) ** 2
+    weight = of_spread if found.weight is None else found.weight
     market = found.market or market
     return Quotes(found.iv, found.tenor, found.k, weight, market if market in known else None)
 
@@ -107,6 +108,12 @@ def figures(model: SurfaceModel, source: "OneSurface", quotes: Quotes, found: Co
         "rejected": [{"row": one.row, "reason": one.reason} for one in source.rejected],
         "quotes": len(used),
         "quotes_used": int(used.sum()),
+        "wild_rows": source.row[found.wild].tolist(),
+        "quotes_noise_bp": float(BASIS_POINTS * found.noise),
+        "p_value": found.p_value,
+        "outside": found.outside,
+        "cause": found.cause,
+        "warning": found.warning,
         "quotes_mean_error_bp": float(error.mean()),
         "quotes_largest_error_bp": float(error.max()),
         "median_std_bp": float(BASIS_POINTS * np.median(found.std)),

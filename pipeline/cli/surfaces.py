@@ -137,7 +137,8 @@ def complete(
 
     QUOTES is any file that prepare.quotes can read (docs/quotes.md), or the folder data/surfaces. Its columns have the
     canonical names, or are named by params.yaml or by --columns. Rows that are no quotes are counted by reason. The
-    spread of bid and ask is the weight of a quote. A bundle of vectors reads one vector a row, with empty cells.
+    spread of bid and ask is the weight of a quote; without one, the noise of quotes that do not fit the model is
+    estimated from them, and a warning says so. A bundle of vectors reads one vector a row, with empty cells.
     """
     from pipeline.cli import complete_quotes, vectors
     from pipeline.files.atomic import new_file
@@ -164,6 +165,8 @@ def complete(
         with new_file(page) as stream:
             stream.write(content)
         outcome, text = outcome | {"plot": str(page)}, f"{text}, {page}"
+    if found.warning is not None:
+        click.echo(f"warning: {found.warning}", err=True)
     click.echo(json.dumps(outcome) if as_json else text)
 
 

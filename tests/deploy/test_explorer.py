@@ -200,7 +200,8 @@ def test_columns_of_quotes_are_those_of_the_command(explorer: Explorer, tmp_path
         np.testing.assert_allclose(read["logMoneyness"], expected.k[order], rtol=1e-12, atol=1e-13)
         np.testing.assert_allclose(read["tenor"], expected.tenor[order], rtol=1e-8)
         np.testing.assert_array_equal(read["iv"], expected.iv[order])
-        np.testing.assert_array_equal(read["weight"], 1.0 if expected.weight is None else expected.weight[order])
+        weight = None if expected.weight is None else expected.weight[order].tolist()
+        assert read["weight"] == weight
 
 
 def test_bid_and_ask_are_read_with_half_their_spread_as_noise(explorer: Explorer) -> None:

@@ -18,7 +18,7 @@ SURFACE = sorted(f"vae.surface.{path.stem}" for path in (Path(vae.__file__).pare
         (["vae.surface", *SURFACE], {*HEAVY, "onnxruntime"}),
         (["vae.bundle"], {*HEAVY, "onnxruntime"}),
         (["vae.sessions"], HEAVY),
-        (["vae.runtime_inputs"], {*HEAVY, "onnxruntime"}),
+        (["vae.runtime_inputs", "vae.quote_noise"], {*HEAVY, "onnxruntime"}),
         (["vae.runtime"], HEAVY),
     ],
 )

@@ -256,6 +256,27 @@ def test_completion_is_the_posterior_of_a_linear_model(reading: tuple[Vae, Surfa
     np.testing.assert_allclose(found.std.ravel(), variance.sqrt().numpy(), rtol=1e-4)
 
 
+def test_quotes_that_do_not_fit_are_warned_of_and_widen_the_intervals(model: SurfaceModel) -> None:
+    """Five times the noise of 0.03 that the model learned, with alternating signs."""
+    far = 0.2 + 0.15 * np.where(np.arange(8) % 2, -1.0, 1.0).reshape(2, 4)
+    found, weighted = model.complete(far), model.complete(far, weight=1.0)
+    fitting = model.complete(model.sample(1, seed=3)[0])
+    assert (found.outside, weighted.outside, fitting.outside) == (True, True, False)
+    assert (found.cause, fitting.cause, fitting.warning) == ("unknown", "none", None)
+    assert found.noise > 2.0 * weighted.noise == 2.0 * fitting.noise
+    assert f"{1e4 * found.noise:.1f} bp" in str(found.warning)
+    assert "noise that their weights state" in str(weighted.warning)
+    assert found.p_value == weighted.p_value < 0.005 <= fitting.p_value
+    assert (found.std > weighted.std).all()
+
+
+def test_surfaces_that_cannot_be_are_refused(model: SurfaceModel) -> None:
+    holes = np.full((2, 4), np.nan)
+    holes.ravel()[[0, 3, 6]] = 1.9, 0.02, 0.02
+    with pytest.raises(ValueError, match=r"the surface through these quotes has the vol -.*leave wrong ones out"):
+        model.complete(holes, weight=1e6)
+
+
 def test_quotes_out_of_reach_are_reported_and_not_used(model: SurfaceModel) -> None:
     inside = model.complete([0.2, 0.21], tenor=[0.1, 0.5], log_moneyness=0.0)
     both = model.complete([0.2, 0.21, 0.9, 0.9], tenor=[0.1, 0.5, 2.0, 0.3], log_moneyness=[0.0, 0.0, 0.0, 1.0])

@@ -66,7 +66,8 @@ def test_a_surface_is_completed_as_by_the_runtime(server: Server, model: Surface
     quotes = {"iv": [0.2, 0.22, 0.3], "tenor": [0.5, 0.6, 0.5], "log_moneyness": [0.0, -0.1, 9.0]}
     found, expected = post(server, "/complete", quotes).json(), model.complete(**quotes)
     for name, values in expected._asdict().items():
-        np.testing.assert_array_equal(np.array(found[name], values.dtype), values, err_msg=name)
+        np.testing.assert_array_equal(np.array(found[name], np.asarray(values).dtype), values, err_msg=name)
+    assert found["outside"] == expected.outside
     deltas = {"iv": [0.2], "tenor": [0.5], "call_delta": [0.5], "weight": [2.0]}
     np.testing.assert_array_equal(
         np.array(post(server, "/complete", deltas).json()["iv"], np.float32), model.complete(**deltas).iv

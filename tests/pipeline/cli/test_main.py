@@ -345,11 +345,28 @@ def test_complete_writes_the_surface_and_a_page(bundle: str, tmp_path: Path) -> 
     model = SurfaceModel.load(bundle)
     k = np.log([1.0, 0.9, 1.04, 1.0])
     expected = model.complete([0.22, 0.26, 0.21, 0.2], tenor=np.array([26, 182, 182, 900]) / 365, log_moneyness=k)
+    said = {name: figures[name] for name in ("p_value", "outside", "cause", "warning")}
+    assert said == {name: getattr(expected, name) for name in said}
     table = np.genfromtxt(output, delimiter=",", names=True)
     assert table.dtype.names == ("tenor_years", "log_moneyness", "iv", "std", "low_90", "high_90")
     np.testing.assert_allclose(table["iv"], expected.iv.ravel(), atol=1e-6)
     np.testing.assert_allclose(table["high_90"] - table["low_90"], 2 * 1.6449 * expected.std.ravel(), rtol=1e-3)
     assert "quotes out of reach in red" in (tmp_path / "surface.html").read_text()
+
+
+def test_complete_warns_of_quotes_that_do_not_fit(bundle: str, tmp_path: Path) -> None:
+    wild = [
+        f"{days},{k},{0.1 + 0.8 * ((days + i) % 2)}" for days in (26, 183) for i, k in enumerate((-0.05, 0.0, 0.05))
+    ]
+    (tmp_path / "quotes.csv").write_text("\n".join(["days,log_moneyness,iv", *wild]))
+    result = volvae(
+        "complete", str(tmp_path / "quotes.csv"), "-o", str(tmp_path / "a.csv"), "--bundle", bundle, "--json"
+    )
+    assert result.exit_code == 0, result.output
+    figures = json.loads(result.stdout)
+    assert (figures["outside"], figures["cause"]) == (True, "unknown")
+    assert result.stderr == f"warning: {figures['warning']}\n"
+    assert figures["quotes_noise_bp"] > 1000
 
 
 @pytest.mark.parametrize(
