@@ -1,7 +1,9 @@
 import numpy as np
+import QuantLib as ql
 import torch
 
 from benchmarks.off_grid import exact_quotes
+from benchmarks.outside import sabr
 from vae.pricing import heston_surfaces
 from vae.surface.grid import Grid
 from vae.surface.surfaces import Surfaces
@@ -15,3 +17,13 @@ def test_quotes_off_the_grid_are_of_the_surface() -> None:
     surface = heston_surfaces.surfaces(torch.from_numpy(parameters[None]), grid).vol.numpy()
     assert len(np.unique(tenor)) == 12
     np.testing.assert_allclose(Surfaces(surface, grid).at(k, tenor)[0], iv, rtol=0.0, atol=1e-4)
+
+
+def test_sabr_vols_are_those_of_quantlib() -> None:
+    grid = Grid(np.array([0.1, 0.5, 1.0]), np.linspace(-0.4, 0.4, 9))
+    alpha, rho, nu = np.random.default_rng(3).uniform((0.1, -0.85, 0.3), (0.4, -0.1, 1.5)).tolist()
+    expected = [
+        [ql.sabrVolatility(float(np.exp(k)), 1.0, tenor, alpha, 1.0, nu, rho) for k in smile]
+        for tenor, smile in zip(grid.tenors.tolist(), grid.log_moneyness, strict=True)
+    ]
+    np.testing.assert_allclose(sabr(grid, np.random.default_rng(3)), expected, rtol=1e-6)
