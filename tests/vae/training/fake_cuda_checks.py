@@ -152,10 +152,10 @@ def test_graphs_are_evaluated_on_the_device(transform: str, scale: str) -> None:
             export.Decoder(model, GRID.shape)(z), *export.Encoder(model)(iv, mask), export.Scorer(model)(iv, mask)
         )
         quotes = [torch.ones(6, device=DEVICE).double() for _ in range(4)]
-        names = ("tenor", "quoted", "weights", "precision")
-        quoted, weights, precision, used, *state = completer.Start(model, GRID)(*quotes)
-        assert_on_device(quoted, weights, precision, used, *state)
-        posed = (quotes[1], quoted, weights, precision)
+        names = ("tenor", "quoted", "weights", "reading", "precision")
+        quoted, weights, reading, precision, used, *state = completer.Start(model, GRID)(*quotes)
+        assert_on_device(quoted, weights, reading, precision, used, *state)
+        posed = (quotes[1], quoted, weights, reading, precision)
         moving, *state = completer.Step(model, names)(*posed, *state)
         z, cost, _, curvature, *_ = state
         assert_on_device(moving, *state, *completer.End(model, GRID, names)(*posed, z, cost, curvature))
