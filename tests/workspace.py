@@ -31,6 +31,7 @@ TINY: dict[str, Any] = {
     "export.parity_samples": 200,
     "register.gate.coverage_90": {"low": 0.5, "high": 1.0},
     "register.gate.opponent_ratio": 0.01,
+    "register.gate.arbitrage_rate": 0.05,
 }
 
 PATHS = {

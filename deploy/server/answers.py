@@ -47,19 +47,23 @@ class Grid(_Answer):
 
 
 class Sampled(_Answer):
-    """Surfaces drawn from the model: decimal vols."""
+    """Surfaces drawn from the model: decimal vols.
+
+    The law of a model without ``transform: log`` ends nowhere, so that a rare vol may be below 0;
+    ``sample_non_positive_rate`` of the evaluation is the share of samples that have one.
+    """
 
     model_version: str
     seed: int
     grid: Grid
-    iv: Annotated[_Array, array_schema("surface", "tenor", "node", type="number", minimum=0)]
+    iv: Annotated[_Array, array_schema("surface", "tenor", "node", type="number")]
 
 
 class SampledRow(_Answer):
     """One surface of a stream of lines; ``row`` is its place in the sequence of the seed."""
 
     row: int
-    iv: _Surface
+    iv: Annotated[_Array, array_schema("tenor", "node", type="number")]
 
 
 class Completed(_Answer):
