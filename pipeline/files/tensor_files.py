@@ -1,14 +1,13 @@
-"""Tensors of torch as safetensors files: the weights of a model, the state of its training."""
+"""Tensors of torch in the files of ``formats``: the weights of a model, the state of its training."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import safetensors
-import safetensors.torch
+import torch
 from torch import Tensor
 
-from pipeline.files.formats import reading, write_bytes
+from pipeline.files import formats
 
 
 class Tensors(NamedTuple):
@@ -20,13 +19,12 @@ class Tensors(NamedTuple):
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors as safetensors."""
-    write_bytes(path, tensor_bytes(tensors, metadata))
+    formats.write_bytes(path, tensor_bytes(tensors, metadata))
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """Tensors as the content of a safetensors file."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return safetensors.torch.save(contiguous, dict(metadata or {}))
+    return formats.array_bytes({name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}, metadata)
 
 
 def read_tensors(path: Path) -> Tensors:
@@ -35,6 +33,5 @@ def read_tensors(path: Path) -> Tensors:
     Raises:
         InputError: there is no such file, or it is of another format.
     """
-    with reading(path), safetensors.safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-        return Tensors(tensors, file.metadata() or {})
+    arrays, metadata = formats.read_arrays(path)
+    return Tensors({name: torch.from_numpy(array) for name, array in arrays.items()}, metadata)
