@@ -18,12 +18,12 @@ from vae.runtime import SurfaceModel
 from vae.surface import arbitrage
 from vae.surface.grid import Grid
 from vae.surface.surfaces import Surfaces
+from vae.surface.units import BASIS_POINTS, Z90
 
 Array = NDArray[np.float64]
 
 _QUOTES = (10, 20, 100)
 _SURFACES = 200
-_HALF_WIDTH = 1.645  # of a 90 % interval, in standard deviations
 
 
 def results(*, bundle: Path = BUNDLE, surfaces: Path = SURFACES, count: int = _SURFACES) -> dict[str, float]:
@@ -42,8 +42,8 @@ def results(*, bundle: Path = BUNDLE, surfaces: Path = SURFACES, count: int = _S
             iv = iv + noise * generator.standard_normal(quotes)
             found = model.complete(iv, tenor=tenor, log_moneyness=k)
             errors.append(np.abs(found.iv - clean).mean())
-            covered.append((np.abs(found.iv - noisy) < _HALF_WIDTH * found.std).mean())
-        figures[f"off_grid_mae_bp_{quotes}_quotes"] = 1e4 * float(np.mean(errors))
+            covered.append((np.abs(found.iv - noisy) < Z90 * found.std).mean())
+        figures[f"off_grid_mae_bp_{quotes}_quotes"] = BASIS_POINTS * float(np.mean(errors))
         figures[f"off_grid_coverage_90_{quotes}_quotes"] = float(np.mean(covered))
     return figures
 
@@ -59,7 +59,7 @@ def reading(parameters: Array, clean: Array, model: SurfaceModel) -> dict[str, f
     grid = model.grid
     between = Grid(0.5 * (grid.tenors[1:] + grid.tenors[:-1]), grid.nodes, grid.convention)
     exact = heston_surfaces.surfaces(torch.from_numpy(parameters).double(), between).vol.numpy()
-    error = 1e4 * (_read(clean, grid, between) - exact)
+    error = BASIS_POINTS * (_read(clean, grid, between) - exact)
     parts = np.linspace(grid.tenors[:-1], grid.tenors[1:], 4, endpoint=False).T.ravel()
     dense = Grid(np.append(parts, grid.tenors[-1]), grid.nodes, grid.convention)
     figures = {"reading_rms_bp": float(np.sqrt(np.mean(error**2))), "reading_worst_bp": float(np.abs(error).max())}

@@ -17,7 +17,7 @@ from benchmarks.serving import BUNDLE, SURFACES
 from pipeline.files.dataset import Dataset
 from vae.runtime import SurfaceModel
 from vae.surface.grid import Grid
-from vae.surface.units import Z90
+from vae.surface.units import BASIS_POINTS, Z90
 
 Array = NDArray[np.float64]
 
@@ -93,7 +93,7 @@ def _figures(
     return {
         f"outside_flagged_{name}": float(np.mean(flagged)),
         f"outside_coverage_90_{name}": float(np.mean(covered)),
-        f"outside_rmse_bp_{name}": 1e4 * float(np.sqrt(np.mean(square))),
+        f"outside_rmse_bp_{name}": BASIS_POINTS * float(np.sqrt(np.mean(square))),
         f"outside_error_by_right_weights_{name}": float(np.sqrt(np.mean(square) / np.mean(right))),
     }
 

@@ -26,6 +26,7 @@ from vae.model.autoencoder import Vae
 from vae.pricing import heston_surfaces
 from vae.runtime import SurfaceModel
 from vae.surface.grid import Grid
+from vae.surface.units import BASIS_POINTS
 
 BUNDLE, MODEL, SURFACES = Path("artifacts/bundle"), Path("artifacts/model"), Path("data/surfaces")
 _BATCHES = (1, 16, 256, 1024, 4096, 65_536)
@@ -148,14 +149,14 @@ def completing(model: SurfaceModel, trained: Vae, *, quotes: int) -> dict[str, f
         "complete_ratio_to_quantlib": median(calibration) / median(times),
         "quantlib_calibration_ms_p50": 1e3 * median(calibration),
         "adam_50000_steps_seconds": adam_seconds,
-        "complete_mae_bp": 1e4 * float(np.mean(errors)),
-        "complete_median_of_surfaces_bp": 1e4 * median(errors),
-        "complete_worst_surface_bp": 1e4 * max(errors),
-        "quantlib_mae_bp": 1e4 * float(np.mean(their_errors)),
-        "quantlib_median_of_surfaces_bp": 1e4 * median(their_errors),
-        "quantlib_worst_surface_bp": 1e4 * max(their_errors),
-        "complete_mae_bp_beside_adam": 1e4 * float(np.mean(errors[few])),
-        "adam_50000_steps_mae_bp": 1e4 * adam_errors,
+        "complete_mae_bp": BASIS_POINTS * float(np.mean(errors)),
+        "complete_median_of_surfaces_bp": BASIS_POINTS * median(errors),
+        "complete_worst_surface_bp": BASIS_POINTS * max(errors),
+        "quantlib_mae_bp": BASIS_POINTS * float(np.mean(their_errors)),
+        "quantlib_median_of_surfaces_bp": BASIS_POINTS * median(their_errors),
+        "quantlib_worst_surface_bp": BASIS_POINTS * max(their_errors),
+        "complete_mae_bp_beside_adam": BASIS_POINTS * float(np.mean(errors[few])),
+        "adam_50000_steps_mae_bp": BASIS_POINTS * adam_errors,
     }
     return {f"{name}_{quotes}_quotes": value for name, value in figures.items()}
 

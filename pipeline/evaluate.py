@@ -24,7 +24,7 @@ from pipeline.report.page import Evaluation, report_page
 from pipeline.report.vector_page import vector_page
 from pipeline.settings.evaluate import EvaluateParams
 from vae.evaluation import exact_likelihood, metrics
-from vae.evaluation.observations import independent_noise, observed, smooth
+from vae.evaluation.observations import observed, smooth
 from vae.evaluation.opponents import (
     Opponent,
     linear_opponents,
@@ -271,7 +271,7 @@ def _random(count: int, latents: int, *, seed: int) -> tuple[Array, Array]:
 
 def _varied_directions(model: Vae, components: PrincipalComponents) -> Tensor:
     """The principal directions in which surfaces vary by more than the noise that no two points share, [D, F]."""
-    varied = int((components.variances > 2.0 * independent_noise(model).square().mean()).sum())
+    varied = int((components.variances > 2.0 * model.independent_noise.square().mean()).sum())
     return components.vectors[:, : max(varied, 1)]
 
 

@@ -136,7 +136,7 @@ def _facts(model: Vae, grid: Grid | None) -> dict[str, object]:
     if grid:
         return {
             "units": "iv: decimal Black volatility; tenor: years, ACT/365; log_moneyness: ln(strike / forward)",
-            "observation_scale_vol": quote_noise_of(model),
+            "observation_scale_vol": _root_mean_square(model.independent_noise),  # of a quote of weight 1
             "grid": grid.to_dict(),
         }
     binary = model.architecture.likelihood == "bernoulli"
@@ -146,7 +146,7 @@ def _facts(model: Vae, grid: Grid | None) -> dict[str, object]:
         "dimension": model.architecture.dimension,
         "likelihood": model.architecture.likelihood,
         "transform": model.architecture.transform,
-        "observation_scale": None if binary else scale_of(model),
+        "observation_scale": None if binary else _root_mean_square(model.noise),
     }
 
 
@@ -196,15 +196,8 @@ def weights_sha256(model: Vae) -> str:
     return formats.sha256(tensor_files.tensor_bytes(model.state_dict()))
 
 
-def quote_noise_of(model: Vae) -> float:
-    """Root mean square of the noise of a quote of weight 1, in vol: without what residual factors relate."""
-    own = model.scale * model.center.exp() if model.architecture.transform == "log" else model.scale
-    return own.square().mean().sqrt().item()
-
-
-def scale_of(model: Vae) -> float:
-    """Root mean square of the noise of an observation."""
-    return model.noise.square().mean().sqrt().item()
+def _root_mean_square(deviation: Tensor) -> float:
+    return deviation.square().mean().sqrt().item()
 
 
 def parity(model: Vae, prior: Prior, bundle: Path, x: Tensor, params: ExportParams) -> dict[str, float]:

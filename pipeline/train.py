@@ -28,7 +28,7 @@ from pipeline.prior import check_conditions, fit_prior
 from pipeline.progress import track
 from pipeline.settings.train import PenaltyParams, TrainParams
 from vae.model.autoencoder import Architecture, Observations, Vae, transformed
-from vae.model.linear import PrincipalComponents, filled, principal_components
+from vae.model.linear import PrincipalComponents, age_weights, filled, principal_components
 from vae.model.mixture import Mixture
 from vae.surface.grid import Grid
 from vae.surface.units import DAYS_PER_YEAR, Unit
@@ -145,7 +145,7 @@ def main(settings: TrainParams, *, surfaces: Path, model: Path, metrics: Path, c
             shipped = best_model(fit)
             if _noisy(fit):
                 shape = None if data.of_vectors else data.grid.shape
-                shipped.calibration = calibrate(shipped, _held_out(data), shape=shape, seed=settings.seed)
+                shipped.calibration = calibrate(shipped, _calibrating(data), shape=shape, seed=settings.seed)
             prior = fit_prior(settings, shipped, data)
             weights = {name: value.float() for name, value in shipped.state_dict().items()}
             trained_model.write_model(folder, fit.architecture, weights, prior)
@@ -220,8 +220,7 @@ def _age_weights(params: TrainParams, data: Dataset, *splits: str) -> Tensor | N
         raise InputError(
             f"params.yaml: train.half_life_days is {params.half_life_days:g}, but the data have no dates; allowed: null"
         )
-    days = torch.from_numpy(np.concatenate(dates)).double()
-    weights = 0.5 ** ((days.max() - days) / params.half_life_days)
+    weights = age_weights(torch.from_numpy(np.concatenate(dates)), params.half_life_days)
     return weights / weights.mean()
 
 
@@ -377,7 +376,7 @@ def best_model(fit: Trainer) -> Vae:
     return model.double().eval()
 
 
-def _held_out(data: Dataset) -> Tensor:
+def _calibrating(data: Dataset) -> Tensor:
     """Surfaces that completions are calibrated with, [surface, D].
 
     Validation surfaces of dated data are a few weeks of one kind of market, so the surfaces before them count as well.

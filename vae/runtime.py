@@ -319,7 +319,7 @@ class SurfaceModel(BundleModel):
         return replace(request, common=request.common | asked)
 
     def _completed(self, feeds: runtime_inputs.Feeds) -> Completion:
-        """What the graph says.
+        """The completion from the graph.
 
         Raises:
             ValueError: no quote lies inside the domain of the grid, or no finite surface goes with the quotes.

@@ -6,7 +6,7 @@ trading days are a year and not 0.69 of one.
 
 import numpy as np
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, listed
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources.columns import Array
 
@@ -20,7 +20,6 @@ _MANY = 1e5  # more than the days to any expiry
 _MOST = 0.5  # share of the expiries that are one day nearer after a weekend
 _ROUNDED = 0.005  # of a year
 _MOST_TENORS = 15  # of a table
-_SHOWN = 6
 
 
 def check_days(days: Array, dates: Array, params: QuotesParams) -> None:
@@ -38,7 +37,7 @@ def check_days(days: Array, dates: Array, params: QuotesParams) -> None:
     prefix = f"{params.path}: column {params.columns.days}:"
     if _are_years(different):
         raise InputError(
-            f"{prefix} {_listed(different)} look like years; name it prepare.quotes.columns.tenor_years, or set "
+            f"{prefix} {_numbers(different)} look like years; name it prepare.quotes.columns.tenor_years, or set "
             "prepare.quotes.days_per_year: 365 where they are days"
         )
     shown = _trading(different, np.unique(_MANY * dates[known] + days[known]))
@@ -54,7 +53,7 @@ def check_years(years: Array, params: QuotesParams) -> None:
     known = np.unique(years[(years > 0.0) & (years <= max(_YEARS))])
     if len(known) < _FEWEST or (known != np.rint(known)).any():
         return
-    prefix = f"{params.path}: column {params.columns.tenor_years}: the whole numbers {_listed(known)} look like"
+    prefix = f"{params.path}: column {params.columns.tenor_years}: the whole numbers {_numbers(known)} look like"
     labels = "; where they are years write labels such as 3Y and name them prepare.quotes.columns.tenor"
     if 12.0 in known and np.isin(known, _MONTHS).all():
         raise InputError(f"{prefix} months: divide them by 12 in the file{labels}")
@@ -79,7 +78,7 @@ def _trading(days: Array, expiries: Array) -> str:
     """
     months = days[days % _TRADING_MONTH == 0.0]
     if _TRADING_YEAR in days and len(months) >= _FEWEST and np.isin(days, (*months, *_TRADING_WEEKS)).all():
-        return f"its {_listed(months)} count months of {_TRADING_MONTH:g} days"
+        return f"its {_numbers(months)} count months of {_TRADING_MONTH:g} days"
     date, left = expiries // _MANY, expiries % _MANY
     on_friday = (date % 7.0 == _FRIDAY) & np.isin(date + _WEEKEND, date) & (left > _WEEKEND)
     on_monday = expiries[on_friday] + _WEEKEND * _MANY
@@ -88,5 +87,5 @@ def _trading(days: Array, expiries: Array) -> str:
     return "after a weekend its options are one day nearer" if shown else ""
 
 
-def _listed(values: Array) -> str:
-    return ", ".join(f"{value:g}" for value in values[:_SHOWN])
+def _numbers(values: Array) -> str:
+    return listed(f"{value:g}" for value in values)

@@ -46,7 +46,7 @@ def workspace(workspace: Workspace) -> Workspace:
 
 @pytest.fixture(scope="module")
 def straight(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What one process makes of those shards in a run without incidents."""
+    """The shards that one process makes when nothing interrupts it."""
     folder = tmp_path_factory.mktemp("straight")
     write_tiny_params(root, folder)
     Workspace(folder).set(**SMALL)

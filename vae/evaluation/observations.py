@@ -28,11 +28,3 @@ def _with_residual(model: Vae, z: Tensor, generator: torch.Generator) -> Tensor:
     """Coordinates [batch, R] of decoded latents plus a draw of the residual."""
     shape = (len(z), model.architecture.residual_factors)
     return model.with_residual(model.decode(z), torch.randn(shape, generator=generator, dtype=z.dtype))
-
-
-def independent_noise(model: Vae) -> Tensor:
-    """Standard deviation of the noise that no two points share, in units of the data, [] or [D].
-
-    With the transform ``log`` at the centre.
-    """
-    return model.scale * model.center.exp() if model.architecture.transform == "log" else model.scale

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vae.model import completion
 from vae.model.autoencoder import Transform, transformed
-from vae.model.linear import PrincipalComponents, filled, principal_components
+from vae.model.linear import PrincipalComponents, age_weights, filled, principal_components
 from vae.surface.units import VOL_BP, Unit
 
 Choice = TypeVar("Choice", int, float)
@@ -76,11 +76,6 @@ class Opponent(NamedTuple):
     name: str
     law: Gaussian
     rank: int | None = None
-
-
-def age_weights(days: Tensor, half_life: float) -> Tensor:
-    """Weights of rows of these days, [n], 1 for the latest; they halve with each ``half_life`` days of age."""
-    return torch.exp2((days.double() - days.max()) / half_life)
 
 
 def usable_transforms(*rows: Tensor) -> tuple[Transform, ...]:

@@ -300,6 +300,14 @@ class Vae(nn.Module):
         """Standard deviation of x given z in units of the data, [] or [D]; with the transform ``log`` at the centre."""
         factors = self.residual_factors
         deviation = self.scale if factors is None else (self.scale.square() + factors.square().sum(1)).sqrt()
+        return self._in_units_of_data(deviation)
+
+    @property
+    def independent_noise(self) -> Tensor:
+        """The part of ``noise`` that no two points share, as the noise of a quote, [] or [D]."""
+        return self._in_units_of_data(self.scale)
+
+    def _in_units_of_data(self, deviation: Tensor) -> Tensor:
         return deviation * self.center.exp() if self.architecture.transform == "log" else deviation
 
     @property

@@ -1,4 +1,4 @@
-"""What held-out surfaces say of completions: how large misfits are, and how wide intervals must be.
+"""The calibration of completions: how large misfits of held-out surfaces are, and how wide intervals must be.
 
 The misfit of n known points is twice the least cost: the squared errors of the points and the squared length of the
 latents, each in units of its standard deviation. Under the model it is chi-square with n degrees of freedom. Markets

@@ -2,7 +2,7 @@
 
 A mixture of Gaussians has tails where there are no data. The splines bend N(0, I) into a law that ends where the codes
 end. Each layer turns the point, then maps half of its coordinates by splines that the other half chooses; so both
-directions take one pass. A last spline for each coordinate gives the law that is bent its margins.
+directions take one pass. A last spline for each coordinate fits the margins.
 
 Reference: Durkan, Bekasov, Murray, Papamakarios (2019), "Neural spline flows", arXiv:1906.04032; Dinh, Sohl-Dickstein,
 Bengio (2017), "Density estimation using Real NVP", arXiv:1605.08803.

@@ -128,6 +128,11 @@ def filled(x: Tensor, latents: int) -> Tensor:
     return full
 
 
+def age_weights(days: Tensor, half_life: float) -> Tensor:
+    """Weights of rows of these days, [n], 1 for the latest; they halve with each ``half_life`` days of age."""
+    return torch.exp2((days.double() - days.max()) / half_life)
+
+
 def principal_components(x: Tensor, weights: Tensor | None = None) -> PrincipalComponents:
     """Principal components of x [batch, D], in float64; the largest entry of each vector is made positive.
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from vae.surface import term_structure
 from vae.surface.grid import Grid
 from vae.surface.spline import Spline, interpolation_matrices
+from vae.surface.units import Z90
 
 Array = NDArray[np.float64]
 
-_INTERVAL = 0.9  # share of the errors that the 90 % interval of a normal error holds ...
-_HALF_WIDTH = 1.6448536269514722  # ... and its half-width in standard deviations
+_INTERVAL = 0.9  # share of the errors within Z90 standard deviations
 _UNKNOWN_ORDER = 1.0  # with too few points to leave out two
 _LEAST_ORDER, _LARGEST_ORDER = 0.5, 3.0  # of a random walk between two points, and of a cubic with parabolic slopes
 
@@ -100,6 +100,6 @@ def _scale(error: Array) -> Array:
     """The standard deviation of errors [surface, other], NaN where missing; where all are, that of the others."""
     known = ~np.isnan(error).all(0)
     found = np.zeros(error.shape[1])
-    found[known] = np.nanquantile(np.abs(error[:, known]), _INTERVAL, axis=0) / _HALF_WIDTH
+    found[known] = np.nanquantile(np.abs(error[:, known]), _INTERVAL, axis=0) / Z90
     found[~known] = found[known].mean() if known.any() else 0.0
     return found

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vae.evaluation.observations import independent_noise, observed
+from vae.evaluation.observations import observed
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.linear import principal_components
 
@@ -28,7 +28,7 @@ def test_the_noise_has_the_covariance_of_the_likelihood(factors: int, transform:
     torch.testing.assert_close(
         torch.cov(found.T) / spread / spread.unsqueeze(1), expected / spread / spread.unsqueeze(1), rtol=0, atol=0.04
     )
-    independent = independent_noise(model) / (model.center.exp() if transform == "log" else 1.0)
+    independent = model.independent_noise / (model.center.exp() if transform == "log" else 1.0)
     torch.testing.assert_close(independent, scale.expand_as(independent))
 
 

@@ -7,7 +7,6 @@ from scipy.stats import multivariate_normal
 
 from vae.evaluation.opponents import (
     Gaussian,
-    age_weights,
     linear_opponents,
     opponent_completion_metrics,
     opponent_error_ratio,
@@ -15,7 +14,7 @@ from vae.evaluation.opponents import (
     usable_transforms,
 )
 from vae.model.completion import random_points
-from vae.model.linear import principal_components
+from vae.model.linear import age_weights, principal_components
 from vae.surface.units import OWN, VOL_BP
 
 GENERATOR = np.random.default_rng(5)
