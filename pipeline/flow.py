@@ -21,7 +21,12 @@ from pipeline import telemetry
 from pipeline.errors import InputError, StageError
 
 telemetry.switch_off()  # before prefect is imported, which reads the switches then
-os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")  # 20 is too short on a small machine
+for _name, _seconds in {  # Prefect's own 20, 60 and 10 are too short on a small or busy machine
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    "PREFECT_API_REQUEST_TIMEOUT": "180",
+    "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+}.items():
+    os.environ.setdefault(_name, _seconds)
 
 from prefect import flow, get_run_logger, runtime, settings, task  # noqa: E402
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact  # noqa: E402
@@ -31,6 +36,7 @@ from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, FlowRun  # noqa: E402
 from prefect.exceptions import ObjectNotFound  # noqa: E402
 from prefect.flows import EntrypointType  # noqa: E402
+from prefect.logging.handlers import APILogHandler  # noqa: E402
 from prefect.runner import Runner  # noqa: E402
 from prefect.schedules import Cron, Schedule  # noqa: E402
 from prefect.settings import (  # noqa: E402
@@ -116,7 +122,7 @@ def exchange(direction: str, workspace: Workspace) -> None:
     workspace.run("dvc", direction, *(["--allow-missing"] if direction == "pull" else []))
 
 
-def _notify_end(_flow: object, flow_run: FlowRun, state: State[Any]) -> None:
+def _notify_end(flow: object, flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001  prefect passes names
     """Hook of a run that failed, crashed or was cancelled."""
     _notify(flow_run.parameters.get("notify"), f"volvae: run {flow_run.name}: {state.name}", state.message or "")
 
@@ -342,6 +348,7 @@ def _serve(schedule: Schedule, parameters: dict[str, object]) -> None:
     )
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(runner.start())
+    run_coro_as_sync(APILogHandler.aflush())  # while the server is there
 
 
 if __name__ == "__main__":
