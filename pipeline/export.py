@@ -31,7 +31,7 @@ from vae.bundle import (
     VECTORS,
     Layout,
 )
-from vae.graphs import export
+from vae.graphs import export, scorer
 from vae.graphs.completer import completer_graph
 from vae.graphs.sampler import sampler_graph
 from vae.graphs.vector_completer import vector_completer_graph
@@ -126,7 +126,7 @@ def graph_files(
             if grid
             else vector_completer_graph(model, metadata)
         ),
-        SCORER: export.scorer_graph(single if grid else model, layout, metadata),
+        SCORER: scorer.scorer_graph(single if grid else model, layout, metadata),
     }
     return made | ({HALF_DECODER: export.half_decoder_graph(single, layout, metadata)} if half else {})
 
@@ -179,11 +179,11 @@ def make_manifest(
 
 def scores(model: Vae, x: Tensor) -> dict[str, object]:
     """Quantiles of the score over training surfaces x [batch, tenor, node] or vectors [batch, D], which rank others."""
-    scorer, known = export.Scorer(model), ~x.isnan()
+    known = ~x.isnan()
     mask = known.float() if model.architecture.sees_missing else None
     with torch.no_grad():
         parts = [
-            scorer(torch.nan_to_num(x[rows]), None if mask is None else mask[rows])
+            scorer.nats(model, torch.nan_to_num(x[rows]), None if mask is None else mask[rows])
             for rows in torch.arange(len(x)).split(_ROWS)
         ]
     points = known.flatten(1).sum(1)
@@ -219,7 +219,7 @@ def parity(model: Vae, prior: Prior, bundle: Path, x: Tensor, params: ExportPara
         latents = torch.cat((random, torch.from_numpy(mean).float()))
         expected = decoder(latents.double()).numpy()
         some = None if mask is None else mask[: params.parity_scores]
-        nats = export.Scorer(model)(values[: params.parity_scores], some).numpy()
+        nats = scorer.nats(model, values[: params.parity_scores], some).numpy()
     encoded, scored = loaded.encode(x.numpy()), loaded.score(x[: params.parity_scores].numpy())
     difference = np.abs(encoded.mean - mean)
     completed = x[: params.parity_completions]

@@ -23,7 +23,7 @@ from tests.vectors import LIKELIHOODS, POINTS, trained_on_vectors
 from tests.workspace import PATHS, Workspace
 from vae.bundle import MANIFEST
 from vae.graphs import export
-from vae.model.laplace import log_evidence
+from vae.model.point_posterior import log_evidence
 from vae.runtime import BundleError, SurfaceModel, VectorModel
 
 GATE = GateParams(

@@ -1,7 +1,6 @@
 """``completer.onnx``: from quotes anywhere inside the grid to the complete surface with its standard deviations.
 
-Levenberg-Marquardt steps run inside the graph until they converge. The part before the steps, one step, and the part
-after them are traced as three graphs and joined by an ONNX ``Loop``.
+Levenberg-Marquardt steps run inside the graph until they converge, see ``vae.graphs.search``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,22 +8,20 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from vae.graphs.export import finished, program
-from vae.graphs.onnx_loop import loop_graph
+from vae.graphs.export import finished
+from vae.graphs.search import Step, precision_names, precision_parts, search_graph
 from vae.model import completion, laplace
 from vae.model.autoencoder import Vae
 from vae.model.completion import QuoteProblem, Quotes
-from vae.model.laplace import LatentPrior, SearchState
+from vae.model.laplace import LatentPrior
 from vae.model.noise_precision import NoisePrecision
 from vae.model.quote_weights import QuoteInterpolator
 from vae.surface.grid import Grid
 from vae.surface.reading_error import ReadingError
 
-_POSED = ("quoted", "weights", "reading", "precision")
-_FACTORS = ("factors", "factor_covariance")  # posed too by a model with residual factors
-_PRIOR = ("prior_mean", "prior_precision")  # posed too where a market may be named
+_POSED = ("quoted", "weights", "reading")  # then the precision and, where a market may be named, the prior
+_PRIOR = ("prior_mean", "prior_precision")
 OUTPUTS = ("surface", "std", "z", "fitted", "fitted_std", "misfit", "p_value")
-_KEPT = ("z", "cost", "curvature")  # the parts of the state that the end reads
 
 
 def completer_graph(
@@ -50,39 +47,35 @@ def completer_graph(
     """
     examples = {"log_moneyness": 0.0, "tenor": float(grid.tenors[0]), "iv": 0.2, "weight": 1.0}
     quotes = {name: torch.full((3,), value) for name, value in examples.items()}
-    names = (*_POSED, *(_FACTORS if model.architecture.residual_factors else ()), *(_PRIOR if priors else ()))
     inputs = quotes | ({"market": torch.full((1,), -1)} if priors else {})
-    first = Start(model, grid, priors, reading)
-    with torch.no_grad():
-        made = [part.clone() for part in first(*inputs.values())]
-    posed = {"tenor": quotes["tenor"], **dict(zip(names, made, strict=False))}
-    state = SearchState(*made[-len(SearchState._fields) :])._asdict()
-    step = posed | {f"now_{name}": part for name, part in state.items()}
-    last = posed | {f"last_{name}": state[name] for name in _KEPT}
     free = {name: {0: "quote"} for name in (*quotes, "quoted", "weights", "reading")}
-    free |= {"precision": {1: "quote"}, "factors": {1: "quote"}}
-    graph = loop_graph(
-        program(first, inputs, outputs=[*names, "used", *(f"first_{name}" for name in state)], free=free),
-        program(Step(model, tuple(posed)), step, outputs=["moving", *(f"next_{name}" for name in state)], free=free),
-        program(End(model, grid, tuple(posed)), last, outputs=list(OUTPUTS), free=free),
-        state=SearchState._fields,
-        condition="moving",
+    free |= {name: {1: "quote"} for name in ("precision", "factors")}
+    graph = search_graph(
+        Start(model, grid, priors, reading),
+        quote_step(model),
+        End(model, grid),
+        inputs,
+        read=["tenor"],
+        posed=(*_POSED, *precision_names(model), *(_PRIOR if priors else ())),
+        told=["used"],
+        outputs=OUTPUTS,
+        free=free,
         most=completion.MOST_STEPS,
     )
     return finished(graph, metadata)
 
 
-def _problem(names: Sequence[str], parts: Sequence[Tensor]) -> QuoteProblem:
-    """The problem from its tensors by name."""
-    posed = dict(zip(names, parts, strict=False))
-    return QuoteProblem(
-        posed["quoted"],
-        posed["tenor"],
-        posed["weights"],
-        posed["reading"],
-        NoisePrecision(posed["precision"], *(posed.get(name) for name in _FACTORS)),
-        LatentPrior(*(posed[name] for name in _PRIOR)) if _PRIOR[0] in posed else None,
-    )
+def quote_step(model: Vae) -> Step:
+    """A step given quotes."""
+    return Step(model, lambda parts: completion.posterior_given_quotes(model, _problem(model, parts)))
+
+
+def _problem(model: Vae, parts: Sequence[Tensor]) -> QuoteProblem:
+    """The problem from its parts."""
+    tenor, quoted, weights, reading, *others = parts
+    count = len(precision_names(model))
+    precision, prior = NoisePrecision(*others[:count]), others[count:]
+    return QuoteProblem(quoted, tenor, weights, reading, precision, LatentPrior(*prior) if prior else None)
 
 
 class Start(nn.Module):
@@ -116,43 +109,28 @@ class Start(nn.Module):
             prior = LatentPrior(self.means[market].squeeze(0), self.precisions[market].squeeze(0))
             problem = problem._replace(prior=prior)
         state = laplace.start_search(completion.posterior_given_quotes(self.model, problem), start)
-        precision = (part for part in problem.precision if part is not None)
         return (
             problem.quoted,
             problem.weights,
             problem.reading,
-            *precision,
+            *precision_parts(problem.precision),
             *(problem.prior or ()),
             weights.inside,
             *state,
         )
 
 
-class Step(nn.Module):
-    """The problem and the state before a step -> whether another step follows, and the state after it."""
-
-    def __init__(self, model: Vae, posed: tuple[str, ...]) -> None:
-        super().__init__()
-        self.model, self.posed = model, posed
-
-    def forward(self, *parts: Tensor) -> tuple[Tensor, ...]:
-        """Whether another step follows, and the parts of the state."""
-        posterior = completion.posterior_given_quotes(self.model, _problem(self.posed, parts))
-        after = laplace.search_step(posterior, SearchState(*parts[len(self.posed) :]))
-        return after.moving, *after
-
-
 class End(nn.Module):
     """The problem and the end of the search -> the surface."""
 
-    def __init__(self, model: Vae, grid: Grid, posed: tuple[str, ...]) -> None:
+    def __init__(self, model: Vae, grid: Grid) -> None:
         super().__init__()
-        self.model, self.shape, self.posed = model, grid.shape, posed
+        self.model, self.shape = model, grid.shape
 
     def forward(self, *parts: Tensor) -> tuple[Tensor, ...]:
         """All of ``OUTPUTS``."""
-        problem = _problem(self.posed, parts)
-        mode, errors = completion.end_of_search(self.model, problem, *parts[len(self.posed) :])
+        problem, end = _problem(self.model, parts[:-3]), parts[-3:]
+        mode, errors = completion.end_at_quotes(self.model, problem, *end)
         found = completion.completion_at(self.model, mode, errors)
         fitted = completion.vols_at(problem.weights, problem.tenor, found.mean).squeeze(0)
         deviation = completion.std_at_quotes(problem, mode, errors).squeeze(0).to(fitted)

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from vae.bundle import Layout
+from vae.graphs.elimination import with_eliminations
 from vae.model.autoencoder import Vae
-from vae.model.laplace import log_evidence
 
 OPSET = 18
 IR_VERSION = 9  # the newest pair that onnxruntime 1.17 and later all load; see docs/formats.md
-SCORE_STEPS = 3
 
 
 class Decoder(nn.Module):
@@ -69,20 +68,6 @@ class Encoder(nn.Module):
         return posterior.mean, posterior.log_std.exp()
 
 
-class Scorer(nn.Module):
-    """Surfaces or vectors and their mask -> nats [batch], the log density of the known points, in the model's dtype."""
-
-    def __init__(self, model: Vae) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Nats of the density of the data in their units, by Laplace's approximation."""
-        dtype = self.model.center.dtype
-        missing = None if mask is None else 1.0 - mask.flatten(1).to(dtype)
-        return log_evidence(self.model, x.flatten(1).to(dtype), missing, steps=SCORE_STEPS)
-
-
 def decoder_graph(model: Vae, layout: Layout, metadata: Mapping[str, str]) -> bytes:
     """``decoder.onnx``: input z, output iv or x, single precision."""
     return _of_latents(Decoder(model, layout.shape), model, layout, metadata)
@@ -95,12 +80,9 @@ def half_decoder_graph(model: Vae, layout: Layout, metadata: Mapping[str, str]) 
 
 def encoder_graph(model: Vae, layout: Layout, metadata: Mapping[str, str]) -> bytes:
     """``encoder.onnx``: inputs iv or x, and mask; outputs mean and std; single precision."""
-    return finished(_of_data(Encoder(model), model, layout, ["mean", "std"]), metadata)
-
-
-def scorer_graph(model: Vae, layout: Layout, metadata: Mapping[str, str]) -> bytes:
-    """``scorer.onnx``: inputs iv or x, and mask, in single precision; output nats in the model's dtype."""
-    return finished(_of_data(Scorer(model), model, layout, ["nats"]), metadata)
+    data = data_inputs(model, layout)
+    graph = program(Encoder(model), data, outputs=["mean", "std"], free={name: {0: "batch"} for name in data})
+    return finished(graph, metadata)
 
 
 def _of_latents(module: nn.Module, model: Vae, layout: Layout, metadata: Mapping[str, str]) -> bytes:
@@ -109,12 +91,10 @@ def _of_latents(module: nn.Module, model: Vae, layout: Layout, metadata: Mapping
     return finished(program(module, {"z": z}, outputs=[layout.tensor], free={"z": {0: "batch"}}), metadata)
 
 
-def _of_data(module: nn.Module, model: Vae, layout: Layout, outputs: list[str]) -> onnx.ModelProto:
-    """The graph of a module that reads surfaces or vectors, with a mask where the model reads missing points."""
+def data_inputs(model: Vae, layout: Layout) -> dict[str, Tensor]:
+    """Examples of surfaces or vectors, with a mask where the model reads missing points."""
     data = {layout.tensor: torch.full((2, *layout.shape), 0.2)}
-    if model.architecture.sees_missing:
-        data["mask"] = torch.ones(2, *layout.shape)
-    return program(module, data, outputs=outputs, free={name: {0: "batch"} for name in data})
+    return data | ({"mask": torch.ones(2, *layout.shape)} if model.architecture.sees_missing else {})
 
 
 def program(
@@ -145,7 +125,7 @@ def program(
         )
     if found is None:
         raise RuntimeError("torch.onnx.export returned no program")
-    proto = found.model_proto
+    proto = with_eliminations(found.model_proto, OPSET)
     proto.ir_version = IR_VERSION
     return proto
 

@@ -3,13 +3,13 @@
 Reference: https://onnx.ai/onnx/operators/onnx__Loop.html
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 
 def loop_graph(
-    start: ModelProto, step: ModelProto, end: ModelProto, *, state: Sequence[str], condition: str, most: int
+    start: ModelProto, step: ModelProto, end: ModelProto, *, state: Sequence[str], condition: str | None, most: int
 ) -> ModelProto:
     """``start``, then ``step`` while its output ``condition`` is true, then ``end``.
 
@@ -22,7 +22,7 @@ def loop_graph(
         step: the body of the loop.
         end: the graph after the loop.
         state: names of the parts of the state.
-        condition: the output of ``step`` that says whether another step follows.
+        condition: the output of ``step`` that says whether another step follows; None: all steps are taken.
         most: the largest number of steps.
     """
     parts = (start.graph, step.graph, end.graph)
@@ -37,15 +37,20 @@ def loop_graph(
     weights = _merged(
         [tensor for graph in parts for tensor in graph.initializer], [loop, *(n for graph in parts for n in graph.node)]
     )
+    going = helper.make_tensor_value_info("body.going", TensorProto.BOOL, [])
+    follows = helper.make_tensor_value_info("body.follows", TensorProto.BOOL, [])
     body = helper.make_graph(
-        step.graph.node,
+        [*step.graph.node, *([] if condition else [helper.make_node("Identity", [going.name], [follows.name])])],
         "step",
         [
             helper.make_tensor_value_info("body.iteration", TensorProto.INT64, []),
-            helper.make_tensor_value_info("body.going", TensorProto.BOOL, []),
+            going,
             *_named(step.graph.input, [f"now_{part}" for part in state]),
         ],
-        _named(step.graph.output, [condition, *(f"next_{part}" for part in state)]),
+        [
+            *(_named(step.graph.output, [condition]) if condition else [follows]),
+            *_named(step.graph.output, [f"next_{part}" for part in state]),
+        ],
     )
     loop.attribute.append(helper.make_attribute("body", body))
     constants = [
@@ -72,12 +77,20 @@ def _named(values: Sequence[ValueInfoProto], names: Sequence[str]) -> list[Value
 def _prefix(graph: GraphProto, prefix: str) -> None:
     """Prefix all names except those of inputs and outputs, so that no two graphs share a name by chance."""
     kept = {"", *(value.name for value in (*graph.input, *graph.output))}
+    _rename(graph, lambda name: name if name in kept else prefix + name)
+
+
+def _rename(graph: GraphProto, new: Callable[[str], str]) -> None:
+    """Rename all that a graph and the bodies of its loops name."""
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.name = new(value.name)
     for node in graph.node:
-        node.name = node.name and prefix + node.name
+        node.name = new(node.name)
         for names in (node.input, node.output):
-            names[:] = [name if name in kept else prefix + name for name in names]
-    for tensor in graph.initializer:
-        tensor.name = tensor.name if tensor.name in kept else prefix + tensor.name
+            names[:] = [new(name) for name in names]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rename(attribute.g, new)
 
 
 def _merged(weights: Sequence[TensorProto], nodes: Sequence[NodeProto]) -> list[TensorProto]:
@@ -89,6 +102,14 @@ def _merged(weights: Sequence[TensorProto], nodes: Sequence[NodeProto]) -> list[
         nameless.CopyFrom(tensor)
         nameless.ClearField("name")
         names[tensor.name] = found.setdefault(nameless.SerializeToString(deterministic=True), tensor).name
-    for node in nodes:
+    for node in _with_bodies(nodes):
         node.input[:] = [names.get(name, name) for name in node.input]
     return list(found.values())
+
+
+def _with_bodies(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """The nodes and those in the bodies of their loops."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            yield from _with_bodies(attribute.g.node)

@@ -26,6 +26,11 @@ QUANTILES = 1000
 NORMAL_DEGREES = 1e9  # for which the F law is a chi-square law
 
 
+def quantile_shares() -> Tensor:
+    """The shares of the quantiles that are kept, [quantile], in float64."""
+    return (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
+
+
 class Calibration(nn.Module):
     """The law of misfits and the width of intervals; before ``vae.training.calibrate`` those of an exact model.
 
@@ -41,8 +46,7 @@ class Calibration(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        share = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
-        normal = math.sqrt(2.0) * torch.erfinv(2.0 * share - 1.0)
+        normal = math.sqrt(2.0) * torch.erfinv(2.0 * quantile_shares() - 1.0)
         self.register_buffer("degrees", torch.tensor(NORMAL_DEGREES, dtype=torch.float64))
         self.register_buffer("factors", torch.ones(len(OPEN), dtype=torch.float64))
         self.register_buffer("scores", normal.repeat(len(COUNTS), 1))

@@ -19,10 +19,10 @@ from vae.model.laplace import (
     LocalQuadratic,
     LogPosterior,
     local_quadratic,
-    posterior_given_points,
     posterior_mode,
 )
 from vae.model.noise_precision import NoisePrecision
+from vae.model.point_posterior import PointProblem, encoded_mean, pose_points, posterior_given_points
 from vae.model.quote_weights import QuoteInterpolator, QuoteWeights
 
 MOST_STEPS = 30  # three are enough from ten quotes on
@@ -53,14 +53,19 @@ class Mode(NamedTuple):
     Attributes:
         z: the mode, [batch, latent].
         misfit: of the known points there, [batch]; see ``vae.model.calibration``.
-        curvature: of minus the log posterior there, [batch, latent, latent].
+        covariance: of the posterior there, [batch, latent, latent].
         number: of the known points, [batch].
     """
 
     z: Tensor
     misfit: Tensor
-    curvature: Tensor
+    covariance: Tensor
     number: Tensor
+
+    @property
+    def left_open(self) -> Tensor:
+        """Sum of the posterior variances of the latents, [batch]: about 0 where the points fix them."""
+        return self.covariance.diagonal(dim1=1, dim2=2).sum(1)
 
 
 def complete(model: Vae, x: Tensor, prior: LatentPrior | None = None) -> Completion:
@@ -150,13 +155,13 @@ def complete_quotes(
     problem, start, weights = prepare_quotes(model, interpolator, quotes)
     problem = problem._replace(prior=prior)
     found = posterior_mode(posterior_given_quotes(model, problem), start, steps=MOST_STEPS)
-    return completion_at(model, *end_of_search(model, problem, found.z, found.cost, found.curvature)), weights
+    return completion_at(model, *end_at_quotes(model, problem, found.z, found.cost, found.curvature)), weights
 
 
-def end_of_search(model: Vae, problem: QuoteProblem, z: Tensor, cost: Tensor, curvature: Tensor) -> tuple[Mode, Errors]:
+def end_at_quotes(model: Vae, problem: QuoteProblem, z: Tensor, cost: Tensor, curvature: Tensor) -> tuple[Mode, Errors]:
     """The mode given quotes, and the errors there."""
     number = (problem.precision.diagonal > 0.0).double().sum(1)
-    return Mode(z, 2.0 * cost, curvature, number), errors_at_quotes(model, problem, z)
+    return Mode(z, 2.0 * cost, linear_systems.inverse(curvature), number), errors_at_quotes(model, problem, z)
 
 
 def prepare_quotes(
@@ -172,7 +177,7 @@ def prepare_quotes(
     zeros = used.new_zeros(model.architecture.dimension)
     count = zeros.scatter_add(0, weights.nearest, used)
     nearby = zeros.scatter_add(0, weights.nearest, used * quotes.iv) / count.clamp_min(1.0)
-    start = _encoded_mean(model, nearby.unsqueeze(0), (count == 0.0).to(nearby.dtype).unsqueeze(0))
+    start = encoded_mean(model, nearby.unsqueeze(0), (count == 0.0).to(nearby.dtype).unsqueeze(0))
     variance = model.scale_at(start).square()
     if model.architecture.scale != "shared":
         variance = weights.linear @ variance.flatten()
@@ -242,36 +247,39 @@ def completion_at(model: Vae, mode: Mode, errors: Errors | None) -> Completion:
     """
     z = mode.z
     values, jacobian = model.decode_with_jacobian(z)
-    jacobian, natural = (jacobian @ model.basis.T).double(), model.natural(values)
-    left: Tensor | float = 0.0
-    if model.residual_factors is not None and errors is not None:
-        residual, slopes, left = _residual(model.residual_factors.double().unsqueeze(0), errors)
-        natural, jacobian = natural + residual.to(natural), jacobian - slopes
-    covariance = linear_systems.inverse(mode.curvature)
-    variance = (jacobian * (covariance @ jacobian)).sum(1) + left
+    factors = model.residual_factors
+    factors = None if factors is None else factors.double().unsqueeze(0)
+    residual, variance = _given_errors((jacobian @ model.basis.T).double(), factors, mode, errors)
+    natural = model.natural(values) + residual.to(z.dtype)
     if model.architecture.likelihood == "bernoulli":
         probability = (natural / (1.0 + math.pi / 8.0 * variance).sqrt()).sigmoid()
         std = (probability * (1.0 - probability)).sqrt()
         return Completion(probability.to(z.dtype), std.to(z.dtype), z, mode.misfit.to(z.dtype))
-    left_open = covariance.diagonal(dim1=1, dim2=2).sum(1)
-    widening = model.calibration.widening(mode.misfit, mode.number, left_open).unsqueeze(1)
+    widening = model.calibration.widening(mode.misfit, mode.number, mode.left_open).unsqueeze(1)
     std = (widening * (variance + model.scale_at(z).double().square()).sqrt()).to(z.dtype)
     mean = model.observed(natural)
     std = mean * std if model.architecture.transform == "log" else std
     return Completion(mean, std, z, mode.misfit.to(z.dtype))
 
 
-def _residual(factors: Tensor, errors: Errors) -> tuple[Tensor, Tensor, Tensor]:
-    """The residual of points with these factors, [batch, D, factor], given the errors of the known points.
+def _given_errors(jacobian: Tensor, factors: Tensor | None, mode: Mode, errors: Errors | None) -> tuple[Tensor, Tensor]:
+    """What the posterior and the errors of the known points say of points, in float64.
+
+    Args:
+        jacobian: derivatives of the points by the latents, [batch, latent, point].
+        factors: of their residual, [batch or 1, point, factor]; None where it is independent.
+        mode: of the posterior.
+        errors: at the known points, needed with factors.
 
     Returns:
-        Its mean [batch, D], minus the derivatives of that by the latents [batch, latent, D], and the variance that is
-        left where the latents are known, [batch, D].
+        The mean of the residual and the variance of the points without independent noise, both [batch, point].
     """
-    precision = errors.precision
-    rows = torch.cat([errors.error.unsqueeze(1), errors.jacobian], dim=1).double()
-    found = precision.scores(rows) @ factors.mT
-    return found[:, 0], found[:, 1:], precision.left(factors)
+    mean, left = torch.zeros_like(jacobian[:, 0]), torch.zeros_like(jacobian[:, 0])
+    if factors is not None and errors is not None:
+        rows = torch.cat([errors.error.unsqueeze(1), errors.jacobian], dim=1).double()
+        found = errors.precision.scores(rows) @ factors.mT
+        mean, jacobian, left = found[:, 0], jacobian - found[:, 1:], errors.precision.left(factors)
+    return mean, (jacobian * (mode.covariance @ jacobian)).sum(1) + left
 
 
 def std_at_quotes(problem: QuoteProblem, mode: Mode, errors: Errors) -> Tensor:
@@ -279,12 +287,7 @@ def std_at_quotes(problem: QuoteProblem, mode: Mode, errors: Errors) -> Tensor:
 
     It has the error of reading between points, is in the units of the model and not widened.
     """
-    jacobian, precision = errors.jacobian.double(), errors.precision
-    left: Tensor | float = 0.0
-    if precision.factors is not None:
-        _, slopes, left = _residual(precision.factors, errors)
-        jacobian = jacobian - slopes
-    variance = (jacobian * (linear_systems.inverse(mode.curvature) @ jacobian)).sum(1) + left
+    _, variance = _given_errors(errors.jacobian.double(), errors.precision.factors, mode, errors)
     return (variance + problem.reading).sqrt()
 
 
@@ -294,48 +297,25 @@ def vols_at(weights: Tensor, tenor: Tensor, points: Tensor) -> Tensor:
 
 
 def _complete(model: Vae, x: Tensor, prior: LatentPrior | None) -> Completion:
-    points, known, start = prepare_points(model, x, x.isnan().to(x.dtype))
-    mode = mode_given_points(model, points, known, start, prior)
-    return completion_at(model, mode, errors_at_points(model, points, known, mode.z))
+    problem, start = pose_points(model, x, x.isnan().to(x.dtype))
+    return completion_at(model, *mode_given_points(model, problem._replace(prior=prior), start))
 
 
-def mode_given_points(
-    model: Vae, points: Tensor, known: Tensor, start: Tensor, prior: LatentPrior | None = None
-) -> Mode:
-    """The mode given points in the model's units where ``known`` is 1, both [batch, D], from latents ``start``."""
-    found = posterior_mode(posterior_given_points(model, points, known, prior), start, steps=MOST_STEPS)
-    return mode_at_points(model, known, found.z, found.cost, found.curvature)
+def mode_given_points(model: Vae, problem: PointProblem, start: Tensor) -> tuple[Mode, Errors | None]:
+    """The mode given points, searched from latents ``start`` [batch, latent], and the errors there."""
+    found = posterior_mode(posterior_given_points(model, problem), start, steps=MOST_STEPS)
+    return end_at_points(model, problem, found.z, found.cost, found.curvature)
 
 
-def mode_at_points(model: Vae, known: Tensor, z: Tensor, cost: Tensor, curvature: Tensor) -> Mode:
-    """The mode given points where ``known`` [batch, D] is 1, from the end of the search."""
+def end_at_points(
+    model: Vae, problem: PointProblem, z: Tensor, cost: Tensor, curvature: Tensor
+) -> tuple[Mode, Errors | None]:
+    """The mode given points from the end of the search, and the errors there; None without residual factors."""
     misfit = 2.0 * cost
     if model.architecture.scale == "decoded":  # there the cost has the log of the scale
-        misfit = misfit - 2.0 * (known * model.scale_at(z).log()).double().sum(1)
-    return Mode(z, misfit, curvature, known.double().sum(1))
-
-
-def errors_at_points(model: Vae, points: Tensor, known: Tensor, z: Tensor) -> Errors | None:
-    """The errors of the model at latents z [batch, latent] where ``known`` is 1; None without residual factors."""
-    if not model.architecture.residual_factors:
-        return None
+        misfit = misfit - 2.0 * (problem.known * model.scale_at(z).log()).double().sum(1)
+    mode = Mode(z, misfit, linear_systems.inverse(curvature), problem.known.double().sum(1))
+    if problem.precision is None or problem.precision.factors is None:
+        return mode, None
     values, jacobian = model.decode_with_jacobian(z)
-    return Errors(points - model.natural(values), jacobian @ model.basis.T, model.precision_of_points(known))
-
-
-def prepare_points(model: Vae, x: Tensor, missing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Points in the units of the model, 1 where a point is known, both [batch, D], and latents to start from.
-
-    ``missing`` [batch, D] is 1 where a point is missing; x may hold any number there.
-    """
-    known = 1.0 - missing
-    points = torch.where(known > 0.0, model.inner(torch.where(known > 0.0, x, 1.0)), model.center)
-    return points, known, _encoded_mean(model, x, missing)
-
-
-def _encoded_mean(model: Vae, x: Tensor, missing: Tensor) -> Tensor:
-    """The encoder's mean, [batch, latent]; the mean of the prior where the encoder cannot read missing points."""
-    if not model.architecture.sees_missing:
-        return model.center.new_zeros(len(x), model.architecture.latents)
-    seen = model.read(x, missing)
-    return model.encode(seen.values, missing).mean
+    return mode, Errors(problem.points - model.natural(values), jacobian @ model.basis.T, problem.precision)

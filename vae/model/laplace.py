@@ -1,13 +1,12 @@
 """Laplace's approximation: the mode of the posterior of the latents given known points, and the curvature there.
 
 The mode is found by Levenberg and Marquardt's iteration; the posterior is then taken as a Gaussian about the mode.
-Completion reads means and intervals off that Gaussian, scoring the evidence. All steps can be traced into ONNX.
+Completion reads means and intervals off that Gaussian, scoring the evidence. Each step can be traced into ONNX.
 
 Reference: Levenberg (1944), Marquardt (1963); MacKay (1992), "A practical Bayesian framework for backpropagation
 networks", section 3 (Laplace's approximation).
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,14 +15,12 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from vae.model import linear_systems
-from vae.model.autoencoder import Vae
 from vae.model.noise_precision import NoisePrecision
 
 _FIRST_DAMPING = 1e-3  # in units of the curvature
 _EASIER, _HARDER = 0.1, 5.0  # factors of the damping after a step that helped, and after one that did not
 _DAMPINGS = (1e-9, 1e9)
 _SETTLED, _ROUNDED = 1e-3, 1e-4  # nats, and share of the cost: an iteration ends when the cost changes by less
-_HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
 class LatentPrior(NamedTuple):
@@ -156,76 +153,3 @@ def local_quadratic_of_binary(
     lost = known * (softplus(logits) - points * logits)
     pull = jacobian @ (known * (points - probability)).unsqueeze(2)
     return LocalQuadratic(found.cost + lost.sum(1), found.slope + pull[..., 0], found.curvature)
-
-
-def posterior_given_points(model: Vae, points: Tensor, known: Tensor, prior: LatentPrior | None = None) -> LogPosterior:
-    """The log posterior given points in the model's units where ``known`` is 1, both [batch, D]; N(0, I) by default."""
-    if model.architecture.likelihood == "bernoulli":
-        return _given_binary_points(model, points, known, prior)
-    if model.architecture.scale == "decoded":
-        return _given_points_of_own_scale(model, points, known, prior)
-    precision = model.precision_of_points(known)
-
-    def at(z: Tensor) -> LocalQuadratic:
-        values, jacobian = model.decode_with_jacobian(z)
-        return local_quadratic(z, points - model.natural(values), jacobian @ model.basis.T, precision, prior)
-
-    return at
-
-
-def _given_points_of_own_scale(model: Vae, points: Tensor, known: Tensor, prior: LatentPrior | None) -> LogPosterior:
-    """As ``posterior_given_points`` where the noise depends on the latents; its curvature is Fisher's information."""
-
-    def at(z: Tensor) -> LocalQuadratic:
-        values, jacobian = model.decode_with_jacobian(z)
-        scale, own = (part.double() for part in model.scale_with_jacobian(z))
-        error = points - model.natural(values)
-        precision = NoisePrecision(known / scale.square())
-        found = local_quadratic(z, error, jacobian @ model.basis.T, precision, prior)
-        seen, own = known.double(), own * known.double().unsqueeze(1)
-        pull = own @ ((error.double() / scale).square() - 1.0).unsqueeze(2)
-        return LocalQuadratic(
-            found.cost + (seen * scale.log()).sum(1),
-            found.slope + pull[..., 0],
-            found.curvature + 2.0 * own @ own.transpose(1, 2),
-        )
-
-    return at
-
-
-def _given_binary_points(model: Vae, points: Tensor, known: Tensor, prior: LatentPrior | None) -> LogPosterior:
-    def at(z: Tensor) -> LocalQuadratic:
-        values, jacobian = model.decode_with_jacobian(z)
-        return local_quadratic_of_binary(z, points, model.natural(values), jacobian @ model.basis.T, known, prior)
-
-    return at
-
-
-def log_evidence(model: Vae, x: Tensor, missing: Tensor | None, *, steps: int) -> Tensor:
-    """Laplace's approximation of log p of the known points of x [batch, D], in nats of the density of x, [batch].
-
-    A bound at the encoder's posterior is low where the encoder is wrong; the evidence is not.
-
-    Args:
-        model: of points of either likelihood.
-        x: any number where a point is missing.
-        missing: 1 where a point is missing, [batch, D]; None where none is.
-        steps: of the search for the mode, which takes all of them: no row depends on the others.
-    """
-    seen = model.read(x, missing)
-    known = torch.ones_like(x) if missing is None else 1.0 - missing
-    points = torch.where(known > 0.0, model.inner(torch.where(known > 0.0, x, 1.0)), model.center)
-    start = model.encode(seen.values, seen.missing).mean
-    posterior = posterior_given_points(model, points, known)
-    found = start_search(posterior, start)
-    for _ in range(steps):
-        found = search_step(posterior, found)
-    log_determinant = linear_systems.cholesky(found.curvature).diagonal(dim1=1, dim2=2).log().sum(1)
-    evidence = -found.cost - log_determinant
-    if model.architecture.likelihood == "gaussian":
-        evidence = evidence - _HALF_LOG_TWO_PI * known.double().sum(1)
-        if model.architecture.scale != "decoded":  # there the cost has it
-            evidence = evidence - (known * model.scale.log()).double().sum(1)
-        if model.architecture.residual_factors:
-            evidence = evidence - 0.5 * model.precision_of_points(known).log_determinant
-    return (evidence if seen.log_slope is None else evidence + seen.log_slope).to(x.dtype)

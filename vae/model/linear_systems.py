@@ -1,32 +1,55 @@
-"""Batched solve, inverse and Cholesky factor of small positive definite matrices, as plain tensor operations.
+"""Batched solve, inverse, determinant and Cholesky factor of small positive definite matrices, in tensor operations.
 
-The matrices have a row for each latent. In batches this is faster than one call of LAPACK for each, and it can be
-exported to ONNX.
+The matrices have a row for each latent or each residual factor. In batches this is faster than one call of LAPACK for
+each, and it can be exported to ONNX.
 """
 
 import torch
 from torch import Tensor
 
+ELIMINATE = "volvae::eliminate"  # the node of an elimination in a traced graph, see vae.graphs.elimination
+
 
 def solve(matrix: Tensor, right: Tensor) -> Tensor:
-    """The solution x [*batch, d, column] of matrix x = right, for positive definite matrices [*batch, d, d].
-
-    Gauss and Jordan's elimination; a positive definite matrix needs no pivoting.
-
-    Reference: Higham (2002), "Accuracy and stability of numerical algorithms", section 14.4.
-    """
-    size = matrix.shape[-1]
-    rows = torch.cat([matrix, right], dim=-1)
-    number = torch.arange(size, device=matrix.device).unsqueeze(1)
-    for i in range(size):
-        pivot = rows[..., i : i + 1, :] / rows[..., i : i + 1, i : i + 1]
-        rows = torch.where(number == i, pivot, rows - rows[..., i : i + 1] * pivot)
-    return rows[..., size:]
+    """The solution x [*batch, d, column] of matrix x = right, for positive definite matrices [*batch, d, d]."""
+    return _eliminated(matrix, right)[0]
 
 
 def inverse(matrix: Tensor) -> Tensor:
     """The inverse of positive definite matrices [*batch, d, d]."""
-    return solve(matrix, torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device).expand_as(matrix))
+    return _eliminated(matrix, _identity_like(matrix))[0]
+
+
+def log_determinant(matrix: Tensor) -> Tensor:
+    """The log determinant [*batch] of positive definite matrices [*batch, d, d]."""
+    return _eliminated(matrix, matrix[..., :0])[1].log().sum(-1)
+
+
+def _identity_like(matrix: Tensor) -> Tensor:
+    return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device).expand_as(matrix)
+
+
+def _eliminated(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """The solution of matrix x = right, and the pivots [*batch, d], whose product is the determinant.
+
+    Gauss and Jordan's elimination; a positive definite matrix needs no pivoting. In a traced graph it is one node.
+
+    Reference: Higham (2002), "Accuracy and stability of numerical algorithms", section 14.4.
+    """
+    if torch.compiler.is_exporting():
+        types, shapes = (matrix.dtype, matrix.dtype), (right.shape, matrix.shape[:-1])
+        found, pivots = torch.onnx.ops.symbolic_multi_out(
+            ELIMINATE, (matrix, right), dtypes=types, shapes=shapes, version=1
+        )
+        return found, pivots
+    size = matrix.shape[-1]
+    rows, diagonal = torch.cat([matrix, right], dim=-1), []
+    number = torch.arange(size, device=matrix.device).unsqueeze(1)
+    for i in range(size):
+        diagonal.append(rows[..., i, i])
+        scaled = rows[..., i : i + 1, :] / rows[..., i : i + 1, i : i + 1]
+        rows = torch.where(number == i, scaled, rows - rows[..., i : i + 1] * scaled)
+    return rows[..., size:], torch.stack(diagonal, dim=-1)
 
 
 def cholesky(matrix: Tensor) -> Tensor:

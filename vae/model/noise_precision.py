@@ -71,4 +71,4 @@ class NoisePrecision(NamedTuple):
         """log |M|, which the factors add to the log determinant of the covariance, [batch or 1]."""
         if self.factor_covariance is None:
             return self.diagonal.new_zeros(1)
-        return -2.0 * linear_systems.cholesky(self.factor_covariance).diagonal(dim1=1, dim2=2).log().sum(1)
+        return -linear_systems.log_determinant(self.factor_covariance)

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae.model import completion, linear_systems
+from vae.model import completion
 from vae.model.autoencoder import Vae
-from vae.model.calibration import COUNTS, NORMAL_DEGREES, OPEN, QUANTILES, Calibration
+from vae.model.calibration import COUNTS, NORMAL_DEGREES, OPEN, Calibration, quantile_shares
+from vae.model.point_posterior import pose_points
 from vae.surface.units import Z90
 
 _DEGREES = (4.0, 5.0, 6.0, 8.0, 10.0, 14.0, 20.0, 30.0, 50.0, 100.0, 300.0, NORMAL_DEGREES)
@@ -41,27 +42,14 @@ def calibrate(model: Vae, x: Tensor, *, shape: tuple[int, int] | None, seed: int
         seed: of the points that are hidden.
     """
     generator = torch.Generator().manual_seed(seed)
-    random = [_tried(model, seen, x) for _, seen in completion.random_points(x, _counts(x), seed=seed)]
+    random = [_tried(model, seen, x) for _, seen in completion.random_points(x, COUNTS, seed=seed)]
     found = Calibration().to(x.device)
     found.degrees.fill_(_likeliest_degrees(random))
-    for place, count in enumerate(COUNTS):
-        of_count = random[min(place, len(random) - 1)]
-        if count <= x.shape[1]:
-            scores = found.score(of_count.misfit, of_count.number)
-            found.scores[place] = scores.quantile(_shares(x))
-        else:
-            found.scores[place] = found.scores[place - 1]
+    scores = [found.score(each.misfit, each.number).quantile(quantile_shares().to(x)) for each in random]
+    found.scores.copy_(torch.stack([*scores, *[scores[-1]] * (len(COUNTS) - len(scores))]))
     lines = [] if shape is None else [_tried(model, seen, x) for seen in _lines(x, shape, generator)]
     found.factors.copy_(_factors(found, [*random, *lines]))
     return found.to(model.center)
-
-
-def _counts(x: Tensor) -> tuple[int, ...]:
-    return tuple(count for count in COUNTS if count <= x.shape[1])
-
-
-def _shares(x: Tensor) -> Tensor:
-    return (torch.arange(QUANTILES, dtype=x.dtype, device=x.device) + 0.5) / QUANTILES
 
 
 def _tried(model: Vae, seen: Tensor, x: Tensor) -> _Trials:
@@ -69,13 +57,12 @@ def _tried(model: Vae, seen: Tensor, x: Tensor) -> _Trials:
     parts = []
     with torch.no_grad():
         for given, truth in zip(seen.split(_ROWS), x.split(_ROWS), strict=True):
-            points, known, start = completion.prepare_points(model, given, given.isnan().to(given.dtype))
-            mode = completion.mode_given_points(model, points, known, start)
-            found = completion.completion_at(model, mode, completion.errors_at_points(model, points, known, mode.z))
-            left_open = linear_systems.inverse(mode.curvature).diagonal(dim1=1, dim2=2).sum(1)
-            widened = model.calibration.widening(mode.misfit, mode.number, left_open).unsqueeze(1)
+            posed = pose_points(model, given, given.isnan().to(given.dtype))
+            mode, errors = completion.mode_given_points(model, *posed)
+            found = completion.completion_at(model, mode, errors)
+            widened = model.calibration.widening(mode.misfit, mode.number, mode.left_open).unsqueeze(1)
             ratio = (truth - found.mean).abs() / (found.std / widened)
-            parts.append((mode.misfit, mode.number, left_open, torch.where(given.isnan(), ratio, torch.nan)))
+            parts.append((mode.misfit, mode.number, mode.left_open, torch.where(given.isnan(), ratio, torch.nan)))
     return _Trials(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 

@@ -61,3 +61,20 @@ def test_a_loop_ends_where_nothing_changes(x: float, steps: int) -> None:
 def test_a_loop_ends_after_the_most_steps() -> None:
     root, count, _ = square_root(most=2).run(None, {"x": np.array([2.0], np.float32)})
     assert (root, count) == (pytest.approx(17.0 / 12.0), 2)
+
+
+def test_without_a_condition_all_steps_are_taken_and_loops_may_hold_loops() -> None:
+    """Each of four steps doubles three times in a loop of its own, by a number that start, step and end share."""
+    start = graph("start (float x) => (float first_y) <float two = {2.0}> { first_y = Div(x, two) }")
+    step = graph("""step (float now_y) => (float next_y)
+        <float two = {2.0}, int64 three = {3}, bool on = {1}> {
+        next_y = Loop <body = inner (int64 i, bool go, float y) => (bool still, float twice) {
+            still = Identity(go)
+            twice = Mul(y, two)
+        }> (three, on, now_y)
+    }""")
+    end = graph("end (float last_y) => (float whole) <float two = {2.0}> { whole = Mul(last_y, two) }")
+    joined = loop_graph(start, step, end, state=["y"], condition=None, most=4)
+    onnx.checker.check_model(joined, full_check=True)
+    (found,) = onnxruntime.InferenceSession(joined.SerializeToString()).run(None, {"x": np.array(1.5, np.float32)})
+    assert found == 1.5 * 2.0**12

@@ -5,9 +5,10 @@ import torch
 from tests.vae.model.test_completion import linear
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.completion import complete, keep_random_points
-from vae.model.laplace import local_quadratic, log_evidence, posterior_given_points, posterior_mode
+from vae.model.laplace import local_quadratic, posterior_mode
 from vae.model.linear import principal_components
 from vae.model.noise_precision import NoisePrecision
+from vae.model.point_posterior import log_evidence, pose_points, posterior_given_points
 
 
 def test_the_evidence_of_a_linear_model_is_its_density() -> None:
@@ -115,7 +116,7 @@ def test_the_local_quadratic_of_binary_points_is_that_of_torch() -> None:
         return (known * lost).sum() + 0.5 * z.square().sum()
 
     z = torch.tensor([0.4, -1.1]).double()
-    found = posterior_given_points(model, x[:1], known[None])(z[None])
+    found = posterior_given_points(model, pose_points(model, x[:1], 1.0 - known[None])[0])(z[None])
     torch.testing.assert_close(found.cost[0], cost(z).detach())
     torch.testing.assert_close(-found.slope[0], torch.autograd.functional.jacobian(cost, z))
     torch.testing.assert_close(found.curvature[0], torch.autograd.functional.hessian(cost, z))
@@ -158,7 +159,7 @@ def test_a_decoded_scale_is_scored_as_by_quadrature() -> None:
         return lost + 0.5 * z.square().sum()
 
     z = torch.tensor([[0.3, -0.8]]).double()
-    quadratic = posterior_given_points(model, x[:1], 1.0 - missing[:1])(z)
+    quadratic = posterior_given_points(model, pose_points(model, x[:1], missing[:1])[0])(z)
     constant = 0.5 * math.log(2.0 * math.pi) * (1.0 - missing[0]).sum()
     torch.testing.assert_close(quadratic.cost[0] + constant, cost(z).detach())
     torch.testing.assert_close(-quadratic.slope, torch.autograd.functional.jacobian(cost, z))
@@ -176,5 +177,5 @@ def test_the_curvature_of_a_decoded_scale_is_fishers_information() -> None:
         noise = torch.distributions.Normal(model.natural(model.decode(at)), model.scale_at(at))
         return -noise.log_prob(drawn).sum(1).mean() + 0.5 * at.square().sum()
 
-    found = posterior_given_points(model, drawn[:1], torch.ones(1, 9).double())(z[None]).curvature[0]
+    found = posterior_given_points(model, pose_points(model, drawn[:1], None)[0])(z[None]).curvature[0]
     torch.testing.assert_close(found, torch.autograd.functional.hessian(cost, z), rtol=0.05, atol=0.5)

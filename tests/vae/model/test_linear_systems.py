@@ -37,3 +37,4 @@ def test_well_scaled_systems_agree_with_lapack() -> None:
     matrix = matrices(1, 6, 0.0)
     torch.testing.assert_close(linear_systems.inverse(matrix), torch.linalg.inv(matrix), rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(linear_systems.cholesky(matrix), torch.linalg.cholesky(matrix), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(linear_systems.log_determinant(matrix), torch.logdet(matrix), rtol=1e-10, atol=1e-12)

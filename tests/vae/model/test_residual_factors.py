@@ -8,8 +8,8 @@ from torch.distributions import MultivariateNormal
 from vae.model import completion
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.elbo import bounds, log_likelihood
-from vae.model.laplace import log_evidence, posterior_given_points
 from vae.model.linear import principal_components
+from vae.model.point_posterior import log_evidence, pose_points, posterior_given_points
 
 POINTS, LATENTS = 9, 2
 
@@ -101,7 +101,7 @@ def test_evidence_and_slope_are_those_of_the_dense_normal() -> None:
     cost = 0.5 * z.square().sum() - dense.log_prob(x[0, own])
     (slope,) = torch.autograd.grad(cost, z)
     with torch.no_grad():
-        found = posterior_given_points(model, torch.where(own, x[:1], 0.0), 1.0 - missing[:1])(z)
+        found = posterior_given_points(model, pose_points(model, x[:1], missing[:1])[0])(z)
     torch.testing.assert_close(-found.slope, slope)
 
 

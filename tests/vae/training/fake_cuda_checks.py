@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from tests.fake_device import fake_tensors, register_device
 from vae.evaluation import exact_likelihood, metrics
-from vae.graphs import completer, export
+from vae.graphs import completer, export, scorer
 from vae.model import completion
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.elbo import Bounds
@@ -149,16 +149,15 @@ def test_graphs_are_evaluated_on_the_device(transform: str, scale: str) -> None:
         )
         z = torch.ones(4, 2, device=DEVICE).double()
         assert_on_device(
-            export.Decoder(model, GRID.shape)(z), *export.Encoder(model)(iv, mask), export.Scorer(model)(iv, mask)
+            export.Decoder(model, GRID.shape)(z), *export.Encoder(model)(iv, mask), scorer.nats(model, iv, mask)
         )
         quotes = [torch.ones(6, device=DEVICE).double() for _ in range(4)]
-        names = ("tenor", "quoted", "weights", "reading", "precision")
         quoted, weights, reading, precision, used, *state = completer.Start(model, GRID)(*quotes)
         assert_on_device(quoted, weights, reading, precision, used, *state)
         posed = (quotes[1], quoted, weights, reading, precision)
-        moving, *state = completer.Step(model, names)(*posed, *state)
+        moving, *state = completer.quote_step(model)(*posed, *state)
         z, cost, _, curvature, *_ = state
-        assert_on_device(moving, *state, *completer.End(model, GRID, names)(*posed, z, cost, curvature))
+        assert_on_device(moving, *state, *completer.End(model, GRID)(*posed, z, cost, curvature))
         assert_on_device(export.HalfDecoder(model, GRID.shape)(z))
 
 

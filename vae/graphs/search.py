@@ -1,0 +1,129 @@
+"""The search for the mode of the posterior inside of a graph.
+
+The part before the steps, one step, and the part after them are traced as three graphs and joined by an ONNX ``Loop``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from vae.graphs.export import program
+from vae.graphs.onnx_loop import loop_graph
+from vae.model import laplace
+from vae.model.autoencoder import Vae
+from vae.model.laplace import LogPosterior, SearchState
+from vae.model.noise_precision import NoisePrecision
+from vae.model.point_posterior import PointProblem, pose_points, posterior_given_points
+
+_KEPT = ("z", "cost", "curvature")  # the parts of the state that the end reads
+_PRECISION = ("precision", "factors", "factor_covariance")
+
+
+def search_graph(
+    start: nn.Module,
+    step: nn.Module,
+    end: nn.Module,
+    inputs: Mapping[str, Tensor],
+    *,
+    posed: Sequence[str],
+    outputs: Sequence[str],
+    free: Mapping[str, Mapping[int, str]],
+    most: int,
+    until_still: bool = True,
+    read: Sequence[str] = (),
+    told: Sequence[str] = (),
+) -> onnx.ModelProto:
+    """The graph of a search.
+
+    Args:
+        start: from the inputs to the problem, what the start tells, and the parts of the state.
+        step: from the problem and the parts of the state to whether another step follows, and the parts after it.
+        end: from the problem and the parts z, cost and curvature of the state to the outputs.
+        inputs: examples by name.
+        posed: names of the parts of the problem.
+        outputs: names of the outputs.
+        free: names of the free axes of inputs, the problem and parts of the state by name and axis.
+        most: the largest number of steps.
+        until_still: whether the search ends when the mode moves no more; else it takes all steps.
+        read: names of inputs that belong to the problem, before the parts that the start poses.
+        told: names of more outputs, which the start knows.
+    """
+    with torch.no_grad():
+        made = [part.clone() for part in start(*inputs.values())]
+    problem = {name: inputs[name] for name in read} | dict(zip(posed, made, strict=False))
+    state = SearchState(*made[-len(SearchState._fields) :])._asdict()
+    now, last = ({f"{when}_{name}": state[name] for name in names} for when, names in (("now", state), ("last", _KEPT)))
+    free = {**free, **{f"{when}_{name}": free[name] for when in ("now", "last") for name in state if name in free}}
+    first = [*posed, *told, *(f"first_{name}" for name in state)]
+    after = ["moving", *(f"next_{name}" for name in state)]
+    return loop_graph(
+        program(start, inputs, outputs=first, free=free),
+        program(step, problem | now, outputs=after if until_still else after[1:], free=free),
+        program(end, problem | last, outputs=list(outputs), free=free),
+        state=SearchState._fields,
+        condition="moving" if until_still else None,
+        most=most,
+    )
+
+
+class Step(nn.Module):
+    """The problem and the state before a step -> whether another step follows, and the state after it.
+
+    Args:
+        model: a part of this module, which the exporter must know.
+        posterior: the log posterior of the problem with these parts.
+        until_still: whether to say if another step follows.
+    """
+
+    def __init__(
+        self, model: Vae, posterior: Callable[[Sequence[Tensor]], LogPosterior], *, until_still: bool = True
+    ) -> None:
+        super().__init__()
+        self.model, self.posterior, self.until_still = model, posterior, until_still
+
+    def forward(self, *parts: Tensor) -> tuple[Tensor, ...]:
+        """Whether another step follows, and the parts of the state."""
+        count = len(SearchState._fields)
+        after = laplace.search_step(self.posterior(parts[:-count]), SearchState(*parts[-count:]))
+        return (after.moving, *after) if self.until_still else tuple(after)
+
+
+def precision_names(model: Vae) -> tuple[str, ...]:
+    """Names of the parts of the precision of known points or quotes."""
+    return _PRECISION if model.architecture.residual_factors else _PRECISION[:1]
+
+
+def precision_parts(precision: NoisePrecision) -> tuple[Tensor, ...]:
+    """The parts of a precision."""
+    return tuple(part for part in precision if part is not None)
+
+
+class PointStart(nn.Module):
+    """Vectors and their mask -> the problem that known points pose, and the state before the first step."""
+
+    def __init__(self, model: Vae) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The parts of the problem, and those of the state."""
+        dtype = self.model.center.dtype
+        missing = None if mask is None else 1.0 - mask.flatten(1).to(dtype)
+        problem, start = pose_points(self.model, x.flatten(1).to(dtype), missing)
+        state = laplace.start_search(posterior_given_points(self.model, problem), start)
+        precision = () if problem.precision is None else precision_parts(problem.precision)
+        return problem.points, problem.known, *precision, *state
+
+
+def point_names(model: Vae) -> tuple[str, ...]:
+    """Names of the parts of the problem that known points pose."""
+    normal = model.architecture.likelihood == "gaussian" and model.architecture.scale != "decoded"
+    return ("points", "known", *(precision_names(model) if normal else ()))
+
+
+def point_problem(parts: Sequence[Tensor]) -> PointProblem:
+    """The problem from its parts."""
+    points, known, *precision = parts
+    return PointProblem(points, known, NoisePrecision(*precision) if precision else None)
