@@ -30,6 +30,7 @@ from vae.bundle import (
     SCORER,
     VECTORS,
     Layout,
+    measured,
 )
 from vae.graphs import export, scorer
 from vae.graphs.completer import completer_graph
@@ -55,11 +56,11 @@ def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, m
     trained, prior = trained_model.read(model)
     grid = None if data.of_vectors else data.grid
     layout = layout_of(trained, grid)
-    test, train = (torch.from_numpy(data.points(split)).unflatten(1, layout.shape) for split in ("test", "train"))
+    test = torch.from_numpy(data.points("test")).unflatten(1, layout.shape)
     reading = _reading_error(data, grid) if grid else None
     with new_folder(bundle) as folder:
         contents = graph_files(trained, prior, grid, reading, half=settings.fp16)
-        scored = train[torch.randperm(len(train), generator=_generator(settings))[: settings.scored_surfaces]]
+        scored = test[torch.randperm(len(test), generator=_generator(settings))[: settings.scored_surfaces]]
         manifest = make_manifest(
             trained,
             prior,
@@ -178,17 +179,19 @@ def make_manifest(
 
 
 def scores(model: Vae, x: Tensor) -> dict[str, object]:
-    """Quantiles of the score over training surfaces x [batch, tenor, node] or vectors [batch, D], which rank others."""
+    """Quantiles of the scores of held-out surfaces x [batch, tenor, node] or vectors [batch, D], which rank others."""
     known = ~x.isnan()
     mask = known.float() if model.architecture.sees_missing else None
     with torch.no_grad():
         parts = [
-            scorer.nats(model, torch.nan_to_num(x[rows]), None if mask is None else mask[rows])
+            scorer.scored(model, torch.nan_to_num(x[rows]), None if mask is None else mask[rows])
             for rows in torch.arange(len(x)).split(_ROWS)
         ]
-    points = known.flatten(1).sum(1)
-    quantiles = np.quantile((torch.cat(parts) / points).numpy(), QUANTILES)
-    return {"nats_a_point": quantiles.tolist(), "fewest_points": int(points.min()), "surfaces": len(x)}
+    points = known.flatten(1).sum(1).numpy()
+    nats, misfit, distance, error = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+    found = measured(nats, misfit, distance, error, points)
+    quantiles = {name: np.quantile(values, QUANTILES).tolist() for name, values in found.items()}
+    return {**quantiles, "fewest_points": int(points.min()), "surfaces": len(x)}
 
 
 def weights_sha256(model: Vae) -> str:
@@ -219,7 +222,7 @@ def parity(model: Vae, prior: Prior, bundle: Path, x: Tensor, params: ExportPara
         latents = torch.cat((random, torch.from_numpy(mean).float()))
         expected = decoder(latents.double()).numpy()
         some = None if mask is None else mask[: params.parity_scores]
-        nats = scorer.nats(model, values[: params.parity_scores], some).numpy()
+        expected_scores = scorer.scored(model, values[: params.parity_scores], some)
     encoded, scored = loaded.encode(x.numpy()), loaded.score(x[: params.parity_scores].numpy())
     difference = np.abs(encoded.mean - mean)
     completed = x[: params.parity_completions]
@@ -235,7 +238,8 @@ def parity(model: Vae, prior: Prior, bundle: Path, x: Tensor, params: ExportPara
         "parity_encoder_std_max_relative": float(np.abs(encoded.std / std - 1.0).max(initial=0.0)),
         f"parity_sampler_max_{unit}": _sampler_parity(model, loaded, params) / size,
         f"parity_completer_max_{unit}": completer / size,
-        "parity_scorer_max_nats": float(np.abs(scored.nats - nats).max()),
+        "parity_scorer_max_nats": float(np.abs(scored.nats - expected_scores.nats.numpy()).max()),
+        "parity_scorer_error_max_in_stds": float(np.abs(scored.error - expected_scores.error.numpy()).max()),
         "parity_samples": len(latents),
         **(_variants(bundle, latents.numpy(), expected) if isinstance(loaded, SurfaceModel) else {}),
     }

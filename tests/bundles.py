@@ -52,7 +52,11 @@ def write_bundle(folder: Path, model: Vae, prior: Prior) -> Path:
     contents = export.graph_files(model, prior, GRID)
     for name, graph in contents.items():
         formats.write_bytes(folder / name, graph)
-    scores = {"nats_a_point": np.linspace(1.0, 5.0, 1001).tolist(), "fewest_points": 8, "surfaces": 2}
+    ranks = {
+        "nats_a_point": (1.0, 5.0), "misfit_a_point": (0.5, 1.5), "distance": (0.0, 10.0), "largest_error": (1.0, 5.0)
+    }  # fmt: skip
+    scores = {name: np.linspace(*ends, 1001).tolist() for name, ends in ranks.items()}
+    scores |= {"fewest_points": 8, "surfaces": 2}
     formats.write_json(folder / MANIFEST, export.make_manifest(model, prior, GRID, contents, scores, prior.markets))
     return folder
 

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-FORMAT = 3
+Array = NDArray[Any]
+
+FORMAT = 4
 MANIFEST = "manifest.json"
 DECODER, ENCODER, SAMPLER, COMPLETER, SCORER = GRAPHS = (
     "decoder.onnx",
@@ -18,7 +21,22 @@ DECODER, ENCODER, SAMPLER, COMPLETER, SCORER = GRAPHS = (
     "scorer.onnx",
 )
 HALF_DECODER = "decoder_fp16.onnx"
-QUANTILES = np.linspace(0.0, 1.0, 1001)  # levels of the quantiles of training scores in the manifest
+QUANTILES = np.linspace(0.0, 1.0, 1001)  # levels of the quantiles of scores in the manifest
+SCORES = ("nats_a_point", "misfit_a_point", "distance", "largest_error")  # what held-out surfaces are ranked by
+
+
+def measured(nats: Array, misfit: Array, distance: Array, error: Array, points: Array) -> dict[str, Array]:
+    """What surfaces or vectors are ranked by, [batch], by the names of ``SCORES``.
+
+    Args:
+        nats: the output of the scorer, as the next two, [batch].
+        misfit: chi-square of the errors.
+        distance: squared length of the latents.
+        error: of the points, [batch, ...].
+        points: numbers of known points, [batch].
+    """
+    largest = np.abs(error).reshape(len(error), -1).max(1)
+    return dict(zip(SCORES, (nats / points, misfit / points, distance, largest), strict=True))
 
 
 SURFACES, VECTORS = "surfaces", "vectors"  # kinds of bundles
@@ -45,11 +63,16 @@ class BundleError(ValueError):
     """The folder is not a bundle, was altered, or has another format than this version reads."""
 
 
+class FormatError(BundleError):
+    """The bundle has another format than this version reads."""
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a bundle.
 
     Raises:
-        BundleError: the folder has no manifest, or this version cannot read it.
+        FormatError: the bundle has another format.
+        BundleError: the folder has no manifest, or it cannot be read.
     """
     path = folder / MANIFEST
     try:
@@ -60,7 +83,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path} is not the manifest of a bundle: {error!r}") from error
     if found != FORMAT:
-        raise BundleError(f"{path} has format {found!r}; this version of volvae reads format {FORMAT}")
+        raise FormatError(f"{path} has format {found!r}; this version of volvae reads format {FORMAT}")
     return dict(manifest)
 
 

@@ -17,6 +17,7 @@ Signature = tuple[Shapes, Shapes]  # inputs and outputs of a graph by name, with
 
 _STEP = 512  # rows per call of a graph: its intermediate results stay in the processor's cache
 _SCORED = 256  # rows per call of the scorer, which holds the derivatives of all their points
+ODD_PERCENTILE = 99.5  # beyond which a surface or vector is odd
 _FEW = 16  # rows up to which a new array costs less than binding one
 _CLASSES = {SURFACES: "SurfaceModel", VECTORS: "VectorModel"}
 
@@ -29,16 +30,54 @@ class Posterior(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """How likely surfaces or vectors are under the model.
+    """How likely, well fitted and common surfaces or vectors are under the model.
+
+    Percentiles rank among held-out surfaces or vectors, [batch]; they are NaN for one that has fewer known points than
+    all of these.
 
     Attributes:
         nats: log density of the known points by Laplace's approximation, [batch]; of vectors in double precision.
-        percentile: percentage of the training surfaces or vectors with fewer nats per point, [batch]; NaN for one that
-            has fewer known points than all of these.
+        percentile: percentage of held-out ones with fewer nats per point.
+        misfit: chi-square of the errors of the points about the nearest surface of the model, [batch].
+        misfit_percentile: percentage of held-out ones that fit better. Near 0 a surface is smoother than quotes are,
+            near 100 it is no surface of the model.
+        distance: squared length of the latents of that nearest surface, [batch].
+        distance_percentile: percentage of held-out ones that are more common.
+        error: of each point given all the others, in its standard deviations, [batch, tenor, node] or [batch, D]; 0 at
+            a missing point.
+        error_percentile: percentage of held-out ones whose largest error is smaller.
     """
 
     nats: NDArray[np.floating]
     percentile: NDArray[np.float64]
+    misfit: NDArray[np.floating]
+    misfit_percentile: NDArray[np.float64]
+    distance: NDArray[np.floating]
+    distance_percentile: NDArray[np.float64]
+    error: NDArray[np.floating]
+    error_percentile: NDArray[np.float64]
+
+    @property
+    def oddest(self) -> NDArray[np.intp]:
+        """The place of the largest error of each, [batch, axis]: of tenor and node, or of the point."""
+        flat = np.abs(self.error).reshape(len(self.error), -1).argmax(1)
+        return np.stack(np.unravel_index(flat, self.error.shape[1:]), axis=1)
+
+    @property
+    def largest_error(self) -> NDArray[np.floating]:
+        """The error at that place, [batch]."""
+        found: NDArray[np.floating] = self.error[(np.arange(len(self.error)), *self.oddest.T)]
+        return found
+
+    @property
+    def odd(self) -> NDArray[np.bool_]:
+        """Whether one is beyond 99.5 % of the held-out ones in any way, [batch]; False for one without percentiles.
+
+        It fits worse, or better, which has less noise than quotes, is less common, or has a larger error at a point.
+        """
+        high = np.maximum(np.maximum(self.misfit_percentile, self.distance_percentile), self.error_percentile)
+        found: NDArray[np.bool_] = (high > ODD_PERCENTILE) | (self.misfit_percentile < 100.0 - ODD_PERCENTILE)
+        return found
 
 
 class BundleModel:
@@ -86,7 +125,8 @@ class BundleModel:
         }
         self._decoder = self._graphs[bundle.HALF_DECODER if bundle.HALF_DECODER in contents else bundle.DECODER]
         scores = manifest["scores"]
-        self._score_quantiles, self._fewest_points = np.array(scores["nats_a_point"]), scores["fewest_points"]
+        self._score_quantiles = {name: np.array(scores[name]) for name in bundle.SCORES}
+        self._fewest_points = scores["fewest_points"]
 
     @classmethod
     def load(
@@ -160,12 +200,25 @@ class BundleModel:
         return Posterior(mean, std)
 
     def _scored(self, data: Array) -> Scores:
-        nats = np.empty(len(data), self._nats)
+        nats, misfit, distance = np.empty((3, len(data)), self._nats)
+        error = np.empty(data.shape, self._nats)
+        found = {"nats": nats, "misfit": misfit, "distance": distance, "error": error}
         for rows in slices(len(data), _SCORED):
-            self._graphs[bundle.SCORER].run_into(self._feeds(data[rows]), {"nats": nats[rows]})
+            own = {name: part[rows] for name, part in found.items()}
+            self._graphs[bundle.SCORER].run_into(self._feeds(data[rows]), own)
         points = np.isfinite(data).reshape(len(data), -1).sum(1)
-        percentile = 100.0 * np.interp(nats / points, self._score_quantiles, bundle.QUANTILES)
-        return Scores(nats, np.where(points >= self._fewest_points, percentile, np.nan))
+        ranks = {
+            name: np.where(
+                points >= self._fewest_points,
+                100.0 * np.interp(measured, self._score_quantiles[name], bundle.QUANTILES),
+                np.nan,
+            )
+            for name, measured in bundle.measured(nats, misfit, distance, error, points).items()
+        }
+        return Scores(
+            nats, ranks["nats_a_point"], misfit, ranks["misfit_a_point"], distance, ranks["distance"], error,
+            ranks["largest_error"],
+        )  # fmt: skip
 
     def _feeds(self, data: Array) -> dict[str, NDArray[Any]]:
         return runtime_inputs.data_feeds(self.layout.tensor, data, reads_missing=self._reads_missing)
@@ -205,5 +258,5 @@ def _signatures(
             dict.fromkeys(("key", "offset", "count", "temperature", "standard_normal", *drawn), ()),
             made | z | ({"scores": (residual_factors,)} if residual_factors else {}),
         ),
-        bundle.SCORER: (read, {"nats": ()}),
+        bundle.SCORER: (read, dict.fromkeys(("nats", "misfit", "distance"), ()) | {"error": layout.shape}),
     }

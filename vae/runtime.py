@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vae import bundle, quote_noise, runtime_inputs
 from vae.bundle import SURFACES, VECTORS, BundleError, Layout
-from vae.bundle_model import BundleModel, Posterior, Scores
+from vae.bundle_model import ODD_PERCENTILE, BundleModel, Posterior, Scores
 from vae.quote_noise import Cause
 from vae.runtime_inputs import QUOTE_COLUMNS, Array, PriorName, SampleRequest
 from vae.sessions import Options, Provider
@@ -27,6 +27,7 @@ from vae.surface.plausible import Interval
 from vae.surface.surfaces import Surfaces
 
 __all__ = [
+    "ODD_PERCENTILE",
     "BundleError",
     "Completion",
     "Draws",

@@ -94,11 +94,18 @@ class Completed(_Answer):
 
 
 class Scored(_Answer):
-    """Log densities of surfaces, and the percentage of training surfaces that are less likely by point."""
+    """How likely, well fitted and common surfaces are, with percentiles among held-out surfaces."""
 
     model_version: str
     nats: Annotated[_Array, array_schema("surface", type="number")]
     percentile: Annotated[_Array, array_schema("surface", type=["number", "null"])]
+    misfit: Annotated[_Array, array_schema("surface", type="number")]
+    misfit_percentile: Annotated[_Array, array_schema("surface", type=["number", "null"])]
+    distance: Annotated[_Array, array_schema("surface", type="number")]
+    distance_percentile: Annotated[_Array, array_schema("surface", type=["number", "null"])]
+    error: Annotated[_Array, array_schema("surface", "tenor", "node", type="number")]
+    error_percentile: Annotated[_Array, array_schema("surface", type=["number", "null"])]
+    odd: Annotated[_Array, array_schema("surface", type="boolean")]
 
 
 class Error(_Answer):

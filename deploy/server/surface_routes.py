@@ -120,11 +120,11 @@ class SurfaceRoutes:
         return _response(answers.Completed(served.version, answers.Grid.of(served.surfaces.grid), **facts))
 
     async def score(self, request: Request) -> Response:
-        """Log densities, and percentiles among training surfaces."""
+        """Log densities, misfits, distances and errors, and their percentiles among held-out surfaces."""
         served, iv = self._service.follower.served, _array(await self._read(request, Score))
         with self._service.limits.admission:
             found = await self._service.engine.in_thread(partial(served.surfaces.score, iv))
-        return _response(answers.Scored(served.version, **found._asdict()))
+        return _response(answers.Scored(served.version, **found._asdict(), odd=found.odd))
 
     async def _read(self, request: Request, kind: type[T]) -> T:
         with Body(self._service.limits) as body:

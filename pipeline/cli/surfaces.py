@@ -16,12 +16,10 @@ from pipeline.errors import InputError
 if TYPE_CHECKING:
     import datetime as dt
 
-    from vae.runtime import PriorName, Provider, Scores
+    from vae.runtime import PriorName, Provider
     from vae.surface.grid import Grid
 
 Item = TypeVar("Item")
-
-_ODD = 1.0  # percentile below which a surface is odd
 
 
 def _conditions(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
@@ -181,12 +179,12 @@ def complete(
 def score(
     surfaces: Path, output: Path | None, reading: Options, bundle: Path, provider: "Provider", *, as_json: bool
 ) -> None:
-    """Say how likely surfaces on the model's grid, or vectors, are: the odd ones stand out.
+    """Say how likely, well fitted and common surfaces on the model's grid, or vectors, are, and which points are odd.
 
     SURFACES is what `volvae sample` or `volvae complete` wrote, such a table with its rows in any order, or a file of
     quotes, which are read as by `volvae complete`, all dates and markets, and put on the model's grid.
     """
-    from pipeline.cli import surface_files
+    from pipeline.cli import score_report, surface_files
     from pipeline.files import surface_tables
     from pipeline.sources.vector_file import read_vectors
     from vae import runtime
@@ -195,50 +193,17 @@ def score(
         raise InputError(f"{output} must end in .csv")
     model = runtime.load(bundle, provider=provider)
     if isinstance(model, runtime.VectorModel):
-        kind, scores, titles = "vector", model.score(read_vectors(surfaces, model.dimension)), None
+        kind, grid, titles = "vector", None, None
+        scores = model.score(read_vectors(surfaces, model.dimension))
     else:
-        grid = model.grid
-        file = surface_files.read(surfaces, reading, lambda: grid)
+        kind, grid = "surface", model.grid
+        file = surface_files.read(surfaces, reading, lambda: model.grid)
         surface_tables.check_grid(surfaces, file.grid, grid)
-        kind, scores, titles = "surface", model.score(file.iv), file.titles
+        scores, titles = model.score(file.iv), file.titles
     if output is not None:
-        _write_scores(output, scores, kind, titles)
-    outcome = _score_figures(scores, kind)
-    text = (
-        f"{outcome[f'{kind}s']:,} {kind}s, median {outcome['median_nats']:,.1f} nats, lowest "
-        f"{outcome['lowest_nats']:,.1f} ({kind} {outcome[f'lowest_{kind}']}); {outcome[f'odd_{kind}s']:,} are odder "
-        f"than 99 % of the training {kind}s"
-    )
-    click.echo(json.dumps(outcome) if as_json else text)
-
-
-def _write_scores(path: Path, scores: "Scores", kind: str, titles: list[str] | None) -> None:
-    """One row for each surface or vector as CSV: its number, counted from 0, nats, percentile, and date if known."""
-    from pipeline.files.csv_tables import write_csv
-
-    ranked = zip(scores.nats.tolist(), scores.percentile.tolist(), strict=True)
-    rows = [(number, f"{nats:.6g}", f"{percentile:.4g}") for number, (nats, percentile) in enumerate(ranked)]
-    if titles is None:
-        write_csv(path, (kind, "nats", "percentile"), rows)
-    else:
-        write_csv(
-            path, (kind, "nats", "percentile", "date"), [(*row, title) for row, title in zip(rows, titles, strict=True)]
-        )
-
-
-def _score_figures(scores: "Scores", kind: str) -> dict[str, float]:
-    """Counts, and the least likely surface or vector."""
-    import numpy as np
-
-    ranked = scores.percentile[np.isfinite(scores.percentile)]
-    return {
-        f"{kind}s": len(scores.nats),
-        "median_nats": float(np.median(scores.nats)),
-        "lowest_nats": float(scores.nats.min()),
-        f"lowest_{kind}": int(scores.nats.argmin()),
-        f"odd_{kind}s": int((ranked < _ODD).sum()),
-        f"unranked_{kind}s": len(scores.nats) - len(ranked),
-    }
+        score_report.write(output, scores, kind, grid, titles)
+    outcome = score_report.figures(scores, kind)
+    click.echo(json.dumps(outcome) if as_json else score_report.text(outcome, kind))
 
 
 @click.command(epilog="Example: volvae arbitrage surfaces.parquet")

@@ -250,13 +250,13 @@ def test_a_champion_that_is_not_fit_is_not_served_at_first(store: str, tmp_path:
         run = models.find("1").run_id
     (manifest,) = tmp_path.rglob(f"{run}/artifacts/bundle/{MANIFEST}")
     content = manifest.read_bytes()
-    manifest.write_bytes(content.replace(b'"format": 3', b'"format": 4'))
+    manifest.write_bytes(content.replace(b'"format": 4', b'"format": 5'))
     with pytest.raises(registry.StageError):
         promote("1")
     with opened() as models:
         models._client.set_registered_model_alias(_NAME, CHAMPION, "1")
     with started(_ADDRESS, tmp_path, "--poll", "0.1") as server:
         wait_for(lambda: bool(server.said(_WAITS)), seconds=60, what="the line that says what is wrong")
-        assert "has format 4; this version of volvae reads format 3" in server.said(_WAITS)[0]["reason"]
+        assert "has format 5; this version of volvae reads format 4" in server.said(_WAITS)[0]["reason"]
         manifest.write_bytes(content)
         assert ready(server).version() == "1"

@@ -155,7 +155,7 @@ def test_commands_sample_score_and_complete_vectors(
         assert f"30 vectors of {POINTS} points, seed 7" in result.output
         assert volvae("score", path, "-o", tmp_path / "scores.csv", *chosen).exit_code == 0
         lines = (tmp_path / "scores.csv").read_text().splitlines()
-        assert lines[0] == "vector,nats,percentile"
+        assert lines[0].startswith("vector,nats,percentile,misfit_percentile,")
         nats = [float(line.split(",")[1]) for line in lines[1:]]
         np.testing.assert_allclose(nats, model.score(model.sample(30, seed=7)).nats, rtol=1e-5)
 

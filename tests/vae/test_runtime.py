@@ -211,6 +211,35 @@ def test_percentiles_rank_by_nats_a_point(model: SurfaceModel) -> None:
     scores = model.score(model.sample(200, seed=2, temperature=0.5))
     expected = np.clip(100.0 * (scores.nats / 8 - 1.0) / 4.0, 0.0, 100.0)
     np.testing.assert_allclose(scores.percentile, expected, atol=0.01)
+    misfit = np.clip(100.0 * (scores.misfit / 8 - 0.5), 0.0, 100.0)
+    np.testing.assert_allclose(scores.misfit_percentile, misfit, atol=0.01)
+    np.testing.assert_allclose(scores.distance_percentile, np.clip(10.0 * scores.distance, 0.0, 100.0), atol=0.01)
+    largest = np.clip(100.0 * (np.abs(scores.error).max((1, 2)) - 1.0) / 4.0, 0.0, 100.0)
+    np.testing.assert_allclose(scores.error_percentile, largest, atol=0.01)
+
+
+def test_a_surface_without_noise_and_one_with_a_wrong_point_are_odd(model: SurfaceModel) -> None:
+    """The first fits better than quotes do; the second has its point named, and little else shows it."""
+    smooth = model.decode(np.zeros((1, model.latents), np.float32))
+    bumped = smooth.copy()
+    bumped[0, 1, 2] += 10.0 * model.manifest["observation_scale_vol"]
+    scores = model.score(np.concatenate([smooth, bumped]))
+    assert scores.odd.all()
+    assert scores.misfit_percentile[0] == 0.0
+    assert scores.error_percentile.tolist() == [0.0, 100.0]
+    assert scores.oddest[1].tolist() == [1, 2]
+    assert scores.largest_error[1] == scores.error[1, 1, 2] > 5.0
+
+
+def test_a_surface_with_few_points_has_no_rank(reading: tuple[Vae, SurfaceModel]) -> None:
+    _, model = reading
+    iv = np.full((1, *model.grid.shape), 0.2, np.float32)
+    iv[0, 1] = np.nan
+    scores = model.score(iv)
+    for percentile in (scores.misfit_percentile, scores.distance_percentile, scores.error_percentile):
+        assert np.isnan(percentile).all()
+    assert not scores.odd.any()
+    assert (scores.error[0, 1] == 0.0).all()
 
 
 def test_a_surface_is_completed_from_its_own_points(model: SurfaceModel) -> None:
@@ -385,8 +414,8 @@ def test_an_altered_file_is_refused(bundle: Path, tmp_path: Path, name: str, dam
         (None, "is not a bundle: .*manifest.json cannot be read"),
         ("{", "is not the manifest of a bundle"),
         ("[]", "is not the manifest of a bundle"),
-        ('{"format": 99}', "has format 99; this version of volvae reads format 3"),
-        ('{"format": 3}', "does not name decoder.onnx"),
+        ('{"format": 99}', "has format 99; this version of volvae reads format 4"),
+        ('{"format": 4}', "does not name decoder.onnx"),
     ],
 )
 def test_a_foreign_manifest_is_refused(bundle: Path, tmp_path: Path, text: str | None, message: str) -> None:

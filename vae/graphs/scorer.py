@@ -1,6 +1,7 @@
-"""``scorer.onnx``: from surfaces or vectors and their mask to the log density of their known points."""
+"""``scorer.onnx``: from surfaces or vectors and their mask to how likely, well fitted and common they are."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -8,26 +9,27 @@ from vae.bundle import Layout
 from vae.graphs.export import data_inputs, finished
 from vae.graphs.search import PointStart, Step, point_names, point_problem, search_graph
 from vae.model.autoencoder import Vae
-from vae.model.laplace import SearchState
-from vae.model.point_posterior import evidence_at, log_evidence, posterior_given_points
+from vae.model.laplace import SearchState, steps
+from vae.model.point_errors import point_errors
+from vae.model.point_posterior import PointProblem, evidence_at, pose_points, posterior_given_points
 
 STEPS = 3
 
 
 def scorer_graph(model: Vae, layout: Layout, metadata: Mapping[str, str]) -> bytes:
-    """``scorer.onnx``: inputs iv or x, and mask, in single precision; output nats [batch] in the model's dtype.
+    """``scorer.onnx``: inputs iv or x, and mask, in single precision; outputs in the model's dtype.
 
-    The search takes all of its steps, so that no row depends on the others.
+    Outputs are those of ``Scored``. The search takes all of its steps, so that no row depends on the others.
     """
     inputs = data_inputs(model, layout)
     of_rows = (*inputs, "points", "known", "precision", "factor_covariance", *SearchState._fields)
     graph = search_graph(
         PointStart(model),
         Step(model, lambda parts: posterior_given_points(model, point_problem(parts)), until_still=False),
-        End(model),
+        End(model, layout.shape),
         inputs,
         posed=point_names(model),
-        outputs=["nats"],
+        outputs=Scored._fields,
         free={name: {0: "batch"} for name in of_rows},
         most=STEPS,
         until_still=False,
@@ -35,21 +37,47 @@ def scorer_graph(model: Vae, layout: Layout, metadata: Mapping[str, str]) -> byt
     return finished(graph, metadata)
 
 
-def nats(model: Vae, x: Tensor, mask: Tensor | None) -> Tensor:
-    """What the graph computes, [batch], of surfaces [batch, tenor, node] or vectors [batch, D] and their mask."""
+class Scored(NamedTuple):
+    """What the graph says of surfaces or vectors.
+
+    Attributes:
+        nats: log density of the known points in units of the data, [batch].
+        misfit: chi-square of their errors about the nearest surface of the model, [batch].
+        distance: squared length of the latents of that surface, [batch].
+        error: of each point given the others, in its standard deviations, [batch, tenor, node] or [batch, D].
+    """
+
+    nats: Tensor
+    misfit: Tensor
+    distance: Tensor
+    error: Tensor
+
+
+def scored(model: Vae, x: Tensor, mask: Tensor | None) -> Scored:
+    """What the graph says, of surfaces [batch, tenor, node] or vectors [batch, D] and their mask."""
     dtype = model.center.dtype
     missing = None if mask is None else 1.0 - mask.flatten(1).to(dtype)
-    return log_evidence(model, x.flatten(1).to(dtype), missing, steps=STEPS)
+    problem, start = pose_points(model, x.flatten(1).to(dtype), missing)
+    found = steps(posterior_given_points(model, problem), start, STEPS)
+    return _scored(model, problem, found.z, found.cost, found.curvature, x.shape[1:])
+
+
+def _scored(
+    model: Vae, problem: PointProblem, z: Tensor, cost: Tensor, curvature: Tensor, shape: tuple[int, ...]
+) -> Scored:
+    found = point_errors(model, problem, z, curvature)
+    misfit, distance, error = (part.to(z.dtype) for part in (found.misfit, z.square().sum(1), found.error))
+    return Scored(evidence_at(model, problem, cost, curvature), misfit, distance, error.unflatten(1, shape))
 
 
 class End(nn.Module):
-    """The problem and the end of the search -> nats of the density of the data in their units."""
+    """The problem and the end of the search -> the parts of ``Scored``."""
 
-    def __init__(self, model: Vae) -> None:
+    def __init__(self, model: Vae, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.shape = model, shape
 
-    def forward(self, *parts: Tensor) -> Tensor:
-        """The evidence, by Laplace's approximation, [batch]."""
-        *posed, _, cost, curvature = parts
-        return evidence_at(self.model, point_problem(posed), cost, curvature)
+    def forward(self, *parts: Tensor) -> tuple[Tensor, ...]:
+        """Nats, misfit, distance and errors."""
+        *posed, z, cost, curvature = parts
+        return tuple(_scored(self.model, point_problem(posed), z, cost, curvature, self.shape))

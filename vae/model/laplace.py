@@ -105,6 +105,14 @@ def posterior_mode(posterior: LogPosterior, z: Tensor, *, steps: int) -> SearchS
     return state
 
 
+def steps(posterior: LogPosterior, z: Tensor, count: int) -> SearchState:
+    """The state after so many steps from z [batch, latent]; all are taken, so that no row depends on the others."""
+    state = start_search(posterior, z)
+    for _ in range(count):
+        state = search_step(posterior, state)
+    return state
+
+
 def local_quadratic(
     z: Tensor, error: Tensor, jacobian: Tensor, precision: NoisePrecision, prior: LatentPrior | None = None
 ) -> LocalQuadratic:

@@ -67,6 +67,13 @@ class NoisePrecision(NamedTuple):
         return ((factors @ self.factor_covariance) * factors).sum(2)
 
     @property
+    def marginal(self) -> Tensor:
+        """The diagonal of the inverse covariance, [batch or 1, point]."""
+        if self.factors is None:
+            return self.diagonal
+        return self.diagonal - self.diagonal.square() * self.left(self.factors)
+
+    @property
     def log_determinant(self) -> Tensor:
         """log |M|, which the factors add to the log determinant of the covariance, [batch or 1]."""
         if self.factor_covariance is None:

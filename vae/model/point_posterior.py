@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae.model import linear_systems
+from vae.model import laplace, linear_systems
 from vae.model.autoencoder import Vae
 from vae.model.laplace import (
     LatentPrior,
@@ -14,8 +14,6 @@ from vae.model.laplace import (
     LogPosterior,
     local_quadratic,
     local_quadratic_of_binary,
-    search_step,
-    start_search,
 )
 from vae.model.noise_precision import NoisePrecision
 
@@ -115,10 +113,7 @@ def log_evidence(model: Vae, x: Tensor, missing: Tensor | None, *, steps: int) -
         steps: of the search for the mode, which takes all of them: no row depends on the others.
     """
     problem, start = pose_points(model, x, missing)
-    posterior = posterior_given_points(model, problem)
-    found = start_search(posterior, start)
-    for _ in range(steps):
-        found = search_step(posterior, found)
+    found = laplace.steps(posterior_given_points(model, problem), start, steps)
     return evidence_at(model, problem, found.cost, found.curvature)
 
 

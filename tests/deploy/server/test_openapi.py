@@ -53,6 +53,6 @@ def test_arrays_have_the_lengths_of_the_model(document: dict[str, Any], model: S
 
 
 def test_an_answer_is_json_in_the_order_of_its_fields() -> None:
-    answer = answers.Scored("one", np.array([1.5], np.float32), np.array([np.nan]))
-    assert answers.to_json(answer) == b'{"model_version":"one","nats":[1.5],"percentile":[null]}'
+    answer = answers.SampledRow(7, np.array([[1.5, np.nan]], np.float32))
+    assert answers.to_json(answer) == b'{"row":7,"iv":[[1.5,null]]}'
     assert answers.to_json(answers.Error("wrong")) == b'{"error":"wrong"}'

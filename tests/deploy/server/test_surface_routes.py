@@ -79,8 +79,11 @@ def test_surfaces_are_scored_as_by_the_runtime(server: Server, model: SurfaceMod
     iv[0, 0, 0] = np.nan
     sent = [[[None if np.isnan(vol) else float(vol) for vol in row] for row in surface] for surface in iv]
     found, expected = post(server, "/score", {"iv": sent}).json(), model.score(iv)
-    np.testing.assert_array_equal(np.array(found["nats"], np.float32), expected.nats)
-    np.testing.assert_allclose(np.array(found["percentile"], float), expected.percentile)
+    for name in ("nats", "misfit", "distance", "error"):
+        np.testing.assert_array_equal(np.array(found[name], np.float32), getattr(expected, name))
+    for name in ("percentile", "misfit_percentile", "distance_percentile", "error_percentile"):
+        np.testing.assert_allclose(np.array(found[name], float), getattr(expected, name))
+    assert found["odd"] == expected.odd.tolist()
 
 
 @pytest.mark.parametrize(

@@ -408,10 +408,15 @@ def test_score_finds_the_broken_surface(bundle: str, tmp_path: Path, ending: str
     surface_tables.write_surfaces(path, [iv], model.grid, count=20)
     result = volvae("score", str(path), "-o", str(output), "--bundle", bundle, "--json")
 
-    assert json.loads(result.stdout)["lowest_surface"] == 7
+    outcome = json.loads(result.stdout)
+    assert outcome["lowest_surface"] == outcome["largest_error_surface"] == 7
+    assert outcome["with_odd_point"] >= 1
     table = np.genfromtxt(output, delimiter=",", names=True)
     np.testing.assert_allclose(table["nats"], model.score(iv).nats, rtol=1e-4)
     assert table["percentile"][7] == 0.0
+    assert table["error_percentile"][7] == 100.0
+    assert table["tenor_days"][7] == pytest.approx(365.0 * model.grid.tenors[1], rel=1e-4)
+    assert table["node"][7] == pytest.approx(model.grid.nodes[4], abs=1e-4)
 
 
 def test_score_and_arbitrage_read_what_complete_wrote_and_rows_in_any_order(bundle: str, tmp_path: Path) -> None:
@@ -446,7 +451,9 @@ def test_quotes_are_scored_by_their_dates(bundle: str, tmp_path: Path) -> None:
     result = volvae("score", str(path), "--columns", columns, "-o", str(scores), "--bundle", bundle)
     assert result.exit_code == 0, result.output
     lines = scores.read_text().splitlines()
-    assert lines[0] == "surface,nats,percentile,date"
+    assert lines[0] == (
+        "surface,nats,percentile,misfit_percentile,distance_percentile,error_percentile,largest_error,tenor_days,node,date"
+    )
     assert [line.split(",")[-1] for line in lines[1:]] == ["2024-01-02", "2024-01-03"]
     np.testing.assert_allclose([float(line.split(",")[1]) for line in lines[1:]], model.score(drawn).nats, rtol=1e-3)
 

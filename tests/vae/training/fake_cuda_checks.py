@@ -149,7 +149,7 @@ def test_graphs_are_evaluated_on_the_device(transform: str, scale: str) -> None:
         )
         z = torch.ones(4, 2, device=DEVICE).double()
         assert_on_device(
-            export.Decoder(model, GRID.shape)(z), *export.Encoder(model)(iv, mask), scorer.nats(model, iv, mask)
+            export.Decoder(model, GRID.shape)(z), *export.Encoder(model)(iv, mask), *scorer.scored(model, iv, mask)
         )
         quotes = [torch.ones(6, device=DEVICE).double() for _ in range(4)]
         quoted, weights, reading, precision, used, *state = completer.Start(model, GRID)(*quotes)
