@@ -1,6 +1,7 @@
 """The stage register: one MLflow version for each distinct bundle, data and parameters; the gate; the champion."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,7 +93,7 @@ def decide(
     champion = models.get(registry.CHAMPION)
     if champion is not None and champion.number == version.number:
         return {"verdict": "accepted", "reason": "it is champion already", "champion": champion.number}
-    rival = None if champion is None else models.load(champion)
+    rival = None if champion is None else _rival(models, champion)
     if isinstance(loaded, VectorModel):
         checks, compared = judge_vectors(loaded, rival, figures, held_out, settings.gate)
     else:
@@ -111,6 +112,15 @@ def decide(
         **{f"gate_{check.name}": check.value for check in checks},
         **compared,
     }
+
+
+def _rival(models: Registry, champion: Version) -> SurfaceModel | VectorModel | None:
+    """The champion's model; None, with a line, where its bundle has another format, so that it cannot be compared."""
+    try:
+        return models.load(champion)
+    except registry.OtherFormatError as error:
+        print(f"register: no comparison with the champion: {error}", file=sys.stderr)
+        return None
 
 
 def judge_surfaces(

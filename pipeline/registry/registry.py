@@ -17,7 +17,7 @@ from pipeline.files.atomic import copy_folder
 from pipeline.registry import mlflow_store
 from pipeline.registry.mlflow_store import CONTENT, Record, Store
 from vae import runtime
-from vae.bundle import MANIFEST
+from vae.bundle import MANIFEST, FormatError
 from vae.runtime import BundleError, SurfaceModel, VectorModel
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -52,6 +52,10 @@ class Version(NamedTuple):
     def rolled_back(self) -> bool:
         """Whether it was champion until a roll-back."""
         return _ROLLED_BACK in self.tags
+
+
+class OtherFormatError(StageError):
+    """A version whose bundle has a format that this version of volvae does not read."""
 
 
 class Registry:
@@ -181,6 +185,8 @@ class Registry:
         try:
             tag = manifest_tag(folder)
             model = runtime.load(folder, provider="cpu", threads=1)  # checks every file against the manifest
+        except FormatError as error:
+            raise OtherFormatError(f"the {what} is of another version of volvae: {error}") from error
         except (OSError, BundleError) as error:
             raise StageError(f"the {what} is damaged: {mlflow_store.reason(error)}") from error
         if _MANIFEST in version.tags and not tag.items() <= version.tags.items():

@@ -25,7 +25,7 @@ from pipeline.sources import own_file
 from pipeline.sources.vector_file import read_vectors
 from vae.runtime import VectorModel
 
-_ODD_PERCENT = 1.0  # percentile among training surfaces below which a surface is odd
+_ODD_PERCENT = 1.0  # percentile among held-out surfaces below which a surface is odd
 
 
 class Situation(NamedTuple):
@@ -117,11 +117,17 @@ def _names(entries: list[str | dict[str, dict[str, object]]]) -> set[str]:
 
 
 def odd_share(models: Registry, incoming: Path) -> float | None:
-    """Share of a file's surfaces or vectors that score below 99 % of the champion's training data; None for none."""
+    """Share of a file's surfaces or vectors that score below 99 % of the champion's held-out data; None for none.
+
+    None too where the champion's bundle has another format: then the code is new, which is a reason to run.
+    """
     champion = models.get(registry.CHAMPION)
     if champion is None:
         return None
-    model = models.load(champion)
+    try:
+        model = models.load(champion)
+    except registry.OtherFormatError:
+        return None
     if isinstance(model, VectorModel):
         percentile = model.score(read_vectors(incoming, model.dimension)).percentile
     else:

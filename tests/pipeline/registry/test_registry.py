@@ -243,6 +243,23 @@ def test_a_champion_without_files_stops_the_decision_and_promote_mends_it(
 
 
 @pytest.mark.slow
+def test_a_champion_of_another_format_is_replaced_without_a_comparison(
+    empty: None, workspace: Workspace, bundles: dict[str, Path], held_out: HeldOut, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = workspace.params()
+    with opened(params) as models:
+        add(models, bundles["worse"], "a", held_out, params)
+        (manifest,) = workspace.folder.glob(f"mlartifacts/*/artifacts/bundle/{MANIFEST}")
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 2}))
+        outcome = add(models, bundles["good"], "b", held_out, params)
+        assert champion(models) == outcome["version"] == "2"
+    assert not any(name.startswith("beside_champion") for name in outcome)
+    assert "register: no comparison with the champion: " in capsys.readouterr().err
+    with opened(params) as models, pytest.raises(StageError, match=r"of another version of volvae: .* has format 2; "):
+        models.roll_back()
+
+
+@pytest.mark.slow
 def test_files_that_are_not_those_registered_do_not_become_champion(
     empty: None, workspace: Workspace, bundles: dict[str, Path]
 ) -> None:
