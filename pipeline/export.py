@@ -93,6 +93,14 @@ def _reading_figures(reading: ReadingError | None) -> dict[str, float]:
     return {f"reading_error_{axis}_bp": BASIS_POINTS * mean**0.5 for axis, mean in means.items()}
 
 
+def _point_noise(model: Vae) -> list[float] | None:
+    """Standard deviation of the independent noise, one for all points or each, relative with the transform ``log``.
+
+    None where it depends on the latents.
+    """
+    return None if model.architecture.scale == "decoded" else model.scale.double().flatten().tolist()
+
+
 def layout_of(model: Vae, grid: Grid | None) -> Layout:
     """The layout of the graphs of a model: surfaces on the grid, or vectors where there is none."""
     return Layout.of_surfaces(grid.shape) if grid else Layout.of_vectors(model.architecture.dimension)
@@ -138,6 +146,8 @@ def _facts(model: Vae, grid: Grid | None) -> dict[str, object]:
         return {
             "units": "iv: decimal Black volatility; tenor: years, ACT/365; log_moneyness: ln(strike / forward)",
             "observation_scale_vol": _root_mean_square(model.independent_noise),  # of a quote of weight 1
+            "transform": model.architecture.transform,
+            "noise": _point_noise(model),
             "grid": grid.to_dict(),
         }
     binary = model.architecture.likelihood == "bernoulli"
@@ -148,6 +158,7 @@ def _facts(model: Vae, grid: Grid | None) -> dict[str, object]:
         "likelihood": model.architecture.likelihood,
         "transform": model.architecture.transform,
         "observation_scale": None if binary else _root_mean_square(model.noise),
+        "noise": None if binary else _point_noise(model),
     }
 
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vae import bundle, runtime_inputs
 from vae.bundle import SURFACES, VECTORS, BundleError, Layout
+from vae.observation_noise import ObservationNoise
 from vae.runtime_inputs import Array, SampleRequest, slices
 from vae.sessions import Graph, Options, Provider
 
@@ -117,7 +118,10 @@ class BundleModel:
         self.manifest, self.layout = manifest, layout
         self.latents, self.residual_factors = int(manifest["latents"]), int(manifest["residual_factors"])
         self._reads_missing = bool(manifest["reads_missing"])
-        signatures = _signatures(layout, self.latents, self.residual_factors, drawn, reads_missing=self._reads_missing)
+        self._noise = ObservationNoise.of(manifest, layout.shape)
+        sampled: dict[str, tuple[int, ...]] = {"scores": (self.residual_factors,)} if self.residual_factors else {}
+        sampled |= {"noise": layout.shape} if self._noise.of_latents else {}
+        signatures = _signatures(layout, self.latents, sampled, drawn, reads_missing=self._reads_missing)
         signatures[bundle.COMPLETER] = completer
         self._graphs = {
             name: Graph(name, content, options, inputs=signatures[name][0], outputs=signatures[name][1])
@@ -241,13 +245,20 @@ class BundleModel:
         """Write the outputs of the sampler, by name, into arrays with a row for each surface or vector."""
         for rows, part in request.parts(_STEP):
             own = {name: array[rows] for name, array in outputs.items()}
+            if request.noise and self._noise.of_latents:
+                own["noise"] = np.empty((rows.stop - rows.start, *self.layout.shape), np.float32)
             self._graphs[bundle.SAMPLER].run_into(part.feeds, own)
+            if request.noise:
+                self._noise.add(own[self.layout.tensor], request.seed, part.offset, own.get("noise"))
 
 
 def _signatures(
-    layout: Layout, latents: int, residual_factors: int, drawn: tuple[str, ...], *, reads_missing: bool
+    layout: Layout, latents: int, sampled: Shapes, drawn: tuple[str, ...], *, reads_missing: bool
 ) -> dict[str, Signature]:
-    """Inputs and outputs of each graph but the completer by name; the first axis is free."""
+    """Inputs and outputs of each graph but the completer by name; the first axis is free.
+
+    ``drawn`` are inputs and ``sampled`` outputs of the sampler that not every bundle has.
+    """
     z, made = {"z": (latents,)}, {layout.tensor: layout.shape}
     read: Shapes = made | ({"mask": layout.shape} if reads_missing else {})
     return {
@@ -256,7 +267,7 @@ def _signatures(
         bundle.ENCODER: (read, {"mean": (latents,), "std": (latents,)}),
         bundle.SAMPLER: (
             dict.fromkeys(("key", "offset", "count", "temperature", "standard_normal", *drawn), ()),
-            made | z | ({"scores": (residual_factors,)} if residual_factors else {}),
+            {**made, **z, **sampled},
         ),
         bundle.SCORER: (read, dict.fromkeys(("nats", "misfit", "distance"), ()) | {"error": layout.shape}),
     }

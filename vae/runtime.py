@@ -180,6 +180,7 @@ class SurfaceModel(BundleModel):
         prior: PriorName = "fitted",
         temperature: float = 1.0,
         offset: int = 0,
+        noise: bool = False,
     ) -> Array:
         """n surfaces drawn from a prior, float32 [n, tenor, node]: decimal Black vols.
 
@@ -195,11 +196,13 @@ class SurfaceModel(BundleModel):
             temperature: factor of the normal numbers that the latents are made from. With less than 1, surfaces are
                 nearer to the most common ones; with a mixture, to the mean of a component.
             offset: number of rows to skip.
+            noise: whether each point has the noise of a quote of weight 1, as training surfaces have it: draws of
+                p(x | z) instead of its means.
 
         Raises:
             ValueError: a number is out of range, or the model or the prior does not have a condition or a market.
         """
-        return self._sampled(self.request(n, seed, conditions, market, temperature, offset, prior))
+        return self._sampled(self.request(n, seed, conditions, market, temperature, offset, prior, noise=noise))
 
     def draw(
         self,
@@ -211,9 +214,11 @@ class SurfaceModel(BundleModel):
         prior: PriorName = "fitted",
         temperature: float = 1.0,
         offset: int = 0,
+        noise: bool = False,
     ) -> Draws:
         """The surfaces of ``sample`` and the latents that they are decoded from."""
-        return Draws(*self.drawn(self.request(n, seed, conditions, market, temperature, offset, prior))[:2])
+        request = self.request(n, seed, conditions, market, temperature, offset, prior, noise=noise)
+        return Draws(*self.drawn(request)[:2])
 
     def sample_blocks(
         self,
@@ -225,9 +230,11 @@ class SurfaceModel(BundleModel):
         prior: PriorName = "fitted",
         temperature: float = 1.0,
         offset: int = 0,
+        noise: bool = False,
     ) -> Iterator[Array]:
         """The rows of ``sample`` in blocks of ``self.block``, for requests that are larger than memory."""
-        for _, block in self.request(n, seed, conditions, market, temperature, offset, prior).parts(self.block):
+        request = self.request(n, seed, conditions, market, temperature, offset, prior, noise=noise)
+        for _, block in request.parts(self.block):
             yield self._sampled(block)
 
     def complete(
@@ -309,13 +316,15 @@ class SurfaceModel(BundleModel):
         temperature: float = 1.0,
         offset: int = 0,
         prior: PriorName = "fitted",
+        *,
+        noise: bool = False,
     ) -> SampleRequest:
         """The checked arguments of ``sample``, as the sampler reads them."""
         if market is not None and prior == "standard_normal":
             raise ValueError(f"the prior standard_normal has no markets, so it cannot be asked for {market!r}")
         asked = self._market_feed(market)
         request = runtime_inputs.sample_request(
-            n, seed, conditions or {}, temperature, offset, prior, names=self.conditions
+            n, seed, conditions or {}, temperature, offset, prior, names=self.conditions, noise=noise
         )
         return replace(request, common=request.common | asked)
 
@@ -413,9 +422,16 @@ class VectorModel(BundleModel):
         )
 
     def sample(
-        self, n: int, *, seed: int, prior: PriorName = "fitted", temperature: float = 1.0, offset: int = 0
+        self,
+        n: int,
+        *,
+        seed: int,
+        prior: PriorName = "fitted",
+        temperature: float = 1.0,
+        offset: int = 0,
+        noise: bool = False,
     ) -> Array:
-        """n vectors drawn from a prior, float32 [n, D]: the model's means, without the noise of an observation.
+        """n vectors drawn from a prior, float32 [n, D]: the model's means, or observations with their noise.
 
         Row i depends only on the seed and on offset + i. So a large request may be split over any number of machines.
 
@@ -425,23 +441,38 @@ class VectorModel(BundleModel):
             prior: of the latents: ``fitted`` or ``standard_normal``; see ``SurfaceModel.sample``.
             temperature: factor of the normal numbers that the latents are made from.
             offset: number of rows to skip.
+            noise: whether the vectors are observations; binary points are then 0 or 1.
 
         Raises:
             ValueError: a number is out of range.
         """
-        return self._sampled(self.request(n, seed, temperature, offset, prior))
+        return self._sampled(self.request(n, seed, temperature, offset, prior, noise=noise))
 
     def draw(
-        self, n: int, *, seed: int, prior: PriorName = "fitted", temperature: float = 1.0, offset: int = 0
+        self,
+        n: int,
+        *,
+        seed: int,
+        prior: PriorName = "fitted",
+        temperature: float = 1.0,
+        offset: int = 0,
+        noise: bool = False,
     ) -> VectorDraws:
         """The vectors of ``sample`` and the latents that they are decoded from."""
-        return VectorDraws(*self.drawn(self.request(n, seed, temperature, offset, prior))[:2])
+        return VectorDraws(*self.drawn(self.request(n, seed, temperature, offset, prior, noise=noise))[:2])
 
     def sample_blocks(
-        self, n: int, *, seed: int, prior: PriorName = "fitted", temperature: float = 1.0, offset: int = 0
+        self,
+        n: int,
+        *,
+        seed: int,
+        prior: PriorName = "fitted",
+        temperature: float = 1.0,
+        offset: int = 0,
+        noise: bool = False,
     ) -> Iterator[Array]:
         """The rows of ``sample`` in blocks of ``self.block``, for requests that are larger than memory."""
-        for _, block in self.request(n, seed, temperature, offset, prior).parts(self.block):
+        for _, block in self.request(n, seed, temperature, offset, prior, noise=noise).parts(self.block):
             yield self._sampled(block)
 
     def encode(self, x: ArrayLike) -> Posterior:
@@ -480,10 +511,17 @@ class VectorModel(BundleModel):
         return found
 
     def request(
-        self, n: int, seed: int, temperature: float = 1.0, offset: int = 0, prior: PriorName = "fitted"
+        self,
+        n: int,
+        seed: int,
+        temperature: float = 1.0,
+        offset: int = 0,
+        prior: PriorName = "fitted",
+        *,
+        noise: bool = False,
     ) -> SampleRequest:
         """The checked arguments of ``sample``, as the sampler reads them."""
-        return runtime_inputs.sample_request(n, seed, {}, temperature, offset, prior, names=())
+        return runtime_inputs.sample_request(n, seed, {}, temperature, offset, prior, names=(), noise=noise)
 
     def _vectors(self, x: ArrayLike, *, reads_missing: bool) -> Array:
         return runtime_inputs.vector_batch(x, self.dimension, allowed=self._allowed, reads_missing=reads_missing)

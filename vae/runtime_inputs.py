@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -33,11 +33,18 @@ class SampleRequest:
         common: what the sampler reads for every row: key, temperature and conditions.
         offset: number of the first row.
         count: number of rows.
+        noise: whether rows are observations, with the noise of each point.
     """
 
     common: Feeds
     offset: int
     count: int
+    noise: bool = False
+
+    @property
+    def seed(self) -> int:
+        """The seed of the rows."""
+        return int(self.common["key"][0])
 
     @property
     def feeds(self) -> Feeds:
@@ -47,7 +54,7 @@ class SampleRequest:
     def parts(self, size: int) -> Iterator[tuple[slice, "SampleRequest"]]:
         """The request in parts of at most ``size`` rows, each with its place in the whole."""
         for rows in slices(self.count, size):
-            yield rows, SampleRequest(self.common, self.offset + rows.start, rows.stop - rows.start)
+            yield rows, replace(self, offset=self.offset + rows.start, count=rows.stop - rows.start)
 
 
 def sample_request(
@@ -58,6 +65,7 @@ def sample_request(
     offset: int,
     prior: PriorName,
     *,
+    noise: bool,
     names: tuple[str, ...],
 ) -> SampleRequest:
     """The request for rows ``offset`` to ``offset + n``; ``names`` are the conditions that the model has.
@@ -85,7 +93,7 @@ def sample_request(
         "temperature": np.array([temperature], np.float32),
         "standard_normal": np.array([prior == "standard_normal"]),
     }
-    return SampleRequest(common | ({"conditions": values} if names else {}), offset, n)
+    return SampleRequest(common | ({"conditions": values} if names else {}), offset, n, noise)
 
 
 def market_feed(market: str | None, markets: tuple[str, ...], *, is_condition: bool) -> Feeds:

@@ -46,6 +46,7 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         prior: of the latents: fitted to those of the training surfaces, or standard_normal, N(0, I).
         conditions: values of the conditioning variables, by name.
         market: one of the model's markets; all of them by default.
+        noise: whether each point has the noise of a quote, as the training surfaces have it.
     """
 
     count: Annotated[int, Meta(ge=1)] = 1
@@ -55,6 +56,7 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prior: PriorName = "fitted"
     conditions: dict[str, float] = {}
     market: str | None = None
+    noise: bool = False
 
 
 class Complete(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -199,6 +201,7 @@ class _Draws(NamedTuple):
             temperature=self.request.temperature,
             prior=self.request.prior,
             offset=self.request.offset + start,
+            noise=self.request.noise,
         )
 
     def binary(self, start: int, stop: int) -> bytes:

@@ -68,6 +68,7 @@ def _conditions(_: click.Context, __: click.Parameter, values: tuple[str, ...]) 
     show_default=True,
     help="Law of the latents: as in the training surfaces, or N(0, I), with which the model was trained.",
 )
+@click.option("--noise", is_flag=True, help="Add the noise of quotes, as the training surfaces have it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @one_line_errors
 def sample(
@@ -80,6 +81,7 @@ def sample(
     market: str | None,
     prior: "PriorName",
     *,
+    noise: bool,
     as_json: bool,
 ) -> None:
     """Draw surfaces, or vectors, from the model and write them to a file."""
@@ -90,12 +92,12 @@ def sample(
     model = runtime.load(bundle, provider=provider)
     if isinstance(model, runtime.VectorModel):
         vectors.check_conditions(conditions, market)
-        blocks = model.sample_blocks(count, seed=seed, prior=prior)
+        blocks = model.sample_blocks(count, seed=seed, prior=prior, noise=noise)
         with _progress(blocks, length=-(-count // model.block), label="sample") as shown:
             vector_tables.write_vectors(output, shown, count=count, dimension=model.dimension)
         kind, size = "vectors", f"{model.dimension} points"
     else:
-        blocks = model.sample_blocks(count, seed=seed, conditions=conditions, market=market, prior=prior)
+        blocks = model.sample_blocks(count, seed=seed, conditions=conditions, market=market, prior=prior, noise=noise)
         with _progress(blocks, length=-(-count // model.block), label="sample") as shown:
             surface_tables.write_surfaces(output, shown, model.grid, count=count)
         kind, size = "surfaces", "{} tenors x {} nodes".format(*model.grid.shape)

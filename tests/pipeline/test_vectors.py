@@ -101,6 +101,19 @@ def test_the_bundle_does_what_torch_does(run: Workspace, model: VectorModel, hel
 
 
 @pytest.mark.slow
+def test_samples_may_have_the_noise_of_observations(run: Workspace, model: VectorModel) -> None:
+    means, found = (model.sample(500, seed=3, noise=noise) for noise in (False, True))
+    if model.likelihood == "bernoulli":
+        assert set(np.unique(found)) == {0.0, 1.0}
+        assert found.mean() == pytest.approx(means.mean(), abs=0.01)
+    else:
+        vae = trained_model.read_model(run.folder / "artifacts/model")
+        with torch.no_grad():
+            scale = vae.scale_at(torch.from_numpy(model.draw(500, seed=3).latents).double()).numpy()
+        assert ((found - means) / scale).std() == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.slow
 def test_hidden_points_are_completed(model: VectorModel, held_out: np.ndarray) -> None:
     """Half of them, far better than by their mean; a binary point gets its probability."""
     seen = np.where(np.arange(POINTS) % 2, held_out, np.nan)

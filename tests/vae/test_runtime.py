@@ -218,6 +218,19 @@ def test_percentiles_rank_by_nats_a_point(model: SurfaceModel) -> None:
     np.testing.assert_allclose(scores.error_percentile, largest, atol=0.01)
 
 
+def test_samples_may_have_the_noise_of_observations(model: SurfaceModel) -> None:
+    """Then surfaces of the model are as likely as its training surfaces, and their latents stay what they were."""
+    means, found = (model.sample(600, seed=3, noise=noise) for noise in (False, True))
+    relative = np.log(found / means) if model.manifest["transform"] == "log" else found - means
+    assert relative.std() == pytest.approx(float(np.mean(model.manifest["noise"])), rel=0.05)
+    drawn = model.draw(600, seed=3, noise=True)
+    np.testing.assert_array_equal(drawn.iv, found)
+    np.testing.assert_array_equal(np.concatenate(list(model.sample_blocks(600, seed=3, noise=True))), found)
+    np.testing.assert_allclose(model.sample(10, seed=3, offset=590, noise=True), found[590:], rtol=1e-6)
+    misfit = model.score(found[(found > 0.0).all((1, 2))]).misfit
+    assert misfit.mean() == pytest.approx(found[0].size - model.latents, rel=0.2)
+
+
 def test_a_surface_without_noise_and_one_with_a_wrong_point_are_odd(model: SurfaceModel) -> None:
     """The first fits better than quotes do; the second has its point named, and little else shows it."""
     smooth = model.decode(np.zeros((1, model.latents), np.float32))

@@ -150,6 +150,7 @@ class Sampler(nn.Module):
         super().__init__()
         self.law, self.model, self.shape = law, model, shape
         self.latents, self.factors = model.architecture.latents, model.architecture.residual_factors
+        self.decoded = model.architecture.scale == "decoded"
 
     def forward(
         self,
@@ -159,9 +160,10 @@ class Sampler(nn.Module):
         conditions: Tensor | None = None,
         market: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """Surfaces [batch, tenor, node] or vectors [batch, D], z [batch, latent] and scores of the residual.
+        """Surfaces [batch, tenor, node] or vectors [batch, D] and z [batch, latent].
 
-        The scores, [batch, factor], are those of a model with residual factors.
+        A model with residual factors has a third output, the scores of the residual [batch, factor]; one whose noise
+        depends on the latents that of the standard deviations of the noise, [batch, tenor, node] or [batch, D].
 
         Args:
             uniform: [batch, words].
@@ -180,7 +182,8 @@ class Sampler(nn.Module):
         z = torch.where(standard_normal, normal, fitted)
         values = self.model.decode(z)
         if not self.factors:
-            return self._surfaces(values), z
+            noise = (self.model.scale_at(z).unflatten(-1, self.shape),) if self.decoded else ()
+            return self._surfaces(values), z, *noise
         scores = _tempered(numbers[:, self.latents :], temperature)
         return self._surfaces(self.model.with_residual(values, scores)), z, scores
 
@@ -224,7 +227,8 @@ def sampler_graph(
 ) -> bytes:
     """``sampler.onnx``: inputs key, offset, count, temperature, standard_normal; outputs iv or x, and z.
 
-    A model with residual factors adds a draw of the residual to the decoded z; its scores are a third output.
+    A model with residual factors adds a draw of the residual to the decoded z; its scores are a third output. One whose
+    noise depends on z has the output ``noise``, its standard deviations.
 
     Args:
         model: whose decoder makes the surfaces.
@@ -247,7 +251,12 @@ def sampler_graph(
     drawn = export.program(
         sampler if market is None else OfMarkets(sampler),
         inputs,
-        outputs=[layout.tensor, "z", *(["scores"] if shape.residual_factors else [])],
+        outputs=[
+            layout.tensor,
+            "z",
+            *(["scores"] if shape.residual_factors else []),
+            *(["noise"] if shape.scale == "decoded" else []),
+        ],
         free={"uniform": {0: "batch"}},
     )
     whole = compose.merge_models(_uniform(count), drawn, io_map=[("uniform", "uniform")])

@@ -25,6 +25,13 @@ def test_samples_in_json_are_those_of_the_runtime(server: Server, model: Surface
     assert found["model_version"] == answer.headers["volvae-model-version"] == server.version()
 
 
+def test_samples_may_have_noise_and_another_prior(server: Server, model: SurfaceModel) -> None:
+    asked = {"seed": 7, "prior": "standard_normal", "noise": True}
+    found = np.array(post(server, "/sample", {"count": 3, **asked}).json()["iv"], np.float32)
+    np.testing.assert_array_equal(found, model.sample(3, **asked))
+    assert (found != model.sample(3, seed=7, prior="standard_normal")).all()
+
+
 def test_a_missing_seed_is_random_and_in_the_answer(server: Server, model: SurfaceModel) -> None:
     first, second = (post(server, "/sample", {}).json() for _ in range(2))
     assert first["seed"] != second["seed"]

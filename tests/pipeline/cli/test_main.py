@@ -63,6 +63,8 @@ def test_sample_as_npy_is_the_array(bundle: str, tmp_path: Path) -> None:
     assert json.loads(result.stdout) == {
         "path": str(path), "surfaces": 5000, "seed": 3, "provider": model.provider,
     }  # fmt: skip
+    volvae("sample", "-n", "5", "--seed", "3", "--noise", "-o", str(path), "--bundle", bundle)
+    np.testing.assert_array_equal(np.load(path), model.sample(5, seed=3, noise=True))
 
 
 @pytest.mark.parametrize(
