@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vae.bundle import Layout
 from vae.graphs.elimination import with_eliminations
+from vae.graphs.simplification import simplified
 from vae.model.autoencoder import Vae
 
 OPSET = 18
@@ -121,11 +122,12 @@ def program(
             opset_version=OPSET,
             dynamo=True,
             external_data=False,
+            optimize=False,
             verbose=False,
         )
-    if found is None:
-        raise RuntimeError("torch.onnx.export returned no program")
-    proto = with_eliminations(found.model_proto, OPSET)
+        if found is None:
+            raise RuntimeError("torch.onnx.export returned no program")
+        proto = with_eliminations(simplified(found.model_proto, inputs, outputs), OPSET)
     proto.ir_version = IR_VERSION
     return proto
 
@@ -161,7 +163,7 @@ def _strip(graph: onnx.GraphProto) -> None:
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
     """Silence the exporter's warnings about torchvision, which is not needed, and about its own code."""
-    levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnx_ir")}
+    levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "onnx_ir", "onnxscript")}
     for name in levels:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
