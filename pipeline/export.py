@@ -96,9 +96,9 @@ def _reading_figures(reading: ReadingError | None) -> dict[str, float]:
 def _point_noise(model: Vae) -> list[float] | None:
     """Standard deviation of the independent noise, one for all points or each, relative with the transform ``log``.
 
-    None where it depends on the latents.
+    None where it depends on the latents, and for Bernoulli points.
     """
-    return None if model.architecture.scale == "decoded" else model.scale.double().flatten().tolist()
+    return model.scale.double().flatten().tolist() if model.noise_is_fixed else None
 
 
 def layout_of(model: Vae, grid: Grid | None) -> Layout:
@@ -158,7 +158,7 @@ def _facts(model: Vae, grid: Grid | None) -> dict[str, object]:
         "likelihood": model.architecture.likelihood,
         "transform": model.architecture.transform,
         "observation_scale": None if binary else _root_mean_square(model.noise),
-        "noise": None if binary else _point_noise(model),
+        "noise": _point_noise(model),
     }
 
 

@@ -26,7 +26,7 @@ SCORES = ("nats_a_point", "misfit_a_point", "distance", "largest_error")  # what
 
 
 def measured(nats: Array, misfit: Array, distance: Array, error: Array, points: Array) -> dict[str, Array]:
-    """What surfaces or vectors are ranked by, [batch], by the names of ``SCORES``.
+    """The numbers that rank surfaces or vectors, each [batch], by the names of ``SCORES``.
 
     Args:
         nats: the output of the scorer, as the next two, [batch].

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from deploy.server.errors import LateError, RefusedError
 from deploy.server.oip_protocol import DATATYPES, Input
-from vae.runtime import Scores, SurfaceModel, VectorModel
+from vae.runtime import SurfaceModel, VectorModel
 
 Model = SurfaceModel | VectorModel
 
@@ -182,21 +182,22 @@ def _encoder(model: Model) -> Endpoint:
     )
 
 
-def _of_scorer(scores: Scores) -> dict[str, Array]:
-    """The outputs of the graph, without what the manifest adds."""
-    return {name: getattr(scores, name) for name in ("nats", "misfit", "distance", "error")}
-
-
 def _scorer(model: Model) -> Endpoint:
     kind = "FP64" if isinstance(model, VectorModel) else "FP32"
+    outputs = (
+        *(Tensor(name, kind, (ANY,)) for name in ("nats", "misfit", "distance")),
+        Tensor("error", kind, (ANY, *model.layout.shape)),
+    )
+
+    def call(inputs: Tensors) -> dict[str, Array]:
+        scores = model.score(_with_gaps(model, inputs))
+        return {output.name: getattr(scores, output.name) for output in outputs}
+
     return Endpoint(
         "scorer",
         inputs=_data_inputs(model),
-        outputs=(
-            *(Tensor(name, kind, (ANY,)) for name in ("nats", "misfit", "distance")),
-            Tensor("error", kind, (ANY, *model.layout.shape)),
-        ),
-        call=lambda inputs: _of_scorer(model.score(_with_gaps(model, inputs))),
+        outputs=outputs,
+        call=call,
         most=256,
     )
 

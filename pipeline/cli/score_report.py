@@ -1,4 +1,4 @@
-"""What `volvae score` writes and says."""
+"""The file and the text of `volvae score`."""
 
 from pathlib import Path
 
@@ -45,14 +45,14 @@ def _places(scores: Scores, grid: Grid | None) -> dict[str, list[str]]:
 def figures(scores: Scores, kind: str) -> dict[str, float]:
     """Counts, the least likely surface or vector, and the one with the largest error."""
     ranked = scores.percentile[np.isfinite(scores.percentile)]
-    most = ODD_PERCENTILE
+    most, largest = ODD_PERCENTILE, np.abs(scores.largest_error)
     return {
         f"{kind}s": len(scores.nats),
         "median_nats": float(np.median(scores.nats)),
         "lowest_nats": float(scores.nats.min()),
         f"lowest_{kind}": int(scores.nats.argmin()),
-        "largest_error": float(np.abs(scores.largest_error).max()),
-        f"largest_error_{kind}": int(np.abs(scores.largest_error).argmax()),
+        "largest_error": float(largest.max()),
+        f"largest_error_{kind}": int(largest.argmax()),
         f"odd_{kind}s": int(scores.odd.sum()),
         "fit_worse": int((scores.misfit_percentile > most).sum()),
         "fit_better": int((scores.misfit_percentile < 100.0 - most).sum()),

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from vae.bundle import Layout
 from vae.graphs.export import data_inputs, finished
-from vae.graphs.search import PointStart, Step, point_names, point_problem, search_graph
+from vae.graphs.search import PointStart, point_names, point_problem, point_step, pose_data, search_graph
 from vae.model.autoencoder import Vae
 from vae.model.laplace import SearchState, steps
 from vae.model.point_errors import point_errors
-from vae.model.point_posterior import PointProblem, evidence_at, pose_points, posterior_given_points
+from vae.model.point_posterior import PointProblem, evidence_at, posterior_given_points
 
 STEPS = 3
 
@@ -25,7 +25,7 @@ def scorer_graph(model: Vae, layout: Layout, metadata: Mapping[str, str]) -> byt
     of_rows = (*inputs, "points", "known", "precision", "factor_covariance", *SearchState._fields)
     graph = search_graph(
         PointStart(model),
-        Step(model, lambda parts: posterior_given_points(model, point_problem(parts)), until_still=False),
+        point_step(model, until_still=False),
         End(model, layout.shape),
         inputs,
         posed=point_names(model),
@@ -38,7 +38,7 @@ def scorer_graph(model: Vae, layout: Layout, metadata: Mapping[str, str]) -> byt
 
 
 class Scored(NamedTuple):
-    """What the graph says of surfaces or vectors.
+    """The outputs of the graph, of surfaces or vectors.
 
     Attributes:
         nats: log density of the known points in units of the data, [batch].
@@ -54,10 +54,8 @@ class Scored(NamedTuple):
 
 
 def scored(model: Vae, x: Tensor, mask: Tensor | None) -> Scored:
-    """What the graph says, of surfaces [batch, tenor, node] or vectors [batch, D] and their mask."""
-    dtype = model.center.dtype
-    missing = None if mask is None else 1.0 - mask.flatten(1).to(dtype)
-    problem, start = pose_points(model, x.flatten(1).to(dtype), missing)
+    """The outputs of the graph by torch, of surfaces [batch, tenor, node] or vectors [batch, D] and their mask."""
+    problem, start = pose_data(model, x, mask)
     found = steps(posterior_given_points(model, problem), start, STEPS)
     return _scored(model, problem, found.z, found.cost, found.curvature, x.shape[1:])
 

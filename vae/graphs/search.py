@@ -100,6 +100,18 @@ def precision_parts(precision: NoisePrecision) -> tuple[Tensor, ...]:
     return tuple(part for part in precision if part is not None)
 
 
+def pose_data(model: Vae, x: Tensor, mask: Tensor | None) -> tuple[PointProblem, Tensor]:
+    """``pose_points`` of surfaces [batch, tenor, node] or vectors [batch, D] and their mask, in the model's dtype."""
+    dtype = model.center.dtype
+    missing = None if mask is None else 1.0 - mask.flatten(1).to(dtype)
+    return pose_points(model, x.flatten(1).to(dtype), missing)
+
+
+def point_step(model: Vae, *, until_still: bool = True) -> Step:
+    """A step given points."""
+    return Step(model, lambda parts: posterior_given_points(model, point_problem(parts)), until_still=until_still)
+
+
 class PointStart(nn.Module):
     """Vectors and their mask -> the problem that known points pose, and the state before the first step."""
 
@@ -109,9 +121,7 @@ class PointStart(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
         """The parts of the problem, and those of the state."""
-        dtype = self.model.center.dtype
-        missing = None if mask is None else 1.0 - mask.flatten(1).to(dtype)
-        problem, start = pose_points(self.model, x.flatten(1).to(dtype), missing)
+        problem, start = pose_data(self.model, x, mask)
         state = laplace.start_search(posterior_given_points(self.model, problem), start)
         precision = () if problem.precision is None else precision_parts(problem.precision)
         return problem.points, problem.known, *precision, *state
@@ -119,8 +129,7 @@ class PointStart(nn.Module):
 
 def point_names(model: Vae) -> tuple[str, ...]:
     """Names of the parts of the problem that known points pose."""
-    normal = model.architecture.likelihood == "gaussian" and model.architecture.scale != "decoded"
-    return ("points", "known", *(precision_names(model) if normal else ()))
+    return ("points", "known", *(precision_names(model) if model.noise_is_fixed else ()))
 
 
 def point_problem(parts: Sequence[Tensor]) -> PointProblem:

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from vae.graphs.export import finished
-from vae.graphs.search import PointStart, Step, point_names, point_problem, search_graph
+from vae.graphs.search import PointStart, point_names, point_problem, point_step, search_graph
 from vae.model import completion
 from vae.model.autoencoder import Vae
-from vae.model.point_posterior import posterior_given_points
 
 
 def vector_completer_graph(model: Vae, metadata: Mapping[str, str]) -> bytes:
@@ -21,7 +20,7 @@ def vector_completer_graph(model: Vae, metadata: Mapping[str, str]) -> bytes:
     vector = torch.full((model.architecture.dimension,), 0.5)
     graph = search_graph(
         Start(model),
-        Step(model, lambda parts: posterior_given_points(model, point_problem(parts))),
+        point_step(model),
         End(model),
         {"x": vector, "mask": torch.ones_like(vector)},
         posed=point_names(model),

@@ -311,6 +311,11 @@ class Vae(nn.Module):
         return deviation * self.center.exp() if self.architecture.transform == "log" else deviation
 
     @property
+    def noise_is_fixed(self) -> bool:
+        """Whether the noise of points is normal and does not depend on the latents."""
+        return self.architecture.likelihood == "gaussian" and self.architecture.scale != "decoded"
+
+    @property
     def pointwise(self) -> bool:
         """Whether the likelihood of complete observations needs their points."""
         return self.architecture.likelihood != "gaussian" or self.architecture.scale != "shared"

@@ -263,7 +263,7 @@ def completion_at(model: Vae, mode: Mode, errors: Errors | None) -> Completion:
 
 
 def _given_errors(jacobian: Tensor, factors: Tensor | None, mode: Mode, errors: Errors | None) -> tuple[Tensor, Tensor]:
-    """What the posterior and the errors of the known points say of points, in float64.
+    """The residual and the variance of points, given the posterior and the errors of the known points, in float64.
 
     Args:
         jacobian: derivatives of the points by the latents, [batch, latent, point].

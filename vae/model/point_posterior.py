@@ -45,8 +45,7 @@ def pose_points(model: Vae, x: Tensor, missing: Tensor | None) -> tuple[PointPro
     """
     known = torch.ones_like(x) if missing is None else 1.0 - missing
     points = torch.where(known > 0.0, model.inner(torch.where(known > 0.0, x, 1.0)), model.center)
-    normal = model.architecture.likelihood == "gaussian" and model.architecture.scale != "decoded"
-    problem = PointProblem(points, known, model.precision_of_points(known) if normal else None)
+    problem = PointProblem(points, known, model.precision_of_points(known) if model.noise_is_fixed else None)
     return problem, encoded_mean(model, x, missing)
 
 
