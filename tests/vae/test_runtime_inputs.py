@@ -4,8 +4,17 @@ import pytest
 from vae.runtime_inputs import allowed_points, data_feeds, sample_request, vector_batch
 
 
-def request(n: int = 10, seed: int = 7, offset: int = 0, temperature: float = 1.0, prior="fitted", **conditions: float):
-    return sample_request(n, seed, conditions, temperature, offset, prior, names=("level", "skew"))
+def request(
+    n: int = 10,
+    seed: int = 7,
+    offset: int = 0,
+    temperature: float = 1.0,
+    prior="fitted",
+    *,
+    noise: bool = False,
+    **conditions: float,
+):
+    return sample_request(n, seed, conditions, temperature, offset, prior, noise=noise, names=("level", "skew"))
 
 
 @pytest.mark.parametrize("size", [1, 3, 10, 100])
