@@ -33,6 +33,7 @@ from vae.evaluation.opponents import (
     opponent_likelihood_metrics,
     usable_transforms,
 )
+from vae.evaluation.reconstruction import Reconstruction, reconstruct
 from vae.model.autoencoder import Transform, Vae
 from vae.model.laplace import LatentPrior
 from vae.model.linear import PrincipalComponents, filled, principal_components
@@ -49,6 +50,7 @@ _OF_A_MARKET = (  # beginnings of the figures that are given for each market too
     "test_surfaces",
     "elbo_nats",
     "reconstruction_rmse_bp",
+    "latent_reconstruction_rmse_bp",
     "pca_reconstruction_rmse_bp",
     "completion_mae_bp",
     "pca_completion_mae_bp",
@@ -65,14 +67,13 @@ class Held(NamedTuple):
     Attributes:
         quoted: vols with noise, NaN where missing.
         truth: vols without noise where these are known, else ``quoted``.
-        latents: posterior means, [surface, latent].
-        reconstruction, pca: by the model, and by PCA with as many latents.
+        own: by the model.
+        pca: by PCA with as many latents.
     """
 
     quoted: Tensor
     truth: Tensor
-    latents: Tensor
-    reconstruction: Tensor
+    own: Reconstruction
     pca: Tensor
 
 
@@ -108,24 +109,24 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
         codes = shipped.sample(uniform, normal)
         samples, standard = (smooth(model, torch.from_numpy(z), seed=settings.seed) for z in (codes, normal))
     surfaces = {
-        "reconstruction": _surfaces(held.reconstruction, grid),
+        "reconstruction": _surfaces(held.own.whole, grid),
         "sample": _surfaces(samples, grid),
         "standard_normal_sample": _surfaces(standard, grid),
     }
     figures = {
         **held_out_figures(trained, baselines, held, grid, settings, exact=true_log_density(data)),
-        **metrics.latent_metrics(held.latents),
+        **metrics.latent_metrics(held.own.latents),
         **sample_figures(
             data,
             {
                 name: observed(model, torch.from_numpy(z), seed=settings.seed)
                 for name, z in (("sample", codes), ("standard_normal_sample", normal))
             },
-            {"sample": samples, "reconstruction": held.reconstruction},
+            {"sample": samples, "reconstruction": held.own.whole},
             _varied_directions(model, components),
             settings,
         ),
-        **(_conditions(trained, held.reconstruction, targets, seed=settings.seed) if targets else {}),
+        **(_conditions(trained, held.own.whole, targets, seed=settings.seed) if targets else {}),
         "sample_non_positive_rate": (samples <= 0.0).any(1).double().mean().item(),
     }
     for name, iv in surfaces.items():
@@ -145,7 +146,7 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
         truth=shown,
         reconstruction=surfaces["reconstruction"],
         samples=surfaces["sample"],
-        latents=held.latents.numpy(),
+        latents=held.own.latents.numpy(),
         error_by_point=rmse_bp(surfaces["reconstruction"], shown, axes=(0,)),
         error_by_tenor=rmse_bp(surfaces["reconstruction"], shown, axes=(0, 2)),
         pca_error_by_tenor=rmse_bp(_surfaces(held.pca, grid), shown, axes=(0, 2)),
@@ -155,12 +156,8 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
 def reconstructed(model: Vae, components: PrincipalComponents, quoted: Tensor, truth: Tensor) -> Held:
     """Test surfaces quoted and truth [surface, D] with their reconstructions."""
     count = model.architecture.latents
-    with torch.no_grad():
-        seen = model.observe(quoted)
-        latents = model.encode(seen.values, seen.missing).mean
-        reconstruction = model.expand(model.decode(latents))
     pca = components.complete(quoted, count) if quoted.isnan().any() else components.reconstruct(quoted, count)
-    return Held(quoted, truth, latents, reconstruction, pca)
+    return Held(quoted, truth, reconstruct(model, quoted), pca)
 
 
 def held_out_figures(
@@ -209,7 +206,8 @@ def held_out_figures(
             prior=prior.latents,
             exact=exact,
         ),
-        **metrics.error_metrics("reconstruction", held.reconstruction, held.truth),
+        **metrics.error_metrics("reconstruction", held.own.whole, held.truth),
+        **metrics.error_metrics("latent_reconstruction", held.own.by_latents, held.truth),
         **metrics.error_metrics("pca_reconstruction", held.pca, held.truth),
         **metrics.pca_likelihood_metrics(baselines.components, held.quoted, latents=latents),
         **completion,

@@ -22,6 +22,7 @@ from vae.evaluation.opponents import (
     opponent_likelihood_metrics,
     usable_transforms,
 )
+from vae.evaluation.reconstruction import reconstruct
 from vae.evaluation.sample_fidelity import in_blocks
 from vae.model.autoencoder import Vae
 from vae.model.linear import PrincipalComponents, principal_components
@@ -39,16 +40,15 @@ def evaluate_vectors(trained: TrainedModel, data: Dataset, settings: EvaluatePar
     (model, prior), latents = trained, trained.model.architecture.latents
     train, test = (torch.from_numpy(data.points(split)).double() for split in ("train", "test"))
     components = principal_components(train)
-    with torch.no_grad():
-        posterior_mean = model.encode(model.observe(test).values).mean
-        reconstruction = model.expand(model.decode(posterior_mean))
+    own = reconstruct(model, test)
     pca = components.reconstruct(test, latents)
     figures = {
         **metrics.likelihood_metrics(
             model, test, samples=settings.importance_samples, seed=settings.seed, prior=prior.latents
         ),
-        **metrics.latent_metrics(posterior_mean),
-        **metrics.error_metrics("reconstruction", reconstruction, test, OWN),
+        **metrics.latent_metrics(own.latents),
+        **metrics.error_metrics("reconstruction", own.whole, test, OWN),
+        **metrics.error_metrics("latent_reconstruction", own.by_latents, test, OWN),
         **metrics.error_metrics("pca_reconstruction", pca, test, OWN),
         **_baseline(model, components, train, test),
         **_completion(model, components, data, test, settings),
@@ -58,8 +58,8 @@ def evaluate_vectors(trained: TrainedModel, data: Dataset, settings: EvaluatePar
         figures=figures,
         likelihood=model.architecture.likelihood,
         vectors=len(test),
-        latents=posterior_mean.numpy(),
-        error_by_point=_rmse(reconstruction, test),
+        latents=own.latents.numpy(),
+        error_by_point=_rmse(own.whole, test),
         pca_error_by_point=_rmse(pca, test),
     )
 

@@ -20,6 +20,7 @@ _SHOWN_SAMPLES = 6
 _EYE = {"x": 1.6, "y": 1.6, "z": 0.9}  # of the 3D view: far enough for its axis titles
 _HEADLINES = (
     ("reconstruction_rmse_bp", "reconstruction error, bp", ".2f"),
+    ("latent_reconstruction_rmse_bp", "by the latents alone, bp", ".2f"),
     ("pca_reconstruction_rmse_bp", "PCA, as many latents, bp", ".2f"),
     ("elbo_nats", "ELBO, nats", ",.1f"),
     ("iwae_nats", "importance-weighted bound, nats", ",.1f"),
@@ -30,6 +31,7 @@ _MARKET_COLUMNS = (
     ("test_surfaces", "test surfaces", ",d"),
     ("elbo_nats", "ELBO, nats", ",.1f"),
     ("reconstruction_rmse_bp", "reconstruction, bp", ".2f"),
+    ("latent_reconstruction_rmse_bp", "by the latents, bp", ".2f"),
     ("pca_reconstruction_rmse_bp", "PCA, bp", ".2f"),
     ("interval_coverage_90", "inside 90 % intervals", ".1%"),
     ("data_arbitrage_free_rate", "data without arbitrage", ".2%"),

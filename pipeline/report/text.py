@@ -47,6 +47,7 @@ next             volvae sample -n 1000 --seed 7 -o {"surfaces" if of_surfaces el
 
 def _of_surfaces(evaluate: dict[str, Any], export: dict[str, Any]) -> str:
     """The main figures of a model of surfaces."""
+    latents, pca = (evaluate[f"{name}_reconstruction_rmse_bp"] for name in ("latent", "pca"))
     rates = ", ".join(f"{name} {evaluate[f'{name}_arbitrage_free_rate']:.2%}" for name in _SURFACES)
     bound = f"{evaluate['elbo_nats']:,.1f} +- {evaluate['elbo_se_nats']:.1f} nats a surface{_exact(evaluate)}"
     linear = (
@@ -56,7 +57,7 @@ def _of_surfaces(evaluate: dict[str, Any], export: dict[str, Any]) -> str:
     )
     return f"""\
 reconstruction   {evaluate["reconstruction_rmse_bp"]:.2f} bp of vol, held out
-PCA              {evaluate["pca_reconstruction_rmse_bp"]:.2f} bp with as many latents
+latents alone    {latents:.2f} bp (PCA with as many: {pca:.2f})
 {_completion(evaluate)}{_markets(evaluate)}ELBO             {bound}
 bound            {evaluate["iwae_nats"]:,.1f} nats, importance-weighted{linear}
 latents          {evaluate["active_units"]} of {evaluate["latents"]} active
@@ -66,13 +67,14 @@ ONNX and torch   {export["parity_decoder_max_vol"]:.1g} vol apart at most"""
 
 def _of_vectors(evaluate: dict[str, Any], export: dict[str, Any]) -> str:
     """The main figures of a model of vectors, in the units of its data."""
+    latents, pca = (evaluate[f"{name}_reconstruction_rmse"] for name in ("latent", "pca"))
     elbo = f"{evaluate['elbo_nats']:,.1f} +- {evaluate['elbo_se_nats']:.1f} nats a vector"
     bound = f"{evaluate['iwae_nats']:,.1f} nats, importance-weighted"
     for name, title in (("pca_log_likelihood_nats", "pPCA"), ("independent_log_likelihood_nats", "each point alone")):
         bound += f"; {title} {evaluate[name]:,.1f}" if name in evaluate else ""
     return f"""\
 reconstruction   {evaluate["reconstruction_rmse"]:.4g} off, held out
-PCA              {evaluate["pca_reconstruction_rmse"]:.4g} with as many latents
+latents alone    {latents:.4g} (PCA with as many: {pca:.4g})
 {_vector_completion(evaluate)}ELBO             {elbo}
 bound            {bound}
 latents          {evaluate["active_units"]} of {evaluate["latents"]} active

@@ -15,6 +15,7 @@ Array = NDArray[np.float64]
 
 _HEADLINES = (
     ("reconstruction_rmse", "reconstruction error", ".4g"),
+    ("latent_reconstruction_rmse", "by the latents alone", ".4g"),
     ("pca_reconstruction_rmse", "PCA, as many latents", ".4g"),
     ("elbo_nats", "ELBO, nats", ",.1f"),
     ("iwae_nats", "importance-weighted bound, nats", ",.1f"),

@@ -21,7 +21,8 @@ SETTINGS = EvaluateParams(
 )
 MODEL = TrainedModel(bundles.linear_model(), Prior(Mixture.standard_normal(3)))
 FIGURES = (
-    "test_surfaces", "elbo_nats", "reconstruction_rmse_bp", "pca_reconstruction_rmse_bp", "completion_mae_bp_2",
+    "test_surfaces", "elbo_nats", "reconstruction_rmse_bp", "latent_reconstruction_rmse_bp",
+    "pca_reconstruction_rmse_bp", "completion_mae_bp_2",
     "pca_completion_mae_bp_4", "opponent_completion_hidden_mae_bp_4", "opponent_log_likelihood_nats",
     "completion_hidden_mae_bp_2", "interval_coverage_90", "interval_coverage_90_2", "data_arbitrage_free_rate",
 )  # fmt: skip
