@@ -6,8 +6,8 @@ have calm and wild days: the size of all deviations varies from surface to surfa
 square, the misfit over n has an F law with n and ``degrees`` degrees of freedom, and intervals widen with the misfit
 as those of a Student process do. The model's covariance is taken as the scale matrix of that process. This is wider
 than its variance by degrees / (degrees - 2), because the covariance was estimated from the same days. Where points
-leave latents open, the posterior is less normal than Laplace's approximation has it: intervals widen with the sum of
-the posterior variances of the latents as well.
+leave latents open, the posterior is less normal than Laplace's approximation has it. So intervals also have a factor by
+the number of points and the sum of the posterior variances of the latents.
 
 Reference: Shah, Wilson, Ghahramani (2014), "Student-t processes as alternatives to Gaussian processes", section 3;
 Paulson (1942), "An approximate normalization of the analysis of variance distribution".
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from vae.surface.units import Z90
 
-COUNTS = (1, 2, 3, 4, 5, 7, 10, 20, 40, 100)  # numbers of known points that scores are told apart by
-OPEN = (0.0, 0.1, 0.3, 0.6, 1.0, 2.0)  # sums of posterior variances at which the factor of intervals is known
+COUNTS = (1, 2, 3, 4, 5, 7, 10, 20, 40, 100)  # numbers of known points, from each of which scores and factors hold
+OPEN = (0.0, 0.1, 0.3, 0.6, 1.0, 2.0)  # sums of posterior variances at which the factors of intervals are known
 QUANTILES = 1000
 NORMAL_DEGREES = 1e9  # for which the F law is a chi-square law
 
@@ -36,7 +36,7 @@ class Calibration(nn.Module):
 
     Attributes:
         degrees: of freedom of the size of deviations, [].
-        factors: of intervals, at each of ``OPEN``, [open].
+        factors: of intervals, from each of ``COUNTS`` and at each of ``OPEN``, [count, open].
         scores: of the misfits of held-out surfaces, sorted, for each of ``COUNTS``, [count, quantile].
     """
 
@@ -48,14 +48,13 @@ class Calibration(nn.Module):
         super().__init__()
         normal = math.sqrt(2.0) * torch.erfinv(2.0 * quantile_shares() - 1.0)
         self.register_buffer("degrees", torch.tensor(NORMAL_DEGREES, dtype=torch.float64))
-        self.register_buffer("factors", torch.ones(len(OPEN), dtype=torch.float64))
+        self.register_buffer("factors", torch.ones(len(COUNTS), len(OPEN), dtype=torch.float64))
         self.register_buffer("scores", normal.repeat(len(COUNTS), 1))
 
     def p_value(self, misfit: Tensor, number: Tensor) -> Tensor:
         """Share of held-out surfaces that fit worse, [batch], from misfits and numbers of known points, [batch]."""
         score = self.score(misfit, number)
-        place = (number.unsqueeze(1) >= torch.tensor(COUNTS[1:], dtype=number.dtype, device=number.device)).sum(1)
-        larger = (self.scores[place].to(score) >= score.unsqueeze(1)).to(score.dtype)
+        larger = (self.scores[row_of(number)].to(score) >= score.unsqueeze(1)).to(score.dtype)
         return larger.sum(1) / QUANTILES  # no mean: CUDA has no kernel for that of double precision
 
     def score(self, misfit: Tensor, number: Tensor) -> Tensor:
@@ -73,7 +72,7 @@ class Calibration(nn.Module):
             number: of the known points, [batch].
             left_open: sum of the posterior variances of the latents, [batch].
         """
-        return self.of_size(misfit, number) * self._of_open(left_open)
+        return self.of_size(misfit, number) * self._of_open(number, left_open)
 
     def of_size(self, misfit: Tensor, number: Tensor) -> Tensor:
         """Factor by which the misfit widens intervals, [batch]; the quantile of Student's law by its expansion.
@@ -86,9 +85,14 @@ class Calibration(nn.Module):
         quantile = 1.0 + (square + 1.0) / (4.0 * own) + ((5.0 * square + 16.0) * square + 3.0) / (96.0 * own.square())
         return size * quantile
 
-    def _of_open(self, left_open: Tensor) -> Tensor:
-        """The factors, linear between the places where they are known, [batch]."""
+    def _of_open(self, number: Tensor, left_open: Tensor) -> Tensor:
+        """The factors of these numbers of points, linear between the places where they are known, [batch]."""
         places = torch.tensor(OPEN, dtype=left_open.dtype, device=left_open.device)
         share = ((left_open.unsqueeze(1) - places[:-1]) / (places[1:] - places[:-1])).clamp(0.0, 1.0)
-        factors = self.factors.to(left_open)
-        return factors[0] + share @ (factors[1:] - factors[:-1])
+        factors = self.factors[row_of(number)].to(left_open)
+        return factors[:, 0] + (share * (factors[:, 1:] - factors[:, :-1])).sum(1)
+
+
+def row_of(number: Tensor) -> Tensor:
+    """The index of the largest of ``COUNTS`` that numbers of known points reach, [batch]."""
+    return (number.unsqueeze(1) >= torch.tensor(COUNTS[1:], dtype=number.dtype, device=number.device)).sum(1)

@@ -78,8 +78,11 @@ def complete(model: Vae, x: Tensor, prior: LatentPrior | None = None) -> Complet
     return Completion(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def keep_random_points(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """x [batch, D] with ``count`` random known points of each row, or all where fewer are known; NaN elsewhere."""
+def keep_random_points(x: Tensor, count: int | Tensor, generator: torch.Generator) -> Tensor:
+    """x [batch, D] with ``count`` random known points of each row, or all where fewer are known; NaN elsewhere.
+
+    ``count`` may differ by row, [batch, 1].
+    """
     order = torch.rand(x.shape, generator=generator, dtype=torch.float64, device=x.device)
     order = torch.where(x.isnan(), torch.inf, order)
     return torch.where(order.argsort(1).argsort(1) < count, x, torch.nan)

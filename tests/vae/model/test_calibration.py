@@ -38,10 +38,10 @@ def test_intervals_of_a_student_process_hold() -> None:
     assert abs((np.abs(draws[:, count]) <= 1.6448536 * widened).mean() - 0.9) < 0.004
 
 
-def test_open_latents_widen_by_the_factors_between_their_places() -> None:
+def test_open_latents_widen_by_the_factors_of_their_number_of_points_between_their_places() -> None:
     found = Calibration()
-    found.factors.copy_(torch.tensor([1.0, 1.0, 1.1, 1.3, 1.3, 1.4]))
-    misfit, count = torch.tensor([40.0, 40.0, 40.0]).double(), torch.tensor([40.0, 40.0, 40.0]).double()
-    places = torch.tensor([OPEN[2], 0.5 * (OPEN[2] + OPEN[3]), 9.0]).double()
+    found.factors[COUNTS.index(40)] = torch.tensor([0.9, 1.0, 1.1, 1.3, 1.3, 1.4])
+    misfit, count = torch.full((4,), 40.0).double(), torch.tensor([40.0, 99.0, 40.0, 39.0]).double()
+    places = torch.tensor([OPEN[2], 0.5 * (OPEN[2] + OPEN[3]), 9.0, OPEN[2]]).double()
     factors = found.widening(misfit, count, places) / found.of_size(misfit, count)
-    np.testing.assert_allclose(factors, [1.1, 1.2, 1.4], rtol=1e-6)
+    np.testing.assert_allclose(factors, [1.1, 1.2, 1.4, 1.0], rtol=1e-6)

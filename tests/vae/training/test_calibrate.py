@@ -5,8 +5,9 @@ from torch import Tensor
 
 from vae.model import completion
 from vae.model.autoencoder import Architecture, Vae
+from vae.model.calibration import COUNTS, OPEN, Calibration
 from vae.model.linear import principal_components
-from vae.training.calibrate import calibrate
+from vae.training.calibrate import _factors, _Trials, calibrate
 
 TENORS, NODES, LATENTS = 3, 4, 2
 
@@ -48,3 +49,24 @@ def test_days_of_other_sizes_are_seen_and_their_intervals_are_not_too_narrow() -
         found, hidden = completion.complete(model, seen), seen.isnan()
         inside = ((x[600:] - found.mean).abs() <= 1.645 * found.std)[hidden].double().mean()
         assert 0.88 < inside < 0.95
+
+
+def test_numbers_of_points_and_what_they_leave_open_have_factors_of_their_own() -> None:
+    """Errors are twice too large from 20 points, and three times where these leave much open."""
+    generator = torch.Generator().manual_seed(1)
+    size = {3: (1.0, 1.0), 20: (2.0, 3.0)}
+    trials = [
+        _Trials(
+            misfit=torch.full((400,), float(number), dtype=torch.float64),
+            number=torch.full((400,), float(number), dtype=torch.float64),
+            left_open=torch.full((400,), left_open, dtype=torch.float64),
+            ratio=factor * torch.randn(400, 50, generator=generator, dtype=torch.float64).abs(),
+        )
+        for number, factors in size.items()
+        for left_open, factor in zip((OPEN[0], OPEN[3]), factors, strict=True)
+    ]
+    found = _factors(Calibration(), trials)
+    assert (found[COUNTS.index(3)] - 1.0).abs().max() < 0.02
+    assert abs(found[COUNTS.index(20), 0] - 2.0) < 0.05
+    assert abs(found[COUNTS.index(20), 3] - 3.0) < 0.06
+    assert 2.0 < found[COUNTS.index(20), 5] < 3.0, "of the whole row"
