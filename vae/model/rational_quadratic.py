@@ -1,7 +1,9 @@
 """Monotone rational-quadratic splines: smooth, invertible functions of a number whose shape is learned.
 
 Inside [-bound, bound] a spline passes through knots with a slope at each; outside it is a straight line with the slope
-of the last knot, which is learned too: so the tails of a law can be as short as those of its data.
+of the last knot, which is learned too: so the tails of a law can be as short as those of its data. That slope is at
+least 1. A flow draws from the inverse, and out there are hardly any data: a flatter line would throw its rarest draws
+far from all of them.
 
 Reference: Gregory, Delbourgo (1982), "Piecewise rational quadratic interpolation to monotonic data"; as layers of a
 flow Durkan, Bekasov, Murray, Papamakarios (2019), "Neural spline flows", arXiv:1906.04032, section 3.1.
@@ -68,7 +70,8 @@ def evaluate(spline: Splines, x: Tensor) -> tuple[Tensor, Tensor]:
     scale = mean + (part.left + part.right - 2.0 * mean) * both
     value = part.y + part.height * (mean * along.square() + part.left * both) / scale
     slope = (part.right * along.square() + 2.0 * mean * both + part.left * rest.square()) * (mean / scale).square()
-    return value + _tail(spline, x) * (x - inside), slope.log()
+    tail = _tail(spline, x)
+    return value + tail * (x - inside), torch.where(x == inside, slope, tail).log()
 
 
 def invert(spline: Splines, y: Tensor) -> Tensor:
@@ -99,4 +102,4 @@ def _bin(spline: Splines, number: Tensor, knots: Tensor) -> _Bin:
 
 def _tail(spline: Splines, number: Tensor) -> Tensor:
     """Slope of the straight line beyond the knots on the side of a number, [*batch]."""
-    return torch.where(number < 0.0, spline.slope[..., 0], spline.slope[..., -1])
+    return torch.where(number < 0.0, spline.slope[..., 0], spline.slope[..., -1]).clamp_min(1.0)
