@@ -49,8 +49,9 @@ experiments: $(INSTALLED)
 	@dvc exp show --no-pager --hide-workspace --drop '.*' --keep '^(Experiment|(.*[:.])?($(COLUMNS_THAT_MATTER)))$$'
 
 # Beside the environment and without what it asks for: its requirement dataclasses hides that of Python from prefect.
-$(RIVALS):
-	$(BIN)/python -m pip install --quiet --no-deps --target $@ pythae==0.1.2 imageio==2.38.1
+$(RIVALS): Makefile
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $@ pythae==0.1.2 imageio==2.38.1 fast-vollib==0.2.4
+	@touch $@
 
 $(INSTALLED): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \

@@ -13,7 +13,19 @@ import numpy as np
 import QuantLib as ql
 import torch
 
-from benchmarks import american, card, markets, off_grid, outside, server, serving, sharing, stress, training
+from benchmarks import (
+    american,
+    card,
+    markets,
+    off_grid,
+    outside,
+    server,
+    serving,
+    sharing,
+    static_arbitrage,
+    stress,
+    training,
+)
 from benchmarks.turns import in_turns
 from pipeline.errors import InputError, StageError
 from pipeline.settings.params import read_params
@@ -32,7 +44,8 @@ def main() -> None:
     torch.set_num_threads(1)
     results = {**surfaces(), **agreement(), **stressed(), **american.results(), **sharing.results()}
     if serving.BUNDLE.exists():
-        results |= {**serving.results(), **off_grid.results(), **outside.results(), **server.results()}
+        results |= {**serving.results(), **off_grid.results(), **outside.results(), **static_arbitrage.results()}
+        results |= server.results()
     else:
         print(f"serving was left out: {serving.BUNDLE} does not exist; `make run` makes it", file=sys.stderr)
     try:
