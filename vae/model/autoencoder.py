@@ -82,7 +82,7 @@ class Architecture:
     def _check_factors(self) -> None:
         """Raise ValueError where residual factors do not suit the rest."""
         if self.likelihood == "bernoulli" or self.scale != "shared":
-            raise ValueError("residual_factors need Gaussian points with scale: shared")
+            raise ValueError("residual_factors need Gaussian points with scale: shared; set residual_factors: 0")
         most = min(self.basis, self.dimension - 1)
         if not self.latents <= self.residual_factors <= most:
             raise ValueError(
