@@ -16,6 +16,7 @@ import torch
 from benchmarks import (
     american,
     card,
+    frames,
     markets,
     off_grid,
     outside,
@@ -54,13 +55,15 @@ def main() -> None:
         print(f"training was left out: {error}", file=sys.stderr)
         trained = {}
     remarks = training.verdicts(trained) if trained else []
+    pictures = frames.results()
+    remarks.append(frames.verdict(pictures))
     try:
         shared = markets.results()
         remarks.append(markets.verdict(shared))
     except (InputError, StageError) as error:
         print(f"markets were left out: {error}", file=sys.stderr)
         shared = {}
-    card.show(results | trained | shared, *remarks)
+    card.show(results | trained | pictures | shared, *remarks)
 
 
 def surfaces() -> dict[str, float]:

@@ -2,6 +2,7 @@ import numpy as np
 import QuantLib as ql
 import torch
 
+from benchmarks.frames import FRAMES, HEIGHT, WIDTH, film
 from benchmarks.off_grid import exact_quotes
 from benchmarks.outside import sabr
 from vae.pricing import heston_surfaces
@@ -27,3 +28,15 @@ def test_sabr_vols_are_those_of_quantlib() -> None:
         for tenor, smile in zip(grid.tenors.tolist(), grid.log_moneyness, strict=True)
     ]
     np.testing.assert_allclose(sabr(grid, np.random.default_rng(3)), expected, rtol=1e-6)
+
+
+def test_a_film_is_smooth_in_time_but_for_its_noise() -> None:
+    frames = film(seed=1)
+    assert frames.shape == (FRAMES, HEIGHT * WIDTH)
+    assert frames.min() >= 0.0
+    assert frames.max() <= 255.0
+    apart = [np.abs(frames[lag:] - frames[:-lag]).mean() for lag in (1, 10, 100)]
+    assert apart[0] < apart[1] < apart[2], "frames near in time are alike"
+    noise = np.abs(np.diff(frames, axis=0))
+    bright, dark = frames.mean(0) > 150.0, frames.mean(0) < 50.0
+    assert noise[:, bright].mean() > 1.5 * noise[:, dark].mean()
