@@ -17,10 +17,12 @@ from pipeline.settings.train import TrainParams
 from vae.model.autoencoder import Vae
 from vae.model.flow import Flow
 from vae.model.latent_law import Array, choose
+from vae.model.linear import age_weights
 from vae.model.mixture import Mixture, fewest_rows, fit_mixture
 from vae.training.flow_fit import FEWEST_ROWS, fit_flow
 
 Law = Mixture | Flow
+Fit = Callable[[Array, Array | None], Law]  # from codes [n, d] and their weights [n]
 
 _BLOCKS = 6  # of dates that are held out in turn
 _ROWS = 65_536  # surfaces in double precision at a time: bounds the memory
@@ -72,26 +74,40 @@ def _best_law(params: TrainParams, model: Vae, data: Dataset, market: int | None
     """The law of the codes of all surfaces, or of those of one market, of the kind that suits held-out codes best.
 
     Where surfaces have dates, a law must suit times that it was not fitted to: each of some blocks of dates is held out
-    in turn, and the law that ships is fitted to training and validation dates alike. Else validation is held out.
+    in turn, and the law that ships is fitted to training and validation dates alike, which weigh by their age as they
+    do in training. Else validation is held out.
     """
     train = _codes(params, model, data, "train", market, seed=params.seed)
     validation = _codes(params, model, data, "validation", market, seed=params.seed + 1)
     dimension = train.points.shape[1]
     if train.date is None or validation.date is None:
-        laws = [fit(train.points) for fit in _fits(params, dimension, rows=len(train.points))]
+        laws = [fit(train.points, None) for fit in _fits(params, dimension, rows=len(train.points))]
         return laws[choose([law.log_density(validation.points) for law in laws])]
     points = np.concatenate([train.points, validation.points])
     dates = np.concatenate([train.date, validation.date])
+    weights = _age_weights(params, dates)
     folds = [np.isin(dates, block) for block in np.array_split(np.unique(dates), _BLOCKS)]
     least = min(len(points) - int(fold.sum()) for fold in folds)
     fits = _fits(params, dimension, rows=least)
-    held_out = [
-        np.array([fit(points[~fold]).log_density(points[fold]).mean() for fold in folds if fold.any()]) for fit in fits
-    ]
-    return fits[choose(held_out)](points)
+    held_out = [np.array([_held_out(fit, points, weights, fold) for fold in folds if fold.any()]) for fit in fits]
+    return fits[choose(held_out)](points, weights)
 
 
-def _fits(params: TrainParams, dimension: int, *, rows: int) -> list[Callable[[Array], Law]]:
+def _age_weights(params: TrainParams, dates: NDArray[np.int32]) -> Array | None:
+    """The weights of surfaces of these dates [n] by ``half_life_days``; None where all count alike."""
+    if params.half_life_days is None:
+        return None
+    weights: Array = age_weights(torch.from_numpy(dates), params.half_life_days).numpy()
+    return weights
+
+
+def _held_out(fit: Fit, points: Array, weights: Array | None, fold: NDArray[np.bool_]) -> float:
+    """Mean log density of the points of a fold under the law that is fitted to the others."""
+    law = fit(points[~fold], None if weights is None else weights[~fold])
+    return float(law.log_density(points[fold]).mean())
+
+
+def _fits(params: TrainParams, dimension: int, *, rows: int) -> list[Fit]:
     """Fits of laws to codes [rows, dimension], in the order of the laws' richness.
 
     A flow takes the place of all mixtures but the smallest: their fit would take as long.
@@ -99,17 +115,25 @@ def _fits(params: TrainParams, dimension: int, *, rows: int) -> list[Callable[[A
     flow = bool(params.prior.flow_layers) and not params.conditions and rows >= FEWEST_ROWS
     counts = sorted(params.prior.components)
     enough = [count for count in counts if fewest_rows(count, dimension) <= rows]
-    fits: list[Callable[[Array], Law]] = []
+    fits: list[Fit] = []
     if not params.conditions:
         standard = Mixture.standard_normal(dimension)
-        fits.append(lambda _: standard)
+        fits.append(lambda _codes, _weights: standard)
     elif not enough:
         enough = counts[:1]
     mixtures = enough[:1] if flow else enough
-    fits.extend(partial(fit_mixture, components=count, seed=params.seed) for count in mixtures)
+    fits.extend(partial(_mixture, count, params.seed) for count in mixtures)
     if flow:
-        fits.append(partial(fit_flow, layers=params.prior.flow_layers, seed=params.seed))
+        fits.append(partial(_flow, params.prior.flow_layers, params.seed))
     return fits
+
+
+def _mixture(components: int, seed: int, codes: Array, weights: Array | None) -> Law:
+    return fit_mixture(codes, components, seed=seed, weights=weights)
+
+
+def _flow(layers: int, seed: int, codes: Array, weights: Array | None) -> Law:
+    return fit_flow(codes, layers=layers, seed=seed, weights=weights)
 
 
 class _Codes(NamedTuple):

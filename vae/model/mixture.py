@@ -142,11 +142,17 @@ def fewest_rows(components: int, dimension: int) -> int:
     return components * (1 + dimension + dimension * (dimension + 1) // 2)
 
 
-def fit_mixture(z: Array, components: int, *, seed: int) -> Mixture:
+def fit_mixture(z: Array, components: int, *, seed: int, weights: Array | None = None) -> Mixture:
     """Maximum likelihood by EM for rows z [n, d].
 
     The rows are whitened. The means start at random rows, each covariance at that of all rows scaled down to one
     component's share of the volume.
+
+    Args:
+        z: the rows.
+        components: number of Gaussians.
+        seed: of the random rows.
+        weights: of the rows, [n], in any unit; all count alike by default.
 
     Raises:
         TooFewRowsError: there are fewer rows than free parameters.
@@ -155,39 +161,41 @@ def fit_mixture(z: Array, components: int, *, seed: int) -> Mixture:
     needed = fewest_rows(components, dimension)
     if len(z) < needed:
         raise TooFewRowsError(f"{components} components of {dimension} latents need {needed} surfaces, not {len(z)}")
-    shift, unit = z.mean(0), z.std(0) + np.finfo(np.float64).tiny
+    share = np.full(len(z), 1.0 / len(z)) if weights is None else weights / weights.sum()
+    shift = share @ z
+    unit = np.sqrt(share @ np.square(z - shift)) + np.finfo(np.float64).tiny
     whitened = (z - shift) / unit
     chosen = np.random.default_rng(seed).choice(len(z), components, replace=False)
-    spread = np.cov(whitened.T).reshape(dimension, dimension) / components ** (2.0 / dimension)
+    spread = (share * whitened.T) @ whitened / components ** (2.0 / dimension)
     start = _factor(np.broadcast_to(spread, (components, dimension, dimension)))
     mixture = Mixture(np.full(components, 1.0 / components), whitened[chosen], start)
     before = -math.inf
     for _ in range(_MOST_ITERATIONS):
-        mixture, value = _improved(mixture, whitened)
+        mixture, value = _improved(mixture, whitened, share)
         if value - before <= _SETTLED:
             break
         before = value
     return mixture.scaled(shift, unit)
 
 
-def _improved(mixture: Mixture, z: Array) -> tuple[Mixture, float]:
-    """The mixture after one iteration of EM, and the mean log density before it.
+def _improved(mixture: Mixture, z: Array, share: Array) -> tuple[Mixture, float]:
+    """The mixture after one iteration of EM, and the mean log density before it, of rows z [n, d] with shares [n].
 
     The sums of the features under each component's responsibilities are its weight, mean and second moment.
     """
     coefficients, dimension = mixture._coefficients(), mixture.dimension  # noqa: SLF001 - of this module's own class
     sums, value = np.zeros_like(coefficients), 0.0
-    for part in _parts(z):
+    for part, weight in zip(_parts(z), _parts(share), strict=True):
         features = _features(part)
         joint = features @ coefficients.T
         density = _log_sum(joint)
-        sums += np.exp(joint - density[:, None]).T @ features
-        value += density.sum()
+        sums += (np.exp(joint - density[:, None]) * weight[:, None]).T @ features
+        value += float(weight @ density)
     counts, first, second = np.split(sums, [1, 1 + dimension], axis=1)
-    counts = np.maximum(counts, 1e-9)
+    counts = np.maximum(counts, 1e-15)
     means = first / counts
     covariance = (second / counts).reshape(-1, dimension, dimension) - means[:, :, None] * means[:, None, :]
-    return Mixture(counts[:, 0] / counts.sum(), means, _factor(covariance)), value / len(z)
+    return Mixture(counts[:, 0] / counts.sum(), means, _factor(covariance)), value
 
 
 def _features(z: Array) -> Array:

@@ -21,13 +21,16 @@ _HELD_OUT = 0.1  # share of the codes, the last ones
 _CHECKS, _PATIENCE = 30, 8  # looks at the held-out codes in a fit; so many without a gain end it
 
 
-def fit_flow(codes: NDArray[np.float64], *, layers: int, seed: int) -> Flow:
+def fit_flow(codes: NDArray[np.float64], *, layers: int, seed: int, weights: NDArray[np.float64] | None = None) -> Flow:
     """The flow that makes the last codes [n, d] most likely on its way to the highest likelihood of the others.
 
-    Also in double precision on the CPU. It depends on the seed, on torch and on the number of threads alone.
+    Also in double precision on the CPU. It depends on the seed, on torch and on the number of threads alone. Codes have
+    ``weights`` [n] in any unit; all count alike by default.
     """
     count = len(codes) - max(1, round(_HELD_OUT * len(codes)))
     own, other = torch.from_numpy(codes).float().tensor_split([count])
+    share = torch.ones(len(codes)) if weights is None else torch.from_numpy(weights / weights.mean()).float()
+    own_share, other_share = share.tensor_split([count])
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn from torch's global generator
         torch.manual_seed(seed)
@@ -38,10 +41,10 @@ def fit_flow(codes: NDArray[np.float64], *, layers: int, seed: int) -> Flow:
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = _RATE * _share(step, steps)
         rows = torch.randint(len(own), (_BATCH,), generator=generator)
-        _step(flow, optimizer, own[rows])
+        _step(flow, optimizer, own[rows], own_share[rows])
         if (step + 1) % max(1, steps // _CHECKS) == 0:
             with torch.no_grad():
-                value = flow.log_densities(other).mean().item()
+                value = (other_share * flow.log_densities(other)).mean().item()
             if value > best:
                 best, best_weights, since = value, copy.deepcopy(flow.state_dict()), 0
             elif (since := since + 1) == _PATIENCE:
@@ -55,9 +58,9 @@ def _share(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / _WARMUP) * 0.5 * (1.0 + math.cos(math.pi * step / steps))
 
 
-def _step(flow: Flow, optimizer: torch.optim.Optimizer, codes: Tensor) -> None:
+def _step(flow: Flow, optimizer: torch.optim.Optimizer, codes: Tensor, share: Tensor) -> None:
     optimizer.zero_grad()
-    loss = -flow.log_densities(codes).mean()
+    loss = -(share * flow.log_densities(codes)).mean()
     loss.backward()
     nn.utils.clip_grad_norm_(flow.parameters(), _CLIP)
     optimizer.step()

@@ -83,6 +83,13 @@ def test_select_is_the_law_of_some_numbers_in_another_order() -> None:
     np.testing.assert_allclose(MIXTURE.select(range(3)).log_density(z), MIXTURE.log_density(z), rtol=1e-9)
 
 
+def test_weights_count_as_rows_do() -> None:
+    z, count = draws(MIXTURE, 500), np.random.default_rng(1).integers(1, 4, 500)
+    weighted = fit_mixture(z, 1, seed=0, weights=0.25 * count)
+    repeated = fit_mixture(np.repeat(z, count, axis=0), 1, seed=0)
+    np.testing.assert_allclose(weighted.table(), repeated.table(), rtol=1e-9, atol=1e-12)
+
+
 def test_a_fit_finds_the_mixture_that_made_its_rows() -> None:
     z = draws(MIXTURE, 60_000)
     found = fit_mixture(z, 2, seed=3)

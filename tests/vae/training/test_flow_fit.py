@@ -32,3 +32,13 @@ def test_the_same_seed_gives_the_same_flow() -> None:
     one, again, other = (fit_flow(codes, layers=1, seed=seed).log_density(codes) for seed in (5, 5, 6))
     np.testing.assert_array_equal(one, again)
     assert not np.array_equal(one, other)
+
+
+def test_codes_count_by_their_weights() -> None:
+    """Of two clouds, the one with nearly no weight is left out."""
+    codes = np.random.default_rng(1).standard_normal((400, 2))
+    codes[::2] += 6.0
+    weights = np.where(np.arange(400) % 2 == 0, 1e-6, 2.0)
+    flow = fit_flow(codes, layers=1, seed=5, weights=weights)
+    density = flow.log_density(codes)
+    assert density[1::2].mean() > density[::2].mean() + 5.0
