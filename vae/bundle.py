@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ DECODER, ENCODER, SAMPLER, COMPLETER, SCORER = GRAPHS = (
     "scorer.onnx",
 )
 HALF_DECODER = "decoder_fp16.onnx"
+_EXTERNAL = b"location"  # the key with which a graph names such a file; graphs of bundles do not have the word
+_MOST_READS = 100  # of a folder that is replaced all the time
 QUANTILES = np.linspace(0.0, 1.0, 1001)  # levels of the quantiles of scores in the manifest
 SCORES = ("nats_a_point", "misfit_a_point", "distance", "largest_error")  # what held-out surfaces are ranked by
 
@@ -87,6 +89,35 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
+def read_whole(folder: Path, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The manifest of a bundle and the content of some of its files, all of one bundle.
+
+    Where the folder is replaced meanwhile, it is read again.
+
+    Raises:
+        FormatError: the bundle has another format.
+        BundleError: the folder, its manifest or one of its files is missing or altered.
+    """
+    for _ in range(_MOST_READS):
+        before = _identity(folder)
+        try:
+            manifest = read_manifest(folder)
+            return manifest, {name: read_content(folder / name, manifest) for name in names}
+        except BundleError:
+            if _identity(folder) == before:
+                raise
+    raise BundleError(f"{folder} was replaced {_MOST_READS} times while it was read")
+
+
+def _identity(folder: Path) -> tuple[int, ...] | None:
+    """What tells a folder from the one that replaces it, whose inode may be used again; None where there is none."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_ctime_ns
+
+
 def kind_of(manifest: Mapping[str, Any]) -> str:
     """``SURFACES`` or ``VECTORS``; a manifest that does not say it is of surfaces."""
     return str(manifest.get("kind", SURFACES))
@@ -96,7 +127,8 @@ def read_content(path: Path, manifest: Mapping[str, Any]) -> bytes:
     """The content of a file of a bundle.
 
     Raises:
-        BundleError: the file is missing, or its sha256 is not that of the manifest.
+        BundleError: the file is missing, its sha256 is not that of the manifest, or it is a graph with weights in
+            another file, which could be any file of the machine.
     """
     try:
         content = path.read_bytes()
@@ -108,4 +140,6 @@ def read_content(path: Path, manifest: Mapping[str, Any]) -> bytes:
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
         raise BundleError(f"{path} was altered: its sha256 is {found}, the manifest says {expected}")
+    if path.suffix == ".onnx" and _EXTERNAL in content:
+        raise BundleError(f"{path} has weights in another file; the graphs of a bundle have all of theirs inside")
     return content

@@ -159,12 +159,11 @@ class BundleModel:
         options = Options(provider, threads, tf32)
         options.check()
         folder = Path(folder)
-        manifest = bundle.read_manifest(folder)
+        names = [*bundle.GRAPHS, *([bundle.HALF_DECODER] if half else [])]
+        manifest, contents = bundle.read_whole(folder, names)
         found = bundle.kind_of(manifest)
         if found != cls.kind:
             raise BundleError(f"{folder} is a bundle of {found}; load it with vae.runtime.{_CLASSES[found]}")
-        names = [*bundle.GRAPHS, *([bundle.HALF_DECODER] if half else [])]
-        contents = {name: bundle.read_content(folder / name, manifest) for name in names}
         try:
             model = cls(contents, manifest, options)  # type: ignore[call-arg]  # a subclass knows the rest
         except (KeyError, TypeError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.errors import InputError
+from pipeline.files.exchange import exchange
+
+_OLD = "old"  # name of the folder that is being replaced, where two paths cannot be exchanged
 
 
 @contextlib.contextmanager
@@ -19,15 +23,14 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         InputError: the path cannot be written.
     """
     with _names(path):
-        handle, name = tempfile.mkstemp(dir=_parent(path), prefix=f".{path.name}.")
-    partial = Path(name)
+        partial = _parent(path) / f".{path.name}.{secrets.token_hex(6)}"
+        handle = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less what the umask takes away
     try:
         with _names(path):
             with os.fdopen(handle, "wb") as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-            partial.chmod(0o644)
             partial.replace(path)
             _sync(path.parent)
     finally:
@@ -38,7 +41,9 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 def new_folder(path: Path) -> Iterator[Path]:
     """A new folder that replaces ``path`` when the block succeeds and is deleted when it fails.
 
-    It is made before the work starts, so that a path that cannot be written is found at once.
+    It is made before the work starts, so that a path that cannot be written is found at once. Where the system can
+    exchange two paths, a reader meets the old folder or the new one at any time. Elsewhere there is a moment without
+    either; where a process is killed then, the next one puts the old folder back.
 
     Raises:
         InputError: the path cannot be written.
@@ -51,12 +56,27 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         yield partial
         with _names(path):
-            if path.exists():
-                path.rename(work / "old")
-            partial.rename(path)
+            _sync_all(partial)
+            _put(partial, path, work / _OLD)
             _sync(path.parent)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        _remove(work, path)
+
+
+def _put(fresh: Path, path: Path, aside: Path) -> None:
+    """Make ``fresh`` stand at ``path``; what stood there ends at ``fresh`` or ``aside``."""
+    if path.exists():
+        if exchange(fresh, path):
+            return
+        path.rename(aside)
+    fresh.rename(path)
+
+
+def _remove(work: Path, path: Path) -> None:
+    """Remove the working folder of ``path``, but put back what may be the only copy of its content."""
+    if (work / _OLD).exists() and not path.exists():
+        (work / _OLD).rename(path)
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def copy_folder(source: Path, path: Path) -> None:
@@ -97,7 +117,7 @@ def _sweep(path: Path) -> None:
     for left in path.parent.glob(f".{path.name}.*.*"):
         owner = left.name.split(".")[-2]
         if owner.isdigit() and not _alive(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
+            _remove(left, path)
 
 
 def _alive(process: int) -> bool:
@@ -119,9 +139,15 @@ def _names(path: Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _sync(folder: Path) -> None:
-    """Make a rename survive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync_all(folder: Path) -> None:
+    """Make the content of a folder survive a power failure."""
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from pipeline.files import formats, surface_tables, tensor_files, trained_model
 from pipeline.files.atomic import new_file, new_folder
 from pipeline.files.dataset import SPLITS, Dataset
 from tests.workspace import PATHS, Workspace, write_tiny_params
+from vae import bundle
 from vae.bundle import GRAPHS
 from vae.graphs import export
 from vae.pricing import heston, heston_surfaces
@@ -309,6 +311,68 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
 
     assert not left.exists()
     assert {p.name for p in tmp_path.iterdir()} == {"model", ".model.bak", f".model.{os.getpid()}.alive"}
+
+
+def test_a_kill_while_a_folder_is_replaced_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where two paths cannot be exchanged: what was set aside is put back by the next process."""
+    folder = tmp_path / "bundle"
+    with new_folder(folder) as fresh:
+        (fresh / "a").write_bytes(b"old")
+    script = """
+import os, pathlib, sys
+sys.path.insert(0, sys.argv[1])
+from pipeline.files import atomic
+atomic.exchange = lambda first, second: False
+rename = pathlib.Path.rename
+def killed(self, target):
+    rename(self, target)
+    os.kill(os.getpid(), 9)
+pathlib.Path.rename = killed
+with atomic.new_folder(pathlib.Path(sys.argv[2])) as fresh:
+    (fresh / "a").write_bytes(b"new")
+"""
+    root = str(Path(__file__).parents[2])
+    assert subprocess.run([sys.executable, "-c", script, root, folder], check=False).returncode == -9
+    assert not folder.exists()
+    with pytest.raises(RuntimeError), new_folder(folder):
+        raise RuntimeError
+    assert content(tmp_path) == {"bundle/a": b"old"}
+
+
+def test_a_reader_of_a_bundle_that_is_replaced_gets_one_or_the_other(tmp_path: Path) -> None:
+    folder, names, done = tmp_path / "bundle", ("a.onnx", "b.onnx"), threading.Event()
+
+    def write(content: bytes) -> None:
+        with new_folder(folder) as fresh:
+            for name in names:
+                (fresh / name).write_bytes(content)
+            files = {name: {"sha256": formats.sha256(content)} for name in names}
+            formats.write_json(fresh / bundle.MANIFEST, {"format": bundle.FORMAT, "files": files})
+
+    def replace() -> None:
+        for number in range(100):
+            write(str(number).encode())
+        done.set()
+
+    write(b"first")
+    writer, reads = threading.Thread(target=replace), 0
+    writer.start()
+    while not done.is_set():
+        _, contents = bundle.read_whole(folder, names)
+        assert len(set(contents.values())) == 1
+        reads += 1
+    writer.join()
+    assert reads > 10
+    assert bundle.read_whole(folder, names)[1]["a.onnx"] == b"99"
+
+
+def test_files_have_the_rights_that_the_umask_leaves(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        formats.write_json(tmp_path / "x.json", {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_the_exact_ceiling_stands_above_every_model(finished: Workspace) -> None:
