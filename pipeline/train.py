@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,7 @@ from vae.training.trainer import DivergedError, Epoch, Trainer
 
 CHECKPOINT = Path(".checkpoints/train.safetensors")  # outside DVC: its outputs are deleted before a stage runs
 REFIT_CHECKPOINT = CHECKPOINT.with_name("refit.safetensors")
+_CHECKSUM = "sha256"  # key of the checksum in a checkpoint
 _TOLERANCE = 1e-6  # of the forward
 _CALIBRATED = 1000  # most surfaces that completions are calibrated with
 _ROWS = 65_536  # surfaces in double precision at a time: bounds the memory
@@ -330,8 +331,7 @@ def _run(
             rows.append([*epoch[:3], *scale, epoch.skipped_steps])
             due = epoch.number % params.checkpoint_epochs == 0
             if first and (params.refit if fit.finished else due):
-                metadata = {"key": key, "curve": json.dumps(rows)}
-                tensor_files.write_tensors(checkpoint, fit.state(), metadata)
+                _write_checkpoint(checkpoint, fit.state(), {"key": key, "curve": json.dumps(rows)})
     except DivergedError as error:
         kept = f"; the last good state is in {checkpoint}" if checkpoint.exists() else ""
         raise StageError(f"{error}: lower train.learning_rate{kept}") from error
@@ -349,12 +349,28 @@ def _curve(fit: Trainer, unit: Unit) -> tuple[str, ...]:
     return ("epoch", "train_objective_nats", "validation_elbo_nats", *scale, "skipped_steps")
 
 
+def _write_checkpoint(checkpoint: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write the state of a training with its checksum."""
+    tensor_files.write_tensors(checkpoint, tensors, {**metadata, _CHECKSUM: _checksum(tensors, metadata)})
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    text = json.dumps(metadata, sort_keys=True).encode()
+    return formats.sha256(text + tensor_files.tensor_bytes(tensors))
+
+
 def _resume(fit: Trainer, checkpoint: Path, key: str) -> list[list[float]]:
     """Restore the checkpoint where it belongs to the same settings, code and data; the curve so far."""
     if not checkpoint.exists():
         return []
-    tensors, metadata = tensor_files.read_tensors(checkpoint)
-    if metadata.get("key") != key:
+    try:
+        tensors, metadata = tensor_files.read_tensors(checkpoint)
+    except InputError:
+        tensors, metadata = {}, {}
+    if metadata.pop(_CHECKSUM, None) != _checksum(tensors, metadata):
+        print(f"train: {checkpoint} is damaged; training starts anew", file=sys.stderr, flush=True)
+        return []
+    if metadata["key"] != key:
         return []
     fit.restore(tensors)
     print(f"train: resumed after epoch {fit.next_epoch} from {checkpoint}", file=sys.stderr, flush=True)

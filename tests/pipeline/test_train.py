@@ -108,6 +108,33 @@ def test_a_killed_training_ends_in_the_same_bytes(
     assert (untrained.folder / weights).read_bytes() == (penalised / weights).read_bytes()
 
 
+def test_a_damaged_checkpoint_starts_training_anew(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """One bit anywhere, or a part of the file, and nothing of it is used."""
+
+    class Fit:
+        next_epoch = 3
+        restored = 0
+
+        def restore(self, _: object) -> None:
+            self.restored += 1
+
+    path, fit = tmp_path / "train.safetensors", Fit()
+    train._write_checkpoint(path, {"a": torch.arange(5.0), "b": torch.ones(2, 2)}, {"key": "k", "curve": "[[1.0]]"})
+    whole = path.read_bytes()
+    assert train._resume(fit, path, "another") == []  # type: ignore[arg-type]
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        assert train._resume(fit, path, "k") == [], place  # type: ignore[arg-type]
+    for size in (0, 7, 100, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        assert train._resume(fit, path, "k") == []  # type: ignore[arg-type]
+    assert fit.restored == 0
+    assert "train.safetensors is damaged; training starts anew" in capfd.readouterr().err
+    path.write_bytes(whole)
+    assert train._resume(fit, path, "k") == [[1.0]]  # type: ignore[arg-type]
+    assert fit.restored == 1
+
+
 @pytest.mark.slow
 def test_missing_points_are_trained_on_and_completed(untrained: Workspace) -> None:
     """A third of the points of every surface is missing; the hidden ones come back better than their mean."""
