@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import listed
 from pipeline.files import formats
 from pipeline.files.atomic import check_writable
 from pipeline.files.dataset import Dataset
@@ -188,6 +189,13 @@ def make_record(params: Params, measured: Mapping[str, Path], *, bundle: Path, p
     """
     settings = flatten(params.model_dump(mode="json", by_alias=True, exclude_none=True))
     stages, git = lineage.recorded(), lineage.git()
+    patch = lineage.git_patch() if git.dirty else lineage.Patch()
+    if patch.left_out:
+        print(
+            f"register: the patch of uncommitted changes leaves out {listed(patch.left_out)}, which are no code or too "
+            f"large; commit them if the version needs them",
+            file=sys.stderr,
+        )
     hashes = lineage.data_hashes(stages)
     runs = {stage: run for stage, path in measured.items() if (run := lineage.run_of(stage, path))}
     folders = {
@@ -199,7 +207,7 @@ def make_record(params: Params, measured: Mapping[str, Path], *, bundle: Path, p
     texts = {
         "params.yaml": Path("params.yaml").read_text("utf-8"),
         lineage.RUNS: json.dumps({stage: run._asdict() for stage, run in runs.items()}, indent=2),
-        lineage.PATCH: lineage.git_patch() if git.dirty else "",
+        lineage.PATCH: patch.text,
     }
     return Record(
         content=identity(stages, params),

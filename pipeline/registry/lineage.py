@@ -19,6 +19,8 @@ from pipeline.errors import InputError
 
 LOCK = Path("dvc.lock")
 REQUIREMENTS = Path("requirements.lock")
+_CODE = {".py", ".pyi", ".toml", ".yaml", ".yml", ".dvc"}  # suffixes of new files that a patch has
+_LARGEST_CODE, _LARGEST_PATCH = 1_000_000, 10_000_000  # bytes of such a file, letters of a patch
 RUNS, PATCH = "runs.json", "changes.patch"  # files that are kept with a version
 _RUNS = Path(".checkpoints/runs")
 _PACKAGES = ("volvae", "torch", "numpy", "onnx", "onnxscript", "dvc", "mlflow")
@@ -46,6 +48,18 @@ class Git(NamedTuple):
         return bool(self.changes)
 
 
+class Patch(NamedTuple):
+    """Uncommitted changes.
+
+    Attributes:
+        text: that ``git apply`` reads; empty where there are none, or more than a patch may have.
+        left_out: files whose changes it lacks.
+    """
+
+    text: str = ""
+    left_out: tuple[str, ...] = ()
+
+
 class Run(NamedTuple):
     """Duration and device of the run of a stage on this machine."""
 
@@ -62,13 +76,25 @@ def git(folder: Path = Path()) -> Git:
     )
 
 
-def git_patch() -> str:
-    """Changes of the working tree as a patch, with new files; empty where there are none."""
+def git_patch() -> Patch:
+    """Changes of tracked files and new files of code, as a patch.
+
+    Other new files may hold secrets or data. They are left out, and so is code that is larger than code is.
+    """
+    new = _run("git", "ls-files", "--others", "--exclude-standard", "-z").split("\0")[:-1]
+    code = [name for name in new if Path(name).suffix in _CODE and Path(name).stat().st_size <= _LARGEST_CODE]
+    left_out = tuple(name for name in new if name not in code and name != str(LOCK))
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}  # leaves the index of the user unchanged
         _run("git", "read-tree", "HEAD", environment=index)
-        _run("git", "add", "--all", "--", ".", f":!{LOCK}", environment=index)
-        return _run("git", "diff", "--cached", "--binary", "HEAD", environment=index)
+        _run("git", "add", "--update", "--", ".", f":!{LOCK}", environment=index)
+        if code:
+            _run("git", "add", "--", *code, environment=index)
+        text = _run("git", "diff", "--cached", "--binary", "HEAD", environment=index)
+    if len(text) > _LARGEST_PATCH:
+        changed = _run("git", "diff", "--name-only", "-z", "HEAD", "--", ".", f":!{LOCK}").split("\0")[:-1]
+        return Patch("", (*changed, *new))
+    return Patch(text, left_out)
 
 
 def recorded(lock: Path = LOCK) -> Stages:

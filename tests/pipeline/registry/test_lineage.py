@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from pipeline.errors import InputError
 from pipeline.registry import lineage
+from tests.repositories import git
 
 _FILES = {
     "b.bin": b"\x00\x01",
@@ -45,3 +46,31 @@ def test_files_and_folders_have_the_hashes_of_dvc(hashed: dict[str, str]) -> Non
     Path("folder/inner/deep/c.csv").write_bytes(b"x\n")
     with pytest.raises(InputError, match=r"^folder is not what dvc\.lock records; run `dvc repro`$"):
         lineage.check_made_by_dvc(Path("folder"), Path("file.json"))
+
+
+def test_a_patch_has_tracked_changes_and_new_code_alone(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither secrets nor data; it names what it leaves out, and git applies it."""
+    monkeypatch.chdir(repository)
+    Path("code.py").write_text("two\n")
+    Path("new.py").write_text("three\n")
+    Path(".env").write_text("TOKEN=secret\n")
+    Path("credentials.json").write_text('{"password": "secret"}')
+    Path("quotes.csv").write_text("date,iv\n" * 1000)
+    Path("generated.py").write_text("x = 1\n" * 300_000)
+    Path("dvc.lock").write_text("schema: '2.0'\n")
+    found = lineage.git_patch()
+    assert "secret" not in found.text
+    assert set(found.left_out) == {".env", "credentials.json", "quotes.csv", "generated.py"}
+    for name in ("code.py", "new.py"):
+        Path(name).unlink()
+    git(repository, "checkout", "--quiet", "code.py")
+    Path("changes.patch").write_text(found.text)
+    git(repository, "apply", "changes.patch")
+    assert (Path("code.py").read_text(), Path("new.py").read_text()) == ("two\n", "three\n")
+
+
+def test_a_patch_of_large_changes_is_left_out_whole(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository)
+    Path("code.py").write_text("x\n" * 6_000_000)
+    Path("new.py").touch()
+    assert lineage.git_patch() == lineage.Patch("", ("code.py", "new.py"))
