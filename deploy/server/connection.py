@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from deploy.server.descriptors import SPARE
 from deploy.server.errors import HEAD_TOO_LARGE, NOT_HTTP, QUEUE_FULL, REQUEST_TIMEOUT, TOO_MANY_CONNECTIONS
 from deploy.server.limits import MAX_HEAD, MAX_PIPELINED, Limits
 
@@ -93,6 +94,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     rejected: Callable[[int], None]
     _arrival_timer: asyncio.TimerHandle | None = None
     _reader_timer: asyncio.TimerHandle | None = None
+    _made = 0.0  # time of the event loop
     _requests = 0  # whose first byte has arrived
     _in_head = _in_body = False
     _head_size = 0  # bytes of the head that is arriving
@@ -101,7 +103,15 @@ class _BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
         self.transport = _BufferedTransport(self.transport, self.loop, self._await_last_reader)  # type: ignore[assignment]
+        self._made = self.loop.time()
+        if len(self.connections) > self.limits.connections + SPARE:
+            self._make_room()
         self._start_arrival_timer()
+
+    def _make_room(self) -> None:
+        """End the oldest connection that waits for nothing, so that there are descriptors for health checks."""
+        idle = [each for each in self.connections if isinstance(each, _BoundedProtocol) and each._idle]  # noqa: SLF001
+        min(idle, key=lambda each: each._made).transport.abort()  # noqa: SLF001
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_arrival_timer()

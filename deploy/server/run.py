@@ -6,6 +6,7 @@ from contextlib import closing
 from functools import partial
 
 from deploy.server import logs, metrics
+from deploy.server.descriptors import within_limit
 from deploy.server.reload import fingerprint, load
 from deploy.server.settings import Settings
 from deploy.server.supervisor import Workers, stop_event
@@ -23,6 +24,7 @@ def run(settings: Settings, *, wait: bool = False) -> None:
         ValueError: the bundle cannot be served, or the server cannot listen at the address.
     """
     logs.configure()
+    settings = within_limit(settings)
     with stop_event() as stop:
         if not wait:
             _check_model(settings)  # before there are workers to fail

@@ -5,7 +5,7 @@ import http.client
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from subprocess import Popen
 from typing import NamedTuple
@@ -88,11 +88,15 @@ def ask(
 
 @contextlib.contextmanager
 def started(
-    bundle: Path | str, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None
+    bundle: Path | str,
+    folder: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """`volvae serve` on a free port, which it may not listen at yet."""
+    """`volvae serve` on a free port, which it may not listen at yet; ``prefix`` is a command that starts it."""
     log = folder / "server.log"
-    command = [*VOLVAE, "serve", "--model", str(bundle), "--port", "0", *arguments]
+    command = [*prefix, *VOLVAE, "serve", "--model", str(bundle), "--port", "0", *arguments]
     with running(command, ROOT, log, {"OMP_NUM_THREADS": "1", **(environment or {})}) as process:
         yield Server(process, 0, log)
 
@@ -112,10 +116,14 @@ def ready(server: Server) -> Server:
 
 @contextlib.contextmanager
 def serving(
-    bundle: Path | str, folder: Path, *arguments: str, environment: Mapping[str, str] | None = None
+    bundle: Path | str,
+    folder: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
 ) -> Iterator[Server]:
     """`volvae serve` on a free port, ready."""
-    with started(bundle, folder, *arguments, environment=environment) as server:
+    with started(bundle, folder, *arguments, environment=environment, prefix=prefix) as server:
         yield ready(server)
 
 

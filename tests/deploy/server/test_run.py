@@ -265,3 +265,17 @@ def test_workers_do_not_outlive_a_killed_supervisor(bundle: Path, tmp_path: Path
         server.process.kill()
         server.process.wait()
         wait_for(lambda: not any(Path(f"/proc/{process}").exists() for process in left), seconds=20, what="their end")
+
+
+def test_idle_connections_neither_use_up_the_descriptors_nor_silence_the_health_routes(
+    bundle: Path, tmp_path: Path
+) -> None:
+    """More connections than the limit of open files allows, which is counted at the start."""
+    limited = ["prlimit", "--nofile=256:256"]
+    with serving(bundle, tmp_path, "--receive", "60", prefix=limited) as server, contextlib.ExitStack() as stack:
+        assert server.said("fewer connections than asked for: the limit of open files is too low")
+        for _ in range(400):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        for _ in range(5):
+            assert server.ask("GET", "/v2/health/live").status == 200
+        assert server.process.poll() is None
