@@ -28,7 +28,7 @@ from pipeline.sources import quotes
 
 FOLDER = "VOLVAE_MARKET_DATA"  # the environment variable that names the folder of the files
 FILES = {"AUDUSD": "fx_audusd/audusd_2012_2019.parquet", "EURUSD": "fx_eurusd/eurusd_2012_2019.parquet"}
-KNOWN = (5, 10, 20, 40)  # points from which surfaces are completed
+KNOWN = (5, 10, 20)  # points from which surfaces are completed
 BAR = 1.05  # largest error of the model of both, over that of a model of its own
 
 _PARAMS = Path("params.yaml").absolute()
@@ -49,7 +49,7 @@ _PREPARE = {
     },
 }  # fmt: skip
 _MODEL = {
-    "latents": 8, "basis": 40, "width": 16, "depth": 1, "transform": "log", "residual_factors": 39,
+    "latents": 39, "basis": 40, "width": 16, "depth": 1, "transform": "log", "residual_factors": 39,
 }  # fmt: skip
 _TRAIN = {
     "model": _MODEL, "scaffold_latents": 0, "epochs": 100, "batch": 128, "learning_rate": 1.0e-3, "weight_decay": 1.0,

@@ -48,8 +48,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if shares_a_fixture(item) and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+        if is_property(item):
+            item.add_marker(pytest.mark.no_cover)
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="torch finds no CUDA device"))
+
+
+def is_property(item: pytest.Item) -> bool:
+    """Whether hypothesis runs a test, over lines that others cover: coverage would nearly double its time."""
+    return getattr(getattr(item, "function", None), "is_hypothesis_test", False)
 
 
 def is_slow(item: pytest.Item) -> bool:
