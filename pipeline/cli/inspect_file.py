@@ -75,7 +75,9 @@ def of_reading(reading: Reading) -> dict[str, Any]:
         return {**known, "no_grid": str(error)}
     nodes = grid["nodes"]
     size = len(grid["tenors_days"]) * (nodes["count"] if isinstance(nodes, dict) else len(nodes))
-    train = suggested_settings.training(known["surfaces"], size)
+    of_market = table["market"][row][start] if table.markets else np.zeros(known["surfaces"])
+    by_market = np.unique(of_market, return_counts=True)[1].tolist()
+    train = suggested_settings.training(by_market, size)
     return {**known, "grid": grid, "train": train, "filled_rate": _filled_rate(reading, grid)}
 
 

@@ -1,11 +1,12 @@
 """A grid and a size of model that suit the quotes of a file: the recommended blocks of docs/quotes.md, as rules."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vae.model.mixture import fewest_rows
 from vae.surface.grid import Convention, Grid
 from vae.surface.units import DAYS_PER_YEAR
 
@@ -20,6 +21,7 @@ _USUAL = 0.9  # share of the surfaces or smiles that must reach a tenor or node
 _MARGIN = 0.95  # of the strikes that are reached, so that moving ones reach the last node too
 _USUAL_DAYS = (7, 14, 30.416667, 60.833333, 91.25, 182.5, 273.75, 365, 547.5, 730, 1095, 1825, 2555, 3650)
 _NODES = 17
+_WITH_ALL_CONDITIONS = 1.5  # surfaces of a market by the fewest that a law of its own needs, as some are held out
 _SURFACES_OF_A_FACTOR, _MOST_FACTORS = 30, 64  # fewer surfaces tell fewer directions of the residual apart
 
 
@@ -53,16 +55,25 @@ def grid(points: Points) -> dict[str, Any]:
     return {"convention": convention, "tenors_days": tenors, "nodes": nodes}
 
 
-def training(surfaces: int, points: int) -> dict[str, Any]:
+def training(by_market: Sequence[int], points: int) -> dict[str, Any]:
     """Keys of the block ``train`` for few surfaces of so many points; none where the shipped settings suit.
 
-    Fewer surfaces carry fewer latents and directions: docs/quotes.md has the figures that the sizes come from.
+    Fewer surfaces carry fewer latents and directions: docs/quotes.md has the figures that the sizes come from. Several
+    markets differ in all directions, so each has a law of as many latents where it has the surfaces for that.
+
+    Args:
+        by_market: number of surfaces of each market.
+        points: of a surface.
     """
+    surfaces = sum(by_market)
     if surfaces >= _MANY_SURFACES:
         return {}
     latents = int(np.clip(surfaces // 180, 2, 8))
     factors = int(min(points - 1, max(latents, surfaces // _SURFACES_OF_A_FACTOR), _MOST_FACTORS))
     basis = int(min(points, max(4 * latents, factors + 1)))
+    told_apart = len(by_market) > 1 and min(by_market) >= _WITH_ALL_CONDITIONS * fewest_rows(1, factors)
+    if told_apart:
+        latents = factors
     model = {"latents": latents, "basis": basis, "width": 16, "depth": 1, "transform": "log", "scale": "shared"}
     return {
         "model": {**model, "residual_factors": factors},
@@ -75,6 +86,7 @@ def training(surfaces: int, points: int) -> dict[str, Any]:
         "refit": True,
         "hidden_share": 0.2,
         "arbitrage": {"epochs": 0},
+        **({"conditions": ["market"]} if told_apart else {}),
     }
 
 

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
 
 from pipeline.cli.main import main
+from pipeline.cli.suggested_settings import training
 from pipeline.settings.params import read_params
 
 FORWARD = 4000.0
@@ -265,3 +266,10 @@ def test_check_names_the_faults_of_settings_and_of_their_file(project: Path) -> 
     assert wrong.exit_code == 2
     assert "train.latnets is not a key" in wrong.stderr
     assert "prepare.quotes.vol_unit" in wrong.stderr
+
+
+def test_several_markets_have_laws_of_their_own_where_each_has_the_surfaces_for_it() -> None:
+    alone, both, uneven = (training(counts, 40) for counts in ([3740], [1870, 1870], [3640, 100]))
+    assert (alone["model"]["latents"], alone.get("conditions")) == (8, None)
+    assert (both["model"]["latents"], both["conditions"]) == (39, ["market"])
+    assert uneven == alone
