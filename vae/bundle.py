@@ -89,10 +89,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def read_whole(folder: Path, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, bytes]]:
+def read_whole(
+    folder: Path, names: Sequence[str], *, kind: str | None = None
+) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The manifest of a bundle and the content of some of its files, all of one bundle.
 
-    Where the folder is replaced meanwhile, it is read again.
+    Where the folder is replaced meanwhile, it is read again. Of a bundle that is not of this kind, no file is read.
 
     Raises:
         FormatError: the bundle has another format.
@@ -102,7 +104,8 @@ def read_whole(folder: Path, names: Sequence[str]) -> tuple[dict[str, Any], dict
         before = _identity(folder)
         try:
             manifest = read_manifest(folder)
-            return manifest, {name: read_content(folder / name, manifest) for name in names}
+            wanted = names if kind in (None, kind_of(manifest)) else ()
+            return manifest, {name: read_content(folder / name, manifest) for name in wanted}
         except BundleError:
             if _identity(folder) == before:
                 raise

@@ -160,7 +160,7 @@ class BundleModel:
         options.check()
         folder = Path(folder)
         names = [*bundle.GRAPHS, *([bundle.HALF_DECODER] if half else [])]
-        manifest, contents = bundle.read_whole(folder, names)
+        manifest, contents = bundle.read_whole(folder, names, kind=cls.kind)
         found = bundle.kind_of(manifest)
         if found != cls.kind:
             raise BundleError(f"{folder} is a bundle of {found}; load it with vae.runtime.{_CLASSES[found]}")
