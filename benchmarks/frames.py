@@ -18,7 +18,6 @@ from benchmarks import card
 from pipeline import train
 from pipeline.settings.params import Params
 from vae.evaluation import metrics
-from vae.model.latent_law import LatentLaw
 from vae.model.mixture import Mixture
 
 Array = NDArray[np.float64]
@@ -96,7 +95,7 @@ def _bound(scale: str, own: Tensor, validation: Tensor, test: Tensor, epochs: in
     fit = train.new_fit(Params.model_validate(values).train, own, validation)
     for _ in fit.epochs():
         pass
-    prior: LatentLaw = Mixture.standard_normal(_MODEL["latents"])
+    prior = Mixture.standard_normal(_MODEL["latents"])
     model = train.best_model(fit)
     return metrics.likelihood_metrics(model, test.double(), samples=[1, 10], seed=7, prior=prior)["elbo_nats"]
 

@@ -16,8 +16,7 @@ from vae.runtime import SurfaceModel
 from vae.surface import arbitrage
 from vae.surface.grid import Grid
 from vae.surface.surfaces import Surfaces
-
-Array = NDArray[np.float64]
+from vae.surface.units import BASIS_POINTS
 
 _SAMPLES, _BLOCK = 100_000, 10_000
 _JUDGED = 300  # surfaces of each kind that fast-vollib judges
@@ -28,18 +27,19 @@ def results(*, bundle: Path = BUNDLE, count: int = _SAMPLES, judged: int = _JUDG
     """Shares of samples without static arbitrage."""
     model = SurfaceModel.load(bundle, provider="cpu")
     starts = range(0, count, _BLOCK)
-    size = np.concatenate([sizes(_drawn(model, start, min(_BLOCK, count - start)), model.grid) for start in starts])
-    order = np.argsort(-size)
+    blocks = (_drawn(model, start, min(_BLOCK, count - start)) for start in starts)
+    profit = np.concatenate([arbitrage.violations(iv, model.grid).profit for iv in blocks])
+    order = np.argsort(-profit)
     others = np.random.default_rng(1).choice(order[judged:], judged, replace=False)
     figures = {
         "arbitrage_samples": float(count),
-        "arbitrage_free_rate": float((size <= _TOLERANCE).mean()),
-        "arbitrage_largest_bp_of_forward": 1e4 * float(size.max()),
+        "arbitrage_free_rate": float((profit <= _TOLERANCE).mean()),
+        "arbitrage_largest_bp_of_forward": BASIS_POINTS * float(profit.max()),
     }
     for name, rows in (("worst", order[:judged]), ("others", others)):
         free = np.array([free_by_fast_vollib(_drawn(model, int(row), 1)[0], model.grid) for row in rows])
         figures |= {
-            f"arbitrage_free_rate_of_{name}": float((size[rows] <= _TOLERANCE).mean()),
+            f"arbitrage_free_rate_of_{name}": float((profit[rows] <= _TOLERANCE).mean()),
             f"arbitrage_free_rate_of_{name}_fast_vollib": float(free.mean()),
         }
     return figures
@@ -48,12 +48,6 @@ def results(*, bundle: Path = BUNDLE, count: int = _SAMPLES, judged: int = _JUDG
 def _drawn(model: SurfaceModel, offset: int, count: int) -> NDArray[np.floating]:
     """Samples from a row on, [surface, tenor, node]."""
     return model.sample(count, seed=7, offset=offset)
-
-
-def sizes(iv: NDArray[np.floating], grid: Grid) -> Array:
-    """What the best spread of each surface earns, in units of the forward, [surface]."""
-    found = arbitrage.violations(iv, grid)
-    return np.asarray(np.max([found.largest(kind) for kind in arbitrage.PRICE_KINDS], axis=0))
 
 
 def free_by_fast_vollib(iv: NDArray[np.floating], grid: Grid) -> bool:

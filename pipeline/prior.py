@@ -85,20 +85,13 @@ def _best_law(params: TrainParams, model: Vae, data: Dataset, market: int | None
         return laws[choose([law.log_density(validation.points) for law in laws])]
     points = np.concatenate([train.points, validation.points])
     dates = np.concatenate([train.date, validation.date])
-    weights = _age_weights(params, dates)
+    half_life = params.half_life_days
+    weights = None if half_life is None else age_weights(torch.from_numpy(dates), half_life).numpy()
     folds = [np.isin(dates, block) for block in np.array_split(np.unique(dates), _BLOCKS)]
     least = min(len(points) - int(fold.sum()) for fold in folds)
     fits = _fits(params, dimension, rows=least)
     held_out = [np.array([_held_out(fit, points, weights, fold) for fold in folds if fold.any()]) for fit in fits]
     return fits[choose(held_out)](points, weights)
-
-
-def _age_weights(params: TrainParams, dates: NDArray[np.int32]) -> Array | None:
-    """The weights of surfaces of these dates [n] by ``half_life_days``; None where all count alike."""
-    if params.half_life_days is None:
-        return None
-    weights: Array = age_weights(torch.from_numpy(dates), params.half_life_days).numpy()
-    return weights
 
 
 def _held_out(fit: Fit, points: Array, weights: Array | None, fold: NDArray[np.bool_]) -> float:

@@ -42,6 +42,7 @@ def measured(nats: Array, misfit: Array, distance: Array, error: Array, points: 
 
 
 SURFACES, VECTORS = "surfaces", "vectors"  # kinds of bundles
+_CLASSES = {SURFACES: "SurfaceModel", VECTORS: "VectorModel"}  # of vae.runtime, which load them
 
 
 class Layout(NamedTuple):
@@ -94,18 +95,26 @@ def read_whole(
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The manifest of a bundle and the content of some of its files, all of one bundle.
 
-    Where the folder is replaced meanwhile, it is read again. Of a bundle that is not of this kind, no file is read.
+    Where the folder is replaced meanwhile, it is read again.
+
+    Args:
+        folder: of the bundle.
+        names: of the files.
+        kind: that the bundle must have; any by default.
 
     Raises:
         FormatError: the bundle has another format.
-        BundleError: the folder, its manifest or one of its files is missing or altered.
+        BundleError: the folder, its manifest or one of its files is missing or altered, or the bundle is of another
+            kind.
     """
     for _ in range(_MOST_READS):
         before = _identity(folder)
         try:
             manifest = read_manifest(folder)
-            wanted = names if kind in (None, kind_of(manifest)) else ()
-            return manifest, {name: read_content(folder / name, manifest) for name in wanted}
+            found = kind_of(manifest)
+            if kind not in (None, found):
+                raise BundleError(f"{folder} is a bundle of {found}; load it with vae.runtime.{_CLASSES[found]}")
+            return manifest, {name: read_content(folder / name, manifest) for name in names}
         except BundleError:
             if _identity(folder) == before:
                 raise
@@ -113,7 +122,10 @@ def read_whole(
 
 
 def _identity(folder: Path) -> tuple[int, ...] | None:
-    """What tells a folder from the one that replaces it, whose inode may be used again; None where there is none."""
+    """Device, inode and time of change of a folder; None where there is none.
+
+    Two folders that follow each other at a path differ in them: an inode may be used again, but then the time differs.
+    """
     try:
         status = folder.stat()
     except OSError:

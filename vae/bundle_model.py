@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vae import bundle, runtime_inputs
-from vae.bundle import SURFACES, VECTORS, BundleError, Layout
+from vae.bundle import BundleError, Layout
 from vae.observation_noise import ObservationNoise
 from vae.runtime_inputs import Array, SampleRequest, slices
 from vae.sessions import Graph, Options, Provider
@@ -20,7 +20,6 @@ _STEP = 512  # rows per call of a graph: its intermediate results stay in the pr
 _SCORED = 256  # rows per call of the scorer, which holds the derivatives of all their points
 ODD_PERCENTILE = 99.5  # beyond which a surface or vector is odd
 _FEW = 16  # rows up to which a new array costs less than binding one
-_CLASSES = {SURFACES: "SurfaceModel", VECTORS: "VectorModel"}
 
 
 class Posterior(NamedTuple):
@@ -161,9 +160,6 @@ class BundleModel:
         folder = Path(folder)
         names = [*bundle.GRAPHS, *([bundle.HALF_DECODER] if half else [])]
         manifest, contents = bundle.read_whole(folder, names, kind=cls.kind)
-        found = bundle.kind_of(manifest)
-        if found != cls.kind:
-            raise BundleError(f"{folder} is a bundle of {found}; load it with vae.runtime.{_CLASSES[found]}")
         try:
             model = cls(contents, manifest, options)  # type: ignore[call-arg]  # a subclass knows the rest
         except (KeyError, TypeError, ValueError) as error:

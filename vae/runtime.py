@@ -534,5 +534,6 @@ def load(folder: str | Path, *, provider: Provider = "auto", threads: int = 0) -
         BundleError: the folder, its manifest or one of its files is missing, altered or of another format.
         ValueError: a provider that is unknown or that this onnxruntime lacks, or a negative number of threads.
     """
-    of_vectors = bundle.kind_of(bundle.read_manifest(Path(folder))) == VECTORS
+    manifest, _ = bundle.read_whole(Path(folder), ())
+    of_vectors = bundle.kind_of(manifest) == VECTORS
     return (VectorModel if of_vectors else SurfaceModel).load(folder, provider=provider, threads=threads)

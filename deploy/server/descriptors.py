@@ -28,4 +28,4 @@ def within_limit(settings: Settings) -> Settings:
             asked=settings.connections,
             limit=hard,
         )
-    return replace(settings, connections=min(settings.connections, most))
+    return replace(settings, connections=most)

@@ -21,7 +21,7 @@ _USUAL = 0.9  # share of the surfaces or smiles that must reach a tenor or node
 _MARGIN = 0.95  # of the strikes that are reached, so that moving ones reach the last node too
 _USUAL_DAYS = (7, 14, 30.416667, 60.833333, 91.25, 182.5, 273.75, 365, 547.5, 730, 1095, 1825, 2555, 3650)
 _NODES = 17
-_WITH_ALL_CONDITIONS = 1.5  # surfaces of a market by the fewest that a law of its own needs, as some are held out
+_BY_FEWEST = 1.5  # surfaces of a market by the fewest that a law of its own needs, as some are held out
 _SURFACES_OF_A_FACTOR, _MOST_FACTORS = 30, 64  # fewer surfaces tell fewer directions of the residual apart
 
 
@@ -71,7 +71,7 @@ def training(by_market: Sequence[int], points: int) -> dict[str, Any]:
     latents = int(np.clip(surfaces // 180, 2, 8))
     factors = int(min(points - 1, max(latents, surfaces // _SURFACES_OF_A_FACTOR), _MOST_FACTORS))
     basis = int(min(points, max(4 * latents, factors + 1)))
-    told_apart = len(by_market) > 1 and min(by_market) >= _WITH_ALL_CONDITIONS * fewest_rows(1, factors)
+    told_apart = len(by_market) > 1 and min(by_market) >= _BY_FEWEST * fewest_rows(1, factors)
     if told_apart:
         latents = factors
     model = {"latents": latents, "basis": basis, "width": 16, "depth": 1, "transform": "log", "scale": "shared"}

@@ -1,4 +1,4 @@
-"""What a model makes of observations that it has seen: by the latents alone, and with the residual."""
+"""Reconstructions of observations by a model: from the latents alone, and with the residual."""
 
 from typing import NamedTuple
 

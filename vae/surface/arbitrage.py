@@ -52,6 +52,15 @@ class Violations(NamedTuple):
         """Over the tenors, [surface]; infinite where the surface is not usable."""
         return np.where(self.usable, self.size[KINDS.index(kind)].max(axis=-1), np.inf)
 
+    @property
+    def profit(self) -> Array:
+        """Profit of the best calendar, vertical or butterfly spread, in units of the forward, [surface].
+
+        Infinite where the surface is not usable.
+        """
+        found: Array = np.max([self.largest(kind) for kind in PRICE_KINDS], axis=0)
+        return found
+
 
 class Summary(NamedTuple):
     """One kind of violation over many surfaces; sizes in the kind's units, over usable surfaces beyond the tolerance.
@@ -123,8 +132,7 @@ def join(blocks: Iterable[Violations]) -> Violations:
 
 def free_rate(found: Violations, *, tolerance: float) -> float:
     """Share of surfaces whose calendar, vertical and butterfly spreads earn at most ``tolerance`` of the forward."""
-    largest = np.max([found.largest(kind) for kind in PRICE_KINDS], axis=0)
-    return float((largest <= tolerance).mean())
+    return float((found.profit <= tolerance).mean())
 
 
 def summarise(found: Violations, grid: Grid, *, tolerance: float) -> dict[str, Summary]:
