@@ -127,7 +127,7 @@ def program(
         )
         if found is None:
             raise RuntimeError("torch.onnx.export returned no program")
-        proto = with_eliminations(simplified(found.model_proto, inputs, outputs), OPSET)
+        proto = with_eliminations(simplified(found.model_proto, inputs, outputs))
     proto.ir_version = IR_VERSION
     return proto
 

@@ -230,9 +230,13 @@ def _vols_with_slopes(
     if directions is None:
         directions = jacobian @ model.basis.T
     logarithmic = model.architecture.transform == "log"
-    vol = vols_at(weights, tenor, points)
-    halves = points * (points if logarithmic else 1.0)  # half the derivative of the squared vol by the inner point
-    slopes = (directions * halves.unsqueeze(1)) @ weights.T / (vol * tenor).unsqueeze(1)
+    squares = points.square().unsqueeze(1)
+    halves = (
+        squares if logarithmic else points.unsqueeze(1)
+    )  # half the derivative of the squared vol by the inner point
+    at_quotes = torch.cat([squares, directions * halves], dim=1) @ weights.T
+    vol = _vols(at_quotes[:, 0], tenor)
+    slopes = at_quotes[:, 1:] / (vol * tenor).unsqueeze(1)
     return (vol.log(), slopes / vol.unsqueeze(1)) if logarithmic else (vol, slopes)
 
 
@@ -296,7 +300,11 @@ def std_at_quotes(problem: QuoteProblem, mode: Mode, errors: Errors) -> Tensor:
 
 def vols_at(weights: Tensor, tenor: Tensor, points: Tensor) -> Tensor:
     """Vols [batch, quote] of surfaces [batch, D] at quotes with these spline weights [quote, D] and tenors [quote]."""
-    return ((points.square() @ weights.T).clamp_min(_LEAST_VARIANCE) / tenor).sqrt()
+    return _vols(points.square() @ weights.T, tenor)
+
+
+def _vols(total_variance: Tensor, tenor: Tensor) -> Tensor:
+    return (total_variance.clamp_min(_LEAST_VARIANCE) / tenor).sqrt()
 
 
 def _complete(model: Vae, x: Tensor, prior: LatentPrior | None) -> Completion:

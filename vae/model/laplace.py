@@ -125,19 +125,17 @@ def local_quadratic(
         precision: of the errors of the points.
         prior: of the latents; N(0, I) by default.
     """
-    z, error, jacobian = z.double(), error.double(), jacobian.double()
-    weighted = precision.weigh(jacobian)
-    own = torch.eye(z.shape[1], dtype=z.dtype, device=z.device) if prior is None else prior.precision
-    misfit = (error * precision.weigh(error.unsqueeze(1)).squeeze(1)).sum(1)
+    z, rows = z.double(), torch.cat([error.unsqueeze(1), jacobian], dim=1).double()
+    products = precision.weigh(rows) @ rows.mT  # of the errors, then of the derivatives
     if prior is None:
+        own = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         distance, pull = z.square().sum(1), z
     else:
+        own = prior.precision
         pull = (z - prior.mean) @ own
         distance = ((z - prior.mean) * pull).sum(1)
     return LocalQuadratic(
-        cost=0.5 * (misfit + distance),
-        slope=(weighted @ error.unsqueeze(2))[..., 0] - pull,
-        curvature=weighted @ jacobian.transpose(1, 2) + own,
+        cost=0.5 * (products[:, 0, 0] + distance), slope=products[:, 1:, 0] - pull, curvature=products[:, 1:, 1:] + own
     )
 
 

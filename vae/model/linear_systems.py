@@ -36,20 +36,22 @@ def _eliminated(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
 
     Reference: Higham (2002), "Accuracy and stability of numerical algorithms", section 14.4.
     """
+    size, columns = matrix.shape[-1], right.shape[-1]
     if torch.compiler.is_exporting():
         types, shapes = (matrix.dtype, matrix.dtype), (right.shape, matrix.shape[:-1])
         found, pivots = torch.onnx.ops.symbolic_multi_out(
-            ELIMINATE, (matrix, right), dtypes=types, shapes=shapes, version=1
+            ELIMINATE, (matrix, right), {"size": size, "columns": columns}, dtypes=types, shapes=shapes, version=1
         )
         return found, pivots
-    size = matrix.shape[-1]
     rows, diagonal = torch.cat([matrix, right], dim=-1), []
     number = torch.arange(size, device=matrix.device).unsqueeze(1)
     for i in range(size):
-        diagonal.append(rows[..., i, i])
-        scaled = rows[..., i : i + 1, :] / rows[..., i : i + 1, i : i + 1]
-        rows = torch.where(number == i, scaled, rows - rows[..., i : i + 1] * scaled)
-    return rows[..., size:], torch.stack(diagonal, dim=-1)
+        column, rest = rows[..., :1], rows[..., 1:]
+        pivot = column[..., i : i + 1, :]
+        scaled = rest[..., i : i + 1, :] / pivot
+        rows = torch.where(number == i, scaled, rest - column * scaled)
+        diagonal.append(pivot[..., 0, 0])
+    return rows, torch.stack(diagonal, dim=-1)
 
 
 def cholesky(matrix: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ class _Systems(nn.Module):
         return *found, linear_systems.log_determinant(matrix)
 
 
-def test_a_loop_solves_inverts_and_finds_the_determinant() -> None:
+def test_a_graph_solves_inverts_and_finds_the_determinant() -> None:
     rows = torch.randn(5, 20, 7).double()
     matrix, right = rows.mT @ rows, torch.randn(5, 7, 2).double()
     names, free = ["solution", "inverse", "log_determinant"], {"matrix": {0: "batch"}, "right": {0: "batch"}}
