@@ -56,9 +56,11 @@ def total_variance(iv: NDArray[np.floating], grid: Grid, tenor: float, k: Array)
     if tenors[later] == tenor:
         return cubic
     short, long = tenors[later - 1 : later + 1].tolist()
+    smooth = _rises(iv, grid, np.linspace(short, long, _PARTS + 1))
+    if smooth.all():
+        return cubic
     first, last = (read(*smile(iv, grid, end), k) for end in (short, long))
     line = first + (tenor - short) / (long - short) * (last - first)
-    smooth = _rises(iv, grid, np.linspace(short, long, _PARTS + 1))
     return np.where(smooth[..., None] | np.isnan(line), cubic, line)
 
 

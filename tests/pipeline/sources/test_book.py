@@ -1,0 +1,70 @@
+"""Files of positions: what they hold, and what each fault says."""
+
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.sources.book import read_book
+from vae.risk.book import CALL, PUT, UNDERLYING
+
+TODAY = dt.date(2026, 11, 26)
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "book.csv"
+    path.write_text(text)
+    return path
+
+
+def test_rows_are_positions(tmp_path: Path) -> None:
+    text = "type;strike;expiry;quantity\nCall;4000,5;2027-11-26;10\nPE;3800;26-Nov-2028;-5\nstock;;;120\n"
+    book = read_book(written(tmp_path, text), today=TODAY)
+    assert book.kind.tolist() == [CALL, PUT, UNDERLYING]
+    assert book.strike.tolist() == [4000.5, 3800.0, 0.0]
+    assert book.quantity.tolist() == [10.0, -5.0, 120.0]
+    np.testing.assert_allclose(book.tenor, [1.0, 731 / 365, 0.0])
+
+
+@pytest.mark.parametrize(("name", "value"), [("days", "73"), ("tenor_years", "0.2")])
+def test_tenors_need_no_date(tmp_path: Path, name: str, value: str) -> None:
+    book = read_book(written(tmp_path, f"type,strike,{name},quantity\nput,90,{value},1\n"))
+    assert book.tenor.tolist() == [0.2]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("call,100,2026-11-26,1", "the option has expired; leave it out: row 1"),
+        ("put,-5,2027-11-26,1", "strike must be a number above 0: row 1"),
+        ("stock,,,1\nput,,2027-11-26,1", "strike must be a number above 0: row 2"),
+        ("call,100,,1", "expiry is empty: row 1"),
+        ("call,100,2027-11-26,", "quantity is empty or not finite: row 1"),
+        (",100,2027-11-26,1", "type is empty; allowed: call, put, underlying: row 1"),
+        ("straddle,100,2027-11-26,1", "straddle"),
+    ],
+)
+def test_a_row_that_is_no_position_is_named(tmp_path: Path, rows: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_book(written(tmp_path, f"type,strike,expiry,quantity\n{rows}\n"), today=TODAY)
+
+
+def test_all_faults_are_told_together(tmp_path: Path) -> None:
+    rows = "call,0,10,1\n" * 7 + "call,100,-3,1\n"
+    with pytest.raises(InputError) as error:
+        read_book(written(tmp_path, "type,strike,days,quantity\n" + rows))
+    assert "rows 1, 2, 3, 4, 5 and 2 more" in str(error.value)
+    assert "has expired; leave it out: row 8" in str(error.value)
+
+
+def test_dates_need_a_day_to_count_from(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--date says"):
+        read_book(written(tmp_path, "type,strike,expiry,quantity\ncall,1,2027-01-01,1\n"))
+
+
+@pytest.mark.parametrize("header", ["type,strike,quantity", "type,strike,days,tenor_years,quantity"])
+def test_the_expiry_stands_in_one_column(tmp_path: Path, header: str) -> None:
+    with pytest.raises(InputError, match="one of the columns expiry, days, tenor_years"):
+        read_book(written(tmp_path, f"{header}\n" + ",".join("1" for _ in header.split(",")) + "\n"))

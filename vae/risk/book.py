@@ -1,0 +1,160 @@
+"""The value of a book of European options and the underlying, today and in scenarios of the surface and the spot.
+
+Rate and dividend yield are constant, so that a return of the spot moves the forwards of all expiries alike. A scenario
+may move a strike beyond the nodes of the surface; there the smile keeps the vol of its end.
+
+Reference: Black (1976), "The pricing of commodity contracts".
+"""
+
+import math
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vae.surface import interpolation
+from vae.surface.arbitrage import call_price
+from vae.surface.grid import Grid
+from vae.surface.normal import normal_cdf
+
+Array = NDArray[np.float64]
+
+CALL, PUT, UNDERLYING = 1, -1, 0
+_LEAST_VARIANCE = 1e-12  # of a total variance; an option a moment before its expiry has less
+
+
+class Book(NamedTuple):
+    """Positions, each field [position].
+
+    Attributes:
+        kind: ``CALL``, ``PUT`` or ``UNDERLYING``.
+        strike: any number for the underlying.
+        tenor: years to expiry; any number for the underlying.
+        quantity: units held, negative if sold.
+    """
+
+    kind: NDArray[np.int64]
+    strike: Array
+    tenor: Array
+    quantity: Array
+
+    @property
+    def is_option(self) -> NDArray[np.bool_]:
+        """Whether a position is an option, [position]."""
+        found: NDArray[np.bool_] = self.kind != UNDERLYING
+        return found
+
+    def after(self, years: float) -> Self:
+        """The book when so many years have passed; past expiry an option has a tenor of 0 and is worth its payoff."""
+        return self._replace(tenor=np.maximum(self.tenor - years, 0.0))
+
+
+class Underlying(NamedTuple):
+    """The spot in each scenario, and what carries it to its forwards.
+
+    Attributes:
+        spot: [scenario].
+        rate: continuous, 1/year.
+        dividend_yield: continuous, 1/year.
+    """
+
+    spot: Array
+    rate: float = 0.0
+    dividend_yield: float = 0.0
+
+    def after(self, log_return: Array) -> Self:
+        """The spot moved by log returns [scenario]."""
+        return self._replace(spot=self.spot * np.exp(log_return))
+
+    def forward(self, tenor: Array) -> Array:
+        """Forwards at tenors [position] in years, [scenario, position]."""
+        return self.spot[:, None] * np.exp((self.rate - self.dividend_yield) * tenor)
+
+
+class Valued(NamedTuple):
+    """One unit of each position in each scenario, all [scenario, position].
+
+    Attributes:
+        value: in units of the spot.
+        vol: of the option; NaN for the underlying and at expiry.
+        atm: the vol at the forward of its tenor, likewise.
+        beyond: whether the strike lies beyond the nodes of the surface.
+    """
+
+    value: Array
+    vol: Array
+    atm: Array
+    beyond: NDArray[np.bool_]
+
+
+class Greeks(NamedTuple):
+    """Derivatives of the value of one unit of each position, all [position].
+
+    Attributes:
+        delta, gamma: first and second derivative by the spot at fixed vol.
+        vega: by the vol.
+    """
+
+    delta: Array
+    gamma: Array
+    vega: Array
+
+
+def valued(book: Book, underlying: Underlying, iv: NDArray[np.floating], grid: Grid) -> Valued:
+    """One unit of each position by Black's formula.
+
+    Args:
+        book: the positions.
+        underlying: the spot of each scenario, [scenario].
+        iv: surfaces, [scenario, tenor, node].
+        grid: of the surfaces.
+    """
+    forward = underlying.forward(book.tenor)
+    with np.errstate(divide="ignore"):
+        k = np.log(np.where(book.is_option, book.strike, 1.0) / forward)
+    variance, at_forward = np.full(k.shape, np.nan), np.full(k.shape, np.nan)
+    beyond = np.zeros(k.shape, bool)
+    for tenor in np.unique(book.tenor[book.is_option & (book.tenor > 0.0)]):
+        here = book.is_option & (book.tenor == tenor)
+        variance[:, here], at_forward[:, here], beyond[:, here] = _variances(iv, grid, float(tenor), k[:, here])
+    discount = np.exp(-underlying.rate * book.tenor)
+    payoff = np.maximum(np.where(book.kind == PUT, -1.0, 1.0) * (forward - book.strike), 0.0)
+    call = forward * call_price(np.fmax(variance, _LEAST_VARIANCE), k)
+    alive = np.where(book.kind == PUT, call - forward + book.strike, call)
+    value = np.where(book.is_option, discount * np.where(book.tenor > 0.0, alive, payoff), underlying.spot[:, None])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        vol, atm = np.sqrt(variance / book.tenor), np.sqrt(at_forward / book.tenor)
+    return Valued(value, vol, atm, beyond)
+
+
+def greeks(book: Book, underlying: Underlying, vol: Array) -> Greeks:
+    """Derivatives of Black's formula at one spot, [1], and the vols of the options, [position]."""
+    forward, root = underlying.forward(book.tenor)[0], np.sqrt(book.tenor)
+    alive = book.is_option & (book.tenor > 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        deviation = vol * root
+        d1 = np.log(forward / book.strike) / deviation + 0.5 * deviation
+        carried = np.exp(-underlying.dividend_yield * book.tenor)
+        density = np.exp(-0.5 * d1**2) / math.sqrt(2.0 * math.pi)
+        delta = carried * (normal_cdf(d1) - (book.kind == PUT))
+        gamma = carried * density / (underlying.spot * deviation)
+        vega = carried * underlying.spot * density * root
+    return Greeks(
+        np.where(alive, delta, np.where(book.is_option, 0.0, 1.0)),
+        np.where(alive, gamma, 0.0),
+        np.where(alive, vega, 0.0),
+    )
+
+
+def _variances(iv: NDArray[np.floating], grid: Grid, tenor: float, k: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """Total variance at log-moneyness k [scenario, position] and at the forward, and whether k lies beyond the nodes.
+
+    A tenor below the first of the grid has the vols of that at equal k over the root of the tenor.
+    """
+    read = min(max(tenor, float(grid.tenors[0])), float(grid.tenors[-1]))
+    nodes, _ = interpolation.smile(iv, grid, read)
+    low, high = nodes[..., :1], nodes[..., -1:]
+    scaled = k * math.sqrt(read / tenor)
+    points = np.concatenate([np.zeros((len(k), 1)), np.clip(scaled, low, high)], axis=1)
+    variance = interpolation.total_variance(iv, grid, read, points) * (tenor / read)
+    return variance[:, 1:], variance[:, :1], (scaled < low) | (scaled > high)
