@@ -1,0 +1,143 @@
+"""The law of motion of a history of surfaces, and what it said on each date before it knew the next.
+
+One walk through the dates does all: on each date it forecasts with what it has learned so far, then learns from the
+innovation. So a test walks on through dates that the model has not seen, and nothing looks ahead.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vae.dynamics.law import (
+    WEEK,
+    Array,
+    Form,
+    Law,
+    State,
+    deviation,
+    passed,
+    remembered,
+    reversing,
+    to_points,
+    updated,
+)
+from vae.dynamics.shrunken import ShrunkenRegressions
+
+FEWEST_DATES = 100
+_FIRST = 20  # steps whose squared moves the variances start from; their shocks are not drawn
+_UNTAUGHT = 60  # steps before the first one with a mean
+_SCALE_DECAY = 0.94  # of the variance of a coordinate, by which regressions weigh steps
+_NONE = 1e9  # a penalty that leaves no effect
+_OF_OWN, _OF_CALENDAR, _OF_OTHERS = (10.0, 100.0, 1000.0), (30.0, 300.0, _NONE), (100.0, _NONE)
+
+
+class History(NamedTuple):
+    """Surfaces of one market, one a date.
+
+    Attributes:
+        coordinates: in the basis, [date, R].
+        days: since 1970-01-01, rising, [date].
+        basis: orthonormal, [D, R].
+        log_price: of the underlying, [date]; None where it is not known.
+    """
+
+    coordinates: Array
+    days: NDArray[np.integer]
+    basis: Array
+    log_price: Array | None = None
+
+    @property
+    def moves(self) -> Array:
+        """From each date to the next, of coordinates and the log price, [date - 1, C]."""
+        parts = [self.coordinates] if self.log_price is None else [self.coordinates, self.log_price[:, None]]
+        return np.diff(np.concatenate(parts, axis=1), axis=0)
+
+
+class Walk(NamedTuple):
+    """What was known at each date.
+
+    Attributes:
+        form: of the law.
+        basis: of the coordinates, [D, R].
+        states: with a leading axis of dates.
+        coefficients: of the mean, [date, C, feature].
+        shocks: of the steps, [date - 1, P].
+        weeks: days of the week that each step goes through, [date - 1, 7].
+    """
+
+    form: Form
+    basis: Array
+    states: State
+    coefficients: Array
+    shocks: Array
+    weeks: Array
+
+    def law(self, date: int = -1) -> Law:
+        """The law as it was known at a date, given by its place; at the last one by default."""
+        date %= len(self.coefficients)
+        found = self.coefficients[date]
+        return Law(
+            basis=self.basis,
+            reversal=found[:, :-WEEK],
+            calendar=found[:, -WEEK:],
+            decays=np.array(self.form.decays),
+            shocks=self.shocks[_FIRST:date],
+            widening=self.form.widening,
+        )
+
+    def state(self, date: int = -1) -> State:
+        """The state at the close of a date, given by its place; of the last one by default."""
+        return State(*(part[date] for part in self.states))
+
+
+def walk(history: History, form: Form) -> Walk:
+    """Fit a law step by step.
+
+    Raises:
+        ValueError: fewer than ``FEWEST_DATES`` dates, or dates that do not rise.
+    """
+    _check(history)
+    moves, weeks, rank = history.moves, passed(history.days), history.basis.shape[1]
+    squares = np.square(to_points(history.basis, moves))
+    recent, decays = np.zeros(moves.shape[1]), np.array(form.decays)
+    variances = np.repeat(squares[None, :_FIRST].mean(axis=1), len(decays), axis=0)
+    scale = np.square(moves[:_FIRST]).mean(axis=0)
+    regressions = ShrunkenRegressions(moves.shape[1], _penalties(moves.shape[1] - rank))
+    nothing = np.zeros((moves.shape[1], 2 + moves.shape[1] - rank + WEEK))
+    known, shocks = [(recent, variances, nothing)], []
+    for step, (move, week) in enumerate(zip(moves, weeks, strict=True)):
+        features = np.concatenate([reversing(recent, rank), np.broadcast_to(week, (len(move), WEEK))], axis=1)
+        innovation = to_points(history.basis, move - (known[-1][2] * features).sum(axis=1))
+        shocks.append(innovation / _positive(deviation(variances)))
+        variances = updated(variances, decays, innovation)
+        recent = remembered(recent, move)
+        if form.moving_mean:
+            regressions.learn(features, move, _positive(np.sqrt(scale)))
+            scale = _SCALE_DECAY * scale + (1.0 - _SCALE_DECAY) * np.square(move)
+        taught = form.moving_mean and step + 1 >= _UNTAUGHT
+        known.append((recent, variances, regressions.coefficients if taught else nothing))
+    recents, variance_of, coefficients = (np.stack(part) for part in zip(*known, strict=True))
+    states = State(history.coordinates, recents, variance_of)
+    return Walk(form, history.basis, states, coefficients, np.stack(shocks), weeks)
+
+
+def _penalties(returns: int) -> Array:
+    """Penalties of the features of a mean, [penalty, feature], with one or no return; the last leaves no mean."""
+    mixed = itertools.product(_OF_OWN, _OF_CALENDAR, _OF_OTHERS)
+    rows = [[own, *[others] * (1 + returns), *[calendar] * WEEK] for own, calendar, others in mixed]
+    return np.array([*rows, [_NONE] * len(rows[0])])
+
+
+def _positive(deviations: Array) -> Array:
+    """Deviations, 1 in place of 0: a point that has never moved has no shock."""
+    return np.where(deviations > 0.0, deviations, 1.0)
+
+
+def _check(history: History) -> None:
+    """Raise ValueError for a history that no law can be fitted to."""
+    if len(history.days) < FEWEST_DATES:
+        raise ValueError(f"{len(history.days)} dates, but a law of motion needs {FEWEST_DATES}")
+    if not (np.diff(history.days) > 0).all():
+        raise ValueError("a law of motion needs dates that rise: one surface a date")

@@ -1,0 +1,214 @@
+"""The law of motion of surfaces and of the return of their underlying, from one date to the next.
+
+A surface is a vector of coordinates c in an orthonormal basis B of its points: log vols are B c and a constant. Where
+the underlying is known, its log return r is one more coordinate and one more point. In one step
+
+    move = mean + B' (deviation * shock),   deviation^2 = mean over the decays of (decayed means of squared innovations)
+
+- The mean is linear in recent moves, which partly reverse, and in the days of the week that pass: vols are quoted for
+  fixed tenors, so that a weekend moves them. ``vae.dynamics.fit`` estimates it, shrunk to no mean at all.
+- Each point has a volatility of its own that moves: after a wild day tomorrow's band is wide.
+- The shock of all points and of the return is drawn as one from past innovations, each divided by the deviation that
+  was forecast for it. So tails and dependence are those of the data.
+
+Without mean, and with one decay, this is filtered historical simulation; without decays, historical simulation.
+
+Reference: Barone-Adesi, Giannopoulos, Vosper (1999), "VaR without correlations for portfolios of derivative
+securities", Journal of Futures Markets 19(5); Silverman, Young (1987), "The bootstrap: to smooth or not to smooth?",
+Biometrika 74(3), for the widening.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+NUMBERS = 2  # uniform random numbers of a step: they select a shock, and the one that widens it
+WEEK = 7
+_MEMORY = 0.4  # factor by which a move counts less in the recent moves with each further step
+_MONDAY = 3  # 1970-01-01 was a Thursday, the fourth day of the week
+
+
+class Form(NamedTuple):
+    """What a law can describe; the named ones are in ``FORMS``.
+
+    Attributes:
+        decays: factors by which squared innovations count less with each step; none for a volatility that is constant.
+        moving_mean: whether the mean depends on recent moves and on the days that pass; else it is 0.
+        widening: a shock has so much of another one added, for what so few past ones cannot show.
+    """
+
+    decays: tuple[float, ...]
+    moving_mean: bool
+    widening: float
+
+
+FORMS = {
+    "reverting": Form((0.9, 0.98), moving_mean=True, widening=0.25),
+    "filtered_historical": Form((0.94,), moving_mean=False, widening=0.0),
+    "historical": Form((), moving_mean=False, widening=0.0),
+}
+
+
+class State(NamedTuple):
+    """What is known at the close of a date; the arrays may have leading axes.
+
+    Attributes:
+        coordinates: of the surface, [*batch, R].
+        recent: decayed sum of the moves so far, [*batch, C]; C is R, or R + 1 with a return.
+        variances: decayed means of squared innovations by decay, [*batch, decay, P]; P is D, or D + 1 with a return.
+    """
+
+    coordinates: Array
+    recent: Array
+    variances: Array
+
+
+class Law(NamedTuple):
+    """The law of motion.
+
+    Attributes:
+        basis: B, orthonormal, [D, R].
+        reversal: factors of recent moves in the mean: of the coordinate's own, of the first coordinate's and, with a
+            return, of the return, [C, 2 or 3].
+        calendar: mean of each day of the week that passes, Monday first, [C, 7].
+        decays: of the variances, [decay].
+        shocks: past innovations in units of their deviations, [shock, P].
+        widening: as of ``Form``.
+    """
+
+    basis: Array
+    reversal: Array
+    calendar: Array
+    decays: Array
+    shocks: Array
+    widening: float
+
+    @property
+    def has_return(self) -> bool:
+        """Whether the return of the underlying moves with the surface."""
+        return bool(len(self.reversal) > self.basis.shape[1])
+
+
+class Forecast(NamedTuple):
+    """Mean of the next move, [*batch, C], and deviation of its points, [*batch, P]."""
+
+    mean: Array
+    deviation: Array
+
+
+class Scenarios(NamedTuple):
+    """Coordinates of surfaces [n, step, R] and log returns since the start [n, step], 0 where the law has none."""
+
+    coordinates: Array
+    log_return: Array
+
+
+def passed(days: NDArray[np.integer]) -> Array:
+    """How many of each day of the week, Monday first, each step between dates goes through, [date - 1, 7].
+
+    Args:
+        days: dates, days since 1970-01-01, rising, [date]; a step leaves its first day out and has its last one.
+
+    >>> passed(np.array([0, 1, 4]))  # Thursday to Friday to Monday
+    array([[0., 0., 0., 0., 1., 0., 0.],
+           [1., 0., 0., 0., 0., 1., 1.]])
+    """
+    weekday = (np.arange(WEEK) - _MONDAY) % WEEK  # days since a Thursday
+    seen = (days[:, None] - weekday) // WEEK  # of each day of the week, since then
+    return np.diff(seen, axis=0).astype(float)
+
+
+def to_points(basis: Array, moves: Array) -> Array:
+    """Moves of points [*batch, P] of moves of coordinates [*batch, C]."""
+    rank = basis.shape[1]
+    return np.concatenate([moves[..., :rank] @ basis.T, moves[..., rank:]], axis=-1)
+
+
+def to_coordinates(basis: Array, moves: Array) -> Array:
+    """Moves of coordinates [*batch, C] of moves of points [*batch, P], of which the part outside of the basis is left.
+
+    >>> to_coordinates(np.eye(2), to_points(np.eye(2), np.array([1.0, 2.0, 3.0])))
+    array([1., 2., 3.])
+    """
+    points = len(basis)
+    return np.concatenate([moves[..., :points] @ basis, moves[..., points:]], axis=-1)
+
+
+def reversing(recent: Array, rank: int) -> Array:
+    """What the mean of each coordinate reverses: its own, the first's and the return's recent moves, [*batch, C, 2|3].
+
+    Args:
+        recent: decayed sums of moves, [*batch, C].
+        rank: number R of the coordinates of surfaces.
+    """
+    shared = [0, *range(rank, recent.shape[-1])]
+    common = np.broadcast_to(recent[..., None, shared], (*recent.shape, len(shared)))
+    return np.concatenate([recent[..., None], common], axis=-1)
+
+
+def remembered(recent: Array, move: Array) -> Array:
+    """The decayed sum of moves after one more."""
+    return _MEMORY * (recent + move)
+
+
+def deviation(variances: Array) -> Array:
+    """Deviation of points [*batch, P] of their variances [*batch, decay, P]; 1 where there are no decays."""
+    if not variances.shape[-2]:
+        return np.ones((*variances.shape[:-2], variances.shape[-1]))
+    found: Array = np.sqrt(variances.mean(axis=-2))
+    return found
+
+
+def updated(variances: Array, decays: Array, innovation: Array) -> Array:
+    """Variances [*batch, decay, P] after an innovation of the points [*batch, P]."""
+    kept = decays[:, None]
+    return kept * variances + (1.0 - kept) * np.square(innovation)[..., None, :]
+
+
+def forecast(law: Law, state: State, week: Array) -> Forecast:
+    """The next move, given how many of each day of the week it goes through, [7]."""
+    own = (law.reversal * reversing(state.recent, law.basis.shape[1])).sum(axis=-1)
+    return Forecast(own + law.calendar @ week, deviation(state.variances))
+
+
+def advanced(law: Law, state: State, week: Array, move: Array) -> State:
+    """The state after a move of the coordinates [*batch, C]: the filter."""
+    innovation = to_points(law.basis, move - forecast(law, state, week).mean)
+    return State(
+        state.coordinates + move[..., : law.basis.shape[1]],
+        remembered(state.recent, move),
+        updated(state.variances, law.decays, innovation),
+    )
+
+
+def drawn(law: Law, uniform: Array) -> Array:
+    """Shocks [n, P] of uniform numbers on (0, 1), [n, 2]."""
+    chosen = np.minimum((uniform * len(law.shocks)).astype(np.int64), len(law.shocks) - 1)
+    shocks: Array = law.shocks[chosen[:, 0]] + law.widening * law.shocks[chosen[:, 1]]
+    return shocks
+
+
+def scenarios(law: Law, state: State, weeks: Sequence[Array] | Array, uniform: Array) -> Scenarios:
+    """Paths from a state without leading axes.
+
+    Args:
+        law: of motion.
+        state: at the start.
+        weeks: days of the week that each step goes through, [step, 7]; see ``passed``.
+        uniform: numbers on (0, 1), [n, step, 2]. A path depends on its own only.
+    """
+    count, rank = len(uniform), law.basis.shape[1]
+    state = State(*(np.broadcast_to(part, (count, *part.shape)) for part in state))
+    total, coordinates, returns = np.zeros(count), [], []
+    for step, week in enumerate(weeks):
+        mean, spread = forecast(law, state, week)
+        move = mean + to_coordinates(law.basis, spread * drawn(law, uniform[:, step]))
+        state = advanced(law, state, week, move)
+        total = total + move[:, rank:].sum(axis=1)
+        coordinates.append(state.coordinates)
+        returns.append(total)
+    return Scenarios(np.stack(coordinates, axis=1), np.stack(returns, axis=1))
