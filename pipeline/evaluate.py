@@ -12,8 +12,9 @@ from torch import Tensor
 
 from pipeline.conditions import TargetConditions, target_conditions
 from pipeline.evaluate_samples import sample_figures
+from pipeline.evaluate_scenarios import scenario_figures
 from pipeline.evaluate_vectors import evaluate_vectors, write_tables
-from pipeline.files import formats, trained_model
+from pipeline.files import formats, motion_file, trained_model
 from pipeline.files.atomic import check_writable, new_folder
 from pipeline.files.csv_tables import write_csv
 from pipeline.files.dataset import SPLITS, Dataset
@@ -311,6 +312,10 @@ def main(
             content, figures = vector_page(of_vectors, read_curve(curve)), of_vectors.figures
         else:
             result, grid = evaluate(trained, data, settings), data.grid
+            motion = motion_file.read(model)
+            if motion is not None:
+                moved = scenario_figures(motion, trained.model, data, settings)
+                result = result._replace(figures=result.figures | moved)
             write_csv(folder / "error_by_tenor.csv", *_error_by_tenor(result, grid))
             write_csv(folder / "error_by_node.csv", *_error_by_node(result, grid))
             write_csv(folder / "completion.csv", *_completion(result, settings))

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.dynamics import check_dynamics, fit_motion
 from pipeline.errors import InputError, StageError
-from pipeline.files import formats, tensor_files, trained_model
+from pipeline.files import formats, motion_file, tensor_files, trained_model
 from pipeline.files.atomic import check_writable, new_folder
 from pipeline.files.csv_tables import write_csv
 from pipeline.files.dataset import Dataset
@@ -148,6 +149,8 @@ def main(settings: TrainParams, *, surfaces: Path, model: Path, metrics: Path, c
                 shape = None if data.of_vectors else data.grid.shape
                 shipped.calibration = calibrate(shipped, _calibrating(data), shape=shape, seed=settings.seed)
             prior = fit_prior(settings, shipped, data)
+            if settings.dynamics is not None:
+                motion_file.write(folder, fit_motion(settings.dynamics, shipped, data))
             weights = {name: value.float() for name, value in shipped.state_dict().items()}
             trained_model.write_model(folder, fit.architecture, weights, prior)
             write_csv(curve, _curve(fit, data.unit), rows)
@@ -175,6 +178,7 @@ def _trained(
     """The fit at its end, and the rows of the training curve."""
     train, validation = (torch.from_numpy(data.points(split)) for split in ("train", "validation"))
     _check_kind(params, data)
+    check_dynamics(params, data)
     check_conditions(params, data, {"train": len(train), "validation": len(validation)})
     _check_columns(train, data)
     ages = _age_weights(params, data, "train"), _age_weights(params, data, "train", "validation")

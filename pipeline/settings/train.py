@@ -42,6 +42,18 @@ class PriorParams(Block):
     surfaces: Annotated[int, Field(ge=2)] = 100_000
 
 
+class DynamicsParams(Block):
+    """How surfaces move from one date to the next; see ``vae.dynamics.law``.
+
+    Attributes:
+        form: of the law, a name in ``vae.dynamics.law.FORMS``.
+        underlying: the name in prepare.quotes.conditions of the underlying's price; null for a law without a return.
+    """
+
+    form: Literal["reverting", "filtered_historical", "historical"] = "reverting"
+    underlying: Name | None = None
+
+
 class TrainParams(Block):
     """Settings of the stage ``train``; see ``vae.training.schedule.Schedule``."""
 
@@ -72,6 +84,7 @@ class TrainParams(Block):
     arbitrage: PenaltyParams = PenaltyParams()
     prior: PriorParams = PriorParams()
     conditions: Annotated[list[Name], Field(max_length=8)] = []
+    dynamics: DynamicsParams | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

@@ -11,7 +11,7 @@ the underlying is known, its log return r is one more coordinate and one more po
 - The shock of all points and of the return is drawn as one from past innovations, each divided by the deviation that
   was forecast for it. So tails and dependence are those of the data.
 
-Without mean, and with one decay, this is filtered historical simulation; without decays, historical simulation.
+Without mean, and with one decay, this is filtered historical simulation; with a decay of 1 historical simulation.
 
 Reference: Barone-Adesi, Giannopoulos, Vosper (1999), "VaR without correlations for portfolios of derivative
 securities", Journal of Futures Markets 19(5); Silverman, Young (1987), "The bootstrap: to smooth or not to smooth?",
@@ -36,7 +36,7 @@ class Form(NamedTuple):
     """What a law can describe; the named ones are in ``FORMS``.
 
     Attributes:
-        decays: factors by which squared innovations count less with each step; none for a volatility that is constant.
+        decays: factors by which squared innovations count less with each step; 1 for a volatility that is constant.
         moving_mean: whether the mean depends on recent moves and on the days that pass; else it is 0.
         widening: a shock has so much of another one added, for what so few past ones cannot show.
     """
@@ -49,7 +49,7 @@ class Form(NamedTuple):
 FORMS = {
     "reverting": Form((0.9, 0.98), moving_mean=True, widening=0.25),
     "filtered_historical": Form((0.94,), moving_mean=False, widening=0.0),
-    "historical": Form((), moving_mean=False, widening=0.0),
+    "historical": Form((1.0,), moving_mean=False, widening=0.0),
 }
 
 
@@ -156,9 +156,7 @@ def remembered(recent: Array, move: Array) -> Array:
 
 
 def deviation(variances: Array) -> Array:
-    """Deviation of points [*batch, P] of their variances [*batch, decay, P]; 1 where there are no decays."""
-    if not variances.shape[-2]:
-        return np.ones((*variances.shape[:-2], variances.shape[-1]))
+    """Deviation of points [*batch, P] of their variances [*batch, decay, P]."""
     found: Array = np.sqrt(variances.mean(axis=-2))
     return found
 

@@ -1,0 +1,108 @@
+"""The history of surfaces that a law of motion is fitted to, and the law that ships."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from pipeline.errors import InputError
+from pipeline.files.dataset import Dataset
+from pipeline.files.motion_file import Motion
+from pipeline.settings.train import DynamicsParams, TrainParams
+from vae.dynamics.fit import FEWEST_DATES, History, walk
+from vae.dynamics.law import FORMS, Array
+from vae.model.autoencoder import Vae
+
+_FITTED = ("train", "validation")
+
+
+class Dated(NamedTuple):
+    """A history and the surfaces that it was read from.
+
+    Attributes:
+        history: in the coordinates of the model.
+        points: log vols, NaN where missing, [date, D].
+    """
+
+    history: History
+    points: Array
+
+
+def check_dynamics(params: TrainParams, data: Dataset) -> None:
+    """Check before training, which may take hours, that a law of motion can be fitted.
+
+    Raises:
+        InputError: the data or the model do not suit one.
+    """
+    if params.dynamics is None:
+        return
+    if data.of_vectors or data.date("train") is None:
+        raise _refused("the data have no dates")
+    if params.model.transform != "log":
+        raise InputError(
+            f"params.yaml: train.dynamics moves the logarithms of vols, but train.model.transform is "
+            f"{params.model.transform}; allowed: log"
+        )
+    if len(data.markets) > 1:
+        raise _refused(f"the data have {len(data.markets)} markets, and a law of motion is of one")
+    dates = np.concatenate([_dates(data, split)[_priced(params.dynamics.underlying, data, split)] for split in _FITTED])
+    if (np.diff(dates) == 0).any():
+        raise _refused("some dates have several surfaces, and a law of motion needs one a date")
+    if len(dates) < FEWEST_DATES:
+        known = "" if params.dynamics.underlying is None else f" with a number for {params.dynamics.underlying}"
+        raise _refused(f"train and validation have {len(dates)} dates{known}, fewer than {FEWEST_DATES}")
+
+
+def fit_motion(params: DynamicsParams, model: Vae, data: Dataset) -> Motion:
+    """The law of the dates before the test split, and the state at the last of them."""
+    history = dated(model, data, _FITTED, params.underlying).history
+    walked = walk(history, FORMS[params.form])
+    return Motion(walked.law(), walked.state(), int(history.days[-1]), params.form, params.underlying)
+
+
+def dated(model: Vae, data: Dataset, splits: Sequence[str], underlying: str | None) -> Dated:
+    """The surfaces of some splits, of dates where the price of the underlying is known if there is one."""
+    kept = [_priced(underlying, data, split) for split in splits]
+    x = torch.cat([torch.from_numpy(data.points(split)[own]) for split, own in zip(splits, kept, strict=True)]).double()
+    days = np.concatenate([_dates(data, split)[own] for split, own in zip(splits, kept, strict=True)])
+    with torch.no_grad():
+        coordinates = model.observe(x).values.numpy()
+    price = None
+    if underlying is not None:
+        parts = [data.conditions(split)[underlying][own] for split, own in zip(splits, kept, strict=True)]
+        price = np.log(np.concatenate(parts))
+    return Dated(History(coordinates, days, model.basis.numpy(), price), x.log().numpy())
+
+
+def tested_dates(data: Dataset, underlying: str | None) -> int:
+    """Number of test surfaces that ``dated`` takes."""
+    return int(_priced(underlying, data, "test").sum())
+
+
+def _dates(data: Dataset, split: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Days since 1970-01-01 of the surfaces of a split of dated data, [surface]."""
+    found = data.date(split)
+    return np.zeros(0, np.int64) if found is None else found.astype(np.int64)
+
+
+def _priced(underlying: str | None, data: Dataset, split: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Whether a law can use each surface of a split, [surface]: the price of the underlying is known, if there is one.
+
+    Raises:
+        InputError: the data have no such price.
+    """
+    if underlying is None:
+        return np.ones(len(_dates(data, split)), bool)
+    numbers = data.conditions(split)
+    if underlying not in numbers:
+        raise InputError(
+            f"params.yaml: train.dynamics.underlying is {underlying}, which is not among the numbers of the data "
+            f"({', '.join(sorted(numbers)) or 'none'}); name its column in prepare.quotes.conditions, or set null for "
+            f"a law without a return"
+        )
+    return np.asarray(numbers[underlying] > 0.0, bool)  # NaN is not
+
+
+def _refused(reason: str) -> InputError:
+    return InputError(f"params.yaml: train.dynamics is set, but {reason}; allowed: null")

@@ -1,0 +1,108 @@
+"""The law of motion in the stages: fitted where data are dated, measured on the test dates, refused in one line."""
+
+import csv
+import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.files import formats, motion_file
+from pipeline.files.dataset import Dataset
+from tests.workspace import Workspace
+
+_TENORS, _NODES = (0.25, 1.0), (-0.1, 0.0, 0.1)
+
+
+def _quoted(workspace: Workspace, dates: int, **train: Any) -> None:
+    """Settings and a file of quotes whose level wanders from one working day to the next, against the spot."""
+    random, day = np.random.default_rng(3), datetime.date(2020, 1, 1)
+    with Path("quotes.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["date", "tenor_years", "log_moneyness", "iv", "spot"])
+        level, skew, spot = np.log(0.2), -0.3, 100.0
+        for _ in range(dates):
+            shock = random.standard_normal(2)
+            level, skew, spot = level + 0.03 * shock[0], skew + 0.01 * shock[1], spot * np.exp(-0.008 * shock[0])
+            for tenor in _TENORS:
+                for k in _NODES:
+                    vol = np.exp(level + skew * k / tenor**0.5 + 0.002 * random.standard_normal())
+                    rows.writerow([day.isoformat(), tenor, k, f"{vol:.8f}", f"{spot:.8f}"])
+            day += datetime.timedelta(1 if day.weekday() < 4 else 3)
+    path = workspace.folder / "params.yaml"
+    settings = YAML(typ="safe").load(path)
+    settings["prepare"] |= {
+        "source": "quotes",
+        "grid": {"convention": "log_moneyness", "tenors_days": [365 * t for t in _TENORS], "nodes": list(_NODES)},
+        "quotes": {
+            "path": "quotes.csv",
+            "columns": {"date": "date", "tenor_years": "tenor_years", "log_moneyness": "log_moneyness", "iv": "iv"},
+            "conditions": {"index": "spot"},
+        },
+    }
+    model = {"latents": 2, "basis": 6, "width": 8, "depth": 1, "transform": "log", "residual_factors": 5}
+    settings["train"] |= {"model": model, "scaffold_latents": 0, "hidden_share": 0.0} | train
+    settings["train"]["prior"] = {"components": [1], "flow_layers": 0, "surfaces": 256}
+    settings["evaluate"]["completion_points"] = [2]
+    YAML().dump(settings, path)
+
+
+@pytest.mark.slow
+def test_a_law_is_fitted_and_measured_on_dates_that_it_did_not_know(workspace: Workspace) -> None:
+    _quoted(workspace, 300, dynamics={"underlying": "index"})
+    for stage in ("prepare", "train", "evaluate"):
+        assert workspace.run(stage) == 0, stage
+    motion = motion_file.read(Path("artifacts/model"))
+    assert motion is not None
+    dates = Dataset(Path("data/surfaces")).date("validation")
+    assert dates is not None
+    assert motion.date == dates[-1]
+    assert motion.law.has_return
+    shocks = motion.law.shocks
+    assert np.corrcoef(shocks[:, 0], shocks[:, -1])[0, 1] < -0.9
+    figures = formats.read_json(Path("results/evaluate.json"))
+    assert figures["scenario_dates"] == figures["test_surfaces"] == 45
+    assert figures["scenario_energy_score"] == pytest.approx(figures["fhs_energy_score"], rel=0.1)
+    assert 0.75 < figures["scenario_coverage_90"] < 1.0
+    assert {"scenario_coverage_90_5_days", "scenario_coverage_90_lowest_20_days"} <= figures.keys()
+
+
+@pytest.mark.parametrize(
+    ("dates", "train", "line"),
+    [
+        (80, {"dynamics": {}}, "train.dynamics is set, but train and validation have 68 dates, fewer than 100"),
+        (160, {"dynamics": {"underlying": "spot"}}, "underlying is spot, which is not among the numbers of the data"),
+    ],
+)
+def test_what_no_law_fits_is_one_clear_line(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], dates: int, train: dict[str, Any], line: str
+) -> None:
+    _quoted(workspace, dates, **train)
+    assert workspace.run("prepare") == 0
+    assert workspace.run("train") == 2
+    assert line in capsys.readouterr().err.splitlines()[-1]
+    assert not Path("artifacts/model").exists()
+
+
+def test_data_without_dates_have_no_law(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace.set(train__dynamics={})
+    assert workspace.run("prepare") == 0
+    assert workspace.run("train") == 2
+    assert "train.dynamics is set, but the data have no dates; allowed: null" in capsys.readouterr().err
+
+
+def test_vols_in_their_own_unit_have_no_law(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    _quoted(workspace, 160, dynamics={})
+    workspace.set(train__model__transform="none")
+    assert workspace.run("prepare") == 0
+    assert workspace.run("train") == 2
+    assert "train.model.transform is none; allowed: log" in capsys.readouterr().err
+
+
+def test_a_damaged_law_is_named(tmp_path: Path) -> None:
+    assert motion_file.read(tmp_path) is None
+    formats.write_arrays(tmp_path / "dynamics.safetensors", {"basis": np.eye(2)}, {"facts": "{}"})
+    with pytest.raises(motion_file.InputError, match=r"dynamics\.safetensors holds no law of motion"):
+        motion_file.read(tmp_path)

@@ -1,0 +1,97 @@
+"""How well a law of motion forecasts dates that it has not seen: energy scores, and coverage of its bands.
+
+Reference: Gneiting, Raftery (2007), "Strictly proper scoring rules, prediction, and estimation", JASA 102(477),
+section 4.3.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vae.dynamics.fit import Walk
+from vae.dynamics.law import scenarios
+
+Array = NDArray[np.float64]
+
+_PATHS = 500  # of a date
+_HORIZONS = (1, 5, 20)  # steps
+_EVERY = 5  # dates from one to the next whose paths have more than one step, which overlap
+_TAIL = 0.05  # of a band on each side
+_PERCENT = 100.0
+
+
+class Forecasts(NamedTuple):
+    """What a law said of dates before it knew them.
+
+    Attributes:
+        energy: score of each date, one step ahead, [date].
+        inside: whether points lie inside the 90 % band by the number of steps ahead, NaN where missing, [origin, D].
+    """
+
+    energy: Array
+    inside: dict[int, Array]
+
+
+def energy_score(draws: Array, seen: Array) -> float:
+    """E|X - seen| - E|X - X'| / 2 of draws [n, D] of X: without bias, lower is better; over the points that are seen.
+
+    Args:
+        draws: of the forecast, [n, D].
+        seen: what came, NaN where missing, [D].
+    """
+    known = ~np.isnan(seen)
+    errors = draws[:, known] - seen[known]
+    squares = np.square(errors).sum(axis=1)
+    apart = squares[:, None] + squares - 2.0 * errors @ errors.T
+    spread = np.sqrt(np.maximum(apart, 0.0)).sum() - np.sqrt(np.maximum(apart.diagonal(), 0.0)).sum()
+    return float(np.sqrt(squares).mean() - 0.5 * spread / (len(draws) * (len(draws) - 1)))
+
+
+def forecasts(walked: Walk, points: Array, center: Array, *, first: int, seed: int) -> Forecasts:
+    """Forecasts of the dates from the place ``first`` on, each from the date before, and some from 5 and 20 before.
+
+    Args:
+        walked: through all dates.
+        points: of the surfaces, NaN where missing, [date, D].
+        center: points of the surface with coordinates of 0, [D].
+        first: place of the first date that is forecast.
+        seed: of the scenarios.
+    """
+    energy, inside = [], {ahead: [np.zeros((0, points.shape[1]))] for ahead in _HORIZONS}
+    for origin in range(first - 1, len(points) - 1):
+        steps = _HORIZONS[-1] if (origin + 1 - first) % _EVERY == 0 else 1
+        weeks = walked.weeks[origin : origin + steps]
+        uniform = np.random.default_rng([seed, origin]).random((_PATHS, len(weeks), 2))
+        found = scenarios(walked.law(origin), walked.state(origin), weeks, uniform).coordinates
+        draws = center + found @ walked.basis.T
+        energy.append(energy_score(draws[:, 0], points[origin + 1]))
+        for ahead in (ahead for ahead in _HORIZONS if ahead <= len(weeks)):
+            inside[ahead].append(_inside(draws[:, ahead - 1], points[origin + ahead])[None])
+    return Forecasts(np.array(energy), {ahead: np.concatenate(parts) for ahead, parts in inside.items()})
+
+
+def scenario_metrics(own: Forecasts, filtered: Forecasts, historical: Forecasts) -> dict[str, float]:
+    """Flat figures of a law, and of filtered historical and historical simulation. Scores are in percent of the vols.
+
+    A horizon that no forecast reaches has no figures.
+    """
+    found = {
+        f"{name}_energy_score": _PERCENT * float(part.energy.mean())
+        for name, part in (("scenario", own), ("fhs", filtered), ("hs", historical))
+    }
+    found["scenario_dates"] = len(own.energy)
+    for ahead, inside in own.inside.items():
+        if len(inside):
+            by_point, name = np.nanmean(inside, axis=0), "scenario_coverage_90"
+            days = "" if ahead == 1 else f"_{ahead}_days"
+            found[f"{name}{days}"] = float(np.nanmean(inside))
+            found[f"{name}_lowest{days}"], found[f"{name}_highest{days}"] = float(by_point.min()), float(by_point.max())
+    found["fhs_coverage_90"] = float(np.nanmean(filtered.inside[1]))
+    return found
+
+
+def _inside(draws: Array, seen: Array) -> Array:
+    """1 where seen [D] lies inside the 90 % band of draws [n, D], 0 where it does not, NaN where it is missing."""
+    low, high = np.quantile(draws, (_TAIL, 1.0 - _TAIL), axis=0)
+    return np.where(np.isnan(seen), np.nan, (seen >= low) & (seen <= high))
