@@ -1,4 +1,4 @@
-"""Figures of a law of motion: it walks through the test dates beside historical simulations of the same dates."""
+"""Figures of a law of motion, which walks through the test dates beside historical simulations of the same dates."""
 
 import numpy as np
 
@@ -8,15 +8,18 @@ from pipeline.files.motion_file import Motion
 from pipeline.settings.evaluate import EvaluateParams
 from vae.dynamics.fit import History, walk
 from vae.dynamics.law import FORMS, Array
-from vae.evaluation.scenarios import Forecasts, forecasts, scenario_metrics
+from vae.evaluation.scenarios import forecasts, scenario_metrics
+from vae.evaluation.var_backtests import backtest_metrics, losses
 from vae.model.autoencoder import Vae
+
+_FILTERED = "filtered_historical"
 
 
 def scenario_figures(motion: Motion, model: Vae, data: Dataset, settings: EvaluateParams) -> dict[str, float]:
-    """Energy scores and coverage of the test dates; none where there are no test dates.
+    """Energy scores and coverage of the test dates, and backtests of books; none where there are no test dates.
 
     The law of each date is fitted to all dates up to it, in the coordinates of the model. Historical simulations work
-    on the log vols themselves.
+    on the log vols themselves. Books need the return of the underlying.
     """
     count = tested_dates(data, motion.underlying)
     if not count:
@@ -24,8 +27,20 @@ def scenario_figures(motion: Motion, model: Vae, data: Dataset, settings: Evalua
     found = dated(model, data, SPLITS, motion.underlying)
     center = model.center.numpy()
     plain = _plain(found, center)
-    rivals = (_forecast(plain, found, center, form, count, settings) for form in ("filtered_historical", "historical"))
-    return scenario_metrics(_forecast(found.history, found, center, motion.form, count, settings), *rivals)
+    own, filtered = walk(found.history, FORMS[motion.form]), walk(plain, FORMS[_FILTERED])
+    walks = (own, filtered, walk(plain, FORMS["historical"]))
+    first = len(found.points) - count
+    figures = scenario_metrics(
+        *(forecasts(each, found.points, center, first=first, seed=settings.seed) for each in walks)
+    )
+    if plain.log_price is None:
+        return figures
+    iv = np.exp(center + plain.coordinates).reshape(-1, *data.grid.shape)
+    history = (center, data.grid, plain.log_price, plain.days)
+    for name, each in (("", own), ("fhs_", filtered)):
+        lost = losses(each, iv, *history, first=first, seed=settings.seed)
+        figures |= backtest_metrics(lost, name, seed=settings.seed)
+    return figures
 
 
 def _plain(found: Dated, center: Array) -> History:
@@ -34,10 +49,3 @@ def _plain(found: Dated, center: Array) -> History:
     modelled = history.coordinates @ history.basis.T
     known = np.where(np.isnan(found.points), modelled, found.points - center)
     return history._replace(coordinates=known, basis=np.eye(len(center)))
-
-
-def _forecast(
-    history: History, found: Dated, center: Array, form: str, count: int, settings: EvaluateParams
-) -> Forecasts:
-    first = len(history.days) - count
-    return forecasts(walk(history, FORMS[form]), found.points, center, first=first, seed=settings.seed)
