@@ -1,6 +1,6 @@
 """The base of the models of surfaces and of vectors: sessions of a bundle, decoding, encoding and scoring."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -218,6 +218,10 @@ class BundleModel:
             nats, ranks["nats_a_point"], misfit, ranks["misfit_a_point"], distance, ranks["distance"], error,
             ranks["largest_error"],
         )  # fmt: skip
+
+    def _scored_blocks(self, data: Array) -> Iterator[Scores]:
+        """The scores of ``_scored`` in blocks of rows."""
+        return (self._scored(data[rows]) for rows in slices(len(data), _SCORED))
 
     def _feeds(self, data: Array) -> dict[str, NDArray[Any]]:
         return runtime_inputs.data_feeds(self.layout.tensor, data, reads_missing=self._reads_missing)

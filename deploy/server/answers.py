@@ -7,11 +7,13 @@ puts in the lengths of the axes that the served model fixes: tenor, node and lat
 from typing import Annotated, Any, Self, TypeAlias
 
 import msgspec
+import numpy as np
 import orjson
 from msgspec import Meta
 from numpy.typing import NDArray
 from starlette.responses import Response
 
+from deploy.server.json_arrays import in_pieces
 from vae.quote_noise import Cause
 from vae.surface import grid
 
@@ -161,7 +163,13 @@ class ModelMetadata(_Answer):
 
 def to_json(value: object) -> bytes:
     """JSON of answers, plain values and arrays; NaN becomes null."""
-    return orjson.dumps(value, msgspec.structs.asdict, orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(value, _fields, orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _fields(answer: msgspec.Struct) -> dict[str, Any]:
+    """The fields of an answer, as orjson can write them."""
+    values = msgspec.structs.asdict(answer).items()
+    return {name: in_pieces(value) if isinstance(value, np.ndarray) else value for name, value in values}
 
 
 def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

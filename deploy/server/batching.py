@@ -13,8 +13,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from deploy.server.endpoints import Array, Endpoint, Tensors, refusing, run
-from deploy.server.errors import LateError
+from deploy.server.endpoints import Array, Endpoint, Tensors, check_time, refusing, run
 from deploy.server.metrics import Metrics
 
 T = TypeVar("T")
@@ -39,7 +38,11 @@ class Engine:
         self._thread = ThreadPoolExecutor(1, "volvae-engine")
         self._calls: dict[_Kind, list[_Call]] = {}  # that have not started
 
-    async def call(self, endpoint: Endpoint, inputs: Tensors) -> _Outputs:
+    def deadline(self) -> float:
+        """The time, on the clock ``time.monotonic``, at which a request that begins now must have been computed."""
+        return time.monotonic() + self._deadline
+
+    async def call(self, endpoint: Endpoint, inputs: Tensors, deadline: float) -> _Outputs:
         """Outputs of checked inputs.
 
         Raises:
@@ -47,7 +50,7 @@ class Engine:
             LateError: the deadline passed.
         """
         loop, rows = asyncio.get_running_loop(), endpoint.rows(inputs)
-        call = _Call(inputs, rows, time.monotonic() + self._deadline, loop.create_future())
+        call = _Call(inputs, rows, deadline, loop.create_future())
         if not endpoint.batched or rows > _MAX_ROWS:
             self._start(endpoint, [call])
         elif (kind := (endpoint, tuple(inputs))) in self._calls:
@@ -57,18 +60,18 @@ class Engine:
             loop.call_soon(self._gather, kind, 0)
         return await call.outputs
 
-    async def in_thread(self, function: Callable[[], T]) -> T:
+    async def in_thread(self, function: Callable[[], T], deadline: float) -> T:
         """The result of a function that runs in the thread, after all that was handed to the thread before.
+
+        A function that takes long calls ``check_time`` with its deadline from time to time.
 
         Raises:
             RefusedError: the function raised ValueError.
-            LateError: the deadline passed before the function started.
+            LateError: the deadline passed before the function started, or the function found that it passed.
         """
-        deadline = time.monotonic() + self._deadline
 
         def unless_late() -> T:
-            if time.monotonic() > deadline:
-                raise LateError
+            check_time(deadline)
             with refusing():
                 return function()
 

@@ -36,6 +36,12 @@ def refusing() -> Iterator[None]:
         raise RefusedError(str(error)) from error
 
 
+def check_time(deadline: float) -> None:
+    """Raise LateError once a deadline, on the clock ``time.monotonic``, has passed."""
+    if time.monotonic() > deadline:
+        raise LateError
+
+
 class Tensor(NamedTuple):
     """Name, type and shape of an input or output.
 
@@ -131,8 +137,7 @@ def run(endpoint: Endpoint, inputs: Tensors, *, deadline: float) -> dict[str, Ar
     """
     parts = []
     for part in _parts(endpoint, inputs):
-        if time.monotonic() > deadline:
-            raise LateError
+        check_time(deadline)
         with refusing():
             parts.append(endpoint.call(part))
     return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

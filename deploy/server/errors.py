@@ -22,6 +22,9 @@ DESCRIPTIONS: Final = {
 }
 
 
+_LONGEST = 1000  # letters of a reason
+
+
 class ProtocolError(ValueError):
     """400: a request that breaks the protocol; the message says where."""
 
@@ -39,8 +42,8 @@ class LateError(Exception):
 
 
 def error_response(status: int, reason: str, headers: dict[str, str] | None = None) -> Response:
-    """A response that carries the reason of a refusal."""
-    return json_response(Error(reason), status, headers)
+    """A response that carries the reason of a refusal, which may quote the request: of a long one the start."""
+    return json_response(Error(reason[:_LONGEST]), status, headers)
 
 
 # Responses that a connection sends by itself, before a request reaches the application.
@@ -108,6 +111,13 @@ def body_too_large(most: int) -> HTTPException:
 def json_too_large(most: int) -> HTTPException:
     """413: the JSON of the body has more bytes than this."""
     return HTTPException(413, f"JSON has at most {most} bytes here; send tensors in binary")
+
+
+def too_many_in_json(numbers: int, objects: int) -> HTTPException:
+    """413: the JSON of the body has more numbers or objects than this."""
+    return HTTPException(
+        413, f"JSON has at most {numbers} numbers or lists and {objects} objects here; send tensors in binary"
+    )
 
 
 def compressed_body() -> HTTPException:

@@ -1,5 +1,7 @@
 """How busy a worker may be: its requests, the bytes of their bodies, and the size of each request and answer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self
 
@@ -11,6 +13,9 @@ from deploy.server.settings import Settings
 
 MAX_HEAD: Final = 64 * 1024  # bytes of the head of a request
 MAX_PIPELINED: Final = 16  # requests of one connection that wait for the answer to the one before
+QUICK_JSON: Final = 64 * 1024  # bytes that are read faster than they are handed over to a thread
+_BYTES_OF_NUMBER = 16  # in JSON, without its bracket: what float32 numbers take as a rule
+_MOST_OBJECTS = 1024  # in the JSON of a request
 _BODIES_AT_ONCE = 4  # bodies of the largest size that fit into the memory for bodies
 
 
@@ -44,12 +49,22 @@ class Admission:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.running -= 1
 
+    @contextmanager
+    def readmitted(self) -> Iterator[None]:
+        """Count a call of a stream that has begun, which is never refused: its answer could not say so any more."""
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
+
 
 class Limits:
     """All limits of a worker.
 
     Attributes:
         admission: requests that wait or run.
+        streams: answers that are sent in pieces; a stream is no request that waits while its reader takes a piece.
         connections: the most that a worker serves.
         receive: seconds in which a request must arrive, and in which a reader must take some of an answer.
         body_bytes: bytes of all request bodies that are in memory.
@@ -57,7 +72,7 @@ class Limits:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.admission = Admission(settings.queue)
+        self.admission, self.streams = Admission(settings.queue), Admission(settings.queue)
         self.connections, self.receive = settings.connections, settings.receive
         self.body_bytes = 0
 
@@ -66,10 +81,26 @@ class Limits:
         if size > self._settings.max_body:
             raise errors.body_too_large(self._settings.max_body)
 
-    def check_json(self, size: int) -> None:
-        """Raise HTTPException for more bytes of JSON than a request may have."""
-        if size > self._settings.max_json:
-            raise errors.json_too_large(self._settings.max_json)
+    def check_json(self, content: bytes, size: int, *, most: int | None = None) -> None:
+        """Raise HTTPException where the JSON at the start of a body, of this size, takes too much to read.
+
+        Beside bytes, its commas and brackets are counted: Python takes a hundred times as long for a list or an object
+        as for their bytes.
+
+        Args:
+            content: the body.
+            size: of its JSON.
+            most: bytes that are allowed, if fewer than by the settings.
+        """
+        bytes_allowed = min(self._settings.max_json, most or self._settings.max_json)
+        if size > bytes_allowed:
+            raise errors.json_too_large(bytes_allowed)
+        if size <= QUICK_JSON:
+            return
+        numbers = self._settings.max_json // _BYTES_OF_NUMBER
+        commas, lists, objects = (content.count(mark, 0, size) for mark in (b",", b"[", b"{"))
+        if max(commas, lists) > numbers or objects > _MOST_OBJECTS:
+            raise errors.too_many_in_json(numbers, _MOST_OBJECTS)
 
     def check_count(self, count: int) -> None:
         """Raise RefusedError for more surfaces than a stream may have."""

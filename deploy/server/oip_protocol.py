@@ -17,6 +17,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from deploy.server import json_arrays
 from deploy.server.answers import to_json
 from deploy.server.errors import ProtocolError
 
@@ -33,13 +34,12 @@ DATATYPES: Mapping[str, np.dtype[Any]] = MappingProxyType(
 )
 HEADER_LENGTH = "inference-header-content-length"
 
-# Data are nested lists of numbers, at most three deep, or one flat list. Anything else is refused: numpy would make all
-# strings as wide as the longest one, and deep nesting would exhaust the stack.
-_Number = float | int | bool | None
-_Line = list[_Number]
-_Plane = list[_Number | _Line]
-_Data = list[_Number | _Plane]
 _Shape = Annotated[list[Annotated[int, Meta(ge=1, lt=2**31)]], Meta(max_length=4)]
+
+
+_Name = Annotated[str, Meta(max_length=256)]  # which a refusal quotes
+_NULL = b"null"
+_NO_DATA = msgspec.Raw(_NULL)
 
 
 # A field that is not named here is passed over, and null is the same as no field: clients of other servers send
@@ -49,10 +49,10 @@ class _InputParameters(msgspec.Struct, frozen=True):
 
 
 class _Input(msgspec.Struct, frozen=True):
-    name: str
+    name: _Name
     shape: _Shape
-    datatype: str
-    data: _Data | None = None
+    datatype: _Name
+    data: msgspec.Raw = _NO_DATA  # read once the shape is known to be right
     parameters: _InputParameters | None = None
 
 
@@ -61,7 +61,7 @@ class _OutputParameters(msgspec.Struct, frozen=True):
 
 
 class _Output(msgspec.Struct, frozen=True):
-    name: str
+    name: _Name
     parameters: _OutputParameters | None = None
 
 
@@ -83,14 +83,14 @@ class Input(NamedTuple):
     """An input tensor as the JSON of a request describes it.
 
     Attributes:
-        data: its numbers; None for a binary tensor.
+        data: its numbers as JSON; None for a binary tensor.
         size: bytes of a binary tensor, which follow the JSON; None if the numbers are in ``data``.
     """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
-    data: _Data | None
+    data: bytes | None
     size: int | None
 
 
@@ -200,7 +200,7 @@ def encode(
             parts.append(content_of(array))
             tensor["parameters"] = {"binary_data_size": array.nbytes}
         else:
-            tensor["data"] = array.ravel()
+            tensor["data"] = json_arrays.in_pieces(array.ravel())
         described.append(tensor)
     header: dict[str, object] = {"model_name": model, "model_version": version, "outputs": described}
     if request_id is not None:
@@ -239,52 +239,30 @@ def _checked(tensor: _Input) -> Input:
     """The description of a tensor, if it does not contradict itself."""
     dtype, name = DATATYPES.get(tensor.datatype), tensor.name
     size = tensor.parameters.binary_data_size if tensor.parameters else None
+    data = None if bytes(tensor.data) == _NULL else bytes(tensor.data)
     if dtype is None:
         raise ProtocolError(f"input {name!r} has datatype {tensor.datatype!r}; allowed: {', '.join(DATATYPES)}")
-    if tensor.data is not None and size is not None:
+    if data is not None and size is not None:
         raise ProtocolError(f"input {name!r} has both data and binary_data_size")
-    if tensor.data is None and size is None:
+    if data is None and size is None:
         raise ProtocolError(f"input {name!r} has neither data nor binary_data_size")
     if size is not None and size != (wanted := math.prod(tensor.shape) * dtype.itemsize):
         raise ProtocolError(
             f"input {name!r} has binary_data_size {size}; shape {tensor.shape} of {tensor.datatype} takes {wanted}"
         )
-    return Input(name, tensor.datatype, tuple(tensor.shape), tensor.data, size)
+    return Input(name, tensor.datatype, tuple(tensor.shape), data, size)
 
 
 def _of_json(tensor: Input) -> Array:
     """A tensor from JSON, nested or in one list."""
-    dtype, count = DATATYPES[tensor.datatype], math.prod(tensor.shape)
-    array = _numbers(tensor.name, tensor.data or [], exact=dtype.kind in "iu")
-    if array.size != count or array.shape not in ((count,), tensor.shape):
-        raise ProtocolError(f"input {tensor.name!r} has data of shape {list(array.shape)}, not {list(tensor.shape)}")
-    if array.dtype == object:
-        _check_integers(tensor, array, dtype)
-    elif array.dtype.kind not in _KINDS[dtype.kind]:
-        raise ProtocolError(f"input {tensor.name!r} has data that is not {tensor.datatype}")
-    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, which the runtime refuses by name
-        values: Array = array.astype(dtype).reshape(tensor.shape)
-        return values
-
-
-_KINDS = {"f": "fiu", "b": "b"}  # numpy kinds of JSON data that a tensor of a kind accepts
-
-
-def _numbers(name: str, data: _Data, *, exact: bool) -> Array:
-    """Nested lists as an array: of Python objects if exact, else of the type that numpy finds; null makes it float."""
     try:
-        array = np.array(data, object if exact else None)
-        return array if exact or array.dtype != object else array.astype(np.float64)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ProtocolError(f"input {name!r} has data that is not an array of numbers") from error
-
-
-def _check_integers(tensor: Input, array: Array, dtype: np.dtype[Any]) -> None:
-    """Raise ProtocolError unless all Python objects of an array are integers within the range of the type."""
-    if any(type(value) is not int for value in array.flat):
-        raise ProtocolError(f"input {tensor.name!r} has data that is not {tensor.datatype}")
-    limits = np.iinfo(dtype)
-    if not limits.min <= array.min() <= array.max() <= limits.max:
+        return json_arrays.read(tensor.data or b"", tensor.shape, DATATYPES[tensor.datatype], may_be_flat=True)
+    except json_arrays.ShapeError as error:
+        raise ProtocolError(f"input {tensor.name!r} has data that is not of shape {list(tensor.shape)}") from error
+    except json_arrays.KindError as error:
+        raise ProtocolError(f"input {tensor.name!r} has data that is not {tensor.datatype}") from error
+    except json_arrays.RangeError as error:
+        limits = np.iinfo(DATATYPES[tensor.datatype])
         raise ProtocolError(
             f"input {tensor.name!r} has data out of the range of {tensor.datatype}: {limits.min} to {limits.max}"
-        )
+        ) from error

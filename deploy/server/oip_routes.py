@@ -1,5 +1,6 @@
 """The routes of the Open Inference Protocol: health, metadata, inference."""
 
+from functools import partial
 from importlib.metadata import version as package_version
 
 from starlette.requests import Request
@@ -8,11 +9,11 @@ from starlette.routing import Route
 
 from deploy.server import errors, oip_protocol
 from deploy.server.answers import Live, ModelMetadata, ModelReady, Ready, ServerMetadata, TensorMetadata, json_response
-from deploy.server.endpoints import Endpoint, Tensor
-from deploy.server.limits import Body
+from deploy.server.endpoints import Endpoint, Tensor, Tensors
+from deploy.server.limits import QUICK_JSON, Body
 from deploy.server.middleware import route
 from deploy.server.reload import Served
-from deploy.server.request_cache import Reply, read_header
+from deploy.server.request_cache import InferenceHeader, Reply, read_header
 from deploy.server.state import Service
 
 _PACKAGE = package_version("volvae")
@@ -82,12 +83,17 @@ class OipRoutes:
         with Body(self._service.limits) as body:
             content = await body.read(request)
             length = oip_protocol.json_length(_header_length(request), len(content))
-            self._service.limits.check_json(length)
-            header = read_header(endpoint, served.version, content, length)
-            inputs = header.inputs(content, length)
-            self._service.limits.check_answer(endpoint.rows(inputs) * endpoint.row_bytes, in_json=header.json_output)
+            self._service.limits.check_json(content, length)
+            engine = self._service.engine
+            deadline = engine.deadline()
             with self._service.limits.admission:
-                outputs = await self._service.engine.call(endpoint, inputs)
+                parsed = partial(_parsed, endpoint, served.version, content, length)
+                header, inputs = parsed() if length <= QUICK_JSON else await engine.in_thread(parsed, deadline)
+                size = endpoint.rows(inputs) * endpoint.row_bytes
+                self._service.limits.check_answer(size, in_json=header.json_output)
+                outputs = await engine.call(endpoint, inputs, deadline)
+                if header.json_output and size > QUICK_JSON:
+                    return await engine.in_thread(partial(header.reply, outputs), deadline)
         return header.reply(outputs)
 
     def _find(self, request: Request) -> tuple[Served, Endpoint]:
@@ -98,6 +104,12 @@ class OipRoutes:
         if version != served.version:
             raise errors.unknown_version(name, version, served.version)
         return served, served.endpoints[name]
+
+
+def _parsed(endpoint: Endpoint, version: str, content: bytes, length: int) -> tuple[InferenceHeader, Tensors]:
+    """The header and the inputs of a request whose JSON has this length."""
+    header = read_header(endpoint, version, content, length)
+    return header, header.inputs(content, length)
 
 
 def _header_length(request: Request) -> bytes | None:

@@ -2,7 +2,7 @@
 
 import math
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Annotated, NamedTuple, TypeVar
@@ -15,23 +15,23 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from deploy.server import answers, errors
+from deploy.server import answers, errors, json_arrays
 from deploy.server.answers import BINARY, JSON, LINES, SEED, SHAPE, VERSION, json_response, to_json
-from deploy.server.endpoints import Array, refusing
-from deploy.server.errors import ProtocolError
-from deploy.server.limits import Body
+from deploy.server.endpoints import Array, check_time
+from deploy.server.errors import ProtocolError, RefusedError
+from deploy.server.limits import QUICK_JSON, Body
 from deploy.server.middleware import route
 from deploy.server.reload import Served
 from deploy.server.state import Service
-from vae.runtime import PriorName
+from vae.runtime import PriorName, Scores
 
 _CHUNK_BINARY = 1024  # surfaces of a stream that are computed at a time
 _CHUNK_LINES = 64  # the same for text, which takes longer to write
 
 _Positive = Annotated[float, Meta(gt=0.0)]
 _Column = Annotated[list[_Positive], Meta(min_length=1, max_length=20_000)]
-_WITH_GAPS = answers.array_schema("tenor", "node", type=["number", "null"], exclusiveMinimum=0)
-_Surface = Annotated[list[list[float | None]], _WITH_GAPS]
+_VOL_OR_GAP: dict[str, object] = {"type": ["number", "null"], "exclusiveMinimum": 0}
+_NOT_EMPTY = Meta(extra_json_schema={"minItems": 1})
 T = TypeVar("T", bound=msgspec.Struct)
 
 
@@ -87,7 +87,7 @@ class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         iv: decimal vols on the model's grid, [surface, tenor, node]; null where a point is missing.
     """
 
-    iv: Annotated[list[_Surface], Meta(min_length=1)]
+    iv: Annotated[msgspec.Raw, answers.array_schema("surface", "tenor", "node", **_VOL_OR_GAP), _NOT_EMPTY]
 
 
 class SurfaceRoutes:
@@ -107,42 +107,38 @@ class SurfaceRoutes:
     async def sample(self, request: Request) -> Response:
         """Surfaces in JSON, or streamed as lines of JSON or as float32, as the header Accept says."""
         served, kind = self._service.follower.served, accepted(request.headers.get("accept", JSON))
-        wanted = await self._read(request, Sample)
+        with Body(self._service.limits) as body:
+            content = await body.read(request)
+            self._service.limits.check_json(content, len(content), most=QUICK_JSON)
+            wanted = _decoded(content, Sample)
         self._service.limits.check_count(wanted.count)
         draws = _Draws(served, wanted, secrets.randbits(63) if wanted.seed is None else wanted.seed)
-        return await (self._sample(draws) if kind == JSON else self._stream(draws, kind))
+        if kind != JSON:
+            return await self._stream(draws, kind)
+        self._service.limits.check_answer(draws.nbytes, in_json=True)
+        return await self._compute(draws.answer)
 
     async def complete(self, request: Request) -> Response:
         """A complete surface from quotes."""
-        served, quotes = self._service.follower.served, await self._read(request, Complete)
-        columns = {name: column for name, column in msgspec.structs.asdict(quotes).items() if column is not None}
-        with self._service.limits.admission:
-            found = await self._service.engine.in_thread(partial(served.surfaces.complete, **columns))
-        facts = found._asdict() | {"outside": found.outside}
-        return _response(answers.Completed(served.version, answers.Grid.of(served.surfaces.grid), **facts))
+        return await self._answer(request, _completed)
 
     async def score(self, request: Request) -> Response:
         """Log densities, misfits, distances and errors, and their percentiles among held-out surfaces."""
-        served, iv = self._service.follower.served, _array(await self._read(request, Score))
-        with self._service.limits.admission:
-            found = await self._service.engine.in_thread(partial(served.surfaces.score, iv))
-        return _response(answers.Scored(served.version, **found._asdict(), odd=found.odd))
+        return await self._answer(request, _scored)
 
-    async def _read(self, request: Request, kind: type[T]) -> T:
+    async def _answer(self, request: Request, work: Callable[[Served, bytes, float], Response]) -> Response:
+        """The response that work makes of the served model, the body and the deadline."""
+        served = self._service.follower.served
         with Body(self._service.limits) as body:
             content = await body.read(request)
-            self._service.limits.check_json(len(content))
-            try:
-                return msgspec.json.decode(content, type=kind)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise ProtocolError(f"the request cannot be read: {error}") from error
+            self._service.limits.check_json(content, len(content))
+            return await self._compute(partial(work, served, content))
 
-    async def _sample(self, draws: "_Draws") -> Response:
-        self._service.limits.check_answer(draws.nbytes, in_json=True)
+    async def _compute(self, work: Callable[[float], Response]) -> Response:
+        """The response that work makes before the deadline that it is given, in the thread of the engine."""
+        deadline = self._service.engine.deadline()
         with self._service.limits.admission:
-            iv = await self._service.engine.in_thread(partial(draws.rows, 0, draws.request.count))
-        grid = answers.Grid.of(draws.served.surfaces.grid)
-        return _response(answers.Sampled(draws.served.version, draws.seed, grid, iv), draws.headers)
+            return await self._service.engine.in_thread(partial(work, deadline), deadline)
 
     async def _stream(self, draws: "_Draws", kind: str) -> Response:
         headers = draws.headers
@@ -153,12 +149,18 @@ class SurfaceRoutes:
         return _Stream(first, chunks, headers, kind)
 
     async def _chunks(self, draws: "_Draws", kind: str) -> AsyncGenerator[bytes]:
-        """Surfaces of a stream, computed one chunk at a time."""
+        """Surfaces of a stream, computed one chunk at a time.
+
+        A stream has a place in the queue while a chunk is computed, and none while its reader takes it.
+        """
         size, write = (_CHUNK_LINES, draws.lines) if kind == LINES else (_CHUNK_BINARY, draws.binary)
-        with self._service.limits.admission:
+        limits, engine = self._service.limits, self._service.engine
+        with limits.streams:
             for start in range(0, draws.request.count, size):
                 stop = min(start + size, draws.request.count)
-                yield await self._service.engine.in_thread(partial(write, start, stop))
+                with limits.admission if start == 0 else limits.admission.readmitted():
+                    chunk = await engine.in_thread(partial(write, start, stop), engine.deadline())
+                yield chunk
 
 
 class _Stream(StreamingResponse):
@@ -192,8 +194,20 @@ class _Draws(NamedTuple):
     def headers(self) -> dict[str, str]:
         return {VERSION: self.served.version, SEED: str(self.seed), SHAPE: ",".join(map(str, self.shape))}
 
+    def answer(self, deadline: float) -> Response:
+        """All of them in JSON."""
+        blocks = []
+        for block in self.blocks(0, self.request.count):
+            check_time(deadline)
+            blocks.append(block)
+        grid = answers.Grid.of(self.served.surfaces.grid)
+        return _response(answers.Sampled(self.served.version, self.seed, grid, np.concatenate(blocks)), self.headers)
+
     def rows(self, start: int, stop: int) -> Array:
-        return self.served.surfaces.sample(
+        return np.concatenate([*self.blocks(start, stop)])
+
+    def blocks(self, start: int, stop: int) -> Iterator[Array]:
+        return self.served.surfaces.sample_blocks(
             stop - start,
             seed=self.seed,
             conditions=self.request.conditions,
@@ -229,10 +243,52 @@ def accepted(header: str) -> str:
     raise errors.not_acceptable(JSON, LINES, BINARY)
 
 
-def _array(request: Score) -> Array:
-    """The surfaces as an array; the caller drops the lists, which take ten times its memory."""
-    with refusing():
-        return np.array(request.iv, np.float32)
+def _decoded(content: bytes, kind: type[T]) -> T:
+    """The request of a body.
+
+    Raises:
+        ProtocolError: it cannot be read as such a request.
+    """
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"the request cannot be read: {error}") from error
+
+
+def _completed(served: Served, content: bytes, _: float) -> Response:
+    """The answer to a request to complete a surface."""
+    quotes = msgspec.structs.asdict(_decoded(content, Complete))
+    found = served.surfaces.complete(**{name: column for name, column in quotes.items() if column is not None})
+    facts = found._asdict() | {"outside": found.outside}
+    return _response(answers.Completed(served.version, answers.Grid.of(served.surfaces.grid), **facts))
+
+
+def _scored(served: Served, content: bytes, deadline: float) -> Response:
+    """The answer to a request to score surfaces."""
+    model, blocks = served.surfaces, []
+    for block in model.score_blocks(_surfaces(bytes(_decoded(content, Score).iv), model.grid.shape)):
+        check_time(deadline)
+        blocks.append(block)
+    found = Scores(*map(np.concatenate, zip(*blocks, strict=True)))
+    return _response(answers.Scored(served.version, **found._asdict(), odd=found.odd))
+
+
+def _surfaces(text: bytes, shape: tuple[int, int]) -> Array:
+    """The surfaces of a request.
+
+    Raises:
+        RefusedError: they are not of the model's grid.
+    """
+    count = max(1, json_arrays.count_numbers(text) // math.prod(shape))
+    try:
+        return json_arrays.read(text, (count, *shape), np.dtype(np.float32), may_be_flat=False)
+    except json_arrays.ShapeError as error:
+        tenors, nodes = shape
+        raise RefusedError(
+            f"iv must be nested lists [surface][tenor][node] of {tenors} tenors and {nodes} nodes"
+        ) from error
+    except json_arrays.KindError as error:
+        raise RefusedError("iv may hold numbers and null only") from error
 
 
 def _response(

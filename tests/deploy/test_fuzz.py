@@ -223,7 +223,7 @@ def test_integers_stay_exact(kind: str, values: tuple[int, ...]) -> None:
         ("UINT64", (1.0,), "data that is not UINT64"),
         ("UINT64", (1, None), "data that is not UINT64"),
         ("INT64", (1, True), "data that is not INT64"),
-        ("FP32", (10**310,), "the request is not one of the protocol: Integer value out of range|not an array of numb"),
+        ("FP32", (10**310,), "data that is not FP32"),
     ],
 )
 def test_what_is_no_such_integer_is_refused(kind: str, values: tuple[object, ...], message: str) -> None:

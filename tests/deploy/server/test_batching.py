@@ -54,12 +54,15 @@ def run(counters: Metrics, work: Callable[[Engine], Awaitable[object]], *, deadl
 def together(counters: Metrics, endpoint: Endpoint, calls: list[Feeds]) -> list[dict | BaseException]:
     """Outcomes of calls that are made in one turn of the event loop."""
     return run(
-        counters, lambda engine: asyncio.gather(*(engine.call(endpoint, c) for c in calls), return_exceptions=True)
+        counters,
+        lambda engine: asyncio.gather(
+            *(engine.call(endpoint, c, engine.deadline()) for c in calls), return_exceptions=True
+        ),
     )
 
 
 def alone(counters: Metrics, endpoint: Endpoint, feeds: Feeds) -> dict[str, np.ndarray]:
-    return run(counters, lambda engine: engine.call(endpoint, feeds))
+    return run(counters, lambda engine: engine.call(endpoint, feeds, engine.deadline()))
 
 
 def called(name: str) -> float:
@@ -92,7 +95,7 @@ def coming(counters: Metrics, endpoint: Endpoint, calls: list[Feeds]) -> list[di
     async def work(engine: Engine) -> list[dict[str, np.ndarray]]:
         tasks = []
         for feeds in calls:
-            tasks.append(asyncio.create_task(engine.call(endpoint, feeds)))
+            tasks.append(asyncio.create_task(engine.call(endpoint, feeds, engine.deadline())))
             await asyncio.sleep(0)
         return await asyncio.gather(*tasks)
 
@@ -180,10 +183,10 @@ def test_a_call_whose_deadline_passes_before_it_starts_or_between_its_parts_is_l
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     async def work(engine: Engine) -> list[object]:
-        within = asyncio.create_task(engine.call(slow.endpoint, numbers(1, 2, 3)))  # two parts
+        within = asyncio.create_task(engine.call(slow.endpoint, numbers(1, 2, 3), engine.deadline()))  # two parts
         await asyncio.to_thread(slow.begun.wait, 30)
-        before = asyncio.create_task(engine.call(slow.endpoint, numbers(4)))
-        aside = asyncio.create_task(engine.in_thread(lambda: ran.append(1)))
+        before = asyncio.create_task(engine.call(slow.endpoint, numbers(4), engine.deadline()))
+        aside = asyncio.create_task(engine.in_thread(lambda: ran.append(1), engine.deadline()))
         await asyncio.sleep(0)  # both are called
         now[0] = 61.0
         slow.go_on.set()
@@ -202,10 +205,12 @@ def test_a_caller_who_leaves_breaks_none_of_the_others(
     slow = Slow()
 
     async def work(engine: Engine) -> tuple[list[object], list[object]]:
-        soon = [asyncio.create_task(engine.call(found["decoder"], feeds)) for feeds in calls]
+        soon = [asyncio.create_task(engine.call(found["decoder"], feeds, engine.deadline())) for feeds in calls]
         await asyncio.sleep(0)
         soon[1].cancel()
-        long = [asyncio.create_task(engine.call(slow.endpoint, numbers(value))) for value in (1, 2, 3)]
+        long = [
+            asyncio.create_task(engine.call(slow.endpoint, numbers(value), engine.deadline())) for value in (1, 2, 3)
+        ]
         await asyncio.to_thread(slow.begun.wait, 30)
         long[0].cancel()
         slow.go_on.set()

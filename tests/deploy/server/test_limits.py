@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from deploy.server.errors import BusyError, RefusedError
-from deploy.server.limits import Admission, Body, Limits
+from deploy.server.limits import QUICK_JSON, Admission, Body, Limits
 from deploy.server.settings import Settings
 
 
@@ -80,15 +80,36 @@ def test_bodies_together_take_no_more_than_four_times_the_largest(limits: Limits
 
 
 def test_sizes_are_refused_one_beyond_their_limit(limits: Limits) -> None:
-    limits.check_json(4)
+    limits.check_json(b"1234", 4)
     limits.check_count(3)
     limits.check_answer(8, in_json=False)
     limits.check_answer(4, in_json=True)
     with pytest.raises(HTTPException):
-        limits.check_json(5)
+        limits.check_json(b"12345", 5)
     with pytest.raises(RefusedError):
         limits.check_count(4)
     with pytest.raises(RefusedError):
         limits.check_answer(9, in_json=False)
     with pytest.raises(RefusedError):
         limits.check_answer(5, in_json=True)
+
+
+@pytest.mark.parametrize(
+    ("item", "most"), [(b"1", 524_288), (b"[]", 524_288), (b"[[1]]", 262_144), (b"{}", 1024)], ids=repr
+)
+def test_json_of_many_small_parts_is_refused_before_it_is_read(item: bytes, most: int) -> None:
+    """Within 8 MiB there is room for two million lists, which take Python seconds."""
+    limits = Limits(Settings(Path("/")))
+    right, wrong = (b",".join([item] * number) + b" " * QUICK_JSON for number in (most, most + 2))
+    limits.check_json(right, len(right))
+    with pytest.raises(HTTPException, match="JSON has at most 524288 numbers or lists and 1024 objects here"):
+        limits.check_json(wrong, len(wrong))
+
+
+def test_a_stream_that_goes_on_is_never_refused() -> None:
+    admission = Admission(1)
+    with admission:
+        with admission.readmitted():
+            assert admission.count == 2
+        assert admission.full
+    assert admission.count == 0

@@ -1,10 +1,20 @@
+import contextlib
+import itertools
 import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.deploy.serving import ROOT, Server
+from deploy.server import endpoints, surface_routes
+from deploy.server.errors import LateError
+from deploy.server.reload import Served
+from tests.deploy.serving import ROOT, Server, serving
+from tests.services import wait_for
 from vae.runtime import SurfaceModel
 
 BINARY, LINES = "application/octet-stream", "application/x-ndjson"
@@ -114,8 +124,8 @@ def test_surfaces_are_scored_as_by_the_runtime(server: Server, model: SurfaceMod
         ("/complete", {"iv": [0.2], "tenor": [182.0], "log_moneyness": [0.0]}, None, 400, "more than 50 years"),
         ("/complete", {"iv": [0.2], "tenor": [0.5], "call_delta": [50.0]}, None, 400, "deltas in percent"),
         ("/score", {"iv": [[[21.0] * 9] * 3]}, None, 400, "surface 0: the median vol 21 is 2100 %"),
-        ("/score", {"iv": [[[0.2]]]}, None, 400, "iv has shape (1, 1, 1); expected (batch, 3, 9), not empty"),
-        ("/score", {"iv": [[[0.2], [0.2, 0.3]]]}, None, 400, "inhomogeneous"),
+        ("/score", {"iv": [[[0.2]]]}, None, 400, "[surface][tenor][node] of 3 tenors and 9 nodes"),
+        ("/score", {"iv": [[[0.2], [0.2, 0.3]]]}, None, 400, "[surface][tenor][node] of 3 tenors and 9 nodes"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_in_a_line(
@@ -155,3 +165,70 @@ def test_answers_are_those_of_the_document(server: Server, path: str) -> None:
         case.call_and_validate(excluded_checks=[schemathesis.checks.positive_data_acceptance])
 
     check()
+
+
+def test_a_score_ends_at_its_deadline(model: SurfaceModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked at before each block, not only before the first."""
+    clock, computed = itertools.count(), []
+    monkeypatch.setattr(endpoints.time, "monotonic", lambda: next(clock))
+
+    class Slow:
+        grid = model.grid
+
+        def score_blocks(self, iv: np.ndarray) -> Iterator[object]:
+            for row in iv:
+                computed.append(row)
+                yield row
+
+    body = json.dumps({"iv": model.sample(10, seed=1).tolist()}).encode()
+    with pytest.raises(LateError):
+        surface_routes._scored(SimpleNamespace(surfaces=Slow(), version="one"), body, 3.0)
+    assert len(computed) == 5
+
+
+def test_samples_in_json_end_at_their_deadline(model: SurfaceModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr(endpoints.time, "monotonic", lambda: next(clock))
+    wanted = surface_routes.Sample(count=10 * model.block, seed=1)
+    with pytest.raises(LateError):
+        surface_routes._Draws(Served(Path(), model, {}, "one"), wanted, 1).answer(3.0)
+    assert next(clock) == 5
+
+
+def test_blocks_of_scores_are_the_scores(model: SurfaceModel) -> None:
+    iv = np.maximum(model.sample(600, seed=1), 0.01)
+    blocks = [*model.score_blocks(iv)]
+    assert len(blocks) > 1
+    for name, whole in model.score(iv)._asdict().items():
+        np.testing.assert_array_equal(np.concatenate([getattr(block, name) for block in blocks]), whole)
+
+
+def test_a_stream_whose_reader_waits_leaves_its_place_to_others(bundle: Path, tmp_path: Path) -> None:
+    asked = b'{"count": 1000000, "seed": 1}'
+    head = b"POST /sample HTTP/1.1\r\nHost: localhost\r\nAccept: %b\r\nContent-Length: %d\r\n\r\n"
+    with serving(bundle, tmp_path, "--queue", "1", "--receive", "600") as server:
+        with contextlib.closing(socket.create_connection(("127.0.0.1", server.port))) as unread:
+            unread.sendall(head % (BINARY.encode(), len(asked)) + asked)
+            assert unread.recv(12) == b"HTTP/1.1 200"
+            wait_for(lambda: post(server, "/sample", {}).status == 200, seconds=30, what="a place in the queue")
+            assert post(server, "/sample", {}, BINARY).status == 429, "streams have a bound of their own"
+        wait_for(lambda: post(server, "/sample", {}, BINARY).status == 200, seconds=30, what="the stream's end")
+
+
+def test_a_request_of_many_small_parts_is_refused_unread(server: Server) -> None:
+    item = b"[[[1]]],"
+    body = b'{"iv": [%b[]]}' % (item * (2**20 - 10))
+    for path in ("/score", "/v2/models/decoder/infer"):
+        answer = server.ask("POST", path, body)
+        assert answer.status == 413
+        assert "numbers or lists" in answer.json()["error"]
+    assert server.ask("POST", "/sample", b'{"conditions": {%b"a": 1}}' % (b'"a": 1,' * 20_000)).status == 413
+
+
+def test_a_refusal_quotes_no_more_of_a_request_than_a_line(server: Server) -> None:
+    name = "x" * 100_000
+    tensor = {"name": name, "shape": [1], "datatype": "FP32", "data": [1]}
+    for path, body in (("/v2/models/decoder/infer", {"inputs": [tensor]}), ("/score", {"iv": [], name: 1})):
+        answer = post(server, path, body)
+        assert answer.status == 400
+        assert len(answer.body) < 2000
