@@ -18,6 +18,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 run: $(INSTALLED)
 	@python -c 'from pathlib import Path; from pipeline.runs.lock import heal; heal(Path())'
 	dvc repro
+	@python -m pipeline.registry.cached
 	@echo
 	@volvae report
 

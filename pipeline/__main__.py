@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pipeline import openmp, telemetry
 from pipeline.errors import InputError, StageError
-from pipeline.registry import lineage
+from pipeline.registry import cached, lineage
 from pipeline.settings.params import Params, read_params
 from pipeline.settings.types import Block
 from pipeline.stages import STAGES
@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     paths = vars(parser.parse_args(arguments[1:]))
     try:
         params = read_params()
+        if "DVC_STAGE" in os.environ:  # else a person tries a stage on files of their own
+            cached.check_inputs(stage, paths.values())
         start = time.monotonic()
         run(_settings(params, stage), **paths)
         lineage.note_run(stage, paths["metrics"], lineage.Run(round(time.monotonic() - start, 1), _device()))

@@ -14,7 +14,7 @@ from pipeline.files import formats
 from pipeline.files.atomic import check_writable
 from pipeline.files.dataset import Dataset
 from pipeline.market_figures import name_of
-from pipeline.registry import gate, lineage, registry, vector_gate
+from pipeline.registry import cached, gate, lineage, registry, vector_gate
 from pipeline.registry.gate import Check, Comparison, Verdict
 from pipeline.registry.mlflow_store import Record
 from pipeline.registry.registry import Registry, Version
@@ -58,7 +58,7 @@ def main(
     check_writable(metrics)
     loaded = runtime.load(bundle, provider="cpu", threads=1)  # refuses a damaged bundle before anything is logged
     measured = {p.stem: p for p in (prepare_metrics, train_metrics, evaluate_metrics, export_metrics)}
-    lineage.check_made_by_dvc(surfaces, model, bundle)
+    cached.check((surfaces, model, bundle))
     record = make_record(params, measured, bundle=bundle, page=page)
     figures = {name: value for path in measured.values() for name, value in formats.read_json(path).items()}
     figures["decode_ms"] = gate.decode_ms(loaded)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipeline.credentials import without_credentials
 from pipeline.errors import InputError
@@ -101,28 +102,18 @@ def recorded(lock: Path = LOCK) -> Stages:
     """DVC's hashes of the dependencies and outputs of each stage.
 
     Raises:
-        InputError: dvc.lock is missing.
+        InputError: dvc.lock is missing or damaged.
     """
     try:
         stages: dict[str, Any] = YAML(typ="safe").load(lock)["stages"]
+        return {
+            name: {kind: {entry["path"]: entry["md5"] for entry in stage.get(kind, ())} for kind in ("deps", "outs")}
+            for name, stage in stages.items()
+        }
     except OSError as error:
         raise InputError(f"{lock} cannot be read: {error.strerror}; `dvc repro` writes it") from error
-    return {
-        name: {kind: {entry["path"]: entry["md5"] for entry in stage.get(kind, ())} for kind in ("deps", "outs")}
-        for name, stage in stages.items()
-    }
-
-
-def check_made_by_dvc(*paths: Path) -> None:
-    """Refuse files that differ from dvc.lock, as after a stage that ran without DVC.
-
-    Raises:
-        InputError: dvc.lock is missing or records another hash.
-    """
-    made = outputs(recorded())
-    for path in paths:
-        if made.get(str(path)) != _md5(path):
-            raise InputError(f"{path} is not what {LOCK} records; run `dvc repro`")
+    except (YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{lock} is damaged; remove it, then `dvc repro` writes it anew") from error
 
 
 def outputs(stages: Stages) -> dict[str, str]:
@@ -135,6 +126,16 @@ def data_hashes(stages: Stages) -> dict[str, str]:
     """DVC's hashes of all dependencies and outputs but code, by path."""
     entries = {path: digest for stage in stages.values() for kind in stage.values() for path, digest in kind.items()}
     return {path: digest for path, digest in sorted(entries.items()) if not path.endswith(".py")}
+
+
+def md5(path: Path) -> str:
+    """DVC's hash of a file, or of a folder: the MD5 of the JSON list of its files."""
+    if not path.is_dir():
+        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    files = (file for file in path.rglob("*") if file.is_file())
+    listing = [{"md5": md5(file), "relpath": file.relative_to(path).as_posix()} for file in files]
+    content = json.dumps(sorted(listing, key=itemgetter("relpath")), sort_keys=True).encode()
+    return hashlib.md5(content, usedforsecurity=False).hexdigest() + ".dir"
 
 
 def seeds(settings: Mapping[str, object]) -> dict[str, object]:
@@ -150,7 +151,7 @@ def versions() -> dict[str, str]:
 def note_run(stage: str, metrics: Path, run: Run) -> None:
     """Store the run of a stage beside its checkpoints: not as an output, which must be the same in each run."""
     _RUNS.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({**run._asdict(), "metrics_md5": _md5(metrics)})
+    content = json.dumps({**run._asdict(), "metrics_md5": md5(metrics)})
     (_RUNS / f"{stage}.json").write_text(content)
 
 
@@ -158,19 +159,9 @@ def run_of(stage: str, metrics: Path) -> Run | None:
     """The run of a stage that made these metrics; None where they were made on another machine."""
     try:
         kept = json.loads((_RUNS / f"{stage}.json").read_text())
-        return Run(kept["seconds"], kept["device"]) if kept["metrics_md5"] == _md5(metrics) else None
+        return Run(kept["seconds"], kept["device"]) if kept["metrics_md5"] == md5(metrics) else None
     except (OSError, ValueError, KeyError):
         return None
-
-
-def _md5(path: Path) -> str:
-    """DVC's hash of a file, or of a folder: the MD5 of the JSON list of its files."""
-    if not path.is_dir():
-        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    files = (file for file in path.rglob("*") if file.is_file())
-    listing = [{"md5": _md5(file), "relpath": file.relative_to(path).as_posix()} for file in files]
-    content = json.dumps(sorted(listing, key=itemgetter("relpath")), sort_keys=True).encode()
-    return hashlib.md5(content, usedforsecurity=False).hexdigest() + ".dir"
 
 
 def _run(*command: str, folder: Path = Path(), environment: Mapping[str, str] | None = None) -> str:

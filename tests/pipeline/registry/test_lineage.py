@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.errors import InputError
-from pipeline.registry import lineage
+from pipeline.registry import cached, lineage
 from tests.repositories import git
 
 _FILES = {
@@ -42,10 +42,10 @@ def hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 def test_files_and_folders_have_the_hashes_of_dvc(hashed: dict[str, str]) -> None:
     assert hashed["folder"].endswith(".dir")
-    lineage.check_made_by_dvc(Path("folder"), Path("file.json"))
+    cached.check([Path("folder"), Path("file.json")])
     Path("folder/inner/deep/c.csv").write_bytes(b"x\n")
     with pytest.raises(InputError, match=r"^folder is not what dvc\.lock records; run `dvc repro`$"):
-        lineage.check_made_by_dvc(Path("folder"), Path("file.json"))
+        cached.check([Path("folder"), Path("file.json")])
 
 
 def test_a_patch_has_tracked_changes_and_new_code_alone(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,3 +74,10 @@ def test_a_patch_of_large_changes_is_left_out_whole(repository: Path, monkeypatc
     Path("code.py").write_text("x\n" * 6_000_000)
     Path("new.py").touch()
     assert lineage.git_patch() == lineage.Patch("", ("code.py", "new.py"))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\xff\x93", b"stages: [1, 2]", b"stages: {train: 3}", b"a: {"])
+def test_a_damaged_lock_is_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "dvc.lock").write_bytes(content)
+    with pytest.raises(InputError, match=r"dvc\.lock is damaged; remove it, then `dvc repro` writes it anew$"):
+        lineage.recorded(tmp_path / "dvc.lock")
