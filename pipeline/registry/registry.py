@@ -1,20 +1,20 @@
 """The registry of models: versions, the aliases that name them, promotion and roll-back.
 
-Two aliases name versions: ``challenger`` is the newest, ``champion`` the one that applications should load. A version
-that becomes champion keeps the number of the one before it, so that one command goes back.
+Two aliases name versions: ``challenger`` is the newest, ``champion`` the one that applications should load. A tag of
+the model keeps the line of its champions, so that one command goes back, down to the first.
 """
 
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.errors import InputError, StageError
 from pipeline.files.atomic import copy_folder
-from pipeline.registry import mlflow_store
+from pipeline.registry import champions, mlflow_store
 from pipeline.registry.mlflow_store import CONTENT, Record, Store
 from vae import runtime
 from vae.bundle import MANIFEST, FormatError
@@ -23,7 +23,8 @@ from vae.runtime import BundleError, SurfaceModel, VectorModel
 CHALLENGER, CHAMPION = "challenger", "champion"
 BUNDLE, LINEAGE = "bundle", "lineage"  # folders of a run's artifacts
 _MANIFEST = "volvae.manifest_sha256"
-_SUCCEEDS, _ROLLED_BACK = "volvae.succeeds", "volvae.rolled_back"
+_CHAMPIONS, _ROLLED_BACK = "volvae.champions", "volvae.rolled_back"
+_SUCCEEDS = "volvae.succeeds"  # of a champion, where the model has no line yet: the number of the one before
 _VERDICT, _REASON = "gate.verdict", "gate.reason"
 _ACCEPTED, _REFUSED = "accepted", "refused"
 
@@ -113,8 +114,8 @@ class Registry:
         former = self.get(CHAMPION)
         if former is not None and former.number == version.number:
             return former
-        if former is not None:
-            self._client.set_model_version_tag(self.model, version.number, _SUCCEEDS, former.number)
+        line = () if former is None else self._line(former)
+        self._keep_line((*line, version.number))  # first: it is cut back to the alias where that does not follow
         if version.rolled_back:
             self._client.delete_model_version_tag(self.model, version.number, _ROLLED_BACK)
         self._client.set_registered_model_alias(self.model, CHAMPION, version.number)
@@ -128,17 +129,37 @@ class Registry:
             StageError: the predecessor's files are not those that were registered.
         """
         champion = self.find(CHAMPION)
-        number = champion.tags.get(_SUCCEEDS)
-        if number is None:
+        line = self._line(champion)[:-1]
+        while line and self.get(line[-1]) is None:  # deleted since
+            line = line[:-1]
+        if not line:
             raise InputError(
                 f"{self.model} version {champion.number} is the first champion; there is none to go back to"
             )
-        former = self.find(number)
+        former = self.find(line[-1])
         self.load(former)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self._client.set_model_version_tag(self.model, champion.number, _ROLLED_BACK, now)
         self._client.set_registered_model_alias(self.model, CHAMPION, former.number)
+        self._keep_line(line)
         return champion, former
+
+    def _line(self, champion: Version) -> tuple[str, ...]:
+        """Numbers of all champions, from the first to the present one."""
+        tag = self._client.get_registered_model(self.model).tags.get(_CHAMPIONS)
+        return champions.read(self._line_of_predecessors(champion) if tag is None else tag, champion.number)
+
+    def _line_of_predecessors(self, champion: Version) -> str:
+        """The line of a model that has none yet, as each champion named the one before it."""
+        line = [champion.number]
+        before = champion.tags.get(_SUCCEEDS)
+        while before is not None and before not in line and (version := self.get(before)) is not None:
+            line.append(before)
+            before = version.tags.get(_SUCCEEDS)
+        return champions.write(line[::-1])
+
+    def _keep_line(self, line: Sequence[str]) -> None:
+        self._client.set_registered_model_tag(self.model, _CHAMPIONS, champions.write(line))
 
     @contextlib.contextmanager
     def files(self, version: Version, kind: str) -> Iterator[Path]:

@@ -422,3 +422,24 @@ def test_an_unknown_version_is_named_with_those_there_are(
         models.register(record(bundles["good"], "a"))
         with pytest.raises(InputError, match=r"volvae has no version '7' in sqlite:///mlflow\.db; it has versions 1"):
             models.find("7")
+
+
+def test_roll_backs_end_at_the_first_champion(
+    empty: None, workspace: Workspace, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    """Also where an older version was promoted again, which made a ring; and from where no line was kept yet."""
+    with opened(workspace.params()) as models:
+        versions = [models.register(record(bundles["good"], content)) for content in "abc"]
+        for place in (0, 1, 2, 0):
+            models.promote(versions[place])
+        left = []
+        with pytest.raises(InputError, match="is the first champion; there is none to go back to"):
+            left.extend(models.roll_back()[1].number for _ in range(9))
+        assert left == ["3", "2", "1"]
+        models._client.delete_registered_model_tag(models.model, "volvae.champions")
+        for number, before in (("3", "2"), ("2", "1"), ("1", "3")):
+            models._client.set_model_version_tag(models.model, number, "volvae.succeeds", before)
+        assert models.roll_back()[1].number == "3"
+        assert models.roll_back()[1].number == "2"
+        with pytest.raises(InputError, match="is the first champion"):
+            models.roll_back()

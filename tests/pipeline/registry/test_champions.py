@@ -1,0 +1,44 @@
+"""The line of champions against a plain stack, with a kill between the two writes of each step."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.registry import champions
+
+_steps = st.lists(st.tuples(st.sampled_from(["promote", "roll back"]), st.integers(1, 4), st.booleans()), max_size=40)
+
+
+@given(steps=_steps)
+def test_the_way_back_is_a_stack_whatever_is_killed(steps: list[tuple[str, int, bool]]) -> None:
+    """A promotion writes the line, then moves the alias; a roll-back moves the alias first."""
+    tag, alias, stack = "", "0", ["0"]
+    for kind, number, killed in steps:
+        line = champions.read(tag, alias)
+        assert list(line) == stack
+        if kind == "promote" and str(number) != alias:
+            tag = champions.write((*line, str(number)))
+            if not killed:
+                alias = str(number)
+                stack.append(alias)
+        elif kind == "roll back" and len(line) > 1:
+            alias = line[-2]
+            stack.pop()
+            if not killed:
+                tag = champions.write(line[:-1])
+
+
+@given(steps=st.lists(st.integers(1, 30), min_size=1))
+def test_roll_backs_end(steps: list[int]) -> None:
+    line: tuple[str, ...] = ()
+    for number in map(str, steps):
+        line = (*line, number) if not line or line[-1] != number else line
+    for _ in range(len(line) - 1):
+        line = champions.read(champions.write(line[:-1]), line[-2])
+    assert line == (str(steps[0]),)
+
+
+def test_a_line_fits_into_a_tag() -> None:
+    line = [str(number) for number in range(5000)]
+    tag = champions.write(line)
+    assert len(tag) <= 4000
+    assert champions.read(tag, "4999") == tuple(line[-len(tag.split(",")) :])
