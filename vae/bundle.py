@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +24,8 @@ DECODER, ENCODER, SAMPLER, COMPLETER, SCORER = GRAPHS = (
 )
 HALF_DECODER = "decoder_fp16.onnx"
 _EXTERNAL = b"location"  # the key with which a graph names such a file; graphs of bundles do not have the word
+_MOST_BYTES = 512 * 2**20  # of a file; a graph has half a megabyte
+_MOST_MANIFEST = 16 * 2**20  # of a manifest, which has 60,000
 _MOST_READS = 100  # of a folder that is replaced all the time
 QUANTILES = np.linspace(0.0, 1.0, 1001)  # levels of the quantiles of scores in the manifest
 SCORES = ("nats_a_point", "misfit_a_point", "distance", "largest_error")  # what held-out surfaces are ranked by
@@ -70,6 +74,25 @@ class FormatError(BundleError):
     """The bundle has another format than this version reads."""
 
 
+def read_file(path: Path, most: int = _MOST_BYTES) -> bytes:
+    """The content of a regular file.
+
+    A pipe or a device, which may have no end or no beginning, is not read.
+
+    Raises:
+        OSError: it cannot be read.
+        BundleError: it is no regular file, or larger than a file of a bundle is.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{path} is not a regular file")
+        if status.st_size > most:
+            raise BundleError(f"{path} has {status.st_size} bytes; a file of a bundle has at most {most}")
+        return file.read(most)
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a bundle.
 
@@ -79,11 +102,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text("utf-8"))
+        manifest = json.loads(read_file(path, _MOST_MANIFEST))
         found = manifest["format"]
     except OSError as error:
         raise BundleError(f"{folder} is not a bundle: {path} cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except BundleError:
+        raise
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(f"{path} is not the manifest of a bundle: {error!r}") from error
     if found != FORMAT:
         raise FormatError(f"{path} has format {found!r}; this version of volvae reads format {FORMAT}")
@@ -134,8 +159,15 @@ def _identity(folder: Path) -> tuple[int, ...] | None:
 
 
 def kind_of(manifest: Mapping[str, Any]) -> str:
-    """``SURFACES`` or ``VECTORS``; a manifest that does not say it is of surfaces."""
-    return str(manifest.get("kind", SURFACES))
+    """``SURFACES`` or ``VECTORS``; a manifest that does not say it is of surfaces.
+
+    Raises:
+        BundleError: it says something else.
+    """
+    kind = str(manifest.get("kind", SURFACES))
+    if kind not in _CLASSES:
+        raise BundleError(f"{MANIFEST} has kind {kind[:100]!r}; this version of volvae reads {', '.join(_CLASSES)}")
+    return kind
 
 
 def read_content(path: Path, manifest: Mapping[str, Any]) -> bytes:
@@ -146,7 +178,7 @@ def read_content(path: Path, manifest: Mapping[str, Any]) -> bytes:
             another file, which could be any file of the machine.
     """
     try:
-        content = path.read_bytes()
+        content = read_file(path)
         expected = manifest["files"][path.name]["sha256"]
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror})") from error

@@ -19,6 +19,7 @@ Signature = tuple[Shapes, Shapes]  # inputs and outputs of a graph by name, with
 _STEP = 512  # rows per call of a graph: its intermediate results stay in the processor's cache
 _SCORED = 256  # rows per call of the scorer, which holds the derivatives of all their points
 ODD_PERCENTILE = 99.5  # beyond which a surface or vector is odd
+_LARGEST = 1_000_000  # number in a manifest
 _FEW = 16  # rows up to which a new array costs less than binding one
 
 
@@ -115,7 +116,8 @@ class BundleModel:
             completer: inputs and outputs of the completer.
         """
         self.manifest, self.layout = manifest, layout
-        self.latents, self.residual_factors = int(manifest["latents"]), int(manifest["residual_factors"])
+        self.latents = _at_least("latents", manifest["latents"], 1)
+        self.residual_factors = _at_least("residual_factors", manifest["residual_factors"], 0)
         self._reads_missing = bool(manifest["reads_missing"])
         self._noise = ObservationNoise.of(manifest, layout.shape)
         sampled: dict[str, tuple[int, ...]] = {"scores": (self.residual_factors,)} if self.residual_factors else {}
@@ -128,8 +130,8 @@ class BundleModel:
         }
         self._decoder = self._graphs[bundle.HALF_DECODER if bundle.HALF_DECODER in contents else bundle.DECODER]
         scores = manifest["scores"]
-        self._score_quantiles = {name: np.array(scores[name]) for name in bundle.SCORES}
-        self._fewest_points = scores["fewest_points"]
+        self._score_quantiles = {name: _quantiles(name, scores[name]) for name in bundle.SCORES}
+        self._fewest_points = _at_least("fewest_points", scores["fewest_points"], 1)
 
     @classmethod
     def load(
@@ -162,7 +164,7 @@ class BundleModel:
         manifest, contents = bundle.read_whole(folder, names, kind=cls.kind)
         try:
             model = cls(contents, manifest, options)  # type: ignore[call-arg]  # a subclass knows the rest
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             raise BundleError(f"{folder / bundle.MANIFEST} is not the manifest of a bundle: {error!r}") from error
         model._decoder.session  # noqa: B018 - start it now: a bundle that cannot run fails here
         return model
@@ -249,6 +251,29 @@ class BundleModel:
             self._graphs[bundle.SAMPLER].run_into(part.feeds, own)
             if request.noise:
                 self._noise.add(own[self.layout.tensor], request.seed, part.offset, own.get("noise"))
+
+
+def _at_least(name: str, value: object, least: int) -> int:
+    """A whole number of a manifest.
+
+    Raises:
+        ValueError: it is none, or too small or large.
+    """
+    if type(value) is not int or not least <= value <= _LARGEST:
+        raise ValueError(f"{name} is {value!r}; allowed: {least} to {_LARGEST}")
+    return value
+
+
+def _quantiles(name: str, values: object) -> NDArray[np.float64]:
+    """The quantiles of a score.
+
+    Raises:
+        ValueError: they are no finite numbers that grow, one for each of ``bundle.QUANTILES``.
+    """
+    found = np.array(values, np.float64)
+    if found.shape != bundle.QUANTILES.shape or not np.isfinite(found).all() or (np.diff(found) < 0.0).any():
+        raise ValueError(f"the quantiles of {name} are not {len(bundle.QUANTILES)} finite numbers that grow")
+    return found
 
 
 def _signatures(

@@ -28,7 +28,7 @@ Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 Feeds = Mapping[str, NDArray[Any]]
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
-_ERRORS_ONLY = 3
+_NO_LINES = 4  # above its errors, which it raises as exceptions, too
 _graphs: "weakref.WeakSet[Graph]" = weakref.WeakSet()  # all of this process
 
 
@@ -140,7 +140,7 @@ class Graph:
     def _load(self) -> onnxruntime.InferenceSession:
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = self._options.threads
-        settings.log_severity_level = _ERRORS_ONLY
+        settings.log_severity_level = _NO_LINES
         # Idle threads that spin cost a shared machine more than they save in a small graph.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from deploy.server.errors import LateError, RefusedError
 from deploy.server.oip_protocol import DATATYPES, Input
@@ -147,21 +147,27 @@ def warm_up(model: Model) -> None:
     """Call every graph once.
 
     Raises:
-        ValueError: a graph cannot run, or gives values that are not finite.
+        ValueError: a graph cannot run, or gives values that are not finite; or the middle surface has a vol below 0.
     """
-    for name, values in _test_calls(model):
-        if not np.isfinite(values).all():
+    middle = model.decode(np.zeros((1, model.latents), np.float32))
+    if isinstance(model, SurfaceModel) and (middle <= 0.0).any():
+        raise ValueError("the decoder gives vols for its middle surface that are not positive")
+    for name, outputs in _test_calls(model, middle):
+        if not all(np.isfinite(values).all() for values in outputs):
             raise ValueError(f"{name} gives values that are not finite")
 
 
-def _test_calls(model: Model) -> Iterator[tuple[str, Array]]:
-    """Outputs of each graph for one sample, the sampler first."""
-    drawn, latents = model.draw(1, seed=0)
-    yield "sampler", drawn
-    yield "decoder", model.decode(latents)
-    yield "encoder", model.encode(drawn).std
-    yield "scorer", model.score(drawn).nats
-    yield "completer", model.complete(drawn if isinstance(model, VectorModel) else drawn[0]).std
+def _test_calls(model: Model, middle: Array) -> Iterator[tuple[str, Sequence[ArrayLike]]]:
+    """Outputs of each graph for one sample or for the middle surface or vector, the sampler first."""
+    yield "sampler", model.draw(1, seed=0)
+    yield "decoder", (middle,)
+    yield "encoder", model.encode(middle)
+    yield "scorer", model.score(middle)
+    if isinstance(model, VectorModel):
+        yield "completer", model.complete(middle)
+    else:
+        found = model.complete(middle[0])
+        yield "completer", (found.iv, found.std, found.latents, found.misfit, found.p_value, found.noise)
 
 
 def _decoder(model: Model) -> Endpoint:

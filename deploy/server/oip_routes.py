@@ -12,8 +12,8 @@ from deploy.server.answers import Live, ModelMetadata, ModelReady, Ready, Server
 from deploy.server.endpoints import Endpoint, Tensor, Tensors
 from deploy.server.limits import QUICK_JSON, Body
 from deploy.server.middleware import route
-from deploy.server.reload import Served
 from deploy.server.request_cache import InferenceHeader, Reply, read_header
+from deploy.server.served import Served
 from deploy.server.state import Service
 
 _PACKAGE = package_version("volvae")

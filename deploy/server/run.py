@@ -1,16 +1,17 @@
 """The server as a whole: a process that listens and keeps the workers alive."""
 
 import socket
-import threading
 from contextlib import closing
 from functools import partial
 
 from deploy.server import logs, metrics
 from deploy.server.descriptors import within_limit
-from deploy.server.reload import fingerprint, load
+from deploy.server.served import fingerprint
 from deploy.server.settings import Settings
 from deploy.server.supervisor import Workers, stop_event
+from deploy.server.trial import Stopped, Trials
 from deploy.server.worker import work
+from vae.sessions import Options
 
 
 def run(settings: Settings, *, wait: bool = False) -> None:
@@ -26,13 +27,14 @@ def run(settings: Settings, *, wait: bool = False) -> None:
     logs.configure()
     settings = within_limit(settings)
     with stop_event() as stop:
-        if not wait:
-            _check_model(settings)  # before there are workers to fail
-        elif not _wait_for_model(settings, stop):
+        trials = Trials(stop=stop)
+        try:  # before there are workers to fail
+            found = _wait_for_model(settings, trials) if wait else _checked_model(settings, trials)
+        except Stopped:
             return
         with closing(_listen(settings)) as listener, metrics.shared():
             _log_start(settings, listener)
-            workers = Workers(partial(work, settings, listener), settings.workers)
+            workers = Workers(partial(work, settings, listener, [found]), settings.workers)
             try:
                 workers.keep_alive(stop)
             finally:
@@ -40,24 +42,34 @@ def run(settings: Settings, *, wait: bool = False) -> None:
                 workers.stop(seconds=settings.drain + settings.grace)
 
 
-def _check_model(settings: Settings) -> None:
-    """Raise ValueError unless there is a model that can be served."""
-    load(fingerprint(settings.bundle), provider=settings.provider, threads=settings.threads)
+def _checked_model(settings: Settings, trials: Trials) -> str:
+    """The manifest of the model, which can be served.
+
+    Raises:
+        ValueError: there is none, or it cannot be served.
+        Stopped: the server is asked to end.
+    """
+    found = fingerprint(settings.bundle)
+    trials.check(found)
+    Options(settings.provider, settings.threads).check()
+    return found.manifest
 
 
-def _wait_for_model(settings: Settings, stop: threading.Event) -> bool:
-    """Wait until there is a model that can be served; false if the event is set before."""
+def _wait_for_model(settings: Settings, trials: Trials) -> str:
+    """The manifest of the model, once there is one that can be served.
+
+    Raises:
+        Stopped: the server is asked to end.
+    """
     problem = logs.Once()
-    while not stop.is_set():
+    while not trials.stop.is_set():
         if settings.bundle.exists():  # while it does not, the link to the alias logs the reason
             try:
-                _check_model(settings)
+                return _checked_model(settings, trials)
             except ValueError as error:
                 problem.warning("waits for a model that is fit to serve", str(error))
-            else:
-                return True
-        stop.wait(settings.poll)
-    return False
+        trials.stop.wait(settings.poll)
+    raise Stopped
 
 
 def _log_start(settings: Settings, listener: socket.socket) -> None:

@@ -1,7 +1,5 @@
 """Supervises worker processes: one that dies is replaced, and all finish at SIGTERM or SIGINT."""
 
-import multiprocessing
-import os
 import signal
 import threading
 import time
@@ -10,11 +8,11 @@ from contextlib import contextmanager
 from multiprocessing.context import SpawnProcess
 
 from deploy.server import logs
+from deploy.server.children import spawn, with_parent
 
 _POLL = 0.05  # seconds between checks of the workers
 _MIN_AGE = 1.0  # seconds between two starts in one place, so that a worker that cannot start causes no busy loop
 _MARGIN = 5.0  # seconds beyond the time to finish before a worker is killed
-_spawn = multiprocessing.get_context("spawn")
 
 
 @contextmanager
@@ -59,7 +57,7 @@ class Workers:
 
 class _Worker:
     def __init__(self, work: Callable[[], None]) -> None:
-        self.process: SpawnProcess = _spawn.Process(target=_work_below_parent, args=(work,))
+        self.process: SpawnProcess = spawn.Process(target=with_parent, args=(work,))
         self._start = time.monotonic()
         self.process.start()
 
@@ -67,16 +65,3 @@ class _Worker:
     def age(self) -> float:
         """Seconds since its start."""
         return time.monotonic() - self._start
-
-
-def _work_below_parent(work: Callable[[], None]) -> None:
-    """Do the work; finish, too, when the process that started this one dies."""
-    threading.Thread(target=_stop_with_parent, daemon=True).start()
-    work()
-
-
-def _stop_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)

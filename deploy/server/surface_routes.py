@@ -21,7 +21,7 @@ from deploy.server.endpoints import Array, check_time
 from deploy.server.errors import ProtocolError, RefusedError
 from deploy.server.limits import QUICK_JSON, Body
 from deploy.server.middleware import route
-from deploy.server.reload import Served
+from deploy.server.served import Served
 from deploy.server.state import Service
 from vae.runtime import PriorName, Scores
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+from collections.abc import Sequence
 
 import uvicorn
 
@@ -14,21 +15,28 @@ from deploy.server.middleware import Middleware
 from deploy.server.reload import Follower
 from deploy.server.settings import Settings
 from deploy.server.state import Service
+from deploy.server.trial import Trials
 
 _KEEP_ALIVE = 75  # seconds: longer than load balancers keep idle connections, so that they close first
 
 
-def work(settings: Settings, listener: socket.socket) -> None:
-    """Serve on a socket until a signal ends the process."""
-    service = ready(settings)
+def work(settings: Settings, listener: socket.socket, tried: Sequence[str] = ()) -> None:
+    """Serve on a socket until a signal ends the process; the bundles with the manifests ``tried`` need no trial."""
+    service = ready(settings, tried)
     Worker(service, application(service, routes(service))).run([listener])
 
 
-def ready(settings: Settings) -> Service:
+def ready(settings: Settings, tried: Sequence[str] = ()) -> Service:
     """A service whose model is loaded and warm."""
     logs.configure()
     counters = Metrics()
-    follower = Follower(settings.bundle, provider=settings.provider, threads=settings.threads, metrics=counters)
+    follower = Follower(
+        settings.bundle,
+        provider=settings.provider,
+        threads=settings.threads,
+        metrics=counters,
+        trials=Trials(tried),
+    )
     follower.wait_for_model(poll=settings.poll)
     gc.freeze()  # these objects stay for good; scanning them in each collection delays one answer in a hundred
     return Service(settings, follower, counters)

@@ -3,7 +3,11 @@
 import contextlib
 import http.client
 import json
+import math
+import os
+import re
 import shutil
+import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -12,17 +16,20 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import helper, numpy_helper
 from prometheus_client import REGISTRY
 
 from benchmarks.clients import clients
-from deploy.server import reload
+from deploy.server import logs, trial
 from deploy.server.metrics import Metrics
 from deploy.server.reload import Follower
+from deploy.server.served import fingerprint
+from deploy.server.trial import Trials
 from pipeline.files.atomic import point
 from tests.bundles import write_checksum
-from tests.deploy.serving import Answer, Server, ask, decoder_request, serving, variant
+from tests.deploy.serving import Answer, Server, ask, decoder_request, serving, started, variant
 from tests.services import wait_for
 from vae.bundle import DECODER, MANIFEST, SCORER
 from vae.runtime import SurfaceModel
@@ -232,8 +239,112 @@ def nested(folder: Path) -> str:
     return "recursion"
 
 
+def too_large_a_number(folder: Path) -> str:
+    text = (folder / MANIFEST).read_text()
+    (folder / MANIFEST).write_text(re.sub(r'"latents": \d+', '"latents": 1e400', text))
+    return "latents is inf; allowed: 1 to 1000000"
+
+
+def other_kind(folder: Path) -> str:
+    change(folder, kind="films")
+    return "has kind 'films'; this version of volvae reads surfaces, vectors"
+
+
+def too_few_points(folder: Path) -> str:
+    scores = json.loads((folder / MANIFEST).read_text())["scores"]
+    change(folder, scores=scores | {"fewest_points": -5})
+    return "fewest_points is -5; allowed: 1 to 1000000"
+
+
+def no_quantiles(folder: Path) -> str:
+    scores = json.loads((folder / MANIFEST).read_text())["scores"]
+    change(folder, scores=scores | {"distance": [math.nan] * 1001})
+    return "the quantiles of distance are not 1001 finite numbers that grow"
+
+
+def negative_vols(folder: Path) -> str:
+    variant(folder.rename(folder.with_name("positive")), folder, factor=-1.0)
+    return "the decoder gives vols for its middle surface that are not positive"
+
+
+def after(folder: Path, name: str, output: str, *nodes: onnx.NodeProto, **constants: np.ndarray) -> None:
+    """Append nodes to a graph, which make ``output`` of what it was, ``before``."""
+    model = onnx.load(folder / name)
+    last = next(node for node in model.graph.node if output in node.output)
+    last.output[list(last.output).index(output)] = "before"
+    model.graph.initializer.extend(numpy_helper.from_array(value, key) for key, value in constants.items())
+    model.graph.node.extend(nodes)
+    (folder / name).write_bytes(model.SerializeToString())
+    write_checksum(folder, name)
+
+
+def scores_that_are_no_numbers(folder: Path) -> str:
+    after(folder, SCORER, "misfit", helper.make_node("Mul", ["before", "nan"], ["misfit"]), nan=np.float32(np.nan))
+    return "scorer gives values that are not finite"
+
+
+def takes_all_memory(folder: Path) -> str:
+    """Four gigabytes of zeros, which are added to the vols."""
+    after(
+        folder,
+        DECODER,
+        "iv",
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+        helper.make_node("ReduceMax", ["zeros"], ["zero"], keepdims=0),
+        helper.make_node("Add", ["before", "zero"], ["iv"]),
+        shape=np.array([2**30]),
+    )
+    return "bad"  # the start of onnxruntime's bad allocation
+
+
+def endless(folder: Path) -> str:
+    """A decoder that passes its vols on and on."""
+    flag, vols = (helper.make_tensor_value_info("on", onnx.TensorProto.BOOL, []), "passed")
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["on"], ["still"]), helper.make_node("Identity", [vols], ["next"])],
+        "body",
+        [
+            helper.make_tensor_value_info("step", onnx.TensorProto.INT64, []),
+            flag,
+            helper.make_tensor_value_info(vols, onnx.TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("still", onnx.TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", onnx.TensorProto.FLOAT, None),
+        ],
+    )
+    loop = helper.make_node("Loop", ["many", "true", "before"], ["iv"], body=body)
+    after(folder, DECODER, "iv", loop, many=np.array(2**62), true=np.ones((), np.bool_))
+    return "its graphs do not end within"
+
+
+def a_pipe(folder: Path) -> str:
+    (folder / DECODER).unlink()
+    os.mkfifo(folder / DECODER)
+    return f"{DECODER} is not a regular file"
+
+
+def a_manifest_that_is_a_pipe(folder: Path) -> str:
+    (folder / MANIFEST).unlink()
+    os.mkfifo(folder / MANIFEST)
+    return f"{MANIFEST} is not a regular file"
+
+
+def a_device(folder: Path) -> str:
+    (folder / SCORER).unlink()
+    (folder / SCORER).symlink_to("/dev/zero")
+    return f"{SCORER} is not a regular file"
+
+
+def too_large_a_file(folder: Path) -> str:
+    os.truncate(folder / DECODER, 2**40)  # of which the disk holds nothing
+    return f"{DECODER} has {2**40} bytes; a file of a bundle has at most"
+
+
 _FAULTS = (truncated, wrong_checksum, other_format, no_manifest, half_a_manifest, no_file, not_a_graph,
-           fails_when_called, not_finite, odd_values, nested)  # fmt: skip
+           fails_when_called, not_finite, odd_values, nested, too_large_a_number, other_kind, too_few_points,
+           no_quantiles, negative_vols, scores_that_are_no_numbers, takes_all_memory, endless, a_pipe,
+           a_manifest_that_is_a_pipe, a_device, too_large_a_file)  # fmt: skip
 
 
 def change(folder: Path, **values: object) -> None:
@@ -245,15 +356,21 @@ def change(folder: Path, **values: object) -> None:
 def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Why bundles were refused."""
     found: list[str] = []
-    monkeypatch.setattr(reload.logs, "warning", lambda _, *, reason: found.append(reason))
+    monkeypatch.setattr(logs, "warning", lambda _, *, reason: found.append(reason))
     return found
 
 
 @pytest.fixture
-def follower(variants: dict[str, Path], counters: Metrics, tmp_path: Path) -> Follower:
+def trials(variants: dict[str, Path]) -> Trials:
+    """The variants are known to be fit."""
+    return Trials(fingerprint(folder).manifest for folder in variants.values())
+
+
+@pytest.fixture
+def follower(variants: dict[str, Path], counters: Metrics, trials: Trials, tmp_path: Path) -> Follower:
     """It serves the version one, through a link."""
     point(tmp_path / "current", variants["one"])
-    found = Follower(tmp_path / "current", provider="cpu", threads=1, metrics=counters)
+    found = Follower(tmp_path / "current", provider="cpu", threads=1, metrics=counters, trials=trials)
     assert found.refresh()
     return found
 
@@ -264,8 +381,15 @@ def refused() -> float:
 
 @pytest.mark.parametrize("spoil", _FAULTS)
 def test_a_bundle_that_is_not_fit_is_refused_once_and_the_former_stays(
-    spoil: Callable[[Path], str], follower: Follower, variants: dict[str, Path], tmp_path: Path, warnings: list[str]
+    spoil: Callable[[Path], str],
+    follower: Follower,
+    variants: dict[str, Path],
+    tmp_path: Path,
+    warnings: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if spoil is endless:
+        monkeypatch.setattr(trial, "_SECONDS", 3.0)
     bad = tmp_path / "bad"
     shutil.copytree(variants["double"], bad)
     message, before = spoil(bad), refused()
@@ -289,12 +413,12 @@ def test_a_bundle_that_is_not_fit_is_refused_once_and_the_former_stays(
 
 @pytest.mark.parametrize("manifest_first", [True, False])
 def test_a_bundle_that_arrives_in_pieces_is_served_when_it_is_whole(
-    bundle: Path, variants: dict[str, Path], counters: Metrics, tmp_path: Path, *, manifest_first: bool
+    bundle: Path, variants: dict[str, Path], counters: Metrics, trials: Trials, tmp_path: Path, *, manifest_first: bool
 ) -> None:
     """Copied over the one that is served, with a look after each file, and one in the midst of each."""
     folder = tmp_path / "bundle"
     shutil.copytree(variants["one"], folder)
-    follower = Follower(folder, provider="cpu", threads=1, metrics=counters)
+    follower = Follower(folder, provider="cpu", threads=1, metrics=counters, trials=trials)
     assert follower.refresh()
     former = follower.served
     names = sorted((path.name for path in variants["double"].iterdir()), key=MANIFEST.__eq__, reverse=manifest_first)
@@ -308,7 +432,7 @@ def test_a_bundle_that_arrives_in_pieces_is_served_when_it_is_whole(
             follower.refresh()
             assert follower.served is former or not manifest_first
     assert follower.refresh()
-    assert follower.served.version == reload.fingerprint(variants["double"]).version != former.version
+    assert follower.served.version == fingerprint(variants["double"]).version != former.version
     z = np.ones((1, former.model.latents), np.float32)
     np.testing.assert_array_equal(follower.served.model.decode(z), 2.0 * former.model.decode(z))
 
@@ -322,11 +446,11 @@ def test_a_bundle_that_is_exchanged_while_it_is_read_is_read_again(
     point(follower.folder, folder)
 
     def late(found: Path, **options: object) -> SurfaceModel:
-        monkeypatch.setattr(reload.SurfaceModel, "load", load)
+        monkeypatch.setattr(SurfaceModel, "load", load)
         shutil.copytree(variants["half"], folder, dirs_exist_ok=True)
         return load(found, **options)
 
-    monkeypatch.setattr(reload.SurfaceModel, "load", late)
+    monkeypatch.setattr(SurfaceModel, "load", late)
     assert not follower.refresh()
     assert follower.served is former
     assert warnings == [f"{folder} changed while it was read"]
@@ -368,3 +492,70 @@ def test_a_server_says_why_it_refuses_and_takes_the_next_good_one(
     wait_for(lambda: len(server.said("serves a model")) == 4, seconds=60, what="the next good one")
     assert {server.version() for _ in range(20)} == {"double"}
     assert server.metrics()["volvae_swaps_total",] == 2
+
+
+@pytest.fixture
+def never_ending(variants: dict[str, Path], tmp_path: Path) -> Path:
+    folder = tmp_path / "never_ending"
+    shutil.copytree(variants["double"], folder)
+    endless(folder)
+    return folder
+
+
+def test_sigterm_ends_a_start_whose_model_is_tried_still(never_ending: Path, tmp_path: Path) -> None:
+    with started(never_ending, tmp_path) as server:
+        wait_for(lambda: processes(server) > 0, seconds=60, what="the trial")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+        assert not server.said("listens")
+
+
+def test_a_server_goes_on_and_ends_while_a_model_is_tried(
+    never_ending: Path, variants: dict[str, Path], tmp_path: Path
+) -> None:
+    link = tmp_path / "current"
+    point(link, variants["one"])
+    with serving(link, tmp_path, "--poll", "0.05", "--drain", "0", "--grace", "1") as server:
+        before = processes(server)
+        point(link, never_ending)
+        wait_for(lambda: processes(server) > before, seconds=60, what="the trial")
+        assert server.version() == "one"
+        assert server.ask("POST", "/sample", "{}").status == 200
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+        assert not server.said("a worker did not finish and is killed")
+
+
+def processes(server: Server) -> int:
+    """Python's children of the supervisor and of its workers; one that multiprocessing needs counts, too."""
+    return len(psutil.Process(server.process.pid).children(recursive=True))
+
+
+def test_a_bundle_that_failed_is_not_tried_again_at_each_look(
+    follower: Follower, variants: dict[str, Path], tmp_path: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial takes a second of a core, and the folder is looked at every other second."""
+    bad, tried, really = tmp_path / "bad", [], trial._try
+    shutil.copytree(variants["double"], bad)
+    negative_vols(bad)
+    monkeypatch.setattr(trial, "_REST", 1e6)
+    monkeypatch.setattr(trial, "_try", lambda *arguments: (tried.append(1), really(*arguments)))
+    point(follower.folder, bad)
+    for _ in range(5):
+        assert not follower.refresh()
+    assert len(tried) == len(warnings) == 1
+    monkeypatch.setattr(trial, "_REST", 0.0)
+    follower._trials._failed = None
+    assert not follower.refresh()
+    assert len(tried) == 2
+
+
+@pytest.mark.parametrize("name", ["模型-1", "a\nb", "a\x01", " blank"])
+def test_a_version_that_no_header_can_carry_is_refused(
+    name: str, follower: Follower, variants: dict[str, Path], tmp_path: Path, warnings: list[str]
+) -> None:
+    shutil.copytree(variants["double"], tmp_path / name)
+    point(follower.folder, tmp_path / name)
+    assert not follower.refresh()
+    assert "must be printable ASCII" in warnings[0]
+    assert follower.served.version == "one"

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 
 from deploy.server import endpoints, surface_routes
 from deploy.server.errors import LateError
-from deploy.server.reload import Served
+from deploy.server.served import Served
 from tests.deploy.serving import ROOT, Server, serving
 from tests.services import wait_for
 from vae.runtime import SurfaceModel
