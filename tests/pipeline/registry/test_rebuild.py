@@ -90,6 +90,14 @@ def test_the_token_in_the_address_of_the_remote_is_not_recorded(tmp_path: Path) 
         ("https://host.example:8443/a@b.git", "https://host.example:8443/a@b.git"),
         ("sqlite:////home/a@b/mlflow.db", "sqlite:////home/a@b/mlflow.db"),
         ("no route to http://a:b@one and https://c@two", "no route to http://one and https://two"),
+        ("https://me:to ken@host.example/a.git", "https://host.example/a.git"),
+        ("mysql://me:12/token@host/db", "mysql://host/db"),
+        ("me:token@host.example:5000", "host.example:5000"),
+        ("postgresql:///db?host=/run&password=token&x=1", "postgresql:///db?host=/run&password=***&x=1"),
+        ("https://host.example/a?X-Amz-Signature=token", "https://host.example/a?X-Amz-Signature=***"),
+        ("mssql:///?odbc_connect=DRIVER%3Dx%3BPWD%3Dtoken", "mssql:///?odbc_connect=***"),
+        ("https://host.example/?private_token=token#a", "https://host.example/?private_token=***#a"),
+        ("cannot reach (http://host:5000) for a@b", "cannot reach (http://host:5000) for a@b"),
     ],
 )
 def test_credentials_are_removed_from_addresses(address: str, expected: str) -> None:
