@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all."""
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -12,6 +13,7 @@ from typing import BinaryIO
 from pipeline.errors import InputError
 from pipeline.files.exchange import exchange
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _OLD = "old"  # name of the folder that is being replaced, where two paths cannot be exchanged
 
 
@@ -54,7 +56,12 @@ def new_folder(path: Path) -> Iterator[Path]:
         partial = work / "new"
         partial.mkdir()
     try:
-        yield partial
+        try:
+            yield partial
+        except OSError as error:
+            if error.errno in _FULL:
+                raise InputError(f"{path} cannot be written: {error.strerror}") from error
+            raise
         with _names(path):
             _sync_all(partial)
             _put(partial, path, work / _OLD)

@@ -8,13 +8,16 @@ relative to its folder, so that both can be moved or copied together; ``mlflow u
 """
 
 import contextlib
+import errno
 import importlib
 import json
 import logging
 import os
+import re
 import sqlite3
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -54,6 +57,8 @@ CONTENT = "volvae.content"  # tag of runs and versions: identifies what was regi
 _MODEL_URI = "volvae.model_uri"  # tag that a run gets last: a run with it is complete
 _ARTIFACTS = "mlartifacts"
 _LONGEST_REASON = 400  # characters
+_BEGUN = re.compile(r"\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(-journal|-wal|-shm)?")  # end of a begun store's name
+_HOUR = 3600.0  # seconds
 _NOISY = ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.utils", "mlflow.models", "mlflow.onnx")
 _alone = threading.Lock()  # held by a thread while it makes a store or silences warnings
 
@@ -241,6 +246,11 @@ def reason(error: Exception) -> str:
     return text if len(text) <= _LONGEST_REASON else f"{text[:half]} ... {text[-half:]}"
 
 
+def is_full(error: Exception) -> bool:
+    """Whether a disk was full; MLflow puts such an error into the text of its own."""
+    return os.strerror(errno.ENOSPC) in str(error) or os.strerror(errno.EDQUOT) in str(error)
+
+
 def _database(uri: str) -> Path | None:
     """The file of an embedded store; None where the store is a server."""
     return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
@@ -252,11 +262,17 @@ def _create(database: Path) -> None:
         if database.exists():
             return
         for left in database.parent.glob(f".{database.name}.*"):
-            left.unlink()
+            if _BEGUN.fullmatch(left.name.removeprefix(f".{database.name}")) and _is_old(left):
+                left.unlink()
         begun = database.with_name(f".{database.name}.{uuid4()}")  # a new name, as MLflow keeps stores by name
         begun.touch()  # refused where the folder is missing, which MLflow would make
         mlflow.MlflowClient(f"sqlite:///{begun}").search_experiments(max_results=1)
         begun.replace(database)
+
+
+def _is_old(path: Path) -> bool:
+    """Whether nobody writes a file any more: to make a store takes seconds."""
+    return time.time() - path.stat().st_mtime > _HOUR
 
 
 def _save_decoder(decoder: Path, folder: Path, model: LoggedModel) -> None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.errors import InputError, StageError
+from pipeline.errors import InputError, StageError, listed
 from pipeline.files.atomic import copy_folder
 from pipeline.registry import champions, mlflow_store
 from pipeline.registry.mlflow_store import CONTENT, Record, Store
@@ -172,6 +172,10 @@ class Registry:
             try:
                 found = self._store.download(version.run_id, kind, Path(folder))
             except mlflow_store.ERRORS as error:
+                if mlflow_store.is_full(error):
+                    raise StageError(
+                        f"no space left on device in {tempfile.gettempdir()}; make room, or let TMPDIR name a folder"
+                    ) from error
                 what = f"{kind} of {self.model} version {version.number}"
                 raise StageError(
                     f"the {what} cannot be read from {self.store}: {mlflow_store.reason(error)}"
@@ -194,8 +198,8 @@ class Registry:
             InputError: the folder cannot be written, or holds other files.
             StageError: the files are gone, or not those that were registered.
         """
-        if folder.exists() and not (folder / MANIFEST).exists() and any(folder.iterdir()):
-            raise InputError(f"{folder} is not empty and holds no bundle; name another folder")
+        if folder.exists() and (others := sorted(path.name for path in folder.iterdir() if not _is_of_bundle(path))):
+            raise InputError(f"{folder} holds {listed(others)}, which would be deleted; name another folder")
         with self.files(version, BUNDLE) as found:
             self._verified(found, version)
             copy_folder(found, folder)
@@ -239,6 +243,11 @@ def opened(*, model: str, experiment: str) -> Iterator[Registry]:
 def manifest_tag(folder: Path) -> dict[str, str]:
     """The tag that ties a version to the files of its bundle."""
     return {_MANIFEST: hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()}
+
+
+def _is_of_bundle(path: Path) -> bool:
+    """Whether a path of a folder is a file that bundles have, of this format or another."""
+    return path.is_file() and (path.name == MANIFEST or path.suffix == ".onnx")
 
 
 def _version(found: Any) -> Version:  # noqa: ANN401  MLflow's class has no types

@@ -9,6 +9,7 @@ import threading
 import urllib.request
 import warnings
 from pathlib import Path
+from uuid import uuid4
 
 import mlflow
 import pytest
@@ -165,3 +166,15 @@ def test_a_long_reason_keeps_its_start_and_its_end() -> None:
     assert text.startswith("cannot open the store: and so on")
     assert text.endswith("no space left on device")
     assert len(text) < 450
+
+
+def test_a_new_store_deletes_what_a_killed_process_left_and_nothing_else(here: Path) -> None:
+    left, begun = (here / f".mlflow.db.{uuid4()}" for _ in range(2))
+    backup, odd = here / ".mlflow.db.bak", here / ".mlflow.db.2026-11-25"
+    for path in (left, begun, backup, odd):
+        path.touch()
+    for path in (left, backup, odd):
+        os.utime(path, (0, 0))
+    with opened():
+        pass
+    assert {path.name for path in here.iterdir()} == {"mlflow.db", begun.name, backup.name, odd.name}

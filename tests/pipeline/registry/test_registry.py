@@ -1,6 +1,8 @@
 """The registry over the embedded store and over a server with PostgreSQL: gate, champion, roll back, errors."""
 
+import errno
 import json
+import os
 import resource
 import shutil
 import sqlite3
@@ -443,3 +445,41 @@ def test_roll_backs_end_at_the_first_champion(
         assert models.roll_back()[1].number == "2"
         with pytest.raises(InputError, match="is the first champion"):
             models.roll_back()
+
+
+def test_fetch_deletes_no_file_that_is_of_no_bundle(
+    empty: None, workspace: Workspace, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(bundles["good"], tmp_path / "mine")
+    (tmp_path / "mine/notes.txt").write_text("a year of work")
+    with opened(workspace.params()) as models:
+        version = models.register(record(bundles["good"], "a"))
+        with pytest.raises(InputError, match=r"mine holds notes\.txt, which would be deleted; name another folder"):
+            models.fetch(version, tmp_path / "mine")
+        (tmp_path / "mine/notes.txt").unlink()
+        models.fetch(version, tmp_path / "mine")
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_named_as_such(
+    empty: None, workspace: Workspace, bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(workspace.params()) as models:
+        version = models.register(record(bundles["good"], "a"))
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with (
+        pytest.raises(InputError, match=r"out cannot be written: No space left on device$"),
+        opened(workspace.params()) as models,
+    ):
+        models.fetch(version, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(shutil, "copyfile", full)  # with which MLflow copies from a folder
+    monkeypatch.setattr(shutil, "copy2", full)
+    with (
+        pytest.raises(StageError, match=r"^no space left on device in /\S+; make room, or let TMPDIR name a folder$"),
+        opened(workspace.params()) as models,
+    ):
+        models.load(version)
