@@ -22,11 +22,12 @@ def read_npy(path: Path, kinds: str, shape: tuple[int, ...], what: str) -> NDArr
         InputError: the file is missing, is no npy, or holds something else.
     """
     try:
-        array = np.load(path, allow_pickle=False)
+        with np.errstate(over="raise"):  # of the number of bytes that a header states
+            array = np.load(path, allow_pickle=False, mmap_mode="r")  # which compares it with the size of the file
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path} is not a npy file") from error
+    except (ValueError, EOFError, ArithmeticError, TypeError) as error:
+        raise InputError(f"{path} is not a npy file, or not a whole one") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds or array.shape[1:] != shape or not len(array):
         raise InputError(f"{path} must hold an array of {what}")
-    return array
+    return np.array(array)
