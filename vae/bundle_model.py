@@ -1,6 +1,7 @@
 """The base of the models of surfaces and of vectors: sessions of a bundle, decoding, encoding and scoring."""
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -169,6 +170,13 @@ class BundleModel:
         model._decoder.session  # noqa: B018 - start it now: a bundle that cannot run fails here
         return model
 
+    def checked(self, check: Callable[[], object]) -> Self:
+        """The same model, which calls ``check`` before each call of a graph; what that raises ends a long request."""
+        twin = copy.copy(self)
+        graphs = {name: graph.checked(check) for name, graph in self._graphs.items()}
+        vars(twin).update(_graphs=graphs, _decoder=graphs[self._decoder.name])
+        return twin
+
     @property
     def provider(self) -> str:
         """The onnxruntime provider that runs the decoder."""
@@ -220,10 +228,6 @@ class BundleModel:
             nats, ranks["nats_a_point"], misfit, ranks["misfit_a_point"], distance, ranks["distance"], error,
             ranks["largest_error"],
         )  # fmt: skip
-
-    def _scored_blocks(self, data: Array) -> Iterator[Scores]:
-        """The scores of ``_scored`` in blocks of rows."""
-        return (self._scored(data[rows]) for rows in slices(len(data), _SCORED))
 
     def _feeds(self, data: Array) -> dict[str, NDArray[Any]]:
         return runtime_inputs.data_feeds(self.layout.tensor, data, reads_missing=self._reads_missing)

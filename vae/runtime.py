@@ -303,14 +303,6 @@ class SurfaceModel(BundleModel):
         """
         return self._scored(self._checked(iv))
 
-    def score_blocks(self, iv: ArrayLike) -> Iterator[Scores]:
-        """The scores of ``score`` in blocks of rows, for requests that take long; all surfaces are checked first.
-
-        Raises:
-            ValueError: as of ``score``.
-        """
-        yield from self._scored_blocks(self._checked(iv))
-
     def surfaces(self, iv: ArrayLike) -> Surfaces:
         """Vols [batch, tenor, node] with their coordinates."""
         return Surfaces(np.asarray(iv), self.grid)

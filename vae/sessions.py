@@ -3,12 +3,13 @@
 A session starts at the first call, starts anew in a forked process, and can write its outputs into existing arrays.
 """
 
+import copy
 import ctypes
 import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Self
 
 from numpy.typing import NDArray
 
@@ -95,6 +96,7 @@ class Graph:
         self._content, self._options = content, options
         self._lock = threading.Lock()
         self._session: onnxruntime.InferenceSession | None = None
+        self._check: Callable[[], object] | None = None
         _graphs.add(self)
 
     @property
@@ -109,6 +111,12 @@ class Graph:
             with self._lock:
                 self._session = self._session or self._load()
         return self._session
+
+    def checked(self, check: Callable[[], object]) -> Self:
+        """The same graph on the same session, which calls ``check`` before each run."""
+        twin = copy.copy(self)
+        vars(twin).update(_session=self.session, _check=check)
+        return twin
 
     def forget(self) -> None:
         """Drop the session in a forked process, because its threads exist in the parent only.
@@ -125,11 +133,15 @@ class Graph:
 
     def run(self, feeds: Feeds, outputs: Sequence[str]) -> list[NDArray[Any]]:
         """The named outputs as new arrays."""
+        if self._check is not None:
+            self._check()
         found: list[NDArray[Any]] = (self._session or self.session).run(outputs, feeds)
         return found
 
     def run_into(self, feeds: Feeds, outputs: Mapping[str, NDArray[Any]]) -> None:
         """Write the outputs into the given arrays, which must be contiguous and of the right shape and type."""
+        if self._check is not None:
+            self._check()
         binding = self.session.io_binding()
         for name, array in feeds.items():
             binding.bind_cpu_input(name, array)

@@ -1,10 +1,11 @@
 """Arrays in JSON text: read with a check of their shape before any of their numbers, and written in pieces.
 
 Python reads nested lists one by one, which takes seconds for a few megabytes of short ones. So the brackets are
-compared with those of the expected shape, as bytes, and the numbers are read as one list.
+compared with those of the expected shape, as bytes, and the numbers are read as flat lists.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-_PIECE = 65_536  # numbers that are written at a time, because Python runs nothing else meanwhile
+_PIECE = 65_536  # numbers that are written at a time, because Python runs nothing else meanwhile ...
+_BYTES = 262_144  # ... and bytes that are read at a time
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[],"))
 _BLANK = bytes.maketrans(b"[]", b"  ")
 _LISTS: dict[str, msgspec.json.Decoder[Any]] = {
@@ -57,17 +59,27 @@ def read(text: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], *, may_be_fl
     brackets = text.translate(None, _NO_BRACKETS)
     if brackets != _brackets(shape) and not (may_be_flat and brackets == _brackets((count,))):
         raise ShapeError
-    try:
-        numbers = _LISTS[dtype.kind].decode(b"[%b]" % text.translate(_BLANK))
-    except msgspec.DecodeError as error:
-        raise KindError from error
-    if len(numbers) != count:  # an empty list has the brackets of one number
-        raise ShapeError
-    if dtype.kind in "iu" and not np.iinfo(dtype).min <= min(numbers) <= max(numbers) <= np.iinfo(dtype).max:
-        raise RangeError
     with np.errstate(over="ignore"):
-        found: Array = np.array(numbers, np.float64 if dtype.kind == "f" else dtype).astype(dtype, copy=False)
+        found = np.concatenate([*_pieces(text.translate(_BLANK), dtype)]).astype(dtype, copy=False)
+    if found.size != count:  # an empty list has the brackets of one number
+        raise ShapeError
     return found.reshape(shape)
+
+
+def _pieces(text: bytes, dtype: np.dtype[Any]) -> Iterator[Array]:
+    """The numbers of a text, which are separated by commas, some at a time."""
+    start = 0
+    while start < len(text):
+        end = text.find(b",", start + _BYTES)
+        end = len(text) if end == -1 else end
+        try:
+            numbers = _LISTS[dtype.kind].decode(b"[%b]" % text[start:end])
+        except msgspec.DecodeError as error:
+            raise KindError from error
+        if dtype.kind in "iu" and any(not np.iinfo(dtype).min <= n <= np.iinfo(dtype).max for n in numbers):
+            raise RangeError
+        yield np.array(numbers, np.float64 if dtype.kind == "f" else dtype)
+        start = end + 1
 
 
 def count_numbers(text: bytes) -> int:

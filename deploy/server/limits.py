@@ -81,7 +81,7 @@ class Limits:
         if size > self._settings.max_body:
             raise errors.body_too_large(self._settings.max_body)
 
-    def check_json(self, content: bytes, size: int, *, most: int | None = None) -> None:
+    def check_json(self, content: bytes, size: int, *, most: int | None = None, numbers: int | None = None) -> None:
         """Raise HTTPException where the JSON at the start of a body, of this size, takes too much to read.
 
         Beside bytes, its commas and brackets are counted: Python takes a hundred times as long for a list or an object
@@ -91,16 +91,17 @@ class Limits:
             content: the body.
             size: of its JSON.
             most: bytes that are allowed, if fewer than by the settings.
+            numbers: that are allowed, likewise.
         """
         bytes_allowed = min(self._settings.max_json, most or self._settings.max_json)
         if size > bytes_allowed:
             raise errors.json_too_large(bytes_allowed)
         if size <= QUICK_JSON:
             return
-        numbers = self._settings.max_json // _BYTES_OF_NUMBER
-        commas, lists, objects = (content.count(mark, 0, size) for mark in (b",", b"[", b"{"))
-        if max(commas, lists) > numbers or objects > _MOST_OBJECTS:
-            raise errors.too_many_in_json(numbers, _MOST_OBJECTS)
+        allowed = min(self._settings.max_json // _BYTES_OF_NUMBER, numbers or self._settings.max_json)
+        for mark, number in ((b"{", _MOST_OBJECTS), (b"[", allowed), (b",", allowed)):
+            if content.count(mark, 0, size) > number:
+                raise errors.too_many_in_json(allowed, _MOST_OBJECTS)
 
     def check_count(self, count: int) -> None:
         """Raise RefusedError for more surfaces than a stream may have."""

@@ -239,7 +239,8 @@ def _checked(tensor: _Input) -> Input:
     """The description of a tensor, if it does not contradict itself."""
     dtype, name = DATATYPES.get(tensor.datatype), tensor.name
     size = tensor.parameters.binary_data_size if tensor.parameters else None
-    data = None if bytes(tensor.data) == _NULL else bytes(tensor.data)
+    text = bytes(tensor.data)
+    data = None if text == _NULL else text
     if dtype is None:
         raise ProtocolError(f"input {name!r} has datatype {tensor.datatype!r}; allowed: {', '.join(DATATYPES)}")
     if data is not None and size is not None:

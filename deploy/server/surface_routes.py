@@ -2,7 +2,7 @@
 
 import math
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Annotated, NamedTuple, TypeVar
@@ -23,13 +23,14 @@ from deploy.server.limits import QUICK_JSON, Body
 from deploy.server.middleware import route
 from deploy.server.served import Served
 from deploy.server.state import Service
-from vae.runtime import PriorName, Scores
+from vae.runtime import PriorName, SurfaceModel
 
 _CHUNK_BINARY = 1024  # surfaces of a stream that are computed at a time
 _CHUNK_LINES = 64  # the same for text, which takes longer to write
 
 _Positive = Annotated[float, Meta(gt=0.0)]
-_Column = Annotated[list[_Positive], Meta(min_length=1, max_length=20_000)]
+_MOST_QUOTES, _MOST_COLUMNS = 20_000, 5
+_Column = Annotated[list[_Positive], Meta(min_length=1, max_length=_MOST_QUOTES)]
 _VOL_OR_GAP: dict[str, object] = {"type": ["number", "null"], "exclusiveMinimum": 0}
 _NOT_EMPTY = Meta(extra_json_schema={"minItems": 1})
 T = TypeVar("T", bound=msgspec.Struct)
@@ -74,7 +75,7 @@ class Complete(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     iv: _Column
     tenor: _Column
-    log_moneyness: Annotated[list[float], Meta(min_length=1, max_length=20_000)] | None = None
+    log_moneyness: Annotated[list[float], Meta(min_length=1, max_length=_MOST_QUOTES)] | None = None
     call_delta: _Column | None = None
     weight: _Column | None = None
     market: str | None = None
@@ -120,18 +121,20 @@ class SurfaceRoutes:
 
     async def complete(self, request: Request) -> Response:
         """A complete surface from quotes."""
-        return await self._answer(request, _completed)
+        return await self._answer(request, _completed, numbers=_MOST_COLUMNS * _MOST_QUOTES)
 
     async def score(self, request: Request) -> Response:
         """Log densities, misfits, distances and errors, and their percentiles among held-out surfaces."""
         return await self._answer(request, _scored)
 
-    async def _answer(self, request: Request, work: Callable[[Served, bytes, float], Response]) -> Response:
+    async def _answer(
+        self, request: Request, work: Callable[[Served, bytes, float], Response], *, numbers: int | None = None
+    ) -> Response:
         """The response that work makes of the served model, the body and the deadline."""
         served = self._service.follower.served
         with Body(self._service.limits) as body:
             content = await body.read(request)
-            self._service.limits.check_json(content, len(content))
+            self._service.limits.check_json(content, len(content), numbers=numbers)
             return await self._compute(partial(work, served, content))
 
     async def _compute(self, work: Callable[[float], Response]) -> Response:
@@ -196,18 +199,13 @@ class _Draws(NamedTuple):
 
     def answer(self, deadline: float) -> Response:
         """All of them in JSON."""
-        blocks = []
-        for block in self.blocks(0, self.request.count):
-            check_time(deadline)
-            blocks.append(block)
-        grid = answers.Grid.of(self.served.surfaces.grid)
-        return _response(answers.Sampled(self.served.version, self.seed, grid, np.concatenate(blocks)), self.headers)
+        model = _in_time(self.served, deadline)
+        iv = self.rows(0, self.request.count, model)
+        answer = answers.Sampled(self.served.version, self.seed, answers.Grid.of(model.grid), iv)
+        return _response(answer, self.headers)
 
-    def rows(self, start: int, stop: int) -> Array:
-        return np.concatenate([*self.blocks(start, stop)])
-
-    def blocks(self, start: int, stop: int) -> Iterator[Array]:
-        return self.served.surfaces.sample_blocks(
+    def rows(self, start: int, stop: int, model: SurfaceModel) -> Array:
+        return model.sample(
             stop - start,
             seed=self.seed,
             conditions=self.request.conditions,
@@ -219,12 +217,13 @@ class _Draws(NamedTuple):
         )
 
     def binary(self, start: int, stop: int) -> bytes:
-        return self.rows(start, stop).tobytes()
+        return self.rows(start, stop, self.served.surfaces).tobytes()
 
     def lines(self, start: int, stop: int) -> bytes:
         first = self.request.offset + start
         return b"".join(
-            to_json(answers.SampledRow(first + row, iv)) + b"\n" for row, iv in enumerate(self.rows(start, stop))
+            to_json(answers.SampledRow(first + row, iv)) + b"\n"
+            for row, iv in enumerate(self.rows(start, stop, self.served.surfaces))
         )
 
 
@@ -255,21 +254,24 @@ def _decoded(content: bytes, kind: type[T]) -> T:
         raise ProtocolError(f"the request cannot be read: {error}") from error
 
 
-def _completed(served: Served, content: bytes, _: float) -> Response:
+def _in_time(served: Served, deadline: float) -> SurfaceModel:
+    """The model, whose calls look at the deadline before each graph."""
+    return served.surfaces.checked(partial(check_time, deadline))
+
+
+def _completed(served: Served, content: bytes, deadline: float) -> Response:
     """The answer to a request to complete a surface."""
     quotes = msgspec.structs.asdict(_decoded(content, Complete))
-    found = served.surfaces.complete(**{name: column for name, column in quotes.items() if column is not None})
+    model = _in_time(served, deadline)
+    found = model.complete(**{name: column for name, column in quotes.items() if column is not None})
     facts = found._asdict() | {"outside": found.outside}
-    return _response(answers.Completed(served.version, answers.Grid.of(served.surfaces.grid), **facts))
+    return _response(answers.Completed(served.version, answers.Grid.of(model.grid), **facts))
 
 
 def _scored(served: Served, content: bytes, deadline: float) -> Response:
     """The answer to a request to score surfaces."""
-    model, blocks = served.surfaces, []
-    for block in model.score_blocks(_surfaces(bytes(_decoded(content, Score).iv), model.grid.shape)):
-        check_time(deadline)
-        blocks.append(block)
-    found = Scores(*map(np.concatenate, zip(*blocks, strict=True)))
+    model = _in_time(served, deadline)
+    found = model.score(_surfaces(bytes(_decoded(content, Score).iv), model.grid.shape))
     return _response(answers.Scored(served.version, **found._asdict(), odd=found.odd))
 
 

@@ -1,10 +1,8 @@
 import contextlib
-import itertools
 import json
 import socket
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -167,40 +165,38 @@ def test_answers_are_those_of_the_document(server: Server, path: str) -> None:
     check()
 
 
-def test_a_score_ends_at_its_deadline(model: SurfaceModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looked at before each block, not only before the first."""
-    clock, computed = itertools.count(), []
-    monkeypatch.setattr(endpoints.time, "monotonic", lambda: next(clock))
+class Clock:
+    """A clock that goes on by a second at each look."""
 
-    class Slow:
-        grid = model.grid
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.looks = 0
+        patch.setattr(endpoints.time, "monotonic", self)
 
-        def score_blocks(self, iv: np.ndarray) -> Iterator[object]:
-            for row in iv:
-                computed.append(row)
-                yield row
-
-    body = json.dumps({"iv": model.sample(10, seed=1).tolist()}).encode()
-    with pytest.raises(LateError):
-        surface_routes._scored(SimpleNamespace(surfaces=Slow(), version="one"), body, 3.0)
-    assert len(computed) == 5
+    def __call__(self) -> float:
+        self.looks += 1
+        return float(self.looks)
 
 
-def test_samples_in_json_end_at_their_deadline(model: SurfaceModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = itertools.count()
-    monkeypatch.setattr(endpoints.time, "monotonic", lambda: next(clock))
-    wanted = surface_routes.Sample(count=10 * model.block, seed=1)
-    with pytest.raises(LateError):
-        surface_routes._Draws(Served(Path(), model, {}, "one"), wanted, 1).answer(3.0)
-    assert next(clock) == 5
-
-
-def test_blocks_of_scores_are_the_scores(model: SurfaceModel) -> None:
-    iv = np.maximum(model.sample(600, seed=1), 0.01)
-    blocks = [*model.score_blocks(iv)]
-    assert len(blocks) > 1
-    for name, whole in model.score(iv)._asdict().items():
-        np.testing.assert_array_equal(np.concatenate([getattr(block, name) for block in blocks]), whole)
+def test_requests_end_at_their_deadline(model: SurfaceModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked at before each call of a graph, not only before the first."""
+    iv = np.maximum(model.sample(2000, seed=1), 0.01).tolist()
+    noisy = {"iv": [0.1, 0.4] * 50, "tenor": [0.4] * 100, "log_moneyness": [0.0] * 100}
+    served = Served(Path(), model, {}, "one")
+    draws = surface_routes._Draws(served, surface_routes.Sample(count=5000, seed=1), 1)
+    works = {
+        "score": partial(surface_routes._scored, served, json.dumps({"iv": iv}).encode()),
+        "complete": partial(surface_routes._completed, served, json.dumps(noisy).encode()),
+        "sample": draws.answer,
+    }
+    clock = Clock(monkeypatch)
+    for name, work in works.items():
+        clock.looks = 0
+        assert work(1e9).status_code == 200
+        assert clock.looks > 3, f"{name} takes several calls of graphs"
+        clock.looks = 0
+        with pytest.raises(LateError):
+            work(2.0)
+        assert clock.looks == 3, name
 
 
 def test_a_stream_whose_reader_waits_leaves_its_place_to_others(bundle: Path, tmp_path: Path) -> None:
