@@ -13,15 +13,14 @@ from deploy.server.answers import json_response
 from deploy.server.middleware import Middleware, route
 from deploy.server.oip_routes import OipRoutes
 from deploy.server.pages import Pages
+from deploy.server.served import Served
 from deploy.server.state import Service
 from deploy.server.surface_routes import SurfaceRoutes
 
 
 def routes(service: Service) -> list[BaseRoute]:
     """All routes; those that are called most come first, because the router tries them in order."""
-
-    async def document(_: Request) -> Response:
-        return json_response(openapi.document(service.follower.served, service.settings))
+    document = _Document(service)
 
     async def counters(_: Request) -> Response:
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -30,7 +29,7 @@ def routes(service: Service) -> list[BaseRoute]:
         *OipRoutes(service).routes(),
         *SurfaceRoutes(service).routes(),
         route("/metrics", counters),
-        route("/openapi.json", document),
+        route("/openapi.json", document.get),
         *Pages(service).routes(),
     ]
 
@@ -43,8 +42,26 @@ def application(service: Service, routes: Sequence[BaseRoute]) -> Middleware:
         task = asyncio.create_task(_reload(service))
         yield
         task.cancel()
+        service.follower.stop()
 
     return Middleware(Router(routes, redirect_slashes=False, lifespan=lifespan), service)
+
+
+class _Document:
+    """The OpenAPI document, which is made once for each model: its example is a surface that is drawn."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._served: Served | None = None
+        self._response = Response()
+
+    async def get(self, _: Request) -> Response:
+        """The document of the served model."""
+        served = self._service.follower.served
+        if served is not self._served:
+            made = await asyncio.to_thread(openapi.document, served, self._service.settings)
+            self._served, self._response = served, json_response(made)
+        return self._response
 
 
 async def _reload(service: Service) -> None:

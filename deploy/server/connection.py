@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from deploy.server.descriptors import SPARE
 from deploy.server.errors import HEAD_TOO_LARGE, NOT_HTTP, QUEUE_FULL, REQUEST_TIMEOUT, TOO_MANY_CONNECTIONS
+from deploy.server.headers import ANSWER
 from deploy.server.limits import MAX_HEAD, MAX_PIPELINED, Limits
 
 _HEALTH, _METRICS = b"/v2/health/", b"/metrics"  # routes that a full server answers too
@@ -180,7 +181,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     def _reject(self, answer: Response) -> None:
         """Answer before the application is called: a refusal there would cost almost as much as an answer."""
         self.cycle = _RejectedCycle()  # type: ignore[assignment]
-        headers, draining = tuple(self.server_state.default_headers), self.draining()
+        headers, draining = (*self.server_state.default_headers, *ANSWER), self.draining()
         if draining:
             headers += (CLOSE,)
         self.transport.write(_encoded(answer, headers, with_body=self.parser.get_method() != b"HEAD"))
@@ -248,6 +249,6 @@ class _BoundedProtocol(HttpToolsProtocol):
             return
         no_answer_begun = self._idle if self._in_head or self.cycle is None else not self.cycle.response_started
         if no_answer_begun and not self.pipeline:
-            self.transport.write(_encoded(answer))
+            self.transport.write(_encoded(answer, ANSWER))
             self.rejected(answer.status_code)
         self.transport.close()

@@ -12,10 +12,12 @@ from deploy.server.answers import Error, json_response
 DESCRIPTIONS: Final = {
     400: "the request cannot be read, or its values cannot be used",
     401: "no bearer token, or a wrong one",
+    403: "a page of another site sent it, and there is no token",
     406: "no such kind of answer",
     408: "the request did not arrive in time",
     413: "the body is too large",
     415: "the body is compressed",
+    421: "it is for a host of another name, and there is no token",
     429: "the queue is full",
     503: "too many connections",
     504: "no answer before the deadline",
@@ -74,6 +76,18 @@ def response_to(error: Exception) -> Response:
 def unauthorized() -> HTTPException:
     """401: the token is missing or wrong."""
     return HTTPException(401, "a bearer token is needed", {"www-authenticate": "Bearer"})
+
+
+def other_site() -> HTTPException:
+    """403: a page of another site sent the request."""
+    return HTTPException(403, "a page of another site may send nothing here")
+
+
+def other_host(host: str) -> HTTPException:
+    """421: the request is for another host."""
+    return HTTPException(
+        421, f"this server is not {host[:100]!r}; --hosts names what it is called, and with a token it needs no name"
+    )
 
 
 def unknown_model(name: str, known: Iterable[str]) -> HTTPException:

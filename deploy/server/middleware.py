@@ -1,20 +1,19 @@
 """Middleware of every request: checks its token, encoding and size, answers exceptions, and counts."""
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deploy.server import errors, logs
+from deploy.server import errors, headers, logs, origin
 from deploy.server.connection import CLOSE
 from deploy.server.state import Service
 
 # Routes that need no token: an orchestrator's probes carry none, and a page must load before one can be typed into it.
 _OPEN = frozenset({"/", "/reference", "/openapi.json", "/v2/health/live", "/v2/health/ready"})
-_OPEN_BELOW = "/explorer/"
 _GONE = 499  # nginx's status for a client that left; it is only counted
 
 
@@ -25,6 +24,7 @@ class Middleware:
         self._app, self._service = app, service
         token = service.settings.token
         self._token = None if token is None else token.encode()
+        self._host_names = service.settings.host_names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request, have it answered, answer exceptions, and count."""
@@ -32,14 +32,14 @@ class Middleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start, status = perf_counter(), 0
+        start, status, extra = perf_counter(), 0, headers.of(scope["path"])
 
         async def send_noting_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if self._service.draining:
-                    message = {**message, "headers": [*message["headers"], CLOSE]}
+                close = (CLOSE,) if self._service.draining else ()
+                message = {**message, "headers": [*message["headers"], *extra, *close]}
             await send(message)
 
         try:
@@ -58,15 +58,25 @@ class Middleware:
             self._count(scope, status or _GONE, perf_counter() - start)
 
     def _check(self, scope: Scope) -> None:
-        """Raise HTTPException for a request with a wrong token, encoding or size."""
-        headers = dict(scope["headers"])
-        if self._token is not None and not _is_open(scope["path"]):
-            scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-            if scheme.lower() != b"bearer" or not hmac.compare_digest(given, self._token):
+        """Raise HTTPException for a request with a wrong token, encoding or size, or of another site."""
+        given = dict(scope["headers"])
+        if self._token is None:
+            self._check_origin(scope["method"], given)
+        elif not _is_open(scope["path"]):
+            scheme, _, token = given.get(b"authorization", b"").partition(b" ")
+            if scheme.lower() != b"bearer" or not hmac.compare_digest(token, self._token):
                 raise errors.unauthorized()
-        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        if given.get(b"content-encoding", b"identity").lower() != b"identity":
             raise errors.compressed_body()
-        self._service.limits.check_body(int(headers.get(b"content-length", 0)))
+        self._service.limits.check_body(int(given.get(b"content-length", 0)))
+
+    def _check_origin(self, method: str, given: Mapping[bytes, bytes]) -> None:
+        """Raise HTTPException for a request that a page of another site caused."""
+        host = given.get(b"host")
+        if host is not None and not origin.is_for(host, self._host_names):
+            raise errors.other_host(host.decode("latin-1"))
+        if method == "POST" and not origin.is_own(given):
+            raise errors.other_site()
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route, metrics = _route(scope), self._service.metrics
@@ -94,7 +104,7 @@ def route(path: str, function: Callable[[Request], Awaitable[ASGIApp]], method: 
 
 
 def _is_open(path: str) -> bool:
-    return path in _OPEN or path.startswith(_OPEN_BELOW)
+    return path in _OPEN or path.startswith(headers.BELOW_EXPLORER)
 
 
 def _route(scope: Scope) -> str:

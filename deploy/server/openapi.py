@@ -9,7 +9,7 @@ import msgspec
 from deploy.server import answers
 from deploy.server.answers import BINARY, JSON, LINES, SEED, SHAPE, VERSION
 from deploy.server.errors import DESCRIPTIONS
-from deploy.server.reload import Served
+from deploy.server.served import Served
 from deploy.server.settings import Settings
 from deploy.server.surface_routes import Complete, Sample, Score
 from vae.runtime import SurfaceModel

@@ -19,13 +19,6 @@ from vae.surface import plausible
 _EXPLORER = Path(__file__).parents[1] / "explorer"
 _REFERENCE = _EXPLORER / "reference.html"
 _IN_BROWSER = (bundle.DECODER, bundle.SAMPLER, bundle.COMPLETER)
-# The explorer needs nothing from elsewhere; Plotly writes styles and images into the page.
-_POLICY = {
-    "content-security-policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-}
 
 
 class Pages:
@@ -50,7 +43,7 @@ class Pages:
 
     async def explorer(self, _: Request) -> Response:
         """The page that shows surfaces."""
-        return FileResponse(_EXPLORER / "index.html", headers=_POLICY)
+        return FileResponse(_EXPLORER / "index.html")
 
     async def reference(self, _: Request) -> Response:
         """The page that describes the routes."""

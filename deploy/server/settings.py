@@ -64,12 +64,18 @@ class Settings:
     drain: Annotated[float, _Option("Seconds after SIGTERM to go on, not ready.", _Seconds(0.0, 600.0))] = 1.0
     grace: Annotated[int, _Option("Seconds that requests in flight have then.", IntRange(0, 3600))] = 20
     log_requests: Annotated[bool, _Option("A line for each request, of its shape only.")] = False
+    hosts: Annotated[str, _Option("Names of the server, with commas; for one without a token.")] = ""
     token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         token = self.token
         if token is not None and not (token and token.isascii() and token.isprintable() and token == token.strip()):
             raise ValueError(f"{ENVIRONMENT}_TOKEN must be printable ASCII, not empty, without spaces around it")
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """Names by which requests may call the server, in lower case."""
+        return frozenset(name.strip().lower() for name in (*self.hosts.split(","), self.host))
 
     @property
     def open_to_others(self) -> bool:

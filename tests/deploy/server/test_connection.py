@@ -399,8 +399,8 @@ def test_a_full_server_tells_how_often_it_refused(busy: Server) -> None:
     [
         b"\x16\x03\x01\x02\x00\x01\x00",
         b"GARBAGE\r\n\r\n",
-        b"GET http://[::bad HTTP/1.1\r\nhost: x\r\n\r\n",
-        b"GET /\xff HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET http://[::bad HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nhost: localhost\r\n\r\n",
         b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
         head(content_length=-1),
         head(content_length=2**70),

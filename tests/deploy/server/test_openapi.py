@@ -1,15 +1,17 @@
 """The OpenAPI document is made from the types of the answers, with the sizes of the served model."""
 
+import asyncio
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
-from deploy.server import answers, openapi
-from deploy.server.reload import Served
+from deploy.server import answers, app, openapi
+from deploy.server.served import Served
 from deploy.server.settings import Settings
 from vae.runtime import SurfaceModel
 
@@ -56,3 +58,18 @@ def test_an_answer_is_json_in_the_order_of_its_fields() -> None:
     answer = answers.SampledRow(7, np.array([[1.5, np.nan]], np.float32))
     assert answers.to_json(answer) == b'{"row":7,"iv":[[1.5,null]]}'
     assert answers.to_json(answers.Error("wrong")) == b'{"error":"wrong"}'
+
+
+def test_the_document_is_made_once_for_each_model(
+    model: SurfaceModel, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its example is drawn from the model, which would hold the event loop up at each request."""
+    made: list[Served] = []
+    monkeypatch.setattr(openapi, "document", lambda served, _: made.append(served) or {"version": served.version})
+    service = SimpleNamespace(follower=SimpleNamespace(served=None), settings=None)
+    document = app._Document(service)
+    for version in ("one", "two"):
+        service.follower.served = Served(bundle, model, {}, version)
+        for _ in range(3):
+            assert json.loads(asyncio.run(document.get(None)).body) == {"version": version}
+    assert [served.version for served in made] == ["one", "two"]

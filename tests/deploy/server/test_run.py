@@ -206,8 +206,8 @@ def test_what_takes_longer_than_its_time_is_ended(bundle: Path, tmp_path: Path) 
         body = b'{"count": 1000000}'
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
             connection.sendall(
-                b"POST /sample HTTP/1.1\r\nhost: x\r\naccept: application/octet-stream\r\ncontent-length: %d\r\n\r\n%s"
-                % (len(body), body)
+                b"POST /sample HTTP/1.1\r\nhost: localhost\r\naccept: application/octet-stream\r\n"
+                b"content-length: %d\r\n\r\n%s" % (len(body), body)
             )
             assert connection.recv(10_000)
             start = time.monotonic()
