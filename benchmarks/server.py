@@ -22,6 +22,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -285,7 +286,7 @@ def _serve(listener: socket.socket) -> None:
     with metrics.shared():
         service = worker.ready(Settings(BUNDLE))
         routes = [route("/echo", echo, "POST"), *app.routes(service)]
-        worker.Worker(service, app.application(service, routes)).run([listener])
+        worker.Worker(service, app.application(service, routes), SimpleNamespace(value=0.0)).run([listener])
 
 
 @contextmanager

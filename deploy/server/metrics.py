@@ -1,11 +1,12 @@
 """Metrics for Prometheus, summed over the workers, which share a folder of counters."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+
+from deploy.server.children import temporary_folder, use
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -13,8 +14,8 @@ _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 @contextmanager
 def shared() -> Iterator[None]:
     """A folder for the counters of child processes; enter it before a child imports prometheus_client."""
-    with tempfile.TemporaryDirectory(prefix="volvae-metrics-") as folder:
-        os.environ[_FOLDER] = folder
+    with temporary_folder("volvae-metrics-") as folder:
+        os.environ[_FOLDER] = str(folder)
         try:
             yield
         finally:
@@ -28,6 +29,8 @@ class Metrics:
         # prometheus_client decides at its import whether counters are shared
         from prometheus_client import Counter, Gauge, Histogram  # noqa: PLC0415
 
+        if _FOLDER in os.environ:
+            use(Path(os.environ[_FOLDER]))
         self._seconds = Histogram(
             "volvae_request_seconds",
             "Time from the head of a request to the end of its answer.",

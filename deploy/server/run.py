@@ -34,7 +34,7 @@ def run(settings: Settings, *, wait: bool = False) -> None:
             return
         with closing(_listen(settings)) as listener, metrics.shared():
             _log_start(settings, listener)
-            workers = Workers(partial(work, settings, listener, [found]), settings.workers)
+            workers = Workers(partial(work, settings, listener, (found,)), settings.workers)
             try:
                 workers.keep_alive(stop)
             finally:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+import time
 from collections.abc import Sequence
 
 import uvicorn
@@ -15,15 +16,17 @@ from deploy.server.middleware import Middleware
 from deploy.server.reload import Follower
 from deploy.server.settings import Settings
 from deploy.server.state import Service
+from deploy.server.supervisor import Pulse
 from deploy.server.trial import Trials
 
+_BEAT = 1.0  # seconds between two notes that the event loop runs
 _KEEP_ALIVE = 75  # seconds: longer than load balancers keep idle connections, so that they close first
 
 
-def work(settings: Settings, listener: socket.socket, tried: Sequence[str] = ()) -> None:
+def work(settings: Settings, listener: socket.socket, tried: Sequence[str], pulse: Pulse) -> None:
     """Serve on a socket until a signal ends the process; the bundles with the manifests ``tried`` need no trial."""
     service = ready(settings, tried)
-    Worker(service, application(service, routes(service))).run([listener])
+    Worker(service, application(service, routes(service)), pulse).run([listener])
 
 
 def ready(settings: Settings, tried: Sequence[str] = ()) -> Service:
@@ -45,8 +48,8 @@ def ready(settings: Settings, tried: Sequence[str] = ()) -> Service:
 class Worker(uvicorn.Server):
     """uvicorn's server with limits on connections, and a time after SIGTERM in which clients leave in order."""
 
-    def __init__(self, service: Service, app: Middleware) -> None:
-        self._service = service
+    def __init__(self, service: Service, app: Middleware, pulse: Pulse) -> None:
+        self._service, self._pulse = service, pulse
         protocol = bounded_protocol(
             service.limits, draining=lambda: service.draining, rejected=service.metrics.rejected
         )
@@ -67,6 +70,13 @@ class Worker(uvicorn.Server):
 
     async def main_loop(self) -> None:
         """Serve until a signal; then go on for ``drain`` seconds, not ready."""
+        self._beating = asyncio.create_task(self._beat())  # until the event loop ends
         await super().main_loop()
         self._service.draining = True
         await asyncio.sleep(self._service.settings.drain)
+
+    async def _beat(self) -> None:
+        """Note again and again that the event loop runs."""
+        while True:
+            self._pulse.value = time.monotonic()
+            await asyncio.sleep(_BEAT)

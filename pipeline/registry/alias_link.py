@@ -7,12 +7,12 @@ so a reader always sees the complete files of one version.
 import contextlib
 import re
 import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from deploy.server import logs
+from deploy.server.children import temporary_folder
 from pipeline.errors import InputError
 from pipeline.files import atomic
 from pipeline.registry import registry
@@ -40,8 +40,8 @@ def mirrored(address: str, *, poll: float) -> Iterator[Path]:
         raise InputError(f"{address} is not the address of a model; allowed: a folder or models:/NAME@ALIAS")
     logs.configure()
     done = threading.Event()
-    with tempfile.TemporaryDirectory(prefix="volvae-models-", ignore_cleanup_errors=True) as folder:
-        mirror = _Mirror(Path(folder), found["model"], found["alias"])
+    with temporary_folder("volvae-models-") as folder:
+        mirror = _Mirror(folder, found["model"], found["alias"])
         thread = threading.Thread(target=mirror.follow, args=(poll, done), daemon=True)
         thread.start()
         try:
