@@ -7,17 +7,17 @@ the model keeps the line of its champions, so that one command goes back, down t
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pipeline.errors import InputError, StageError, listed
 from pipeline.files.atomic import copy_folder
 from pipeline.registry import champions, mlflow_store
 from pipeline.registry.mlflow_store import CONTENT, Record, Store
 from vae import runtime
-from vae.bundle import MANIFEST, FormatError
+from vae.bundle import GRAPHS, MANIFEST, FormatError, read_whole
 from vae.runtime import BundleError, SurfaceModel, VectorModel
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -27,6 +27,7 @@ _CHAMPIONS, _ROLLED_BACK = "volvae.champions", "volvae.rolled_back"
 _SUCCEEDS = "volvae.succeeds"  # of a champion, where the model has no line yet: the number of the one before
 _VERDICT, _REASON = "gate.verdict", "gate.reason"
 _ACCEPTED, _REFUSED = "accepted", "refused"
+T = TypeVar("T")
 
 
 class Version(NamedTuple):
@@ -189,7 +190,7 @@ class Registry:
             StageError: its files are gone, or not those that were registered.
         """
         with self.files(version, BUNDLE) as folder:
-            return self._verified(folder, version)
+            return self._verified(folder, version, lambda: runtime.load(folder, provider="cpu", threads=1))
 
     def fetch(self, version: Version, folder: Path) -> None:
         """Replace ``folder`` by the bundle of a version, completely or not at all.
@@ -201,22 +202,22 @@ class Registry:
         if folder.exists() and (others := sorted(path.name for path in folder.iterdir() if not _is_of_bundle(path))):
             raise InputError(f"{folder} holds {listed(others)}, which would be deleted; name another folder")
         with self.files(version, BUNDLE) as found:
-            self._verified(found, version)
+            # which runs no graph: whoever serves the bundle tries it within limits
+            self._verified(found, version, lambda: read_whole(found, GRAPHS))
             copy_folder(found, folder)
 
-    def _verified(self, folder: Path, version: Version) -> SurfaceModel | VectorModel:
-        """The model in a folder, if its files are those that were registered."""
+    def _verified(self, folder: Path, version: Version, read: Callable[[], T]) -> T:
+        """What is read from a folder, with a check of every file against the manifest, if that was registered."""
         what = f"{BUNDLE} of {self.model} version {version.number}"
         try:
-            tag = manifest_tag(folder)
-            model = runtime.load(folder, provider="cpu", threads=1)  # checks every file against the manifest
+            tag, content = manifest_tag(folder), read()
         except FormatError as error:
             raise OtherFormatError(f"the {what} is of another version of volvae: {error}") from error
         except (OSError, BundleError) as error:
             raise StageError(f"the {what} is damaged: {mlflow_store.reason(error)}") from error
         if _MANIFEST in version.tags and not tag.items() <= version.tags.items():
             raise StageError(f"the {what} is not what was registered: its {MANIFEST} has another checksum")
-        return model
+        return content
 
     def _known(self) -> str:
         """All versions in words."""
