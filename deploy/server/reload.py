@@ -7,6 +7,7 @@ from deploy.server import logs
 from deploy.server.metrics import Metrics
 from deploy.server.served import Fingerprint, Served, fingerprint, load
 from deploy.server.trial import Stopped, Trials
+from vae.bundle import BundleError
 from vae.runtime import Provider
 
 
@@ -35,7 +36,7 @@ class Follower:
         try:
             found = fingerprint(self.folder)
             if found != self._fingerprint:
-                self._trials.check(found)
+                self._trials.check(found, lambda: self._holds(found))
                 self._exchange(load(found, provider=self._provider, threads=self._threads))
                 self._fingerprint = found
         except Stopped:
@@ -46,6 +47,13 @@ class Follower:
             return False
         self._refused.reset()
         return True
+
+    def _holds(self, found: Fingerprint) -> bool:
+        """Whether the folder holds this bundle still."""
+        try:
+            return fingerprint(self.folder) == found
+        except BundleError:
+            return False
 
     def stop(self) -> None:
         """End a check that is under way, whose bundle may take long to try."""

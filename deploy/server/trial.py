@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -20,8 +20,9 @@ from deploy.server.served import Fingerprint
 from vae import bundle
 from vae.bundle import BundleError
 
-_SECONDS = 60.0  # in which a bundle must be loaded and run; the largest takes two
+_SECONDS = 30.0  # in which a bundle must be loaded and run; the largest takes two
 _MEMORY = 2 * 2**30  # bytes of the child, an eighth of which Python, numpy and onnxruntime take
+_LOOK = 0.1  # seconds between two looks at the outcome of a trial
 _REST = 10.0  # times as long as a trial that failed took, until the same bundle is tried again
 _KEPT = 16  # bundles that passed, so that a way back to one of them is quick
 
@@ -56,11 +57,15 @@ class Trials:
         """Manifests of the bundles that passed."""
         return tuple(self._passed)
 
-    def check(self, found: Fingerprint) -> None:
+    def check(self, found: Fingerprint, is_wanted: Callable[[], bool] = lambda: True) -> None:
         """Return if a bundle is fit to be served; it is tried unless that is known.
 
+        Args:
+            found: the bundle.
+            is_wanted: whether nothing has taken its place, which is asked from time to time during the trial.
+
         Raises:
-            BundleError: it is not.
+            BundleError: it is not fit, or no longer wanted.
             Stopped: the event was set.
         """
         if found.manifest in self._passed:
@@ -70,7 +75,7 @@ class Trials:
         if before is not None and before.manifest == found.manifest and start < before.until:
             raise BundleError(before.reason)
         try:
-            _try(found, self.stop)
+            _try(found, self.stop, is_wanted)
         except BundleError as error:
             now = time.monotonic()
             self._failed = _Failure(found.manifest, str(error), now + _REST * (now - start))
@@ -80,11 +85,11 @@ class Trials:
             self._passed.popitem(last=False)
 
 
-def _try(found: Fingerprint, stop: threading.Event) -> None:
+def _try(found: Fingerprint, stop: threading.Event, is_wanted: Callable[[], bool]) -> None:
     """Load and run a bundle in a child.
 
     Raises:
-        BundleError: it cannot be, or not within the limits.
+        BundleError: it cannot be, or not within the limits, or it is no longer wanted.
         Stopped: the event was set.
     """
     outcome, sender = spawn.Pipe(duplex=False)
@@ -93,9 +98,11 @@ def _try(found: Fingerprint, stop: threading.Event) -> None:
     sender.close()
     end = time.monotonic() + _SECONDS
     try:
-        while not wait([outcome], timeout=0.05):
+        while not wait([outcome], timeout=_LOOK):
             if stop.is_set():
                 raise Stopped
+            if not is_wanted():
+                raise BundleError(f"{found.folder} was replaced before its trial ended")
             if time.monotonic() > end:
                 raise BundleError(f"{found.folder} cannot be run: its graphs do not end within {_SECONDS:g} s")
         try:

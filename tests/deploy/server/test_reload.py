@@ -526,6 +526,24 @@ def test_a_server_goes_on_and_ends_while_a_model_is_tried(
         assert not server.said("a worker did not finish and is killed")
 
 
+def test_the_next_good_model_does_not_wait_for_a_trial_without_end(
+    follower: Follower,
+    never_ending: Path,
+    variants: dict[str, Path],
+    warnings: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trial, "_SECONDS", 1e6)
+    point(follower.folder, never_ending)
+    exchange = threading.Timer(2.0, point, (follower.folder, variants["double"]))
+    exchange.start()
+    assert not follower.refresh()
+    exchange.join()
+    assert warnings == [f"{never_ending} was replaced before its trial ended"]
+    assert follower.refresh()
+    assert follower.served.version == "double"
+
+
 def processes(server: Server) -> int:
     """Python's children of the supervisor and of its workers; one that multiprocessing needs counts, too."""
     return len(psutil.Process(server.process.pid).children(recursive=True))
