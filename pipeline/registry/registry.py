@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pipeline.errors import InputError, StageError, listed
-from pipeline.files.atomic import copy_folder
+from pipeline.files.atomic import new_folder
 from pipeline.registry import champions, mlflow_store
 from pipeline.registry.mlflow_store import CONTENT, Record, Store
 from vae import runtime
@@ -170,18 +170,7 @@ class Registry:
             StageError: they are gone.
         """
         with tempfile.TemporaryDirectory(prefix="volvae-") as folder:
-            try:
-                found = self._store.download(version.run_id, kind, Path(folder))
-            except mlflow_store.ERRORS as error:
-                if mlflow_store.is_full(error):
-                    raise StageError(
-                        f"no space left on device in {tempfile.gettempdir()}; make room, or let TMPDIR name a folder"
-                    ) from error
-                what = f"{kind} of {self.model} version {version.number}"
-                raise StageError(
-                    f"the {what} cannot be read from {self.store}: {mlflow_store.reason(error)}"
-                ) from error
-            yield found
+            yield self._download(version, kind, Path(folder))
 
     def load(self, version: Version) -> SurfaceModel | VectorModel:
         """The model of a version.
@@ -201,10 +190,27 @@ class Registry:
         """
         if folder.exists() and (others := sorted(path.name for path in folder.iterdir() if not _is_of_bundle(path))):
             raise InputError(f"{folder} holds {listed(others)}, which would be deleted; name another folder")
-        with self.files(version, BUNDLE) as found:
+        with new_folder(folder) as fresh:
+            found = self._download(version, BUNDLE, fresh)
             # which runs no graph: whoever serves the bundle tries it within limits
             self._verified(found, version, lambda: read_whole(found, GRAPHS))
-            copy_folder(found, folder)
+            for file in found.iterdir():
+                file.rename(fresh / file.name)
+            found.rmdir()
+
+    def _download(self, version: Version, kind: str, into: Path) -> Path:
+        """Copy the files of a version into a folder; where they lie there.
+
+        Raises:
+            StageError: they are gone, or the disk of the folder is full.
+        """
+        try:
+            return self._store.download(version.run_id, kind, into)
+        except mlflow_store.ERRORS as error:
+            if mlflow_store.is_full(error):
+                raise StageError(f"no space left on device for the files of a version, in {into.parent}") from error
+            what = f"{kind} of {self.model} version {version.number}"
+            raise StageError(f"the {what} cannot be read from {self.store}: {mlflow_store.reason(error)}") from error
 
     def _verified(self, folder: Path, version: Version, read: Callable[[], T]) -> T:
         """What is read from a folder, with a check of every file against the manifest, if that was registered."""

@@ -1,5 +1,6 @@
 """The stages prepare, train, evaluate and export, run for real on a tiny design."""
 
+import errno
 import json
 import math
 import os
@@ -404,3 +405,16 @@ def test_a_damaged_law_is_one_line(in_finished, capsys: pytest.CaptureFixture[st
     (folder / "data/surfaces/law.json").write_text('{"quote_noise_vol": 1e-4}')
     assert Workspace(folder).run("evaluate") == 2
     assert "data/surfaces/law.json is not a law" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_line_that_names_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    with (
+        pytest.raises(InputError, match=r"model cannot be written: No space left on device$"),
+        new_folder(folder) as partial,
+    ):
+        (partial / "weights").touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(PermissionError), new_folder(folder):
+        raise PermissionError(errno.EACCES, "of something else")
+    assert list(tmp_path.iterdir()) == []
