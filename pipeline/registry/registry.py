@@ -170,7 +170,7 @@ class Registry:
             StageError: they are gone.
         """
         with tempfile.TemporaryDirectory(prefix="volvae-") as folder:
-            yield self._download(version, kind, Path(folder))
+            yield self._download(version, kind, Path(folder), disk=Path(folder).parent)
 
     def load(self, version: Version) -> SurfaceModel | VectorModel:
         """The model of a version.
@@ -191,24 +191,24 @@ class Registry:
         if folder.exists() and (others := sorted(path.name for path in folder.iterdir() if not _is_of_bundle(path))):
             raise InputError(f"{folder} holds {listed(others)}, which would be deleted; name another folder")
         with new_folder(folder) as fresh:
-            found = self._download(version, BUNDLE, fresh)
+            found = self._download(version, BUNDLE, fresh, disk=folder.parent)
             # which runs no graph: whoever serves the bundle tries it within limits
             self._verified(found, version, lambda: read_whole(found, GRAPHS))
             for file in found.iterdir():
                 file.rename(fresh / file.name)
             found.rmdir()
 
-    def _download(self, version: Version, kind: str, into: Path) -> Path:
+    def _download(self, version: Version, kind: str, into: Path, *, disk: Path) -> Path:
         """Copy the files of a version into a folder; where they lie there.
 
         Raises:
-            StageError: they are gone, or the disk of the folder is full.
+            StageError: they are gone, or the disk is full, which the message calls ``disk``.
         """
         try:
             return self._store.download(version.run_id, kind, into)
         except mlflow_store.ERRORS as error:
             if mlflow_store.is_full(error):
-                raise StageError(f"no space left on device for the files of a version, in {into.parent}") from error
+                raise StageError(f"no space left on device for the files of a version, in {disk}") from error
             what = f"{kind} of {self.model} version {version.number}"
             raise StageError(f"the {what} cannot be read from {self.store}: {mlflow_store.reason(error)}") from error
 
