@@ -6,7 +6,7 @@ from functools import partial
 
 from deploy.server import logs, metrics
 from deploy.server.descriptors import within_limit
-from deploy.server.served import fingerprint
+from deploy.server.served import fingerprint, load
 from deploy.server.settings import Settings
 from deploy.server.supervisor import Workers, stop_event
 from deploy.server.trial import Stopped, Trials
@@ -46,12 +46,14 @@ def _checked_model(settings: Settings, trials: Trials) -> str:
     """The manifest of the model, which can be served.
 
     Raises:
-        ValueError: there is none, or it cannot be served.
+        ValueError: there is none, it cannot be served, or the provider does not start.
         Stopped: the server is asked to end.
     """
+    Options(settings.provider, settings.threads).check()
     found = fingerprint(settings.bundle)
     trials.check(found)
-    Options(settings.provider, settings.threads).check()
+    if settings.provider not in ("auto", "cpu"):  # the trial is on the CPU; this one may lack its driver
+        load(found, provider=settings.provider, threads=settings.threads)
     return found.manifest
 
 

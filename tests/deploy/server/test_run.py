@@ -19,10 +19,15 @@ import psutil
 import pytest
 
 from benchmarks.clients import clients
+from deploy.server import run
+from deploy.server.served import fingerprint
+from deploy.server.settings import Settings
+from deploy.server.trial import Trials
 from tests.deploy.serving import ROOT, VOLVAE, Server, ask, decoder_request, serving
 from tests.services import wait_for
 from vae.bundle import MANIFEST
 from vae.runtime import SurfaceModel
+from vae.sessions import Options
 
 _DRAIN, _GRACE = 0.5, 20
 _TOKEN = "a secret of this test"
@@ -279,3 +284,14 @@ def test_idle_connections_neither_use_up_the_descriptors_nor_silence_the_health_
         for _ in range(5):
             assert server.ask("GET", "/v2/health/live").status == 200
         assert server.process.poll() is None
+
+
+def test_a_provider_that_does_not_start_is_found_before_there_are_workers(
+    linear_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trial of the bundle runs on the CPU."""
+    trials = Trials([fingerprint(linear_bundle).manifest])
+    monkeypatch.setattr(Options, "check", lambda _: None)  # this onnxruntime may lack it
+    with pytest.raises(ValueError, match="CUDAExecutionProvider|'cuda' does not start"):
+        run._checked_model(Settings(linear_bundle, provider="cuda"), trials)
+    assert run._checked_model(Settings(linear_bundle), trials) == trials.passed[0]
