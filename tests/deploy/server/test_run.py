@@ -292,6 +292,6 @@ def test_a_provider_that_does_not_start_is_found_before_there_are_workers(
     """The trial of the bundle runs on the CPU."""
     trials = Trials([fingerprint(linear_bundle).manifest])
     monkeypatch.setattr(Options, "check", lambda _: None)  # this onnxruntime may lack it
-    with pytest.raises(ValueError, match="CUDAExecutionProvider|'cuda' does not start"):
+    with pytest.raises(ValueError, match=r"CUDAExecutionProvider|'cuda' does not start"):
         run._checked_model(Settings(linear_bundle, provider="cuda"), trials)
     assert run._checked_model(Settings(linear_bundle), trials) == trials.passed[0]
