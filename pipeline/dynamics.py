@@ -7,14 +7,14 @@ import numpy as np
 import torch
 
 from pipeline.errors import InputError
-from pipeline.files.dataset import Dataset
+from pipeline.files.dataset import SPLITS, Dataset
 from pipeline.files.motion_file import Motion
 from pipeline.settings.train import DynamicsParams, TrainParams
 from vae.dynamics.fit import FEWEST_DATES, History, walk
-from vae.dynamics.law import FORMS, Array
+from vae.dynamics.law import FORMS, Array, advanced, passed
 from vae.model.autoencoder import Vae
 
-_FITTED = ("train", "validation")
+_FITTED = SPLITS[:-1]
 
 
 class Dated(NamedTuple):
@@ -59,6 +59,18 @@ def fit_motion(params: DynamicsParams, model: Vae, data: Dataset) -> Motion:
     history = dated(model, data, _FITTED, params.underlying).history
     walked = walk(history, FORMS[params.form])
     return Motion(walked.law(), walked.state(), int(history.days[-1]), params.form, params.underlying)
+
+
+def latest(motion: Motion, model: Vae, data: Dataset) -> Motion:
+    """The law with its state at the last date of the test split, which it filters through but does not learn from."""
+    if not tested_dates(data, motion.underlying):
+        return motion
+    history = dated(model, data, SPLITS, motion.underlying).history
+    first = int(np.flatnonzero(history.days == motion.date)[0])
+    state = motion.state
+    for week, move in zip(passed(history.days)[first:], history.moves[first:], strict=True):
+        state = advanced(motion.law, state, week, move)
+    return motion._replace(state=state, date=int(history.days[-1]))
 
 
 def dated(model: Vae, data: Dataset, splits: Sequence[str], underlying: str | None) -> Dated:

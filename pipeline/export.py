@@ -1,5 +1,6 @@
 """The stage export: the ONNX bundle, published only if it agrees with torch in double precision."""
 
+import datetime as dt
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.dynamics import latest
 from pipeline.errors import StageError
-from pipeline.files import formats, tensor_files, trained_model
+from pipeline.files import formats, motion_file, tensor_files, trained_model
 from pipeline.files.atomic import check_writable, new_folder
 from pipeline.files.dataset import Dataset
+from pipeline.files.motion_file import Motion
 from pipeline.files.trained_model import Prior
 from pipeline.settings.export import ExportParams
 from vae import runtime
@@ -27,14 +30,17 @@ from vae.bundle import (
     MANIFEST,
     QUANTILES,
     SAMPLER,
+    SCENARIOS,
     SCORER,
     VECTORS,
     Layout,
     measured,
 )
+from vae.dynamics.law import passed, scenarios
 from vae.graphs import export, scorer
 from vae.graphs.completer import completer_graph
 from vae.graphs.sampler import sampler_graph
+from vae.graphs.scenarios import scenarios_graph
 from vae.graphs.vector_completer import vector_completer_graph
 from vae.model import completion
 from vae.model.autoencoder import Vae
@@ -47,6 +53,8 @@ from vae.surface.units import BASIS_POINTS
 _ROWS = 256  # surfaces scored at a time
 _READ = 1000  # training surfaces, at most, from which the error of reading between points is learned
 _KNOWN = 40  # points from which surfaces are completed to compare
+_PATHS, _STEPS = 200, 5  # of scenarios that are compared
+_EPOCH = dt.date(1970, 1, 1)
 
 
 def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, metrics: Path) -> None:
@@ -60,6 +68,10 @@ def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, m
     reading = _reading_error(data, grid) if grid else None
     with new_folder(bundle) as folder:
         contents = graph_files(trained, prior, grid, reading, half=settings.fp16)
+        moved = motion_file.read(model)
+        if moved is not None and grid:
+            moved = latest(moved, trained, data)
+            contents[SCENARIOS] = scenarios_graph(_single(trained), moved.law, layout, _metadata(trained, prior, grid))
         scored = test[torch.randperm(len(test), generator=_generator(settings))[: settings.scored_surfaces]]
         manifest = make_manifest(
             trained,
@@ -69,10 +81,14 @@ def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, m
             scores(_single(trained) if grid else trained, scored),
             prior.markets or data.markets,
         )
+        if moved is not None:
+            manifest["dynamics"] = _stated(moved)
         for name, content in contents.items():
             formats.write_bytes(folder / name, content)
         formats.write_json(folder / MANIFEST, manifest)
         figures = parity(trained, prior, folder, test, settings)
+        if moved is not None:
+            figures["parity_scenarios_max_vol"] = scenarios_parity(moved, trained, folder, seed=settings.seed)
         _check(figures, settings)
         formats.write_json(folder / MANIFEST, {**manifest, "parity": figures})
         sizes = {f"{Path(n).stem}_bytes": len(content) for n, content in contents.items()}
@@ -115,14 +131,7 @@ def graph_files(
 
     Vectors are completed and scored in double precision, as their units and their numbers of points are anyone's.
     """
-    facts = {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in _facts(model, grid).items()}
-    metadata = {
-        "volvae_version": version("volvae"),
-        "format": str(FORMAT),
-        "conditions": json.dumps(prior.conditions),
-        "weights_sha256": weights_sha256(model),
-        **facts,
-    }
+    metadata = _metadata(model, prior, grid)
     single, layout = _single(model), layout_of(model, grid)
     made = {
         DECODER: export.decoder_graph(single, layout, metadata),
@@ -138,6 +147,39 @@ def graph_files(
         SCORER: scorer.scorer_graph(single if grid else model, layout, metadata),
     }
     return made | ({HALF_DECODER: export.half_decoder_graph(single, layout, metadata)} if half else {})
+
+
+def _metadata(model: Vae, prior: Prior, grid: Grid | None) -> dict[str, str]:
+    """What each graph says of itself."""
+    facts = {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in _facts(model, grid).items()}
+    return {
+        "volvae_version": version("volvae"),
+        "format": str(FORMAT),
+        "conditions": json.dumps(prior.conditions),
+        "weights_sha256": weights_sha256(model),
+        **facts,
+    }
+
+
+def _stated(moved: Motion) -> dict[str, object]:
+    """The law of motion and its state in the manifest."""
+    return {
+        "form": moved.form,
+        "underlying": moved.underlying,
+        "date": (_EPOCH + dt.timedelta(moved.date)).isoformat(),
+        **{name: part.astype(np.float32).tolist() for name, part in moved.state._asdict().items()},
+    }
+
+
+def scenarios_parity(moved: Motion, model: Vae, bundle: Path, *, seed: int) -> float:
+    """Largest difference of vols of scenarios of the bundle from those of the law, in double precision."""
+    drawn = SurfaceModel.load(bundle, provider="cpu").scenarios(n=_PATHS, days=_STEPS, seed=seed)
+    days = [moved.date, *((date - _EPOCH).days for date in drawn.dates)]
+    uniform = (drawn.shocks + 0.5) / len(moved.law.shocks)
+    found = scenarios(moved.law, moved.state, passed(np.array(days)), uniform)
+    with torch.no_grad():
+        expected = model.expand(torch.from_numpy(found.coordinates)).numpy()
+    return float(np.abs(drawn.iv.reshape(expected.shape) - expected).max())
 
 
 def _facts(model: Vae, grid: Grid | None) -> dict[str, object]:
@@ -312,7 +354,7 @@ def _generator(params: ExportParams) -> torch.Generator:
 def _check(figures: Mapping[str, float], params: ExportParams) -> None:
     """Raise StageError for a figure above its tolerance, or one that is not a number."""
     limits = {
-        **{f"parity_{name}_max_vol": "vol" for name in ("decoder", "sampler", "completer")},
+        **{f"parity_{name}_max_vol": "vol" for name in ("decoder", "sampler", "completer", "scenarios")},
         **{f"parity_{name}_max_relative": "relative" for name in ("decoder", "sampler", "completer")},
         "parity_encoder_max_in_stds": "latent",
     }

@@ -23,6 +23,7 @@ DECODER, ENCODER, SAMPLER, COMPLETER, SCORER = GRAPHS = (
     "scorer.onnx",
 )
 HALF_DECODER = "decoder_fp16.onnx"
+SCENARIOS = "scenarios.onnx"  # of a model with a law of motion
 _EXTERNAL = b"location"  # the key with which a graph names such a file; graphs of bundles do not have the word
 _MOST_BYTES = 512 * 2**20  # of a file; a graph has half a megabyte
 _MOST_MANIFEST = 16 * 2**20  # of a manifest, which has 60,000
@@ -116,7 +117,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read_whole(
-    folder: Path, names: Sequence[str], *, kind: str | None = None
+    folder: Path, names: Sequence[str], *, optional: Sequence[str] = (), kind: str | None = None
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The manifest of a bundle and the content of some of its files, all of one bundle.
 
@@ -125,6 +126,7 @@ def read_whole(
     Args:
         folder: of the bundle.
         names: of the files.
+        optional: names of more files, of which those are read that the manifest names.
         kind: that the bundle must have; any by default.
 
     Raises:
@@ -139,7 +141,8 @@ def read_whole(
             found = kind_of(manifest)
             if kind not in (None, found):
                 raise BundleError(f"{folder} is a bundle of {found}; load it with vae.runtime.{_CLASSES[found]}")
-            return manifest, {name: read_content(folder / name, manifest) for name in names}
+            present = [name for name in optional if name in manifest.get("files", ())]
+            return manifest, {name: read_content(folder / name, manifest) for name in (*names, *present)}
         except BundleError:
             if _identity(folder) == before:
                 raise

@@ -162,7 +162,7 @@ class BundleModel:
         options.check()
         folder = Path(folder)
         names = [*bundle.GRAPHS, *([bundle.HALF_DECODER] if half else [])]
-        manifest, contents = bundle.read_whole(folder, names, kind=cls.kind)
+        manifest, contents = bundle.read_whole(folder, names, optional=(bundle.SCENARIOS,), kind=cls.kind)
         try:
             model = cls(contents, manifest, options)  # type: ignore[call-arg]  # a subclass knows the rest
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:

@@ -6,7 +6,8 @@
 True
 """
 
-from collections.abc import Iterator, Mapping
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vae import bundle, quote_noise, runtime_inputs
+from vae import bundle, motion, quote_noise, runtime_inputs
 from vae.bundle import SURFACES, VECTORS, BundleError, Layout
 from vae.bundle_model import ODD_PERCENTILE, BundleModel, Posterior, Scores
+from vae.motion import Motion, Scenarios, State
 from vae.quote_noise import Cause
 from vae.runtime_inputs import QUOTE_COLUMNS, Array, PriorName, SampleRequest
 from vae.sessions import Options, Provider
@@ -34,7 +36,9 @@ __all__ = [
     "Posterior",
     "PriorName",
     "Provider",
+    "Scenarios",
     "Scores",
+    "State",
     "SurfaceModel",
     "Surfaces",
     "VectorCompletion",
@@ -147,6 +151,12 @@ class SurfaceModel(BundleModel):
         self.conditions = tuple(manifest["conditions"])
         self.markets = tuple(manifest.get("markets", ()))
         self.market_is_condition = bool(manifest.get("market_is_condition"))
+        self._motion = (
+            Motion(contents[bundle.SCENARIOS], manifest, options, self.grid.shape)
+            if bundle.SCENARIOS in contents
+            else None
+        )
+        contents = {name: content for name, content in contents.items() if name != bundle.SCENARIOS}
         smile, market = self.grid.shape[1:], (("market",) if self.market_is_condition else ())
         super().__init__(
             contents,
@@ -302,6 +312,76 @@ class SurfaceModel(BundleModel):
             ValueError: as of ``encode``.
         """
         return self._scored(self._checked(iv))
+
+    @property
+    def state(self) -> State:
+        """The state at the last date of the data that the bundle was made of.
+
+        Raises:
+            ValueError: the model has no law of motion.
+        """
+        return self._moving.state
+
+    def next_state(
+        self, iv: ArrayLike, date: dt.date, *, log_return: float | None = None, state: State | None = None
+    ) -> State:
+        """The state after one more date.
+
+        Args:
+            iv: the whole surface of the date, [tenor, node]; ``complete`` makes one of quotes.
+            date: of the surface.
+            log_return: of the underlying since the date of the state, for a law that has a return.
+            state: before; that of the bundle by default.
+
+        Raises:
+            ValueError: the model has no law of motion, a vol is missing or cannot be, the return is missing or not
+                wanted, or the date is not after that of the state.
+        """
+        moving = self._moving
+        if moving.has_return != (log_return is not None):
+            raise ValueError(
+                f"log_return is {log_return}; allowed: "
+                f"{'a number, as the law has the return of the underlying' if moving.has_return else 'None'}"
+            )
+        surface = self._checked(np.asarray(iv)[None])[0]
+        if np.isnan(surface).any():
+            raise ValueError("iv has missing points; a state needs a whole surface, as complete makes of quotes")
+        return moving.after(state or moving.state, surface, date, log_return or 0.0)
+
+    def scenarios(
+        self,
+        state: State | None = None,
+        days: int | Sequence[dt.date] = 1,
+        n: int = 1000,
+        *,
+        seed: int,
+        offset: int = 0,
+    ) -> Scenarios:
+        """n paths of surfaces and of the return of the underlying through the next dates.
+
+        Path i depends only on the seed and on offset + i, so that a large request may be split.
+
+        Args:
+            state: where paths start; that of the bundle by default. ``next_state`` brings it to a newer date.
+            days: number of days from Monday to Friday; or the dates themselves, where holidays matter.
+            n: number of paths.
+            seed: 0 to 2^64 - 1; the same seed gives the same paths.
+            offset: number of paths to skip.
+
+        Raises:
+            ValueError: the model has no law of motion, or a number or a date is out of range.
+        """
+        moving = self._moving
+        start = state or moving.state
+        runtime_inputs.sample_request(n, seed, {}, 1.0, offset, "fitted", names=(), noise=False)
+        dates = motion.working_days(start.date, days) if isinstance(days, int) else tuple(days)
+        return moving.scenarios(start, dates, n, seed=seed, offset=offset)
+
+    @property
+    def _moving(self) -> Motion:
+        if self._motion is None:
+            raise ValueError("the model has no law of motion; one of dated data has it where train.dynamics is set")
+        return self._motion
 
     def surfaces(self, iv: ArrayLike) -> Surfaces:
         """Vols [batch, tenor, node] with their coordinates."""

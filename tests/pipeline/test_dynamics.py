@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ruamel.yaml import YAML
 from pipeline.files import formats, motion_file
 from pipeline.files.dataset import Dataset
 from tests.workspace import Workspace
+from vae.runtime import State, SurfaceModel
 
 _TENORS, _NODES = (0.25, 1.0), (-0.1, 0.0, 0.1)
 
@@ -67,6 +69,54 @@ def test_a_law_is_fitted_and_measured_on_dates_that_it_did_not_know(workspace: W
     assert figures["scenario_energy_score"] == pytest.approx(figures["fhs_energy_score"], rel=0.1)
     assert 0.75 < figures["scenario_coverage_90"] < 1.0
     assert {"scenario_coverage_90_5_days", "scenario_coverage_90_lowest_20_days"} <= figures.keys()
+
+    assert workspace.run("export") == 0
+    assert formats.read_json(Path("results/export.json"))["parity_scenarios_max_vol"] < 1e-5
+    _check_scenarios(SurfaceModel.load("artifacts/bundle"), motion)
+
+
+def _check_scenarios(model: SurfaceModel, motion: motion_file.Motion) -> None:
+    data = Dataset(Path("data/surfaces"))
+    dates, price = data.date("test"), np.log(data.conditions("test")["index"])
+    assert dates is not None
+    newest = datetime.date(1970, 1, 1) + datetime.timedelta(int(dates[-1]))
+    assert model.state.date == newest
+
+    found = model.scenarios(n=300, days=3, seed=7)
+    assert found.iv.shape == (300, 3, 2, 3)
+    assert all(before < after for before, after in itertools.pairwise([newest, *found.dates]))
+    again = model.scenarios(n=10, days=3, seed=7, offset=5)
+    np.testing.assert_array_equal(found.shocks[5:15], again.shocks)
+    np.testing.assert_allclose(found.iv[5:15], again.iv, rtol=1e-6)
+    assert not np.array_equal(found.shocks, model.scenarios(n=300, days=3, seed=8).shocks)
+    assert not np.array_equal(found.shocks[:, 0], found.shocks[:, 1])
+    level = np.log(found.iv.mean((2, 3)))
+    assert np.corrcoef(level[:, 2], found.log_return[:, 2])[0, 1] < -0.9
+    assert 1.3 < level[:, 2].std() / level[:, 0].std() < 2.2  # about the root of 3
+
+    state = State(newest, *(part.astype(np.float32) for part in motion.state))._replace(
+        date=datetime.date(1970, 1, 1) + datetime.timedelta(motion.date)
+    )
+    surfaces = data.arrays("test")["iv"]
+    before = np.log(data.conditions("validation")["index"][-1])
+    for iv, day, change in zip(surfaces, dates, np.diff(price, prepend=before), strict=True):
+        date = datetime.date(1970, 1, 1) + datetime.timedelta(int(day))
+        state = model.next_state(iv, date, log_return=float(change), state=state)
+    for one, two in zip(state[1:], model.state[1:], strict=True):  # export filtered through the same dates
+        np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-6)
+
+    with pytest.raises(ValueError, match=r"log_return is None; allowed: a number"):
+        model.next_state(surfaces[-1], newest + datetime.timedelta(1))
+    with pytest.raises(ValueError, match=rf"date is {newest}; allowed: after {newest}"):
+        model.next_state(surfaces[-1], newest, log_return=0.0)
+    with pytest.raises(ValueError, match="dates that rise"):
+        model.scenarios(days=[newest], seed=1)
+    with pytest.raises(ValueError, match="n is 0"):
+        model.scenarios(n=0, seed=1)
+    holed = surfaces[-1].copy()
+    holed[0, 0] = np.nan
+    with pytest.raises(ValueError, match="missing points"):
+        model.next_state(holed, newest + datetime.timedelta(1), log_return=0.0)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 
 NUMBERS = 2  # uniform random numbers of a step: they select a shock, and the one that widens it
 WEEK = 7
-_MEMORY = 0.4  # factor by which a move counts less in the recent moves with each further step
+MEMORY = 0.4  # factor by which a move counts less in the recent moves with each further step
 _MONDAY = 3  # 1970-01-01 was a Thursday, the fourth day of the week
 
 
@@ -152,7 +152,7 @@ def reversing(recent: Array, rank: int) -> Array:
 
 def remembered(recent: Array, move: Array) -> Array:
     """The decayed sum of moves after one more."""
-    return _MEMORY * (recent + move)
+    return MEMORY * (recent + move)
 
 
 def deviation(variances: Array) -> Array:

@@ -259,11 +259,11 @@ def sampler_graph(
         ],
         free={"uniform": {0: "batch"}},
     )
-    whole = compose.merge_models(_uniform(count), drawn, io_map=[("uniform", "uniform")])
+    whole = compose.merge_models(uniform_graph(count), drawn, io_map=[("uniform", "uniform")])
     return export.finished(whole, metadata)
 
 
-def _uniform(words: int) -> onnx.ModelProto:
+def uniform_graph(words: int) -> onnx.ModelProto:
     """The graph of the random numbers, [count, words]."""
     proto = parser.parse_model(_UNIFORM)
     constants = {
