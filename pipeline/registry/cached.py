@@ -29,9 +29,13 @@ def check_all() -> None:
 def check_inputs(stage: str, paths: Iterable[Path]) -> None:
     """Refuse what a stage reads, where another stage made it and it differs from dvc.lock.
 
+    Before the first stage has run there is no dvc.lock, and nothing to compare with.
+
     Raises:
         InputError: as of ``check``.
     """
+    if not LOCK.exists():
+        return
     stages = {name: kinds for name, kinds in lineage.recorded().items() if name != stage}
     made = lineage.outputs(stages)
     check(path for path in paths if str(path) in made and path.exists())
