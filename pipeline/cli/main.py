@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pipeline import openmp, telemetry
-from pipeline.cli import flow, own_data, serve, surfaces, versions
+from pipeline.cli import flow, own_data, scenarios, serve, surfaces, versions
 from pipeline.cli.common import BUNDLE, bundle_option, one_line_errors
 
 
@@ -57,6 +57,7 @@ for command in (
     own_data.init,
     own_data.check,
     surfaces.sample,
+    scenarios.scenarios,
     surfaces.complete,
     surfaces.score,
     surfaces.arbitrage,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,9 @@ from pipeline.files.atomic import new_file
 from pipeline.files.csv_tables import csv_columns, write_csv
 from pipeline.files.npy_file import read_npy
 from vae.surface.grid import Grid
+
+if TYPE_CHECKING:
+    from vae.motion import Scenarios
 
 _NEEDED = ("tenor_years", "log_moneyness", "iv")
 _SURFACE = "surface"  # a column that one surface alone may lack
@@ -230,6 +233,32 @@ def _write_parquet(path: Path, blocks: Iterable[NDArray[np.float32]], grid: Grid
             arrays = [pa.array(np.broadcast_to(columns[name], block.shape).ravel()) for name in names]
             writer.write_table(pa.table(arrays, schema=schema))
             first += len(block)
+
+
+def write_scenarios(path: Path, blocks: "Iterable[Scenarios]", grid: Grid) -> None:
+    """Write paths as Parquet with one row a point: scenario, date, log_return; and as ``write_surfaces`` the rest.
+
+    Raises:
+        InputError: the path cannot be written.
+    """
+    names = [name for name in _TYPES if name != _SURFACE and (grid.convention == "delta" or name != _DELTA)]
+    fields = {"scenario": pa.int64(), "date": pa.date32(), "log_return": pa.float32()} | {n: _TYPES[n] for n in names}
+    schema = pa.schema([pa.field(name, kind, nullable=False) for name, kind in fields.items()])
+    first = 0
+    with new_file(path) as stream, pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+        for block in blocks:
+            columns: dict[str, NDArray[Any]] = {
+                "scenario": np.arange(first, first + len(block.iv))[:, None, None, None],
+                "date": np.array(block.dates, "datetime64[D]")[:, None, None],
+                "log_return": block.log_return[:, :, None, None],
+                "tenor_years": grid.tenors[:, None],
+                "log_moneyness": grid.log_moneyness_of(block.iv),
+                _DELTA: grid.nodes,
+                "iv": block.iv,
+            }
+            arrays = [pa.array(np.broadcast_to(columns[name], block.iv.shape).ravel()) for name in fields]
+            writer.write_table(pa.table(arrays, schema=schema))
+            first += len(block.iv)
 
 
 def write_npy(path: Path, blocks: Iterable[NDArray[np.float32]], shape: tuple[int, ...]) -> None:

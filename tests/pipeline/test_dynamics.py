@@ -3,15 +3,20 @@
 import csv
 import datetime
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from ruamel.yaml import YAML
 
+from pipeline.cli.main import main as command
 from pipeline.files import formats, motion_file
 from pipeline.files.dataset import Dataset
+from pipeline.files.surface_tables import write_surfaces
 from tests.workspace import Workspace
 from vae.runtime import State, SurfaceModel
 
@@ -73,6 +78,35 @@ def test_a_law_is_fitted_and_measured_on_dates_that_it_did_not_know(workspace: W
     assert workspace.run("export") == 0
     assert formats.read_json(Path("results/export.json"))["parity_scenarios_max_vol"] < 1e-5
     _check_scenarios(SurfaceModel.load("artifacts/bundle"), motion)
+
+    _check_command(SurfaceModel.load("artifacts/bundle"))
+
+
+def _check_command(model: SurfaceModel) -> None:
+    """The file holds what the runtime draws, from the bundle's state and from a newer surface."""
+    call = CliRunner().invoke
+    drawn = call(command, ["scenarios", "-n", "300", "--days", "2", "--seed", "5", "-o", "paths.parquet", "--json"])
+    assert drawn.exit_code == 0, drawn.output
+    assert json.loads(drawn.stdout)["from"] == str(model.state.date)
+    expected = model.scenarios(n=300, days=2, seed=5)
+    table = pq.read_table("paths.parquet")
+    np.testing.assert_allclose(table["iv"].to_numpy().reshape(expected.iv.shape), expected.iv, rtol=1e-6)
+    assert table["date"].to_pylist()[6] == expected.dates[1]
+    np.testing.assert_allclose(table["log_return"].to_numpy()[::6].reshape(300, 2), expected.log_return, atol=1e-7)
+
+    write_surfaces(Path("one.parquet"), [expected.iv[:1, 0]], model.grid, count=1)
+    newer = ["scenarios", "-n", "2", "-o", "later.parquet", "--from", "one.parquet"]
+    date, change = str(expected.dates[0]), f"--log-return={expected.log_return[0, 0]}"
+    assert call(command, [*newer, "--date", date, change]).exit_code == 0
+    for arguments, line in (
+        (newer, "--date must say of which date one.parquet is"),
+        ([*newer, "--date", date], "log_return is None; allowed: a number"),
+        ([*newer[:5], "--date", date], "name its file with --from"),
+        (["scenarios", "-o", "paths.csv"], "paths.csv must end in .parquet"),
+    ):
+        refused = call(command, arguments)
+        assert refused.exit_code == 2
+        assert line in refused.stderr
 
 
 def _check_scenarios(model: SurfaceModel, motion: motion_file.Motion) -> None:

@@ -122,6 +122,12 @@ def test_a_model_without_markets_says_so(model: SurfaceModel) -> None:
         model.sample(1, seed=1, market="AUDUSD")
 
 
+def test_a_model_without_a_law_of_motion_says_which_setting_makes_one(model: SurfaceModel) -> None:
+    for call in (lambda: model.state, lambda: model.scenarios(seed=1)):
+        with pytest.raises(ValueError, match=r"no law of motion; .* where train\.dynamics is set"):
+            call()
+
+
 def test_latents_of_samples_are_standard_normal(model: SurfaceModel) -> None:
     """Mean and covariance within five standard errors, and lengths of chi's law."""
     z = model.draw(20_000, seed=1).latents

@@ -65,7 +65,8 @@ class Step(nn.Module):
         mean = (self.reversal * self._reversing(recent)).sum(2) + self.calendar @ week
         chosen = (uniform * len(self.table)).long().clamp(max=len(self.table) - 1)
         shocks = self.table[chosen[:, 0]] + self.widening * self.table[chosen[:, 1]]
-        drawn = mean + self._to_coordinates(variances.mean(1).sqrt() * shocks)
+        deviation = (variances.sum(1) / len(self.decays)).sqrt()  # ReduceMean has no kernel on CUDA
+        drawn = mean + self._to_coordinates(deviation * shocks)
         seen = self.model.read(surface.flatten().unsqueeze(0)).values
         move = torch.where(
             observed, self._with_return(seen - coordinates, surface_return.expand_as(drawn[:, 0])), drawn

@@ -18,9 +18,10 @@ from onnx import NodeProto, TensorProto, defs, parser, shape_inference
 
 from pipeline.export import graph_files
 from pipeline.files.trained_model import Prior
+from tests.vae.graphs.test_scenarios import case
 from tests.vectors import LIKELIHOODS, trained_on_vectors
 from tests.workspace import Workspace
-from vae.bundle import GRAPHS, SAMPLER, Layout
+from vae.bundle import GRAPHS, SAMPLER, SCENARIOS, Layout
 from vae.graphs.export import OPSET
 from vae.graphs.sampler import sampler_graph
 from vae.model.autoencoder import Architecture, Vae
@@ -109,10 +110,11 @@ def sampler_of_a_flow() -> bytes:
     return sampler_graph(model.float(), Flow(FlowShape(2, 2)), 0, Layout.of_vectors(8), {"volvae_version": "1"})
 
 
-def documented(root: Path) -> dict[str, str]:
-    """Nodes on the CPU by graph, as docs/bundle.md says."""
+def documented(root: Path, *more: str) -> dict[str, str]:
+    """Nodes on the CPU by graph, as docs/bundle.md says: of the graphs that every bundle has, and of ``more``."""
     section = (root / "docs/bundle.md").read_text("utf-8").partition("## On CUDA")[2].partition("\n## ")[0]
-    return dict(re.findall(r"^\| `(\w+\.onnx)` \| (.+) \|$", section, re.MULTILINE))
+    found = dict(re.findall(r"^\| `(\w+\.onnx)` \| (.+) \|$", section, re.MULTILINE))
+    return {name: text for name, text in found.items() if name != SCENARIOS or name in more}
 
 
 def named(found: set[Node]) -> str:
@@ -149,6 +151,12 @@ def test_nodes_on_the_cpu_of_a_trained_bundle_are_those_that_the_page_names(
     for name in GRAPHS:
         found = nodes((finished.folder / "artifacts/bundle" / name).read_bytes())
         assert named(on_the_cpu(found, kernels)) == documented(root)[name], name
+
+
+@pytest.mark.slow
+def test_nodes_on_the_cpu_of_scenarios_are_those_that_the_page_names(kernels: dict, root: Path) -> None:
+    content = case("reverting", with_price=True).content
+    assert named(on_the_cpu(nodes(content), kernels)) == documented(root, SCENARIOS)[SCENARIOS]
 
 
 def test_operators_and_types_without_a_cuda_kernel_are_found(kernels: dict) -> None:
