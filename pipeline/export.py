@@ -82,7 +82,7 @@ def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, m
             prior.markets or data.markets,
         )
         if moved is not None:
-            manifest["dynamics"] = _stated(moved)
+            manifest["dynamics"] = _stated(moved, trained, layout)
         for name, content in contents.items():
             formats.write_bytes(folder / name, content)
         formats.write_json(folder / MANIFEST, manifest)
@@ -161,13 +161,15 @@ def _metadata(model: Vae, prior: Prior, grid: Grid | None) -> dict[str, str]:
     }
 
 
-def _stated(moved: Motion) -> dict[str, object]:
+def _stated(moved: Motion, model: Vae, layout: Layout) -> dict[str, object]:
     """The law of motion and its state in the manifest."""
+    with torch.no_grad():
+        iv = model.expand(torch.from_numpy(moved.state.coordinates)).reshape(layout.shape).numpy()
     return {
         "form": moved.form,
         "underlying": moved.underlying,
         "date": (_EPOCH + dt.timedelta(moved.date)).isoformat(),
-        **{name: part.astype(np.float32).tolist() for name, part in moved.state._asdict().items()},
+        **{name: part.astype(np.float32).tolist() for name, part in (moved.state._asdict() | {"iv": iv}).items()},
     }
 
 

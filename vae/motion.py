@@ -30,12 +30,14 @@ class State(NamedTuple):
         coordinates: of the surface in the model, [R].
         recent: decayed sum of moves so far, of the coordinates and of the return if there is one, [C].
         variances: decayed means of squared innovations, of log vols and the return, [decay, P].
+        iv: the surface as the model has it, decimal vols, [tenor, node].
     """
 
     date: dt.date
     coordinates: Array
     recent: Array
     variances: Array
+    iv: Array
 
 
 class Scenarios(NamedTuple):
@@ -64,10 +66,10 @@ class Motion:
 
     def __init__(self, content: bytes, manifest: Mapping[str, Any], options: Options, shape: tuple[int, ...]) -> None:
         facts, self._shape = manifest["dynamics"], shape
-        arrays = [np.array(facts[name], np.float32) for name in _STATE]
+        arrays = [np.array(facts[name], np.float32) for name in (*_STATE, "iv")]
         self.state = State(dt.date.fromisoformat(facts["date"]), *arrays)
         self.has_return = len(self.state.recent) > len(self.state.coordinates)
-        sizes = {name: array.shape for name, array in zip(_STATE, arrays, strict=True)}
+        sizes = {name: array.shape for name, array in zip(_STATE, arrays, strict=False)}
         rows = dict.fromkeys(("key", "offset", "count", "week", "surface_return", "observed"), ())
         self._graph = Graph(
             bundle.SCENARIOS,
@@ -96,7 +98,7 @@ class Motion:
             "surface_return": np.array([log_return], np.float32),
             "observed": np.array([True]),
         }
-        return State(date, *(part[0] for part in self._graph.run(feeds, _NEXT)))
+        return State(date, *(part[0] for part in self._graph.run(feeds, (*_NEXT, "iv"))))
 
     def scenarios(self, state: State, dates: Sequence[dt.date], n: int, *, seed: int, offset: int) -> Scenarios:
         """Paths through some dates; path i depends only on the seed and on offset + i.

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pipeline import openmp, telemetry
-from pipeline.cli import flow, own_data, scenarios, serve, surfaces, versions
+from pipeline.cli import flow, own_data, risk, scenarios, serve, surfaces, versions
 from pipeline.cli.common import BUNDLE, bundle_option, one_line_errors
 
 
@@ -58,6 +58,7 @@ for command in (
     own_data.check,
     surfaces.sample,
     scenarios.scenarios,
+    risk.risk,
     surfaces.complete,
     surfaces.score,
     surfaces.arbitrage,

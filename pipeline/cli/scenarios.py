@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.cli.common import bundle_option, one_line_errors, provider_option
+from pipeline.cli.scenario_start import Start, start_options
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
-    import datetime as dt
-
-    from vae.runtime import Provider, State, SurfaceModel
+    from vae.runtime import Provider
 
 _PATHS = 256  # written at a time
 
@@ -24,14 +23,7 @@ _PATHS = 256  # written at a time
     "--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="The same seed gives the same file."
 )
 @click.option("-o", "output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="A .parquet file.")
-@click.option(
-    "--from",
-    "surface",
-    type=click.Path(path_type=Path),
-    help="One whole surface of a newer date, as `complete` or `sample` writes it, where paths start.",
-)
-@click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Date of that surface.")
-@click.option("--log-return", type=float, help="Log return of the underlying up to that date, if the law has one.")
+@start_options
 @bundle_option
 @provider_option
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
@@ -41,9 +33,7 @@ def scenarios(
     days: int,
     seed: int,
     output: Path,
-    surface: Path | None,
-    date: "dt.datetime | None",
-    log_return: float | None,
+    start: Start,
     bundle: Path,
     provider: "Provider",
     *,
@@ -60,7 +50,7 @@ def scenarios(
     if output.suffix != ".parquet":
         raise InputError(f"{output} must end in .parquet")
     model = SurfaceModel.load(bundle, provider=provider)
-    state = _start(model, surface, date, log_return)
+    state = start.of(model)
     blocks = (
         model.scenarios(state, days, min(_PATHS, count - first), seed=seed, offset=first)
         for first in range(0, count, _PATHS)
@@ -69,25 +59,3 @@ def scenarios(
     outcome = {"path": str(output), "scenarios": count, "days": days, "seed": seed, "from": str(state.date)}
     text = f"{count:,} scenarios of {days} {'day' if days == 1 else 'days'} from {state.date}, seed {seed}: {output}"
     click.echo(json.dumps(outcome) if as_json else text)
-
-
-def _start(
-    model: "SurfaceModel", surface: Path | None, date: "dt.datetime | None", log_return: float | None
-) -> "State":
-    """The state where paths start.
-
-    Raises:
-        InputError: a surface without date, a date or return without surface, or a file with several surfaces.
-    """
-    from pipeline.files import surface_tables
-
-    if surface is None:
-        if date is not None or log_return is not None:
-            raise InputError("--date and --log-return belong to a surface; name its file with --from")
-        return model.state
-    if date is None:
-        raise InputError(f"--date must say of which date {surface} is")
-    iv = surface_tables.read_on_grid(surface, model.grid)
-    if len(iv) != 1:
-        raise InputError(f"{surface} has {len(iv)} surfaces; paths start at one")
-    return model.next_state(iv[0], date.date(), log_return=log_return)

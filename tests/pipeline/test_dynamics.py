@@ -80,6 +80,7 @@ def test_a_law_is_fitted_and_measured_on_dates_that_it_did_not_know(workspace: W
     _check_scenarios(SurfaceModel.load("artifacts/bundle"), motion)
 
     _check_command(SurfaceModel.load("artifacts/bundle"))
+    _check_risk()
 
 
 def _check_command(model: SurfaceModel) -> None:
@@ -109,6 +110,23 @@ def _check_command(model: SurfaceModel) -> None:
         assert line in refused.stderr
 
 
+def _check_risk() -> None:
+    """A straddle that is sold loses what the scenarios say; what cannot be valued is refused in one line."""
+    call = CliRunner().invoke
+    Path("book.csv").write_text("type,strike,days,quantity\ncall,100,180,-10\nput,100,180,-10\nstock,,,1\n")
+    arguments = ["risk", "book.csv", "--spot", "100", "-n", "2000", "--seed", "5"]
+    found = json.loads(call(command, [*arguments, "--json"]).stdout)
+    assert found["has_return"]
+    assert found["risk"]["0.99"]["value_at_risk"] > found["risk"]["0.95"]["value_at_risk"] > 0.0
+    assert found["explained"]["gamma"]["mean"] < 0.0 < found["explained"]["time"]["mean"]
+    assert found["hedge"]["left_with_straddle"] <= found["hedge"]["left"] <= 1.0
+    assert "value at risk" in call(command, arguments).stdout
+    Path("book.csv").write_text("type,strike,days,quantity\ncall,100,900,1\ncall,100,180,1\ncall,200,180,1\n")
+    refused = call(command, arguments)
+    assert refused.exit_code == 2
+    assert "the surface does not enclose the options of rows 1, 3: it reaches from 91 to 365 days" in refused.stderr
+
+
 def _check_scenarios(model: SurfaceModel, motion: motion_file.Motion) -> None:
     data = Dataset(Path("data/surfaces"))
     dates, price = data.date("test"), np.log(data.conditions("test")["index"])
@@ -128,9 +146,8 @@ def _check_scenarios(model: SurfaceModel, motion: motion_file.Motion) -> None:
     assert np.corrcoef(level[:, 2], found.log_return[:, 2])[0, 1] < -0.9
     assert 1.3 < level[:, 2].std() / level[:, 0].std() < 2.2  # about the root of 3
 
-    state = State(newest, *(part.astype(np.float32) for part in motion.state))._replace(
-        date=datetime.date(1970, 1, 1) + datetime.timedelta(motion.date)
-    )
+    start = datetime.date(1970, 1, 1) + datetime.timedelta(motion.date)
+    state = State(start, *(part.astype(np.float32) for part in motion.state), model.state.iv)
     surfaces = data.arrays("test")["iv"]
     before = np.log(data.conditions("validation")["index"][-1])
     for iv, day, change in zip(surfaces, dates, np.diff(price, prepend=before), strict=True):
@@ -138,6 +155,7 @@ def _check_scenarios(model: SurfaceModel, motion: motion_file.Motion) -> None:
         state = model.next_state(iv, date, log_return=float(change), state=state)
     for one, two in zip(state[1:], model.state[1:], strict=True):  # export filtered through the same dates
         np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(model.state.iv, surfaces[-1], atol=1e-3)  # but for the noise that the model leaves
 
     with pytest.raises(ValueError, match=r"log_return is None; allowed: a number"):
         model.next_state(surfaces[-1], newest + datetime.timedelta(1))

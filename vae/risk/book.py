@@ -127,6 +127,13 @@ def valued(book: Book, underlying: Underlying, iv: NDArray[np.floating], grid: G
     return Valued(value, vol, atm, beyond)
 
 
+def enclosed(book: Book, underlying: Underlying, iv: NDArray[np.floating], grid: Grid) -> NDArray[np.bool_]:
+    """Whether a surface [tenor, node] encloses a position at one spot, [1]; the underlying always is, [position]."""
+    tenors = (book.tenor >= grid.tenors[0]) & (book.tenor <= grid.tenors[-1])
+    found: NDArray[np.bool_] = ~book.is_option | (tenors & ~valued(book, underlying, iv[None], grid).beyond[0])
+    return found
+
+
 def greeks(book: Book, underlying: Underlying, vol: Array) -> Greeks:
     """Derivatives of Black's formula at one spot, [1], and the vols of the options, [position]."""
     forward, root = underlying.forward(book.tenor)[0], np.sqrt(book.tenor)

@@ -1,0 +1,126 @@
+"""The risk of a book over scenarios, as figures and as text."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError, listed
+from vae.risk.book import CALL, PUT, UNDERLYING, Book, Underlying, enclosed, valued
+from vae.risk.explain import explained, least_variance_hedge
+from vae.risk.measures import risk
+from vae.runtime import Scenarios, State
+from vae.surface.grid import Grid
+from vae.surface.units import DAYS_PER_YEAR
+
+Array = NDArray[np.float64]
+
+_STRADDLE = 0.25  # years to expiry of the straddle that hedges, or the nearest tenor of the grid
+
+
+def figures(
+    book: Book, underlying: Underlying, grid: Grid, state: State, drawn: Scenarios, levels: Sequence[float]
+) -> dict[str, Any]:
+    """The figures of a book, in units of the spot.
+
+    Args:
+        book: the positions.
+        underlying: at the date of the state.
+        grid: of the surfaces.
+        state: where the scenarios start.
+        drawn: the scenarios, of which the last date counts.
+        levels: of value at risk and expected shortfall.
+
+    Raises:
+        InputError: the surface does not enclose an option, or there are too few scenarios for a level.
+    """
+    _check_enclosed(book, underlying, state, grid)
+    years = (drawn.dates[-1] - state.date).days / DAYS_PER_YEAR
+    log_return, surfaces = drawn.log_return[:, -1].astype(float), drawn.iv[:, -1]
+    over = (underlying, log_return, state.iv, surfaces, grid, years)
+    parts = explained(book, *over)
+    pnl = parts.pnl
+    instruments = np.stack([explained(each, *over).pnl for each in _instruments(underlying, grid)], axis=1)
+    spot, both = (least_variance_hedge(pnl, instruments[:, :count]) for count in (1, 2))
+    moved = valued(book.after(years), underlying.after(log_return), surfaces, grid)
+    return {
+        "positions": len(book.kind),
+        "from": str(state.date),
+        "to": str(drawn.dates[-1]),
+        "scenarios": len(pnl),
+        "value": float(valued(book, underlying, state.iv[None], grid).value[0] @ book.quantity),
+        "pnl_mean": float(pnl.mean()),
+        "pnl_deviation": float(pnl.std()),
+        "risk": {f"{level:g}": risk(pnl, level)._asdict() for level in levels},
+        "explained": {
+            name: {"mean": float(part.mean()), "deviation": float(part.std())} for name, part in parts._asdict().items()
+        },
+        "hedge": {
+            "underlying": float(spot.quantity[0]),
+            "left": spot.left,
+            "straddle_years": float(_straddle_tenor(grid)),
+            "with_straddle": both.quantity.tolist(),
+            "left_with_straddle": both.left,
+        },
+        "beyond_rate": float(moved.beyond.mean()),
+        "has_return": bool(log_return.any()),
+    }
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """The figures, a line for each kind."""
+    lines = [
+        f"{found['positions']} positions from {found['from']} to {found['to']}, {found['scenarios']:,} scenarios",
+        f"value      {found['value']:,.4g}",
+        f"P&L        mean {found['pnl_mean']:,.4g}, deviation {found['pnl_deviation']:,.4g}",
+    ]
+    for level, each in found["risk"].items():
+        lines.append(
+            f"risk {100 * float(level):g} %".ljust(11)
+            + f"value at risk {each['value_at_risk']:,.4g} +- {each['value_at_risk_se']:,.2g}, "
+            f"expected shortfall {each['expected_shortfall']:,.4g} +- {each['expected_shortfall_se']:,.2g}"
+        )
+    parts = (f"{name} {each['deviation']:,.3g}" for name, each in found["explained"].items() if name != "time")
+    hedge = found["hedge"]
+    lines += [
+        f"explained  deviation of the parts: {', '.join(parts)}; time brings {found['explained']['time']['mean']:,.3g}",
+        f"hedge      {hedge['underlying']:,.4g} of the underlying leaves {hedge['left']:.0%} of the deviation; "
+        f"{hedge['with_straddle'][0]:,.4g} and {hedge['with_straddle'][1]:,.4g} straddles of "
+        f"{hedge['straddle_years']:.2f} years {hedge['left_with_straddle']:.0%}",
+    ]
+    if found["beyond_rate"]:
+        lines.append(
+            f"note       in {found['beyond_rate']:.1%} of the cases a strike ends beyond the nodes of the surface, "
+            f"and has the vol of its end"
+        )
+    if not found["has_return"]:
+        lines.append(
+            "note       the law of motion has no return of the underlying: the spot stays, and the risk is of vols "
+            "alone; train.dynamics.underlying adds it"
+        )
+    return "\n".join(lines)
+
+
+def _check_enclosed(book: Book, underlying: Underlying, state: State, grid: Grid) -> None:
+    inside = enclosed(book, underlying, state.iv, grid)
+    if inside.all():
+        return
+    rows = [str(row + 1) for row in np.flatnonzero(~inside)]
+    first, last = (DAYS_PER_YEAR * end for end in (grid.tenors[0], grid.tenors[-1]))
+    raise InputError(
+        f"the surface does not enclose the options of rows {listed(rows)}: it reaches from {first:.0f} to {last:.0f} "
+        f"days, and at each tenor from its first node to its last; leave them out"
+    )
+
+
+def _instruments(underlying: Underlying, grid: Grid) -> tuple[Book, Book]:
+    """One unit of the underlying, and one straddle at the forward."""
+    tenor = _straddle_tenor(grid)
+    strike = underlying.forward(np.array([tenor]))[0, 0]
+    straddle = Book(np.array([CALL, PUT]), np.full(2, strike), np.full(2, tenor), np.ones(2))
+    return Book(np.array([UNDERLYING]), np.zeros(1), np.zeros(1), np.ones(1)), straddle
+
+
+def _straddle_tenor(grid: Grid) -> float:
+    return float(grid.tenors[np.abs(grid.tenors - _STRADDLE).argmin()])

@@ -1,0 +1,76 @@
+"""The command that values a book of options over scenarios: risk, what it comes from, and how to hedge it."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.cli.common import bundle_option, one_line_errors, provider_option
+from pipeline.cli.scenario_start import Start, start_options
+
+if TYPE_CHECKING:
+    from vae.runtime import Provider
+
+_FEWEST = 100  # scenarios
+
+
+@click.command(epilog="Example: volvae risk book.csv --spot 4500 --days 1 -n 10000 --seed 7")
+@click.argument("book", type=click.Path(path_type=Path))
+@click.option("--spot", type=click.FloatRange(min=0.0, min_open=True), required=True, help="Price of the underlying.")
+@click.option("--rate", type=float, default=0.0, show_default=True, help="Continuous interest rate, such as 0.03.")
+@click.option("--dividend-yield", type=float, default=0.0, show_default=True, help="Continuous, such as 0.01.")
+@click.option("-n", "count", type=click.IntRange(_FEWEST), default=10_000, show_default=True, help="Scenarios.")
+@click.option("--days", type=click.IntRange(1, 250), default=1, show_default=True, help="Days, Monday to Friday.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="The same seed, the same figures."
+)
+@click.option(
+    "--level",
+    "levels",
+    type=click.FloatRange(0.5, 1.0, max_open=True),
+    multiple=True,
+    default=(0.95, 0.99),
+    show_default=True,
+    help="Of value at risk and expected shortfall; may be repeated.",
+)
+@start_options
+@bundle_option
+@provider_option
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@one_line_errors
+def risk(
+    book: Path,
+    spot: float,
+    rate: float,
+    dividend_yield: float,
+    count: int,
+    days: int,
+    seed: int,
+    levels: tuple[float, ...],
+    start: Start,
+    bundle: Path,
+    provider: "Provider",
+    *,
+    as_json: bool,
+) -> None:
+    """Value a book of European options over scenarios of the next days.
+
+    BOOK has the columns type (call, put, underlying), strike, quantity, and expiry (a date), days or tenor_years. The
+    scenarios start at the last date of the data that the model was exported with, or with --from at a newer surface.
+    Rate and dividend yield stay as they are, so that forwards move with the spot.
+    """
+    import numpy as np
+
+    from pipeline.cli import book_risk
+    from pipeline.sources.book import read_book
+    from vae.risk.book import Underlying
+    from vae.runtime import SurfaceModel
+
+    model = SurfaceModel.load(bundle, provider=provider)
+    state = start.of(model)
+    positions = read_book(book, today=state.date)
+    underlying = Underlying(np.array([spot]), rate, dividend_yield)
+    drawn = model.scenarios(state, days, count, seed=seed)
+    found = book_risk.figures(positions, underlying, model.grid, state, drawn, levels)
+    click.echo(json.dumps(found) if as_json else book_risk.text(found))

@@ -1,0 +1,72 @@
+"""Where scenarios start: at the state that the bundle has, or at one newer surface. Options of several commands."""
+
+import datetime as dt
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from vae.runtime import State, SurfaceModel
+
+
+class Start(NamedTuple):
+    """What the options say.
+
+    Attributes:
+        surface: a file with one whole surface; None for the bundle's state.
+        date: of the surface.
+        log_return: of the underlying up to that date, where the law has one.
+    """
+
+    surface: Path | None
+    date: dt.date | None
+    log_return: float | None
+
+    def of(self, model: "SurfaceModel") -> "State":
+        """The state where scenarios start.
+
+        Raises:
+            InputError: a surface without date, a date or return without surface, or a file with several surfaces.
+        """
+        from pipeline.files import surface_tables
+
+        if self.surface is None:
+            if self.date is not None or self.log_return is not None:
+                raise InputError("--date and --log-return belong to a surface; name its file with --from")
+            return model.state
+        if self.date is None:
+            raise InputError(f"--date must say of which date {self.surface} is")
+        iv = surface_tables.read_on_grid(self.surface, model.grid)
+        if len(iv) != 1:
+            raise InputError(f"{self.surface} has {len(iv)} surfaces; paths start at one")
+        return model.next_state(iv[0], self.date, log_return=self.log_return)
+
+
+def start_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options to a command, which gets them as its argument ``start``."""
+
+    @click.option(
+        "--from",
+        "surface",
+        type=click.Path(path_type=Path),
+        help="One whole surface of a newer date, as `complete` or `sample` writes it, where paths start.",
+    )
+    @click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Date of that surface.")
+    @click.option("--log-return", type=float, help="Log return of the underlying up to that date, if the law has one.")
+    @wraps(command)
+    def run(
+        *args: Any,  # noqa: ANN401  a command's own arguments
+        surface: Path | None,
+        date: dt.datetime | None,
+        log_return: float | None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        kwargs["start"] = Start(surface, None if date is None else date.date(), log_return)
+        command(*args, **kwargs)
+
+    return run

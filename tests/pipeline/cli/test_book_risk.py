@@ -1,0 +1,61 @@
+"""The figures of a book over scenarios that are known, and what they say as text."""
+
+import datetime as dt
+
+import numpy as np
+import pytest
+
+from pipeline.cli.book_risk import figures, text
+from pipeline.errors import InputError
+from vae.risk.book import CALL, PUT, UNDERLYING, Book, Underlying
+from vae.runtime import Scenarios, State
+from vae.surface.grid import Grid
+
+GRID = Grid([0.1, 0.25, 1.0], np.linspace(-0.3, 0.3, 5))
+FLAT = np.full(GRID.shape, 0.2, np.float32)
+TODAY, TOMORROW = dt.date(2026, 11, 26), dt.date(2026, 11, 27)
+STATE = State(TODAY, *(np.zeros(1, np.float32) for _ in range(3)), FLAT)
+SPOT = Underlying(np.array([100.0]))
+SHARES = Book(np.array([UNDERLYING]), np.zeros(1), np.zeros(1), np.array([5.0]))
+
+
+def drawn(log_return: np.ndarray) -> Scenarios:
+    """Scenarios of the underlying with vols that stay."""
+    iv = np.broadcast_to(FLAT, (len(log_return), 1, *GRID.shape))
+    return Scenarios(iv, log_return[:, None].astype(np.float32), (TOMORROW,), np.zeros((len(log_return), 1, 2), int))
+
+
+RETURNS = np.log1p(np.arange(-100, 101) / 1000.0)  # from -10 to 10 percent
+
+
+def test_a_position_in_the_underlying_has_the_risk_of_its_return() -> None:
+    found = figures(SHARES, SPOT, GRID, STATE, drawn(RETURNS), (0.95,))
+    assert found["value"] == 500.0
+    assert found["risk"]["0.95"]["value_at_risk"] == pytest.approx(45.0, rel=1e-5)  # rank 191 of 201: 9.0 % of 500
+    assert found["explained"]["delta"]["deviation"] == pytest.approx(found["pnl_deviation"], rel=1e-6)
+    assert found["hedge"]["underlying"] == pytest.approx(-5.0, rel=1e-6)
+    assert found["hedge"]["left"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_call_less_a_put_is_a_forward() -> None:
+    book = Book(np.array([CALL, PUT]), np.full(2, 100.0), np.full(2, 0.25), np.array([3.0, -3.0]))
+    found = figures(book, SPOT, GRID, STATE, drawn(RETURNS), (0.95, 0.99))
+    forward = figures(SHARES._replace(quantity=np.array([3.0])), SPOT, GRID, STATE, drawn(RETURNS), (0.95, 0.99))
+    for level in ("0.95", "0.99"):
+        assert found["risk"][level] == pytest.approx(forward["risk"][level], rel=1e-6)
+
+
+def test_the_text_says_what_cannot_be_known() -> None:
+    still = text(figures(SHARES, SPOT, GRID, STATE, drawn(np.zeros(200)), (0.95,)))
+    assert "the spot stays" in still
+    edge = Book(np.array([CALL]), np.array([115.0]), np.array([0.25]), np.ones(1))
+    found = text(figures(edge, SPOT, GRID, STATE, drawn(RETURNS), (0.95,)))
+    assert "a strike ends beyond the nodes of the surface" in found
+    assert "value at risk" in found
+
+
+@pytest.mark.parametrize(("strike", "tenor"), [(100.0, 1.1), (100.0, 0.05), (140.0, 0.25), (70.0, 0.25)])
+def test_an_option_outside_of_the_surface_is_refused(strike: float, tenor: float) -> None:
+    book = Book(np.array([CALL, CALL]), np.array([100.0, strike]), np.array([0.25, tenor]), np.ones(2))
+    with pytest.raises(InputError, match="does not enclose the options of rows 2: it reaches from 36 to 365 days"):
+        figures(book, SPOT, GRID, STATE, drawn(RETURNS), (0.95,))
