@@ -4,6 +4,7 @@ The child has a limit of memory and of time. Its outcome is kept, as the manifes
 """
 
 import os
+import signal
 import threading
 import time
 from collections import OrderedDict
@@ -20,7 +21,9 @@ from deploy.server.served import Fingerprint
 from vae import bundle
 from vae.bundle import BundleError
 
-_SECONDS = 30.0  # in which a bundle must be loaded and run; the largest takes two
+_SECONDS = 60.0  # in which a bundle must be loaded and run ...
+_CPU_SECONDS = 30  # ... and of processor time; the largest takes two
+_NICE = 5  # by how much a trial gives way to the calls of the server
 _MEMORY = 2 * 2**30  # bytes of the child, an eighth of which Python, numpy and onnxruntime take
 _LOOK = 0.1  # seconds between two looks at the outcome of a trial
 _REST = 10.0  # times as long as a trial that failed took, until the same bundle is tried again
@@ -108,15 +111,21 @@ def _try(found: Fingerprint, stop: threading.Event, is_wanted: Callable[[], bool
         try:
             reason: str = outcome.recv()
         except EOFError:
-            raise BundleError(
-                f"{found.folder} cannot be run: it ends the process, or takes more than {_MEMORY >> 20} MiB"
-            ) from None
+            child.join()
+            raise BundleError(f"{found.folder} cannot be run: {_end(child.exitcode)}") from None
     finally:
         outcome.close()
         child.kill()
         child.join()
     if reason:
         raise BundleError(reason)
+
+
+def _end(code: int | None) -> str:
+    """Why a child ended without a word, by its exit code."""
+    if code == -signal.SIGXCPU:
+        return f"its graphs do not end within {_CPU_SECONDS} s of processor time"
+    return f"it ends the process with code {code}, or takes more than {_MEMORY >> 20} MiB"
 
 
 def _in_child(found: Fingerprint, sender: Connection) -> None:
@@ -141,7 +150,8 @@ def _limit() -> None:
     import resource  # noqa: PLC0415  Windows has none
 
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (int(_SECONDS), int(_SECONDS) + 1))
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS + 1))
+    os.nice(_NICE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError):  # where memory runs out before the limit, as in a container, it shall be this process
         Path("/proc/self/oom_score_adj").write_text("1000")

@@ -577,3 +577,8 @@ def test_a_version_that_no_header_can_carry_is_refused(
     assert not follower.refresh()
     assert "must be printable ASCII" in warnings[0]
     assert follower.served.version == "one"
+
+
+def test_a_trial_that_ends_without_a_word_is_explained() -> None:
+    assert trial._end(-signal.SIGXCPU) == "its graphs do not end within 30 s of processor time"
+    assert trial._end(-signal.SIGSEGV) == "it ends the process with code -11, or takes more than 2048 MiB"
