@@ -75,7 +75,8 @@ class Settings:
     @property
     def host_names(self) -> frozenset[str]:
         """Names by which requests may call the server, in lower case."""
-        return frozenset(name.strip().lower() for name in (*self.hosts.split(","), self.host))
+        names = (name.strip().lower() for name in (*self.hosts.split(","), self.host))
+        return frozenset(name for name in names if name)
 
     @property
     def open_to_others(self) -> bool:

@@ -143,3 +143,8 @@ def test_what_python_warns_of_is_a_line_of_the_log() -> None:
     (line,) = found.stderr.splitlines()
     assert json.loads(line)["level"] == "warning"
     assert "first" in json.loads(line)["message"]
+
+
+def test_names_of_the_server_are_read_from_a_list() -> None:
+    assert Settings(Path("/"), host="Vols", hosts=" A.example,,b ").host_names == {"vols", "a.example", "b"}
+    assert Settings(Path("/")).host_names == {"127.0.0.1"}
