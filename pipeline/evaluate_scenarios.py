@@ -8,9 +8,11 @@ from pipeline.files.motion_file import Motion
 from pipeline.settings.evaluate import EvaluateParams
 from vae.dynamics.fit import History, walk
 from vae.dynamics.law import FORMS, Array
-from vae.evaluation.scenarios import forecasts, scenario_metrics
+from vae.evaluation.scenarios import Forecasts, forecasts, scenario_metrics
 from vae.evaluation.var_backtests import backtest_metrics, losses
 from vae.model.autoencoder import Vae
+from vae.surface import arbitrage
+from vae.surface.grid import Grid
 
 _FILTERED = "filtered_historical"
 
@@ -30,9 +32,10 @@ def scenario_figures(motion: Motion, model: Vae, data: Dataset, settings: Evalua
     own, filtered = walk(found.history, FORMS[motion.form]), walk(plain, FORMS[_FILTERED])
     walks = (own, filtered, walk(plain, FORMS["historical"]))
     first = len(found.points) - count
-    figures = scenario_metrics(
-        *(forecasts(each, found.points, center, first=first, seed=settings.seed) for each in walks)
-    )
+    forecast = [forecasts(each, found.points, center, first=first, seed=settings.seed) for each in walks]
+    figures = scenario_metrics(*forecast)
+    for name, found_there in zip(("scenario", "fhs"), forecast, strict=False):
+        figures[f"{name}_arbitrage_free_rate"] = _free_of_arbitrage(found_there, data.grid, settings)
     if plain.log_price is None:
         return figures
     iv = np.exp(center + plain.coordinates).reshape(-1, *data.grid.shape)
@@ -41,6 +44,12 @@ def scenario_figures(motion: Motion, model: Vae, data: Dataset, settings: Evalua
         lost = losses(each, iv, *history, first=first, seed=settings.seed)
         figures |= backtest_metrics(lost, name, seed=settings.seed)
     return figures
+
+
+def _free_of_arbitrage(found: Forecasts, grid: Grid, settings: EvaluateParams) -> float:
+    """Share of scenarios without static arbitrage."""
+    iv = np.exp(found.drawn).reshape(-1, *grid.shape)
+    return arbitrage.free_rate(arbitrage.violations(iv, grid), tolerance=settings.arbitrage_tolerance)
 
 
 def _plain(found: Dated, center: Array) -> History:

@@ -102,6 +102,7 @@ def report_page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]
     tables = (
         f"{_market_table(result)}{_data_table(result.prepared)}"
         f"<h2>Completion beside linear models, bp</h2><table>{blocks.cells(linear)}</table>"
+        f"{_motion_table(figures)}"
         f"<h2>Samples beside data</h2><table>{blocks.fidelity_rows(figures)}</table>"
         f"<h2>Tails of samples</h2><table>{blocks.tail_rows(figures)}</table>"
         f"<h2>Surfaces free of arbitrage, by kind</h2><table>{_arbitrage_rows(figures)}</table>"
@@ -117,6 +118,22 @@ def _arbitrage_rows(figures: Mapping[str, float]) -> str:
         (kind, *(f"{figures[f'{name}_{kind}_free_rate']:.2%}" for name in names)) for kind in ("arbitrage", *KINDS)
     ]
     return blocks.cells(rows)
+
+
+def _motion_table(figures: Mapping[str, float]) -> str:
+    """Forecasts of test dates from the dates before, beside historical simulations; empty without a law of motion."""
+    if "scenario_dates" not in figures:
+        return ""
+    columns = (("energy_score", ".2f"), ("coverage_90", ".1%"), ("arbitrage_free_rate", ".2%"))
+    rivals = (("volvae", "scenario"), ("filtered historical simulation", "fhs"), ("historical simulation", "hs"))
+    rows = [("", "energy score, % of vols", "inside 90 % bands", "free of static arbitrage")] + [
+        (
+            title,
+            *(f"{figures[f'{name}_{key}']:{style}}" if f"{name}_{key}" in figures else "-" for key, style in columns),
+        )
+        for title, name in rivals
+    ]
+    return f"<h2>Test dates from the date before</h2><table>{blocks.cells(rows)}</table>"
 
 
 def _market_table(result: Evaluation) -> str:

@@ -15,6 +15,7 @@ from vae.dynamics.law import scenarios
 Array = NDArray[np.float64]
 
 _PATHS = 500  # of a date
+_DRAWN = 20  # of these that are kept
 _HORIZONS = (1, 5, 20)  # steps
 _EVERY = 5  # dates from one to the next whose paths have more than one step, which overlap
 _TAIL = 0.05  # of a band on each side
@@ -27,10 +28,12 @@ class Forecasts(NamedTuple):
     Attributes:
         energy: score of each date, one step ahead, [date].
         inside: whether points lie inside the 90 % band by the number of steps ahead, NaN where missing, [origin, D].
+        drawn: some of the scenarios of each date, one step ahead, [scenario, D].
     """
 
     energy: Array
     inside: dict[int, Array]
+    drawn: Array
 
 
 def energy_score(draws: Array, seen: Array) -> float:
@@ -58,7 +61,7 @@ def forecasts(walked: Walk, points: Array, center: Array, *, first: int, seed: i
         first: place of the first date that is forecast.
         seed: of the scenarios.
     """
-    energy, inside = [], {ahead: [np.zeros((0, points.shape[1]))] for ahead in _HORIZONS}
+    energy, drawn, inside = [], [], {ahead: [np.zeros((0, points.shape[1]))] for ahead in _HORIZONS}
     for origin in range(first - 1, len(points) - 1):
         steps = _HORIZONS[-1] if (origin + 1 - first) % _EVERY == 0 else 1
         weeks = walked.weeks[origin : origin + steps]
@@ -66,9 +69,11 @@ def forecasts(walked: Walk, points: Array, center: Array, *, first: int, seed: i
         found = scenarios(walked.law(origin), walked.state(origin), weeks, uniform).coordinates
         draws = center + found @ walked.basis.T
         energy.append(energy_score(draws[:, 0], points[origin + 1]))
+        drawn.append(draws[:_DRAWN, 0])
         for ahead in (ahead for ahead in _HORIZONS if ahead <= len(weeks)):
             inside[ahead].append(_inside(draws[:, ahead - 1], points[origin + ahead])[None])
-    return Forecasts(np.array(energy), {ahead: np.concatenate(parts) for ahead, parts in inside.items()})
+    joined = {ahead: np.concatenate(parts) for ahead, parts in inside.items()}
+    return Forecasts(np.array(energy), joined, np.concatenate(drawn))
 
 
 def scenario_metrics(own: Forecasts, filtered: Forecasts, historical: Forecasts) -> dict[str, float]:
