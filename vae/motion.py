@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae import bundle
-from vae.dynamics.law import NUMBERS, passed
+from vae.dynamics.law import passed
 from vae.sessions import Graph, Options
 
 Array = NDArray[np.float32]
@@ -47,7 +47,7 @@ class Scenarios(NamedTuple):
         iv: decimal vols, [n, date, tenor, node].
         log_return: of the underlying since the date of the state, [n, date]; 0 where the law has no return.
         dates: of the surfaces.
-        shocks: places, in the history of the law, of the dates whose innovations made each step, [n, date, 2].
+        shocks: places, in the history of the law, of the dates whose innovations made each step, [n, date].
     """
 
     iv: Array
@@ -80,7 +80,7 @@ class Motion:
                 "iv": shape,
                 "log_return": (),
                 **dict(zip(_NEXT, sizes.values(), strict=True)),
-                "shocks": (NUMBERS,),
+                "shocks": (),
             },
         )
 
@@ -113,7 +113,7 @@ class Motion:
             )
         iv = np.empty((n, len(dates), *self._shape), np.float32)
         log_return = np.empty((n, len(dates)), np.float32)
-        shocks = np.empty((n, len(dates), NUMBERS), np.int64)
+        shocks = np.empty((n, len(dates)), np.int64)
         for start in range(0, n, _BLOCK):
             rows = slice(start, min(start + _BLOCK, n))
             count = rows.stop - start

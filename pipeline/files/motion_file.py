@@ -34,8 +34,7 @@ class Motion(NamedTuple):
 def write(folder: Path, motion: Motion) -> None:
     """Write the file to the folder of a model."""
     arrays = {
-        **{name: np.asarray(value) for name, value in motion.law._asdict().items()},
-        **{name: np.ascontiguousarray(value) for name, value in motion.state._asdict().items()},
+        name: np.ascontiguousarray(value) for name, value in (motion.law._asdict() | motion.state._asdict()).items()
     }
     facts = {"date": motion.date, "form": motion.form, "underlying": motion.underlying}
     formats.write_arrays(folder / _FILE, arrays, {_FACTS: json.dumps(facts)})
@@ -53,7 +52,7 @@ def read(folder: Path) -> Motion | None:
     arrays, metadata = formats.read_arrays(path)
     try:
         facts = json.loads(metadata[_FACTS])
-        law = Law._make(arrays[name] for name in Law._fields)._replace(widening=float(arrays["widening"]))
+        law = Law._make(arrays[name] for name in Law._fields)
         state = State._make(arrays[name] for name in State._fields)
         form = str(facts["form"])
         if form not in FORMS:

@@ -84,7 +84,6 @@ class Walk(NamedTuple):
             calendar=found[:, -WEEK:],
             decays=np.array(self.form.decays),
             shocks=self.shocks[_FIRST:date],
-            widening=self.form.widening,
         )
 
     def state(self, date: int = -1) -> State:

@@ -14,8 +14,7 @@ the underlying is known, its log return r is one more coordinate and one more po
 Without mean, and with one decay, this is filtered historical simulation; with a decay of 1 historical simulation.
 
 Reference: Barone-Adesi, Giannopoulos, Vosper (1999), "VaR without correlations for portfolios of derivative
-securities", Journal of Futures Markets 19(5); Silverman, Young (1987), "The bootstrap: to smooth or not to smooth?",
-Biometrika 74(3), for the widening.
+securities", Journal of Futures Markets 19(5).
 """
 
 from collections.abc import Sequence
@@ -26,7 +25,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-NUMBERS = 2  # uniform random numbers of a step: they select a shock, and the one that widens it
 WEEK = 7
 MEMORY = 0.4  # factor by which a move counts less in the recent moves with each further step
 _MONDAY = 3  # 1970-01-01 was a Thursday, the fourth day of the week
@@ -38,18 +36,16 @@ class Form(NamedTuple):
     Attributes:
         decays: factors by which squared innovations count less with each step; 1 for a volatility that is constant.
         moving_mean: whether the mean depends on recent moves and on the days that pass; else it is 0.
-        widening: a shock has so much of another one added, for what so few past ones cannot show.
     """
 
     decays: tuple[float, ...]
     moving_mean: bool
-    widening: float
 
 
 FORMS = {
-    "reverting": Form((0.9, 0.98), moving_mean=True, widening=0.25),
-    "filtered_historical": Form((0.94,), moving_mean=False, widening=0.0),
-    "historical": Form((1.0,), moving_mean=False, widening=0.0),
+    "reverting": Form((0.9, 0.98), moving_mean=True),
+    "filtered_historical": Form((0.94,), moving_mean=False),
+    "historical": Form((1.0,), moving_mean=False),
 }
 
 
@@ -77,7 +73,6 @@ class Law(NamedTuple):
         calendar: mean of each day of the week that passes, Monday first, [C, 7].
         decays: of the variances, [decay].
         shocks: past innovations in units of their deviations, [shock, P].
-        widening: as of ``Form``.
     """
 
     basis: Array
@@ -85,7 +80,6 @@ class Law(NamedTuple):
     calendar: Array
     decays: Array
     shocks: Array
-    widening: float
 
     @property
     def has_return(self) -> bool:
@@ -184,9 +178,8 @@ def advanced(law: Law, state: State, week: Array, move: Array) -> State:
 
 
 def drawn(law: Law, uniform: Array) -> Array:
-    """Shocks [n, P] of uniform numbers on (0, 1), [n, 2]."""
-    chosen = np.minimum((uniform * len(law.shocks)).astype(np.int64), len(law.shocks) - 1)
-    shocks: Array = law.shocks[chosen[:, 0]] + law.widening * law.shocks[chosen[:, 1]]
+    """Shocks [n, P] of uniform numbers on (0, 1), [n]."""
+    shocks: Array = law.shocks[np.minimum((uniform * len(law.shocks)).astype(np.int64), len(law.shocks) - 1)]
     return shocks
 
 
@@ -197,7 +190,7 @@ def scenarios(law: Law, state: State, weeks: Sequence[Array] | Array, uniform: A
         law: of motion.
         state: at the start.
         weeks: days of the week that each step goes through, [step, 7]; see ``passed``.
-        uniform: numbers on (0, 1), [n, step, 2]. A path depends on its own only.
+        uniform: numbers on (0, 1), [n, step]. A path depends on its own only.
     """
     count, rank = len(uniform), law.basis.shape[1]
     state = State(*(np.broadcast_to(part, (count, *part.shape)) for part in state))

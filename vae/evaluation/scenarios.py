@@ -65,7 +65,7 @@ def forecasts(walked: Walk, points: Array, center: Array, *, first: int, seed: i
     for origin in range(first - 1, len(points) - 1):
         steps = _HORIZONS[-1] if (origin + 1 - first) % _EVERY == 0 else 1
         weeks = walked.weeks[origin : origin + steps]
-        uniform = np.random.default_rng([seed, origin]).random((_PATHS, len(weeks), 2))
+        uniform = np.random.default_rng([seed, origin]).random((_PATHS, len(weeks)))
         found = scenarios(walked.law(origin), walked.state(origin), weeks, uniform).coordinates
         draws = center + found @ walked.basis.T
         energy.append(energy_score(draws[:, 0], points[origin + 1]))

@@ -77,7 +77,7 @@ def losses(
     """
     seen, drawn = [], []
     for origin in range(first - 1, len(iv) - 1):
-        uniform = np.random.default_rng([seed, origin]).random((_PATHS, 1, 2))
+        uniform = np.random.default_rng([seed, origin]).random((_PATHS, 1))
         found = scenarios(walked.law(origin), walked.state(origin), walked.weeks[origin : origin + 1], uniform)
         surfaces = np.exp(center + found.coordinates[:, 0] @ walked.basis.T).reshape(-1, *grid.shape)
         standard, years = _standard(iv[origin], grid), (days[origin + 1] - days[origin]) / DAYS_PER_YEAR

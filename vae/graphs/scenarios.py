@@ -34,7 +34,7 @@ class Step(nn.Module):
     def __init__(self, model: Vae, law: Law, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.model, self.shape, self.rank = model, shape, law.basis.shape[1]
-        self.widening, self.shared = law.widening, [0, *range(self.rank, len(law.reversal))]
+        self.shared = [0, *range(self.rank, len(law.reversal))]
         tables = {"reversal": law.reversal, "calendar": law.calendar, "decays": law.decays, "table": law.shocks}
         for name, value in tables.items():
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(value)).to(model.center))
@@ -53,7 +53,7 @@ class Step(nn.Module):
         """The outputs, by the names of ``OUTPUTS``.
 
         Args:
-            uniform: random numbers on (0, 1], [batch, 2].
+            uniform: random numbers on (0, 1], [batch, 1].
             coordinates: of the state, [batch, R].
             recent: of the state, [batch, C].
             variances: of the state, [batch, decay, P].
@@ -63,8 +63,8 @@ class Step(nn.Module):
             observed: whether it is, bool [1].
         """
         mean = (self.reversal * self._reversing(recent)).sum(2) + self.calendar @ week
-        chosen = (uniform * len(self.table)).long().clamp(max=len(self.table) - 1)
-        shocks = self.table[chosen[:, 0]] + self.widening * self.table[chosen[:, 1]]
+        chosen = (uniform[:, 0] * len(self.table)).long().clamp(max=len(self.table) - 1)
+        shocks = self.table[chosen]
         deviation = (variances.sum(1) / len(self.decays)).sqrt()  # ReduceMean has no kernel on CUDA
         drawn = mean + self._to_coordinates(deviation * shocks)
         seen = self.model.read(surface.flatten().unsqueeze(0)).values
@@ -114,7 +114,7 @@ def scenarios_graph(model: Vae, law: Law, layout: Layout, metadata: Mapping[str,
     """
     moves, points = len(law.reversal), law.shocks.shape[1]
     inputs = {
-        "uniform": torch.full((2, motion.NUMBERS), 0.5),
+        "uniform": torch.full((2, 1), 0.5),
         "coordinates": torch.zeros(2, law.basis.shape[1]),
         "recent": torch.zeros(2, moves),
         "variances": torch.ones(2, len(law.decays), points),
@@ -130,5 +130,5 @@ def scenarios_graph(model: Vae, law: Law, layout: Layout, metadata: Mapping[str,
         outputs=list(OUTPUTS),
         free={name: {0: "batch"} for name in rows},
     )
-    whole = compose.merge_models(uniform_graph(motion.NUMBERS), step, io_map=[("uniform", "uniform")])
+    whole = compose.merge_models(uniform_graph(1), step, io_map=[("uniform", "uniform")])
     return export.finished(whole, metadata)

@@ -22,7 +22,7 @@ SHARES = Book(np.array([UNDERLYING]), np.zeros(1), np.zeros(1), np.array([5.0]))
 def drawn(log_return: np.ndarray) -> Scenarios:
     """Scenarios of the underlying with vols that stay."""
     iv = np.broadcast_to(FLAT, (len(log_return), 1, *GRID.shape))
-    return Scenarios(iv, log_return[:, None].astype(np.float32), (TOMORROW,), np.zeros((len(log_return), 1, 2), int))
+    return Scenarios(iv, log_return[:, None].astype(np.float32), (TOMORROW,), np.zeros((len(log_return), 1), int))
 
 
 RETURNS = np.log1p(np.arange(-100, 101) / 1000.0)  # from -10 to 10 percent
