@@ -99,6 +99,8 @@ def absolute_checks(figures: Mapping[str, float], gate: GateParams, markets: Seq
     if gate.opponent_ratio is not None:
         market, ratio = _worst(_by_market(figures, "opponent_error_ratio", markets), lambda value: value)
         checks.append(at_least("opponent_error_ratio", ratio, gate.opponent_ratio, market))
+    if gate.scenario_ratio is not None and "scenario_energy_ratio" in figures:  # of a model with a law of motion
+        checks.append(at_least("scenario_energy_ratio", get("scenario_energy_ratio"), gate.scenario_ratio))
     checks.append(at_most("decode_ms", get("decode_ms"), gate.decode_ms))
     return checks
 

@@ -29,6 +29,7 @@ class GateParams(Block):
     arbitrage_rate: Share | None
     data_arbitrage: Share | None = 0.05
     opponent_ratio: Positive | None
+    scenario_ratio: Positive | None = 1.0
     decode_ms: Positive
     worse_nats: NotNegative
     worse_bp: NotNegative

@@ -85,6 +85,7 @@ def scenario_metrics(own: Forecasts, filtered: Forecasts, historical: Forecasts)
         f"{name}_energy_score": _PERCENT * float(part.energy.mean())
         for name, part in (("scenario", own), ("fhs", filtered), ("hs", historical))
     }
+    found["scenario_energy_ratio"] = found["fhs_energy_score"] / found["scenario_energy_score"]
     found["scenario_dates"] = len(own.energy)
     for ahead, inside in own.inside.items():
         if len(inside):

@@ -37,6 +37,7 @@ def test_figures_at_their_limits_pass() -> None:
         ("interval_coverage_90", 0.96, "interval_coverage_90"),
         ("sample_arbitrage_free_rate", 0.9799, "sample_arbitrage_free_rate"),
         ("opponent_error_ratio", 1.99, "opponent_error_ratio"),
+        ("scenario_energy_ratio", 0.999, "scenario_energy_ratio"),
         ("decode_ms", 5.1, "decode_ms"),
         ("decode_ms", float("nan"), "decode_ms"),
     ],

@@ -34,6 +34,7 @@ def test_a_random_walk_is_forecast_as_well_as_it_can_be() -> None:
     )
     figures = scenario_metrics(own, filtered, historical)
     assert figures["scenario_dates"] == 400
+    assert figures["scenario_energy_ratio"] == figures["fhs_energy_score"] / figures["scenario_energy_score"]
     for name in ("scenario", "fhs", "hs"):
         assert figures[f"{name}_energy_score"] == pytest.approx(2.0 / math.sqrt(math.pi), rel=0.12)
     assert figures["scenario_coverage_90"] == pytest.approx(0.9, abs=0.05)
