@@ -20,6 +20,7 @@ from benchmarks import (
     markets,
     off_grid,
     outside,
+    risk,
     server,
     serving,
     sharing,
@@ -43,7 +44,7 @@ _AGREEMENT_SURFACES = 64
 def main() -> None:
     """Measure on one core, training on all, and print."""
     torch.set_num_threads(1)
-    results = {**surfaces(), **agreement(), **stressed(), **american.results(), **sharing.results()}
+    results = {**surfaces(), **agreement(), **stressed(), **american.results(), **risk.results(), **sharing.results()}
     if serving.BUNDLE.exists():
         results |= {**serving.results(), **off_grid.results(), **outside.results(), **static_arbitrage.results()}
         results |= server.results()
