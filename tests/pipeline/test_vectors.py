@@ -13,7 +13,7 @@ from pipeline import register
 from pipeline.cli.main import main
 from pipeline.files import formats, trained_model
 from pipeline.files.dataset import SPLITS, Dataset
-from pipeline.registry import lineage, vector_gate
+from pipeline.registry import cached, lineage, vector_gate
 from pipeline.registry.vector_gate import VectorComparison
 from pipeline.report import picture, text
 from pipeline.runs.trigger import odd_share
@@ -230,7 +230,7 @@ def test_vectors_are_registered_and_judged(
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(lineage, "check_made_by_dvc", lambda *_: None)
+    monkeypatch.setattr(cached, "check", lambda _: None)
     paths = {"surfaces": "data/surfaces", "model": "artifacts/model", "bundle": "artifacts/bundle"}
     paths |= {"page": "results/report.html", "metrics": "register.json"}
     paths |= {f"{stage}_metrics": f"results/{stage}.json" for stage in PATHS}

@@ -20,7 +20,7 @@ def kupiec(exceedances: Exceedances, level: float) -> float:
     """p-value that the share of exceedances [day] is 1 - level; its likelihood ratio is chi-square with 1 degree.
 
     >>> round(kupiec(np.arange(255) < 6, 0.99), 4)
-    0.0608
+    0.0646
     """
     count, over = len(exceedances), int(exceedances.sum())
     ratio = 2.0 * (_log_likelihood(over, count, over / count) - _log_likelihood(over, count, 1.0 - level))

@@ -65,6 +65,12 @@ def is_well(server: Server) -> bool:
     return server.ask("GET", "/v2/health/ready").status == 200
 
 
+def samples_answered(server: Server) -> float:
+    """How many requests for samples have ended."""
+    counts = server.metrics().items()
+    return sum(n for (name, *labels), n in counts if name.endswith("seconds_count") and ("route", "sample") in labels)
+
+
 def queue_is_empty(server: Server) -> bool:
     return server.metrics()["volvae_queue",] == 0
 
@@ -210,10 +216,12 @@ def leaving(server: Server, body: bytes) -> Iterator[None]:
 
 
 def test_a_reader_that_stops_is_cut_off(strict: Server) -> None:
-    """Its answer is larger than what the system's buffers take, so that it holds a place until then."""
+    """Its answer is larger than what the system's buffers take, so that only the cut ends it."""
+    before = samples_answered(strict)
     with leaving(strict, b'{"count": 100000}'):
-        assert is_well(strict)  # each answer updates the metric of the queue
-        wait_for(lambda: queue_is_empty(strict), seconds=20 * _SECONDS, what="the end of the answer")
+        assert is_well(strict)
+        assert samples_answered(strict) == before
+        wait_for(lambda: samples_answered(strict) == before + 1, seconds=20 * _SECONDS, what="the end of the answer")
 
 
 class Full(asyncio.Transport):
@@ -295,14 +303,28 @@ def test_connections_beyond_the_limit_are_refused_and_the_others_served(strict: 
 @pytest.fixture(scope="module")
 def narrow(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose queue has one place."""
-    with serving(bundle, tmp_path_factory.mktemp("narrow"), "--queue", "1", "--receive", "5") as server:
+    limits = ("--queue", "1", "--receive", "5", *_LONG_ANSWERS)
+    with serving(bundle, tmp_path_factory.mktemp("narrow"), *limits) as server:
         yield server
+
+
+_LONG_ANSWERS = ("--max-json", str(64 * 2**20))
+_LONG = b'{"count": 300000}'  # whose answer in JSON takes seconds to make
+
+
+@contextlib.contextmanager
+def occupied(server: Server) -> Iterator[None]:
+    """The queue has no place left while an answer is made that takes seconds."""
+    with connected(server) as connection:
+        connection.sendall(head("/sample", content_length=len(_LONG)) + _LONG)
+        wait_for(lambda: server.ask("GET", "/v2").status == 429, seconds=60, what="a full queue")
+        yield
 
 
 @pytest.fixture
 def busy(narrow: Server) -> Iterator[Server]:
-    """It while a reader holds the place who does not read."""
-    with leaving(narrow, b'{"count": 200000}'):
+    """It while the place is taken."""
+    with occupied(narrow):
         yield narrow
     wait_for(lambda: narrow.ask("POST", "/sample", "{}").status == 200, seconds=60, what="a place in the queue")
 
@@ -449,8 +471,8 @@ def test_what_is_not_http_behind_a_request_does_not_answer_it(strict: Server) ->
 
 @pytest.mark.slow
 def test_a_full_server_that_drains_sends_its_clients_away(bundle: Path, tmp_path: Path) -> None:
-    limits = ("--queue", "1", "--receive", "30", "--drain", "5", "--grace", "1")
-    with serving(bundle, tmp_path, *limits) as server, leaving(server, b'{"count": 200000}'):
+    limits = ("--queue", "1", "--receive", "30", "--drain", "5", "--grace", "1", *_LONG_ANSWERS)
+    with serving(bundle, tmp_path, *limits) as server, occupied(server):
         assert server.ask("GET", "/v2").headers.get("connection") is None
         server.process.terminate()
         wait_for(lambda: server.ask("GET", "/v2/health/ready").status == 503, seconds=60, what="the drain")
