@@ -150,7 +150,7 @@ def graph_files(
 
 
 def _metadata(model: Vae, prior: Prior, grid: Grid | None) -> dict[str, str]:
-    """What each graph says of itself."""
+    """The metadata of each graph: version, format, conditions and facts of the data."""
     facts = {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in _facts(model, grid).items()}
     return {
         "volvae_version": version("volvae"),

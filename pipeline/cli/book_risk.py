@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError, listed
-from vae.risk.book import CALL, PUT, UNDERLYING, Book, Underlying, enclosed, valued
+from vae.risk.book import CALL, PUT, Book, Underlying, enclosed, valued
 from vae.risk.explain import explained, least_variance_hedge
 from vae.risk.measures import risk
 from vae.runtime import Scenarios, State
@@ -38,12 +38,13 @@ def figures(
     _check_enclosed(book, underlying, state, grid)
     years = (drawn.dates[-1] - state.date).days / DAYS_PER_YEAR
     log_return, surfaces = drawn.log_return[:, -1].astype(float), drawn.iv[:, -1]
-    over = (underlying, log_return, state.iv, surfaces, grid, years)
-    parts = explained(book, *over)
+    moved, straddle = underlying.after(log_return), _straddle(underlying, grid)
+    after = valued(book.after(years), moved, surfaces, grid)
+    parts = explained(book, underlying, log_return, state.iv, after, grid, years)
     pnl = parts.pnl
-    instruments = np.stack([explained(each, *over).pnl for each in _instruments(underlying, grid)], axis=1)
+    # constants, as the values today, do not change a hedge
+    instruments = np.stack([moved.spot, valued(straddle.after(years), moved, surfaces, grid).value.sum(1)], axis=1)
     spot, both = (least_variance_hedge(pnl, instruments[:, :count]) for count in (1, 2))
-    moved = valued(book.after(years), underlying.after(log_return), surfaces, grid)
     return {
         "positions": len(book.kind),
         "from": str(state.date),
@@ -59,11 +60,11 @@ def figures(
         "hedge": {
             "underlying": float(spot.quantity[0]),
             "left": spot.left,
-            "straddle_years": float(_straddle_tenor(grid)),
+            "straddle_years": float(straddle.tenor[0]),
             "with_straddle": both.quantity.tolist(),
             "left_with_straddle": both.left,
         },
-        "beyond_rate": float(moved.beyond.mean()),
+        "beyond_rate": float(after.beyond.mean()),
         "has_return": bool(log_return.any()),
     }
 
@@ -114,13 +115,8 @@ def _check_enclosed(book: Book, underlying: Underlying, state: State, grid: Grid
     )
 
 
-def _instruments(underlying: Underlying, grid: Grid) -> tuple[Book, Book]:
-    """One unit of the underlying, and one straddle at the forward."""
-    tenor = _straddle_tenor(grid)
+def _straddle(underlying: Underlying, grid: Grid) -> Book:
+    """One straddle at the forward."""
+    tenor = float(grid.tenors[np.abs(grid.tenors - _STRADDLE).argmin()])
     strike = underlying.forward(np.array([tenor]))[0, 0]
-    straddle = Book(np.array([CALL, PUT]), np.full(2, strike), np.full(2, tenor), np.ones(2))
-    return Book(np.array([UNDERLYING]), np.zeros(1), np.zeros(1), np.ones(1)), straddle
-
-
-def _straddle_tenor(grid: Grid) -> float:
-    return float(grid.tenors[np.abs(grid.tenors - _STRADDLE).argmin()])
+    return Book(np.array([CALL, PUT]), np.full(2, strike), np.full(2, tenor), np.ones(2))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Start(NamedTuple):
-    """What the options say.
+    """The values of the options.
 
     Attributes:
         surface: a file with one whole surface; None for the bundle's state.

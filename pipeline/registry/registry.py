@@ -213,7 +213,7 @@ class Registry:
             raise StageError(f"the {what} cannot be read from {self.store}: {mlflow_store.reason(error)}") from error
 
     def _verified(self, folder: Path, version: Version, read: Callable[[], T]) -> T:
-        """What is read from a folder, with a check of every file against the manifest, if that was registered."""
+        """The result of ``read``, which checks files against their manifest; that must be the registered one."""
         what = f"{BUNDLE} of {self.model} version {version.number}"
         try:
             tag, content = manifest_tag(folder), read()

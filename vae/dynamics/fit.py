@@ -56,7 +56,7 @@ class History(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """What was known at each date.
+    """The law and the state at each date, from the dates up to it.
 
     Attributes:
         form: of the law.

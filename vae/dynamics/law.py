@@ -31,7 +31,7 @@ _MONDAY = 3  # 1970-01-01 was a Thursday, the fourth day of the week
 
 
 class Form(NamedTuple):
-    """What a law can describe; the named ones are in ``FORMS``.
+    """The parts that a law has; ``FORMS`` has the named ones.
 
     Attributes:
         decays: factors by which squared innovations count less with each step; 1 for a volatility that is constant.

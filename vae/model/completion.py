@@ -231,9 +231,8 @@ def _vols_with_slopes(
         directions = jacobian @ model.basis.T
     logarithmic = model.architecture.transform == "log"
     squares = points.square().unsqueeze(1)
-    halves = (
-        squares if logarithmic else points.unsqueeze(1)
-    )  # half the derivative of the squared vol by the inner point
+    # half the derivative of the squared vol by the point in the units of the model
+    halves = squares if logarithmic else points.unsqueeze(1)
     at_quotes = torch.cat([squares, directions * halves], dim=1) @ weights.T
     vol = _vols(at_quotes[:, 0], tenor)
     slopes = at_quotes[:, 1:] / (vol * tenor).unsqueeze(1)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vae.risk.book import Book, Underlying, greeks, valued
+from vae.risk.book import Book, Underlying, Valued, greeks, valued
 from vae.surface.grid import Grid
 
 Array = NDArray[np.float64]
@@ -44,7 +44,7 @@ def explained(
     underlying: Underlying,
     log_return: Array,
     today: NDArray[np.floating],
-    iv: NDArray[np.floating],
+    after: Valued,
     grid: Grid,
     years: float,
 ) -> Explained:
@@ -55,14 +55,13 @@ def explained(
         underlying: today, with one spot.
         log_return: of the spot, [scenario].
         today: the surface today, [tenor, node].
-        iv: the surfaces of the scenarios, [scenario, tenor, node].
-        grid: of the surfaces.
+        after: the positions in the scenarios, ``years`` later.
+        grid: of the surface.
         years: that pass until then.
     """
     before = valued(book, underlying, today[None], grid)
     later = book.after(years)
     unmoved = valued(later, underlying, today[None], grid)
-    after = valued(later, underlying.after(log_return), iv, grid)
     slopes = greeks(later, underlying, unmoved.vol[0])
     move = underlying.spot * np.expm1(log_return)
     level = _change(after.atm, unmoved.atm)

@@ -1,4 +1,4 @@
-"""What a page of another site can reach, and what browsers are told about every answer."""
+"""Requests of pages of other sites are refused, and each answer has the headers that browsers need."""
 
 import http.client
 import json

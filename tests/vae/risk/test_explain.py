@@ -4,24 +4,30 @@ import numpy as np
 import pytest
 
 from tests.vae.risk.test_book import BOOK, GRID, SMILES, TODAY
-from vae.risk.book import valued
+from vae.risk.book import Valued, valued
 from vae.risk.explain import explained, least_variance_hedge
 
 DAY = 1.0 / 365.0
 
 
+def after(log_return: np.ndarray, iv: np.ndarray, years: float) -> Valued:
+    """The positions in scenarios."""
+    return valued(BOOK.after(years), TODAY.after(log_return), iv, GRID)
+
+
 def of(log_return: float, iv: np.ndarray, years: float = DAY) -> dict[str, float]:
-    found = explained(BOOK, TODAY, np.array([log_return]), SMILES, iv[None], GRID, years)
+    returns = np.array([log_return])
+    found = explained(BOOK, TODAY, returns, SMILES, after(returns, iv[None], years), GRID, years)
     return {name: float(part[0]) for name, part in found._asdict().items()}
 
 
 def test_parts_add_up_to_the_difference_of_two_values() -> None:
     rng = np.random.default_rng(1)
     returns, surfaces = 0.02 * rng.standard_normal(50), SMILES * np.exp(0.03 * rng.standard_normal((50, 1, 1)))
-    found = explained(BOOK, TODAY, returns, SMILES, surfaces, GRID, DAY)
+    found = explained(BOOK, TODAY, returns, SMILES, after(returns, surfaces, DAY), GRID, DAY)
     before = valued(BOOK, TODAY, SMILES[None], GRID).value @ BOOK.quantity
-    after = valued(BOOK.after(DAY), TODAY.after(returns), surfaces, GRID).value @ BOOK.quantity
-    np.testing.assert_allclose(found.pnl, after - before, rtol=1e-12, atol=1e-12)
+    later = valued(BOOK.after(DAY), TODAY.after(returns), surfaces, GRID).value @ BOOK.quantity
+    np.testing.assert_allclose(found.pnl, later - before, rtol=1e-12, atol=1e-12)
 
 
 def test_nothing_moves_nothing() -> None:
@@ -49,8 +55,9 @@ def test_a_tilt_of_the_smile_is_skew() -> None:
 def test_the_rest_is_of_higher_order() -> None:
     """Halving a move of the spot at fixed strike vols leaves an eighth of what delta and gamma miss."""
     flat = np.full_like(SMILES, 0.2)
+    moves = [np.array([size]) for size in (0.02, 0.01)]
     rest = [
-        float(explained(BOOK, TODAY, np.array([size]), flat, flat[None], GRID, 0.0).rest[0]) for size in (0.02, 0.01)
+        float(explained(BOOK, TODAY, move, flat, after(move, flat[None], 0.0), GRID, 0.0).rest[0]) for move in moves
     ]
     assert rest[0] / rest[1] == pytest.approx(8.0, rel=0.1)
 
