@@ -73,7 +73,8 @@ class Trials:
         """
         if found.manifest in self._passed:
             return
-        bundle.read_whole(found.folder, bundle.GRAPHS)  # which is quick: a copy that is under way is not tried
+        # which is quick: a copy that is under way is not tried
+        bundle.read_whole(found.folder, bundle.GRAPHS, optional=(bundle.SCENARIOS,))
         start, before = time.monotonic(), self._failed
         if before is not None and before.manifest == found.manifest and start < before.until:
             raise BundleError(before.reason)

@@ -17,7 +17,7 @@ from pipeline.files.atomic import new_folder
 from pipeline.registry import champions, mlflow_store
 from pipeline.registry.mlflow_store import CONTENT, Record, Store
 from vae import runtime
-from vae.bundle import GRAPHS, MANIFEST, FormatError, read_whole
+from vae.bundle import GRAPHS, MANIFEST, SCENARIOS, FormatError, read_whole
 from vae.runtime import BundleError, SurfaceModel, VectorModel
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -193,7 +193,7 @@ class Registry:
         with new_folder(folder) as fresh:
             found = self._download(version, BUNDLE, fresh, disk=folder.parent)
             # which runs no graph: whoever serves the bundle tries it within limits
-            self._verified(found, version, lambda: read_whole(found, GRAPHS))
+            self._verified(found, version, lambda: read_whole(found, GRAPHS, optional=(SCENARIOS,)))
             for file in found.iterdir():
                 file.rename(fresh / file.name)
             found.rmdir()
