@@ -30,9 +30,11 @@ telemetry.switch_off()
 # Where a shell starts pytest in the background, it ignores SIGINT. Programs that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# An example may take long where other programs keep the cores busy.
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy")
+# The same examples in every run, so that a change fails only by its own fault; `--hypothesis-profile search` looks for
+# new ones. An example may take long where other programs keep the cores busy.
+settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=1000)
+settings.register_profile("same", settings.get_profile("search"), derandomize=True, max_examples=100)
+settings.load_profile("same")
 
 ROOT = Path(__file__).parents[1]
 SHARED_RUNS = ("first_run", "finished")  # built once, see tests/shared.py

@@ -1,7 +1,9 @@
 """The line of champions: the versions that were champion one after the other, from the first to the present one.
 
 The alias says which version is champion; the line, a tag, says where a roll-back leads. Both cannot be written in one
-step, so that the line may be ahead of the alias after a kill, and is cut back to it when it is read.
+step, so that the line may be ahead of the alias after a kill, and is cut back to it when it is read: at the last place
+where the champion stands. A roll-back writes the line as it was read before it moves the alias, because the former
+champion may stand twice in a line that is ahead: in 1,2,1 with champion 2.
 """
 
 from collections.abc import Sequence

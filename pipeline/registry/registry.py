@@ -130,8 +130,9 @@ class Registry:
             StageError: the predecessor's files are not those that were registered.
         """
         champion = self.find(CHAMPION)
-        line = self._line(champion)[:-1]
-        while line and self.get(line[-1]) is None:  # deleted since
+        whole = self._line(champion)
+        line = whole[:-1]
+        while line and (line[-1] == champion.number or self.get(line[-1]) is None):  # deleted since
             line = line[:-1]
         if not line:
             raise InputError(
@@ -141,6 +142,7 @@ class Registry:
         self.load(former)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self._client.set_model_version_tag(self.model, champion.number, _ROLLED_BACK, now)
+        self._keep_line(whole)  # without what a killed promotion added, in which the predecessor may stand again
         self._client.set_registered_model_alias(self.model, CHAMPION, former.number)
         self._keep_line(line)
         return champion, former
