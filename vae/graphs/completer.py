@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vae.graphs.export import finished
-from vae.graphs.search import Step, precision_names, precision_parts, search_graph
+from vae.graphs.search import MODE, Step, precision_names, precision_parts, search_graph
 from vae.model import completion, laplace
 from vae.model.autoencoder import Vae
 from vae.model.completion import QuoteProblem, Quotes
@@ -48,8 +48,8 @@ def completer_graph(
     examples = {"log_moneyness": 0.0, "tenor": float(grid.tenors[0]), "iv": 0.2, "weight": 1.0}
     quotes = {name: torch.full((3,), value) for name, value in examples.items()}
     inputs = quotes | ({"market": torch.full((1,), -1)} if priors else {})
-    free = {name: {0: "quote"} for name in (*quotes, "quoted", "weights", "reading")}
-    free |= {name: {1: "quote"} for name in ("precision", "factors")}
+    free = {name: {0: "quote"} for name in (*quotes, "quoted", "reading")}
+    free |= {name: {1: "quote"} for name in ("weights", "precision", "factors")}
     graph = search_graph(
         Start(model, grid, priors, reading),
         quote_step(model),
@@ -58,6 +58,7 @@ def completer_graph(
         read=["tenor"],
         posed=(*_POSED, *precision_names(model), *(_PRIOR if priors else ())),
         told=["used"],
+        kept=MODE,
         outputs=OUTPUTS,
         free=free,
         most=completion.MOST_STEPS,
@@ -129,8 +130,8 @@ class End(nn.Module):
 
     def forward(self, *parts: Tensor) -> tuple[Tensor, ...]:
         """All of ``OUTPUTS``."""
-        problem, end = _problem(self.model, parts[:-3]), parts[-3:]
-        mode, errors = completion.end_at_quotes(self.model, problem, *end)
+        problem, end = _problem(self.model, parts[: -len(MODE)]), laplace.end_of_search(*parts[-len(MODE) :])
+        mode, errors = completion.end_at_quotes(self.model, problem, end)
         found = completion.completion_at(self.model, mode, errors)
         fitted = completion.vols_at(problem.weights, problem.tenor, found.mean).squeeze(0)
         deviation = completion.std_at_quotes(problem, mode, errors).squeeze(0).to(fitted)

@@ -29,6 +29,7 @@ def scorer_graph(model: Vae, layout: Layout, metadata: Mapping[str, str]) -> byt
         End(model, layout.shape),
         inputs,
         posed=point_names(model),
+        kept=("z", "cost", "curvature"),
         outputs=Scored._fields,
         free={name: {0: "batch"} for name in of_rows},
         most=STEPS,

@@ -17,7 +17,7 @@ from vae.model.laplace import LogPosterior, SearchState
 from vae.model.noise_precision import NoisePrecision
 from vae.model.point_posterior import PointProblem, pose_points, posterior_given_points
 
-_KEPT = ("z", "cost", "curvature")  # the parts of the state that the end reads
+MODE = ("z", "cost", "move", "gain")  # the parts of the state that ``laplace.end_of_search`` reads
 _PRECISION = ("precision", "factors", "factor_covariance")
 
 
@@ -28,6 +28,7 @@ def search_graph(
     inputs: Mapping[str, Tensor],
     *,
     posed: Sequence[str],
+    kept: Sequence[str],
     outputs: Sequence[str],
     free: Mapping[str, Mapping[int, str]],
     most: int,
@@ -40,9 +41,10 @@ def search_graph(
     Args:
         start: from the inputs to the problem, what the start tells, and the parts of the state.
         step: from the problem and the parts of the state to whether another step follows, and the parts after it.
-        end: from the problem and the parts z, cost and curvature of the state to the outputs.
+        end: from the problem and the kept parts of the state to the outputs.
         inputs: examples by name.
         posed: names of the parts of the problem.
+        kept: names of the parts of the state that the end reads.
         outputs: names of the outputs.
         free: names of the free axes of inputs, the problem and parts of the state by name and axis.
         most: the largest number of steps.
@@ -54,7 +56,7 @@ def search_graph(
         made = [part.clone() for part in start(*inputs.values())]
     problem = {name: inputs[name] for name in read} | dict(zip(posed, made, strict=False))
     state = SearchState(*made[-len(SearchState._fields) :])._asdict()
-    now, last = ({f"{when}_{name}": state[name] for name in names} for when, names in (("now", state), ("last", _KEPT)))
+    now, last = ({f"{when}_{name}": state[name] for name in names} for when, names in (("now", state), ("last", kept)))
     free = {**free, **{f"{when}_{name}": free[name] for when in ("now", "last") for name in state if name in free}}
     first = [*posed, *told, *(f"first_{name}" for name in state)]
     after = ["moving", *(f"next_{name}" for name in state)]

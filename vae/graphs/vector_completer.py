@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from vae.graphs.export import finished
-from vae.graphs.search import PointStart, point_names, point_problem, point_step, search_graph
-from vae.model import completion
+from vae.graphs.search import MODE, PointStart, point_names, point_problem, point_step, search_graph
+from vae.model import completion, laplace
 from vae.model.autoencoder import Vae
 
 
@@ -24,6 +24,7 @@ def vector_completer_graph(model: Vae, metadata: Mapping[str, str]) -> bytes:
         End(model),
         {"x": vector, "mask": torch.ones_like(vector)},
         posed=point_names(model),
+        kept=MODE,
         outputs=["mean", "std", "z"],
         free={},
         most=completion.MOST_STEPS,
@@ -48,6 +49,6 @@ class End(nn.Module):
 
     def forward(self, *parts: Tensor) -> tuple[Tensor, ...]:
         """Mean and standard deviation [D], and latents."""
-        problem, end = point_problem(parts[:-3]), parts[-3:]
-        found = completion.completion_at(self.model, *completion.end_at_points(self.model, problem, *end))
+        problem, end = point_problem(parts[: -len(MODE)]), laplace.end_of_search(*parts[-len(MODE) :])
+        found = completion.completion_at(self.model, *completion.end_at_points(self.model, problem, end))
         return tuple(part.squeeze(0).float() for part in (found.mean, found.std, found.latents))

@@ -120,7 +120,7 @@ class QuoteProblem(NamedTuple):
     Attributes:
         quoted: vols in the units of the model, [quote].
         tenor: years, [quote].
-        weights: total variance at a quote is weights @ (vols squared), [quote, D].
+        weights: total variance at a quote is (vols squared) @ weights, [D, quote].
         reading: variance of the error of that reading, in the units of the model, [quote].
         precision: of the errors of the quotes; 0 for a quote that is not used, [1, quote].
         prior: of the latents; None is N(0, I).
@@ -157,14 +157,16 @@ def complete_quotes(
     """
     problem, start, weights = prepare_quotes(model, interpolator, quotes)
     problem = problem._replace(prior=prior)
-    found = posterior_mode(posterior_given_quotes(model, problem), start, steps=MOST_STEPS)
-    return completion_at(model, *end_at_quotes(model, problem, found.z, found.cost, found.curvature)), weights
+    mode = posterior_mode(posterior_given_quotes(model, problem), start, steps=MOST_STEPS)
+    return completion_at(model, *end_at_quotes(model, problem, mode)), weights
 
 
-def end_at_quotes(model: Vae, problem: QuoteProblem, z: Tensor, cost: Tensor, curvature: Tensor) -> tuple[Mode, Errors]:
-    """The mode given quotes, and the errors there."""
+def end_at_quotes(model: Vae, problem: QuoteProblem, z: Tensor) -> tuple[Mode, Errors]:
+    """The mode z [1, latent] given quotes, and the errors there."""
+    errors = errors_at_quotes(model, problem, z)
+    found = local_quadratic(z, *errors, problem.prior)
     number = (problem.precision.diagonal > 0.0).double().sum(1)
-    return Mode(z, 2.0 * cost, linear_systems.inverse(curvature), number), errors_at_quotes(model, problem, z)
+    return Mode(z, 2.0 * found.cost, linear_systems.inverse(found.curvature), number), errors
 
 
 def prepare_quotes(
@@ -183,7 +185,7 @@ def prepare_quotes(
     start = encoded_mean(model, nearby.unsqueeze(0), (count == 0.0).to(nearby.dtype).unsqueeze(0))
     variance = model.scale_at(start).square()
     if model.architecture.scale != "shared":
-        variance = weights.linear @ variance.flatten()
+        variance = variance.flatten() @ weights.linear
     reading = weights.variance / (quotes.iv.square() if model.architecture.transform == "log" else 1.0)
     variance = variance + quotes.weight * reading
     diagonal = torch.where(weights.inside, quotes.weight / variance, 0.0).unsqueeze(0)
@@ -198,8 +200,7 @@ def posterior_given_quotes(model: Vae, problem: QuoteProblem) -> LogPosterior:
     """The log posterior of the latents of one surface, [1, latent], given quotes."""
 
     def at(z: Tensor) -> LocalQuadratic:
-        found = errors_at_quotes(model, problem, z)
-        return local_quadratic(z, found.error, found.jacobian, problem.precision, problem.prior)
+        return local_quadratic(z, *errors_at_quotes(model, problem, z), problem.prior)
 
     return at
 
@@ -217,7 +218,7 @@ def _vols_with_slopes(
 
     Args:
         model: of the surfaces.
-        weights: of the quotes, [quote, D].
+        weights: of the quotes, [D, quote].
         tenor: of the quotes, [quote].
         z: latents, [1, latent].
         directions: in the points of a surface, [1, direction, D]; by default those of the latents.
@@ -233,7 +234,7 @@ def _vols_with_slopes(
     squares = points.square().unsqueeze(1)
     # half the derivative of the squared vol by the point in the units of the model
     halves = squares if logarithmic else points.unsqueeze(1)
-    at_quotes = torch.cat([squares, directions * halves], dim=1) @ weights.T
+    at_quotes = torch.cat([squares, directions * halves], dim=1) @ weights
     vol = _vols(at_quotes[:, 0], tenor)
     slopes = at_quotes[:, 1:] / (vol * tenor).unsqueeze(1)
     return (vol.log(), slopes / vol.unsqueeze(1)) if logarithmic else (vol, slopes)
@@ -298,8 +299,8 @@ def std_at_quotes(problem: QuoteProblem, mode: Mode, errors: Errors) -> Tensor:
 
 
 def vols_at(weights: Tensor, tenor: Tensor, points: Tensor) -> Tensor:
-    """Vols [batch, quote] of surfaces [batch, D] at quotes with these spline weights [quote, D] and tenors [quote]."""
-    return _vols(points.square() @ weights.T, tenor)
+    """Vols [batch, quote] of surfaces [batch, D] at quotes with these spline weights [D, quote] and tenors [quote]."""
+    return _vols(points.square() @ weights, tenor)
 
 
 def _vols(total_variance: Tensor, tenor: Tensor) -> Tensor:
@@ -313,18 +314,17 @@ def _complete(model: Vae, x: Tensor, prior: LatentPrior | None) -> Completion:
 
 def mode_given_points(model: Vae, problem: PointProblem, start: Tensor) -> tuple[Mode, Errors | None]:
     """The mode given points, searched from latents ``start`` [batch, latent], and the errors there."""
-    found = posterior_mode(posterior_given_points(model, problem), start, steps=MOST_STEPS)
-    return end_at_points(model, problem, found.z, found.cost, found.curvature)
+    mode = posterior_mode(posterior_given_points(model, problem), start, steps=MOST_STEPS)
+    return end_at_points(model, problem, mode)
 
 
-def end_at_points(
-    model: Vae, problem: PointProblem, z: Tensor, cost: Tensor, curvature: Tensor
-) -> tuple[Mode, Errors | None]:
-    """The mode given points from the end of the search, and the errors there; None without residual factors."""
-    misfit = 2.0 * cost
+def end_at_points(model: Vae, problem: PointProblem, z: Tensor) -> tuple[Mode, Errors | None]:
+    """The mode z [batch, latent] given points, and the errors there; None without residual factors."""
+    found = posterior_given_points(model, problem)(z)
+    misfit = 2.0 * found.cost
     if model.architecture.scale == "decoded":  # there the cost has the log of the scale
         misfit = misfit - 2.0 * (problem.known * model.scale_at(z).log()).double().sum(1)
-    mode = Mode(z, misfit, linear_systems.inverse(curvature), problem.known.double().sum(1))
+    mode = Mode(z, misfit, linear_systems.inverse(found.curvature), problem.known.double().sum(1))
     if problem.precision is None or problem.precision.factors is None:
         return mode, None
     values, jacobian = model.decode_with_jacobian(z)

@@ -20,7 +20,7 @@ from vae.model.noise_precision import NoisePrecision
 _FIRST_DAMPING = 1e-3  # in units of the curvature
 _EASIER, _HARDER = 0.1, 5.0  # factors of the damping after a step that helped, and after one that did not
 _DAMPINGS = (1e-9, 1e9)
-_SETTLED, _ROUNDED = 1e-3, 1e-4  # nats, and share of the cost: an iteration ends when the cost changes by less
+_SETTLED, _ROUNDED = 1e-3, 1e-5  # nats, and share of the cost: a step that gains less is not looked at
 
 
 class LatentPrior(NamedTuple):
@@ -55,7 +55,8 @@ class SearchState(NamedTuple):
         z: latents, [batch, latent].
         cost, slope, curvature: the local quadratic at z.
         damping: Levenberg and Marquardt's, [batch].
-        change: of the cost by the last step, [batch].
+        move: the next damped step from z, [batch, latent].
+        gain: by how much that step lowers the damped local quadratic, [batch].
     """
 
     z: Tensor
@@ -63,46 +64,64 @@ class SearchState(NamedTuple):
     slope: Tensor
     curvature: Tensor
     damping: Tensor
-    change: Tensor
+    move: Tensor
+    gain: Tensor
 
     @property
     def moving(self) -> Tensor:
         """Whether the search goes on in any row, a bool []."""
-        return (self.change > _SETTLED + _ROUNDED * self.cost.abs()).any()
+        return _worth_a_look(self.cost, self.gain).any()
 
 
 def start_search(posterior: LogPosterior, z: Tensor) -> SearchState:
     """The state at z [batch, latent] before the first step."""
     start = posterior(z)
-    return SearchState(z, *start, torch.full_like(start.cost, _FIRST_DAMPING), torch.full_like(start.cost, torch.inf))
+    return _with_move(z, start, torch.full_like(start.cost, _FIRST_DAMPING))
 
 
 def search_step(posterior: LogPosterior, now: SearchState) -> SearchState:
     """The state after one damped step; a row whose cost the step does not lower stays where it is."""
-    diagonal = torch.diag_embed(now.curvature.diagonal(dim1=1, dim2=2))
-    damped = now.curvature + now.damping[:, None, None] * diagonal
-    z = now.z + linear_systems.solve(damped, now.slope.unsqueeze(2))[..., 0].to(now.z.dtype)
+    z = now.z + now.move.to(now.z.dtype)
     found = posterior(z)
     better = found.cost < now.cost
     damping = torch.where(better, _EASIER * now.damping, _HARDER * now.damping).clamp(*_DAMPINGS)
-    return SearchState(
-        torch.where(better[:, None], z, now.z),
+    kept = LocalQuadratic(
         torch.where(better, found.cost, now.cost),
         torch.where(better[:, None], found.slope, now.slope),
         torch.where(better[:, None, None], found.curvature, now.curvature),
-        damping,
-        (found.cost - now.cost).abs(),
     )
+    return _with_move(torch.where(better[:, None], z, now.z), kept, damping)
 
 
-def posterior_mode(posterior: LogPosterior, z: Tensor, *, steps: int) -> SearchState:
-    """The state at the mode of the posterior near z [batch, latent], after ``steps`` steps at most."""
+def _with_move(z: Tensor, at: LocalQuadratic, damping: Tensor) -> SearchState:
+    """The state at z with this local quadratic and the step that follows from it."""
+    diagonal = torch.eye(z.shape[1], dtype=damping.dtype, device=z.device)
+    damped = at.curvature * (1.0 + damping[:, None, None] * diagonal)
+    move = linear_systems.solve(damped, at.slope.unsqueeze(2))[..., 0]
+    return SearchState(z, *at, damping, move, 0.5 * (move * at.slope).sum(1))
+
+
+def end_of_search(z: Tensor, cost: Tensor, move: Tensor, gain: Tensor) -> Tensor:
+    """The latents [batch, latent] where a search in this state ends.
+
+    A step that gains too little to be looked at is taken on trust, as the posterior is quadratic over so short a way.
+    """
+    return torch.where(_worth_a_look(cost, gain).unsqueeze(1), z, z + move.to(z.dtype))
+
+
+def _worth_a_look(cost: Tensor, gain: Tensor) -> Tensor:
+    """Whether the cost is looked at after the next step, [batch]."""
+    return gain > _SETTLED + _ROUNDED * cost.abs()
+
+
+def posterior_mode(posterior: LogPosterior, z: Tensor, *, steps: int) -> Tensor:
+    """The mode of the posterior near z, [batch, latent], after ``steps`` steps at most."""
     state = start_search(posterior, z)
     for _ in range(steps):
         if not state.moving:
             break
         state = search_step(posterior, state)
-    return state
+    return end_of_search(state.z, state.cost, state.move, state.gain)
 
 
 def steps(posterior: LogPosterior, z: Tensor, count: int) -> SearchState:
@@ -126,7 +145,7 @@ def local_quadratic(
         prior: of the latents; N(0, I) by default.
     """
     z, rows = z.double(), torch.cat([error.unsqueeze(1), jacobian], dim=1).double()
-    products = precision.weigh(rows) @ rows.mT  # of the errors, then of the derivatives
+    products = precision.products(rows)  # of the errors, then of the derivatives
     if prior is None:
         own = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         distance, pull = z.square().sum(1), z

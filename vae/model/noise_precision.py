@@ -46,6 +46,14 @@ class NoisePrecision(NamedTuple):
             return weighted
         return weighted - self.scores(rows) @ self.factors.mT * self.diagonal.unsqueeze(1)
 
+    def products(self, rows: Tensor) -> Tensor:
+        """Products of rows [batch, row, point] with each other under the inverse covariance, [batch, row, row]."""
+        weighted = rows * self.diagonal.unsqueeze(1)
+        if self.factors is None or self.factor_covariance is None:
+            return weighted @ rows.mT
+        along = weighted @ self.factors
+        return weighted @ rows.mT - along @ self.factor_covariance @ along.mT
+
     def scores(self, rows: Tensor) -> Tensor:
         """Mean scores of the factors given errors, [batch, row, factor], of rows of errors [batch, row, point].
 

@@ -1,4 +1,4 @@
-"""Interpolates a surface at quotes as a matrix: total variance at each quote = weights @ vol^2.
+"""Interpolates a surface at quotes as a matrix: total variance at each quote = vol^2 @ weights.
 
 The matrix is differentiable and can be exported to ONNX. It is the interpolation of ``vae.surface.interpolation``:
 splines along the nodes, local cubics between tenors. On a grid in deltas the splines run along the delta.
@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,8 +24,8 @@ class QuoteWeights(NamedTuple):
     """How quotes depend on the points of a grid.
 
     Attributes:
-        spline: total variance at a quote is spline @ (vols squared), [quote, D].
-        linear: weights of bilinear interpolation, which keeps positive quantities positive, [quote, D].
+        spline: total variance at a quote is (vols squared) @ spline, [D, quote].
+        linear: weights of bilinear interpolation, which keeps positive quantities positive, [D, quote].
         nearest: index of the point of the grid nearest to a quote, [quote].
         inside: whether a quote lies inside the grid, [quote].
         variance: of the error of the vol that is read at a quote, 0 at the points of the grid, [quote].
@@ -63,7 +64,7 @@ class QuoteInterpolator(nn.Module):
         """
         root = tenor.sqrt()
         term, smile = self.terms(root / (1.0 + root)), self.smiles(self._node(k, root, iv))
-        between_tenors = term.bump * (self.tenor_error[term.left] * smile.linear).sum(1)
+        between_tenors = term.bump * (self.tenor_error.index_select(0, term.left) * smile.linear).sum(1)
         between_nodes = smile.bump * (term.linear @ self.node_error).gather(1, smile.left.unsqueeze(1)).squeeze(1)
         return QuoteWeights(
             spline=_products(tenor.unsqueeze(1) * term.cubic, smile.cubic),
@@ -102,16 +103,31 @@ class AxisWeights(NamedTuple):
 
 
 class Axis(nn.Module):
-    """Weights of the knots of one axis of a grid, [knot], in the curves through them."""
+    """Weights of the knots of one axis of a grid, [knot], in the curves through them.
+
+    Tables have a row for each interval between two knots. Rows are taken by ``index_select``, which becomes one node of
+    a graph; an index in brackets becomes three.
+    """
 
     knots: Tensor
+    widths: Tensor
     cubics: Tensor
+    before: Tensor
+    rises: Tensor
 
     def __init__(self, knots: Array, curve: Callable[[Array, Array], Spline]) -> None:
         super().__init__()
         self.ends = float(knots[0]), float(knots[-1])
-        self.register_buffer("knots", torch.tensor(knots))
-        self.register_buffer("cubics", torch.tensor(cubic_weights(knots, curve)))
+        at_knot = np.eye(len(knots))
+        tables = {
+            "knots": knots,
+            "widths": np.diff(knots),
+            "cubics": cubic_weights(knots, curve),
+            "before": at_knot[:-1],
+            "rises": np.diff(at_knot, axis=0),
+        }
+        for name, values in tables.items():
+            self.register_buffer(name, torch.tensor(values))
 
     def forward(self, at: Tensor) -> AxisWeights:
         """Weights at points [point]; those of a point outside are those of the nearer end."""
@@ -120,14 +136,13 @@ class Axis(nn.Module):
         inside = (at >= start - slack) & (at <= stop + slack)
         at = at.clamp(start, stop)
         left = (at.unsqueeze(1) >= self.knots[1:-1]).sum(1)
-        step = at - self.knots[left]
-        powers = torch.stack([torch.ones_like(step), step, step * step, step * step * step], dim=1)
-        share = step / (self.knots[left + 1] - self.knots[left])
-        numbers = torch.arange(len(self.knots), device=at.device)
-        before, after = ((index.unsqueeze(1) == numbers).to(at.dtype) for index in (left, left + 1))
+        step = at - self.knots.index_select(0, left)
+        share = step / self.widths.index_select(0, left)
+        constant, first, second, third = (table.index_select(0, left) for table in self.cubics.unbind(1))
+        along = step.unsqueeze(1)
         return AxisWeights(
-            cubic=(powers.unsqueeze(2) * self.cubics[left]).sum(1),
-            linear=(1.0 - share).unsqueeze(1) * before + share.unsqueeze(1) * after,
+            cubic=constant + along * (first + along * (second + along * third)),
+            linear=self.before.index_select(0, left) + share.unsqueeze(1) * self.rises.index_select(0, left),
             left=left,
             nearest=left + (share > 0.5).to(left.dtype),
             inside=inside,
@@ -136,5 +151,8 @@ class Axis(nn.Module):
 
 
 def _products(terms: Tensor, smiles: Tensor) -> Tensor:
-    """Weights of all points, [quote, D], from those of tenors [quote, tenor] and of nodes [quote, node]."""
-    return (terms.unsqueeze(2) * smiles.unsqueeze(1)).flatten(1)
+    """Weights of all points, [D, quote], from those of tenors [quote, tenor] and of nodes [quote, node].
+
+    The quotes are the last axis, which is the longest, so that the product runs over contiguous memory.
+    """
+    return (terms.T.unsqueeze(1) * smiles.T.unsqueeze(0)).flatten(0, 1)

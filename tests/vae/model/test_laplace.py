@@ -5,7 +5,7 @@ import torch
 from tests.vae.model.test_completion import linear
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.completion import complete, keep_random_points
-from vae.model.laplace import local_quadratic, posterior_mode
+from vae.model.laplace import LocalQuadratic, local_quadratic, posterior_mode
 from vae.model.linear import principal_components
 from vae.model.noise_precision import NoisePrecision
 from vae.model.point_posterior import log_evidence, pose_points, posterior_given_points
@@ -56,7 +56,23 @@ def test_the_search_ends_at_the_minimum_and_its_slope_and_curvature_are_those_of
 
     target = points(torch.tensor([[0.3, -0.4]]).double()) + 0.1
     mode = posterior_mode(lambda at: local_quadratic(at, target - points(at), jacobian(at), noise), z, steps=50)
-    assert torch.autograd.functional.jacobian(cost, mode.z).abs().max() < 1e-2
+    assert torch.autograd.functional.jacobian(cost, mode).abs().max() < 1e-2
+
+
+def test_a_quadratic_is_searched_in_one_step() -> None:
+    """The search does not take a second step to see that the first one was enough."""
+    jacobian = torch.tensor([[[1.0, 2.0, 0.5], [0.0, -1.0, 1.5]]]).double()
+    target, seen = torch.tensor([[0.8, 0.1, -0.3]]).double(), []
+
+    def posterior(z: torch.Tensor) -> LocalQuadratic:
+        seen.append(z)
+        error = target - (z.unsqueeze(1) @ jacobian).squeeze(1)
+        return local_quadratic(z, error, jacobian, NoisePrecision(torch.ones(1, 3).double()))
+
+    found = posterior_mode(posterior, torch.zeros(1, 2).double(), steps=50)
+    assert len(seen) == 2
+    best = torch.linalg.solve(jacobian[0] @ jacobian[0].T + torch.eye(2), jacobian[0] @ target[0])
+    torch.testing.assert_close(found[0], best, rtol=1e-5, atol=1e-5)
 
 
 def binary(points: int = 12) -> tuple[Vae, torch.Tensor]:

@@ -50,7 +50,7 @@ def test_points_of_the_grid_are_interpolated_exactly(convention: str) -> None:
     found = vols_at(weights.spline, torch.from_numpy(tenor.ravel().copy()), torch.from_numpy(iv).flatten().unsqueeze(0))
     np.testing.assert_allclose(found[0].numpy(), iv.ravel(), rtol=3e-6)
     np.testing.assert_array_equal(weights.nearest.numpy(), np.arange(iv.size))
-    np.testing.assert_allclose(weights.linear.sum(1).numpy(), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(weights.linear.sum(0).numpy(), 1.0, rtol=1e-6)
 
 
 def test_the_error_of_reading_is_that_of_the_place() -> None:

@@ -9,6 +9,7 @@ from vae.model import completion
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.elbo import bounds, log_likelihood
 from vae.model.linear import principal_components
+from vae.model.noise_precision import NoisePrecision
 from vae.model.point_posterior import log_evidence, pose_points, posterior_given_points
 
 POINTS, LATENTS = 9, 2
@@ -103,6 +104,17 @@ def test_evidence_and_slope_are_those_of_the_dense_normal() -> None:
     with torch.no_grad():
         found = posterior_given_points(model, pose_points(model, x[:1], missing[:1])[0])(z)
     torch.testing.assert_close(-found.slope, slope)
+
+
+def test_a_precision_is_the_inverse_of_the_covariance() -> None:
+    generator = torch.Generator().manual_seed(4)
+    noise = torch.rand(1, POINTS, generator=generator, dtype=torch.float64) + 0.1
+    factors = torch.randn(POINTS, 3, generator=generator, dtype=torch.float64)
+    rows = torch.randn(1, 4, POINTS, generator=generator, dtype=torch.float64)
+    inverse = torch.linalg.inv(torch.diag(noise[0]) + factors @ factors.T)
+    found = NoisePrecision.of(1.0 / noise, factors)
+    torch.testing.assert_close(found.weigh(rows), rows @ inverse)
+    torch.testing.assert_close(found.products(rows), rows @ inverse @ rows.mT)
 
 
 @pytest.mark.parametrize("wrong", [{"residual_factors": 1}, {"residual_factors": 9}, {"scale": "point"}])
