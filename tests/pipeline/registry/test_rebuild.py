@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.cli.main import main as cli
 from pipeline.credentials import without_credentials
@@ -98,7 +100,31 @@ def test_the_token_in_the_address_of_the_remote_is_not_recorded(tmp_path: Path) 
         ("mssql:///?odbc_connect=DRIVER%3Dx%3BPWD%3Dtoken", "mssql:///?odbc_connect=***"),
         ("https://host.example/?private_token=token#a", "https://host.example/?private_token=***#a"),
         ("cannot reach (http://host:5000) for a@b", "cannot reach (http://host:5000) for a@b"),
+        ("http://mlflow:5000 has no models:/volvae@champion", "http://mlflow:5000 has no models:/volvae@champion"),
+        ("http://mlflow:5000 models:/volvae@champion", "http://mlflow:5000 models:/volvae@champion"),
+        ("https://localhost:8443/a@b.git", "https://localhost:8443/a@b.git"),
+        ("https://[::1]:8443/a@b.git", "https://[::1]:8443/a@b.git"),
+        ("host.example:a/b@c.git", "host.example:a/b@c.git"),
+        ("https://me:12/34@host.example/a.git", "https://host.example/a.git"),
+        ("https://me:12 34@host.example/a.git", "https://host.example/a.git"),
+        ("postgresql://me:12 34@host/db", "postgresql://host/db"),
+        ("ssh://git:12?34@host.example/a.git", "ssh://git@host.example/a.git"),
+        ("https://me@corp.example:to/ken@host.example/a.git", "https://host.example/a.git"),
+        ("me:12/34@host.example:5000", "host.example:5000"),
+        ("me:to:k@en@host.example:5000", "host.example:5000"),
     ],
 )
 def test_credentials_are_removed_from_addresses(address: str, expected: str) -> None:
     assert without_credentials(address) == expected
+
+
+@given(
+    scheme=st.sampled_from(["https", "http", "git", "ssh", "s3", "postgresql", "mysql+pymysql"]),
+    user=st.sampled_from(["me", "", "a-b", "me%40x"]),
+    password=st.from_regex(r"[a-z0-9/:@?#,;'\")(\[\]%=&+.]{1,12}|[0-9]{1,5} [a-z0-9/]{1,9}", fullmatch=True),
+    rest=st.sampled_from(["host.example/a.git", "host:5432/db", "localhost", "127.0.0.1:80", "[::1]:5000"]),
+)
+def test_no_password_stays_in_an_address(scheme: str, user: str, password: str, rest: str) -> None:
+    """But for a user whose name has a dot: that is a host, and what looks like a port is one."""
+    kept = f"{user}@" if scheme == "ssh" else ""
+    assert without_credentials(f"{scheme}://{user}:{password}@{rest}") == f"{scheme}://{kept}{rest}"
