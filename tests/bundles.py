@@ -10,7 +10,7 @@ from pipeline import export
 from pipeline.files import formats
 from pipeline.files.trained_model import Prior
 from tests.shared import built_once
-from vae.bundle import MANIFEST
+from vae.bundle import MANIFEST, SCENARIOS
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.linear import principal_components
 from vae.model.mixture import Mixture
@@ -66,6 +66,13 @@ def write_checksum(folder: Path, name: str) -> None:
     manifest, content = formats.read_json(folder / MANIFEST), (folder / name).read_bytes()
     manifest["files"][name] = {"sha256": formats.sha256(content), "bytes": len(content)}
     formats.write_json(folder / MANIFEST, manifest)
+
+
+def with_scenarios(folder: Path) -> Path:
+    """Add a file in place of the graph of a law of motion to a bundle; enough where no graph is run."""
+    (folder / SCENARIOS).write_bytes(b"a graph")
+    write_checksum(folder, SCENARIOS)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -25,13 +25,13 @@ from benchmarks.clients import clients
 from deploy.server import logs, trial
 from deploy.server.metrics import Metrics
 from deploy.server.reload import Follower
-from deploy.server.served import fingerprint
+from deploy.server.served import Fingerprint, fingerprint
 from deploy.server.trial import Trials
 from pipeline.files.atomic import point
-from tests.bundles import write_checksum
+from tests.bundles import with_scenarios, write_checksum
 from tests.deploy.serving import Answer, Server, ask, decoder_request, serving, started, variant
 from tests.services import wait_for
-from vae.bundle import DECODER, MANIFEST, SCORER
+from vae.bundle import DECODER, GRAPHS, MANIFEST, SCENARIOS, SCORER, BundleError
 from vae.runtime import SurfaceModel
 
 _SWAPS, _CLIENTS = 100, 4
@@ -409,6 +409,23 @@ def test_a_bundle_that_is_not_fit_is_refused_once_and_the_former_stays(
     point(follower.folder, variants["double"])
     assert follower.refresh()
     assert follower.served.version == "double"
+
+
+@pytest.mark.parametrize("name", [*GRAPHS, SCENARIOS])
+def test_a_bundle_with_a_damaged_file_is_refused_before_its_trial(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As it may be a copy that is under way, for which no child need be started."""
+    whole = with_scenarios(shutil.copytree(bundle, tmp_path / "bundle"))
+    tried: list[Fingerprint] = []
+    monkeypatch.setattr(trial, "_try", lambda found, *_: tried.append(found))
+    damaged = shutil.copytree(whole, tmp_path / "damaged")
+    (damaged / name).write_bytes((whole / name).read_bytes()[:-1])
+    with pytest.raises(BundleError, match=f"{name} was altered"):
+        Trials().check(fingerprint(damaged))
+    assert tried == []
+    Trials().check(fingerprint(whole))
+    assert tried == [fingerprint(whole)]
 
 
 @pytest.mark.parametrize("manifest_first", [True, False])

@@ -6,7 +6,7 @@ import os
 import resource
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +22,11 @@ from pipeline.register import HeldOut, decide
 from pipeline.registry import mlflow_store, registry
 from pipeline.registry.registry import CHAMPION, Registry
 from pipeline.settings.params import Params
+from tests.bundles import with_scenarios
 from tests.records import empty_store, record  # noqa: F401
 from tests.services import free_port, mlflow_server, postgres
 from tests.workspace import Workspace
-from vae.bundle import DECODER, ENCODER, MANIFEST, SCORER
+from vae.bundle import DECODER, ENCODER, MANIFEST, SCENARIOS, SCORER
 from vae.runtime import SurfaceModel
 
 FIGURES = {
@@ -279,6 +280,24 @@ def test_files_that_are_not_those_registered_do_not_become_champion(
         models.promote(version)
     with opened(params) as models:
         assert models.get(CHAMPION) is None
+
+
+@pytest.mark.parametrize("damage", [lambda graph: graph.write_bytes(b"no graph"), Path.unlink])
+def test_fetch_refuses_a_bundle_whose_graph_of_scenarios_is_damaged(
+    empty: None, workspace: Workspace, bundles: dict[str, Path], tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    """Which only a bundle with a law of motion has."""
+    bundle = with_scenarios(shutil.copytree(bundles["good"], tmp_path / "moves"))
+    with opened(workspace.params()) as models:
+        version = models.register(record(bundle, "a"))
+        models.fetch(version, tmp_path / "out")
+        assert same_files(tmp_path / "out", bundle)
+    (graph,) = workspace.folder.glob(f"mlartifacts/*/artifacts/bundle/{SCENARIOS}")
+    damage(graph)
+    damaged = rf"bundle of volvae version 1 is damaged: .*{SCENARIOS} (was altered|cannot be read)"
+    with opened(workspace.params()) as models, pytest.raises(StageError, match=damaged):
+        models.fetch(version, tmp_path / "out")
+    assert same_files(tmp_path / "out", bundle)
 
 
 @pytest.mark.slow
