@@ -16,6 +16,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: run test test-quick lint deps bench experiments lock vendor clean
 
 run: $(INSTALLED)
+	@volvae check
 	@python -c 'from pathlib import Path; from pipeline.runs.lock import heal; heal(Path())'
 	dvc repro
 	@python -m pipeline.registry.cached

@@ -10,10 +10,11 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 
+from pipeline import yaml_text
 from pipeline.cli.suggested_settings import FEWEST_SURFACES
 from pipeline.errors import InputError
 from pipeline.files.atomic import new_file
-from pipeline.settings.params import checked
+from pipeline.settings.params import checked, read_values
 
 _WIDTH = 110
 _REPLACED = "prepare.quotes"  # as a whole: a key of another file would stay
@@ -41,20 +42,17 @@ def write(path: Path, reading: Mapping[str, Any], *, force: bool) -> list[str]:
         InputError: the file cannot be read or written, its settings are wrong with the blocks, or it has another block
             ``prepare.quotes`` and ``force`` is False.
     """
-    yaml = _yaml()
-    try:
-        content = yaml.load(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    if not isinstance(content, CommentedMap) or not isinstance(content.get("prepare"), CommentedMap):
+    values, yaml = read_values(path), _yaml()
+    if not isinstance(values, dict) or not isinstance(values.get("prepare"), dict):
         raise InputError(f"{path} has no block prepare")
+    content = yaml.load(path)
     own, new = content["prepare"].get("quotes"), dict(reading["block"])
     if own is not None and dict(own) != new and not force:
         raise InputError(f"{path} has another prepare.quotes, of {own.get('path')}; --force replaces it")
     changed = _merge(content, _formatted(blocks(reading)))
     stream = io.StringIO()
     yaml.dump(content, stream)
-    checked(YAML(typ="safe").load(stream.getvalue()), path)
+    checked(yaml_text.load(stream.getvalue()), path)
     with new_file(path) as target:
         target.write(stream.getvalue().encode())
     return changed

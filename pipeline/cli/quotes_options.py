@@ -59,9 +59,12 @@ def _settings(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
 
 
 def _yaml(text: str) -> Any:  # noqa: ANN401 - any value of YAML
-    from ruamel.yaml import YAML
+    from pipeline import yaml_text
 
-    return YAML(typ="safe").load(text)
+    try:
+        return yaml_text.load(text)
+    except yaml_text.TextError as error:
+        raise click.BadParameter(f"{text[:100]!r} is not a value of YAML: {error}") from error
 
 
 _columns_option = click.option(

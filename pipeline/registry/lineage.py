@@ -12,9 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
+from pipeline import yaml_text
 from pipeline.credentials import without_credentials
 from pipeline.errors import InputError
 
@@ -105,14 +103,14 @@ def recorded(lock: Path = LOCK) -> Stages:
         InputError: dvc.lock is missing or damaged.
     """
     try:
-        stages: dict[str, Any] = YAML(typ="safe").load(lock)["stages"]
+        stages: dict[str, Any] = yaml_text.load(lock.read_bytes())["stages"]
         return {
             name: {kind: {entry["path"]: entry["md5"] for entry in stage.get(kind, ())} for kind in ("deps", "outs")}
             for name, stage in stages.items()
         }
     except OSError as error:
         raise InputError(f"{lock} cannot be read: {error.strerror}; `dvc repro` writes it") from error
-    except (YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (yaml_text.TextError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{lock} is damaged; remove it, then `dvc repro` writes it anew") from error
 
 

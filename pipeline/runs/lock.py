@@ -11,9 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
+from pipeline import yaml_text
 from pipeline.errors import InputError, StageError
 from pipeline.registry import lineage
 
@@ -82,7 +80,7 @@ def heal(folder: Path) -> None:
 def _is_json(path: Path) -> bool:
     try:
         json.loads(path.read_bytes())
-    except (ValueError, FileNotFoundError):
+    except (ValueError, RecursionError, FileNotFoundError):
         return False
     return True
 
@@ -91,8 +89,8 @@ def _is_dvc_lock(path: Path) -> bool:
     """Whether the file is complete to its last line."""
     try:
         content = path.read_bytes()
-        return content.endswith(b"\n") and {"schema", "stages"} <= set(YAML(typ="safe").load(content))
-    except (YAMLError, TypeError, FileNotFoundError):
+        return content.endswith(b"\n") and {"schema", "stages"} <= set(yaml_text.load(content))
+    except (yaml_text.TextError, TypeError, FileNotFoundError):
         return False
 
 

@@ -4,9 +4,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
+from pipeline import yaml_text
 from pipeline.errors import InputError
 
 _OUTPUTS = ("outs", "metrics", "plots")
@@ -19,10 +17,10 @@ def stage_order(path: Path = Path("dvc.yaml")) -> tuple[str, ...]:
         InputError: the file cannot be read, or is no DVC pipeline.
     """
     try:
-        stages: dict[str, Any] = dict(YAML(typ="safe").load(path)["stages"])
+        stages: dict[str, Any] = dict(yaml_text.load(path.read_bytes())["stages"])
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (YAMLError, KeyError, TypeError) as error:
+    except (yaml_text.TextError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a DVC pipeline: {error}") from error
     makers = {out: name for name, stage in stages.items() for out in _outputs(stage)}
     sorter = TopologicalSorter(

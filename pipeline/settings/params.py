@@ -6,9 +6,8 @@ from typing import Annotated, Any, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from pipeline import yaml_text
 from pipeline.errors import InputError
 from pipeline.settings.evaluate import EvaluateParams
 from pipeline.settings.export import ExportParams
@@ -57,13 +56,21 @@ def read_params(path: Path = PARAMS) -> Params:
     Raises:
         InputError: the file is missing or not YAML, or keys are missing, unknown or out of range; all are named.
     """
+    return checked(read_values(path), path)
+
+
+def read_values(path: Path) -> object:
+    """The plain values in ``path``, unchecked.
+
+    Raises:
+        InputError: the file is missing or not YAML.
+    """
     try:
-        values = YAML(typ="safe").load(path)  # the parser that DVC reads params with
+        return yaml_text.load(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except YAMLError as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    return checked(values, path)
+    except yaml_text.TextError as error:
+        raise InputError(f"{path} is not YAML: {error}") from error
 
 
 def checked(values: object, path: Path) -> Params:

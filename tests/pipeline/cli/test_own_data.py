@@ -132,6 +132,23 @@ def test_init_replaces_another_file_only_if_told(project: Path) -> None:
     assert YAML(typ="safe").load(Path("params.yaml"))["prepare"]["quotes"]["path"] == "other.csv"
 
 
+@pytest.mark.parametrize("text", ["a: [1", "[" * 100_000, "prepare: 3"])
+def test_init_refuses_what_is_no_params_yaml(project: Path, text: str) -> None:
+    file = currency_file(project)
+    (project / "params.yaml").write_text(text)
+    refused = volvae("init", file)
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("volvae: params.yaml ")
+    assert len(refused.stderr.splitlines()) == 1
+    assert (project / "params.yaml").read_text() == text
+
+
+def test_a_setting_that_is_no_yaml_is_named(project: Path) -> None:
+    refused = volvae("inspect", currency_file(project), "--set", "drop_where=[a")
+    assert refused.exit_code == 2
+    assert "'[a' is not a value of YAML: " in refused.stderr
+
+
 def test_a_chain_of_one_day_is_dated_by_its_expiries_and_trains_nothing(project: Path) -> None:
     path = chain_file(project)
     found = inspected(path)

@@ -76,7 +76,9 @@ def test_a_patch_of_large_changes_is_left_out_whole(repository: Path, monkeypatc
     assert lineage.git_patch() == lineage.Patch("", ("code.py", "new.py"))
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00\xff\x93", b"stages: [1, 2]", b"stages: {train: 3}", b"a: {"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00\xff\x93", b"stages: [1, 2]", b"stages: {train: 3}", b"a: {", b"[" * 100_000]
+)
 def test_a_damaged_lock_is_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "dvc.lock").write_bytes(content)
     with pytest.raises(InputError, match=r"dvc\.lock is damaged; remove it, then `dvc repro` writes it anew$"):

@@ -71,7 +71,7 @@ def test_a_folder_that_cannot_be_written_is_named() -> None:
         locked(Path("/dev/null"), holder="me").__enter__()
 
 
-@pytest.mark.parametrize("half", ["", '{"read": {"'])
+@pytest.mark.parametrize("half", ["", '{"read": {"', "[" * 100_000])
 def test_what_a_killed_dvc_left_of_its_lock_is_removed(repository: Path, half: str) -> None:
     (repository / "dvc.yaml").write_text("stages: {copy: {cmd: echo, deps: [code.py]}}\n")
     path = repository / ".dvc/tmp/rwlock"

@@ -17,7 +17,7 @@ def test_order_follows_what_stages_read(tmp_path: Path) -> None:
     assert stage_order(tmp_path / "dvc.yaml") == ("a", "b", "c")
 
 
-@pytest.mark.parametrize("text", [None, "a: [", "stages: 3", "{}"])
+@pytest.mark.parametrize("text", [None, "a: [", "stages: 3", "{}", "[" * 100_000])
 def test_what_is_no_pipeline_is_refused(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "dvc.yaml").write_text(text)

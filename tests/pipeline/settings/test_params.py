@@ -72,7 +72,7 @@ def test_all_faults_are_reported_at_once(workspace: Workspace) -> None:
         workspace.params()
 
 
-@pytest.mark.parametrize("text", ["a: [1", "a: 1\na: 2\n", "", "- 1\n"])
+@pytest.mark.parametrize("text", ["a: [1", "a: 1\na: 2\n", "", "- 1\n", "[" * 100_000, "a: 2020-13-45"])
 def test_what_is_not_a_mapping_in_yaml_is_refused(workspace: Workspace, text: str) -> None:
     (workspace.folder / "params.yaml").write_text(text)
     with pytest.raises(InputError, match=r"params\.yaml") as caught:
