@@ -5,8 +5,8 @@ The paths of a stage are the keyword arguments of its ``main``; exit code 0, 1 (
 """
 
 import argparse
+import ast
 import importlib
-import inspect
 import os
 import platform
 import signal
@@ -31,15 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chooser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__, add_help=False)
     chooser.add_argument("stage", choices=STAGES)
     stage = chooser.parse_args(arguments[:1]).stage
-    run: Callable[..., None] = importlib.import_module(f"pipeline.{stage}").main
-    parser = argparse.ArgumentParser(prog=f"python -m pipeline {stage}", description=inspect.getdoc(run))
-    for name in list(inspect.signature(run).parameters)[1:]:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)
-    paths = vars(parser.parse_args(arguments[1:]))
+    paths = vars(_parser(stage).parse_args(arguments[1:]))
     try:
-        params = read_params()
+        params = read_params()  # before the stage is imported: torch takes seconds, which a wrong key need not wait for
         if "DVC_STAGE" in os.environ:  # else a person tries a stage on files of their own
             cached.check_inputs(stage, paths.values())
+        run: Callable[..., None] = importlib.import_module(f"pipeline.{stage}").main
         start = time.monotonic()
         run(_settings(params, stage), **paths)
         lineage.note_run(stage, paths["metrics"], lineage.Run(round(time.monotonic() - start, 1), _device()))
@@ -53,6 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{stage}: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     return 0
+
+
+def _parser(stage: str) -> argparse.ArgumentParser:
+    """The command line of a stage, read off the source of its ``main``, so that help needs none of its imports."""
+    tree = ast.parse(Path(__file__).with_name(f"{stage}.py").read_text("utf-8"))
+    (main,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
+    parser = argparse.ArgumentParser(prog=f"python -m pipeline {stage}", description=ast.get_docstring(main))
+    for path in main.args.kwonlyargs:
+        parser.add_argument(f"--{path.arg.replace('_', '-')}", type=Path, required=True)
+    return parser
 
 
 def _settings(params: Params, stage: str) -> Block:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -11,6 +11,7 @@ from pipeline import yaml_text
 from pipeline.errors import InputError
 from pipeline.settings.evaluate import EvaluateParams
 from pipeline.settings.export import ExportParams
+from pipeline.settings.faults import in_words
 from pipeline.settings.prepare import PrepareParams, SimulatedPrepare
 from pipeline.settings.quotes import QuotesParams
 from pipeline.settings.register import RegisterParams
@@ -19,7 +20,6 @@ from pipeline.settings.train import TrainParams
 from pipeline.settings.types import Block
 
 PARAMS = Path("params.yaml")
-_SELF_EXPLAINING = {"value_error", "missing"}
 
 
 class Params(Block):
@@ -82,8 +82,7 @@ def checked(values: object, path: Path) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        faults = "; ".join(_fault(fault) for fault in error.errors())
-        raise InputError(f"{path}: {faults}") from error
+        raise InputError(f"{path}: {in_words(error.errors(), Params)}") from error
 
 
 def read_quotes(values: Mapping[str, Any]) -> QuotesParams:
@@ -95,38 +94,6 @@ def read_quotes(values: Mapping[str, Any]) -> QuotesParams:
     try:
         return QuotesParams.model_validate(values)
     except ValidationError as error:
-        place = (
-            "prepare",
-            "quotes",
-            "quotes",
-        )  # as if the block stood in params.yaml, with the source as pydantic has it
-        faults = (_fault({**fault, "loc": (*place, *fault["loc"])}) for fault in error.errors())
-        raise InputError("; ".join(faults)) from error
-
-
-def _fault(fault: ErrorDetails) -> str:
-    """One fault as ``key: message``, with what the user can do about it."""
-    location, source = fault["loc"], None
-    if location[:1] == ("prepare",) and len(location) > 1:
-        source, location = location[1], ("prepare", *location[2:])  # pydantic names the source as if it were a key
-    key = ".".join(str(part) for part in location)
-    if fault["type"] == "source":
-        return f"{key}.{fault['msg']} (got {fault['input']['source']!r})"
-    if fault["type"] == "extra_forbidden":
-        return f"{key} is not a key; allowed: {', '.join(_keys(location[:-1]))}"
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    if fault["type"] == "missing" and source and len(location) == 2:
-        message += f" where prepare.source is {source}"
-    got = f" (got {fault['input']!r})" if fault["type"] not in _SELF_EXPLAINING else ""
-    return f"{key}: {message}{got}" if key else f"{message}{got}"
-
-
-def _keys(location: tuple[str | int, ...]) -> list[str]:
-    """Keys that the block at ``location`` may have."""
-    block: Any = Params
-    for part in location:
-        names = {field.alias or name: field.annotation for name, field in block.model_fields.items()}
-        annotation = names.get(str(part), block)
-        choices = [c for c in get_args(annotation) if hasattr(c, "model_fields")]
-        block = choices[0] if choices else annotation
-    return [field.alias or name for name, field in block.model_fields.items()]
+        place = ("prepare", "quotes", "quotes")  # as if the block stood in params.yaml, under the name of its source
+        faults: list[ErrorDetails] = [{**fault, "loc": (*place, *fault["loc"])} for fault in error.errors()]
+        raise InputError(in_words(faults, Params)) from error

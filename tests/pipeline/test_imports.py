@@ -51,3 +51,24 @@ def test_a_users_own_data_are_read_without_torch(workspace: Workspace, source: s
         workspace.set(prepare__array={"path": "vectors.npy"})
     ended = subprocess.run([sys.executable, "-c", READS, source], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+
+
+TOLD = """
+import contextlib, sys
+from pipeline import __main__ as stages
+
+for stage in stages.STAGES:
+    with contextlib.suppress(SystemExit):
+        stages.main([stage, "--help"])
+paths = ["--surfaces", "data", "--model", "model", "--metrics", "train.json", "--curve", "curve.csv"]
+assert stages.main(["train", *paths]) == 2
+print([name for name in ("torch", "mlflow", "plotly", "pandas") if name in sys.modules])
+"""
+
+
+def test_help_and_a_wrong_key_need_no_import_of_a_stage(workspace: Workspace) -> None:
+    workspace.set(train__model__latnets=5)
+    ended = subprocess.run([sys.executable, "-c", TOLD], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == "[]"
+    assert "--evaluate-metrics EVALUATE_METRICS" in ended.stdout
+    assert "train.model.latnets is not a key; did you mean latents?" in ended.stderr

@@ -11,7 +11,8 @@ from pipeline import openmp
 
 SPINS = openmp.BOUNDED["GOMP_SPINCOUNT"]
 PROGRAMS = {
-    "stage": "from pipeline.__main__ import main; main(['train', '--help'])",
+    "stage": "import contextlib\nfrom pipeline.__main__ import main\n"
+    "with contextlib.suppress(SystemExit):\n    main(['train', '--help'])\nimport torch",
     "command": "from pipeline.cli.main import main; main(['doctor', '--help'], standalone_mode=False); import torch",
 }
 

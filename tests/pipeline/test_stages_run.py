@@ -232,7 +232,8 @@ def test_a_path_that_cannot_be_written_is_named_before_the_work(
 def test_bad_params_end_with_exit_code_2(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     workspace.set(prepare__seeds=1)
     assert workspace.run("prepare") == 2
-    assert capsys.readouterr().err.startswith("prepare: params.yaml: prepare.seeds is not a key; allowed: seed,")
+    told = "prepare: params.yaml: prepare.seeds is not a key; did you mean seed? Allowed: seed,"
+    assert capsys.readouterr().err.startswith(told)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch finds a CUDA device")

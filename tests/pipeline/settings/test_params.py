@@ -17,9 +17,13 @@ def test_the_projects_own_params_are_valid(root) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("train__epoch", 3, r"train\.epoch is not a key; allowed: seed, device, precision, compiled, .*, conditions"),
-        ("prepare__heston__v0__hi", 3, r"prepare\.heston\.v0\.hi is not a key; allowed: low, high"),
-        ("training", {}, r"training is not a key; allowed: prepare, train, evaluate, export, register"),
+        ("train__epoch", 3, r"train\.epoch is not a key; did you mean epochs\? Allowed: seed, device, .*, conditions"),
+        ("train__colour", 3, r"train\.colour is not a key; allowed: seed, device, precision, compiled, .*, conditions"),
+        ("prepare__heston__v0__hi", 3, r"heston\.v0\.hi is not a key; did you mean high\? Allowed: low, high"),
+        ("training", {}, r"training is not a key; did you mean train\? Allowed: prepare, train, evaluate, export"),
+        ("train__latents", 3, r"train\.latents is not a key; did you mean train\.model\.latents\? Allowed: seed"),
+        ("train__vol_unit", "bp", r"train\.vol_unit is not a key; did you mean prepare\.quotes\.vol_unit\? Allowed"),
+        ("prepare__grid__nodes__stp", 3, r"grid\.nodes\.stp is not a key; did you mean stop\? Allowed: start, stop"),
         ("train__epochs", 0, r"train\.epochs: Input should be greater than or equal to 1 \(got 0\)"),
         ("train__epochs", None, r"train\.epochs: Field required"),
         ("train__learning_rate", "1e-3", r"train\.learning_rate: Input should be a valid number \(got '1e-3'\)"),
@@ -55,7 +59,7 @@ def test_the_projects_own_params_are_valid(root) -> None:
         ("prepare__source", "array", r"prepare\.array: Field required where prepare\.source is array"),
         ("prepare__heston", None, r"prepare\.heston: Field required where prepare\.source is heston"),
         ("prepare__quotes", {"path": "q.csv"}, r"prepare\.quotes\.columns: Field required"),
-        ("prepare__quote", {}, r"prepare\.quote is not a key; allowed: seed, surfaces, .*, quotes, array, source"),
+        ("prepare__quote", {}, r"prepare\.quote is not a key; did you mean quotes\? Allowed: seed, .*, array, source"),
         ("register__gate__decode_ms", 0.0, r"register\.gate\.decode_ms: Input should be greater than 0"),
     ],
 )
@@ -70,6 +74,14 @@ def test_all_faults_are_reported_at_once(workspace: Workspace) -> None:
     workspace.set(train__epochs=0, evaluate__seed=-1)
     with pytest.raises(InputError, match=r"train\.epochs.*; evaluate\.seed"):
         workspace.params()
+
+
+def test_a_misspelt_key_is_not_reported_as_missing_too(workspace: Workspace) -> None:
+    workspace.set(train__epochs=None, train__epoch=3, prepare__seed=None, prepare__sede=1)
+    with pytest.raises(InputError) as caught:
+        workspace.params()
+    assert "Field required" not in str(caught.value)
+    assert "prepare.sede is not a key; did you mean seed?" in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["a: [1", "a: 1\na: 2\n", "", "- 1\n", "[" * 100_000, "a: 2020-13-45"])
