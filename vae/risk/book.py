@@ -12,9 +12,9 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vae.surface import interpolation
 from vae.surface.arbitrage import call_price
 from vae.surface.grid import Grid
+from vae.surface.interpolation import Interpolation
 from vae.surface.normal import normal_cdf
 
 Array = NDArray[np.float64]
@@ -43,6 +43,10 @@ class Book(NamedTuple):
         """Whether a position is an option, [position]."""
         found: NDArray[np.bool_] = self.kind != UNDERLYING
         return found
+
+    def at(self, places: NDArray[np.intp]) -> Self:
+        """The positions at these places, [place]."""
+        return type(self)(self.kind[places], self.strike[places], self.tenor[places], self.quantity[places])
 
     def after(self, years: float) -> Self:
         """The book when so many years have passed; past expiry an option has a tenor of 0 and is worth its payoff."""
@@ -109,22 +113,37 @@ def valued(book: Book, underlying: Underlying, iv: NDArray[np.floating], grid: G
         iv: surfaces, [scenario, tenor, node].
         grid: of the surfaces.
     """
-    forward = underlying.forward(book.tenor)
+    expiry = np.where(book.is_option, book.tenor, -1.0)
+    order = np.lexsort(
+        (book.strike, expiry)
+    )  # an expiry after the other; to find sorted strikes between nodes is quick
+    surfaces = Interpolation(iv, grid)
+    parts = [
+        _of_one_expiry(book.at(places), underlying, surfaces, grid)
+        for places in np.split(order, np.flatnonzero(np.diff(expiry[order])) + 1)
+    ]
+    back = np.argsort(order)
+    return Valued(*(np.concatenate(part, axis=1).take(back, axis=1) for part in zip(*parts, strict=True)))
+
+
+def _of_one_expiry(book: Book, underlying: Underlying, surfaces: Interpolation, grid: Grid) -> Valued:
+    """``valued`` of options that expire together, or of positions in the underlying."""
+    shape = (len(underlying.spot), len(book.kind))
+    unknown, within = np.full(shape, np.nan), np.zeros(shape, bool)
+    if not book.is_option.any():
+        return Valued(np.repeat(underlying.spot[:, None], shape[1], axis=1), unknown, unknown, within)
+    tenor = float(book.tenor[0])
+    forward = underlying.forward(book.tenor[:1])
+    exercised = np.where(book.kind == PUT, -1.0, 1.0) * (forward - book.strike)
+    if tenor == 0.0:
+        return Valued(np.maximum(exercised, 0.0), unknown, unknown, within)
     with np.errstate(divide="ignore"):
-        k = np.log(np.where(book.is_option, book.strike, 1.0) / forward)
-    variance, at_forward = np.full(k.shape, np.nan), np.full(k.shape, np.nan)
-    beyond = np.zeros(k.shape, bool)
-    for tenor in np.unique(book.tenor[book.is_option & (book.tenor > 0.0)]):
-        here = book.is_option & (book.tenor == tenor)
-        variance[:, here], at_forward[:, here], beyond[:, here] = _variances(iv, grid, float(tenor), k[:, here])
-    discount = np.exp(-underlying.rate * book.tenor)
-    payoff = np.maximum(np.where(book.kind == PUT, -1.0, 1.0) * (forward - book.strike), 0.0)
-    call = forward * call_price(np.fmax(variance, _LEAST_VARIANCE), k)
-    alive = np.where(book.kind == PUT, call - forward + book.strike, call)
-    value = np.where(book.is_option, discount * np.where(book.tenor > 0.0, alive, payoff), underlying.spot[:, None])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        vol, atm = np.sqrt(variance / book.tenor), np.sqrt(at_forward / book.tenor)
-    return Valued(value, vol, atm, beyond)
+        k = np.log(book.strike) - np.log(forward)
+    variance, at_forward, beyond = _variances(surfaces, grid, tenor, k)
+    call = forward * call_price(np.maximum(variance, _LEAST_VARIANCE), k)
+    value = math.exp(-underlying.rate * tenor) * (call + np.where(book.kind == PUT, exercised, 0.0))
+    atm = np.broadcast_to(np.sqrt(at_forward / tenor), shape)
+    return Valued(value, np.sqrt(variance / tenor), atm, beyond)
 
 
 def enclosed(book: Book, underlying: Underlying, iv: NDArray[np.floating], grid: Grid) -> NDArray[np.bool_]:
@@ -153,15 +172,15 @@ def greeks(book: Book, underlying: Underlying, vol: Array) -> Greeks:
     )
 
 
-def _variances(iv: NDArray[np.floating], grid: Grid, tenor: float, k: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
+def _variances(surfaces: Interpolation, grid: Grid, tenor: float, k: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Total variance at log-moneyness k [scenario, position] and at the forward, and whether k lies beyond the nodes.
 
     A tenor below the first of the grid has the vols of that at equal k over the root of the tenor.
     """
     read = min(max(tenor, float(grid.tenors[0])), float(grid.tenors[-1]))
-    nodes, _ = interpolation.smile(iv, grid, read)
+    nodes, _ = surfaces.smile(read)
     low, high = nodes[..., :1], nodes[..., -1:]
     scaled = k * math.sqrt(read / tenor)
     points = np.concatenate([np.zeros((len(k), 1)), np.clip(scaled, low, high)], axis=1)
-    variance = interpolation.total_variance(iv, grid, read, points) * (tenor / read)
+    variance = surfaces.total_variance(read, points) * (tenor / read)
     return variance[:, 1:], variance[:, :1], (scaled < low) | (scaled > high)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae.surface.grid import Grid
-from vae.surface.normal import normal_cdf
+from vae.surface.normal import tail_ratio
 from vae.surface.spline import Curve, Spline, refined
 
 Array = NDArray[np.float64]
@@ -141,10 +141,19 @@ def summarise(found: Violations, grid: Grid, *, tolerance: float) -> dict[str, S
 
 
 def call_price(variance: Array, k: Array) -> Array:
-    """Black call per unit of forward at total variance w > 0 and log-moneyness k."""
+    """Black call per unit of forward at total variance w > 0 and log-moneyness k = ln(K/F).
+
+    The price is N(d1) - exp(k) N(d2). As exp(k - d2^2 / 2) = exp(-d1^2 / 2), both tails have that factor.
+    """
     total_vol = np.sqrt(variance)
-    d1 = -k / total_vol + 0.5 * total_vol
-    return normal_cdf(d1) - np.exp(k) * normal_cdf(d1 - total_vol)
+    d1 = 0.5 * total_vol - k / total_vol
+    d2 = d1 - total_vol
+    tails = np.copysign(tail_ratio(np.abs(d2)), d2)
+    tails -= np.copysign(tail_ratio(np.abs(d1)), d1)
+    tails *= np.exp(-0.5 * d1 * d1)
+    tails += d1 >= 0.0
+    tails -= (d2 >= 0.0) * np.exp(k)
+    return tails
 
 
 def durrleman(smile: Curve, k: Array) -> Array:

@@ -28,17 +28,40 @@ _DENOMINATOR = (
 
 
 _quantile = np.frompyfunc(NormalDist().inv_cdf, 1, 1)
+_BLOCK = 4096  # numbers at a time: they stay in the processor's first cache
+_LARGEST = 40.0  # N(-40) is less than the smallest positive number
 
 
 def normal_cdf(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """N(x) to 1e-14 absolutely, any shape.
+    """N(x) to 1e-14 absolutely, any shape."""
+    size = np.abs(x)
+    tail = np.exp(-0.5 * np.minimum(size, _LARGEST) ** 2) * tail_ratio(size)
+    return np.where(x > 0.0, 1.0 - tail, tail)
+
+
+def tail_ratio(size: NDArray[np.float64]) -> NDArray[np.float64]:
+    """N(-x) exp(x^2 / 2) of x >= 0, any shape; beyond 40 that of 40, as N(-x) is 0 there.
 
     Reference: Hart (1968), "Computer approximations", algorithm 5666, as in West (2005), "Better approximations to
     cumulative normal functions".
     """
-    size = np.minimum(np.abs(x), 40.0)  # N(-40) is less than the smallest positive number
-    tail: NDArray[np.float64] = np.exp(-0.5 * size**2) * np.polyval(_NUMERATOR, size) / np.polyval(_DENOMINATOR, size)
-    return np.where(x > 0.0, 1.0 - tail, tail)
+    x = np.minimum(size, _LARGEST)
+    found, flat = np.empty(x.shape), np.ravel(x)
+    for start in range(0, flat.size, _BLOCK):
+        part = flat[start : start + _BLOCK]
+        found.ravel()[start : start + _BLOCK] = _polynomial(_NUMERATOR, part) / _polynomial(_DENOMINATOR, part)
+    return found
+
+
+def _polynomial(coefficients: tuple[float, ...], x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The value at x by Horner's rule, highest power first."""
+    first, second, *rest = coefficients
+    value = first * x
+    value += second
+    for coefficient in rest:
+        value *= x
+        value += coefficient
+    return value
 
 
 def normal_quantile(p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ is NaN.
 Reference: de Boor (1978), "A practical guide to splines", chapter IV.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -65,17 +66,30 @@ class Spline(NamedTuple):
 
     def at(self, points: Array) -> Curve:
         """The splines at points [*batch, point], any of whose leading axes may be 1 or absent."""
-        left = (points[..., :, None] >= self.x[..., None, 1:-1]).sum(-1)
-        x0, x1 = _take(self.x, left), _take(self.x, left + 1)
-        y0, y1 = _take(self.y, left), _take(self.y, left + 1)
-        m0, m1 = _take(self.slope, left), _take(self.slope, left + 1)
-        h = x1 - x0
-        chord = (y1 - y0) / h
-        b, c = (3.0 * chord - 2.0 * m0 - m1) / h, (m0 + m1 - 2.0 * chord) / h**2
-        t = points - x0
+        t, value, slope, b, c = self._cubics(points)
+        curve = (value + t * (slope + t * (b + t * c)), slope + t * (2.0 * b + 3.0 * t * c), 2.0 * b + 6.0 * t * c)
+        return Curve(*(self._inside(points, part) for part in curve))
+
+    def value(self, points: Array) -> Array:
+        """As ``at``, without the derivatives."""
+        t, value, slope, b, c = self._cubics(points)
+        return self._inside(points, value + t * (slope + t * (b + t * c)))
+
+    def _cubics(self, points: Array) -> tuple[Array, ...]:
+        """The distances of points from the knots on their left, and the coefficients of the cubics of these."""
+        left = _interval(self.x, points)
+        h = np.diff(self.x)
+        chord = np.diff(self.y) / h
+        first, last = self.slope[..., :-1], self.slope[..., 1:]
+        b, c = (3.0 * chord - 2.0 * first - last) / h, (first + last - 2.0 * chord) / h**2
+        t = points - np.take(self.x, _flat(self.x.shape, left))
+        parts = np.broadcast_arrays(self.y[..., :-1], first, b, c)
+        place = _flat(parts[0].shape, left)
+        return t, *(np.take(part, place) for part in parts)
+
+    def _inside(self, points: Array, found: Array) -> Array:
         inside = (points >= self.x[..., :1]) & (points <= self.x[..., -1:])
-        curve = (y0 + t * (m0 + t * (b + t * c)), m0 + t * (2.0 * b + 3.0 * t * c), 2.0 * b + 6.0 * t * c)
-        return Curve(*(np.where(inside, part, np.nan) for part in curve))
+        return np.where(inside, found, np.nan)
 
 
 def interpolation_matrices(
@@ -99,13 +113,15 @@ def interpolation_matrices(
 
 
 def read(x: Array, y: Array, points: Array) -> Array:
-    """Values of the not-a-knot splines through y [*batch, knot] at ``points``; x and points may lack the batch.
+    """Values of the not-a-knot splines through y [*batch, knot] at ``points``; x and points may lack leading axes.
 
     Curves on the same knots are read at the same points by one product of matrices.
     """
-    if x.ndim == points.ndim == 1:
-        return y @ interpolation_matrices(x, points).value.T
-    return Spline.through(x, y).at(points).value
+    if x.ndim != points.ndim or (y.ndim == x.ndim > 1):
+        return Spline.through(x, y).value(points)
+    matrices = Spline.through(x[..., None, :], np.eye(x.shape[-1])).value(points[..., None, :])  # [*same, knot, point]
+    curves = np.moveaxis(y.reshape(-1, *x.shape), 0, -2)
+    return np.moveaxis(curves @ matrices, -2, 0).reshape(*y.shape[:-1], -1)
 
 
 def cubic_weights(knots: Array, curve: Callable[[Array, Array], Spline] = Spline.through) -> Array:
@@ -136,11 +152,18 @@ def refined(knots: Array) -> Array:
     return np.concatenate((parts.reshape(*knots.shape[:-1], -1), knots[..., -1:]), axis=-1)
 
 
-def _take(values: Array, index: NDArray[np.int64]) -> Array:
-    """Elements of the last axis by index, leading axes broadcast."""
-    shape = np.broadcast_shapes(values.shape[:-1], index.shape[:-1])
-    values = np.broadcast_to(values, (*shape, values.shape[-1]))
-    return np.take_along_axis(values, np.broadcast_to(index, (*shape, index.shape[-1])), axis=-1)
+def _interval(x: Array, points: Array) -> NDArray[np.int64]:
+    """The interval between knots x [*batch, knot] of each point [*batch, point]; outside, the first or the last one."""
+    if x.ndim == 1:
+        return np.searchsorted(x[1:-1], points, side="right")
+    found: NDArray[np.int64] = (points[..., :, None] >= x[..., None, 1:-1]).sum(-1)
+    return found
+
+
+def _flat(shape: tuple[int, ...], index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places, among all elements of an array of this shape, of an index along its last axis; leading axes broadcast."""
+    rows = np.arange(math.prod(shape[:-1])).reshape(*shape[:-1], 1)
+    return rows * shape[-1] + index
 
 
 def _solved(matrix: Array, target: Array) -> Array:

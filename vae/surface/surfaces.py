@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vae.surface import interpolation
 from vae.surface.grid import Grid
+from vae.surface.interpolation import Interpolation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,10 +65,10 @@ class Surfaces:
         k, years = np.broadcast_arrays(np.atleast_1d(np.asarray(log_moneyness, float)), np.asarray(tenor, float))
         if k.ndim != 1:
             raise ValueError(f"log_moneyness and tenor broadcast to shape {k.shape}; allowed: one axis")
-        found = np.full((len(self.iv), len(k)), np.nan)
+        found, surfaces = np.full((len(self.iv), len(k)), np.nan), Interpolation(self.iv, self.grid)
         for one in np.unique(years):
             where = years == one
-            found[:, where] = interpolation.total_variance(self.iv, self.grid, float(one), k[where]) / one
+            found[:, where] = surfaces.total_variance(float(one), k[where]) / one
         vols: Array = np.sqrt(found)
         return vols
 

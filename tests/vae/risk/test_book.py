@@ -49,6 +49,21 @@ def test_each_scenario_has_its_own_surface_and_spot() -> None:
         np.testing.assert_allclose(together.value[i], alone.value[0], rtol=1e-13)
 
 
+def test_a_position_has_the_same_value_in_any_book() -> None:
+    """Alone and among others in any order: options of an expiry are valued together."""
+    rng = np.random.default_rng(4)
+    tenor = rng.choice([0.0, 0.1, 0.25, 0.3, 0.7, 0.9, 1.0], 60)
+    kind, strike = rng.choice([CALL, PUT, UNDERLYING], 60), 100.0 * np.exp(0.3 * rng.standard_normal(60))
+    book = Book(kind, strike, tenor, np.ones(60))
+    scenarios = np.stack([SMILES, 1.1 * SMILES]), TODAY._replace(spot=np.array([95.0, 107.0]))
+    together = valued(book, scenarios[1], scenarios[0], GRID)
+    for i in range(60):
+        alone = valued(book.at(np.array([i])), scenarios[1], scenarios[0], GRID)
+        for whole, one in zip(together, alone, strict=True):
+            np.testing.assert_allclose(whole[:, [i]], one, rtol=1e-12, atol=1e-13)
+    assert valued(book.at(np.arange(0)), scenarios[1], scenarios[0], GRID).value.shape == (2, 0)
+
+
 def test_an_option_that_expires_is_worth_its_payoff() -> None:
     later = BOOK.after(0.45)
     found = valued(later, TODAY._replace(spot=np.array([110.0])), SMILES[None], GRID)

@@ -6,6 +6,7 @@ import QuantLib as ql
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtr
 
 from vae.pricing import heston_surfaces
 from vae.surface import arbitrage
@@ -206,3 +207,13 @@ def test_summary_says_how_often_how_large_and_where() -> None:
     assert summary.surfaces_by_tenor == [0, 2, 0]
     assert arbitrage.free_rate(found, tolerance=1e-6) == 0.5
     assert set(PRICE_KINDS) < set(KINDS)
+
+
+def test_call_prices_are_those_of_the_normal_distribution_function() -> None:
+    """In the money and far out of it, at the forward and where d1 or d2 is 0."""
+    k, deviation = np.meshgrid(np.linspace(-4.0, 4.0, 161), np.geomspace(1e-6, 3.0, 60))
+    k = np.concatenate([k.ravel(), 0.5 * deviation[:, 0] ** 2, -0.5 * deviation[:, 0] ** 2])
+    deviation = np.concatenate([deviation.ravel(), deviation[:, 0], deviation[:, 0]])
+    d1 = -k / deviation + 0.5 * deviation
+    expected = ndtr(d1) - np.exp(k) * ndtr(d1 - deviation)
+    np.testing.assert_allclose(arbitrage.call_price(deviation**2, k), expected, rtol=0.0, atol=1e-13)

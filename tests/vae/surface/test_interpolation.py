@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from tests.vae.surface.exact_surfaces import heston
 from vae.surface.grid import Grid
-from vae.surface.interpolation import total_variance
+from vae.surface.interpolation import Interpolation
 from vae.surface.surfaces import Surfaces
 
 BP = 1e-4
@@ -55,7 +55,7 @@ def test_reading_adds_no_calendar_arbitrage(rises: np.ndarray, interval: int) ->
     grid = Grid([0.1, 0.25, 0.7, 1.0], np.linspace(-0.4, 0.4, 5), "log_moneyness")
     iv = np.sqrt((0.01 + rises.cumsum(0)) / grid.tenors[:, None])
     tenors = np.linspace(grid.tenors[interval], grid.tenors[interval + 1], 9)
-    read = np.stack([total_variance(iv, grid, float(tenor), grid.nodes) for tenor in tenors])
+    read = np.stack([Interpolation(iv, grid).total_variance(float(tenor), grid.nodes) for tenor in tenors])
     assert (np.diff(read, axis=0) >= -1e-11).all()
 
 
@@ -80,4 +80,4 @@ def test_a_missing_vol_matters_where_it_is_read_only() -> None:
 @pytest.mark.parametrize("tenor", [0.01, 1.5])
 def test_total_variance_outside_the_tenors_is_missing(tenor: float) -> None:
     grid = Grid([0.1, 0.5, 1.0], [-0.2, 0.0, 0.2])
-    assert np.isnan(total_variance(np.full((2, 3, 3), 0.2), grid, tenor, np.zeros(1))).all()
+    assert np.isnan(Interpolation(np.full((2, 3, 3), 0.2), grid).total_variance(tenor, np.zeros(1))).all()

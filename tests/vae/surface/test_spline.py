@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import CubicHermiteSpline, CubicSpline
 
-from vae.surface.spline import Spline, cubic_weights, interpolation_matrices
+from vae.surface.spline import Spline, cubic_weights, interpolation_matrices, read
 
 
 @settings(max_examples=60, deadline=None)
@@ -61,3 +61,26 @@ def test_curves_are_linear_maps(curve: Callable[[np.ndarray, np.ndarray], Spline
     powers = (points - x[left])[:, None] ** np.arange(4)
     found = np.einsum("pc,pck,k->p", powers, cubic_weights(x, curve)[left], y)
     np.testing.assert_allclose(found, expected.value, rtol=1e-9, atol=1e-9)
+
+
+_SHAPES = [
+    ((5,), (7, 5), (4,)),
+    ((3, 5), (7, 3, 5), (3, 4)),
+    ((3, 5), (7, 3, 5), (1, 4)),
+    ((5,), (7, 5), (7, 4)),
+    ((7, 5), (7, 5), (7, 4)),
+]
+
+
+@pytest.mark.parametrize(("x", "y", "points"), _SHAPES)
+def test_curves_are_read_as_one_by_one(x: tuple[int, ...], y: tuple[int, ...], points: tuple[int, ...]) -> None:
+    """On knots that a batch shares, by a product of matrices, or on knots of their own."""
+    rng = np.random.default_rng(2)
+    knots, values, places = rng.uniform(size=x).cumsum(-1), rng.standard_normal(y), rng.uniform(0.0, 3.0, points)
+    found = read(knots, values, places)
+    assert found.shape == (*y[:-1], 4)
+    assert 0.1 < np.isnan(found).mean() < 0.9
+    every = np.broadcast_to(knots, y), np.broadcast_to(places, found.shape)
+    for place in np.ndindex(y[:-1]):
+        one = Spline.through(every[0][place], values[place]).at(every[1][place]).value
+        np.testing.assert_allclose(found[place], one, rtol=1e-9, atol=1e-12)
