@@ -1,4 +1,4 @@
-"""torch's exporter, which takes most of the time of a bundle: quicker, and once for equal modules.
+"""torch's exporter, which takes most of the time of a bundle: without coverage, and once for equal modules.
 
 Its graphs are kept in pytest's cache, for all workers and the next run; `pytest --cache-clear` removes them.
 """
@@ -30,31 +30,27 @@ def _export_is_quick(request: pytest.FixtureRequest, tmp_path_factory: pytest.Te
     folder = kept.mkdir("graphs") if kept else common_folder(tmp_path_factory) / "graphs"
     folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.onnx, "export", quick(torch.onnx.export, folder, patch))
+        patch.setattr(torch.onnx, "export", quick(torch.onnx.export, folder))
         yield
 
 
-def quick(export: Callable[..., Any], folder: Path, patch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def quick(export: Callable[..., Any], folder: Path) -> Callable[..., Any]:
     """An exporter that keeps its graphs in a folder and reads those that are there."""
 
     def kept(module: nn.Module, inputs: tuple[torch.Tensor, ...], **named: Any) -> SimpleNamespace:
         path = folder / f"{key(module, inputs, named)}.onnx"
         with FileLock(path.with_suffix(".lock")):
             if not path.exists():
-                onnx.save(untraced(export, patch)(module, inputs, **named).model_proto, path)
+                onnx.save(untraced(export)(module, inputs, **named).model_proto, path)
         return SimpleNamespace(model_proto=onnx.load(path))
 
     return kept
 
 
-def untraced(export: Callable[..., Any], patch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """The exporter without coverage of its calls; it parses the source of its operators once, not each time."""
+def untraced(export: Callable[..., Any]) -> Callable[..., Any]:
+    """The exporter without coverage of its calls."""
 
     def run(*arguments: Any, **named: Any) -> Any:
-        from onnxscript._framework_apis import torch_2_5 as operators  # noqa: PLC0415  slow to import
-
-        if not hasattr(operators.get_torchlib_ops, "cache_info"):
-            patch.setattr(operators, "get_torchlib_ops", cache(operators.get_torchlib_ops))
         tracer = sys.gettrace()
         sys.settrace(None)
         try:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vae.bundle import Layout
 from vae.graphs.elimination import with_eliminations
+from vae.graphs.operator_table import one_table
 from vae.graphs.simplification import simplified
 from vae.model.autoencoder import Vae
 
@@ -112,7 +113,7 @@ def program(
     sizes = {name: torch.export.Dim(name) for axes in free.values() for name in axes.values()}
     shapes = tuple({axis: sizes[size] for axis, size in free.get(name, {}).items()} or None for name in inputs)
     kinds = {parameter.kind for parameter in inspect.signature(module.forward).parameters.values()}
-    with _quiet_exporter(), torch.no_grad():
+    with _quiet_exporter(), one_table(), torch.no_grad():
         found = torch.onnx.export(
             module.eval(),
             tuple(inputs.values()),
