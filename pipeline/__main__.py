@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run: Callable[..., None] = importlib.import_module(f"pipeline.{stage}").main
         start = time.monotonic()
         run(_settings(params, stage), **paths)
-        lineage.note_run(stage, paths["metrics"], lineage.Run(round(time.monotonic() - start, 1), _device()))
+        _note(stage, paths["metrics"], lineage.Run(round(time.monotonic() - start, 1), _device()))
     except InputError as error:
         print(f"{stage}: {error}", file=sys.stderr)
         return 2
@@ -60,6 +60,14 @@ def _parser(stage: str) -> argparse.ArgumentParser:
     for path in main.args.kwonlyargs:
         parser.add_argument(f"--{path.arg.replace('_', '-')}", type=Path, required=True)
     return parser
+
+
+def _note(stage: str, metrics: Path, run: lineage.Run) -> None:
+    """Note the run; the stage is complete without, and may have taken hours."""
+    try:
+        lineage.note_run(stage, metrics, run)
+    except InputError as error:
+        print(f"{stage}: how long it took is not kept: {error}", file=sys.stderr)
 
 
 def _settings(params: Params, stage: str) -> Block:

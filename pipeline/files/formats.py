@@ -103,9 +103,9 @@ def reading(path: Path) -> Iterator[None]:
     """Turn errors of reading a file into an InputError that names the file."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist; `dvc repro` makes it") from error
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, safetensors.SafetensorError) as error:
+        if isinstance(error, FileNotFoundError) and not path.exists():  # safetensors calls all errors so
+            raise InputError(f"{path} does not exist; `dvc repro` makes it") from error
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError, safetensors.SafetensorError) as error:
         raise InputError(f"{path} is damaged or of another format: {error}") from error

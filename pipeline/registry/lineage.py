@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from pipeline import yaml_text
 from pipeline.credentials import without_credentials
 from pipeline.errors import InputError
+from pipeline.files import formats
 
 LOCK = Path("dvc.lock")
 REQUIREMENTS = Path("requirements.lock")
@@ -147,10 +148,14 @@ def versions() -> dict[str, str]:
 
 
 def note_run(stage: str, metrics: Path, run: Run) -> None:
-    """Store the run of a stage beside its checkpoints: not as an output, which must be the same in each run."""
-    _RUNS.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({**run._asdict(), "metrics_md5": md5(metrics)})
-    (_RUNS / f"{stage}.json").write_text(content)
+    """Store the run of a stage beside its checkpoints: not as an output, which must be the same in each run.
+
+    Raises:
+        InputError: the metrics cannot be read, or the note cannot be written.
+    """
+    with formats.reading(metrics):
+        digest = md5(metrics)
+    formats.write_json(_RUNS / f"{stage}.json", {**run._asdict(), "metrics_md5": digest})
 
 
 def run_of(stage: str, metrics: Path) -> Run | None:
@@ -158,7 +163,7 @@ def run_of(stage: str, metrics: Path) -> Run | None:
     try:
         kept = json.loads((_RUNS / f"{stage}.json").read_text())
         return Run(kept["seconds"], kept["device"]) if kept["metrics_md5"] == md5(metrics) else None
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

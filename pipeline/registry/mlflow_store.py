@@ -51,6 +51,11 @@ from mlflow.types import Schema, TensorSpec  # noqa: E402
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
+try:
+    import fcntl
+except ImportError:  # Windows, where processes that promote at once are not kept apart
+    fcntl = None  # type: ignore[assignment]
+
 ERRORS = (MlflowException, SQLAlchemyError, OSError)  # raised by a store that cannot be reached or refuses
 DEFAULT_STORE = "sqlite:///mlflow.db"
 CONTENT = "volvae.content"  # tag of runs and versions: identifies what was registered
@@ -59,7 +64,10 @@ _ARTIFACTS = "mlartifacts"
 _LONGEST_REASON = 400  # characters
 _BEGUN = re.compile(r"\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(-journal|-wal|-shm)?")  # end of a begun store's name
 _HOUR = 3600.0  # seconds
-_NOISY = ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.utils", "mlflow.models", "mlflow.onnx")
+_PATIENCE, _PAUSE = 300.0, 0.02  # seconds in which another process ends, and between two looks
+# They log the errors that they raise, with tracebacks.
+_NOISY = ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.utils", "mlflow.models", "mlflow.onnx", "sqlalchemy")
+_BACKGROUND = re.compile(r" \(Background on this error at: \S+\)")  # with which SQLAlchemy ends its messages
 _alone = threading.Lock()  # held by a thread while it makes a store or silences warnings
 
 
@@ -134,6 +142,22 @@ class Store:
         """Copy a file or folder among the artifacts of a run into a local folder; its path there."""
         artifacts = self._repository(self.client.get_run(run_id).info.artifact_uri)
         return Path(artifacts.download_artifacts(path, str(into)))
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes that ask for it out of an embedded store; a server has no such lock.
+
+        The kernel frees the lock when its holder ends, in whatever way.
+
+        Raises:
+            StageError: another one holds it for minutes.
+        """
+        with contextlib.ExitStack() as stack:
+            if self._database and fcntl:
+                folder = os.open(self._database.parent, os.O_RDONLY)  # of its own the lock leaves no file
+                stack.callback(os.close, folder)
+                _lock(folder, self.address)
+            yield
 
     def _experiment(self, name: str) -> str:
         """Identifier of the experiment, made where it is new.
@@ -229,7 +253,7 @@ def opened() -> Iterator[Store]:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
     address, database = without_credentials(uri), _database(uri)
     for name in _NOISY:
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         if database:
             _create(database)
@@ -241,7 +265,7 @@ def opened() -> Iterator[Store]:
 def reason(error: Exception) -> str:
     """The message of an error in one line; of a long one the start and the end, where the cause stands."""
     cause = getattr(error, "orig", None) or error  # the database's own words, without the statement
-    text = without_credentials(" ".join(str(cause).split()))
+    text = without_credentials(_BACKGROUND.sub("", " ".join(str(cause).split())))
     half = _LONGEST_REASON // 2
     return text if len(text) <= _LONGEST_REASON else f"{text[:half]} ... {text[-half:]}"
 
@@ -268,6 +292,18 @@ def _create(database: Path) -> None:
         begun.touch()  # refused where the folder is missing, which MLflow would make
         mlflow.MlflowClient(f"sqlite:///{begun}").search_experiments(max_results=1)
         begun.replace(database)
+
+
+def _lock(folder: int, address: str) -> None:
+    """Lock an open folder."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise StageError(f"the MLflow store {address} is held by another process") from None
+            time.sleep(_PAUSE)
 
 
 def _is_old(path: Path) -> bool:

@@ -75,9 +75,11 @@ class Registry:
 
     def register(self, record: Record) -> Version:
         """Log a run and register its decoder as the challenger, unless a version with the same content exists."""
-        found = self._client.search_model_versions(f"name = '{self.model}' and tags.`{CONTENT}` = '{record.content}'")
-        version = _version(found[0]) if found else self._add(record)
-        self._client.set_registered_model_alias(self.model, CHALLENGER, version.number)
+        wanted = f"name = '{self.model}' and tags.`{CONTENT}` = '{record.content}'"
+        with self._store.alone():
+            found = self._client.search_model_versions(wanted)
+            version = _version(found[0]) if found else self._add(record)
+            self._client.set_registered_model_alias(self.model, CHALLENGER, version.number)
         return version
 
     def find(self, name: str) -> Version:
@@ -112,12 +114,16 @@ class Registry:
             StageError: the files are not those that were registered.
         """
         self.load(version)
+        with self._store.alone():
+            return self._promote(version)
+
+    def _promote(self, version: Version) -> Version | None:
         former = self.get(CHAMPION)
         if former is not None and former.number == version.number:
             return former
         line = () if former is None else self._line(former)
         self._keep_line((*line, version.number))  # first: it is cut back to the alias where that does not follow
-        if version.rolled_back:
+        if self.find(version.number).rolled_back:
             self._client.delete_model_version_tag(self.model, version.number, _ROLLED_BACK)
         self._client.set_registered_model_alias(self.model, CHAMPION, version.number)
         return former
@@ -129,6 +135,10 @@ class Registry:
             InputError: there is no champion, or it has no predecessor.
             StageError: the predecessor's files are not those that were registered.
         """
+        with self._store.alone():
+            return self._roll_back()
+
+    def _roll_back(self) -> tuple[Version, Version]:
         champion = self.find(CHAMPION)
         whole = self._line(champion)
         line = whole[:-1]

@@ -215,6 +215,17 @@ def test_damaged_input_is_named(in_finished, capsys: pytest.CaptureFixture[str])
     assert "data/surfaces/test.safetensors is damaged or of another format" in capsys.readouterr().err
 
 
+def test_a_stage_whose_duration_cannot_be_kept_is_complete(
+    workspace: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path(".checkpoints").mkdir()
+    Path(".checkpoints/runs").write_text("in the way of a folder")
+    assert workspace.run("prepare") == 0
+    assert len(Dataset(Path("data/surfaces")).points("test")) == 64
+    said = "prepare: how long it took is not kept: .checkpoints/runs/prepare.json cannot be written: Not a directory\n"
+    assert capfd.readouterr().err.endswith(said)
+
+
 @pytest.mark.parametrize(("stage", "blocked"), [("prepare", "data"), ("prepare", "results"), ("train", "results")])
 def test_a_path_that_cannot_be_written_is_named_before_the_work(
     workspace: Workspace, capsys: pytest.CaptureFixture[str], stage: str, blocked: str

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
 
 from pipeline.errors import InputError
+from pipeline.files import formats
 from pipeline.files.dataset import Dataset, Law
 from vae.surface.grid import Grid
 
@@ -66,6 +68,25 @@ def test_vectors_have_a_likelihood_and_no_grid(tmp_path: Path) -> None:
     assert data.law is None
     with pytest.raises(InputError, match=r"holds no grid\.json: prepare\.source: array makes vectors"):
         _ = data.grid
+
+
+def test_a_file_that_is_there_is_not_called_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """safetensors gives any failure to open a file that name."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise FileNotFoundError("No such file or directory: train.safetensors")
+
+    (tmp_path / "train.safetensors").touch()
+    monkeypatch.setattr(safetensors, "safe_open", fail)
+    with pytest.raises(InputError, match=r"train\.safetensors cannot be read: No such file"):
+        Dataset(tmp_path).arrays("train")
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_deep_json_is_one_line(tmp_path: Path, opening: str) -> None:
+    (tmp_path / "grid.json").write_text(opening * 100_000)
+    with pytest.raises(InputError, match=r"grid\.json is damaged or of another format"):
+        formats.read_json(tmp_path / "grid.json")
 
 
 def test_a_split_that_cannot_be_used_is_named(tmp_path: Path) -> None:

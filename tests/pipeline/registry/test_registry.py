@@ -1,11 +1,14 @@
 """The registry over the embedded store and over a server with PostgreSQL: gate, champion, roll back, errors."""
 
+import contextlib
 import errno
 import json
 import os
+import re
 import resource
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -443,6 +446,46 @@ def test_an_unknown_version_is_named_with_those_there_are(
         models.register(record(bundles["good"], "a"))
         with pytest.raises(InputError, match=r"volvae has no version '7' in sqlite:///mlflow\.db; it has versions 1"):
             models.find("7")
+
+
+def test_a_store_that_refuses_within_a_promotion_is_one_line(
+    empty: None, workspace: Workspace, bundles: dict[str, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """MLflow also logs what it raises, with a traceback."""
+    with opened(workspace.params()) as models:
+        models.register(record(bundles["good"], "a"))
+    with contextlib.closing(sqlite3.connect(workspace.folder / "mlflow.db")) as database, database:
+        refusal = "BEFORE INSERT ON registered_model_aliases BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END"
+        database.execute(f"CREATE TRIGGER full {refusal}")
+    refused = volvae("promote", "1")
+    assert refused.exit_code == 1
+    line = r"volvae: the MLflow store sqlite:///mlflow\.db refused: \(sqlite3\.\w+\) disk I/O error.*\n"
+    assert re.fullmatch(line, refused.stderr), refused.stderr
+    assert "sqlalche.me" not in refused.stderr
+    assert capfd.readouterr().err == ""
+
+
+def test_one_process_at_a_time_changes_who_is_champion(
+    empty: None, workspace: Workspace, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it ends, in whatever way: its lock needs nobody."""
+    monkeypatch.setattr(mlflow_store, "_PATIENCE", 0.0)
+    with opened(workspace.params()) as models:
+        version = models.register(record(bundles["good"], "a"))
+    holder = ["flock", str(workspace.folder), "cat"]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdin.write(b"held")
+        other.stdin.flush()
+        assert other.stdout.read(4) == b"held"
+        for change in (Registry.roll_back, lambda models: models.promote(version)):
+            held = r"^the MLflow store sqlite:///mlflow\.db is held by another process$"
+            with opened(workspace.params()) as models, pytest.raises(StageError, match=held):
+                change(models)
+        other.kill()
+        other.stdin.close()
+    subprocess.run(["flock", str(workspace.folder), "true"], check=True)  # when the child of flock has ended too
+    with opened(workspace.params()) as models:
+        assert models.promote(version) is None
 
 
 def test_roll_backs_end_at_the_first_champion(
