@@ -44,11 +44,10 @@ deps: $(INSTALLED)
 bench: $(INSTALLED) $(RIVALS)
 	PYTHONPATH=$(RIVALS) python -m benchmarks
 
-# The columns of `dvc exp show` that matter; by itself it shows each of some hundred figures.
-COLUMNS_THAT_MATTER := latents|elbo_nats|reconstruction_rmse_bp|completion_mae_bp_10|sample_energy_distance|sample_arbitrage_free_rate
-
+# Parameters that differ from one experiment to another, and the metrics that fit beside them.
+LEFT_OUT := elbo_gap_.*|reconstruction_.*|opponent_.*|sample_energy_.*|active_units
 experiments: $(INSTALLED)
-	@dvc exp show --no-pager --hide-workspace --drop '.*' --keep '^(Experiment|(.*[:.])?($(COLUMNS_THAT_MATTER)))$$'
+	@dvc exp show --no-pager --only-changed --drop '^(Created|(.*[:.])?($(LEFT_OUT)))$$'
 
 # Beside the environment and without what it asks for: its requirement dataclasses hides that of Python from prefect.
 $(RIVALS): Makefile

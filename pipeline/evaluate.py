@@ -19,6 +19,7 @@ from pipeline.files.atomic import check_writable, new_folder
 from pipeline.files.csv_tables import write_csv
 from pipeline.files.dataset import SPLITS, Dataset
 from pipeline.files.trained_model import TrainedModel
+from pipeline.headlines import headlines as main_figures
 from pipeline.market_figures import name_of
 from pipeline.report.blocks import read_curve
 from pipeline.report.page import Evaluation, report_page
@@ -41,7 +42,7 @@ from vae.model.linear import PrincipalComponents, filled, principal_components
 from vae.pricing import heston_jacobian
 from vae.pricing.simulated_models import MODELS
 from vae.surface.grid import Grid
-from vae.surface.units import rmse_bp
+from vae.surface.units import BASIS_POINTS, rmse_bp
 
 Array = NDArray[np.float64]
 
@@ -151,6 +152,7 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
         error_by_point=rmse_bp(surfaces["reconstruction"], shown, axes=(0,)),
         error_by_tenor=rmse_bp(surfaces["reconstruction"], shown, axes=(0, 2)),
         pca_error_by_tenor=rmse_bp(_surfaces(held.pca, grid), shown, axes=(0, 2)),
+        noise_bp=None if data.law is None else BASIS_POINTS * data.law.quote_noise_vol,
     )
 
 
@@ -299,10 +301,18 @@ def _conditions(
 
 
 def main(
-    settings: EvaluateParams, *, surfaces: Path, model: Path, curve: Path, metrics: Path, plots: Path, page: Path
+    settings: EvaluateParams,
+    *,
+    surfaces: Path,
+    model: Path,
+    curve: Path,
+    metrics: Path,
+    headlines: Path,
+    plots: Path,
+    page: Path,
 ) -> None:
-    """Write ``metrics``, the tables of the folder ``plots`` and the report ``page``."""
-    for path in (metrics, page):
+    """Write ``metrics``, the ``headlines`` among them, the tables of the folder ``plots`` and the report ``page``."""
+    for path in (metrics, headlines, page):
         check_writable(path)
     data, trained = Dataset(surfaces), trained_model.read(model)
     with new_folder(plots) as folder:
@@ -321,6 +331,7 @@ def main(
             write_csv(folder / "completion.csv", *_completion(result, settings))
             content, figures = report_page(result, grid, read_curve(curve)), result.figures
         formats.write_bytes(page, content.encode())
+        formats.write_json(headlines, main_figures(figures))
         formats.write_json(metrics, figures)
 
 

@@ -14,10 +14,12 @@ from pipeline.files import formats
 from pipeline.files.atomic import check_writable
 from pipeline.files.dataset import Dataset
 from pipeline.market_figures import name_of
+from pipeline.register_report import judged
 from pipeline.registry import cached, gate, lineage, registry, vector_gate
 from pipeline.registry.gate import Check, Comparison, Verdict
 from pipeline.registry.mlflow_store import Record
 from pipeline.registry.registry import Registry, Version
+from pipeline.report.verdict import judged_page
 from pipeline.settings.params import Params
 from pipeline.settings.register import GateParams, RegisterParams
 from vae import runtime
@@ -48,18 +50,20 @@ def main(
     model: Path,
     bundle: Path,
     page: Path,
+    report: Path,
     prepare_metrics: Path,
     train_metrics: Path,
     evaluate_metrics: Path,
     export_metrics: Path,
     metrics: Path,
 ) -> None:
-    """Register the bundle, judge it, and write the verdict to ``metrics``."""
-    check_writable(metrics)
+    """Register the bundle, judge it, and write the verdict to ``metrics`` and, above ``page``, to ``report``."""
+    for path in (metrics, report):
+        check_writable(path)
     loaded = runtime.load(bundle, provider="cpu", threads=1)  # refuses a damaged bundle before anything is logged
     measured = {p.stem: p for p in (prepare_metrics, train_metrics, evaluate_metrics, export_metrics)}
     cached.check((surfaces, model, bundle))
-    record = make_record(params, measured, bundle=bundle, page=page)
+    record = make_record(params, measured, bundle=bundle)
     figures = {name: value for path in measured.values() for name, value in formats.read_json(path).items()}
     figures["decode_ms"] = gate.decode_ms(loaded)
     held_out = read_held_out(Dataset(surfaces))
@@ -67,6 +71,16 @@ def main(
     with registry.opened(model=settings.model, experiment=settings.experiment) as models:
         version = models.register(record)
         outcome = decide(models, version, loaded, figures, held_out, settings)
+        version = models.find(version.number)  # with the tags of the verdict
+        told = judged(
+            version,
+            outcome["reason"],
+            outcome["champion"],
+            params,
+            title=f"{settings.model} version {version.number}",
+        )
+        formats.write_bytes(report, judged_page(formats.read_bytes(page).decode(), told).encode())
+        models.attach(version, report, "report")
         outcome = {"model": settings.model, "version": version.number, **outcome, "run_id": version.run_id}
         outcome["store"] = models.store
     formats.write_json(metrics, outcome)
@@ -178,14 +192,13 @@ def compare(challenger: SurfaceModel, champion: SurfaceModel | VectorModel, held
     }
 
 
-def make_record(params: Params, measured: Mapping[str, Path], *, bundle: Path, page: Path) -> Record:
+def make_record(params: Params, measured: Mapping[str, Path], *, bundle: Path) -> Record:
     """The record of a run: settings, figures, and the lineage as tags and files.
 
     Args:
         params: all settings.
         measured: stage -> file of its metrics.
         bundle: folder of the bundle.
-        page: report of the stage evaluate.
     """
     settings = flatten(params.model_dump(mode="json", by_alias=True, exclude_none=True))
     stages, git = lineage.recorded(), lineage.git()
@@ -200,7 +213,6 @@ def make_record(params: Params, measured: Mapping[str, Path], *, bundle: Path, p
     runs = {stage: run for stage, path in measured.items() if (run := lineage.run_of(stage, path))}
     folders = {
         bundle: registry.BUNDLE,
-        page: "report",
         lineage.LOCK: registry.LINEAGE,
         lineage.REQUIREMENTS: registry.LINEAGE,
     }

@@ -47,8 +47,9 @@ PATHS = {
         "model": "artifacts/model",
         "curve": "results/plots/training.csv",
         "metrics": "results/evaluate.json",
+        "headlines": "results/metrics/headlines.json",
         "plots": "results/plots/evaluate",
-        "page": "results/report.html",
+        "page": "results/evaluate.html",
     },
     "export": {
         "surfaces": "data/surfaces",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.files import surface_tables
 from vae.runtime import Completion, SurfaceModel
-from vae.surface.units import BASIS_POINTS, DAYS_PER_YEAR, Z90
+from vae.surface.units import BASIS_POINTS, Z90
 
 if TYPE_CHECKING:
     from pipeline.cli.quotes_options import Options
@@ -139,33 +139,9 @@ def text(source: "OneSurface", outcome: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def page(model: SurfaceModel, quotes: Quotes, found: Completion) -> str:
-    """One HTML page: each smile with its 90 % interval, and the quotes on the smile of the nearest tenor."""
-    import plotly.graph_objects as go  # only the page needs it
-    from plotly.subplots import make_subplots
+def page(model: SurfaceModel, source: "OneSurface", found: Completion, outcome: Mapping[str, Any]) -> str:
+    """One HTML page: the surface, and each quoted smile with its 90 % interval, quotes and residuals."""
+    from pipeline.report.completion_page import Quoted, completion_page
 
-    tenors, k = model.grid.tenors, np.broadcast_to(model.grid.log_moneyness_of(found.iv), found.iv.shape)
-    nearest = np.abs(quotes.tenor[:, None] - tenors).argmin(1)
-    columns = 3
-    rows = -(-len(tenors) // columns)
-    titles = [f"{DAYS_PER_YEAR * tenor:.0f} days" for tenor in tenors]
-    figure = make_subplots(rows=rows, cols=columns, subplot_titles=titles, vertical_spacing=0.3 / rows)
-    for i in range(len(tenors)):
-        spot = {"row": i // columns + 1, "col": i % columns + 1}
-        low, high = (100.0 * (found.iv[i] + sign * Z90 * found.std[i]) for sign in (-1.0, 1.0))
-        band = {"x": np.concatenate([k[i], k[i][::-1]]), "y": np.concatenate([low, high[::-1]])}
-        spot["showlegend"] = i == 0
-        figure.add_scatter(
-            **band, fill="toself", mode="lines", line_width=0, fillcolor="rgba(37, 99, 235, 0.2)", name="90 %", **spot
-        )
-        figure.add_scatter(x=k[i], y=100.0 * found.iv[i], line_color="#2563eb", name="surface", mode="lines", **spot)
-        own = nearest == i
-        points = {"x": quotes.k[own], "y": 100.0 * quotes.iv[own]}
-        marker = {"color": np.where(found.used[own], "#111827", "#dc2626"), "size": 6}
-        spot["showlegend"] = i == int(nearest.min())
-        figure.add_scatter(**points, mode="markers", marker=marker, name="quotes", **spot)
-    figure.update_layout(
-        template="simple_white", height=240 * rows, title="Implied vol, %, by log-moneyness; quotes out of reach in red"
-    )
-    html: str = go.Figure(figure).to_html(include_plotlyjs=True, full_html=True)
-    return html
+    quoted = Quoted(source.iv, source.tenor, source.k, source.noise)
+    return completion_page(source.title, model.grid, quoted, found, outcome)

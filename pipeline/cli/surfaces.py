@@ -34,7 +34,9 @@ def _conditions(_: click.Context, __: click.Parameter, values: tuple[str, ...]) 
     return conditions
 
 
-@click.command(epilog="Example: volvae sample -n 1000 --seed 7 -o surfaces.parquet")
+@click.command(
+    short_help="Draw surfaces from the model.", epilog="Example: volvae sample -n 1000 --seed 7 -o surfaces.parquet"
+)
 @click.option("-n", "count", type=click.IntRange(1, 2**50), default=1000, show_default=True, help="Number of surfaces.")
 @click.option(
     "--seed",
@@ -106,7 +108,9 @@ def sample(
     click.echo(json.dumps(outcome) if as_json else text)
 
 
-@click.command(epilog="Example: volvae complete quotes.csv -o surface.csv --plot")
+@click.command(
+    short_help="Complete a surface from quotes.", epilog="Example: volvae complete quotes.csv -o surface.csv --plot"
+)
 @click.argument("quotes", type=click.Path(path_type=Path))
 @click.option("-o", "output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="A .csv file.")
 @click.option(
@@ -156,21 +160,23 @@ def complete(
     source = complete_quotes.read(quotes, reading, choice)
     read = complete_quotes.for_model(model, source, market)
     found = complete_quotes.run(model, read)
-    content = complete_quotes.page(model, read, found).encode() if plot else b""
-    complete_quotes.write(output, model, found)
     outcome = complete_quotes.figures(model, source, read, found) | {"path": str(output)}
+    complete_quotes.write(output, model, found)
     text = f"{complete_quotes.text(source, outcome)}: {output}"
     if plot:
         page = output.with_suffix(".html")
         with new_file(page) as stream:
-            stream.write(content)
+            stream.write(complete_quotes.page(model, source, found, outcome).encode())
         outcome, text = outcome | {"plot": str(page)}, f"{text}, {page}"
     if found.warning is not None:
         click.echo(f"warning: {found.warning}", err=True)
     click.echo(json.dumps(outcome) if as_json else text)
 
 
-@click.command(epilog="Example: volvae score surfaces.parquet -o scores.csv")
+@click.command(
+    short_help="Say how likely surfaces are, and which points are odd.",
+    epilog="Example: volvae score surfaces.parquet -o scores.csv",
+)
 @click.argument("surfaces", type=click.Path(path_type=Path))
 @click.option("-o", "output", type=click.Path(path_type=Path, dir_okay=False), help="A .csv file with a row a surface.")
 @reading_options
@@ -208,7 +214,7 @@ def score(
     click.echo(json.dumps(outcome) if as_json else score_report.text(outcome, kind))
 
 
-@click.command(epilog="Example: volvae arbitrage surfaces.parquet")
+@click.command(short_help="Measure static arbitrage in surfaces.", epilog="Example: volvae arbitrage surfaces.parquet")
 @click.argument("surfaces", type=click.Path(path_type=Path))
 @click.option(
     "--tolerance",

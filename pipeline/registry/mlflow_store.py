@@ -159,6 +159,10 @@ class Store:
                 _lock(folder, self.address)
             yield
 
+    def attach(self, run_id: str, path: Path, folder: str) -> None:
+        """Copy a file into a folder among the artifacts of a run."""
+        self._repository(self.client.get_run(run_id).info.artifact_uri).log_artifact(str(path), folder)
+
     def _experiment(self, name: str) -> str:
         """Identifier of the experiment, made where it is new.
 

@@ -10,7 +10,8 @@ from pipeline.files.atomic import copy_folder
 from pipeline.registry import lineage
 from pipeline.registry.registry import Version
 
-_REGISTRATION = "results/register.json"  # names the store and the run, so it differs between rebuilds
+# They name the store, the run and the time, so that they differ between rebuilds.
+_REGISTRATION = {"results/register.json", "results/report.html"}
 
 
 class Provenance(NamedTuple):
@@ -71,7 +72,7 @@ def read(version: Version, folder: Path, *, model: str, store: str) -> Provenanc
         requirements_sha256=tags["lock.sha256"],
         seconds={stage: run["seconds"] for stage, run in runs.items()},
         inputs={path: digest for path, digest in lineage.data_hashes(stages).items() if path not in outputs},
-        outputs={path: digest for path, digest in outputs.items() if path != _REGISTRATION},
+        outputs={path: digest for path, digest in outputs.items() if path not in _REGISTRATION},
         rebuild=_rebuild(version, model=model, store=store),
     )
 

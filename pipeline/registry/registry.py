@@ -174,6 +174,10 @@ class Registry:
     def _keep_line(self, line: Sequence[str]) -> None:
         self._client.set_registered_model_tag(self.model, _CHAMPIONS, champions.write(line))
 
+    def attach(self, version: Version, path: Path, folder: str) -> None:
+        """Put a file into a folder among the artifacts of a version's run, in place of an earlier one."""
+        self._store.attach(version.run_id, path, folder)
+
     @contextlib.contextmanager
     def files(self, version: Version, kind: str) -> Iterator[Path]:
         """A folder with the files of a version, ``BUNDLE`` or ``LINEAGE``, while the block runs.

@@ -1,32 +1,23 @@
-"""The evaluation report: one self-contained HTML page with interactive figures."""
+"""The evaluation report: one self-contained HTML page."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from pipeline.market_figures import name_of
 from pipeline.report import blocks, opponent_table
-from pipeline.report.blocks import BLUE, GREY, ORANGE
+from pipeline.report.blocks import Card, Section
+from pipeline.report.charts import Axis, Level, Mark, chart, heat_map, surface
 from vae.surface.arbitrage import KINDS
 from vae.surface.grid import Grid
-from vae.surface.units import VOL_BP
+from vae.surface.units import BASIS_POINTS, DAYS_PER_YEAR, VOL_BP
 
 Array = NDArray[np.float64]
 
-_SHOWN_SAMPLES = 6
-_EYE = {"x": 1.6, "y": 1.6, "z": 0.9}  # of the 3D view: far enough for its axis titles
-_HEADLINES = (
-    ("reconstruction_rmse_bp", "reconstruction error, bp", ".2f"),
-    ("latent_reconstruction_rmse_bp", "by the latents alone, bp", ".2f"),
-    ("pca_reconstruction_rmse_bp", "PCA, as many latents, bp", ".2f"),
-    ("elbo_nats", "ELBO, nats", ",.1f"),
-    ("iwae_nats", "importance-weighted bound, nats", ",.1f"),
-    ("active_units", "active latents", "d"),
-    ("sample_arbitrage_free_rate", "arbitrage-free samples", ".2%"),
-)
+_SHOWN_SAMPLES = 2
+_MOST_FACES = 24  # of a drawn surface along an axis
 _MARKET_COLUMNS = (
     ("test_surfaces", "test surfaces", ",d"),
     ("elbo_nats", "ELBO, nats", ",.1f"),
@@ -55,6 +46,7 @@ class Evaluation(NamedTuple):
         truth, reconstruction, samples: decimal vols, [surface, tenor, node].
         latents: posterior means, [surface, latent].
         error_by_point, error_by_tenor, pca_error_by_tenor: root mean square errors in bp, [tenor, node] and [tenor].
+        noise_bp: standard deviation of the noise of a quote, where it is known.
     """
 
     figures: dict[str, float]
@@ -67,57 +59,65 @@ class Evaluation(NamedTuple):
     error_by_point: Array
     error_by_tenor: Array
     pca_error_by_tenor: Array
+    noise_bp: float | None = None
 
 
 def report_page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]) -> str:
     """The page; the same arguments give the same text."""
+    figures = result.figures
+    noise = Level(result.noise_bp, "noise of a quote") if result.noise_bp else None
     sections = (
-        (
-            _sample_surfaces(result.samples, grid),
-            "Surfaces sampled from the model; choose one, turn it with the mouse.",
-        ),
-        (_smiles(result, grid), "Test surfaces (lines) and their reconstructions (points)."),
-        (_error_map(result, grid), "Reconstruction error over the grid, bp of vol."),
-        (_error_by_tenor(result, grid), "Reconstruction error by tenor beside PCA with as many latents."),
-        (
-            blocks.completion(result.figures, VOL_BP),
-            "Completion from a few random points: mean absolute error over all points.",
-        ),
-        (
-            blocks.bounds(result.figures),
-            "Bounds on the log-likelihood; the importance-weighted one by its number of draws.",
-        ),
-        (blocks.training(curve), "Training: objective and validation ELBO of a surface."),
-        (
-            blocks.latents(result.latents),
-            "Posterior means of the test surfaces; the model is trained with the prior N(0, 1).",
-        ),
+        blocks.completion(figures, VOL_BP, noise),
+        *([blocks.coverage(figures)] if blocks.numbered(figures, "interval_coverage_90_") else []),
+        _error_by_tenor(result, grid, noise),
+        *_drawn(result, grid),
+        _error_map(result, grid),
+        _spread(result, grid),
+        blocks.latents(result.latents),
+        blocks.bounds(figures),
+        blocks.training(curve, figures, "surface"),
+        *_sample_surfaces(result.samples, grid),
     )
     introduction = (
         f"{len(result.truth):,} test surfaces, {grid.shape[0]} tenors x {grid.shape[1]} nodes. "
         "1 bp is 0.0001 of volatility; nats are of the density of decimal vols."
     )
-    figures = result.figures
-    linear = opponent_table.table(figures, VOL_BP.suffix)
     tables = (
         f"{_market_table(result)}{_data_table(result.prepared)}"
-        f"<h2>Completion beside linear models, bp</h2><table>{blocks.cells(linear)}</table>"
+        f"{blocks.table('Completion beside linear models, bp', opponent_table.table(figures, VOL_BP.suffix))}"
         f"{_motion_table(figures)}"
-        f"<h2>Samples beside data</h2><table>{blocks.fidelity_rows(figures)}</table>"
-        f"<h2>Tails of samples</h2><table>{blocks.tail_rows(figures)}</table>"
-        f"<h2>Surfaces free of arbitrage, by kind</h2><table>{_arbitrage_rows(figures)}</table>"
-        f"<h2>All figures</h2><table>{blocks.rows(figures)}</table>"
+        f"{blocks.table('Samples beside data', blocks.fidelity_rows(figures))}"
+        f"{blocks.table('Tails of samples', blocks.tail_rows(figures))}"
+        f"{blocks.table('Surfaces free of arbitrage, by kind', _arbitrage_rows(figures))}"
+        f"{blocks.all_figures(figures)}"
     )
-    return blocks.page("surfaces", introduction, blocks.cards(figures, _HEADLINES), sections, tables)
+    return blocks.page("surfaces", introduction, _cards(result), sections, tables)
 
 
-def _arbitrage_rows(figures: Mapping[str, float]) -> str:
+def _cards(result: Evaluation) -> list[Card]:
+    """The main figures, each above what it is measured by."""
+    figures = result.figures
+    noise = "" if result.noise_bp is None else f"noise of a quote: {result.noise_bp:g} bp"
+    pca = f"PCA with as many: {figures['pca_reconstruction_rmse_bp']:.2f} bp"
+    return [
+        *blocks.completed_card(figures, VOL_BP),
+        Card(f"{figures['reconstruction_rmse_bp']:.2f} bp", "error of reconstructions", noise),
+        Card(f"{figures['latent_reconstruction_rmse_bp']:.2f} bp", "by the latents alone", pca),
+        *blocks.judged_by(figures),
+        Card(
+            f"{figures['sample_arbitrage_free_rate']:.2%}",
+            "of samples free of static arbitrage",
+            f"the data: {figures['data_arbitrage_free_rate']:.2%}",
+        ),
+    ]
+
+
+def _arbitrage_rows(figures: Mapping[str, float]) -> list[tuple[str, ...]]:
     """Rate of each kind for the data, the reconstructions and the samples."""
     names = ("data", "reconstruction", "sample", "standard_normal_sample")
-    rows = [("", "data", "reconstruction", "sample", "sample of N(0, I)")] + [
+    return [("", "data", "reconstruction", "sample", "sample of N(0, I)")] + [
         (kind, *(f"{figures[f'{name}_{kind}_free_rate']:.2%}" for name in names)) for kind in ("arbitrage", *KINDS)
     ]
-    return blocks.cells(rows)
 
 
 def _motion_table(figures: Mapping[str, float]) -> str:
@@ -133,7 +133,7 @@ def _motion_table(figures: Mapping[str, float]) -> str:
         )
         for title, name in rivals
     ]
-    return f"<h2>Test dates from the date before</h2><table>{blocks.cells(rows)}</table>"
+    return blocks.table("Test dates from the date before", rows)
 
 
 def _market_table(result: Evaluation) -> str:
@@ -164,7 +164,7 @@ def _market_table(result: Evaluation) -> str:
         *(row(market, (name_of(name, market) for name in names)) for market in result.markets),
         row("all together", names),
     ]
-    return f"<h2>By market</h2><table>{blocks.cells(rows)}</table>"
+    return blocks.table("By market", rows)
 
 
 def _data_table(prepared: Mapping[str, Any]) -> str:
@@ -174,70 +174,98 @@ def _data_table(prepared: Mapping[str, Any]) -> str:
     quotes = prepared["quotes"]
     rejected = {name.removeprefix("rejected_"): n for name, n in prepared.items() if name.startswith("rejected_") and n}
     rows = [
+        ("", "share"),
         ("quotes used", f"{prepared['quotes_used']:,} of {quotes:,}"),
         *((f"rejected: {reason}", f"{count:,} ({count / quotes:.1%})") for reason, count in rejected.items()),
         *((title, f"{prepared[name]:.2%}") for name, title in _DATA_RATES if name in prepared),
     ]
-    return f"<h2>The data</h2><table>{blocks.cells(rows)}</table>"
+    return blocks.table("The data", rows)
 
 
-def _sample_surfaces(samples: Array, grid: Grid) -> go.Figure:
-    shown = samples[:_SHOWN_SAMPLES]
-    surfaces = [
-        go.Surface(x=grid.nodes, y=grid.tenors, z=100.0 * iv, visible=n == 0, colorscale="Viridis", showscale=False)
-        for n, iv in enumerate(shown)
-    ]
-    buttons = [
-        {
-            "label": f"sample {n + 1}",
-            "method": "update",
-            "args": [{"visible": [m == n for m in range(len(shown))]}],
-        }
-        for n in range(len(shown))
-    ]
-    scene = {
-        "xaxis_title": _node_title(grid),
-        "yaxis_title": "tenor, years",
-        "zaxis_title": "vol, %",
-        "aspectmode": "cube",
-        "camera": {"eye": _EYE},
-    }
-    return go.Figure(surfaces, {"scene": scene, "updatemenus": [{"buttons": buttons, "x": 0.0, "y": 1.1}]})
-
-
-def _smiles(result: Evaluation, grid: Grid) -> go.Figure:
-    figure = go.Figure()
-    tenor = len(grid.tenors) // 2
-    for n, color in enumerate((BLUE, ORANGE, GREY)):
-        truth, reconstruction = 100.0 * result.truth[n, tenor], 100.0 * result.reconstruction[n, tenor]
-        figure.add_scatter(x=grid.nodes, y=truth, line={"color": color}, name=f"surface {n + 1}")
-        figure.add_scatter(
-            x=grid.nodes,
-            y=reconstruction,
-            mode="markers",
-            marker={"color": color, "size": 5},
-            showlegend=False,
-        )
-    title = f"smile at {grid.tenors[tenor]:.2f} years"
-    return figure.update_layout(title=title, xaxis_title=_node_title(grid), yaxis_title="vol, %")
-
-
-def _error_map(result: Evaluation, grid: Grid) -> go.Figure:
-    heat = go.Heatmap(
-        x=grid.nodes, y=grid.tenors, z=result.error_by_point, colorscale="Blues", colorbar={"title": "bp"}
+def _sample_surfaces(samples: Array, grid: Grid) -> list[Section]:
+    """The first samples in perspective, tenors and nodes thinned to what can be seen."""
+    rows, columns = (np.unique(np.linspace(0, n - 1, min(n, _MOST_FACES)).round().astype(int)) for n in grid.shape)
+    ends = (
+        f"{blocks.node_title(grid)} {grid.nodes[0]:.2g} to {grid.nodes[-1]:.2g}",
+        f"tenor {DAYS_PER_YEAR * grid.tenors[0]:.0f} to {_days(grid.tenors[-1])}",
     )
-    return go.Figure(heat).update_layout(xaxis_title=_node_title(grid), yaxis_title="tenor, years")
+    return [
+        Section(
+            f"Sample {n + 1}",
+            surface(
+                grid.nodes[columns],
+                grid.tenors[rows],
+                100.0 * iv[np.ix_(rows, columns)],
+                ends=ends,
+                unit="%",
+                label=f"Surface {n + 1} sampled from the model, vol over {blocks.node_title(grid)} and tenor",
+            ),
+            "Vol in colours from low to high.",
+        )
+        for n, iv in enumerate(samples[:_SHOWN_SAMPLES])
+    ]
 
 
-def _error_by_tenor(result: Evaluation, grid: Grid) -> go.Figure:
-    figure = go.Figure()
-    for name, error, color in (
-        ("volvae", result.error_by_tenor, BLUE),
-        ("PCA", result.pca_error_by_tenor, ORANGE),
-    ):
-        figure.add_scatter(x=grid.tenors, y=error, name=name, mode="lines+markers", line={"color": color})
-    return figure.update_layout(xaxis_title="tenor, years", yaxis_title="RMSE, bp", yaxis_type="log")
+def _drawn(result: Evaluation, grid: Grid) -> list[Section]:
+    """The test surface of median error and that of the largest, with their reconstructions."""
+    errors = np.sqrt(np.nanmean(np.square(result.reconstruction - result.truth), axis=(1, 2)))
+    ranked = np.argsort(errors)
+    shown = ((ranked[len(ranked) // 2], "A surface of median error"), (ranked[-1], "The worst surface"))
+    sections = []
+    for n, title in shown:
+        marks = []
+        for row, colour in zip((0, len(grid.tenors) // 2, len(grid.tenors) - 1), ("own", "rival", "dark"), strict=True):
+            name = _days(grid.tenors[row])
+            marks += [
+                Mark(grid.nodes, 100.0 * result.truth[n, row], name, colour, "dots"),
+                Mark(grid.nodes, 100.0 * result.reconstruction[n, row], "", colour),
+            ]
+        picture = chart(marks, Axis(blocks.node_title(grid)), Axis("vol, %"), label=f"{title}: data and reconstruction")
+        off = f"{BASIS_POINTS * errors[n]:.2f} bp off on average (root mean square)."
+        sections.append(Section(title, picture, f"Test data (points) and reconstruction (lines). {off}"))
+    return sections
 
 
-def _node_title(grid: Grid) -> str:
-    return {"sqrt_time": "k / sqrt(tenor)", "log_moneyness": "k = ln(K/F)", "delta": "call delta"}[grid.convention]
+def _error_map(result: Evaluation, grid: Grid) -> Section:
+    picture = heat_map(
+        grid.nodes,
+        grid.tenors,
+        result.error_by_point,
+        (Axis(blocks.node_title(grid), style=".2g"), Axis("tenor, years", style=".2g")),
+        unit="bp",
+        label="Reconstruction error over the grid",
+    )
+    return Section("Where reconstructions err", picture, "Root mean square error of each point of the grid.")
+
+
+def _error_by_tenor(result: Evaluation, grid: Grid, noise: Level | None) -> Section:
+    marks = [
+        Mark(grid.tenors, result.error_by_tenor, "volvae", "own", "line dots"),
+        Mark(grid.tenors, result.pca_error_by_tenor, "PCA, as many latents", "rival", "line dots"),
+    ]
+    error = Axis("root mean square error, bp", log=True)
+    levels = [noise] if noise else []
+    picture = chart(marks, Axis("tenor, years"), error, levels=levels, label="Reconstruction error by tenor")
+    return Section("Reconstruction by tenor", picture, "Given all points of a test surface.")
+
+
+def _spread(result: Evaluation, grid: Grid) -> Section:
+    """Quantiles of the vol in the middle of the grid by tenor: of data, and of samples."""
+    middle = len(grid.nodes) // 2
+    levels = (0.001, 0.05, 0.5, 0.95, 0.999)
+    data, samples = (100.0 * np.nanquantile(iv[:, :, middle], levels, axis=0) for iv in (result.truth, result.samples))
+    marks = [
+        Mark(grid.tenors, data[2], "data, 0.1 to 99.9 %", "quiet-mark", "band", data[0], data[4]),
+        Mark(grid.tenors, data[2], "data, 5 to 95 %", "quiet-mark", "band", data[1], data[3]),
+        *(Mark(grid.tenors, samples[n], "samples, the same" if n == 1 else "", "own") for n in (1, 2, 3)),
+        *(Mark(grid.tenors, samples[n], "", "own", "dashes") for n in (0, 4)),
+    ]
+    picture = chart(marks, Axis("tenor, years"), Axis("vol, %"), label="Quantiles of vols of data and of samples")
+    where = f"{blocks.node_title(grid)} = {grid.nodes[middle]:.3g}"
+    return Section(
+        "Samples beside data", picture, f"Quantiles of the vol at {where}, with the median; tails are dashed."
+    )
+
+
+def _days(tenor: float) -> str:
+    return f"{DAYS_PER_YEAR * tenor:.0f} days"

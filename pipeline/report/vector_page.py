@@ -4,25 +4,14 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from pipeline.report import blocks, opponent_table
-from pipeline.report.blocks import BLUE, ORANGE
+from pipeline.report.blocks import Card, Section
+from pipeline.report.charts import Axis, Mark, chart
 from vae.surface.units import OWN
 
 Array = NDArray[np.float64]
-
-_HEADLINES = (
-    ("reconstruction_rmse", "reconstruction error", ".4g"),
-    ("latent_reconstruction_rmse", "by the latents alone", ".4g"),
-    ("pca_reconstruction_rmse", "PCA, as many latents", ".4g"),
-    ("elbo_nats", "ELBO, nats", ",.1f"),
-    ("iwae_nats", "importance-weighted bound, nats", ",.1f"),
-    ("pca_log_likelihood_nats", "pPCA, nats", ",.1f"),
-    ("independent_log_likelihood_nats", "each point alone, nats", ",.1f"),
-    ("active_units", "active latents", "d"),
-)
 
 
 class VectorEvaluation(NamedTuple):
@@ -46,21 +35,14 @@ class VectorEvaluation(NamedTuple):
 
 def vector_page(result: VectorEvaluation, curve: Mapping[str, list[float]]) -> str:
     """The page; the same arguments give the same text."""
+    figures = result.figures
     sections = (
-        (_error_by_point(result), "Reconstruction error by point beside PCA with as many latents."),
-        (
-            blocks.completion(result.figures, OWN),
-            "Completion from a few random points: mean absolute error over all points.",
-        ),
-        (
-            blocks.bounds(result.figures),
-            "Bounds on the log-likelihood; the importance-weighted one by its number of draws.",
-        ),
-        (blocks.training(curve), "Training: objective and validation ELBO of a vector."),
-        (
-            blocks.latents(result.latents),
-            "Posterior means of the test vectors; the model is trained with the prior N(0, 1).",
-        ),
+        *([blocks.completion(figures, OWN)] if blocks.numbered(figures, "completion_mae_") else []),
+        *([blocks.coverage(figures)] if blocks.numbered(figures, "interval_coverage_90_") else []),
+        _error_by_point(result),
+        blocks.latents(result.latents),
+        blocks.bounds(figures),
+        blocks.training(curve, figures, "vector"),
     )
     binary = result.likelihood == "bernoulli"
     errors = "of probabilities" if binary else "in the units of the data"
@@ -69,20 +51,30 @@ def vector_page(result: VectorEvaluation, curve: Mapping[str, list[float]]) -> s
         f"{result.vectors:,} test vectors of {len(result.error_by_point):,} points with {result.likelihood} "
         f"likelihood. Errors are {errors}, nats {nats}."
     )
-    linear = opponent_table.table(result.figures, OWN.suffix)
     tables = (
-        f"<h2>Completion beside linear models</h2><table>{blocks.cells(linear)}</table>"
-        f"<h2>Samples beside data</h2><table>{blocks.fidelity_rows(result.figures)}</table>"
-        f"<h2>All figures</h2><table>{blocks.rows(result.figures)}</table>"
+        f"{blocks.table('Completion beside linear models', opponent_table.table(figures, OWN.suffix))}"
+        f"{blocks.table('Samples beside data', blocks.fidelity_rows(figures))}"
+        f"{blocks.all_figures(figures)}"
     )
-    return blocks.page("vectors", introduction, blocks.cards(result.figures, _HEADLINES), sections, tables)
+    return blocks.page("vectors", introduction, _cards(figures), sections, tables)
 
 
-def _error_by_point(result: VectorEvaluation) -> go.Figure:
-    figure = go.Figure()
-    for name, error, color in (
-        ("volvae", result.error_by_point, BLUE),
-        ("PCA", result.pca_error_by_point, ORANGE),
-    ):
-        figure.add_scatter(y=error, name=name, mode="lines", line={"color": color})
-    return figure.update_layout(xaxis_title="point", yaxis_title="RMSE")
+def _cards(figures: Mapping[str, float]) -> list[Card]:
+    """The main figures, each above what it is measured by."""
+    pca = f"PCA with as many: {figures['pca_reconstruction_rmse']:.4g}"
+    return [
+        *blocks.completed_card(figures, OWN),
+        Card(f"{figures['reconstruction_rmse']:.4g}", "error of reconstructions"),
+        Card(f"{figures['latent_reconstruction_rmse']:.4g}", "by the latents alone", pca),
+        *blocks.judged_by(figures),
+    ]
+
+
+def _error_by_point(result: VectorEvaluation) -> Section:
+    points = np.arange(len(result.error_by_point))
+    marks = [
+        Mark(points, result.error_by_point, "volvae", "own"),
+        Mark(points, result.pca_error_by_point, "PCA, as many latents", "rival"),
+    ]
+    picture = chart(marks, Axis("point"), Axis("root mean square error"), label="Reconstruction error by point")
+    return Section("Reconstruction by point", picture, "Given all points of a test vector.")

@@ -74,8 +74,8 @@ def test_a_law_is_fitted_and_measured_on_dates_that_it_did_not_know(workspace: W
     assert figures["scenario_energy_score"] == pytest.approx(figures["fhs_energy_score"], rel=0.1)
     assert 0.75 < figures["scenario_coverage_90"] < 1.0
     assert figures["scenario_arbitrage_free_rate"] > 0.95
-    page = Path("results/report.html").read_text()
-    assert f"<td>filtered historical simulation</td><td>{figures['fhs_energy_score']:.2f}</td>" in page
+    page = Path("results/evaluate.html").read_text()
+    assert f'<th scope="row">filtered historical simulation</th><td>{figures["fhs_energy_score"]:.2f}</td>' in page
     assert {"scenario_coverage_90_5_days", "scenario_coverage_90_lowest_20_days"} <= figures.keys()
 
     assert workspace.run("export") == 0

@@ -54,7 +54,11 @@ def test_one_market_under_two_names_has_the_same_figures_twice(tmp_path: Path) -
         found = by_market(result.figures, name, data.markets)
         assert found["AUD/USD"] == found["AUDUSD"], name
     page = report_page(result, data.grid, {"epoch": [], "train_objective_nats": [], "validation_elbo_nats": []})
-    assert page.count("<tr><td>AUD/USD</td><td>60</td>") == page.count("<tr><td>AUDUSD</td><td>60</td>") == 1
+    assert (
+        page.count('<th scope="row">AUD/USD</th><td>60</td>')
+        == page.count('<th scope="row">AUDUSD</th><td>60</td>')
+        == 1
+    )
 
 
 @pytest.mark.slow
@@ -82,8 +86,8 @@ def test_the_report_says_what_prepare_found(tmp_path: Path) -> None:
     formats.write_json(data.folder / "report.json", found)
     page = report_page(evaluate(MODEL, data, SETTINGS), data.grid, curve)
     for row in (
-        "quotes used</td><td>700 of 1,000", "rejected: wide</td><td>300 (30.0%)",
-        "surfaces without static arbitrage</td><td>50.00%",
+        "quotes used</th><td>700 of 1,000", "rejected: wide</th><td>300 (30.0%)",
+        "surfaces without static arbitrage</th><td>50.00%",
     ):  # fmt: skip
         assert row in page
     assert "rejected: stale" not in page

@@ -29,7 +29,8 @@ STAGES = ["prepare", "train", "evaluate", "export", "register"]
 
 REGISTER = (
     "python -m pipeline register --surfaces data/surfaces --model artifacts/model --bundle artifacts/bundle "
-    "--page results/report.html --prepare-metrics results/prepare.json --train-metrics results/train.json "
+    "--page results/evaluate.html --report results/report.html "
+    "--prepare-metrics results/prepare.json --train-metrics results/train.json "
     "--evaluate-metrics results/evaluate.json --export-metrics results/export.json --metrics results/register.json"
 )
 
@@ -250,7 +251,9 @@ def outputs(folder: Path) -> dict[str, str]:
     """DVC's hashes of all that the stages made, but for where it was registered."""
     stages = YAML(typ="safe").load(folder / "dvc.lock")["stages"].values()
     made = {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
-    return {path: digest for path, digest in made.items() if path != "results/register.json"}
+    return {
+        path: digest for path, digest in made.items() if path not in ("results/register.json", "results/report.html")
+    }
 
 
 def kill_at_random(stage: str, folder: Path, chance: random.Random) -> None:
@@ -304,9 +307,14 @@ def test_the_report_command_says_where_everything_is(clone: Path) -> None:
 
 
 def test_metrics_and_plots_are_dvcs(clone: Path) -> None:
-    shown = shell(clone, "dvc", "metrics", "show", "--json")
-    values = json.loads(shown.stdout)[""]["data"]
-    assert "results/evaluate.json" in values
+    listed = shell(clone, "dvc", "metrics", "show", "--json")
+    values = json.loads(listed.stdout)[""]["data"]
+    assert list(values) == ["results/metrics/headlines.json"]
+    figures = json.loads((clone / "results/evaluate.json").read_text())
+    shown = values["results/metrics/headlines.json"]["data"]
+    assert shown == {name: figures[name] for name in shown}
+    assert {"elbo_nats", "opponent_error_ratio", "interval_coverage_90"} < shown.keys()
+    assert len(shown) <= 12
     plotted = shell(clone, "dvc", "plots", "show", "--json")
     assert plotted.returncode == 0, plotted.stderr
     assert set(json.loads(plotted.stdout)["data"]) >= {

@@ -149,7 +149,7 @@ def test_reconstruction_error_is_against_the_clean_surfaces(finished: Workspace)
 
 
 def test_report_is_one_page_that_loads_nothing_else(finished: Workspace) -> None:
-    page = (finished.folder / "results/report.html").read_text()
+    page = (finished.folder / "results/evaluate.html").read_text()
     assert page.startswith("<!doctype html>")
     assert 'src="http' not in page
     assert "reconstruction_rmse_bp" in page

@@ -78,7 +78,7 @@ def test_the_figures_are_in_the_units_of_the_data(run: Workspace) -> None:
     told = text.text({**figures, "register": registered}, Path("results"), Path("bundle"))
     assert "nats a vector" in told
     assert "bp" not in told
-    assert "held-out vectors" in (run.folder / "results/report.html").read_text()
+    assert "held-out vectors" in (run.folder / "results/evaluate.html").read_text()
     assert picture.picture(run.folder / "results").startswith(b"\x89PNG")
 
 
@@ -232,7 +232,7 @@ def test_vectors_are_registered_and_judged(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(cached, "check", lambda _: None)
     paths = {"surfaces": "data/surfaces", "model": "artifacts/model", "bundle": "artifacts/bundle"}
-    paths |= {"page": "results/report.html", "metrics": "register.json"}
+    paths |= {"page": "results/evaluate.html", "report": "report.html", "metrics": "register.json"}
     paths |= {f"{stage}_metrics": f"results/{stage}.json" for stage in PATHS}
     outcomes = []
     for digest in ("1", "2"):

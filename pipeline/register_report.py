@@ -1,0 +1,73 @@
+"""What the report says of a registered version above the figures: the verdict, and when and of what it was made."""
+
+from collections.abc import Iterator
+
+from pipeline.registry.registry import Version
+from pipeline.report.verdict import Judged
+from pipeline.settings.params import Params
+from pipeline.settings.prepare import ArrayPrepare, QuotesPrepare
+from pipeline.settings.register import GateParams
+
+_CHECK, _PASSED = "gate.", "pass: "  # beginnings of the tags of the checks, and of what they say
+_NO_CHECKS = {"gate.verdict", "gate.reason"}
+_SWITCHES = ("coverage_90", "arbitrage_rate", "opponent_ratio")  # of checks that null leaves out
+_DIGITS = 12  # of a hash
+
+
+def judged(version: Version, reason: str, champion: str, params: Params, *, title: str) -> Judged:
+    """What a reader should know of a version.
+
+    Args:
+        version: with the tags that the gate has set.
+        reason: of the verdict.
+        champion: number of the version that is champion now.
+        params: all settings.
+        title: model and version.
+    """
+    checks = [
+        (text.startswith(_PASSED), text.partition(": ")[2])
+        for name, text in sorted(version.tags.items())
+        if name.startswith(_CHECK) and name not in _NO_CHECKS
+    ]
+    reservations = list(_reservations(version, champion, params.register_.gate))
+    return Judged(title, version.refused is None, reason, checks, reservations, _facts(version, champion, params))
+
+
+def _reservations(version: Version, champion: str, gate: GateParams) -> Iterator[str]:
+    """What an accepted version lacks."""
+    tags = version.tags
+    if champion != version.number:
+        yield f"version {champion} stays champion; `volvae promote {version.number}` exchanges it"
+    parent = tags.get("volvae.parent", "none")
+    if parent != "none" and "gate.gain_nats_low" not in tags:
+        yield f"it was not compared with version {parent}, which was champion"
+    for name in _SWITCHES:
+        if getattr(gate, name) is None:
+            yield f"register.gate.{name} is null: this is not checked"
+    if tags.get("git.dirty") == "true":
+        yield "the code differs from its commit"
+
+
+def _facts(version: Version, champion: str, params: Params) -> dict[str, str]:
+    tags, model = version.tags, params.train.model
+    commit = tags.get("git.commit", "none")[:_DIGITS]
+    remote = tags.get("git.remote", "none")
+    digest = tags.get("dvc.data/surfaces", "unknown")[:_DIGITS]
+    return {
+        "registered": f"{version.created:%Y-%m-%d %H:%M} UTC",
+        "champion": f"version {champion}",
+        "data": f"{_source(params)}; data/surfaces {digest}",
+        "code": f"commit {commit}" + ("" if remote == "none" else f" of {remote}"),
+        "settings": f"{model.latents} latents, {params.train.epochs} epochs, seed {params.train.seed}",
+        "made on": tags.get("device", "unknown"),
+        "to rebuild": f"volvae lineage {version.number}",
+    }
+
+
+def _source(params: Params) -> str:
+    prepare = params.prepare
+    if isinstance(prepare, QuotesPrepare):
+        return f"quotes in {prepare.quotes.path}"
+    if isinstance(prepare, ArrayPrepare):
+        return f"vectors in {prepare.array.path}"
+    return f"simulated {prepare.source} surfaces, seed {prepare.seed}, noise {prepare.quote_noise_bp:g} bp"
