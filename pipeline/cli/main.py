@@ -10,17 +10,21 @@ import click
 from pipeline import openmp, telemetry
 from pipeline.cli import flow, own_data, risk, scenarios, serve, surfaces, versions
 from pipeline.cli.common import BUNDLE, bundle_option, one_line_errors
+from pipeline.cli.sections import Sections
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Sections, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="volvae")
 def main() -> None:
-    """Implied-volatility surfaces from a variational autoencoder."""
+    """Implied-volatility surfaces from a variational autoencoder.
+
+    First step: `make run` trains a model, `volvae doctor` checks it.
+    """
     telemetry.switch_off()
     openmp.bound_spinning()
 
 
-@main.command(epilog="Example: volvae doctor")
+@click.command(short_help="Check this environment and the bundle.", epilog="Example: volvae doctor")
 @bundle_option
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @one_line_errors
@@ -37,7 +41,7 @@ def doctor(bundle: Path, *, as_json: bool) -> None:
     sys.exit(1 if any(finding.fault for finding in found) else 0)
 
 
-@main.command(epilog="Example: volvae report --open")
+@click.command(epilog="Example: volvae report --open")
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
 @click.option("--open", "in_browser", is_flag=True, help="Open the evaluation report in a browser.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
@@ -52,22 +56,24 @@ def report(results: Path, *, in_browser: bool, as_json: bool) -> None:
         webbrowser.open((results / "report.html").absolute().as_uri())
 
 
-for command in (
-    own_data.inspect,
-    own_data.init,
-    own_data.check,
-    surfaces.sample,
-    scenarios.scenarios,
-    risk.risk,
-    surfaces.complete,
-    surfaces.score,
-    surfaces.arbitrage,
-    versions.promote,
-    versions.rollback,
-    versions.fetch,
-    versions.lineage,
-    flow.flow,
-    serve.serve,
-    serve.export_triton,
-):
-    main.add_command(command)
+for title, commands in {
+    "Start": (doctor,),
+    "Use a model": (
+        surfaces.sample,
+        surfaces.complete,
+        surfaces.score,
+        surfaces.arbitrage,
+        scenarios.scenarios,
+        risk.risk,
+    ),
+    "Train on data of your own": (own_data.inspect, own_data.init, own_data.check),
+    "See results and choose a version": (
+        report,
+        versions.lineage,
+        versions.promote,
+        versions.rollback,
+        versions.fetch,
+    ),
+    "Serve and schedule": (serve.serve, serve.export_triton, flow.flow),
+}.items():
+    main.add_section(title, commands)

@@ -23,7 +23,9 @@ _params_option = click.option(
 )
 
 
-@click.command(epilog="Example: volvae inspect quotes.csv")
+@click.command(
+    short_help="Look at a file of quotes, and the settings that read it.", epilog="Example: volvae inspect quotes.csv"
+)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @_date_option
 @reading_options
@@ -41,7 +43,9 @@ def inspect(file: Path, date: dt.datetime | None, reading: Options, *, as_json: 
     click.echo(json.dumps(found, indent=2) if as_json else inspect_file.text(found))
 
 
-@click.command(epilog="Example: volvae init quotes.csv")
+@click.command(
+    short_help="Write the settings that read a file into params.yaml.", epilog="Example: volvae init quotes.csv"
+)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @_date_option
 @reading_options
@@ -75,7 +79,7 @@ def init(file: Path, date: dt.datetime | None, reading: Options, params: Path, *
     )
 
 
-@click.command(epilog="Example: volvae check")
+@click.command(short_help="Check params.yaml and the file that it names.", epilog="Example: volvae check")
 @_params_option
 @one_line_errors
 def check(params: Path) -> None:

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 _FEWEST = 100  # scenarios
 
 
-@click.command(epilog="Example: volvae risk book.csv --spot 4500 --days 1 -n 10000 --seed 7")
+@click.command(
+    short_help="Value a book of options over scenarios.",
+    epilog="Example: volvae risk book.csv --spot 4500 --days 1 -n 10000 --seed 7",
+)
 @click.argument("book", type=click.Path(path_type=Path))
 @click.option("--spot", type=click.FloatRange(min=0.0, min_open=True), required=True, help="Price of the underlying.")
 @click.option("--rate", type=float, default=0.0, show_default=True, help="Continuous interest rate, such as 0.03.")

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 _PATHS = 256  # written at a time
 
 
-@click.command(epilog="Example: volvae scenarios -n 1000 --days 5 --seed 7 -o scenarios.parquet")
+@click.command(
+    short_help="Draw paths of surfaces through the next dates.",
+    epilog="Example: volvae scenarios -n 1000 --days 5 --seed 7 -o scenarios.parquet",
+)
 @click.option("-n", "count", type=click.IntRange(1), default=1000, show_default=True, help="Number of paths.")
 @click.option("--days", type=click.IntRange(1, 2**13), default=1, show_default=True, help="Days, Monday to Friday.")
 @click.option(

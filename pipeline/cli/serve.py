@@ -11,7 +11,11 @@ from pipeline.cli.common import BUNDLE, bundle_option, one_line_errors
 from pipeline.errors import InputError
 
 
-@click.command(epilog="Example: volvae serve --workers 2", context_settings={"auto_envvar_prefix": serving.ENVIRONMENT})
+@click.command(
+    short_help="Serve the model and its page over HTTP.",
+    epilog="Example: volvae serve --workers 2",
+    context_settings={"auto_envvar_prefix": serving.ENVIRONMENT},
+)
 @click.option(
     "--model",
     default=str(BUNDLE),

@@ -26,7 +26,7 @@ def _registry() -> Iterator["Registry"]:
         yield models
 
 
-@click.command(epilog="Example: volvae promote 3")
+@click.command(short_help="Make a version the champion.", epilog="Example: volvae promote 3")
 @click.argument("version", default="challenger")
 @click.option("--force", is_flag=True, help="Even if the gate refused it.")
 @one_line_errors
@@ -52,7 +52,9 @@ def rollback() -> None:
     click.echo(f"{models.model} version {former.number} is champion again, after version {left.number}")
 
 
-@click.command(epilog="Example: volvae fetch champion -o bundle")
+@click.command(
+    short_help="Write the bundle of a version to a folder.", epilog="Example: volvae fetch champion -o bundle"
+)
 @click.argument("version", default="champion")
 @click.option("-o", "output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write.")
 @one_line_errors
@@ -65,7 +67,9 @@ def fetch(version: str, output: Path) -> None:
     click.echo(f"{models.model} version {found.number}: {output}")
 
 
-@click.command(epilog="Example: volvae lineage champion")
+@click.command(
+    short_help="Say what made a version, and how to make it again.", epilog="Example: volvae lineage champion"
+)
 @click.argument("version")
 @click.option("-o", "output", type=click.Path(path_type=Path), help="Write its files to this new folder as well.")
 @click.option("--check", is_flag=True, help="Compare what dvc.lock of this folder records; exit code 1 if it differs.")

@@ -122,6 +122,22 @@ def requirements(root: Path) -> list[str]:
     return [*project["dependencies"], *(f"{name}; extra == '{extra}'" for extra, names in extras for name in names)]
 
 
+def test_help_names_every_command_once_with_a_whole_summary() -> None:
+    result = CliRunner().invoke(main, ["--help"], terminal_width=80)
+    listed = re.findall(r"^  ([a-z-]+)  +(\S.*)$", result.output.partition("--help")[2], re.MULTILINE)
+    assert sorted(name for name, _ in listed) == sorted(main.commands)
+    assert not [summary for _, summary in listed if summary.endswith("...")]
+    assert result.output.index("\nStart:") < result.output.index("\nUse a model:") < result.output.index("\nServe")
+
+
+def test_help_waits_for_no_library() -> None:
+    program = (
+        "import sys, pipeline.cli.main; print(sorted({'numpy', 'pydantic', 'torch', 'mlflow'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
+
+
 @pytest.mark.parametrize(
     ("module", "extras"),
     [
@@ -136,7 +152,7 @@ def requirements(root: Path) -> list[str]:
         ("pydantic", ["quotes", "pipeline"]),
         ("onnx", ["pipeline"]),
         ("onnxruntime", ["cpu", "gpu"]),
-        ("plotly", ["plot", "serve", "pipeline"]),
+        ("plotly", ["serve"]),
         ("numpy", []),
         ("elsewhere", []),
     ],
@@ -219,9 +235,9 @@ for line in sys.stdin.read().splitlines():
 def test_commands_that_the_readme_shows_with_cpu_and_quotes_need_no_other_extra(
     root: Path, bundle: str, tmp_path: Path
 ) -> None:
-    """Sampling, completing and scoring from a shell, without the page of ``--plot``, and without a law of motion."""
+    """Sampling, completing and scoring from a shell, without a law of motion."""
     section = (root / "README.md").read_text("utf-8").partition("## Sample surfaces")[2].partition("## Serve it")[0]
-    lines = re.findall(r"^\$ volvae (.*?)(?: --plot)?$", section, re.MULTILINE)
+    lines = re.findall(r"^\$ volvae (.*?)$", section, re.MULTILINE)
     assert [line.split()[0] for line in lines] == ["sample", "complete", "score", "scenarios", "risk", "doctor"]
     lines = [line for line in lines if line.split()[0] not in ("scenarios", "risk")]
     (tmp_path / "quotes.csv").write_text(QUOTES)
@@ -354,7 +370,9 @@ def test_complete_writes_the_surface_and_a_page(bundle: str, tmp_path: Path) -> 
     assert table.dtype.names == ("tenor_years", "log_moneyness", "iv", "std", "low_90", "high_90")
     np.testing.assert_allclose(table["iv"], expected.iv.ravel(), atol=1e-6)
     np.testing.assert_allclose(table["high_90"] - table["low_90"], 2 * 1.6449 * expected.std.ravel(), rtol=1e-3)
-    assert "quotes out of reach in red" in (tmp_path / "surface.html").read_text()
+    page = (tmp_path / "surface.html").read_text()
+    assert "3 of 4" in page
+    assert "1 out of reach" in page
 
 
 def test_complete_warns_of_quotes_that_do_not_fit(bundle: str, tmp_path: Path) -> None:
