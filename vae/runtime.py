@@ -27,6 +27,7 @@ from vae.surface import plausible
 from vae.surface.grid import Grid
 from vae.surface.plausible import Interval
 from vae.surface.surfaces import Surfaces
+from vae.surface.units import BASIS_POINTS, DAYS_PER_YEAR
 
 __all__ = [
     "ODD_PERCENTILE",
@@ -95,6 +96,16 @@ class Completion(NamedTuple):
     wild: NDArray[np.bool_]
     cause: Cause = "none"
     warning: str | None = None
+
+    def __repr__(self) -> str:
+        """The surface and how well the quotes fit, in one line, as the arrays hold hundreds of numbers."""
+        tenors, nodes = self.iv.shape
+        std = BASIS_POINTS * np.median(self.std)
+        fit = f"{self.p_value:.0%} of held-out surfaces fit worse" if self.warning is None else self.warning
+        return (
+            f"<Completion: {tenors} tenors x {nodes} nodes from {int(self.used.sum())} of {len(self.used)} quotes; "
+            f"median standard deviation {std:.1f} bp; {fit}>"
+        )
 
     @property
     def outside(self) -> bool:
@@ -169,6 +180,19 @@ class SurfaceModel(BundleModel):
                 {"surface": smile, "std": smile} | dict.fromkeys(_OF_QUOTES, ()),
             ),
         )
+
+    def __repr__(self) -> str:
+        """What it is a model of, in one line."""
+        nodes, days = self.grid.nodes, DAYS_PER_YEAR * self.grid.tenors
+        parts = [
+            f"{len(days)} tenors from {days[0]:.0f} to {days[-1]:.0f} days x {len(nodes)} nodes "
+            f"({self.grid.convention} {nodes[0]:g} to {nodes[-1]:g})",
+            f"{self.latents} latents",
+            *([f"conditions {', '.join(self.conditions)}"] if self.conditions else ()),
+            *([f"markets {', '.join(self.markets)}"] if self.markets else ()),
+            *(["with scenarios"] if self._motion is not None else ()),
+        ]
+        return f"<SurfaceModel: {'; '.join(parts)}; on {self.provider}>"
 
     @cached_property
     def _quote_noise(self) -> float:
@@ -500,6 +524,10 @@ class VectorModel(BundleModel):
             drawn=(),
             completer=(dict.fromkeys(("x", "mask"), ()), dict.fromkeys(("mean", "std", "z"), ())),
         )
+
+    def __repr__(self) -> str:
+        """What it is a model of, in one line."""
+        return f"<VectorModel: {self.dimension} {self.likelihood} points; {self.latents} latents; on {self.provider}>"
 
     def sample(
         self,

@@ -367,6 +367,17 @@ def test_surfaces_have_coordinates(model: SurfaceModel) -> None:
     np.testing.assert_allclose(surfaces.at(0.0, 0.5).shape, (3, 1))
 
 
+def test_models_and_completions_describe_themselves_in_a_line(model: SurfaceModel) -> None:
+    assert repr(model) == (
+        "<SurfaceModel: 2 tenors from 36 to 182 days x 4 nodes (sqrt_time -0.2 to 0.2); 3 latents; "
+        "on CPUExecutionProvider>"
+    )
+    found = model.complete(model.sample(1, seed=0)[0])
+    assert repr(found).startswith("<Completion: 2 tenors x 4 nodes from 8 of 8 quotes; median standard deviation ")
+    assert f"{found.p_value:.0%} of held-out surfaces fit worse" in repr(found) or found.warning in repr(found)
+    assert "\n" not in repr(found)
+
+
 def test_threads_give_the_same_surfaces(model: SurfaceModel) -> None:
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda seed: model.sample(200, seed=seed % 2), range(16)))
