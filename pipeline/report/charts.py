@@ -117,8 +117,8 @@ def heat_map(x: ArrayLike, y: ArrayLike, z: Array, axes: tuple[Axis, Axis], *, u
     width, height = (_WIDTH - _LEFT - _RIGHT) / columns, (_HEIGHT - _TOP - _BOTTOM) / rows
     largest = max(float(np.nanmax(z)), np.finfo(float).tiny)
     cells = "".join(
-        f'<rect x="{_LEFT + j * width:.1f}" y="{_HEIGHT - _BOTTOM - (i + 1) * height:.1f}" width="{width + 0.1:.1f}" '
-        f'height="{height + 0.1:.1f}" fill-opacity="{z[i, j] / largest:.2f}"><title>{z[i, j]:.3g} {unit} at '
+        f'<rect x="{_LEFT + j * width:.2f}" y="{_HEIGHT - _BOTTOM - (i + 1) * height:.2f}" width="{width:.2f}" '
+        f'height="{height:.2f}" fill-opacity="{z[i, j] / largest:.2f}"><title>{z[i, j]:.3g} {unit} at '
         f"{x[j]:.3g}, {y[i]:.3g}</title></rect>"
         for i in range(rows)
         for j in range(columns)
