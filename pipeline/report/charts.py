@@ -77,11 +77,11 @@ class _Scale(NamedTuple):
     log: bool
 
     def __call__(self, values: ArrayLike) -> Array:
-        values, low, high = np.asarray(values, np.float64), self.low, self.high
+        places, low, high = np.asarray(values, np.float64), self.low, self.high
         if self.log:
             with np.errstate(divide="ignore", invalid="ignore"):
-                values, low, high = np.log(values), math.log(low), math.log(high)
-        return np.asarray(self.start + (values - low) / (high - low) * (self.end - self.start))
+                places, low, high = np.log(places), math.log(low), math.log(high)
+        return np.asarray(self.start + (places - low) / (high - low) * (self.end - self.start))
 
 
 def chart(

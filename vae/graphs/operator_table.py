@@ -21,7 +21,7 @@ def one_table() -> Iterator[None]:
     try:
         yield
     finally:
-        ONNXRegistry.from_torchlib = own
+        ONNXRegistry.from_torchlib = own  # type: ignore[method-assign]
 
 
 @cache
