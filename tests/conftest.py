@@ -1,5 +1,6 @@
 """Fixtures of all tests: telemetry off, torch's global state guarded, GPU tests skipped without a GPU."""
 
+import gc
 import os
 import shutil
 import signal
@@ -12,7 +13,10 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from pipeline import openmp
+from tests.untraced import leave_out_foreign_code
 
+gc.disable()  # until all is collected: modules stay, and looking for garbage among them takes seconds
+leave_out_foreign_code()  # before it is imported
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
 openmp.bound_spinning()  # before torch is imported, as OpenMP reads its settings then
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers fill the cores; alone, sums are the same
@@ -54,6 +58,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.no_cover)
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="torch finds no CUDA device"))
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, but for what was there before the tests."""
+    gc.freeze()
+    gc.enable()
 
 
 def is_property(item: pytest.Item) -> bool:

@@ -4,7 +4,6 @@ Its graphs are kept in pytest's cache, for all workers and the next run; `pytest
 """
 
 import hashlib
-import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import version
@@ -21,6 +20,7 @@ from torch import nn
 
 import vae
 from tests.shared import common_folder
+from tests.untraced import untraced
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,24 +41,12 @@ def quick(export: Callable[..., Any], folder: Path) -> Callable[..., Any]:
         path = folder / f"{key(module, inputs, named)}.onnx"
         with FileLock(path.with_suffix(".lock")):
             if not path.exists():
-                onnx.save(untraced(export)(module, inputs, **named).model_proto, path)
+                with untraced():
+                    made = export(module, inputs, **named)
+                onnx.save(made.model_proto, path)
         return SimpleNamespace(model_proto=onnx.load(path))
 
     return kept
-
-
-def untraced(export: Callable[..., Any]) -> Callable[..., Any]:
-    """The exporter without coverage of its calls."""
-
-    def run(*arguments: Any, **named: Any) -> Any:
-        tracer = sys.gettrace()
-        sys.settrace(None)
-        try:
-            return export(*arguments, **named)
-        finally:
-            sys.settrace(tracer)
-
-    return run
 
 
 def key(module: nn.Module, inputs: tuple[torch.Tensor, ...], named: dict[str, Any]) -> str:
