@@ -25,7 +25,8 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         InputError: the path cannot be written.
     """
     with _names(path):
-        partial = _parent(path) / f".{path.name}.{secrets.token_hex(6)}"
+        _sweep(path)
+        partial = _parent(path) / f".{path.name}.{os.getpid()}.{secrets.token_hex(6)}"
         handle = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less what the umask takes away
     try:
         with _names(path):
@@ -35,8 +36,10 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
                 os.fsync(stream.fileno())
             partial.replace(path)
             _sync(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
 
 
 @contextlib.contextmanager
@@ -67,7 +70,8 @@ def new_folder(path: Path) -> Iterator[Path]:
             _put(partial, path, work / _OLD)
             _sync(path.parent)
     finally:
-        _remove(work, path)
+        with _names(path):
+            _remove(work, path)
 
 
 def _put(fresh: Path, path: Path, aside: Path) -> None:
@@ -80,10 +84,14 @@ def _put(fresh: Path, path: Path, aside: Path) -> None:
 
 
 def _remove(work: Path, path: Path) -> None:
-    """Remove the working folder of ``path``, but put back what may be the only copy of its content."""
+    """Remove the unfinished file or the working folder of ``path``, but put back what may be its only copy."""
     if (work / _OLD).exists() and not path.exists():
         (work / _OLD).rename(path)
-    shutil.rmtree(work, ignore_errors=True)
+    if work.is_dir():
+        shutil.rmtree(work, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):  # of another user
+        work.unlink()
 
 
 def copy_folder(source: Path, path: Path) -> None:
@@ -120,7 +128,7 @@ def _parent(path: Path) -> Path:
 
 
 def _sweep(path: Path) -> None:
-    """Remove the unfinished folders that killed processes left beside ``path``."""
+    """Remove the unfinished files and folders that killed processes left beside ``path``."""
     for left in path.parent.glob(f".{path.name}.*.*"):
         owner = left.name.split(".")[-2]
         if owner.isdigit() and not _alive(int(owner)):

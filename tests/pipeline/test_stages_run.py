@@ -326,6 +326,31 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {"model", ".model.bak", f".model.{os.getpid()}.alive"}
 
 
+def test_the_unfinished_file_of_a_killed_process_is_swept(tmp_path: Path) -> None:
+    kill = "import os, sys, pathlib; sys.path.insert(0, sys.argv[1]); from pipeline.files.atomic import new_file\n"
+    kill += "with new_file(pathlib.Path('a.json')) as stream: stream.write(b'{'); os.kill(os.getpid(), 9)"
+    root = str(Path(__file__).parents[2])
+    assert subprocess.run([sys.executable, "-c", kill, root], cwd=tmp_path, check=False).returncode == -9
+    (left,) = tmp_path.iterdir()
+    alive = tmp_path / f".a.json.{os.getpid()}.alive"
+    alive.touch()
+    formats.write_json(tmp_path / "a.json", {"a": 1})
+    assert not left.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", alive.name}
+
+
+def test_a_file_that_cannot_be_removed_does_not_hide_why_it_was_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    for name in ("fsync", "unlink"):
+        monkeypatch.setattr(os, name, broken)
+    with pytest.raises(InputError, match=r"a\.json cannot be written: Input/output error$"):
+        formats.write_json(tmp_path / "a.json", {"a": 1})
+
+
 def test_a_kill_while_a_folder_is_replaced_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where two paths cannot be exchanged: what was set aside is put back by the next process."""
     folder = tmp_path / "bundle"
