@@ -41,8 +41,9 @@ lint: $(INSTALLED)
 deps: $(INSTALLED)
 	PYTHONPATH=. python tools/stage_deps.py
 
+# make bench PARTS="risk serving" runs these alone, make bench RECORD=1 adds the ratios to benchmarks/history.jsonl.
 bench: $(INSTALLED) $(RIVALS)
-	PYTHONPATH=$(RIVALS) python -m benchmarks
+	PYTHONPATH=$(RIVALS) python -m benchmarks $(PARTS) $(if $(RECORD),--record)
 
 # Parameters that differ from one experiment to another, and the metrics that fit beside them.
 LEFT_OUT := elbo_gap_.*|reconstruction_.*|opponent_.*|sample_energy_.*|active_units

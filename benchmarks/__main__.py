@@ -1,172 +1,97 @@
-"""All benchmarks, as `make bench` runs them: a line for each figure, and one JSON document as the last line.
+"""All benchmarks, or those that are named: a line for each figure, and a file of them all.
 
-Figures that are compared are measured in turns within one run, so that their ratio holds where the speed of the
-machine changes.
+Figures that are compared are measured in turns within one run, so that their ratio holds where the speed of the machine
+changes. The ratios of recorded runs are in ``benchmarks/history.jsonl``; the exit code is 1 where one fell by more than
+a fifth below its last value on a machine of the same class.
 """
 
-import math
-import statistics
+import datetime as dt
+import importlib
+import subprocess
 import sys
-from collections.abc import Iterator
+from pathlib import Path
 
-import numpy as np
-import QuantLib as ql
+import click
 import torch
 
-from benchmarks import (
-    american,
-    card,
-    frames,
-    markets,
-    off_grid,
-    outside,
-    risk,
-    server,
-    serving,
-    sharing,
-    static_arbitrage,
-    stress,
-    training,
-)
-from benchmarks.turns import in_turns
+from benchmarks import card, history
+from benchmarks.machine import machine
+from benchmarks.serving import BUNDLE
 from pipeline.errors import InputError, StageError
-from pipeline.settings.params import read_params
-from pipeline.settings.prepare import HestonPrepare
-from pipeline.sources.simulation import box, sobol_design
-from vae.pricing import compiled, heston_surfaces
-from vae.surface.grid import Grid
+from pipeline.files import formats
 
-_ROUNDS = 5
-_VOL_AGREEMENT = 1e-8
-_AGREEMENT_SURFACES = 64
+# Each is the module of that name, whose function ``results`` measures and whose function ``verdicts``, if there is one,
+# judges what was measured.
+PARTS = (
+    "heston",
+    "american",
+    "risk",
+    "sharing",
+    "serving",
+    "off_grid",
+    "outside",
+    "static_arbitrage",
+    "server",
+    "training",
+    "frames",
+    "markets",
+)
+_OF_A_BUNDLE = ("serving", "off_grid", "outside", "static_arbitrage", "server")
 
 
-def main() -> None:
-    """Measure on one core, training on all, and print."""
+@click.command(help=__doc__)
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS))
+@click.option("--json", "document", default=Path("results/benchmarks.json"), show_default=True,
+              type=click.Path(path_type=Path, dir_okay=False), help="File of all figures and the machine.")  # fmt: skip
+@click.option("--history", "past", default=history.HISTORY, show_default="benchmarks/history.jsonl",
+              type=click.Path(path_type=Path, dir_okay=False), help="File of the ratios of former runs.")  # fmt: skip
+@click.option("--record", is_flag=True, help="Add the ratios to the history.")
+def main(parts: tuple[str, ...], document: Path, past: Path, *, record: bool) -> None:
+    """Measure on one core, training on all, print, and compare with former runs."""
     torch.set_num_threads(1)
-    results = {**surfaces(), **agreement(), **stressed(), **american.results(), **risk.results(), **sharing.results()}
-    if serving.BUNDLE.exists():
-        results |= {**serving.results(), **off_grid.results(), **outside.results(), **static_arbitrage.results()}
-        results |= server.results()
-    else:
-        print(f"serving was left out: {serving.BUNDLE} does not exist; `make run` makes it", file=sys.stderr)
-    try:
-        trained = training.results()
-    except (InputError, StageError) as error:
-        print(f"training was left out: {error}", file=sys.stderr)
-        trained = {}
-    remarks = training.verdicts(trained) if trained else []
-    pictures = frames.results()
-    remarks.append(frames.verdict(pictures))
-    try:
-        shared = markets.results()
-        remarks.append(markets.verdict(shared))
-    except (InputError, StageError) as error:
-        print(f"markets were left out: {error}", file=sys.stderr)
-        shared = {}
-    card.show(results | trained | pictures | shared, *remarks)
+    before, here = history.read(past), machine()
+    figures: dict[str, float] = {}
+    remarks: list[str] = []
+    for name in parts or PARTS:
+        try:
+            found, judged = measured(name)
+        except (InputError, StageError) as error:
+            print(f"{name} was left out: {error}", file=sys.stderr)
+        else:
+            figures |= found
+            remarks += judged
+    card.show(figures, *remarks)
+    document.parent.mkdir(parents=True, exist_ok=True)
+    formats.write_json(document, {"machine": here, "commit": _commit(), "figures": figures})
+    fallen = history.falls(figures, before, here)
+    for fall in fallen:
+        print(fall, file=sys.stderr)
+    if record:
+        history.record(figures, here, commit=_commit(), date=dt.datetime.now(dt.UTC).date(), path=past)
+    sys.exit(1 if fallen else 0)
 
 
-def surfaces() -> dict[str, float]:
-    """Surfaces a second of the default design: volvae, and QuantLib's analytic engine with its Black inversion."""
-    design, grid = default_design(4096)
-    few = design[:2].tolist()
-    kernels = compiled.kernels(torch.device("cpu"))
-    seconds = in_turns(
-        {
-            "compiled": lambda: heston_surfaces.surfaces(design, grid, kernels=kernels),
-            "eager": lambda: heston_surfaces.surfaces(design, grid),
-            "quantlib": lambda: quantlib_vols(few, grid),
-        },
-        repeats=1,
-        rounds=_ROUNDS,
-    )
-    theirs = len(few) / seconds.pop("quantlib")
-    ours = {name: len(design) / value for name, value in seconds.items()}
-    return {
-        **{f"surfaces_per_second_volvae_{name}_1_core": speed for name, speed in ours.items()},
-        "surfaces_per_second_quantlib_1_core": theirs,
-        **{f"surfaces_ratio_{name}": speed / theirs for name, speed in ours.items()},
-    }
+def measured(name: str) -> tuple[dict[str, float], list[str]]:
+    """The figures of one part, and its verdicts.
 
-
-def agreement() -> dict[str, float]:
-    """The number of nodes of the default design with a vol known to 1e-8, and of those on which QuantLib differs.
-
-    QuantLib's Black inversion does not reach the smallest prices. So vols are compared through prices: its Heston price
-    less its Black price at our vol, over vega.
+    Raises:
+        InputError: what it measures is not there.
+        StageError: it cannot be made.
     """
-    design, grid = default_design(4096)
-    vols = heston_surfaces.surfaces(design, grid, vol_tolerance=_VOL_AGREEMENT).vol
-    few = slice(None, None, len(design) // _AGREEMENT_SURFACES)
-    differences = vol_differences(design[few].tolist(), grid, vols[few].numpy())
-    return {
-        "default_nodes_known_to_1e-8_percent": 100.0 * (~vols.isnan()).double().mean().item(),
-        "default_nodes_compared_with_quantlib": float(len(differences)),
-        "default_nodes_off_by_more_than_1e-8": float((differences > _VOL_AGREEMENT).sum()),
-    }
+    if name in _OF_A_BUNDLE and not BUNDLE.exists():
+        raise InputError(f"{BUNDLE} does not exist; `make run` makes it")
+    part = importlib.import_module(f"benchmarks.{name}")
+    found: dict[str, float] = part.results()
+    return found, part.verdicts(found) if hasattr(part, "verdicts") else []
 
 
-def vol_differences(parameters: list[list[float]], grid: Grid, vols: np.ndarray) -> np.ndarray:
-    """Distances of known vols [surface, tenor, node] to QuantLib's, [node]."""
-    differences = []
-    for row, theta in enumerate(parameters):
-        for i, j, option, kind, strike in options(theta, grid, stress.ENGINES[-1]):
-            deviation = vols[row, i, j] * math.sqrt(grid.tenors[i])
-            if not math.isnan(deviation):
-                d1 = -math.log(strike) / deviation + 0.5 * deviation
-                vega = statistics.NormalDist().pdf(d1) * math.sqrt(grid.tenors[i])
-                differences.append(abs(option.NPV() - ql.blackFormula(kind, strike, 1.0, deviation)) / vega)
-    return np.array(differences)
-
-
-def stressed() -> dict[str, float]:
-    """Options of the stress grid by outcome."""
-    found = stress.verdict()
-    return {
-        "stress_options": float(stress.OPTIONS),
-        "stress_options_that_agree": float(found.agree),
-        "stress_options_flagged": float(found.flagged),
-        "stress_options_wrong": float(found.wrong),
-    }
-
-
-def default_design(count: int) -> tuple[torch.Tensor, Grid]:
-    """Parameters and grid of params.yaml."""
-    params = read_params().prepare
-    if not isinstance(params, HestonPrepare):
-        raise SystemExit("make bench measures prepare.source: heston")
-    return sobol_design(box(params), 0, count, seed=params.seed), params.grid.build()
-
-
-def quantlib_vols(parameters: list[list[float]], grid: Grid) -> np.ndarray:
-    """The same vols by QuantLib's analytic engine and Black inversion, option by option."""
-    vols = np.empty((len(parameters), *grid.shape))
-    for row, theta in enumerate(parameters):
-        for i, j, option, kind, strike in options(theta, grid, ql.AnalyticHestonEngine):
-            price = max(option.NPV(), 1e-14)
-            deviation = ql.blackFormulaImpliedStdDev(kind, strike, 1.0, price, 1.0, 0.0, 0.2, 1e-10, 1000)
-            vols[row, i, j] = deviation / math.sqrt(grid.tenors[i])
-    return vols
-
-
-def options(
-    parameters: list[float], grid: Grid, engine: stress.Engine
-) -> Iterator[tuple[int, int, ql.VanillaOption, int, float]]:
-    """The out-of-the-money option of each point, with its tenor, node, kind and strike."""
-    today = ql.Date(1, 7, 2020)
-    ql.Settings.instance().evaluationDate = today
-    flat = ql.YieldTermStructureHandle(ql.FlatForward(today, 0.0, ql.Actual365Fixed()))
-    v0, kappa, theta, vol_of_vol, rho = parameters
-    process = ql.HestonProcess(flat, flat, ql.QuoteHandle(ql.SimpleQuote(1.0)), v0, kappa, theta, vol_of_vol, rho)
-    pricing = engine(ql.HestonModel(process))
-    for i, tenor in enumerate(grid.tenors):
-        exercise = ql.EuropeanExercise(today + round(365 * tenor))
-        for j, k in enumerate(grid.log_moneyness[i]):
-            kind, strike = (ql.Option.Call if k >= 0 else ql.Option.Put), math.exp(k)
-            option = ql.VanillaOption(ql.PlainVanillaPayoff(kind, strike), exercise)
-            option.setPricingEngine(pricing)
-            yield i, j, option, kind, strike
+def _commit() -> str:
+    """The commit of the code that was measured, or ``unknown``."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def results() -> dict[str, float]:
         "values_per_second_volvae_1_core": ours,
         "values_per_second_quantlib_1_core": theirs,
         "values_ratio": ours / theirs,
-        "values_median_difference_share_of_spot": float(np.median(np.abs(differences))) / 100.0,
+        "values_median_difference_by_spot": float(np.median(np.abs(differences))) / 100.0,
     }
 
 

@@ -94,7 +94,7 @@ def sampling(port: int, model: SurfaceModel) -> dict[str, float]:
     assert np.array_equal(surfaces, model.sample(_SAMPLES, seed=7).ravel())
     return {
         f"serve_sample_{_SAMPLES}_ms": 1e3 * seconds["http"],
-        f"serve_sample_{_SAMPLES}_ratio_to_call": seconds["http"] / seconds["call"],
+        f"serve_sample_{_SAMPLES}_share_of_call": seconds["call"] / seconds["http"],
     }
 
 

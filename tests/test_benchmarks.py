@@ -1,10 +1,20 @@
+import datetime as dt
+import importlib.util
+import json
+from pathlib import Path
+
 import numpy as np
+import pytest
 import QuantLib as ql
 import torch
+from click.testing import CliRunner
 
+from benchmarks import __main__ as bench
+from benchmarks import history, machine
 from benchmarks.frames import FRAMES, HEIGHT, WIDTH, film
 from benchmarks.off_grid import exact_quotes
 from benchmarks.outside import sabr
+from pipeline.errors import InputError
 from vae.pricing import heston_surfaces
 from vae.surface.grid import Grid
 from vae.surface.surfaces import Surfaces
@@ -40,3 +50,70 @@ def test_a_film_is_smooth_in_time_but_for_its_noise() -> None:
     noise = np.abs(np.diff(frames, axis=0))
     bright, dark = frames.mean(0) > 150.0, frames.mean(0) < 50.0
     assert noise[:, bright].mean() > 1.5 * noise[:, dark].mean()
+
+
+def test_each_part_is_a_module() -> None:
+    assert all(importlib.util.find_spec(f"benchmarks.{name}") for name in bench.PARTS)
+    assert set(bench._OF_A_BUNDLE) <= set(bench.PARTS)
+
+
+INTEL = "processor : 0\nmodel name : Intel(R) Xeon(R)\nflags : avx2 avx512f amx_tile\n" * 2
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        (INTEL, "Intel(R) Xeon(R), amx_tile, 2 cores"),
+        (INTEL.replace(" amx_tile", ""), "Intel(R) Xeon(R), avx512f, 2 cores"),
+        ("processor : 0\nFeatures : fp asimd\n", f"{machine.platform.machine()}, asimd, 2 cores"),
+    ],
+)
+def test_a_class_of_machines_is_told_by_what_speed_depends_on(cpuinfo: str, expected: str) -> None:
+    assert machine.described_as(cpuinfo, 2) == expected
+
+
+def test_a_ratio_that_fell_by_more_than_a_fifth_is_named(tmp_path: Path) -> None:
+    """Below its last value on such a machine, whichever run had it; other figures and other machines do not count."""
+    path, day = tmp_path / "history.jsonl", dt.date(2026, 11, 1)
+    for here, figures in (
+        ("a", {"x_ratio_to_numpy": 9.0, "x_share_of_peak": 0.5, "x_per_second": 100.0}),
+        ("a", {"x_ratio_to_numpy": 2.0}),
+        ("b", {"x_ratio_to_numpy": 100.0}),
+    ):
+        history.record(figures, here, commit="c", date=day, path=path)
+    entries = history.read(path)
+    assert entries[0]["ratios"] == {"x_ratio_to_numpy": 9.0, "x_share_of_peak": 0.5}
+
+    assert not history.falls({"x_ratio_to_numpy": 1.6, "x_share_of_peak": 0.4, "x_per_second": 1.0}, entries, "a")
+    assert not history.falls({"x_ratio_to_numpy": 0.1}, entries, "c")
+    slow, unknown = history.falls({"x_ratio_to_numpy": 1.59, "x_share_of_peak": float("nan")}, entries, "a")
+    assert str(slow) == "x_ratio_to_numpy fell from 2 to 1.59, by more than 20 %"
+    assert unknown.name == "x_share_of_peak"
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"machine": "a"}', '{"machine": "a", "ratios": 3}'])
+def test_a_line_that_is_no_run_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "h.jsonl").write_text('{"machine": "a", "ratios": {}}\n' + line)
+    with pytest.raises(InputError, match="line 2 of"):
+        history.read(tmp_path / "h.jsonl")
+
+
+def test_a_part_alone_is_written_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what lacks its input is left out with a reason."""
+    monkeypatch.setattr(bench, "BUNDLE", tmp_path / "bundle")
+    speed = {"values_ratio": 50.0, "seconds": 1.0}
+    monkeypatch.setattr("benchmarks.risk.results", lambda: speed)
+    arguments = ["risk", "serving", "--json", str(tmp_path / "out" / "b.json"), "--history", str(tmp_path / "h.jsonl")]
+
+    first = CliRunner().invoke(bench.main, [*arguments, "--record"])
+    assert first.exit_code == 0
+    assert "serving was left out" in first.stderr
+    written = json.loads((tmp_path / "out" / "b.json").read_text())
+    assert written["figures"] == speed
+    assert written["machine"] == machine.machine()
+
+    speed["values_ratio"] = 30.0
+    second = CliRunner().invoke(bench.main, arguments)
+    assert second.exit_code == 1
+    assert "values_ratio fell from 50 to 30" in second.stderr
+    assert len(history.read(tmp_path / "h.jsonl")) == 1
