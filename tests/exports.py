@@ -1,6 +1,7 @@
 """torch's exporter, which takes most of the time of a bundle: without coverage, and once for equal modules.
 
-Its graphs are kept in pytest's cache, for all workers and the next run; `pytest --cache-clear` removes them.
+Its graphs are kept in pytest's cache, for all workers and the next run; `pytest --cache-clear` removes them. They are
+exported again after a change of ``vae.graphs`` or of what it imports, not of other code.
 """
 
 import hashlib
@@ -18,19 +19,26 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-import vae
+from pipeline.files import formats, stage_code
 from tests.shared import common_folder
 from tests.untraced import untraced
+from vae import graphs
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _export_is_quick(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let every export of the run be ``quick``."""
+@pytest.fixture(scope="session")
+def kept_graphs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the graphs."""
     kept = getattr(request.config, "cache", None)  # None where the option -p no:cacheprovider is given
     folder = kept.mkdir("graphs") if kept else common_folder(tmp_path_factory) / "graphs"
     folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _export_is_quick(kept_graphs: Path) -> Iterator[None]:
+    """Let every export of the run be ``quick``."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.onnx, "export", quick(torch.onnx.export, folder))
+        patch.setattr(torch.onnx, "export", quick(torch.onnx.export, kept_graphs))
         yield
 
 
@@ -43,7 +51,7 @@ def quick(export: Callable[..., Any], folder: Path) -> Callable[..., Any]:
             if not path.exists():
                 with untraced():
                     made = export(module, inputs, **named)
-                onnx.save(made.model_proto, path)
+                formats.write_bytes(path, made.model_proto.SerializeToString())  # whole, also where it is killed
         return SimpleNamespace(model_proto=onnx.load(path))
 
     return kept
@@ -52,7 +60,7 @@ def quick(export: Callable[..., Any], folder: Path) -> Callable[..., Any]:
 def key(module: nn.Module, inputs: tuple[torch.Tensor, ...], named: dict[str, Any]) -> str:
     """Hash of all that a graph depends on: code, tensors and other attributes of the module's parts, and the inputs.
 
-    The code of a part is hashed beside all of the package's, as a test may replace it.
+    The code of a part is hashed beside that of the files, as a test may replace it.
     """
     whole = hashlib.sha256(repr((versions_and_code(), named)).encode())
     for name, part in module.named_modules():
@@ -66,7 +74,11 @@ def key(module: nn.Module, inputs: tuple[torch.Tensor, ...], named: dict[str, An
 
 @cache
 def versions_and_code() -> tuple[object, ...]:
-    code = [path.read_bytes() for path in sorted(Path(vae.__path__[0]).rglob("*.py"))]
+    """Of the exporter, and of ``vae.graphs`` with all that it imports."""
+    finder = stage_code._FirstParty(path=[str(stage_code._ROOT)])
+    for file in Path(graphs.__path__[0]).glob("[!_]*.py"):
+        finder.import_hook(f"{graphs.__name__}.{file.stem}")
+    code = sorted(Path(vars(module)["__file__"]).read_bytes() for module in finder.modules.values())
     return *map(version, ("torch", "onnx", "onnxscript")), hashlib.sha256(b"".join(code)).hexdigest()
 
 

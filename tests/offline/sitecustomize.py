@@ -1,10 +1,12 @@
 """Loaded by every Python that a test starts with this folder on PYTHONPATH: only loopback can be reached.
 
-An attempt to reach anything else is refused and noted in the file that VOLVAE_TEST_ATTEMPTS names.
+An attempt to reach anything else is refused and noted in the file that VOLVAE_TEST_ATTEMPTS names. Where
+VOLVAE_TEST_GRAPHS names a folder, graphs that were exported before are read from there (see tests/exports.py).
 """
 
 import os
 import socket
+import sys
 from typing import Any
 
 _LOOPBACK = ("127.", "::1", "localhost")
@@ -38,3 +40,23 @@ def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
 socket.socket.connect = connect  # type: ignore[method-assign]
 socket.socket.connect_ex = connect_ex  # type: ignore[method-assign]
 socket.getaddrinfo = getaddrinfo
+
+
+class KeptGraphs:
+    """Replaces torch's exporter at the first look for the module that calls it."""
+
+    @classmethod
+    def find_spec(cls, name: str, *_: object) -> None:
+        if name == "vae.graphs.export":
+            sys.meta_path.remove(cls)
+            from pathlib import Path
+
+            import torch
+
+            from tests.exports import quick
+
+            torch.onnx.export = quick(torch.onnx.export, Path(os.environ["VOLVAE_TEST_GRAPHS"]))
+
+
+if "VOLVAE_TEST_GRAPHS" in os.environ:
+    sys.meta_path.insert(0, KeptGraphs)  # type: ignore[arg-type]

@@ -47,6 +47,7 @@ def environment(folder: Path) -> dict[str, str]:
         "HOME": str(home),
         "PYTHONPATH": os.pathsep.join((str(folder), str(folder / "tests/offline"))),
         "VOLVAE_TEST_ATTEMPTS": str(attempts(folder)),
+        **({"VOLVAE_TEST_GRAPHS": str(graphs(folder))} if graphs(folder).exists() else {}),
         "DVC_NO_ANALYTICS": "1",
         "DVC_SITE_CACHE_DIR": str(home / "dvc"),
         "OMP_NUM_THREADS": "1",
@@ -57,6 +58,11 @@ def environment(folder: Path) -> dict[str, str]:
 def attempts(folder: Path) -> Path:
     """The file that names the hosts which programs of the clone tried to reach."""
     return folder.parent / "attempts"
+
+
+def graphs(folder: Path) -> Path:
+    """The folder of graphs that were exported before, where the programs of the clone may read them."""
+    return folder.parent / "graphs"
 
 
 def shell(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -100,11 +106,15 @@ def first_run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def clone(first_run: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of that repository with its cache, outputs and user; nothing in it may try to reach the network."""
+def clone(first_run: Path, tmp_path: Path, kept_graphs: Path) -> Iterator[Path]:
+    """A copy of that repository with its cache, outputs and user; nothing in it may try to reach the network.
+
+    Its programs read graphs that were exported before. The first run exports its own, and so does ``finished``.
+    """
     parent = tmp_path / "clone"
     shutil.copytree(first_run.parent, parent, symlinks=True)
     folder = parent / first_run.name
+    graphs(folder).symlink_to(kept_graphs)
     yield folder
     assert not attempts(folder).exists(), attempts(folder).read_text()
 
