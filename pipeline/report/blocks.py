@@ -86,9 +86,9 @@ def table(title: str, rows: Sequence[Sequence[str]]) -> str:
     if not rows:
         return ""
     head, *body = rows
-    names = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in head)
+    names = "".join(_heading(cell, "col") for cell in head)
     lines = "".join(
-        f'<tr><th scope="row">{html.escape(name)}</th>{"".join(f"<td>{html.escape(cell)}</td>" for cell in cells)}</tr>'
+        f"<tr>{_heading(name, 'row')}{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>"
         for name, *cells in body
     )
     label = html.escape(title)
@@ -96,6 +96,10 @@ def table(title: str, rows: Sequence[Sequence[str]]) -> str:
         f'<h2>{label}</h2><div class="table" role="region" aria-label="{label}" tabindex="0">'
         f"<table><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table></div>"
     )
+
+
+def _heading(text: str, scope: str) -> str:
+    return f'<th scope="{scope}">{html.escape(text)}</th>' if text else "<td></td>"
 
 
 def all_figures(figures: Mapping[str, float]) -> str:

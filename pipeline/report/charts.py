@@ -77,11 +77,11 @@ class _Scale(NamedTuple):
     log: bool
 
     def __call__(self, values: ArrayLike) -> Array:
-        places, low, high = np.asarray(values, np.float64), self.low, self.high
+        numbers, low, high = np.asarray(values, np.float64), self.low, self.high
         if self.log:
             with np.errstate(divide="ignore", invalid="ignore"):
-                places, low, high = np.log(places), math.log(low), math.log(high)
-        return np.asarray(self.start + (places - low) / (high - low) * (self.end - self.start))
+                numbers, low, high = np.log(numbers), math.log(low), math.log(high)
+        return np.asarray(self.start + (numbers - low) / (high - low) * (self.end - self.start))
 
 
 def chart(

@@ -69,10 +69,8 @@ def _verdict(found: Completion) -> str:
             '<section class="verdict green"><h2>The quotes fit the model</h2>'
             f"<p>{found.p_value:.0%} of held-out surfaces fit worse from as many points.</p></section>"
         )
-    return (
-        '<section class="verdict amber"><h2>The quotes do not fit the model</h2>'
-        f"<p>{html.escape(found.warning)}</p></section>"
-    )
+    title = "The quotes do not fit the model" if found.outside else "The quotes fit the model, but for some"
+    return f'<section class="verdict amber"><h2>{title}</h2><p>{html.escape(found.warning)}</p></section>'
 
 
 def _cards(outcome: Mapping[str, Any], half_spread: Array) -> Iterable[Card]:

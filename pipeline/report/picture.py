@@ -30,7 +30,7 @@ _SURFACES = (
     _Panel(
         "evaluate/completion.csv",
         "known_points",
-        ("completion_mae_bp", "pca_completion_mae_bp", "opponent_completion_mae_bp"),
+        ("completion_mae_bp", "opponent_completion_mae_bp"),
         "completion error, bp",
     ),
 )
