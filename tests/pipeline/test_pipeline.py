@@ -175,6 +175,11 @@ def test_the_run_says_what_made_the_model(clone: Path, monkeypatch: pytest.Monke
     bundle = {a.path for a in client.list_artifacts(run.info.run_id, "bundle")}
     assert bundle == {f"bundle/{name}" for name in (*GRAPHS, MANIFEST)}
     assert [a.path for a in client.list_artifacts(run.info.run_id, "report")] == ["report/report.html"]
+    report = (clone / "results/report.html").read_text()
+    assert '<main><section class="verdict green"><h2>volvae version 1: accepted</h2>' in report
+    assert f"commit {head[:12]}" in report
+    (kept,) = clone.glob(f"mlartifacts/{run.info.run_id}/artifacts/report/report.html")
+    assert kept.read_text() == report
     info = mlflow.models.get_model_info(f"models:/volvae/{version.version}")
     assert info.signature.inputs.input_names() == ["z"]
     assert info.signature.outputs.input_names() == ["iv"]

@@ -241,6 +241,7 @@ def test_vectors_are_registered_and_judged(
         register.main(run.params(), **{name: Path(path) for name, path in paths.items()})
         outcomes.append(json.loads(Path("register.json").read_text()))
     assert [outcome["verdict"] for outcome in outcomes] == ["accepted", "accepted"], outcomes
+    assert "<h2>volvae version 2: accepted" in Path("report.html").read_text()
     assert outcomes[1]["beside_champion_vectors"] == len(held_out)
     assert outcomes[1]["gate_gain_nats_low"] == outcomes[1]["gate_loss_error_high"] == 0.0
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
