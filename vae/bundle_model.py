@@ -18,6 +18,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 Signature = tuple[Shapes, Shapes]  # inputs and outputs of a graph by name, with the shape of a row
 
 _STEP = 512  # rows per call of a graph: its intermediate results stay in the processor's cache
+_DRAWN = 2048  # rows per call of the sampler, which has some hundred operators of few numbers
 _SCORED = 256  # rows per call of the scorer, which holds the derivatives of all their points
 ODD_PERCENTILE = 99.5  # beyond which a surface or vector is odd
 _LARGEST = 1_000_000  # number in a manifest
@@ -193,7 +194,10 @@ class BundleModel:
         Raises:
             ValueError: another shape, type or order.
         """
-        latents, tensor = runtime_inputs.latents_batch(z, self.latents), self.layout.tensor
+        latents = runtime_inputs.latents_batch(z, self.latents)
+        if out is None and len(latents) == 1:
+            return self._decoder.run_row(latents)
+        tensor = self.layout.tensor
         if out is None and len(latents) <= _FEW:
             return self._decoder.run({"z": latents}, (tensor,))[0]
         shape = (len(latents), *self.layout.shape)
@@ -248,7 +252,7 @@ class BundleModel:
 
     def _run_sampler(self, request: SampleRequest, outputs: Mapping[str, Array]) -> None:
         """Write the outputs of the sampler, by name, into arrays with a row for each surface or vector."""
-        for rows, part in request.parts(_STEP):
+        for rows, part in request.parts(_DRAWN):
             own = {name: array[rows] for name, array in outputs.items()}
             if request.noise and self._noise.of_latents:
                 own["noise"] = np.empty((rows.stop - rows.start, *self.layout.shape), np.float32)

@@ -117,8 +117,11 @@ def latents_batch(z: ArrayLike, latents: int) -> Array:
     Raises:
         ValueError: another shape, or a value is not finite.
     """
-    array = _batch("z", z, (latents,))
-    # A finite sum of squares proves in one pass that all values are finite; otherwise each value is looked at.
+    # A finite sum proves in one pass that all values are finite; otherwise each value is looked at.
+    array = np.ascontiguousarray(z, np.float32)
+    if array.shape == (1, latents) and math.isfinite(sum(array.tolist()[0])):
+        return array  # one row, of which the checks below would take longer than the decoder's products
+    array = _batch("z", array, (latents,))
     if not math.isfinite(np.vdot(array, array)) and not np.isfinite(array).all():
         raise ValueError(f"z must be finite, but row {_first_row(~np.isfinite(array))} is not")
     return array

@@ -422,6 +422,23 @@ def test_surfaces_are_decoded_into_memory_that_is_there(bundle: Path) -> None:
             model.decode(z, out=wrong)
 
 
+def test_one_surface_is_decoded_as_in_a_batch(model: SurfaceModel) -> None:
+    """By threads and by a forked process as well; no two calls share memory."""
+    z = np.random.default_rng(1).standard_normal((200, 3)).astype(np.float32)
+    expected = model.decode(z)
+    rows = [model.decode(row[None]) for row in z]
+    np.testing.assert_allclose(np.concatenate(rows), expected, atol=1e-6)
+    with ThreadPoolExecutor(4) as pool:
+        threaded = list(pool.map(lambda row: model.decode(row[None]), z))
+    np.testing.assert_array_equal(threaded, rows)
+    child = os.fork()
+    if not child:
+        os._exit(0 if np.array_equal(model.decode(z[:1]), rows[0]) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with pytest.raises(ValueError, match="row 0 is not"):
+        model.decode(np.array([[0.0, np.nan, 0.0]]))
+
+
 @pytest.mark.parametrize("name", ["decoder.onnx", "completer.onnx"])
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "missing", "swapped"])
 def test_an_altered_file_is_refused(bundle: Path, tmp_path: Path, name: str, damage: str) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vae.bundle import Layout
+from vae.graphs.decoding import FoldedDecoder
 from vae.graphs.elimination import with_eliminations
 from vae.graphs.operator_table import one_table
 from vae.graphs.simplification import simplified
@@ -25,7 +26,7 @@ IR_VERSION = 9  # the newest pair that onnxruntime 1.17 and later all load; see 
 
 
 class Decoder(nn.Module):
-    """z [batch, latent] -> surfaces [batch, tenor, node] or vectors [batch, D]."""
+    """z [batch, latent] -> surfaces [batch, tenor, node] or vectors [batch, D]; graphs are compared with this one."""
 
     def __init__(self, model: Vae, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -72,7 +73,7 @@ class Encoder(nn.Module):
 
 def decoder_graph(model: Vae, layout: Layout, metadata: Mapping[str, str]) -> bytes:
     """``decoder.onnx``: input z, output iv or x, single precision."""
-    return _of_latents(Decoder(model, layout.shape), model, layout, metadata)
+    return _of_latents(FoldedDecoder(model, layout.shape), model, layout, metadata)
 
 
 def half_decoder_graph(model: Vae, layout: Layout, metadata: Mapping[str, str]) -> bytes:

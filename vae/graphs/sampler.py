@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from vae.bundle import Layout
 from vae.graphs import export
+from vae.graphs.decoding import FoldedDecoder
+from vae.graphs.flow_draws import FlowDraws
 from vae.model import linear_systems
 from vae.model.autoencoder import Vae
 from vae.model.flow import Flow
@@ -146,9 +148,9 @@ class MixtureDraws(nn.Module):
 class Sampler(nn.Module):
     """Surfaces and latents from uniform numbers on (0, 1], ``words`` of them per surface."""
 
-    def __init__(self, model: Vae, law: MixtureDraws | Flow, shape: tuple[int, ...]) -> None:
+    def __init__(self, model: Vae, law: MixtureDraws | FlowDraws, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.law, self.model, self.shape = law, model, shape
+        self.law, self.model, self.decoder, self.shape = law, model, FoldedDecoder(model, shape), shape
         self.latents, self.factors = model.architecture.latents, model.architecture.residual_factors
         self.decoded = model.architecture.scale == "decoded"
 
@@ -175,21 +177,16 @@ class Sampler(nn.Module):
         """
         numbers = _normal(uniform[:, 1:])[:, : self.latents + self.factors]
         normal = _tempered(numbers[:, : self.latents], temperature)
-        if isinstance(self.law, Flow):
+        if isinstance(self.law, FlowDraws):
             fitted = self.law(normal)
         else:
             fitted = self.law(uniform[:, :1], normal, conditions, market)
         z = torch.where(standard_normal, normal, fitted)
-        values = self.model.decode(z)
         if not self.factors:
             noise = (self.model.scale_at(z).unflatten(-1, self.shape),) if self.decoded else ()
-            return self._surfaces(values), z, *noise
+            return self.decoder(z), z, *noise
         scores = _tempered(numbers[:, self.latents :], temperature)
-        return self._surfaces(self.model.with_residual(values, scores)), z, scores
-
-    def _surfaces(self, values: Tensor) -> Tensor:
-        found: Tensor = self.model.expand(values).unflatten(-1, self.shape)
-        return found
+        return self.decoder(z, scores), z, scores
 
 
 class OfMarkets(nn.Module):
@@ -246,7 +243,7 @@ def sampler_graph(
         inputs["market"] = torch.full((1,), -1)
     if conditions:
         inputs["conditions"] = torch.full((conditions,), torch.nan)
-    single = copy.deepcopy(law).float() if isinstance(law, Flow) else MixtureDraws(law, conditions, market)
+    single = FlowDraws(copy.deepcopy(law)).float() if isinstance(law, Flow) else MixtureDraws(law, conditions, market)
     sampler = Sampler(model, single, layout.shape)
     drawn = export.program(
         sampler if market is None else OfMarkets(sampler),

@@ -20,10 +20,10 @@ from vae.model import rational_quadratic as rq
 
 Array = NDArray[np.float64]
 
-_BOUND = 4.0  # of the splines of layers, in standard deviations
+BOUND = 4.0  # of the splines of layers, in standard deviations
 # A spline ends at this number on both sides. No draw gets that far; where a margin's data end sooner, the draws beyond
 # them are spread up to here, and with 4 one in 10,000 landed far from all codes.
-_MARGIN_BOUND = 6.0
+MARGIN_BOUND = 6.0
 _MARGIN_BINS = 16
 _MARGIN_RATE = 10.0  # these parameters have no network that would multiply the steps of a fit
 _ROWS = 16_384  # rows at a time: bounds the memory
@@ -57,7 +57,7 @@ class Flow(nn.Module):
         self.register_buffer("center", torch.zeros(dimension))
         self.register_buffer("factor", torch.eye(dimension))
         count = shape.layers if dimension > 1 else 0
-        self.layers = nn.Sequential(*(_Coupling(shape) for _ in range(count)))  # from the normal numbers to the points
+        self.layers = nn.Sequential(*(Coupling(shape) for _ in range(count)))  # from the normal numbers to the points
         self.margins = nn.Parameter(torch.zeros(dimension, rq.parameters(_MARGIN_BINS)))
 
     @classmethod
@@ -75,17 +75,17 @@ class Flow(nn.Module):
 
     def forward(self, normal: Tensor) -> Tensor:
         """The points [batch, d] of numbers of N(0, I), [batch, d]."""
-        bent: Tensor = self.layers(rq.invert(self._margins(), normal))
+        bent: Tensor = self.layers(rq.invert(self.margin_splines(), normal))
         return self.center + bent @ self.factor.T
 
     def log_densities(self, z: Tensor) -> Tensor:
         """log p(z) in nats, [batch], of z [batch, d], as a function of the parameters."""
         y = torch.linalg.solve_triangular(self.factor, (z - self.center).T, upper=False).T
         total = -self.factor.diagonal().log().sum()
-        for layer in reversed(self._couplings()):
+        for layer in reversed(self.couplings()):
             y, log_slope = layer.inward(y)
             total = total + log_slope
-        normal, log_slopes = rq.evaluate(self._margins(), y)
+        normal, log_slopes = rq.evaluate(self.margin_splines(), y)
         standard = -0.5 * (normal.square() + math.log(2.0 * math.pi))
         return total + (standard + log_slopes).sum(1)
 
@@ -103,14 +103,16 @@ class Flow(nn.Module):
             draws: Array = torch.cat([self(part) for part in torch.from_numpy(normal).split(_ROWS)]).numpy()
         return draws
 
-    def _couplings(self) -> "list[_Coupling]":
-        return [layer for layer in self.layers if isinstance(layer, _Coupling)]
+    def couplings(self) -> "list[Coupling]":
+        """The layers, from the normal numbers to the points."""
+        return [layer for layer in self.layers if isinstance(layer, Coupling)]
 
-    def _margins(self) -> rq.Splines:
-        return rq.splines(_MARGIN_RATE * self.margins, _MARGIN_BOUND)
+    def margin_splines(self) -> rq.Splines:
+        """The splines of the margins, one for each coordinate, on ``MARGIN_BOUND`` each way."""
+        return rq.splines(_MARGIN_RATE * self.margins, MARGIN_BOUND)
 
 
-class _Coupling(nn.Module):
+class Coupling(nn.Module):
     """Splines of the second half of the coordinates that the first half chooses, then a linear map of all."""
 
     def __init__(self, shape: FlowShape) -> None:
@@ -141,4 +143,4 @@ class _Coupling(nn.Module):
         return torch.cat([kept, values], 1), log_slopes.sum(1) - self.turn.slogdet().logabsdet
 
     def _splines(self, kept: Tensor) -> rq.Splines:
-        return rq.splines(self.chooser(kept).unflatten(1, (self.mapped, -1)), _BOUND)
+        return rq.splines(self.chooser(kept).unflatten(1, (self.mapped, -1)), BOUND)

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softmax
 
-_LEAST_SHARE = 1e-3  # of a bin in the whole width or height
-_STEEPEST = math.log(1e3)  # logarithm of the slope at a knot; the flattest is its inverse
+LEAST_SHARE = 1e-3  # of a bin in the whole width or height
+STEEPEST = math.log(1e3)  # logarithm of the slope at a knot; the flattest is its inverse
+LEAST_TAIL = 1.0  # slope of the lines beyond the knots
 
 
 class Splines(NamedTuple):
@@ -53,10 +54,10 @@ def splines(raw: Tensor, bound: float) -> Splines:
     """The splines on [-bound, bound] of any parameters raw [*batch, parameters]."""
     bins = (raw.shape[-1] - 1) // 3
     shares, slopes = raw.split([2 * bins, bins + 1], -1)
-    shares = _LEAST_SHARE + (1.0 - bins * _LEAST_SHARE) * softmax(shares.unflatten(-1, (2, bins)), -1)
+    shares = LEAST_SHARE + (1.0 - bins * LEAST_SHARE) * softmax(shares.unflatten(-1, (2, bins)), -1)
     rising = 2.0 * bound * torch.cat([torch.zeros_like(shares[..., :1]), shares.cumsum(-1)], -1) - bound
     x, y = rising.unbind(-2)
-    return Splines(x, y, (_STEEPEST * torch.tanh(slopes / _STEEPEST)).exp())
+    return Splines(x, y, (STEEPEST * torch.tanh(slopes / STEEPEST)).exp())
 
 
 def evaluate(spline: Splines, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,4 +103,4 @@ def _bin(spline: Splines, number: Tensor, knots: Tensor) -> _Bin:
 
 def _tail(spline: Splines, number: Tensor) -> Tensor:
     """Slope of the straight line beyond the knots on the side of a number, [*batch]."""
-    return torch.where(number < 0.0, spline.slope[..., 0], spline.slope[..., -1]).clamp_min(1.0)
+    return torch.where(number < 0.0, spline.slope[..., 0], spline.slope[..., -1]).clamp_min(LEAST_TAIL)
