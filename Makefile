@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test test-quick lint deps bench experiments lock vendor clean
+.PHONY: run test test-quick lint deps chaos bench experiments lock vendor clean
 
 run: $(INSTALLED)
 	@volvae check
@@ -40,6 +40,10 @@ lint: $(INSTALLED)
 # The code of each stage, as its imports are, into dvc.yaml.
 deps: $(INSTALLED)
 	PYTHONPATH=. python tools/stage_deps.py
+
+# The fault matrix of docs/reliability.md: hours; a part of it is in `make test`.
+chaos: $(INSTALLED)
+	python -m chaos
 
 # make bench PARTS="risk serving" runs these alone, make bench RECORD=1 adds the ratios to benchmarks/history.jsonl.
 bench: $(INSTALLED) $(RIVALS)

@@ -1,0 +1,85 @@
+"""Promotions, roll-backs and reads of four processes at once, as one history."""
+
+import json
+import os
+import random
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from chaos.linear import Operation, order
+from chaos.nth_call import Row, Violation
+from chaos.subjects import opened
+from pipeline.errors import InputError
+from pipeline.registry.registry import CHAMPION, Registry
+
+_PROCESSES = 4
+_VERSIONS = ("1", "2", "3")
+
+
+def history(store: Path, folder: Path, *, operations: int, seed: int) -> list[list[Operation]]:
+    """The operations of each process.
+
+    Args:
+        store: folder with three versions, of which 2 is champion after 1.
+        folder: empty.
+        operations: of all processes together.
+        seed: of what they do.
+    """
+    shutil.copytree(store, folder, dirs_exist_ok=True)
+    children = []
+    for number in range(_PROCESSES):
+        path = folder / f"history.{number}"
+        child = os.fork()
+        if not child:
+            _work(folder, path, operations // _PROCESSES, random.Random(f"{seed} {number}"))  # noqa: S311 - no secret
+        children.append((child, path))
+    for child, _ in children:
+        os.waitpid(child, 0)
+    return [[_read(values) for values in json.loads(path.read_text())] for _, path in children]
+
+
+def row(store: Path, folder: Path, *, operations: int, seed: int) -> Row:
+    """The row of the table: whether the history has an order."""
+    found = history(store, folder, operations=operations, seed=seed)
+    count = sum(map(len, found))
+    trial = f"{_PROCESSES} processes:{count}"
+    explained = order(found, ("1", "2")) is not None
+    violations = [] if explained else [Violation("promotions have an order", trial, f"seed {seed}")]
+    return Row("history", "at once", count, count, violations)
+
+
+def _read(values: list[Any]) -> Operation:
+    kind, version, answer, start, end = values
+    return Operation(str(kind), str(version), tuple(answer), int(start), int(end))
+
+
+def _work(folder: Path, path: Path, count: int, drawn: random.Random) -> None:
+    code = 1
+    try:
+        os.chdir(folder)
+        with opened() as models:
+            path.write_text(json.dumps([_operation(models, drawn) for _ in range(count)]))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _operation(models: Registry, drawn: random.Random) -> Operation:
+    kind = drawn.choice(("read", "promote", "rollback"))
+    version = drawn.choice(_VERSIONS) if kind == "promote" else ""
+    start = time.monotonic_ns()
+    answer: tuple[str, ...] = ()
+    if kind == "read":
+        answer = (models.find(CHAMPION).number,)
+    elif kind == "promote":
+        former = models.promote(models.find(version))
+        answer = (former.number,) if former else ()
+    else:
+        try:
+            left, now = models.roll_back()
+            answer = (left.number, now.number)
+        except InputError:
+            answer = ()
+    return Operation(kind, version, answer, start, time.monotonic_ns())

@@ -1,0 +1,67 @@
+"""The table of faults and invariants that ``python -m chaos`` prints."""
+
+import argparse
+import os
+import tempfile
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from chaos import damage, histories, nth_call, subjects, together
+from chaos.faults import FAULTS
+from chaos.nth_call import Row
+from chaos.subjects import PATHS
+
+
+def main() -> int:
+    """Run the matrix; the exit code is 1 where an invariant did not hold."""
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--most", type=int, default=1_000_000, help="calls of a fault in a subject; all by default")
+    parser.add_argument("--damages", type=int, default=2000, help="damaged files")
+    parser.add_argument("--pairs", type=int, default=200, help="times that two do the same at once")
+    parser.add_argument("--operations", type=int, default=2000, help="of four processes on one registry")
+    parser.add_argument("--subject", action="append", help="one or more of the subjects; all by default")
+    parser.add_argument("--fault", action="append", help="one or more of the faults; all by default")
+    parser.add_argument("--templates", type=Path, help="folder for the states before, to be used again")
+    parser.add_argument(
+        "--bundle", type=Path, help="of the versions; without it one is made, and the stages are struck"
+    )
+    asked = parser.parse_args()
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    with tempfile.TemporaryDirectory(prefix="volvae-chaos-") as folder:
+        violations = print_rows(_rows(asked, Path(folder)))
+    return int(violations > 0)
+
+
+def print_rows(rows: Iterable[Row]) -> int:
+    """Print rows as they come; the number of violations."""
+    print(f"{'subject':10} {'fault':16} {'calls':>7} {'trials':>7} {'violations':>10}")
+    violations = 0
+    for row in rows:
+        print(f"{row.subject:10} {row.fault:16} {row.calls:7} {row.trials:7} {len(row.violations):10}", flush=True)
+        for violation in row.violations:
+            print(f"    {violation.invariant}: {violation.trial}: {violation.found}", flush=True)
+        violations += len(row.violations)
+    return violations
+
+
+def _rows(asked: argparse.Namespace, folder: Path) -> Iterable[Row]:
+    templates = (asked.templates or folder / "templates").absolute()
+    stages = [] if asked.bundle else subjects.of_stages(templates)
+    bundle = asked.bundle or templates / "made/project" / PATHS["export"]["bundle"]
+    registry = subjects.of_registry(templates, bundle.absolute())
+    if threading.active_count() > 1:
+        raise RuntimeError(f"{threading.enumerate()} run, which a fork would lose")
+    faults = tuple(fault for fault in FAULTS if asked.fault is None or fault.name in asked.fault)
+    chosen = [subject for subject in (*stages, *registry) if asked.subject is None or subject.name in asked.subject]
+    for subject in chosen:
+        yield from nth_call.rows(subject, folder / "trial", faults, most=asked.most, seed=asked.seed)
+    if asked.pairs:
+        yield from together.rows(chosen, folder / "trial", trials=asked.pairs, seed=asked.seed)
+    if asked.operations:
+        yield histories.row(registry[0].template, folder / "history", operations=asked.operations, seed=asked.seed)
+    if asked.damages:
+        yield from damage.rows(
+            damage.readers(stages, registry), folder / "trial", trials=asked.damages, seed=asked.seed
+        )

@@ -1,0 +1,153 @@
+"""The n-th call that touches the disk fails, for every n until the work succeeds in spite of the fault.
+
+After each fault, what stands on the disk is what was there before or what is there after a run without a fault; whoever
+reads between two calls finds one of these. A plain rerun then ends as a run without a fault does.
+"""
+
+import random
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from chaos import faults
+from chaos.faults import Fault, Outcome
+from chaos.subjects import Subject
+
+PROJECT = "project"
+_NEVER = 2**62  # the number of no call
+_PROGRESS = re.compile(r"\w+: (\d+/\d+ |resumed |\S+ is damaged; training starts anew)")
+
+
+class Violation(NamedTuple):
+    """An invariant that did not hold, and the trial that shows it."""
+
+    invariant: str
+    trial: str
+    found: str
+
+
+class Row(NamedTuple):
+    """A row of the table."""
+
+    subject: str
+    fault: str
+    calls: int
+    trials: int
+    violations: list[Violation]
+
+
+class Whole(NamedTuple):
+    """What a reader finds before and after the work, and the names of all files after it."""
+
+    before: Mapping[str, object]
+    after: Mapping[str, object]
+    names: set[str]
+
+
+def rows(subject: Subject, folder: Path, chosen: tuple[Fault, ...], *, most: int, seed: int) -> Iterator[Row]:
+    """One row a fault.
+
+    Args:
+        subject: the transaction.
+        folder: empty; the trials run below it.
+        chosen: the faults.
+        most: trials of a fault; of more calls some are drawn.
+        seed: of the draw.
+    """
+    expected = whole(subject, folder)
+    for fault in chosen:
+        calls = trial(subject, folder, fault, _NEVER).calls
+        numbers = range(1, calls + 1)
+        drawn = random.Random(f"{seed} {subject.name} {fault.name}")  # noqa: S311 - no secret
+        picked = sorted(drawn.sample(numbers, most)) if calls > most else list(numbers)
+        found = [violation for n in picked for violation in check(subject, folder, fault, n, expected)]
+        yield Row(subject.name, fault.name, calls, len(picked), found)
+
+
+def check(subject: Subject, folder: Path, fault: Fault, n: int, expected: Whole) -> Iterator[Violation]:
+    """The violations of one trial."""
+    name = f"{subject.name}:{fault.name}:{n}"
+    struck = trial(subject, folder, fault, n)
+    if fault.survived and struck.code:
+        yield Violation("the work goes on", name, _end(struck))
+    elif struck.code and not (fault.deadly and struck.code == -9):
+        yield from one_line(name, struck)
+    yield from afterwards(subject, folder, name, struck, expected)
+
+
+def afterwards(subject: Subject, folder: Path, name: str, struck: Outcome, expected: Whole) -> Iterator[Violation]:
+    """The violations that are found after a trial: by a reader, by a rerun, and by a reader again."""
+    state = _state(subject, folder, name)
+    if isinstance(state, Violation):
+        yield state
+        return
+    for part, value in state.items():
+        if value not in (expected.before[part], expected.after[part]):
+            yield Violation("old or new, whole", name, f"{part} is {value}; {_end(struck)}")
+        elif struck.code == 0 and value != expected.after[part]:
+            yield Violation("what is acknowledged is done", name, f"{part} is {value}")
+    again = _run(subject, folder)
+    if again.code and not (subject.remains and again.code == 2 and state == expected.after):
+        yield Violation("a rerun converges", name, f"{_end(struck)}; rerun: {_end(again)}")
+        return
+    state = _state(subject, folder, name)
+    if state != expected.after:
+        yield Violation("a rerun converges", name, f"{state}; {_end(struck)}")
+    left = _names(folder / PROJECT) - expected.names
+    if left:
+        yield Violation("nothing is left behind", name, f"{', '.join(sorted(left)[:3])}; {_end(struck)}")
+
+
+def whole(subject: Subject, folder: Path) -> Whole:
+    """What a reader finds before and after a run without a fault."""
+    fresh(subject, folder)
+    before = _state(subject, folder, subject.name)
+    outcome = _run(subject, folder)
+    after = _state(subject, folder, subject.name)
+    if outcome.code or isinstance(before, Violation) or isinstance(after, Violation):
+        raise RuntimeError(f"{subject.name} fails without a fault: {outcome.said}, {before}, {after}")
+    return Whole(before, after, _names(folder / PROJECT))
+
+
+def fresh(subject: Subject, folder: Path) -> None:
+    """Make the folder what the work starts from."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(subject.template, folder / PROJECT)
+
+
+def trial(subject: Subject, folder: Path, fault: Fault, n: int) -> Outcome:
+    """A run in a fresh folder."""
+    fresh(subject, folder)
+    return _run(subject, folder, fault, n)
+
+
+def _run(subject: Subject, folder: Path, fault: Fault = faults.NONE, n: int = 0) -> Outcome:
+    return faults.run(subject.work, folder / PROJECT, fault, n)
+
+
+def _state(subject: Subject, folder: Path, name: str) -> Mapping[str, object] | Violation:
+    """What a reader finds; a reader that fails is a violation."""
+    outcome = faults.run(subject.state, folder / PROJECT)
+    if outcome.code or not isinstance(outcome.result, dict):
+        return Violation("a reader does not fail", name, _end(outcome))
+    return outcome.result
+
+
+def one_line(name: str, outcome: Outcome) -> Iterator[Violation]:
+    """The violation, if there is one: a failure ends with one line on standard error, beside those of progress."""
+    lines = [line for line in outcome.said.splitlines() if line and not _PROGRESS.match(line)]
+    if outcome.code not in (1, 2) or len(lines) != 1:
+        yield Violation("one clear line", name, _end(outcome))
+
+
+def _end(outcome: Outcome) -> str:
+    """Exit code and last words of a child."""
+    return f"exit {outcome.code}: {outcome.said.strip()[-300:]}".replace("\n", " | ")
+
+
+def _names(folder: Path) -> set[str]:
+    """Names of all files but those of a registry's artifacts, which have random ones."""
+    names = (path.relative_to(folder) for path in folder.rglob("*"))
+    return {str(name) for name in names if "mlartifacts" not in name.parts}
