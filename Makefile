@@ -1,3 +1,4 @@
+# make demo: the runtime without torch, and the page of a small trained model.
 # make run: environment from the lock, the pipeline, then where to look.  make test: everything that must hold.
 # make test-quick: what takes no more than two seconds each.
 
@@ -5,6 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+RUNTIME_INSTALLED := $(VENV)/.runtime-installed
 RIVALS := $(VENV)/rivals
 # The two onnxruntime wheels overwrite each other, so one is chosen: the GPU one where there is an NVIDIA GPU.
 RUNTIME := $(if $(shell nvidia-smi --list-gpus 2>/dev/null),gpu,cpu)
@@ -13,7 +15,10 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test test-quick lint deps chaos bench experiments lock vendor clean
+.PHONY: demo run test test-quick lint deps chaos bench experiments lock vendor clean
+
+demo: $(RUNTIME_INSTALLED)
+	@$(BIN)/volvae demo
 
 run: $(INSTALLED)
 	@volvae check
@@ -59,10 +64,18 @@ $(RIVALS): Makefile
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $@ pythae==0.1.2 imageio==2.38.1 fast-vollib==0.2.4
 	@touch $@
 
-$(INSTALLED): pyproject.toml requirements.lock
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
 	  "volvae needs Python 3.11 to 3.13, not %d.%d: make PYTHON=python3.11" % v)'
 	$(PYTHON) -m venv $(VENV)
+
+# Where `make run` has installed everything, there is nothing to add.
+$(RUNTIME_INSTALLED): pyproject.toml requirements.lock | $(BIN)/python
+	[ -e $(INSTALLED) ] || \
+	  $(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[serve,quotes,$(RUNTIME)]'
+	@touch $@
+
+$(INSTALLED): pyproject.toml requirements.lock | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[pipeline,schedule,serve,dask,dev,$(RUNTIME)]'
 	$(BIN)/python -m pip check
 	@touch $@

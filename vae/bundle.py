@@ -71,6 +71,10 @@ class BundleError(ValueError):
     """The folder is not a bundle, was altered, or has another format than this version reads."""
 
 
+class NoBundleError(BundleError):
+    """There is no bundle in the folder."""
+
+
 class FormatError(BundleError):
     """The bundle has another format than this version reads."""
 
@@ -98,13 +102,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a bundle.
 
     Raises:
+        NoBundleError: the folder has no manifest.
         FormatError: the bundle has another format.
-        BundleError: the folder has no manifest, or it cannot be read.
+        BundleError: the manifest cannot be read.
     """
     path = folder / MANIFEST
     try:
         manifest = json.loads(read_file(path, _MOST_MANIFEST))
         found = manifest["format"]
+    except FileNotFoundError as error:
+        raise NoBundleError(f"{folder} is not a bundle: {path} cannot be read ({error.strerror})") from error
     except OSError as error:
         raise BundleError(f"{folder} is not a bundle: {path} cannot be read ({error.strerror})") from error
     except BundleError:

@@ -28,7 +28,7 @@ def one_line_errors(command: Callable[Parameters, None]) -> Callable[Parameters,
         except ModuleNotFoundError as error:
             _end(f"{error}{_remedy(error.name or '')}", code=2)
         except (InputError, ValueError, ImportError) as error:
-            _end(str(error), code=2)
+            _end(f"{error}{_where_bundles_come_from(error)}", code=2)
         except StageError as error:
             _end(str(error), code=1)
 
@@ -38,6 +38,14 @@ def one_line_errors(command: Callable[Parameters, None]) -> Callable[Parameters,
 def _end(message: str, *, code: int) -> None:
     click.echo(f"volvae: {message}", err=True)
     sys.exit(code)
+
+
+def _where_bundles_come_from(error: Exception) -> str:
+    """How to get a bundle, where the error is that there is none."""
+    from vae.bundle import NoBundleError
+
+    makes = "; `make run` trains one, `volvae demo` writes a small one to demo/bundle"
+    return makes if isinstance(error, NoBundleError) else ""
 
 
 def _remedy(module: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pipeline import openmp, telemetry
-from pipeline.cli import flow, own_data, risk, scenarios, serve, surfaces, versions
+from pipeline.cli import demo, flow, own_data, risk, scenarios, serve, surfaces, versions
 from pipeline.cli.common import BUNDLE, bundle_option, one_line_errors
 from pipeline.cli.sections import Sections
 
@@ -18,7 +18,7 @@ from pipeline.cli.sections import Sections
 def main() -> None:
     """Implied-volatility surfaces from a variational autoencoder.
 
-    First step: `make run` trains a model, `volvae doctor` checks it.
+    First step: `volvae demo` shows a small trained model. `make run` trains one of full size.
     """
     telemetry.switch_off()
     openmp.bound_spinning()
@@ -57,7 +57,7 @@ def report(results: Path, *, in_browser: bool, as_json: bool) -> None:
 
 
 for title, commands in {
-    "Start": (doctor,),
+    "Start": (demo.demo, doctor),
     "Use a model": (
         surfaces.sample,
         surfaces.complete,

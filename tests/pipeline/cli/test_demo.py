@@ -1,0 +1,96 @@
+"""What `volvae demo` shows: a model and quotes that ship, of which every file can be completed as the README says."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from deploy.server import run
+from deploy.server.settings import Settings
+from pipeline.cli.main import main
+from tools import demo as maker
+from vae.runtime import SurfaceModel
+
+DEMO = maker.DEMO
+
+
+def volvae(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def model() -> SurfaceModel:
+    return SurfaceModel.load(DEMO / "bundle", provider="cpu")
+
+
+def test_the_folder_is_written_once_and_its_page_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[Settings] = []
+    monkeypatch.setattr(run, "run", served.append)
+    monkeypatch.chdir(tmp_path)
+    result = volvae("demo", "--port", "8123")
+    assert result.exit_code == 0, result.output
+    assert "http://127.0.0.1:8123 " in result.output
+    for part in ("bundle", "quotes"):
+        names = {path.name for path in (DEMO / part).iterdir()}
+        assert {path.name for path in (tmp_path / "demo" / part).iterdir()} == names
+
+    (tmp_path / "demo/quotes/smile.csv").write_text("mine")
+    assert volvae("demo").exit_code == 0
+    assert (tmp_path / "demo/quotes/smile.csv").read_text() == "mine"
+    assert served == [Settings(tmp_path / "demo/bundle", port=8123), Settings(tmp_path / "demo/bundle")]
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    result = volvae("demo", tmp_path)
+    assert (result.exit_code, result.stderr) == (2, f"volvae: {tmp_path} holds notes.txt; name another folder\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_missing_bundle_says_where_bundles_come_from(tmp_path: Path) -> None:
+    result = volvae("complete", DEMO / "quotes/smile.csv", "-o", tmp_path / "a.csv", "--bundle", tmp_path / "none")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("; `make run` trains one, `volvae demo` writes a small one to demo/bundle\n")
+
+
+def test_it_is_small_enough_to_ship() -> None:
+    assert sum(path.stat().st_size for path in DEMO.rglob("*") if path.is_file()) < 1_200_000
+
+
+def test_the_commands_of_the_readme_complete_its_quotes(root: Path, tmp_path: Path) -> None:
+    text = (root / "README.md").read_text("utf-8")
+    commands = re.findall(r"^\$ volvae (complete demo/.*?)(?:  +#.*)?$", text, re.MULTILINE)
+    assert {command.split()[1].removeprefix("demo/quotes/") for command in commands} == {
+        path.name for path in (DEMO / "quotes").iterdir()
+    }
+    for command in commands:
+        output = tmp_path / "surface.csv"
+        words = command.replace("demo/", f"{DEMO}/").replace("surface.csv", str(output)).split()
+        result = volvae(*words, "--json")
+        assert result.exit_code == 0, result.output
+        figures = json.loads(result.stdout)
+        assert figures["quotes_used"] == figures["quotes"]
+        assert not figures["outside"], command
+        wrong = "wrong_quote" in command
+        assert figures["wild_rows"] == ([maker.WRONG + 1] if wrong else [])
+        assert output.with_suffix(".html").exists() == ("--plot" in command)
+        output.with_suffix(".html").unlink(missing_ok=True)
+
+
+def test_its_completions_are_the_surfaces_that_the_quotes_are_of(model: SurfaceModel) -> None:
+    """Of a Heston model at tenors and strikes that the quotes do not have."""
+    table = np.genfromtxt(DEMO / "quotes/smile.csv", delimiter=",", names=True)
+    found = model.complete(table["iv"], tenor=table["days"] / 365.0, log_moneyness=table["log_moneyness"])
+    days, k = (45, 182, 270), np.array([-0.1, -0.03, 0.03, 0.08])
+    exact = maker.vols(maker.QUIET, days, k)
+    read = model.surfaces(found.iv[None]).at(np.tile(k, len(days)), np.repeat(days, len(k)) / 365.0)
+    assert 1e4 * np.abs(read[0] - exact.ravel()).max() < 10.0
+
+
+def test_the_quotes_are_those_that_the_tool_writes(tmp_path: Path) -> None:
+    maker.write_quotes(tmp_path)
+    for path in (DEMO / "quotes").iterdir():
+        assert path.read_text() == (tmp_path / path.name).read_text(), path.name
