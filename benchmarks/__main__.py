@@ -27,6 +27,7 @@ PARTS = (
     "american",
     "risk",
     "sharing",
+    "startup",
     "serving",
     "off_grid",
     "outside",
@@ -36,7 +37,7 @@ PARTS = (
     "frames",
     "markets",
 )
-_OF_A_BUNDLE = ("serving", "off_grid", "outside", "static_arbitrage", "server")
+_OF_A_BUNDLE = ("startup", "serving", "off_grid", "outside", "static_arbitrage", "server")
 
 
 @click.command(help=__doc__)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -170,6 +171,15 @@ class BundleModel:
             raise BundleError(f"{folder / bundle.MANIFEST} is not the manifest of a bundle: {error!r}") from error
         model._decoder.session  # noqa: B018 - start it now: a bundle that cannot run fails here
         return model
+
+    def start(self) -> None:
+        """Start the sessions of all graphs now, side by side; each would start at its first call.
+
+        Raises:
+            BundleError: onnxruntime cannot load a graph, or the graph has other inputs or outputs than the bundle's.
+        """
+        with ThreadPoolExecutor(len(self._graphs)) as pool:  # onnxruntime does not hold the interpreter meanwhile
+            list(pool.map(lambda graph: graph.session, self._graphs.values()))
 
     def checked(self, check: Callable[[], object]) -> Self:
         """The same model, which calls ``check`` before each call of a graph; what that raises ends a long request."""

@@ -439,6 +439,19 @@ def test_one_surface_is_decoded_as_in_a_batch(model: SurfaceModel) -> None:
         model.decode(np.array([[0.0, np.nan, 0.0]]))
 
 
+def test_all_sessions_can_be_started_at_once(bundle: Path, tmp_path: Path) -> None:
+    """And a graph that is none is found then, not at its first call."""
+    model = SurfaceModel.load(bundle, provider="cpu")
+    model.start()
+    assert all(graph._session is not None for graph in model._graphs.values())
+
+    folder = copy(bundle, tmp_path)
+    (folder / "scorer.onnx").write_bytes(b"no graph")
+    write_checksum(folder, "scorer.onnx")
+    with pytest.raises(BundleError, match=r"cannot load scorer\.onnx"):
+        SurfaceModel.load(folder, provider="cpu").start()
+
+
 @pytest.mark.parametrize("name", ["decoder.onnx", "completer.onnx"])
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "missing", "swapped"])
 def test_an_altered_file_is_refused(bundle: Path, tmp_path: Path, name: str, damage: str) -> None:
