@@ -1,6 +1,10 @@
-"""Figures of a law of motion, which walks through the test dates beside historical simulations of the same dates."""
+"""Figures of a law of motion, which walks through the test dates beside historical simulations of the same dates.
+
+Also of what it remembers: completions of the test dates from their quotes and from the past.
+"""
 
 import numpy as np
+import torch
 
 from pipeline.dynamics import Dated, dated, tested_dates
 from pipeline.files.dataset import SPLITS, Dataset
@@ -8,8 +12,10 @@ from pipeline.files.motion_file import Motion
 from pipeline.settings.evaluate import EvaluateParams
 from vae.dynamics.fit import History, walk
 from vae.dynamics.law import FORMS, Array
+from vae.evaluation.memory import Completed, memory_metrics
 from vae.evaluation.scenarios import Forecasts, forecasts, scenario_metrics
 from vae.evaluation.var_backtests import backtest_metrics, losses
+from vae.model import completion
 from vae.model.autoencoder import Vae
 from vae.surface import arbitrage
 from vae.surface.grid import Grid
@@ -36,6 +42,17 @@ def scenario_figures(motion: Motion, model: Vae, data: Dataset, settings: Evalua
     figures = scenario_metrics(*forecast)
     for name, found_there in zip(("scenario", "fhs"), forecast, strict=False):
         figures[f"{name}_arbitrage_free_rate"] = _free_of_arbitrage(found_there, data.grid, settings)
+    figures |= memory_metrics(
+        own,
+        walks[-1],
+        found.points,
+        center,
+        lambda seen: _completed(model, seen),
+        noise=float(model.scale.detach().square().mean()),
+        known=settings.completion_points,
+        first=first,
+        seed=settings.seed,
+    )
     if plain.log_price is None:
         return figures
     iv = np.exp(center + plain.coordinates).reshape(-1, *data.grid.shape)
@@ -44,6 +61,13 @@ def scenario_figures(motion: Motion, model: Vae, data: Dataset, settings: Evalua
         lost = losses(each, iv, *history, first=first, seed=settings.seed)
         figures |= backtest_metrics(lost, name, seed=settings.seed)
     return figures
+
+
+def _completed(model: Vae, log_vols: Array) -> Completed:
+    """Surfaces [date, D] from the points of each that are not NaN."""
+    x = torch.from_numpy(log_vols).exp()
+    alone, belief = completion.complete(model, x), completion.beliefs(model, x)
+    return Completed(*(part.numpy() for part in (alone.mean, alone.std, *belief)))
 
 
 def _free_of_arbitrage(found: Forecasts, grid: Grid, settings: EvaluateParams) -> float:

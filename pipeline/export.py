@@ -37,6 +37,7 @@ from vae.bundle import (
     measured,
 )
 from vae.dynamics.law import passed, scenarios
+from vae.dynamics.memory import compact
 from vae.graphs import export, scorer
 from vae.graphs.completer import completer_graph
 from vae.graphs.sampler import sampler_graph
@@ -67,11 +68,11 @@ def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, m
     test = torch.from_numpy(data.points("test")).unflatten(1, layout.shape)
     reading = _reading_error(data, grid) if grid else None
     with new_folder(bundle) as folder:
-        contents = graph_files(trained, prior, grid, reading, half=settings.fp16)
         moved = motion_file.read(model)
+        contents = graph_files(trained, prior, grid, reading, half=settings.fp16, memory=moved is not None)
         if moved is not None and grid:
             moved = latest(moved, trained, data)
-            contents[SCENARIOS] = scenarios_graph(_single(trained), moved.law, layout, _metadata(trained, prior, grid))
+            contents[SCENARIOS] = motion_graph(trained, prior, grid, moved)
         scored = test[torch.randperm(len(test), generator=_generator(settings))[: settings.scored_surfaces]]
         manifest = make_manifest(
             trained,
@@ -81,8 +82,8 @@ def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, m
             scores(_single(trained) if grid else trained, scored),
             prior.markets or data.markets,
         )
-        if moved is not None:
-            manifest["dynamics"] = _stated(moved, trained, layout)
+        if moved is not None and grid:
+            manifest["dynamics"] = stated(moved, trained, grid)
         for name, content in contents.items():
             formats.write_bytes(folder / name, content)
         formats.write_json(folder / MANIFEST, manifest)
@@ -123,11 +124,18 @@ def layout_of(model: Vae, grid: Grid | None) -> Layout:
 
 
 def graph_files(
-    model: Vae, prior: Prior, grid: Grid | None, reading: ReadingError | None = None, *, half: bool = False
+    model: Vae,
+    prior: Prior,
+    grid: Grid | None,
+    reading: ReadingError | None = None,
+    *,
+    half: bool = False,
+    memory: bool = False,
 ) -> dict[str, bytes]:
     """The ONNX files of a bundle by name; of a bundle of vectors where there is no grid.
 
-    ``reading`` holds the errors of reading surfaces between the points of the grid, none by default.
+    ``reading`` holds the errors of reading surfaces between the points of the grid, none by default. With ``memory``
+    the completer says what a law of motion needs to remember.
 
     Vectors are completed and scored in double precision, as their units and their numbers of points are anyone's.
     """
@@ -140,7 +148,9 @@ def graph_files(
             single, prior.law, len(prior.conditions), layout, metadata, market=prior.component_market
         ),
         COMPLETER: (
-            completer_graph(single, grid, metadata, [prior.in_market(name) for name in prior.markets], reading)
+            completer_graph(
+                single, grid, metadata, [prior.in_market(name) for name in prior.markets], reading, memory=memory
+            )
             if grid
             else vector_completer_graph(model, metadata)
         ),
@@ -161,14 +171,22 @@ def _metadata(model: Vae, prior: Prior, grid: Grid | None) -> dict[str, str]:
     }
 
 
-def _stated(moved: Motion, model: Vae, layout: Layout) -> dict[str, object]:
+def motion_graph(model: Vae, prior: Prior, grid: Grid, moved: Motion) -> bytes:
+    """``scenarios.onnx`` of a model with a law of motion."""
+    return scenarios_graph(_single(model), moved.law, layout_of(model, grid), _metadata(model, prior, grid))
+
+
+def stated(moved: Motion, model: Vae, grid: Grid) -> dict[str, object]:
     """The law of motion and its state in the manifest."""
     with torch.no_grad():
-        iv = model.expand(torch.from_numpy(moved.state.coordinates)).reshape(layout.shape).numpy()
+        iv = model.expand(torch.from_numpy(moved.state.coordinates)).reshape(grid.shape).numpy()
     return {
         "form": moved.form,
         "underlying": moved.underlying,
         "date": (_EPOCH + dt.timedelta(moved.date)).isoformat(),
+        "center": model.center.tolist(),
+        "noise": _root_mean_square(model.scale),
+        "law": {name: part.astype(np.float32).tolist() for name, part in compact(moved.law)._asdict().items()},
         **{name: part.astype(np.float32).tolist() for name, part in (moved.state._asdict() | {"iv": iv}).items()},
     }
 

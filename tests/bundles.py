@@ -8,14 +8,18 @@ import torch
 
 from pipeline import export
 from pipeline.files import formats
+from pipeline.files.motion_file import Motion
 from pipeline.files.trained_model import Prior
 from tests.shared import built_once
 from vae.bundle import MANIFEST, SCENARIOS
+from vae.dynamics.fit import History, walk
+from vae.dynamics.law import FORMS
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.linear import principal_components
 from vae.model.mixture import Mixture
 from vae.surface.grid import Grid
 
+FIRST_DAY = 18_262  # 2020-01-01
 GRID = Grid(np.array([0.1, 0.5]), np.linspace(-0.2, 0.2, 4))
 
 
@@ -47,9 +51,24 @@ def two_markets() -> Prior:
     return Prior(mixture, markets=("AUDUSD", "EUR/USD"), component_market=np.array([0, 1, 1]))
 
 
-def write_bundle(folder: Path, model: Vae, prior: Prior) -> Path:
+def moving_model(*, with_return: bool) -> tuple[Vae, Motion]:
+    """A model of log vols that are a random walk, with their law of motion, perhaps beside a return."""
+    random, dates = np.random.default_rng(0), 150
+    x = torch.from_numpy(0.2 * np.exp(np.cumsum(0.01 * random.standard_normal((dates, 8)), axis=0)))
+    sizes = Architecture(8, 8, 2, 16, 1, transform="log", residual_factors=7)
+    model = Vae.from_components(sizes, principal_components(x.log()))
+    price = np.cumsum(0.01 * random.standard_normal(dates)) if with_return else None
+    history = History(model.observe(x).values.numpy(), FIRST_DAY + np.arange(dates), model.basis.numpy(), price)
+    walked = walk(history, FORMS["reverting"])
+    index = "index" if with_return else None
+    return model, Motion(walked.law(), walked.state(), int(history.days[-1]), "reverting", index)
+
+
+def write_bundle(folder: Path, model: Vae, prior: Prior, motion: Motion | None = None) -> Path:
     folder.mkdir()
-    contents = export.graph_files(model, prior, GRID)
+    contents = export.graph_files(model, prior, GRID, memory=motion is not None)
+    if motion is not None:
+        contents[SCENARIOS] = export.motion_graph(model, prior, GRID, motion)
     for name, graph in contents.items():
         formats.write_bytes(folder / name, graph)
     ranks = {
@@ -57,7 +76,10 @@ def write_bundle(folder: Path, model: Vae, prior: Prior) -> Path:
     }  # fmt: skip
     scores = {name: np.linspace(*ends, 1001).tolist() for name, ends in ranks.items()}
     scores |= {"fewest_points": 8, "surfaces": 2}
-    formats.write_json(folder / MANIFEST, export.make_manifest(model, prior, GRID, contents, scores, prior.markets))
+    manifest = export.make_manifest(model, prior, GRID, contents, scores, prior.markets)
+    if motion is not None:
+        manifest["dynamics"] = export.stated(motion, model, GRID)
+    formats.write_json(folder / MANIFEST, manifest)
     return folder
 
 
@@ -94,3 +116,14 @@ def conditional_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_bundle(folder / "bundle", model, two_conditions(model))
 
     return built_once(tmp_path_factory, "conditional_bundle", build) / "bundle"
+
+
+@pytest.fixture(scope="session")
+def moving_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of ``moving_model`` with a return, made once; do not change it."""
+
+    def build(folder: Path) -> None:
+        model, motion = moving_model(with_return=True)
+        write_bundle(folder / "bundle", model, Prior(Mixture.standard_normal(2)), motion)
+
+    return built_once(tmp_path_factory, "moving_bundle", build) / "bundle"

@@ -1,43 +1,66 @@
-"""Scenarios of the next dates from ``scenarios.onnx``. Imports numpy and onnxruntime only."""
+"""The law of motion of a bundle: scenarios of the next dates from ``scenarios.onnx``, and what quotes so far say.
 
+Imports numpy and onnxruntime only.
+"""
+
+import copy
 import datetime as dt
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vae import bundle
-from vae.dynamics.law import passed
+from vae.dynamics import law as dynamics
+from vae.dynamics import memory
+from vae.dynamics.law import Law, passed
+from vae.dynamics.memory import Belief, Known, Quotes, Step
+from vae.motion_state import PARTS, State
 from vae.sessions import Graph, Options
 
 Array = NDArray[np.float32]
 
 _ROWS = 2**50  # random rows of a step; those of the next step follow
-_MOST_STEPS = 2**13
+MOST_STEPS = 2**13
 _BLOCK = 4096  # paths at a time
 _SATURDAY = 5
 _EPOCH = dt.date(1970, 1, 1)
-_STATE = ("coordinates", "recent", "variances")
-_NEXT = tuple(f"next_{name}" for name in _STATE)
+_SHORTEST, _LONGEST = 1e-6, 1000.0  # working days from a state to the next quotes
+_ROUNDING = 1e-9  # of sums of parts of a day
+_NEXT = tuple(f"next_{name}" for name in PARTS)
 
 
-class State(NamedTuple):
-    """What is known at the close of a date.
+class Seen(NamedTuple):
+    """What the completer says of quotes.
 
     Attributes:
-        date: the date.
-        coordinates: of the surface in the model, [R].
-        recent: decayed sum of moves so far, of the coordinates and of the return if there is one, [C].
-        variances: decayed means of squared innovations, of log vols and the return, [decay, P].
-        iv: the surface as the model has it, decimal vols, [tenor, node].
+        belief: of the coordinates of the surface by these quotes alone.
+        quotes: how they depend on the surface.
     """
 
-    date: dt.date
-    coordinates: Array
-    recent: Array
-    variances: Array
-    iv: Array
+    belief: Belief
+    quotes: Quotes
+
+
+class Recalled(NamedTuple):
+    """What quotes and the past say together.
+
+    Attributes:
+        state: after the quotes.
+        std: standard deviations of quotes at the points, decimal vols, [tenor, node].
+        fitted: vols of the surface at the quotes, [quote].
+        fitted_std: their standard deviations without any noise, [quote].
+        misfit: chi-square of the quotes that are used, under the forecast.
+    """
+
+    state: State
+    std: Array
+    fitted: Array
+    fitted_std: Array
+    misfit: float
 
 
 class Scenarios(NamedTuple):
@@ -66,10 +89,15 @@ class Motion:
 
     def __init__(self, content: bytes, manifest: Mapping[str, Any], options: Options, shape: tuple[int, ...]) -> None:
         facts, self._shape = manifest["dynamics"], shape
-        arrays = [np.array(facts[name], np.float32) for name in (*_STATE, "iv")]
-        self.state = State(dt.date.fromisoformat(facts["date"]), *arrays)
+        coordinates, recent, variances, iv = (np.array(facts[name], np.float32) for name in (*PARTS, "iv"))
+        self._law = Law._make(np.array(facts["law"][name], np.float64) for name in Law._fields)
+        self._center = np.array(facts["center"], np.float64)
+        self._noise = float(facts["noise"]) ** 2  # variance of log vols
+        self._certain = self._noise * np.eye(len(coordinates))
+        date, exact = dt.date.fromisoformat(facts["date"]), coordinates.astype(np.float64)
+        self.state = State(date, coordinates, recent, variances, iv, exact, self._certain)
         self.has_return = len(self.state.recent) > len(self.state.coordinates)
-        sizes = {name: array.shape for name, array in zip(_STATE, arrays, strict=False)}
+        sizes = {name: getattr(self.state, name).shape for name in PARTS}
         rows = dict.fromkeys(("key", "offset", "count", "week", "surface_return", "observed"), ())
         self._graph = Graph(
             bundle.SCENARIOS,
@@ -83,6 +111,12 @@ class Motion:
                 "shocks": (),
             },
         )
+
+    def checked(self, check: Callable[[], object]) -> Self:
+        """The same law, which calls ``check`` before each call of its graph."""
+        twin = copy.copy(self)
+        vars(twin).update(_graph=self._graph.checked(check))
+        return twin
 
     def after(self, state: State, iv: Array, date: dt.date, log_return: float) -> State:
         """The state after a date with the surface iv [tenor, node].
@@ -98,7 +132,38 @@ class Motion:
             "surface_return": np.array([log_return], np.float32),
             "observed": np.array([True]),
         }
-        return State(date, *(part[0] for part in self._graph.run(feeds, (*_NEXT, "iv"))))
+        coordinates, recent, variances, surface = (part[0] for part in self._graph.run(feeds, (*_NEXT, "iv")))
+        exact = coordinates.astype(np.float64)
+        return State(date, coordinates, recent, variances, surface, exact, self._certain)
+
+    def recalled(self, previous: State, seen: Seen, trusted: Quotes, elapsed: float, log_return: float) -> Recalled:
+        """What quotes and the past say together.
+
+        Args:
+            previous: the state before.
+            seen: what the quotes say alone.
+            trusted: the quotes, with the precisions that they have beside the forecast.
+            elapsed: working days since ``previous``.
+            log_return: of the underlying on the last working day of these; NaN where it is not known.
+
+        Raises:
+            ValueError: elapsed is out of range.
+        """
+        date, part, steps = _steps(previous, elapsed)
+        past = (part.astype(np.float64) for part in (previous.recent, previous.variances))
+        before = Known(dynamics.State(previous.filtered, *past), previous.covariance)
+        waited = memory.waited(self._law, before, steps[:-1])
+        known, misfit = memory.filtered(self._law, waited, steps[-1], trusted, self._center, log_return)
+        own = Belief(known.state.coordinates, known.covariance)
+        mean, covariance = memory.intersection(own, seen.belief, self._noise)
+        vols = np.exp(self._center + self._law.basis @ mean)
+        variance = np.square(self._law.basis @ np.linalg.cholesky(covariance + self._certain)).sum(axis=1)
+        fitted, deviation = memory.at_quotes(self._law, mean, covariance, seen.quotes, self._center)
+        start, recent, variances = (part.astype(np.float32) for part in (mean, *known.state[1:]))
+        iv = vols.astype(np.float32).reshape(self._shape)
+        state = State(date, start, recent, variances, iv, *own, part)
+        std = (vols * np.sqrt(variance)).astype(np.float32).reshape(self._shape)
+        return Recalled(state, std, fitted.astype(np.float32), (fitted * deviation).astype(np.float32), misfit)
 
     def scenarios(self, state: State, dates: Sequence[dt.date], n: int, *, seed: int, offset: int) -> Scenarios:
         """Paths through some dates; path i depends only on the seed and on offset + i.
@@ -107,10 +172,8 @@ class Motion:
             ValueError: the dates do not rise, or are too many.
         """
         days = [state.date, *dates]
-        if not dates or len(dates) > _MOST_STEPS or any(one >= two for one, two in zip(days, dates, strict=False)):
-            raise ValueError(
-                f"days must be 1 to {_MOST_STEPS} dates that rise from {state.date}, the date of the state"
-            )
+        if not dates or len(dates) > MOST_STEPS or any(one >= two for one, two in zip(days, dates, strict=False)):
+            raise ValueError(f"days must be 1 to {MOST_STEPS} dates that rise from {state.date}, the date of the state")
         iv = np.empty((n, len(dates), *self._shape), np.float32)
         log_return = np.empty((n, len(dates)), np.float32)
         shocks = np.empty((n, len(dates)), np.int64)
@@ -127,7 +190,7 @@ class Motion:
     def _feeds(self, parts: Sequence[Array], week: Array, *, seed: int = 0, offset: int = 0) -> dict[str, NDArray[Any]]:
         """A state for each row, [row, ...], and no surface to go to."""
         return {
-            **dict(zip(_STATE, parts, strict=True)),
+            **dict(zip(PARTS, parts, strict=True)),
             "week": week,
             "key": np.array([seed], np.uint64),
             "offset": np.array([offset]),
@@ -156,6 +219,28 @@ def _week(before: dt.date, date: dt.date) -> Array:
     """How many of each day of the week a step goes through, [7]."""
     week: Array = passed(np.array([(day - _EPOCH).days for day in (before, date)]))[0].astype(np.float32)
     return week
+
+
+def _steps(state: State, elapsed: float) -> tuple[dt.date, float, list[Step]]:
+    """The date of the last close, the part of a day since, and the steps that lead there from a state.
+
+    Raises:
+        ValueError: elapsed is out of range.
+    """
+    if not _SHORTEST <= elapsed <= _LONGEST:
+        raise ValueError(
+            f"elapsed is {elapsed}; allowed: {_SHORTEST:g} to {_LONGEST:g} working days since the state of {state.date}"
+        )
+    total = state.elapsed + elapsed
+    count = math.floor(total + _ROUNDING)
+    dates = [state.date, *working_days(state.date, count + 1)]
+    ends = [*range(1, count + 1), *([total] if total - count > _ROUNDING else [])]
+    weeks = [_week(*pair) for pair in itertools.pairwise(dates)]
+    steps = [
+        Step((end - start) * weeks[math.ceil(end) - 1].astype(np.float64), end - start)
+        for start, end in zip([state.elapsed, *ends], ends, strict=False)
+    ]
+    return dates[count], max(total - count, 0.0), steps
 
 
 def _parts(state: State) -> list[Array]:

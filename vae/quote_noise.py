@@ -8,6 +8,7 @@ Reference: Dempster, Laird, Rubin (1977), "Maximum likelihood from incomplete da
 "Notes on continuous stochastic phenomena".
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
@@ -22,6 +23,7 @@ Mask = NDArray[np.bool_]
 Cause = Literal["none", "noise", "shape", "unknown"]
 
 LEAST_P = 0.005  # quotes with a smaller p-value lie outside of what the model learned ...
+_FORECAST_DEVIATIONS = 2.576  # ... beyond which, on a normal scale, a chi-square has this p-value
 _SURELY_FITS = 0.05  # ... and with a larger one inside, once wild quotes are left out
 _ROBUST_STEPS, _STEPS = 3, 6  # in the first ones a median takes the place of the mean ...
 _FEWEST_OF_MEDIAN = 20  # ... with as many quotes: of few it is too rough
@@ -105,6 +107,16 @@ def estimate(complete: Callable[[Array], Fit], quotes: Quotes, known: float) -> 
         return Estimate(kept, known, wild, "none")
     cause = _cause((np.sqrt(trust) * error)[fit.used], quotes.tenor[fit.used], quotes.k[fit.used])
     return Estimate((trust / ratio).astype(np.float32), known * float(ratio) ** 0.5, wild, cause)
+
+
+def fits_forecast(misfit: float, number: int) -> bool:
+    """Whether quotes fit a forecast, given their chi-square and its degrees of freedom.
+
+    Reference: Wilson, Hilferty (1931), "The distribution of chi-square", PNAS 17(12).
+    """
+    spread = 2.0 / (9.0 * max(number, 1))
+    root = math.pow(max(misfit, 0.0) / max(number, 1), 1.0 / 3.0)
+    return root <= 1.0 - spread + _FORECAST_DEVIATIONS * math.sqrt(spread)
 
 
 def _cause(error: Numbers, tenor: Numbers, k: Numbers) -> Cause:

@@ -7,19 +7,22 @@ True
 """
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vae import bundle, motion, quote_noise, runtime_inputs
+from vae import bundle, motion, motion_state, quote_noise, runtime_inputs
 from vae.bundle import SURFACES, VECTORS, BundleError, Layout
 from vae.bundle_model import ODD_PERCENTILE, BundleModel, Posterior, Scores
-from vae.motion import Motion, Scenarios, State
+from vae.dynamics.memory import Belief, Quotes
+from vae.motion import Motion, Scenarios, Seen
+from vae.motion_state import State
 from vae.quote_noise import Cause
 from vae.runtime_inputs import QUOTE_COLUMNS, Array, PriorName, SampleRequest
 from vae.sessions import Options, Provider
@@ -49,7 +52,9 @@ __all__ = [
 ]
 
 
+_OF_MEMORY = ("coordinates", "covariance", "quote_weights", "quote_precision")  # of a model with a law of motion
 _OF_QUOTES = ("z", "fitted", "fitted_std", "misfit", "p_value", "used")  # outputs of the completer beside surfaces
+_OF_COMPLETION = ("surface", "std", *_OF_QUOTES)
 
 
 class Draws(NamedTuple):
@@ -82,6 +87,7 @@ class Completion(NamedTuple):
         cause: why the quotes do not fit: ``noise``, a ``shape`` of the surface that the model did not learn,
             ``unknown`` where the two cannot be told apart, or ``none``.
         warning: that in a sentence; None where all quotes fit.
+        state: what is known after the quotes, where they were completed from a previous state.
     """
 
     iv: Array
@@ -96,6 +102,7 @@ class Completion(NamedTuple):
     wild: NDArray[np.bool_]
     cause: Cause = "none"
     warning: str | None = None
+    state: State | None = None
 
     def __repr__(self) -> str:
         """The surface and how well the quotes fit, in one line, as the arrays hold hundreds of numbers."""
@@ -169,6 +176,8 @@ class SurfaceModel(BundleModel):
         )
         contents = {name: content for name, content in contents.items() if name != bundle.SCENARIOS}
         smile, market = self.grid.shape[1:], (("market",) if self.market_is_condition else ())
+        rank, points = (len(self._motion.state.coordinates), math.prod(self.grid.shape)) if self._motion else (0, 0)
+        remembered = dict(zip(_OF_MEMORY, ((), (rank,), (points,), ()), strict=True)) if self._motion else {}
         super().__init__(
             contents,
             manifest,
@@ -177,7 +186,7 @@ class SurfaceModel(BundleModel):
             drawn=(*(("conditions",) if self.conditions else ()), *market),
             completer=(
                 dict.fromkeys((*QUOTE_COLUMNS, *market), ()),
-                {"surface": smile, "std": smile} | dict.fromkeys(_OF_QUOTES, ()),
+                {"surface": smile, "std": smile} | dict.fromkeys(_OF_QUOTES, ()) | remembered,
             ),
         )
 
@@ -280,8 +289,14 @@ class SurfaceModel(BundleModel):
         call_delta: ArrayLike | None = None,
         weight: ArrayLike | None = None,
         market: str | None = None,
+        previous: State | None = None,
+        elapsed: float = 1.0,
+        log_return: float | None = None,
     ) -> Completion:
         """The complete surface from one quote or more.
+
+        With a previous state the surface starts from what that implied for now, and the completion has the next state:
+        so a stream of quotes is filtered. Where the past says less than the quotes by themselves, it does not count.
 
         Args:
             iv: decimal vols of quotes, [quote]; or, without coordinates, a surface [tenor, node] on the grid whose
@@ -294,10 +309,15 @@ class SurfaceModel(BundleModel):
                 from them.
             market: one of ``self.markets``, whose surfaces are then the likely ones. Without it every market that the
                 model could describe counts, also one that it was not trained on.
+            previous: what was known before, of a model with a law of motion: ``state``, ``next_state`` of a whole
+                surface, or the state of an earlier completion. By default quotes are completed by themselves.
+            elapsed: working days from ``previous`` to the quotes; parts of a day within a day.
+            log_return: of the underlying on the last working day of that time, for a law that has a return; it may be
+                left out.
 
         Raises:
             ValueError: shapes do not agree, a number is out of range, no quote lies inside the domain of the grid, the
-                surface through the quotes cannot be, or the model does not have the market.
+                surface through the quotes cannot be, or the model does not have the market or no law of motion.
         """
         quotes = runtime_inputs.quote_feeds(
             self.grid,
@@ -309,12 +329,12 @@ class SurfaceModel(BundleModel):
             self.plausible_medians,
         )
         quotes |= self._market_feed(market)
-        found = self._completed(quotes)
-        if found.p_value < quote_noise.LEAST_P:
-            if weight is None:
-                found = self._completed_with_noise(quotes, found)
-            else:
-                found = found._replace(cause="unknown", warning=quote_noise.MISFIT_OF_WEIGHTS)
+        if previous is not None:
+            found = self._completed_from(previous, quotes, elapsed, log_return, estimated=weight is None)
+        else:
+            found = self._completed(quotes)
+            if found.p_value < quote_noise.LEAST_P:
+                found = self._outside(quotes, found, estimated=weight is None)[0]
         self._check_completion(found)
         fitted, fitted_std = (
             np.where(found.used, part, np.float32(np.nan)) for part in (found.fitted, found.fitted_std)
@@ -401,6 +421,28 @@ class SurfaceModel(BundleModel):
         dates = motion.working_days(start.date, days) if isinstance(days, int) else tuple(days)
         return moving.scenarios(start, dates, n, seed=seed, offset=offset)
 
+    def checked(self, check: Callable[[], object]) -> Self:
+        """The same model, which calls ``check`` before each call of a graph; what that raises ends a long request."""
+        twin = super().checked(check)
+        vars(twin).update(_motion=None if self._motion is None else self._motion.checked(check))
+        return twin
+
+    def state_to_plain(self, state: State) -> dict[str, Any]:
+        """A state as plain values, which a file or a client keeps in JSON."""
+        return motion_state.to_plain(state, self._weights)
+
+    def state_of_plain(self, found: object) -> State:
+        """The state that ``state_to_plain`` made plain values of.
+
+        Raises:
+            ValueError: the model has no law of motion, the state is of another model, or it is none.
+        """
+        return motion_state.of_plain(found, self._moving.state, self._weights)
+
+    @property
+    def _weights(self) -> str:
+        return str(self.manifest["weights_sha256"])
+
     @property
     def _moving(self) -> Motion:
         if self._motion is None:
@@ -438,9 +480,22 @@ class SurfaceModel(BundleModel):
         Raises:
             ValueError: no quote lies inside the domain of the grid, or no finite surface goes with the quotes.
         """
-        surface, std, z, fitted, fitted_std, misfit, p_value, used = self._graphs[bundle.COMPLETER].run(
-            feeds, ("surface", "std", *_OF_QUOTES)
-        )
+        return self._checked_completion(self._graphs[bundle.COMPLETER].run(feeds, _OF_COMPLETION))
+
+    def _completed_and_seen(self, feeds: runtime_inputs.Feeds) -> tuple[Completion, Seen]:
+        """The completion from the graph, and what it says for a law of motion.
+
+        Raises:
+            ValueError: as of ``_completed``.
+        """
+        parts = self._graphs[bundle.COMPLETER].run(feeds, (*_OF_COMPLETION, *_OF_MEMORY))
+        found = self._checked_completion(parts[: len(_OF_COMPLETION)])
+        coordinates, covariance, weights, precision = (part.astype(np.float64) for part in parts[len(_OF_COMPLETION) :])
+        log_vol = np.log(feeds["iv"].astype(np.float64))
+        return found, Seen(Belief(coordinates, covariance), Quotes(log_vol, precision, weights))
+
+    def _checked_completion(self, parts: Sequence[NDArray[Any]]) -> Completion:
+        surface, std, z, fitted, fitted_std, misfit, p_value, used = parts
         if not used.any():
             tenors, nodes = self.grid.tenors, self.grid.nodes
             raise ValueError(
@@ -453,8 +508,16 @@ class SurfaceModel(BundleModel):
         noise = self._quote_noise
         return Completion(surface, std, z, fitted, fitted_std, float(misfit[0]), float(p_value[0]), used, noise, wild)
 
-    def _completed_with_noise(self, feeds: runtime_inputs.Feeds, first: Completion) -> Completion:
-        """The completion with the noise that the quotes show; ``first`` is that with the noise that was learned."""
+    def _outside(
+        self, feeds: runtime_inputs.Feeds, first: Completion, *, estimated: bool
+    ) -> tuple[Completion, runtime_inputs.Feeds]:
+        """The completion of quotes that do not fit at their weights, and the quotes with the weights that it took.
+
+        Where the noise is to be estimated it is that which the quotes show; ``first`` is the completion with the noise
+        that was learned.
+        """
+        if not estimated:
+            return first._replace(cause="unknown", warning=quote_noise.MISFIT_OF_WEIGHTS), feeds
         iv, tenor, k = (feeds[name].astype(np.float64) for name in ("iv", "tenor", "log_moneyness"))
         quotes = quote_noise.Quotes(iv, tenor, k)
 
@@ -468,7 +531,39 @@ class SurfaceModel(BundleModel):
         if noise.cause in ("shape", "unknown"):
             found = found._replace(std=np.sqrt(found.std**2 + np.float32(noise.noise) ** 2))
         warning = quote_noise.warning(noise, quotes, self._quote_noise)
-        return found._replace(noise=noise.noise, wild=noise.wild, cause=noise.cause, warning=warning)
+        found = found._replace(noise=noise.noise, wild=noise.wild, cause=noise.cause, warning=warning)
+        return found, feeds | {"weight": noise.weight}
+
+    def _completed_from(
+        self, previous: State, feeds: runtime_inputs.Feeds, elapsed: float, log_return: float | None, *, estimated: bool
+    ) -> Completion:
+        """The completion from a previous state.
+
+        Quotes that the forecast explains are taken at their weights, whatever the surfaces of the training data say.
+        """
+        moving = self._moving
+        if log_return is not None and not (moving.has_return and math.isfinite(log_return)):
+            allowed = "a finite number, or None" if moving.has_return else "None, as the law has no return"
+            raise ValueError(f"log_return is {log_return}; allowed: {allowed}")
+        since = math.nan if log_return is None else log_return
+        found, seen = self._completed_and_seen(feeds)
+        recalled = moving.recalled(previous, seen, seen.quotes, elapsed, since)
+        number = int(found.used.sum())
+        if found.p_value < quote_noise.LEAST_P and not quote_noise.fits_forecast(recalled.misfit, number):
+            found, weighed = self._outside(feeds, found, estimated=estimated)
+            own = self._completed_and_seen(weighed)[1]
+            noisy = found.cause == "noise"
+            trusted = own.quotes if noisy else seen.quotes._replace(precision=seen.quotes.precision * ~found.wild)
+            recalled = moving.recalled(previous, own, trusted, elapsed, since)
+        iv = recalled.state.iv
+        return found._replace(
+            iv=iv,
+            std=recalled.std,
+            latents=self._encoded(iv[None]).mean[0],
+            fitted=recalled.fitted,
+            fitted_std=recalled.fitted_std,
+            state=recalled.state,
+        )
 
     def _check_completion(self, found: Completion) -> None:
         """Refuse a surface that cannot be: the quotes are far outside of what the model learned.

@@ -265,6 +265,7 @@ def _completed(served: Served, content: bytes, deadline: float) -> Response:
     model = _in_time(served, deadline)
     found = model.complete(**{name: column for name, column in quotes.items() if column is not None})
     facts = found._asdict() | {"outside": found.outside}
+    del facts["state"]  # a request has no previous one
     return _response(answers.Completed(served.version, answers.Grid.of(model.grid), **facts))
 
 

@@ -18,7 +18,7 @@ from pipeline.files import formats, motion_file
 from pipeline.files.dataset import Dataset
 from pipeline.files.surface_tables import write_surfaces
 from tests.workspace import Workspace
-from vae.runtime import State, SurfaceModel
+from vae.runtime import SurfaceModel
 
 _TENORS, _NODES = (0.25, 1.0), (-0.1, 0.0, 0.1)
 
@@ -152,7 +152,8 @@ def _check_scenarios(model: SurfaceModel, motion: motion_file.Motion) -> None:
     assert 1.3 < level[:, 2].std() / level[:, 0].std() < 2.2  # about the root of 3
 
     start = datetime.date(1970, 1, 1) + datetime.timedelta(motion.date)
-    state = State(start, *(part.astype(np.float32) for part in motion.state), model.state.iv)
+    parts = (part.astype(np.float32) for part in motion.state)
+    state = model.state._replace(date=start, **dict(zip(motion.state._fields, parts, strict=True)))
     before = np.log(data.conditions("validation")["index"][-1])
     for iv, day, change in zip(surfaces, dates, np.diff(price, prepend=before), strict=True):
         date = datetime.date(1970, 1, 1) + datetime.timedelta(int(day))

@@ -22,6 +22,7 @@ from vae.surface.reading_error import ReadingError
 _POSED = ("quoted", "weights", "reading")  # then the precision and, where a market may be named, the prior
 _PRIOR = ("prior_mean", "prior_precision")
 OUTPUTS = ("surface", "std", "z", "fitted", "fitted_std", "misfit", "p_value")
+MEMORY_OUTPUTS = ("coordinates", "covariance", "quote_weights", "quote_precision")  # that a law of motion needs
 
 
 def completer_graph(
@@ -30,12 +31,17 @@ def completer_graph(
     metadata: Mapping[str, str],
     priors: Sequence[LatentPrior] = (),
     reading: ReadingError | None = None,
+    *,
+    memory: bool = False,
 ) -> bytes:
     """``completer.onnx``: inputs log_moneyness, tenor, iv and weight, all [quote], in single precision.
 
     Outputs are the surface and its standard deviations [tenor, node], the most probable latents z [latent], the vols of
     the surface at the quotes and their standard deviations without noise, both [quote], the misfit of the quotes and
     the share of held-out surfaces whose misfit is larger, both [1], and whether a quote lies inside the grid, [quote].
+    With ``memory`` also what the quotes say of the coordinates of the surface, mean [R] and covariance [R, R], and how
+    the quotes depend on it: weights of the squared vols of the points in those of the quotes, [quote, D], and
+    precisions of the quotes in the units of the model, [quote].
 
     Args:
         model: in single precision.
@@ -44,6 +50,7 @@ def completer_graph(
         priors: the distribution of the latents in each market; the graph then has an input ``market`` [1], its place
             among them or -1 for N(0, I).
         reading: errors of reading surfaces between the points of the grid; none by default.
+        memory: whether to add ``MEMORY_OUTPUTS``.
     """
     examples = {"log_moneyness": 0.0, "tenor": float(grid.tenors[0]), "iv": 0.2, "weight": 1.0}
     quotes = {name: torch.full((3,), value) for name, value in examples.items()}
@@ -53,13 +60,13 @@ def completer_graph(
     graph = search_graph(
         Start(model, grid, priors, reading),
         quote_step(model),
-        End(model, grid),
+        End(model, grid, memory=memory),
         inputs,
         read=["tenor"],
         posed=(*_POSED, *precision_names(model), *(_PRIOR if priors else ())),
         told=["used"],
         kept=MODE,
-        outputs=OUTPUTS,
+        outputs=(*OUTPUTS, *(MEMORY_OUTPUTS if memory else ())),
         free=free,
         most=completion.MOST_STEPS,
     )
@@ -124,12 +131,12 @@ class Start(nn.Module):
 class End(nn.Module):
     """The problem and the end of the search -> the surface."""
 
-    def __init__(self, model: Vae, grid: Grid) -> None:
+    def __init__(self, model: Vae, grid: Grid, *, memory: bool = False) -> None:
         super().__init__()
-        self.model, self.shape = model, grid.shape
+        self.model, self.shape, self.memory = model, grid.shape, memory
 
     def forward(self, *parts: Tensor) -> tuple[Tensor, ...]:
-        """All of ``OUTPUTS``."""
+        """All of ``OUTPUTS``, and with ``memory`` of ``MEMORY_OUTPUTS``."""
         problem, end = _problem(self.model, parts[: -len(MODE)]), laplace.end_of_search(*parts[-len(MODE) :])
         mode, errors = completion.end_at_quotes(self.model, problem, end)
         found = completion.completion_at(self.model, mode, errors)
@@ -139,4 +146,9 @@ class End(nn.Module):
             deviation = deviation * fitted
         surface, std = (part.squeeze(0).unflatten(0, self.shape) for part in (found.mean, found.std))
         p_value = self.model.calibration.p_value(mode.misfit, mode.number).to(fitted)
-        return surface, std, mode.z.squeeze(0), fitted, deviation, found.misfit, p_value
+        outputs = surface, std, mode.z.squeeze(0), fitted, deviation, found.misfit, p_value
+        if not self.memory:
+            return outputs
+        belief = completion.belief_at(self.model, mode, errors)
+        weights = (problem.weights / problem.tenor).mT
+        return *outputs, *(part.squeeze(0) for part in belief), weights, problem.precision.diagonal.squeeze(0)

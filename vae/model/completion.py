@@ -47,6 +47,18 @@ class Completion(NamedTuple):
     misfit: Tensor
 
 
+class Belief(NamedTuple):
+    """What known points or quotes say of a surface: a normal law of its coordinates in the basis of the model.
+
+    Attributes:
+        coordinates: the most likely ones, [batch, R].
+        covariance: as wide as intervals are, without independent noise, [batch, R, R].
+    """
+
+    coordinates: Tensor
+    covariance: Tensor
+
+
 class Mode(NamedTuple):
     """The mode of the posterior of the latents.
 
@@ -146,6 +158,16 @@ class Errors(NamedTuple):
     error: Tensor
     jacobian: Tensor
     precision: NoisePrecision
+
+
+def beliefs(model: Vae, x: Tensor) -> Belief:
+    """What the points of x [batch, D] that are not NaN say of the surfaces; see ``complete``."""
+    with torch.no_grad():
+        parts = [
+            belief_at(model, *mode_given_points(model, *pose_points(model, rows, rows.isnan().to(rows.dtype))))
+            for rows in x.split(_ROWS)
+        ]
+    return Belief(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def complete_quotes(
@@ -287,6 +309,25 @@ def _given_errors(jacobian: Tensor, factors: Tensor | None, mode: Mode, errors: 
         found = errors.precision.scores(rows) @ factors.mT
         mean, jacobian, left = found[:, 0], jacobian - found[:, 1:], errors.precision.left(factors)
     return mean, (jacobian * (mode.covariance @ jacobian)).sum(1) + left
+
+
+def belief_at(model: Vae, mode: Mode, errors: Errors | None) -> Belief:
+    """The law of the coordinates of surfaces at the mode of the posterior, in float64.
+
+    ``completion_at`` has the mean and the variances of points; here are the covariances too.
+    """
+    values, jacobian = model.decode_with_jacobian(mode.z)
+    values, jacobian = values.double(), jacobian.double()
+    factors = model.residual_coordinates
+    if factors is None or errors is None:
+        covariance = jacobian.mT @ mode.covariance @ jacobian
+    else:
+        rows = torch.cat([errors.error.unsqueeze(1), errors.jacobian], dim=1).double()
+        found = errors.precision.scores(rows) @ factors.double().T
+        values, jacobian = values + found[:, 0], jacobian - found[:, 1:]
+        covariance = jacobian.mT @ mode.covariance @ jacobian + errors.precision.covariance_left(factors.double())
+    widening = model.calibration.widening(mode.misfit, mode.number, mode.left_open)
+    return Belief(values, widening.square()[:, None, None] * covariance)
 
 
 def std_at_quotes(problem: QuoteProblem, mode: Mode, errors: Errors) -> Tensor:

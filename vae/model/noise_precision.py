@@ -74,6 +74,16 @@ class NoisePrecision(NamedTuple):
             raise ValueError("independent noise has no factors")
         return ((factors @ self.factor_covariance) * factors).sum(2)
 
+    def covariance_left(self, factors: Tensor) -> Tensor:
+        """Covariance that errors leave of numbers with these factors [number, factor], [batch or 1, number, number].
+
+        Raises:
+            ValueError: there are no factors.
+        """
+        if self.factor_covariance is None:
+            raise ValueError("independent noise has no factors")
+        return factors @ self.factor_covariance @ factors.mT
+
     @property
     def marginal(self) -> Tensor:
         """The diagonal of the inverse covariance, [batch or 1, point]."""

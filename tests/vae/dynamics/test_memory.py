@@ -1,0 +1,180 @@
+"""The filter against exact conditioning of the joint Gaussian, and beliefs whose errors depend on each other."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from vae.dynamics import memory
+from vae.dynamics.fit import History, walk
+from vae.dynamics.law import FORMS, MEMORY, Array, Law, State, advanced, forecast
+from vae.dynamics.memory import Belief, Known, Quotes, Step
+
+_POINTS, _RANK = 5, 4
+_DAY = Step(np.zeros(7), 1.0)
+_NOISE = 1e-4
+
+
+def _law(*, with_return: bool = False) -> Law:
+    """A random walk with correlated moves, whose variances do not change."""
+    random = np.random.default_rng(1)
+    basis = np.linalg.qr(random.standard_normal((_POINTS, _RANK)))[0]
+    moves, points = _RANK + with_return, _POINTS + with_return
+    shocks = random.standard_normal((50, points)) @ random.standard_normal((points, points))
+    return Law(basis, np.zeros((moves, 2 + with_return)), np.zeros((moves, 7)), np.ones(1), shocks)
+
+
+def _known(law: Law) -> Known:
+    moves, points = len(law.reversal), law.shocks.shape[1]
+    state = State(np.linspace(-0.1, 0.2, _RANK), np.zeros(moves), np.full((1, points), 1e-4))
+    return Known(state, 1e-6 * np.eye(_RANK))
+
+
+def _at(points: list[int], log_vols: Array) -> Quotes:
+    """Quotes at points of the grid, which log vols are linear in."""
+    return Quotes(log_vols[points], np.full(len(points), 1.0 / _NOISE), np.eye(_POINTS)[points])
+
+
+def _covariance(law: Law) -> Array:
+    """Of a move of coordinates and return."""
+    basis, rank = law.basis, law.basis.shape[1]
+    projected = np.concatenate([law.shocks[:, :_POINTS] @ basis, law.shocks[:, _POINTS:]], axis=1)
+    assert rank == _RANK
+    return 1e-4 * projected.T @ projected / len(projected)
+
+
+def test_a_filter_is_the_conditional_law_of_all_dates_given_all_quotes() -> None:
+    law, center = _law(), np.log(np.linspace(0.15, 0.3, _POINTS))
+    known, moving, random = _known(law), _covariance(law), np.random.default_rng(2)
+    sets, log_vols = ([0, 3], [1], [0, 2, 4]), center + 0.03 * random.standard_normal((3, _POINTS))
+    # the coordinates of three dates as one vector: what they start from and the moves up to each date
+    covariance = np.kron(np.ones((3, 3)), known.covariance) + np.kron(np.minimum.outer([1, 2, 3], [1, 2, 3]), moving)
+    mean = np.tile(known.state.coordinates, 3)
+    slopes = np.zeros((6, 3 * _RANK))
+    seen = np.concatenate([row[points] - center[points] for row, points in zip(log_vols, sets, strict=True)])
+    for quote, (date, point) in enumerate((date, point) for date, points in enumerate(sets) for point in points):
+        slopes[quote, _RANK * date : _RANK * (date + 1)] = law.basis[point]
+    gain = covariance @ slopes.T @ np.linalg.inv(slopes @ covariance @ slopes.T + _NOISE * np.eye(6))
+    expected, left = mean + gain @ (seen - slopes @ mean), covariance - gain @ slopes @ covariance
+
+    for row, points in zip(log_vols, sets, strict=True):
+        found = memory.filtered(law, known, _DAY, _at(points, row), center)
+        known = found.known
+    np.testing.assert_allclose(known.state.coordinates, expected[-_RANK:], rtol=1e-8)
+    np.testing.assert_allclose(known.covariance, left[-_RANK:, -_RANK:], atol=1e-12)
+
+
+def test_the_misfit_is_the_chi_square_of_the_quotes_under_the_forecast() -> None:
+    law, center = _law(), np.log(np.full(_POINTS, 0.2))
+    known = _known(law)
+    row, points = center + 0.05, [0, 2]
+    error = 0.05 - (law.basis @ known.state.coordinates)[points]
+    spread = law.basis[points] @ (_covariance(law) + known.covariance) @ law.basis[points].T + _NOISE * np.eye(2)
+    found = memory.filtered(law, known, _DAY, _at(points, row), center)
+    assert found.misfit == pytest.approx(error @ np.linalg.solve(spread, error))
+
+
+def test_a_whole_surface_moves_the_state_as_the_law_does() -> None:
+    """Quotes at all points without noise are the next surface itself."""
+    random = np.random.default_rng(3)
+    basis = np.linalg.qr(random.standard_normal((_POINTS, _POINTS)))[0]
+    history = History(np.cumsum(0.02 * random.standard_normal((150, _POINTS)), axis=0), np.arange(150), basis)
+    walked = walk(history, FORMS["reverting"])
+    law, week = walked.law(), np.array([1.0, 0, 0, 0, 0, 1.0, 1.0])
+    move = 0.02 * random.standard_normal(_POINTS)
+    expected = advanced(law, walked.state(), week, move)
+    quotes = Quotes(basis @ expected.coordinates, np.full(_POINTS, 1e12), np.eye(_POINTS))
+    known = Known(walked.state(), np.zeros((_POINTS, _POINTS)))
+    found = memory.filtered(memory.compact(law), known, Step(week, 1.0), quotes, np.zeros(_POINTS)).known
+    for one, other in zip(found.state, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
+    assert np.abs(found.covariance).max() < 1e-11
+
+
+def test_vols_between_points_are_matched_although_they_are_not_linear() -> None:
+    """A precise quote of a far surface, whose squared vol is a mean of squared vols, is met."""
+    law, center = _law(), np.log(np.full(_POINTS, 0.2))
+    weights = np.array([[0.2, 0.5, 0.3, 0.0, 0.0]])
+    quotes = Quotes(np.log([0.27]), np.array([1e10]), weights)
+    found = memory.filtered(law, _known(law), _DAY, quotes, center).known
+    vols, _ = memory.at_quotes(law, found.state.coordinates, found.covariance, quotes, center)
+    assert vols[0] == pytest.approx(0.27, rel=1e-3)
+
+
+def test_a_return_moves_the_surface_by_its_regression() -> None:
+    law, center = _law(with_return=True), np.zeros(_POINTS)
+    known, moving = _known(law), _covariance(law)
+    nothing = Quotes(np.zeros(1), np.zeros(1), np.eye(_POINTS)[:1])
+    found = memory.filtered(law, known, _DAY, nothing, center, 0.03).known
+    expected = known.state.coordinates + moving[:_RANK, _RANK] / moving[_RANK, _RANK] * 0.03
+    np.testing.assert_allclose(found.state.coordinates, expected, rtol=1e-6)
+    assert found.state.recent[_RANK] == pytest.approx(MEMORY * 0.03, rel=1e-6)
+
+
+def test_without_quotes_only_the_covariance_grows() -> None:
+    law = _law()
+    known, nothing = _known(law), Quotes(np.zeros(1), np.zeros(1), np.eye(_POINTS)[:1])
+    waited = memory.waited(law, known, [_DAY, _DAY])
+    np.testing.assert_allclose(waited.covariance, known.covariance + 2.0 * _covariance(law))
+    half = Step(np.zeros(7), 0.5)
+    found = known
+    for _ in range(4):
+        found = memory.filtered(law, found, half, nothing, np.zeros(_POINTS)).known
+    np.testing.assert_allclose(found.covariance, waited.covariance, rtol=1e-9)
+    for one, other in zip(found.state, waited.state, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9)
+
+
+def test_a_mean_is_that_of_the_forecast() -> None:
+    law = _law()._replace(reversal=np.full((_RANK, 2), -0.1), calendar=np.full((_RANK, 7), 0.002))
+    known = _known(law)
+    known = known._replace(state=known.state._replace(recent=np.full(_RANK, 0.05)))
+    week = np.array([0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    waited = memory.waited(law, known, [Step(week, 1.0)]).state
+    mean = forecast(law, known.state, week).mean
+    np.testing.assert_allclose(waited.coordinates, known.state.coordinates + mean)
+    np.testing.assert_allclose(waited.recent, MEMORY * (known.state.recent + mean))
+
+
+def _spread(root: Array) -> Array:
+    return root @ root.T + 1e-3 * np.eye(len(root))
+
+
+_ROOTS = arrays(np.float64, (3, 3), elements=st.floats(-2.0, 2.0))
+
+
+@given(_ROOTS, _ROOTS, arrays(np.float64, 3, elements=st.floats(-5.0, 5.0)))
+def test_an_intersection_is_as_sure_as_the_surer_belief_or_the_quotes_alone(
+    past: Array, alone: Array, apart: Array
+) -> None:
+    first, second = Belief(np.zeros(3), _spread(past)), Belief(apart, _spread(alone))
+    found = memory.intersection(first, second, 1e-6)
+    stale = first.covariance.trace() > 2.5 * second.covariance.trace()
+    surer = second.covariance.trace() if stale else min(first.covariance.trace(), second.covariance.trace())
+    assert found.covariance.trace() <= surer * (1.0 + 1e-9)
+    assert np.linalg.eigvalsh(found.covariance)[0] > -1e-9
+    if stale:
+        assert found is second
+
+
+@given(arrays(np.float64, (6, 6), elements=st.floats(-1.0, 1.0)))
+def test_an_intersection_is_not_surer_than_it_may_be_whatever_the_dependence(root: Array) -> None:
+    """Two estimates of 0 with any joint covariance: the claimed covariance is at least that of the result."""
+    joint = root @ root.T + 1e-2 * np.eye(6)
+    parts = [joint[:3, :3], joint[3:, 3:]]
+    gains = np.zeros((3, 6))
+    for place in range(6):  # the result is linear in the two means, as long as both agree
+        means = 1e-3 * np.eye(6)[place]
+        beliefs = [Belief(mean, part) for mean, part in zip(np.split(means, 2), parts, strict=True)]
+        found = memory.intersection(*beliefs, 1e-9)
+        gains[:, place] = 1e3 * found.mean
+    np.testing.assert_allclose(gains @ np.tile(np.eye(3), (2, 1)), np.eye(3), atol=1e-8)
+    assert np.linalg.eigvalsh(found.covariance - gains @ joint @ gains.T)[0] > -1e-7
+
+
+def test_of_two_beliefs_that_disagree_the_surer_one_counts() -> None:
+    sure, wrong = Belief(np.zeros(2), 1e-4 * np.eye(2)), Belief(np.full(2, 5.0), np.diag([4e-4, 2e-5]))
+    assert memory.intersection(sure, wrong, 1e-9) is sure
+    agreeing = Belief(np.zeros(2), wrong.covariance)
+    assert memory.intersection(sure, agreeing, 1e-9).covariance[1, 1] < 9e-5

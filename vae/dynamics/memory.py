@@ -1,0 +1,249 @@
+"""What is known of a surface by the quotes so far: the law of motion as a filter.
+
+The law forecasts coordinates with a covariance. That Gaussian is the prior of the next quotes, and their posterior is
+what is known then (Kalman's filter, linearised anew at the posterior, as vols at quotes are not linear in log vols).
+
+A point without quotes moves on as a random walk, so that less and less is known of it. What the quotes of one date say
+with the static law of surfaces does not age, but its errors are those of the last date: the two beliefs are not
+independent, and by how much is not known. Their covariance intersection is right whatever it is. It is what a
+completion shows. The filter itself goes on without the static law, whose errors would stay in it.
+
+References: Bell, Cathey (1993), "The iterated Kalman filter update as a Gauss-Newton method", IEEE Transactions on
+Automatic Control 38(2); Julier, Uhlmann (1997), "A non-divergent estimation algorithm in the presence of unknown
+correlations", Proceedings of the American Control Conference.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from vae.dynamics.law import MEMORY, Array, Law, State, forecast, to_coordinates, to_points
+
+_LINEARISATIONS = 3
+_LEAST_VARIANCE = 1e-12  # smallest squared vol at a quote; a spline may undershoot zero
+_KNOWN_RETURN = 1e6  # precision, in standard deviations, of a return that is given
+_STALE = 2.5  # sum of variances, in units of the other belief's, from which the past does not count
+_SHARES = np.linspace(0.0, 1.0, 101)  # of one belief in an intersection, among which the best is taken
+
+
+class Known(NamedTuple):
+    """What is known at some time.
+
+    Attributes:
+        state: of the law, its coordinates those that are most likely, without leading axes.
+        covariance: of the coordinates, without the noise of quotes, [R, R].
+    """
+
+    state: State
+    covariance: Array
+
+
+class Belief(NamedTuple):
+    """A normal law of coordinates: its mean [R] and covariance [R, R]."""
+
+    mean: Array
+    covariance: Array
+
+
+class Quotes(NamedTuple):
+    """Quotes as functions of the surface. The squared vol at a quote is weights @ (vols of the points squared).
+
+    Attributes:
+        log_vol: [quote].
+        precision: of the noise of log vols, 0 for a quote that is not used, [quote].
+        weights: [quote, D].
+    """
+
+    log_vol: Array
+    precision: Array
+    weights: Array
+
+
+class Step(NamedTuple):
+    """A step of time.
+
+    Attributes:
+        week: how many of each day of the week pass, Monday first, [7]; a part of a day counts as such.
+        days: its length in steps of the law, above 0 to 1.
+    """
+
+    week: Array
+    days: float
+
+
+class Filtered(NamedTuple):
+    """What is known after quotes.
+
+    Attributes:
+        known: by the quotes and the law of motion.
+        misfit: chi-square of the quotes under the forecast, with as many degrees of freedom as quotes are used.
+    """
+
+    known: Known
+    misfit: float
+
+
+def compact(law: Law) -> Law:
+    """The law with as many shocks as points, which have the same second moments: all that a filter reads.
+
+    >>> law = Law(np.eye(1), np.zeros((1, 2)), np.zeros((1, 7)), np.array([0.9]), np.array([[3.0], [4.0]]))
+    >>> compact(law).shocks ** 2
+    array([[12.5]])
+    """
+    moments, axes = np.linalg.eigh(law.shocks.T @ law.shocks / len(law.shocks))
+    root = np.sqrt(np.maximum(moments, 0.0) * len(moments))
+    return law._replace(shocks=root[:, None] * axes.T)
+
+
+def waited(law: Law, known: Known, steps: Iterable[Step]) -> Known:
+    """What is known after steps without quotes."""
+    state, covariance = known
+    for step in steps:
+        mean, moving = _move(law, state, step)
+        rank = len(covariance)
+        covariance = covariance + moving[:rank, :rank]
+        recent = MEMORY**step.days * (state.recent + mean)
+        state = State(state.coordinates + mean[:rank], recent, state.variances)
+    return Known(state, covariance)
+
+
+def filtered(law: Law, known: Known, step: Step, quotes: Quotes, center: Array, log_return: float = np.nan) -> Filtered:
+    """What is known after a step and the quotes at its end.
+
+    Args:
+        law: of motion.
+        known: before.
+        step: from there to the quotes.
+        quotes: of one time.
+        center: log vols of the points are this and basis @ coordinates, [D].
+        log_return: of the underlying in the step; NaN where it is not known or the law has none.
+    """
+    state, rank = known.state, law.basis.shape[1]
+    mean, moving = _move(law, state, step)
+    before = moving.copy()
+    before[:rank, :rank] += known.covariance
+    start: Array = mean + np.concatenate([state.coordinates, np.zeros(len(mean) - rank)])
+    prior = _inverse(before)
+    at, spread, misfit = _posterior(law, quotes, center, prior, start, log_return)
+    gain = moving @ prior
+    innovation = gain @ (at - start)
+    left = moving - gain @ (before - spread) @ gain.T
+    after = State(
+        at[:rank],
+        MEMORY**step.days * (state.recent + mean + innovation),
+        _variances(law, state.variances, step.days, innovation, left, moving),
+    )
+    return Filtered(Known(after, _symmetric(spread[:rank, :rank])), misfit)
+
+
+def intersection(past: Belief, alone: Belief, noise: float) -> Belief:
+    """The covariance intersection of the past and of quotes alone, whose errors depend on each other in an unknown way.
+
+    Its precision is a weighted mean of theirs, with the weights that make the sum of variances least: never more than
+    that of the surer one. Where they disagree, at least one is surer than it should be, and an intersection may be
+    worse than both; then the surer one alone counts. They disagree where their squared distance, in units of the sum of
+    their covariances, is more than the number of coordinates. A past that is much less sure than the quotes does not
+    count at all: what it is still sure of is what the quotes say too.
+
+    Args:
+        past: what is known by the law of motion and all quotes; with the noise its covariance is positive definite.
+        alone: what the newest quotes say with the static law of surfaces; likewise.
+        noise: variance of independent noise of points, with which beliefs are compared. Without it a belief that leaves
+            some direction no variance would count as infinitely sure.
+    """
+    identity = noise * np.eye(len(past.mean))
+    lower = np.linalg.cholesky(alone.covariance + identity)
+    inverse = np.linalg.inv(lower)
+    ratios, axes = np.linalg.eigh(inverse @ (past.covariance + identity) @ inverse.T)
+    apart = axes.T @ (inverse @ (past.mean - alone.mean))
+    if past.covariance.trace() > _STALE * alone.covariance.trace():
+        return alone
+    if (np.square(apart) / (ratios + 1.0)).sum() > len(apart):
+        return min(past, alone, key=lambda belief: float(belief.covariance.trace()))
+    back = lower @ axes  # along its columns both beliefs are independent, and the variance of the second is 1
+    precisions = _SHARES[:, None] / ratios + (1.0 - _SHARES[:, None])
+    best = int((np.square(back).sum(axis=0) / precisions).sum(axis=1).argmin())
+    share, precision = _SHARES[best], precisions[best]
+    mean = alone.mean + back @ (share / (ratios * precision) * apart)
+    return Belief(mean, _symmetric((back / precision) @ back.T - identity))
+
+
+def at_quotes(law: Law, mean: Array, covariance: Array, quotes: Quotes, center: Array) -> tuple[Array, Array]:
+    """Vols at quotes of a surface with this law of its coordinates, and deviations of their logs, both [quote]."""
+    log_vols, slopes = _linear(law, quotes.weights, center, mean)
+    return np.exp(log_vols), np.sqrt(np.maximum(((slopes @ covariance) * slopes).sum(axis=1), 0.0))
+
+
+def _linear(law: Law, weights: Array, center: Array, coordinates: Array) -> tuple[Array, Array]:
+    """Log vols at quotes [quote] of a surface with these coordinates [R], and their derivatives, [quote, R]."""
+    squares = np.exp(2.0 * (center + law.basis @ coordinates))
+    found = np.maximum(weights @ squares, _LEAST_VARIANCE)
+    return 0.5 * np.log(found), (weights * squares) @ law.basis / found[:, None]
+
+
+def _move(law: Law, state: State, step: Step) -> tuple[Array, Array]:
+    """Mean [C] and covariance [C, C] of the move of coordinates and return in a step."""
+    daily = forecast(law, state, np.zeros_like(step.week))
+    rows = to_coordinates(law.basis, daily.deviation * law.shocks)
+    covariance: Array = step.days * (rows.T @ rows) / len(rows)
+    return step.days * daily.mean + law.calendar @ step.week, covariance
+
+
+def _posterior(
+    law: Law, quotes: Quotes, center: Array, prior: Array, start: Array, log_return: float
+) -> tuple[Array, Array, float]:
+    """Mean [C] and covariance [C, C] of coordinates and return given quotes, and the misfit of these.
+
+    ``prior`` is the precision of coordinates and return about ``start``.
+    """
+    rank, used = law.basis.shape[1], quotes.precision > 0.0
+    weights, at, spread, misfit = quotes.weights[used], start, prior, 0.0
+    for _ in range(_LINEARISATIONS):
+        log_vols, slopes = _linear(law, weights, center, at[:rank])
+        error = quotes.log_vol[used] - log_vols + slopes @ (at - start)[:rank]
+        slopes = np.pad(slopes, ((0, 0), (0, len(start) - rank)))
+        precision = quotes.precision[used]
+        if not np.isnan(log_return):
+            slopes = np.concatenate([slopes, np.eye(len(start))[rank:]])
+            error = np.concatenate([error, log_return - start[rank:]])
+            precision = np.concatenate([precision, np.full(len(start) - rank, _KNOWN_RETURN**2)])
+        weighted = slopes.T * precision
+        spread = _inverse(prior + weighted @ slopes)
+        pull = weighted @ error
+        at, misfit = start + spread @ pull, float(precision @ np.square(error) - pull @ spread @ pull)
+    return at, spread, misfit
+
+
+def _variances(law: Law, variances: Array, days: float, innovation: Array, left: Array, moving: Array) -> Array:
+    """Variances of points after an innovation of which some is known.
+
+    Where nothing is known of a point its variance stays; where all is, it learns from the square of the innovation.
+
+    Args:
+        law: of motion.
+        variances: before, [decay, P].
+        days: length of the step.
+        innovation: its mean, [C].
+        left: its covariance, [C, C].
+        moving: its covariance before, [C, C].
+    """
+    unknown = np.clip(_of_points(law, left) / np.maximum(_of_points(law, moving), np.finfo(float).tiny), 0.0, 1.0)
+    square = np.square(to_points(law.basis, innovation)) / days + unknown * variances.mean(axis=0)
+    kept = law.decays[:, None] ** days
+    found: Array = kept * variances + (1.0 - kept) * square
+    return found
+
+
+def _of_points(law: Law, covariance: Array) -> Array:
+    """Variances of points [P] of a covariance of coordinates and return, [C, C]."""
+    found: Array = np.diag(to_points(law.basis, to_points(law.basis, covariance).T))
+    return found
+
+
+def _inverse(matrix: Array) -> Array:
+    return np.linalg.inv(matrix).astype(np.float64, copy=False)
+
+
+def _symmetric(matrix: Array) -> Array:
+    return 0.5 * (matrix + matrix.T)
