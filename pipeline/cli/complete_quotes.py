@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.files import surface_tables
-from vae.runtime import Completion, SurfaceModel
+from vae.runtime import Completion, State, SurfaceModel
 from vae.surface.units import BASIS_POINTS, Z90
 
 if TYPE_CHECKING:
@@ -84,10 +84,23 @@ def for_model(model: SurfaceModel, found: "OneSurface", market: str | None) -> Q
     return Quotes(found.iv, found.tenor, found.k, weight, market if market in known else None)
 
 
-def run(model: SurfaceModel, quotes: Quotes) -> Completion:
-    """Complete the surface that the quotes are of."""
+def run(
+    model: SurfaceModel,
+    quotes: Quotes,
+    previous: State | None = None,
+    elapsed: float = 1.0,
+    log_return: float | None = None,
+) -> Completion:
+    """Complete the surface that the quotes are of, perhaps from a previous state; see ``SurfaceModel.complete``."""
     return model.complete(
-        quotes.iv, tenor=quotes.tenor, log_moneyness=quotes.k, weight=quotes.weight, market=quotes.market
+        quotes.iv,
+        tenor=quotes.tenor,
+        log_moneyness=quotes.k,
+        weight=quotes.weight,
+        market=quotes.market,
+        previous=previous,
+        elapsed=elapsed,
+        log_return=log_return,
     )
 
 

@@ -119,6 +119,13 @@ def sample(
 @click.option("--snapshot", type=click.DateTime(), help="Time of the surface, where its date has several.")
 @click.option("--market", help="Market of the surface, where the file has several, or of the model's.")
 @reading_options
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A .json file with what is known so far, which is read and written anew; the model's newest where none is.",
+)
+@click.option("--elapsed", type=float, help="Working days since that state; those between the dates by default.")
+@click.option("--log-return", type=float, help="Log return of the underlying on the last working day, if known.")
 @click.option("--plot", is_flag=True, help="Write a page beside the output that shows the smiles and the quotes.")
 @bundle_option
 @provider_option
@@ -131,6 +138,9 @@ def complete(
     snapshot: "dt.datetime | None",
     market: str | None,
     reading: Options,
+    state: Path | None,
+    elapsed: float | None,
+    log_return: float | None,
     bundle: Path,
     provider: "Provider",
     *,
@@ -143,26 +153,39 @@ def complete(
     canonical names, or are named by params.yaml or by --columns. Rows that are no quotes are counted by reason. The
     spread of bid and ask is the weight of a quote; without one, the noise of quotes that do not fit the model is
     estimated from them, and a warning says so. A bundle of vectors reads one vector a row, with empty cells.
+
+    With --state the surface starts from what the quotes of earlier calls implied for now, for a model with
+    train.dynamics.
     """
-    from pipeline.cli import complete_quotes, vectors
+    from pipeline.cli import complete_quotes, kept_state, vectors
     from pipeline.files.atomic import new_file
     from pipeline.sources.one_surface import Choice
     from vae import runtime
 
     if output.suffix != ".csv":
         raise InputError(f"{output} must end in .csv")
+    if state is None and (elapsed is not None or log_return is not None):
+        raise InputError("--elapsed and --log-return say what passed since a state; name its file with --state")
     model = runtime.load(bundle, provider=provider)
     if isinstance(model, runtime.VectorModel):
+        if state is not None:
+            raise InputError("a model of vectors has no law of motion, and so no --state")
         outcome = vectors.complete(model, quotes, output, plot=plot)
         click.echo(json.dumps(outcome) if as_json else vectors.completed_text(outcome))
         return
     choice = Choice(None if date is None else date.date(), snapshot, market)
     source = complete_quotes.read(quotes, reading, choice)
     read = complete_quotes.for_model(model, source, market)
-    found = complete_quotes.run(model, read)
+    previous = None if state is None else kept_state.read(state, model)
+    since = 1.0 if previous is None else kept_state.elapsed(previous, source.when, elapsed)
+    found = complete_quotes.run(model, read, previous, since, log_return)
     outcome = complete_quotes.figures(model, source, read, found) | {"path": str(output)}
     complete_quotes.write(output, model, found)
     text = f"{complete_quotes.text(source, outcome)}: {output}"
+    if state is not None and previous is not None and found.state is not None:
+        kept_state.write(state, model, found.state)
+        outcome |= {"state": str(state), "previous": previous.date.isoformat(), "elapsed": since}
+        text = f"{text}; {since:g} working days after the state of {previous.date}, the new one is in {state}"
     if plot:
         page = output.with_suffix(".html")
         with new_file(page) as stream:

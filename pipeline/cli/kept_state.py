@@ -1,0 +1,56 @@
+"""The state that ``volvae complete --state`` keeps in a file from one completion to the next."""
+
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import InputError
+from pipeline.files import formats
+from vae.runtime import State, SurfaceModel
+
+
+def read(path: Path, model: SurfaceModel) -> State:
+    """The state of a file; where there is none yet, that of the bundle.
+
+    Raises:
+        InputError: the file holds no state of this model.
+    """
+    newest = model.state
+    if not path.exists():
+        return newest
+    try:
+        return model.state_of_plain(formats.read_json(path))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; without the file, completion starts at {newest.date}") from error
+
+
+def write(path: Path, model: SurfaceModel, state: State) -> None:
+    """Write a state in one step."""
+    formats.write_json(path, model.state_to_plain(state))
+
+
+def elapsed(state: State, when: str, given: float | None) -> float:
+    """Working days from a state to quotes.
+
+    Args:
+        state: before.
+        when: date or time of the quotes; empty where it is not known.
+        given: the user's own number of days, which counts first.
+
+    Raises:
+        InputError: the quotes have a date that no working day parts from the state.
+    """
+    if given is not None:
+        return given
+    if not when:
+        return 1.0
+    date = dt.date.fromisoformat(when[:10])
+    one = dt.timedelta(1)
+    days = float(np.busday_count(state.date + one, date + one)) - state.elapsed
+    if days <= 0.0:
+        raise InputError(
+            f"the quotes are of {date}, the state of {state.date}; --elapsed says which part of a working day they are "
+            "apart, or start from an older state"
+        )
+    return days
