@@ -68,6 +68,28 @@ class SampledRow(_Answer):
     iv: Annotated[_Array, array_schema("tenor", "node", type="number")]
 
 
+_Numbers: TypeAlias = list[float]
+_Table: TypeAlias = list[list[float]]
+
+
+class State(_Answer):
+    """What is known after quotes, which a client keeps and sends back with the next ones.
+
+    ``model`` is the hash of the weights of the model that it is of; ``date`` that of the last close, of which
+    ``elapsed`` working days have passed.
+    """
+
+    model: str
+    date: str
+    elapsed: float
+    coordinates: _Numbers
+    recent: _Numbers
+    variances: _Table
+    iv: _Table
+    filtered: _Numbers
+    covariance: _Table
+
+
 class Completed(_Answer):
     """The surface through quotes.
 
@@ -75,7 +97,8 @@ class Completed(_Answer):
     each quote and ``fitted_std`` its standard deviation without noise, null for a quote that is not ``used`` because it
     lies outside the grid; ``p_value`` is the share of held-out surfaces that fit the model worse. ``noise`` is the
     standard deviation of a quote, decimal, and ``warning`` says why quotes do not fit the model: because they are
-    noisy or ``wild``, or because the surface is of another shape.
+    noisy or ``wild``, or because the surface is of another shape. ``state`` is what is known after the quotes, where
+    the request has a previous one.
     """
 
     model_version: str
@@ -93,6 +116,26 @@ class Completed(_Answer):
     outside: bool
     cause: Cause
     warning: str | None
+    state: State | None
+
+
+class Paths(_Answer):
+    """Paths of surfaces, decimal vols, and log returns of the underlying since the start, through the dates."""
+
+    model_version: str
+    seed: int
+    grid: Grid
+    dates: list[str]
+    iv: Annotated[_Array, array_schema("path", "date", "tenor", "node", type="number")]
+    log_return: Annotated[_Array, array_schema("path", "date", type="number")]
+
+
+class Path(_Answer):
+    """One path of a stream of lines; ``row`` is its place in the sequence of the seed."""
+
+    row: int
+    iv: Annotated[_Array, array_schema("date", "tenor", "node", type="number")]
+    log_return: Annotated[_Array, array_schema("date", type="number")]
 
 
 class Scored(_Answer):

@@ -103,10 +103,10 @@ class Limits:
             if content.count(mark, 0, size) > number:
                 raise errors.too_many_in_json(allowed, _MOST_OBJECTS)
 
-    def check_count(self, count: int) -> None:
-        """Raise RefusedError for more surfaces than a stream may have."""
-        if count > self._settings.max_count:
-            raise RefusedError(f"count is {count}; allowed: 1 to {self._settings.max_count}")
+    def check_count(self, surfaces: int, name: str = "count") -> None:
+        """Raise RefusedError for more surfaces than a stream may have; ``name`` says what their number is."""
+        if surfaces > self._settings.max_count:
+            raise RefusedError(f"{name} is {surfaces}; allowed: 1 to {self._settings.max_count}")
 
     def check_answer(self, size: int, *, in_json: bool) -> None:
         """Raise RefusedError for an answer with more bytes of numbers, counted in binary, than one may have."""

@@ -1,8 +1,8 @@
-"""The OpenAPI document of /sample, /complete and /score, made from the types of their requests and answers."""
+"""The OpenAPI document of the routes in terms of surfaces, made from the types of their requests and answers."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -11,14 +11,34 @@ from deploy.server.answers import BINARY, JSON, LINES, SEED, SHAPE, VERSION
 from deploy.server.errors import DESCRIPTIONS
 from deploy.server.served import Served
 from deploy.server.settings import Settings
-from deploy.server.surface_routes import Complete, Sample, Score
+from deploy.server.surface_routes import Complete, Sample, Scenarios, Score
 from vae.runtime import SurfaceModel
 
 _Json = dict[str, Any]
-_SURFACES = (Sample, Complete, Score, answers.Sampled, answers.SampledRow, answers.Completed, answers.Scored)
+_SURFACES = (
+    Sample, Scenarios, Complete, Score, answers.State, answers.Sampled, answers.SampledRow, answers.Paths, answers.Path,
+    answers.Completed, answers.Scored,
+)  # fmt: skip
 _SURFACES_ARE = "Implied-volatility surfaces: vols are decimal, tenors in years (ACT/365), k = ln(K/F)."
 _VECTORS_ARE = "Vectors: the routes are those of the Open Inference Protocol, and GET /v2/models/NAME describes each."
+_PATHS = {"count": 2, "days": 5, "seed": 7}
 _QUOTES = {"iv": [0.22, 0.25], "tenor": [0.25, 0.25], "log_moneyness": [0.0, -0.1]}
+
+
+class _Stream(NamedTuple):
+    """What a streamed answer consists of: a line, the axes in binary, and those in the header of its shape."""
+
+    line: str
+    binary: str
+    shape: str
+
+
+_SAMPLED = _Stream("SampledRow", "[surface, tenor, node]", "surfaces, tenors and nodes")
+_PATH = _Stream(
+    "Path",
+    "[path, date, number]: of each date the log return since the start, then the surface [tenor, node]",
+    "paths, dates and numbers of a date",
+)
 
 
 def document(served: Served, settings: Settings) -> _Json:
@@ -47,7 +67,10 @@ def _paths(model: SurfaceModel) -> _Json:
     example = model.sample(1, seed=0).round(4).tolist()
     return {
         "/sample": _operation(
-            Sample, answers.Sampled, "Surfaces drawn from the model", {"count": 2, "seed": 7}, streamed=True
+            Sample, answers.Sampled, "Surfaces drawn from the model", {"count": 2, "seed": 7}, streamed=_SAMPLED
+        ),
+        "/scenarios": _operation(
+            Scenarios, answers.Paths, "Paths of surfaces and returns through the next dates", _PATHS, streamed=_PATH
         ),
         "/complete": _operation(Complete, answers.Completed, "The complete surface from a few quotes", _QUOTES),
         "/score": _operation(Score, answers.Scored, "How likely surfaces are", {"iv": example}),
@@ -60,7 +83,8 @@ def _schemas(model: SurfaceModel, settings: Settings) -> _Json:
     lengths = {"tenor": tenors, "node": nodes, "latent": model.latents}
     found: _Json = _sized(answers.schemas(*_SURFACES, answers.Error), lengths)
     sample = found["Sample"]["properties"]
-    sample["count"]["maximum"] = settings.max_count
+    for name in ("Sample", "Scenarios"):
+        found[name]["properties"]["count"]["maximum"] = settings.max_count
     sample["conditions"] |= {
         "properties": {name: {"type": "number"} for name in model.conditions},
         "additionalProperties": False,
@@ -89,19 +113,24 @@ def _sized(schema: Any, lengths: Mapping[str, int]) -> Any:  # noqa: ANN401 - an
 
 
 def _operation(
-    request: type[msgspec.Struct], answer: type[msgspec.Struct], summary: str, example: _Json, *, streamed: bool = False
+    request: type[msgspec.Struct],
+    answer: type[msgspec.Struct],
+    summary: str,
+    example: _Json,
+    *,
+    streamed: _Stream | None = None,
 ) -> _Json:
     """POST of a request of this type, answered by that type or by an error."""
     content: _Json = {JSON: {"schema": _reference(answer)}}
     headers = {VERSION: {"description": "the version that made the answer", "schema": {"type": "string"}}}
     if streamed:
         content |= {
-            LINES: {"schema": {"type": "string", "description": "one SampledRow in JSON per line"}},
-            BINARY: {"schema": {"type": "string", "description": "float32, little-endian, [surface, tenor, node]"}},
+            LINES: {"schema": {"type": "string", "description": f"one {streamed.line} in JSON per line"}},
+            BINARY: {"schema": {"type": "string", "description": f"float32, little-endian, {streamed.binary}"}},
         }
         headers |= {
             SEED: {"description": "the same request with this seed has the same answer", "schema": {"type": "string"}},
-            SHAPE: {"description": "surfaces, tenors and nodes", "schema": {"type": "string"}},
+            SHAPE: {"description": streamed.shape, "schema": {"type": "string"}},
         }
     refusals = {
         str(status): {"description": why, "content": {JSON: {"schema": _reference(answers.Error)}}}

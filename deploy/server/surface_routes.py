@@ -1,11 +1,12 @@
-"""The routes in terms of surfaces: /sample, /complete, /score."""
+"""The routes in terms of surfaces: /sample, /scenarios, /complete, /score."""
 
+import datetime as dt
 import math
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, Literal, NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,7 +24,9 @@ from deploy.server.limits import QUICK_JSON, Body
 from deploy.server.middleware import route
 from deploy.server.served import Served
 from deploy.server.state import Service
-from vae.runtime import PriorName, SurfaceModel
+from vae import runtime
+from vae.motion import MOST_STEPS
+from vae.runtime import PriorName, State, SurfaceModel
 
 _CHUNK_BINARY = 1024  # surfaces of a stream that are computed at a time
 _CHUNK_LINES = 64  # the same for text, which takes longer to write
@@ -34,6 +37,7 @@ _Column = Annotated[list[_Positive], Meta(min_length=1, max_length=_MOST_QUOTES)
 _VOL_OR_GAP: dict[str, object] = {"type": ["number", "null"], "exclusiveMinimum": 0}
 _NOT_EMPTY = Meta(extra_json_schema={"minItems": 1})
 T = TypeVar("T", bound=msgspec.Struct)
+Drawn = TypeVar("Drawn", "Sample", "Scenarios")
 
 
 class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +64,26 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     noise: bool = False
 
 
+class Scenarios(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Paths of surfaces and of the return of the underlying through the next dates.
+
+    Attributes:
+        count: how many.
+        days: how many days from Monday to Friday; or else
+        dates: themselves, as 2026-01-31.
+        seed: 0 to 2^64 - 1; the same seed gives the same paths. Without one it is random, and the answer has it.
+        offset: rows to skip: row i depends on the seed and offset + i alone.
+        state: where paths start, from an answer of /complete, or newest for the end of the model's own data.
+    """
+
+    count: Annotated[int, Meta(ge=1)] = 1
+    days: Annotated[int, Meta(ge=1, le=MOST_STEPS)] = 1
+    dates: Annotated[list[dt.date], Meta(min_length=1, max_length=MOST_STEPS)] | None = None
+    seed: Annotated[int, Meta(ge=0)] | None = None
+    offset: Annotated[int, Meta(ge=0)] = 0
+    state: answers.State | Literal["newest"] = "newest"
+
+
 class Complete(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The complete surface from quotes, all columns of one length.
 
@@ -71,6 +95,10 @@ class Complete(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         weight: precision of each quote, relative to that of a point of the training data; by default 1 or, where quotes
             do not fit the model with that, what they show themselves.
         market: one of the model's markets, whose surfaces are then the likely ones.
+        previous: the state of an earlier answer, or newest for that at the end of the model's own data; the surface
+            then starts from what it implied for now, and the answer has the next state.
+        elapsed: working days from the previous state to the quotes.
+        log_return: of the underlying on the last working day of that time, for a model with a return.
     """
 
     iv: _Column
@@ -79,6 +107,9 @@ class Complete(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     call_delta: _Column | None = None
     weight: _Column | None = None
     market: str | None = None
+    previous: answers.State | Literal["newest"] | None = None
+    elapsed: _Positive | None = None
+    log_return: float | None = None
 
 
 class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,21 +132,40 @@ class SurfaceRoutes:
         """All of them by POST."""
         return [
             route("/sample", self.sample, "POST"),
+            route("/scenarios", self.scenarios, "POST"),
             route("/complete", self.complete, "POST"),
             route("/score", self.score, "POST"),
         ]
 
     async def sample(self, request: Request) -> Response:
         """Surfaces in JSON, or streamed as lines of JSON or as float32, as the header Accept says."""
-        served, kind = self._service.follower.served, accepted(request.headers.get("accept", JSON))
+        return await self._draw(request, Sample, _Samples)
+
+    async def scenarios(self, request: Request) -> Response:
+        """Paths of surfaces and returns, in JSON or streamed as samples are."""
+        return await self._draw(request, Scenarios, _Paths.of, numbers=_MOST_COLUMNS * _MOST_QUOTES)
+
+    async def _draw(
+        self,
+        request: Request,
+        kind: type[Drawn],
+        draws_of: "Callable[[Served, Drawn, int], _Draws]",
+        *,
+        numbers: int | None = None,
+    ) -> Response:
+        """The answer to a request for rows of a seed."""
+        served, accept = self._service.follower.served, accepted(request.headers.get("accept", JSON))
         with Body(self._service.limits) as body:
             content = await body.read(request)
-            self._service.limits.check_json(content, len(content), most=QUICK_JSON)
-            wanted = _decoded(content, Sample)
-        self._service.limits.check_count(wanted.count)
-        draws = _Draws(served, wanted, secrets.randbits(63) if wanted.seed is None else wanted.seed)
-        if kind != JSON:
-            return await self._stream(draws, kind)
+            if numbers is None:
+                self._service.limits.check_json(content, len(content), most=QUICK_JSON)
+            else:
+                self._service.limits.check_json(content, len(content), numbers=numbers)
+            wanted = _decoded(content, kind)
+        draws = draws_of(served, wanted, secrets.randbits(63) if wanted.seed is None else wanted.seed)
+        self._service.limits.check_count(draws.surfaces, "count" if kind is Sample else "count times days")
+        if accept != JSON:
+            return await self._stream(draws, accept)
         self._service.limits.check_answer(draws.nbytes, in_json=True)
         return await self._compute(draws.answer)
 
@@ -156,11 +206,12 @@ class SurfaceRoutes:
 
         A stream has a place in the queue while a chunk is computed, and none while its reader takes it.
         """
-        size, write = (_CHUNK_LINES, draws.lines) if kind == LINES else (_CHUNK_BINARY, draws.binary)
+        most, write = (_CHUNK_LINES, draws.lines) if kind == LINES else (_CHUNK_BINARY, draws.binary)
+        count, size = draws.shape[0], max(1, most * draws.shape[0] // draws.surfaces)
         limits, engine = self._service.limits, self._service.engine
         with limits.streams:
-            for start in range(0, draws.request.count, size):
-                stop = min(start + size, draws.request.count)
+            for start in range(0, count, size):
+                stop = min(start + size, count)
                 with limits.admission if start == 0 else limits.admission.readmitted():
                     chunk = await engine.in_thread(partial(write, start, stop), engine.deadline())
                 yield chunk
@@ -178,7 +229,43 @@ class _Stream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-class _Draws(NamedTuple):
+class _Draws(Protocol):
+    """Rows of a seed that a request wants of one model."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all rows in binary."""
+        ...
+
+    @property
+    def surfaces(self) -> int:
+        """Number of surfaces in all rows."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all rows in binary."""
+        ...
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of the answer."""
+        ...
+
+    def answer(self, deadline: float) -> Response:
+        """All of them in JSON."""
+        ...
+
+    def binary(self, start: int, stop: int) -> bytes:
+        """Some of them as float32."""
+        ...
+
+    def lines(self, start: int, stop: int) -> bytes:
+        """Some of them as lines of JSON."""
+        ...
+
+
+class _Samples(NamedTuple):
     """The samples that a request wants of one model."""
 
     served: Served
@@ -190,15 +277,18 @@ class _Draws(NamedTuple):
         return (self.request.count, *self.served.surfaces.grid.shape)
 
     @property
+    def surfaces(self) -> int:
+        return self.request.count
+
+    @property
     def nbytes(self) -> int:
         return 4 * math.prod(self.shape)
 
     @property
     def headers(self) -> dict[str, str]:
-        return {VERSION: self.served.version, SEED: str(self.seed), SHAPE: ",".join(map(str, self.shape))}
+        return _headers(self.served, self.seed, self.shape)
 
     def answer(self, deadline: float) -> Response:
-        """All of them in JSON."""
         model = _in_time(self.served, deadline)
         iv = self.rows(0, self.request.count, model)
         answer = answers.Sampled(self.served.version, self.seed, answers.Grid.of(model.grid), iv)
@@ -225,6 +315,68 @@ class _Draws(NamedTuple):
             to_json(answers.SampledRow(first + row, iv)) + b"\n"
             for row, iv in enumerate(self.rows(start, stop, self.served.surfaces))
         )
+
+
+class _Paths(NamedTuple):
+    """The scenarios that a request wants of one model. A date of a path is its log return and its surface."""
+
+    served: Served
+    request: Scenarios
+    seed: int
+    state: State
+
+    @classmethod
+    def of(cls, served: Served, request: Scenarios, seed: int) -> Self:
+        """The same with the state that the request starts from."""
+        return cls(served, request, seed, _state(served.surfaces, request.state))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        tenors, nodes = self.served.surfaces.grid.shape
+        return self.request.count, self._steps, 1 + tenors * nodes
+
+    @property
+    def _steps(self) -> int:
+        return self.request.days if self.request.dates is None else len(self.request.dates)
+
+    @property
+    def surfaces(self) -> int:
+        return self.request.count * self._steps
+
+    @property
+    def nbytes(self) -> int:
+        return 4 * math.prod(self.shape)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return _headers(self.served, self.seed, self.shape)
+
+    def answer(self, deadline: float) -> Response:
+        model = _in_time(self.served, deadline)
+        found = self.rows(0, self.request.count, model)
+        dates = [date.isoformat() for date in found.dates]
+        own = self.served.version, self.seed, answers.Grid.of(model.grid)
+        return _response(answers.Paths(*own, dates, found.iv, found.log_return), self.headers)
+
+    def rows(self, start: int, stop: int, model: SurfaceModel) -> runtime.Scenarios:
+        days = self.request.days if self.request.dates is None else self.request.dates
+        return model.scenarios(self.state, days, stop - start, seed=self.seed, offset=self.request.offset + start)
+
+    def binary(self, start: int, stop: int) -> bytes:
+        found = self.rows(start, stop, self.served.surfaces)
+        flat = found.iv.reshape(*found.log_return.shape, -1)
+        return np.concatenate([found.log_return[..., None], flat], axis=2).tobytes()
+
+    def lines(self, start: int, stop: int) -> bytes:
+        first, found = self.request.offset + start, self.rows(start, stop, self.served.surfaces)
+        return b"".join(
+            to_json(answers.Path(first + row, *path)) + b"\n"
+            for row, path in enumerate(zip(found.iv, found.log_return, strict=True))
+        )
+
+
+def _headers(served: Served, seed: int, shape: tuple[int, ...]) -> dict[str, str]:
+    return {VERSION: served.version, SEED: str(seed), SHAPE: ",".join(map(str, shape))}
 
 
 def accepted(header: str) -> str:
@@ -261,12 +413,29 @@ def _in_time(served: Served, deadline: float) -> SurfaceModel:
 
 def _completed(served: Served, content: bytes, deadline: float) -> Response:
     """The answer to a request to complete a surface."""
-    quotes = msgspec.structs.asdict(_decoded(content, Complete))
+    asked = _decoded(content, Complete)
     model = _in_time(served, deadline)
-    found = model.complete(**{name: column for name, column in quotes.items() if column is not None})
-    facts = found._asdict() | {"outside": found.outside}
-    del facts["state"]  # a request has no previous one
+    given = {name: column for name, column in msgspec.structs.asdict(asked).items() if column is not None}
+    if asked.previous is None and (asked.elapsed is not None or asked.log_return is not None):
+        raise RefusedError("elapsed and log_return say what passed since a state; send it as previous")
+    if asked.previous is not None:
+        given["previous"] = _state(model, asked.previous)
+    found = model.complete(**given)
+    state = None if found.state is None else answers.State(**model.state_to_plain(found.state))
+    facts = found._asdict() | {"outside": found.outside, "state": state}
     return _response(answers.Completed(served.version, answers.Grid.of(model.grid), **facts))
+
+
+def _state(model: SurfaceModel, sent: answers.State | Literal["newest"]) -> State:
+    """The state that a request starts from.
+
+    Raises:
+        RefusedError: the model has no law of motion, or it is no state of this model.
+    """
+    try:
+        return model.state if isinstance(sent, str) else model.state_of_plain(msgspec.structs.asdict(sent))
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
 
 
 def _scored(served: Served, content: bytes, deadline: float) -> Response:
@@ -295,7 +464,8 @@ def _surfaces(text: bytes, shape: tuple[int, int]) -> Array:
 
 
 def _response(
-    answer: answers.Sampled | answers.Completed | answers.Scored, headers: Mapping[str, str] | None = None
+    answer: answers.Sampled | answers.Paths | answers.Completed | answers.Scored,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
     """An answer in JSON, whose headers name the version of the model too."""
     return json_response(answer, 200, {VERSION: answer.model_version, **(headers or {})})

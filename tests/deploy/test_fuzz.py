@@ -279,13 +279,16 @@ def test_inference_is_right_or_refused(
 @pytest.mark.slow
 def test_surface_routes_answer_or_refuse(server: Server, connection: http.client.HTTPConnection) -> None:
     fields = ["count", "seed", "offset", "temperature", "conditions", "iv", "tenor", "log_moneyness", "call_delta"]
+    fields += ["days", "dates", "state", "previous", "elapsed", "log_return"]
     values = st.integers(0, 40) | st.lists(st.floats(0.01, 2.0), min_size=1, max_size=2) | anything
     bodies = st.dictionaries(st.sampled_from(fields), values, max_size=4) | anything
 
     @settings(max_examples=400, **_quietly)
     @given(
-        path=st.sampled_from(["/sample", "/complete", "/score"]), body=bodies, accept=st.sampled_from(_KINDS)
-    )  # fmt: skip
+        path=st.sampled_from(["/sample", "/scenarios", "/complete", "/score"]),
+        body=bodies,
+        accept=st.sampled_from(_KINDS),
+    )
     def check(path: str, body: object, accept: str) -> None:
         answer = ask(connection, "POST", path, json.dumps(body).encode(), {"accept": accept})
         if answer.status != 200:
@@ -301,7 +304,14 @@ def test_surface_routes_answer_or_refuse(server: Server, connection: http.client
 def test_the_worst_is_refused_or_answered_by_every_route(
     server: Server, connection: http.client.HTTPConnection, body: bytes
 ) -> None:
-    for path in ("/v2/models/decoder/infer", "/v2/models/sampler/infer", "/sample", "/complete", "/score"):
+    for path in (
+        "/v2/models/decoder/infer",
+        "/v2/models/sampler/infer",
+        "/sample",
+        "/scenarios",
+        "/complete",
+        "/score",
+    ):
         for accept in ("application/json", "application/octet-stream"):
             answer = ask(connection, "POST", path, body, {"accept": accept})
             if answer.status != 200:

@@ -15,7 +15,12 @@ from deploy.server.served import Served
 from deploy.server.settings import Settings
 from vae.runtime import SurfaceModel
 
-_TYPES = {"/sample": answers.Sampled, "/complete": answers.Completed, "/score": answers.Scored}
+_TYPES = {
+    "/sample": answers.Sampled,
+    "/scenarios": answers.Paths,
+    "/complete": answers.Completed,
+    "/score": answers.Scored,
+}
 
 
 @pytest.fixture
