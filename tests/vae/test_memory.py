@@ -43,10 +43,10 @@ def test_a_surface_from_the_past_and_quotes_is_that_of_torch(model: SurfaceModel
         )
         posterior = completion.posterior_given_quotes(vae, problem)
         end = completion.posterior_mode(posterior, start, steps=completion.MOST_STEPS)
-        at = completion.end_at_quotes(vae, problem, end.z, end.cost, end.curvature)
+        at = completion.end_at_quotes(vae, problem, end)
         alone = Belief(*(part[0].numpy() for part in completion.belief_at(vae, *at)))
     noise = float(vae.scale.detach().square())
-    per_tenor = (weights.spline / problem.tenor[:, None]).numpy()
+    per_tenor = (weights.spline / problem.tenor).mT.numpy()
     quotes = memory.Quotes(np.log(_VOLS), problem.precision.diagonal[0].numpy(), per_tenor)
     week = passed(np.array([motion.date, motion.date + 3]))[0]
     known = Known(motion.state, noise * np.eye(8))
