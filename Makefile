@@ -71,8 +71,9 @@ $(BIN)/python:
 
 # Where `make run` has installed everything, there is nothing to add.
 $(RUNTIME_INSTALLED): pyproject.toml requirements.lock | $(BIN)/python
-	[ -e $(INSTALLED) ] || \
-	  $(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[serve,quotes,$(RUNTIME)]'
+	@[ -e $(INSTALLED) ] || { \
+	  echo "installing the runtime and the server: half a gigabyte, without torch" && \
+	  $(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[serve,quotes,$(RUNTIME)]'; }
 	@touch $@
 
 $(INSTALLED): pyproject.toml requirements.lock | $(BIN)/python
