@@ -77,6 +77,9 @@ def test_a_law_is_fitted_and_measured_on_dates_that_it_did_not_know(workspace: W
     page = Path("results/evaluate.html").read_text()
     assert f'<th scope="row">filtered historical simulation</th><td>{figures["fhs_energy_score"]:.2f}</td>' in page
     assert {"scenario_coverage_90_5_days", "scenario_coverage_90_lowest_20_days"} <= figures.keys()
+    assert {"memory_known_hidden_mae_bp_2", "static_rotating_coverage_90_2", "kalman_same_hidden_mae_bp_2"} <= set(
+        figures
+    )
 
     assert workspace.run("export") == 0
     assert formats.read_json(Path("results/export.json"))["parity_scenarios_max_vol"] < 1e-5
