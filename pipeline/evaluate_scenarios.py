@@ -58,7 +58,7 @@ def scenario_figures(motion: Motion, model: Vae, data: Dataset, settings: Evalua
     iv = np.exp(center + plain.coordinates).reshape(-1, *data.grid.shape)
     history = (center, data.grid, plain.log_price, plain.days)
     for name, each in (("", own), ("fhs_", filtered)):
-        lost = losses(each, iv, *history, first=first, seed=settings.seed)
+        lost = losses(each, iv, *history, first=first)
         figures |= backtest_metrics(lost, name, seed=settings.seed)
     return figures
 

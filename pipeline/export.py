@@ -195,8 +195,7 @@ def scenarios_parity(moved: Motion, model: Vae, bundle: Path, *, seed: int) -> f
     """Largest difference of vols of scenarios of the bundle from those of the law, in double precision."""
     drawn = SurfaceModel.load(bundle, provider="cpu").scenarios(n=_PATHS, days=_STEPS, seed=seed)
     days = [moved.date, *((date - _EPOCH).days for date in drawn.dates)]
-    uniform = (drawn.shocks + 0.5) / len(moved.law.shocks)
-    found = scenarios(moved.law, moved.state, passed(np.array(days)), uniform)
+    found = scenarios(moved.law, moved.state, passed(np.array(days)), drawn.shocks)
     with torch.no_grad():
         expected = model.expand(torch.from_numpy(found.coordinates)).numpy()
     return float(np.abs(drawn.iv.reshape(expected.shape) - expected).max())

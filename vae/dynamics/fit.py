@@ -20,6 +20,7 @@ from vae.dynamics.law import (
     passed,
     remembered,
     reversing,
+    shares,
     to_points,
     updated,
 )
@@ -77,13 +78,16 @@ class Walk(NamedTuple):
     def law(self, date: int = -1) -> Law:
         """The law as it was known at a date, given by its place; at the last one by default."""
         date %= len(self.coefficients)
-        found = self.coefficients[date]
+        found, shocks, ageing = self.coefficients[date], self.shocks[_FIRST:date], self.form.ageing
+        if self.form.moving_mean:
+            shocks = shocks - shares(len(shocks), ageing) @ shocks
         return Law(
             basis=self.basis,
             reversal=found[:, :-WEEK],
             calendar=found[:, -WEEK:],
             decays=np.array(self.form.decays),
-            shocks=self.shocks[_FIRST:date],
+            ageing=np.array([ageing]),
+            shocks=shocks,
         )
 
     def state(self, date: int = -1) -> State:

@@ -9,12 +9,15 @@ the underlying is known, its log return r is one more coordinate and one more po
   fixed tenors, so that a weekend moves them. ``vae.dynamics.fit`` estimates it, shrunk to no mean at all.
 - Each point has a volatility of its own that moves: after a wild day tomorrow's band is wide.
 - The shock of all points and of the return is drawn as one from past innovations, each divided by the deviation that
-  was forecast for it. So tails and dependence are those of the data.
+  was forecast for it. So tails and dependence are those of the data. An old shock is drawn less often than a new one,
+  as dependence changes. Where the law has a mean, shocks have none: 20 steps of a mean by chance would be a trend.
 
-Without mean, and with one decay, this is filtered historical simulation; with a decay of 1 historical simulation.
+Without mean, with one decay and shocks that do not age, this is filtered historical simulation; with a decay of 1
+historical simulation.
 
 Reference: Barone-Adesi, Giannopoulos, Vosper (1999), "VaR without correlations for portfolios of derivative
-securities", Journal of Futures Markets 19(5).
+securities", Journal of Futures Markets 19(5). Boudoukh, Richardson, Whitelaw (1998), "The best of both worlds", Risk
+11(5), for weights by age.
 """
 
 from collections.abc import Sequence
@@ -36,14 +39,21 @@ class Form(NamedTuple):
     Attributes:
         decays: factors by which squared innovations count less with each step; 1 for a volatility that is constant.
         moving_mean: whether the mean depends on recent moves and on the days that pass; else it is 0.
+        half_life: steps after which a shock is drawn half as often; infinite for shocks that do not age.
     """
 
     decays: tuple[float, ...]
     moving_mean: bool
+    half_life: float = np.inf
+
+    @property
+    def ageing(self) -> float:
+        """Factor by which a shock is drawn less often with each step."""
+        return float(0.5 ** (1.0 / self.half_life))
 
 
 FORMS = {
-    "reverting": Form((0.9, 0.98), moving_mean=True),
+    "reverting": Form((0.9, 0.98), moving_mean=True, half_life=250.0),
     "filtered_historical": Form((0.94,), moving_mean=False),
     "historical": Form((1.0,), moving_mean=False),
 }
@@ -72,13 +82,15 @@ class Law(NamedTuple):
             return, of the return, [C, 2 or 3].
         calendar: mean of each day of the week that passes, Monday first, [C, 7].
         decays: of the variances, [decay].
-        shocks: past innovations in units of their deviations, [shock, P].
+        ageing: factor by which a shock is drawn less often with each step of its age, [1].
+        shocks: past innovations in units of their deviations, the newest last, [shock, P].
     """
 
     basis: Array
     reversal: Array
     calendar: Array
     decays: Array
+    ageing: Array
     shocks: Array
 
     @property
@@ -177,27 +189,40 @@ def advanced(law: Law, state: State, week: Array, move: Array) -> State:
     )
 
 
-def drawn(law: Law, uniform: Array) -> Array:
-    """Shocks [n, P] of uniform numbers on (0, 1), [n]."""
-    shocks: Array = law.shocks[np.minimum((uniform * len(law.shocks)).astype(np.int64), len(law.shocks) - 1)]
-    return shocks
+def shares(count: int, ageing: float) -> Array:
+    """How often each of so many shocks is drawn, the newest last, [shock]."""
+    weights = ageing ** np.arange(count)[::-1]
+    found: Array = weights / weights.sum()
+    return found
 
 
-def scenarios(law: Law, state: State, weeks: Sequence[Array] | Array, uniform: Array) -> Scenarios:
+def draw(law: Law, uniform: Array) -> NDArray[np.int64]:
+    """Places of shocks, of uniform numbers on (0, 1] of the same shape: ``shares`` of them.
+
+    >>> law = Law(*[np.zeros(0)] * 4, ageing=np.array([0.5]), shocks=np.zeros((2, 1)))
+    >>> draw(law, np.array([0.1, 0.6, 0.7, 0.9]))  # two thirds are the newest
+    array([1, 1, 0, 0])
+    """
+    count, ageing = len(law.shocks), float(law.ageing[0])
+    age = count * uniform if ageing == 1.0 else np.log1p(uniform * (ageing**count - 1.0)) / np.log(ageing)
+    return count - 1 - np.minimum(age.astype(np.int64), count - 1)
+
+
+def scenarios(law: Law, state: State, weeks: Sequence[Array] | Array, places: NDArray[np.int64]) -> Scenarios:
     """Paths from a state without leading axes.
 
     Args:
         law: of motion.
         state: at the start.
         weeks: days of the week that each step goes through, [step, 7]; see ``passed``.
-        uniform: numbers on (0, 1), [n, step]. A path depends on its own only.
+        places: of the shocks, [n, step], see ``draw``. A path depends on its own only.
     """
-    count, rank = len(uniform), law.basis.shape[1]
+    count, rank = len(places), law.basis.shape[1]
     state = State(*(np.broadcast_to(part, (count, *part.shape)) for part in state))
     total, coordinates, returns = np.zeros(count), [], []
     for step, week in enumerate(weeks):
         mean, spread = forecast(law, state, week)
-        move = mean + to_coordinates(law.basis, spread * drawn(law, uniform[:, step]))
+        move = mean + to_coordinates(law.basis, spread * law.shocks[places[:, step]])
         state = advanced(law, state, week, move)
         total = total + move[:, rank:].sum(axis=1)
         coordinates.append(state.coordinates)

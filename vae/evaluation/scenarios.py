@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae.dynamics.fit import Walk
-from vae.dynamics.law import scenarios
+from vae.dynamics.law import draw, scenarios
 
 Array = NDArray[np.float64]
 
-_PATHS = 500  # of a date
+_PATHS = 1000  # of a date
 _DRAWN = 20  # of these that are kept
 _HORIZONS = (1, 5, 20)  # steps
 _EVERY = 5  # dates from one to the next whose paths have more than one step, which overlap
@@ -37,22 +37,24 @@ class Forecasts(NamedTuple):
 
 
 def energy_score(draws: Array, seen: Array) -> float:
-    """E|X - seen| - E|X - X'| / 2 of draws [n, D] of X: without bias, lower is better; over the points that are seen.
+    """E|X - seen| - E|X - X'| / 2 where X is one of draws [n, D]: lower is better; over the points that are seen.
 
     Args:
-        draws: of the forecast, [n, D].
+        draws: equally probable outcomes, [n, D].
         seen: what came, NaN where missing, [D].
     """
     known = ~np.isnan(seen)
     errors = draws[:, known] - seen[known]
     squares = np.square(errors).sum(axis=1)
     apart = squares[:, None] + squares - 2.0 * errors @ errors.T
-    spread = np.sqrt(np.maximum(apart, 0.0)).sum() - np.sqrt(np.maximum(apart.diagonal(), 0.0)).sum()
-    return float(np.sqrt(squares).mean() - 0.5 * spread / (len(draws) * (len(draws) - 1)))
+    np.fill_diagonal(apart, 0.0)
+    return float(np.sqrt(squares).mean() - 0.5 * np.sqrt(np.maximum(apart, 0.0)).mean())
 
 
 def forecasts(walked: Walk, points: Array, center: Array, *, first: int, seed: int) -> Forecasts:
     """Forecasts of the dates from the place ``first`` on, each from the date before, and some from 5 and 20 before.
+
+    The first shocks of the paths are spread evenly over those of the law, so that chance moves no score of one step.
 
     Args:
         walked: through all dates.
@@ -65,11 +67,12 @@ def forecasts(walked: Walk, points: Array, center: Array, *, first: int, seed: i
     for origin in range(first - 1, len(points) - 1):
         steps = _HORIZONS[-1] if (origin + 1 - first) % _EVERY == 0 else 1
         weeks = walked.weeks[origin : origin + steps]
-        uniform = np.random.default_rng([seed, origin]).random((_PATHS, len(weeks)))
-        found = scenarios(walked.law(origin), walked.state(origin), weeks, uniform).coordinates
+        law, uniform = walked.law(origin), np.random.default_rng([seed, origin]).random((_PATHS, len(weeks)))
+        uniform[:, 0] = (np.arange(_PATHS) + 0.5) / _PATHS
+        found = scenarios(law, walked.state(origin), weeks, draw(law, uniform)).coordinates
         draws = center + found @ walked.basis.T
         energy.append(energy_score(draws[:, 0], points[origin + 1]))
-        drawn.append(draws[:_DRAWN, 0])
+        drawn.append(draws[:: _PATHS // _DRAWN, 0])
         for ahead in (ahead for ahead in _HORIZONS if ahead <= len(weeks)):
             inside[ahead].append(_inside(draws[:, ahead - 1], points[origin + ahead])[None])
     joined = {ahead: np.concatenate(parts) for ahead, parts in inside.items()}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae.dynamics.fit import Walk
-from vae.dynamics.law import scenarios
+from vae.dynamics.law import draw, scenarios
 from vae.risk import backtests
 from vae.risk.book import CALL, PUT, Book, Underlying, valued
 from vae.risk.measures import risk
@@ -61,9 +61,10 @@ def losses(
     days: NDArray[np.integer],
     *,
     first: int,
-    seed: int,
 ) -> Losses:
     """Losses of the standard books over the dates from the place ``first`` on, bought and sold.
+
+    Scenarios are spread evenly over the shocks of the law, so that chance moves no figure.
 
     Args:
         walked: through all dates, by a law with a return.
@@ -73,12 +74,12 @@ def losses(
         log_price: of the underlying, [date].
         days: dates, days since 1970-01-01, [date].
         first: place of the first date.
-        seed: of the scenarios.
     """
     seen, drawn = [], []
     for origin in range(first - 1, len(iv) - 1):
-        uniform = np.random.default_rng([seed, origin]).random((_PATHS, 1))
-        found = scenarios(walked.law(origin), walked.state(origin), walked.weeks[origin : origin + 1], uniform)
+        law = walked.law(origin)
+        places = draw(law, (np.arange(_PATHS)[:, None] + 0.5) / _PATHS)
+        found = scenarios(law, walked.state(origin), walked.weeks[origin : origin + 1], places)
         surfaces = np.exp(center + found.coordinates[:, 0] @ walked.basis.T).reshape(-1, *grid.shape)
         standard, years = _standard(iv[origin], grid), (days[origin + 1] - days[origin]) / DAYS_PER_YEAR
         before = valued(standard.options, Underlying(np.ones(1)), iv[origin][None], grid).value

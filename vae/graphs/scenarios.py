@@ -6,6 +6,7 @@ true, the move is not drawn but is the one to the given surface: so the same gra
 ``vae.graphs.sampler``: a row depends on the key and its number only.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -34,6 +35,7 @@ class Step(nn.Module):
     def __init__(self, model: Vae, law: Law, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.model, self.shape, self.rank = model, shape, law.basis.shape[1]
+        self.ageing = float(law.ageing[0])
         self.shared = [0, *range(self.rank, len(law.reversal))]
         tables = {"reversal": law.reversal, "calendar": law.calendar, "decays": law.decays, "table": law.shocks}
         for name, value in tables.items():
@@ -63,7 +65,7 @@ class Step(nn.Module):
             observed: whether it is, bool [1].
         """
         mean = (self.reversal * self._reversing(recent)).sum(2) + self.calendar @ week
-        chosen = (uniform[:, 0] * len(self.table)).long().clamp(max=len(self.table) - 1)
+        chosen = self._draw(uniform[:, 0])
         shocks = self.table[chosen]
         deviation = (variances.sum(1) / len(self.decays)).sqrt()  # ReduceMean has no kernel on CUDA
         drawn = mean + self._to_coordinates(deviation * shocks)
@@ -84,6 +86,12 @@ class Step(nn.Module):
             kept * variances + (1.0 - kept) * innovation.square().unsqueeze(1),
             chosen,
         )
+
+    def _draw(self, uniform: Tensor) -> Tensor:
+        """As ``vae.dynamics.law.draw``."""
+        count, ageing = len(self.table), self.ageing
+        age = count * uniform if ageing == 1.0 else (1.0 - (1.0 - ageing**count) * uniform).log() / math.log(ageing)
+        return count - 1 - age.long().clamp(max=count - 1)
 
     def _reversing(self, recent: Tensor) -> Tensor:
         """As ``vae.dynamics.law.reversing``."""

@@ -36,8 +36,7 @@ def test_filtered_historical_simulation_is_that_of_the_paper() -> None:
         expected.append(change / np.sqrt(variance))
         variance = 0.94 * variance + 0.06 * change**2
     np.testing.assert_allclose(walked.law().shocks, expected[20:], rtol=1e-12)
-    uniform = (np.arange(len(changes) - 20)[:, None] + 0.5) / (len(changes) - 20)
-    drawn = scenarios(walked.law(), walked.state(), [np.zeros(7)], uniform)
+    drawn = scenarios(walked.law(), walked.state(), [np.zeros(7)], np.arange(len(changes) - 20)[:, None])
     moved = np.column_stack([drawn.coordinates[:, 0] @ history.basis.T, drawn.log_return])
     today = np.r_[points[-1, :-1], 0.0]
     np.testing.assert_allclose(moved, today + np.sqrt(variance) * np.array(expected[20:]), rtol=1e-9, atol=1e-12)
@@ -72,12 +71,27 @@ def test_the_filter_follows_the_walk(form: str) -> None:
 
 def test_a_path_depends_on_its_own_numbers_only() -> None:
     walked = walk(_wild_history(with_price=True), FORMS["reverting"])
-    uniform = np.random.default_rng(0).random((9, 4))
+    places = motion.draw(walked.law(), np.random.default_rng(0).random((9, 4)))
     weeks = passed(np.array([0, 1, 4, 5, 6]))
-    whole = scenarios(walked.law(), walked.state(), weeks, uniform)
-    part = scenarios(walked.law(), walked.state(), weeks, uniform[3:5])
+    whole = scenarios(walked.law(), walked.state(), weeks, places)
+    part = scenarios(walked.law(), walked.state(), weeks, places[3:5])
     np.testing.assert_allclose(whole.coordinates[3:5], part.coordinates, rtol=1e-13)
     np.testing.assert_allclose(whole.log_return[3:5], part.log_return, rtol=1e-13)
+
+
+def test_old_shocks_are_drawn_less_often_and_where_there_is_a_mean_they_have_none() -> None:
+    walked = walk(_wild_history(with_price=True), FORMS["reverting"])
+    law, uniform = walked.law(), (np.arange(1_000_000) + 0.5) / 1_000_000
+    share = np.bincount(motion.draw(law, uniform), minlength=len(law.shocks)) / len(uniform)
+    age = np.arange(len(law.shocks))[::-1]
+    weights = 0.5 ** (age / 250.0)
+    np.testing.assert_allclose(share, weights / weights.sum(), rtol=2e-3)
+    np.testing.assert_allclose(share @ law.shocks, 0.0, atol=1e-4)
+    ends = np.array([1e-7, 1.0])
+    assert motion.draw(law, ends).tolist() == [len(age) - 1, 0]
+    still = walk(_wild_history(with_price=True), FORMS["filtered_historical"]).law()
+    assert np.ptp(np.bincount(motion.draw(still, uniform))) <= 1
+    assert np.abs(still.shocks.mean(axis=0)).max() > 0.01
 
 
 def test_a_wild_day_widens_the_next_band() -> None:
@@ -106,9 +120,8 @@ def test_mean_of_an_exact_process_is_found() -> None:
         mean = motion.forecast(law, state, np.eye(7)[day]).mean
         np.testing.assert_allclose(mean, -0.4 * state.recent + drift, atol=0.0008)
     np.testing.assert_allclose(walked.states.variances[500:].mean(axis=(0, 1)), 1e-4, rtol=0.05)
-    drawn = motion.drawn(law, random.random(20_000))
     np.testing.assert_allclose(
-        np.quantile(drawn, (0.05, 0.95), axis=0), np.outer((-1.645, 1.645), np.ones(2)), rtol=0.1
+        np.quantile(law.shocks, (0.05, 0.95), axis=0), np.outer((-1.645, 1.645), np.ones(2)), rtol=0.1
     )
 
 

@@ -24,7 +24,7 @@ def history(spread: float) -> History:
 def lost(walked: Walk, of: History) -> Losses:
     iv = np.exp(CENTER + of.coordinates).reshape(-1, *GRID.shape)
     assert of.log_price is not None
-    return losses(walked, iv, CENTER, GRID, of.log_price, of.days, first=FIRST, seed=1)
+    return losses(walked, iv, CENTER, GRID, of.log_price, of.days, first=FIRST)
 
 
 @pytest.mark.slow

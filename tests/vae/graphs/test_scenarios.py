@@ -62,7 +62,7 @@ def test_a_step_of_the_graph_is_that_of_the_law(form: str, *, with_price: bool) 
     mean, spread = motion.forecast(law, state, week)
 
     iv, log_return, *after, shocks = session.run(OUTPUTS, feeds | {"observed": np.array([False])})
-    own = motion.drawn(law, (shocks + 0.5) / len(law.shocks))
+    own = law.shocks[shocks]
     _check(law, state, week, mean + motion.to_coordinates(law.basis, spread * own), iv, log_return, after, model)
 
     iv, log_return, *after, _ = session.run(OUTPUTS, feeds | {"observed": np.array([True])})
