@@ -8,7 +8,8 @@ from deploy.server import logs, metrics
 from deploy.server.descriptors import within_limit
 from deploy.server.served import fingerprint, load
 from deploy.server.settings import Settings
-from deploy.server.supervisor import Workers, stop_event
+from deploy.server.stop import stop_at_signals
+from deploy.server.supervisor import Workers
 from deploy.server.trial import Stopped, Trials
 from deploy.server.worker import work
 from vae.sessions import Options
@@ -26,7 +27,7 @@ def run(settings: Settings, *, wait: bool = False) -> None:
     """
     logs.configure()
     settings = within_limit(settings)
-    with stop_event() as stop:
+    with stop_at_signals() as stop:
         trials = Trials(stop=stop)
         try:  # before there are workers to fail
             found = _wait_for_model(settings, trials) if wait else _checked_model(settings, trials)

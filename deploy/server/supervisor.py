@@ -1,34 +1,20 @@
-"""Supervises worker processes: one that dies or hangs is replaced, and all finish at SIGTERM or SIGINT."""
+"""Supervises worker processes: one that dies or hangs is replaced, and all finish when the end is asked for."""
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from multiprocessing.context import SpawnProcess
 from typing import Protocol
 
 from deploy.server import logs
 from deploy.server.children import spawn, with_parent
+from deploy.server.stop import Stop
 
 _POLL = 0.05  # seconds between checks of the workers
 _MIN_AGE = 1.0  # seconds between two starts in one place, so that a worker that cannot start causes no busy loop
 _HUNG = 30.0  # seconds without a beat after which a worker is killed
 _AWAY = 5.0  # seconds between two checks after which this process itself was stopped, with its workers, as by Ctrl-Z
 _MARGIN = 5.0  # seconds beyond the time to finish before a worker is killed
-
-
-@contextmanager
-def stop_event() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Pulse(Protocol):
@@ -44,8 +30,8 @@ class Workers:
         self._work = work
         self._workers = [_Worker(work) for _ in range(number)]
 
-    def keep_alive(self, stop: threading.Event) -> None:
-        """Replace workers that die or hang, until the event is set."""
+    def keep_alive(self, stop: Stop) -> None:
+        """Replace workers that die or hang, until the end is asked for."""
         checked = back = time.monotonic()
         while not stop.wait(_POLL):
             now = time.monotonic()

@@ -5,7 +5,6 @@ The child has a limit of memory and of time. Its outcome is kept, as the manifes
 
 import os
 import signal
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -18,6 +17,7 @@ from typing import NamedTuple
 from deploy.server import served
 from deploy.server.children import spawn, with_parent
 from deploy.server.served import Fingerprint
+from deploy.server.stop import Stop
 from vae import bundle
 from vae.bundle import BundleError
 
@@ -47,13 +47,13 @@ class Trials:
 
     Args:
         passed: manifests of bundles that passed the trial of another process.
-        stop: the event at which a trial ends.
+        stop: at which a trial ends.
     """
 
-    def __init__(self, passed: Iterable[str] = (), *, stop: threading.Event | None = None) -> None:
+    def __init__(self, passed: Iterable[str] = (), *, stop: Stop | None = None) -> None:
         self._passed: OrderedDict[str, None] = OrderedDict.fromkeys(passed)
         self._failed: _Failure | None = None
-        self.stop = stop or threading.Event()
+        self.stop = stop or Stop()
 
     @property
     def passed(self) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ class Trials:
 
         Raises:
             BundleError: it is not fit, or no longer wanted.
-            Stopped: the event was set.
+            Stopped: the end was asked for.
         """
         if found.manifest in self._passed:
             return
@@ -89,12 +89,12 @@ class Trials:
             self._passed.popitem(last=False)
 
 
-def _try(found: Fingerprint, stop: threading.Event, is_wanted: Callable[[], bool]) -> None:
+def _try(found: Fingerprint, stop: Stop, is_wanted: Callable[[], bool]) -> None:
     """Load and run a bundle in a child.
 
     Raises:
         BundleError: it cannot be, or not within the limits, or it is no longer wanted.
-        Stopped: the event was set.
+        Stopped: the end was asked for.
     """
     outcome, sender = spawn.Pipe(duplex=False)
     child = spawn.Process(target=_in_child, args=(found, sender), daemon=True)

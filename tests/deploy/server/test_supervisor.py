@@ -15,6 +15,7 @@ import pytest
 
 from deploy.server import supervisor
 from deploy.server.children import temporary_folder
+from deploy.server.stop import Stop
 from deploy.server.supervisor import Pulse, Workers
 from tests.deploy.serving import serving
 from tests.services import wait_for
@@ -34,7 +35,7 @@ def never_beats(pulse: Pulse) -> None:
 
 @contextmanager
 def kept_alive(workers: Workers) -> Iterator[None]:
-    stop = threading.Event()
+    stop = Stop()
     thread = threading.Thread(target=workers.keep_alive, args=(stop,))
     thread.start()
     try:
