@@ -46,6 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StageError as error:
         print(f"{stage} failed: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # of a file that no stage knows, such as a library's in the folder for temporary files
+        print(f"{stage} failed: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"{stage}: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -16,7 +16,7 @@ import onnx
 import pytest
 import torch
 
-from pipeline import train
+from pipeline import prepare, train
 from pipeline.errors import InputError
 from pipeline.files import formats, surface_tables, tensor_files, trained_model
 from pipeline.files.atomic import new_file, new_folder
@@ -213,6 +213,19 @@ def test_damaged_input_is_named(in_finished, capsys: pytest.CaptureFixture[str])
     shutil.rmtree(folder / "artifacts/bundle")
     assert Workspace(folder).run("export") == 2
     assert "data/surfaces/test.safetensors is damaged or of another format" in capsys.readouterr().err
+
+
+def test_a_full_temporary_folder_is_one_line(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In which a library, such as torch, makes a folder of its own."""
+
+    def full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/cache")
+
+    monkeypatch.setattr(prepare, "check_writable", full)
+    assert workspace.run("prepare") == 1
+    assert capfd.readouterr().err == "prepare failed: /tmp/cache: No space left on device\n"
 
 
 def test_a_stage_whose_duration_cannot_be_kept_is_complete(
