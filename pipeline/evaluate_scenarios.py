@@ -3,22 +3,28 @@
 Also of what it remembers: completions of the test dates from their quotes and from the past.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 
 from pipeline.dynamics import Dated, dated, tested_dates
-from pipeline.files.dataset import SPLITS, Dataset
+from pipeline.files.dataset import SPLITS, Dataset, PathLaw
 from pipeline.files.motion_file import Motion
 from pipeline.settings.evaluate import EvaluateParams
+from pipeline.sources.heston_paths import VARIANCE, priced
 from vae.dynamics.fit import History, walk
 from vae.dynamics.law import FORMS, Array
+from vae.evaluation.exact_motion import ExactPath, exact_metrics
 from vae.evaluation.memory import Completed, memory_metrics
 from vae.evaluation.scenarios import Forecasts, forecasts, scenario_metrics
 from vae.evaluation.var_backtests import backtest_metrics, losses
 from vae.model import completion
 from vae.model.autoencoder import Vae
+from vae.pricing.heston_transition import Process
 from vae.surface import arbitrage
 from vae.surface.grid import Grid
+from vae.surface.units import DAYS_PER_YEAR
 
 _FILTERED = "filtered_historical"
 
@@ -40,6 +46,15 @@ def scenario_figures(motion: Motion, model: Vae, data: Dataset, settings: Evalua
     first = len(found.points) - count
     forecast = [forecasts(each, found.points, center, first=first, seed=settings.seed) for each in walks]
     figures = scenario_metrics(*forecast)
+    if data.path is not None and plain.log_price is not None:
+        figures |= exact_metrics(
+            _exact(data, data.path, plain.log_price),
+            {"scenario": own, "fhs": filtered},
+            center,
+            found.points.mean(axis=1),
+            data.grid,
+            first=first,
+        )
     for name, found_there in zip(("scenario", "fhs"), forecast, strict=False):
         figures[f"{name}_arbitrage_free_rate"] = _free_of_arbitrage(found_there, data.grid, settings)
     figures |= memory_metrics(
@@ -68,6 +83,13 @@ def _completed(model: Vae, log_vols: Array) -> Completed:
     x = torch.from_numpy(log_vols).exp()
     alone, belief = completion.complete(model, x), completion.beliefs(model, x)
     return Completed(*(part.numpy() for part in (alone.mean, alone.std, *belief)))
+
+
+def _exact(data: Dataset, law: PathLaw, log_price: Array) -> ExactPath:
+    """The exact law of a simulated path, of the dates of all splits."""
+    variance = np.concatenate([data.conditions(split)[VARIANCE] for split in SPLITS])
+    price = partial(priced, law, grid=data.grid)
+    return ExactPath.of(Process(*law[: len(Process._fields)]), variance, log_price, 1.0 / DAYS_PER_YEAR, price)
 
 
 def _free_of_arbitrage(found: Forecasts, grid: Grid, settings: EvaluateParams) -> float:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.files import formats
 from pipeline.files.atomic import check_writable, new_folder
-from pipeline.settings.prepare import ArrayPrepare, PrepareParams, QuotesPrepare
+from pipeline.settings.prepare import ArrayPrepare, HestonPathsPrepare, PrepareParams, QuotesPrepare
 from pipeline.sources import array, quotes, shards
 
 
@@ -22,6 +22,8 @@ def _write(settings: PrepareParams, folder: Path) -> dict[str, float | str]:
         return quotes.write(settings, folder)
     if isinstance(settings, ArrayPrepare):
         return array.write(settings, folder)
-    from pipeline.sources import simulated  # noqa: PLC0415 - a user's own data need no torch
+    from pipeline.sources import heston_paths, simulated  # noqa: PLC0415 - a user's own data need no torch
 
+    if isinstance(settings, HestonPathsPrepare):
+        return heston_paths.write(settings, folder)
     return simulated.write(settings, folder)

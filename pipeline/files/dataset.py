@@ -22,7 +22,7 @@ from vae.surface.units import OWN, VOL_BP, Unit
 
 SPLITS = ("train", "validation", "test")
 REPORT = "report.json"
-_GRID, _LAW, _MARKETS = "grid.json", "law.json", "markets.json"
+_GRID, _LAW, _PATH, _MARKETS = "grid.json", "law.json", "path.json", "markets.json"
 _VALUES = "values"  # the array of a split that holds vectors instead of surfaces
 _DATE = "date"
 _TIME, _MARKET = "time", "market"  # arrays of a split whose dates have several surfaces
@@ -70,6 +70,21 @@ class Law(NamedTuple):
         if not law.low or len(law.low) != len(law.high) or any(a >= b for a, b in zip(law.low, law.high, strict=True)):
             raise ValueError(f"low {law.low} must be below high {law.high} on each side of the box")
         return law
+
+
+class PathLaw(NamedTuple):
+    """The law of a simulated path, whose days are consecutive: the parameters but for the variance of each day.
+
+    Attributes:
+        kappa, theta, vol_of_vol, rho: as in ``vae.pricing.heston.Heston``.
+        vol_tolerance: accuracy of its vols.
+    """
+
+    kappa: float
+    theta: float
+    vol_of_vol: float
+    rho: float
+    vol_tolerance: float
 
 
 @dataclass(frozen=True)
@@ -200,6 +215,18 @@ class Dataset:
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is not a law: {error}") from error
 
+    @property
+    def path(self) -> PathLaw | None:
+        """The law of a simulated path; None for other data."""
+        path = self.folder / _PATH
+        if not path.exists():
+            return None
+        try:
+            values = formats.read_json(path)
+            return PathLaw(**{name: float(values[name]) for name in PathLaw._fields})
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} is not the law of a path: {error}") from error
+
     def write_surfaces(
         self,
         split: str,
@@ -238,6 +265,10 @@ class Dataset:
     def write_law(self, law: Law) -> None:
         """Write the law of simulated surfaces."""
         formats.write_json(self.folder / _LAW, law._asdict())
+
+    def write_path(self, law: PathLaw) -> None:
+        """Write the law of a simulated path."""
+        formats.write_json(self.folder / _PATH, law._asdict())
 
     def _optional(self, split: str, name: str) -> NDArray[Any] | None:
         """An array of a split; None where the split has no such array."""

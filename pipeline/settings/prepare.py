@@ -78,6 +78,16 @@ class HestonRanges(Block):
         return self
 
 
+class HestonPath(Block):
+    """Heston parameters of a path, and the variance at its first date; v0 and theta are variances."""
+
+    v0: Positive
+    kappa: Positive
+    theta: Positive
+    vol_of_vol: Positive
+    rho: Annotated[float, Field(gt=-1.0, lt=1.0)]
+
+
 class ArrayParams(Block):
     """An array [n, D] in a file of the user; see docs/quotes.md."""
 
@@ -100,6 +110,7 @@ class _Prepare(Block):
     vol_tolerance: Positive | None = None
     grid: GridParams | None = None
     heston: HestonRanges | None = None
+    heston_paths: HestonPath | None = None
     surfaces_per_shard: Count = 4096
     compiled: bool = False
     engine: Literal["local", "dask"] = "local"
@@ -146,6 +157,18 @@ class HestonPrepare(SimulatedPrepare):
     heston: HestonRanges
 
 
+class HestonPathsPrepare(_Prepare):
+    """Settings of the surfaces of consecutive days of one Heston path; ``surfaces`` are days."""
+
+    source: Literal["heston_paths"]
+    seed: Seed
+    surfaces: SplitSizes
+    quote_noise_bp: Noise
+    vol_tolerance: Positive
+    grid: GridParams
+    heston_paths: HestonPath
+
+
 class QuotesPrepare(_Prepare):
     """Settings of surfaces from quotes."""
 
@@ -169,11 +192,12 @@ def _source(values: object) -> object:
 
 PrepareParams = Annotated[
     Annotated[HestonPrepare, Tag("heston")]
+    | Annotated[HestonPathsPrepare, Tag("heston_paths")]
     | Annotated[QuotesPrepare, Tag("quotes")]
     | Annotated[ArrayPrepare, Tag("array")],
     Discriminator(
         _source,
         custom_error_type="source",
-        custom_error_message="source: Input should be 'heston', 'quotes' or 'array'",
+        custom_error_message="source: Input should be 'heston', 'heston_paths', 'quotes' or 'array'",
     ),
 ]

@@ -53,7 +53,7 @@ def test_the_projects_own_params_are_valid(root) -> None:
         (
             "prepare__source",
             "market",
-            r"prepare\.source: Input should be 'heston', 'quotes' or 'array' \(got 'market'\)",
+            r"prepare\.source: Input should be 'heston', 'heston_paths', 'quotes' or 'array' \(got 'market'\)",
         ),
         ("prepare__source", "quotes", r"prepare\.quotes: Field required where prepare\.source is quotes"),
         ("prepare__source", "array", r"prepare\.array: Field required where prepare\.source is array"),
