@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae.dynamics.law import MEMORY, Array, Law, State, forecast, to_coordinates, to_points
+from vae.dynamics.law import MEMORY, Array, Law, State, forecast, shares, to_coordinates, to_points
 
 _LINEARISATIONS = 3
 _LEAST_VARIANCE = 1e-12  # smallest squared vol at a quote; a spline may undershoot zero
@@ -87,13 +87,14 @@ class Filtered(NamedTuple):
 def compact(law: Law) -> Law:
     """The law with as many shocks as points, which have the same second moments: all that a filter reads.
 
-    >>> law = Law(np.eye(1), np.zeros((1, 2)), np.zeros((1, 7)), np.array([0.9]), np.array([[3.0], [4.0]]))
-    >>> compact(law).shocks ** 2
-    array([[12.5]])
+    >>> shocks = np.array([[3.0], [4.0]])
+    >>> law = Law(np.eye(1), np.zeros((1, 2)), np.zeros((1, 7)), np.array([0.9]), np.array([0.5]), shocks)
+    >>> compact(law).shocks ** 2  # the newer one is drawn twice as often
+    array([[13.66666667]])
     """
-    moments, axes = np.linalg.eigh(law.shocks.T @ law.shocks / len(law.shocks))
+    moments, axes = np.linalg.eigh(_second_moments(law, law.shocks))
     root = np.sqrt(np.maximum(moments, 0.0) * len(moments))
-    return law._replace(shocks=root[:, None] * axes.T)
+    return law._replace(shocks=root[:, None] * axes.T, ageing=np.ones(1))
 
 
 def waited(law: Law, known: Known, steps: Iterable[Step]) -> Known:
@@ -186,8 +187,13 @@ def _move(law: Law, state: State, step: Step) -> tuple[Array, Array]:
     """Mean [C] and covariance [C, C] of the move of coordinates and return in a step."""
     daily = forecast(law, state, np.zeros_like(step.week))
     rows = to_coordinates(law.basis, daily.deviation * law.shocks)
-    covariance: Array = step.days * (rows.T @ rows) / len(rows)
-    return step.days * daily.mean + law.calendar @ step.week, covariance
+    return step.days * daily.mean + law.calendar @ step.week, step.days * _second_moments(law, rows)
+
+
+def _second_moments(law: Law, rows: Array) -> Array:
+    """Of rows that go with the shocks, [shock, C], as often as these are drawn, [C, C]."""
+    found: Array = (rows.T * shares(len(rows), float(law.ageing[0]))) @ rows
+    return found
 
 
 def _posterior(

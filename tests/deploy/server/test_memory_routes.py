@@ -61,6 +61,12 @@ def test_scenarios_in_json_are_those_of_the_runtime(moving: Server, own: Surface
     assert found["model_version"] == answer.headers["volvae-model-version"]
 
 
+def test_the_example_of_the_document_is_answered(moving: Server) -> None:
+    operation = moving.ask("GET", "/openapi.json").json()["paths"]["/scenarios"]["post"]
+    (content,) = operation["requestBody"]["content"].values()
+    assert post(moving, "/scenarios", content["example"]).status == 200
+
+
 def test_scenarios_start_at_a_state_and_lead_through_dates(moving: Server, own: SurfaceModel) -> None:
     state = own.complete(**_QUOTES, previous=own.state).state
     assert state is not None

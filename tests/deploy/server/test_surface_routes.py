@@ -145,7 +145,11 @@ def test_the_page_needs_nothing_from_elsewhere(server: Server) -> None:
 def test_examples_of_the_document_are_answered(server: Server) -> None:
     for path, operations in server.ask("GET", "/openapi.json").json()["paths"].items():
         (content,) = operations["post"]["requestBody"]["content"].values()
-        assert post(server, path, content["example"]).status == 200, path
+        answer = post(server, path, content["example"])
+        if path == "/scenarios":  # tests/deploy/server/test_memory_routes.py asks a model that has one
+            assert "no law of motion" in answer.json()["error"]
+        else:
+            assert answer.status == 200, path
 
 
 @pytest.mark.slow
@@ -182,7 +186,7 @@ def test_requests_end_at_their_deadline(model: SurfaceModel, monkeypatch: pytest
     iv = np.maximum(model.sample(2000, seed=1), 0.01).tolist()
     noisy = {"iv": [0.1, 0.4] * 50, "tenor": [0.4] * 100, "log_moneyness": [0.0] * 100}
     served = Served(Path(), model, {}, "one")
-    draws = surface_routes._Draws(served, surface_routes.Sample(count=5000, seed=1), 1)
+    draws = surface_routes._Samples(served, surface_routes.Sample(count=10_000, seed=1), 1)
     works = {
         "score": partial(surface_routes._scored, served, json.dumps({"iv": iv}).encode()),
         "complete": partial(surface_routes._completed, served, json.dumps(noisy).encode()),

@@ -19,8 +19,8 @@ GRIDS = {
 }
 
 
-def test_every_source_of_the_settings_but_a_users_own_data_is_a_simulated_model() -> None:
-    assert set(SETTINGS) - {"quotes", "array"} == set(MODELS)
+def test_every_source_of_independent_simulated_surfaces_is_a_simulated_model() -> None:
+    assert set(SETTINGS) - {"quotes", "array", "heston_paths"} == set(MODELS)
 
 
 @pytest.mark.parametrize("name", MODELS)

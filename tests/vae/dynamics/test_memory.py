@@ -22,7 +22,7 @@ def _law(*, with_return: bool = False) -> Law:
     basis = np.linalg.qr(random.standard_normal((_POINTS, _RANK)))[0]
     moves, points = _RANK + with_return, _POINTS + with_return
     shocks = random.standard_normal((50, points)) @ random.standard_normal((points, points))
-    return Law(basis, np.zeros((moves, 2 + with_return)), np.zeros((moves, 7)), np.ones(1), shocks)
+    return Law(basis, np.zeros((moves, 2 + with_return)), np.zeros((moves, 7)), np.ones(1), np.ones(1), shocks)
 
 
 def _known(law: Law) -> Known:

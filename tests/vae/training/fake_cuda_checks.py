@@ -14,9 +14,11 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from tests.fake_device import fake_tensors, register_device
 from vae.evaluation import exact_likelihood, metrics
 from vae.graphs import completer, export, scorer
+from vae.graphs.search import MODE
 from vae.model import completion
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.elbo import Bounds
+from vae.model.laplace import SearchState
 from vae.model.linear import PrincipalComponents, principal_components
 from vae.model.mixture import Mixture
 from vae.model.quote_weights import QuoteInterpolator
@@ -156,8 +158,8 @@ def test_graphs_are_evaluated_on_the_device(transform: str, scale: str) -> None:
         assert_on_device(quoted, weights, reading, precision, used, *state)
         posed = (quotes[1], quoted, weights, reading, precision)
         moving, *state = completer.quote_step(model)(*posed, *state)
-        z, cost, _, curvature, *_ = state
-        assert_on_device(moving, *state, *completer.End(model, GRID)(*posed, z, cost, curvature))
+        kept = [SearchState(*state)._asdict()[name] for name in MODE]
+        assert_on_device(moving, *state, *completer.End(model, GRID)(*posed, *kept))
         assert_on_device(export.HalfDecoder(model, GRID.shape)(z))
 
 
