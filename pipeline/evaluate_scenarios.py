@@ -81,7 +81,7 @@ def scenario_figures(motion: Motion, model: Vae, data: Dataset, settings: Evalua
 def _completed(model: Vae, log_vols: Array) -> Completed:
     """Surfaces [date, D] from the points of each that are not NaN."""
     x = torch.from_numpy(log_vols).exp()
-    alone, belief = completion.complete(model, x), completion.beliefs(model, x)
+    alone, belief = completion.complete_with_beliefs(model, x)
     return Completed(*(part.numpy() for part in (alone.mean, alone.std, *belief)))
 
 

@@ -48,7 +48,7 @@ class Completion(NamedTuple):
 
 
 class Belief(NamedTuple):
-    """What known points or quotes say of a surface: a normal law of its coordinates in the basis of the model.
+    """A normal law of the coordinates of a surface in the basis of the model, given known points or quotes.
 
     Attributes:
         coordinates: the most likely ones, [batch, R].
@@ -160,14 +160,15 @@ class Errors(NamedTuple):
     precision: NoisePrecision
 
 
-def beliefs(model: Vae, x: Tensor) -> Belief:
-    """What the points of x [batch, D] that are not NaN say of the surfaces; see ``complete``."""
+def complete_with_beliefs(model: Vae, x: Tensor) -> tuple[Completion, Belief]:
+    """As ``complete``, and the laws of the coordinates of the surfaces, from one search."""
     with torch.no_grad():
-        parts = [
-            belief_at(model, *mode_given_points(model, *pose_points(model, rows, rows.isnan().to(rows.dtype))))
-            for rows in x.split(_ROWS)
-        ]
-    return Belief(*(torch.cat(part) for part in zip(*parts, strict=True)))
+        ends = (_end_at(model, rows, None) for rows in x.split(_ROWS))
+        completions, beliefs = zip(*((completion_at(model, *at), belief_at(model, *at)) for at in ends), strict=True)
+    return (
+        Completion(*(torch.cat(part) for part in zip(*completions, strict=True))),
+        Belief(*(torch.cat(part) for part in zip(*beliefs, strict=True))),
+    )
 
 
 def complete_quotes(
@@ -305,10 +306,19 @@ def _given_errors(jacobian: Tensor, factors: Tensor | None, mode: Mode, errors: 
     """
     mean, left = torch.zeros_like(jacobian[:, 0]), torch.zeros_like(jacobian[:, 0])
     if factors is not None and errors is not None:
-        rows = torch.cat([errors.error.unsqueeze(1), errors.jacobian], dim=1).double()
-        found = errors.precision.scores(rows) @ factors.mT
-        mean, jacobian, left = found[:, 0], jacobian - found[:, 1:], errors.precision.left(factors)
+        mean, jacobian = _without_residual(jacobian, factors, errors)
+        left = errors.precision.left(factors)
     return mean, (jacobian * (mode.covariance @ jacobian)).sum(1) + left
+
+
+def _without_residual(jacobian: Tensor, factors: Tensor, errors: Errors) -> tuple[Tensor, Tensor]:
+    """The mean residual of numbers given the errors, [batch, number], and their derivatives by the latents beside it.
+
+    ``jacobian`` [batch, latent, number] has the derivatives of the numbers, ``factors`` [..., number, factor] theirs.
+    """
+    rows = torch.cat([errors.error.unsqueeze(1), errors.jacobian], dim=1).double()
+    found = errors.precision.scores(rows) @ factors.mT
+    return found[:, 0], jacobian - found[:, 1:]
 
 
 def belief_at(model: Vae, mode: Mode, errors: Errors | None) -> Belief:
@@ -318,14 +328,11 @@ def belief_at(model: Vae, mode: Mode, errors: Errors | None) -> Belief:
     """
     values, jacobian = model.decode_with_jacobian(mode.z)
     values, jacobian = values.double(), jacobian.double()
-    factors = model.residual_coordinates
-    if factors is None or errors is None:
-        covariance = jacobian.mT @ mode.covariance @ jacobian
-    else:
-        rows = torch.cat([errors.error.unsqueeze(1), errors.jacobian], dim=1).double()
-        found = errors.precision.scores(rows) @ factors.double().T
-        values, jacobian = values + found[:, 0], jacobian - found[:, 1:]
-        covariance = jacobian.mT @ mode.covariance @ jacobian + errors.precision.covariance_left(factors.double())
+    factors, left = model.residual_coordinates, torch.zeros_like(jacobian[:, :1])
+    if factors is not None and errors is not None:
+        residual, jacobian = _without_residual(jacobian, factors.double(), errors)
+        values, left = values + residual, errors.precision.covariance_left(factors.double())
+    covariance = jacobian.mT @ mode.covariance @ jacobian + left
     widening = model.calibration.widening(mode.misfit, mode.number, mode.left_open)
     return Belief(values, widening.square()[:, None, None] * covariance)
 
@@ -349,8 +356,13 @@ def _vols(total_variance: Tensor, tenor: Tensor) -> Tensor:
 
 
 def _complete(model: Vae, x: Tensor, prior: LatentPrior | None) -> Completion:
+    return completion_at(model, *_end_at(model, x, prior))
+
+
+def _end_at(model: Vae, x: Tensor, prior: LatentPrior | None) -> tuple[Mode, Errors | None]:
+    """The mode given the points of x [batch, D] that are not NaN, and the errors there."""
     problem, start = pose_points(model, x, x.isnan().to(x.dtype))
-    return completion_at(model, *mode_given_points(model, problem._replace(prior=prior), start))
+    return mode_given_points(model, problem._replace(prior=prior), start)
 
 
 def mode_given_points(model: Vae, problem: PointProblem, start: Tensor) -> tuple[Mode, Errors | None]:
