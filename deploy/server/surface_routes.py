@@ -166,7 +166,7 @@ class SurfaceRoutes:
         self._service.limits.check_count(draws.surfaces, "count" if kind is Sample else "count times days")
         if accept != JSON:
             return await self._stream(draws, accept)
-        self._service.limits.check_answer(draws.nbytes, in_json=True)
+        self._service.limits.check_answer(_nbytes(draws), in_json=True)
         return await self._compute(draws.answer)
 
     async def complete(self, request: Request) -> Response:
@@ -194,9 +194,9 @@ class SurfaceRoutes:
             return await self._service.engine.in_thread(partial(work, deadline), deadline)
 
     async def _stream(self, draws: "_Draws", kind: str) -> Response:
-        headers = draws.headers
+        headers = _headers(draws)
         if kind == BINARY:
-            headers["content-length"] = str(draws.nbytes)
+            headers["content-length"] = str(_nbytes(draws))
         chunks = self._chunks(draws, kind)
         first = await anext(chunks)  # before the head of the answer is sent: a refusal has another status
         return _Stream(first, chunks, headers, kind)
@@ -233,6 +233,16 @@ class _Draws(Protocol):
     """Rows of a seed that a request wants of one model."""
 
     @property
+    def served(self) -> Served:
+        """The model."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Of the rows."""
+        ...
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Of all rows in binary."""
         ...
@@ -240,16 +250,6 @@ class _Draws(Protocol):
     @property
     def surfaces(self) -> int:
         """Number of surfaces in all rows."""
-        ...
-
-    @property
-    def nbytes(self) -> int:
-        """Size of all rows in binary."""
-        ...
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Of the answer."""
         ...
 
     def answer(self, deadline: float) -> Response:
@@ -280,19 +280,11 @@ class _Samples(NamedTuple):
     def surfaces(self) -> int:
         return self.request.count
 
-    @property
-    def nbytes(self) -> int:
-        return 4 * math.prod(self.shape)
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return _headers(self.served, self.seed, self.shape)
-
     def answer(self, deadline: float) -> Response:
         model = _in_time(self.served, deadline)
         iv = self.rows(0, self.request.count, model)
         answer = answers.Sampled(self.served.version, self.seed, answers.Grid.of(model.grid), iv)
-        return _response(answer, self.headers)
+        return _response(answer, _headers(self))
 
     def rows(self, start: int, stop: int, model: SurfaceModel) -> Array:
         return model.sample(
@@ -343,20 +335,12 @@ class _Paths(NamedTuple):
     def surfaces(self) -> int:
         return self.request.count * self._steps
 
-    @property
-    def nbytes(self) -> int:
-        return 4 * math.prod(self.shape)
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return _headers(self.served, self.seed, self.shape)
-
     def answer(self, deadline: float) -> Response:
         model = _in_time(self.served, deadline)
         found = self.rows(0, self.request.count, model)
         dates = [date.isoformat() for date in found.dates]
         own = self.served.version, self.seed, answers.Grid.of(model.grid)
-        return _response(answers.Paths(*own, dates, found.iv, found.log_return), self.headers)
+        return _response(answers.Paths(*own, dates, found.iv, found.log_return), _headers(self))
 
     def rows(self, start: int, stop: int, model: SurfaceModel) -> runtime.Scenarios:
         days = self.request.days if self.request.dates is None else self.request.dates
@@ -375,8 +359,14 @@ class _Paths(NamedTuple):
         )
 
 
-def _headers(served: Served, seed: int, shape: tuple[int, ...]) -> dict[str, str]:
-    return {VERSION: served.version, SEED: str(seed), SHAPE: ",".join(map(str, shape))}
+def _nbytes(draws: _Draws) -> int:
+    """Size of all rows in binary."""
+    return 4 * math.prod(draws.shape)
+
+
+def _headers(draws: _Draws) -> dict[str, str]:
+    """Of the answer."""
+    return {VERSION: draws.served.version, SEED: str(draws.seed), SHAPE: ",".join(map(str, draws.shape))}
 
 
 def accepted(header: str) -> str:
