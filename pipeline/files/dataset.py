@@ -6,10 +6,10 @@ the arrays.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import safetensors
@@ -19,6 +19,8 @@ from pipeline.errors import InputError
 from pipeline.files import formats
 from vae.surface.grid import Grid
 from vae.surface.units import OWN, VOL_BP, Unit
+
+T = TypeVar("T")
 
 SPLITS = ("train", "validation", "test")
 REPORT = "report.json"
@@ -85,6 +87,17 @@ class PathLaw(NamedTuple):
     vol_of_vol: float
     rho: float
     vol_tolerance: float
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> "PathLaw":
+        """The law of a file.
+
+        Raises:
+            KeyError: a value is missing.
+            TypeError: a value is of another type.
+            ValueError: a value is no number.
+        """
+        return cls(**{name: float(values[name]) for name in cls._fields})
 
 
 @dataclass(frozen=True)
@@ -207,25 +220,22 @@ class Dataset:
     @property
     def law(self) -> Law | None:
         """The law of simulated surfaces; None for other data."""
-        path = self.folder / _LAW
-        if not path.exists():
-            return None
-        try:
-            return Law.read(formats.read_json(path))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path} is not a law: {error}") from error
+        return self._read_law(_LAW, Law.read, "a law")
 
     @property
     def path(self) -> PathLaw | None:
         """The law of a simulated path; None for other data."""
-        path = self.folder / _PATH
+        return self._read_law(_PATH, PathLaw.read, "the law of a path")
+
+    def _read_law(self, name: str, read: Callable[[Any], T], what: str) -> T | None:
+        """The law in a file of this name; None where there is no such file."""
+        path = self.folder / name
         if not path.exists():
             return None
         try:
-            values = formats.read_json(path)
-            return PathLaw(**{name: float(values[name]) for name in PathLaw._fields})
+            return read(formats.read_json(path))
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path} is not the law of a path: {error}") from error
+            raise InputError(f"{path} is not {what}: {error}") from error
 
     def write_surfaces(
         self,
