@@ -322,13 +322,19 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(finished: Workspace, t
     assert list(tmp_path.iterdir()) == []
 
 
+def left_by_a_kill(work: str, folder: Path) -> Path:
+    """The only thing that a process leaves in a folder, which is killed within a ``with`` statement on one line."""
+    program = "import os, sys, pathlib; sys.path.insert(0, sys.argv[1])\n"
+    program += f"from pipeline.files.atomic import new_file, new_folder\n{work}; os.kill(os.getpid(), 9)"
+    root = str(Path(__file__).parents[2])
+    assert subprocess.run([sys.executable, "-c", program, root], cwd=folder, check=False).returncode == -9
+    (left,) = folder.iterdir()
+    return left
+
+
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     """The unfinished folder of a dead process goes, that of a living one and other files stay."""
-    kill = "import os, sys, pathlib; sys.path.insert(0, sys.argv[1]); from pipeline.files.atomic import new_folder\n"
-    kill += "with new_folder(pathlib.Path('model')) as folder: (folder / 'half').touch(); os.kill(os.getpid(), 9)"
-    root = str(Path(__file__).parents[2])
-    assert subprocess.run([sys.executable, "-c", kill, root], cwd=tmp_path, check=False).returncode == -9
-    (left,) = tmp_path.iterdir()
+    left = left_by_a_kill("with new_folder(pathlib.Path('model')) as folder: (folder / 'half').touch()", tmp_path)
     (tmp_path / f".model.{os.getpid()}.alive").mkdir()
     (tmp_path / ".model.bak").touch()
 
@@ -340,11 +346,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
 
 
 def test_the_unfinished_file_of_a_killed_process_is_swept(tmp_path: Path) -> None:
-    kill = "import os, sys, pathlib; sys.path.insert(0, sys.argv[1]); from pipeline.files.atomic import new_file\n"
-    kill += "with new_file(pathlib.Path('a.json')) as stream: stream.write(b'{'); os.kill(os.getpid(), 9)"
-    root = str(Path(__file__).parents[2])
-    assert subprocess.run([sys.executable, "-c", kill, root], cwd=tmp_path, check=False).returncode == -9
-    (left,) = tmp_path.iterdir()
+    left = left_by_a_kill("with new_file(pathlib.Path('a.json')) as stream: stream.write(b'{')", tmp_path)
     alive = tmp_path / f".a.json.{os.getpid()}.alive"
     alive.touch()
     formats.write_json(tmp_path / "a.json", {"a": 1})
