@@ -1,4 +1,4 @@
-"""What machine a benchmark ran on, in the words that its speed depends on."""
+"""The machine that a benchmark ran on, in the words that its speed depends on."""
 
 import os
 import platform

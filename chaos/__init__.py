@@ -1,4 +1,4 @@
-"""What happens to files, versions and answers when things fail: `make chaos`, and docs/reliability.md.
+"""Strikes files, versions and answers with faults, and looks whether promises hold: `make chaos`, docs/reliability.md.
 
 ``nth_call`` lets the n-th call that touches the disk fail, for every n; ``damage`` spoils files; ``histories`` checks
 that promotions and roll-backs of several processes have an order. All is drawn from a seed.

@@ -42,7 +42,7 @@ _CHANGES = Kind.OPEN | Kind.WRITE | Kind.SYNC | Kind.RESIZE | Kind.NAME | Kind.R
 
 
 class Fault(NamedTuple):
-    """What happens to a call.
+    """A way in which calls fail.
 
     Attributes:
         name: in tables.

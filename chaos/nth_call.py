@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """What a reader finds before and after the work, and the names of all files after it."""
+    """Contents that a reader finds before and after the work, and the names of all files after it."""
 
     before: Mapping[str, object]
     after: Mapping[str, object]
@@ -101,7 +101,7 @@ def afterwards(subject: Subject, folder: Path, name: str, struck: Outcome, expec
 
 
 def whole(subject: Subject, folder: Path) -> Whole:
-    """What a reader finds before and after a run without a fault."""
+    """Contents that a reader finds before and after a run without a fault."""
     fresh(subject, folder)
     before = _state(subject, folder, subject.name)
     outcome = _run(subject, folder)
@@ -128,7 +128,7 @@ def _run(subject: Subject, folder: Path, fault: Fault = faults.NONE, n: int = 0)
 
 
 def _state(subject: Subject, folder: Path, name: str) -> Mapping[str, object] | Violation:
-    """What a reader finds; a reader that fails is a violation."""
+    """Contents that a reader finds; a reader that fails is a violation."""
     outcome = faults.run(subject.state, folder / PROJECT)
     if outcome.code or not isinstance(outcome.result, dict):
         return Violation("a reader does not fail", name, _end(outcome))

@@ -114,7 +114,7 @@ def of_stages(folder: Path) -> list[Subject]:
 
 
 def of_registry(folder: Path, bundle: Path) -> list[Subject]:
-    """What is done with versions, which are made of a bundle; likewise."""
+    """The transactions on versions, which are made of a bundle; likewise."""
     store = folder / "registered/project"
     if not (store / "complete").exists():
         store.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What the report says of a registered version above the figures: the verdict, and when and of what it was made."""
+"""The top of the report of a registered version: the verdict, and when and of what it was made."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ _DIGITS = 12  # of a hash
 
 
 def judged(version: Version, reason: str, champion: str, params: Params, *, title: str) -> Judged:
-    """What a reader should know of a version.
+    """The facts of a version for a reader.
 
     Args:
         version: with the tags that the gate has set.
@@ -34,7 +34,7 @@ def judged(version: Version, reason: str, champion: str, params: Params, *, titl
 
 
 def _reservations(version: Version, champion: str, gate: GateParams) -> Iterator[str]:
-    """What an accepted version lacks."""
+    """Reservations about an accepted version, a sentence each."""
     tags = version.tags
     if champion != version.number:
         yield f"version {champion} stays champion; `volvae promote {version.number}` exchanges it"

@@ -61,7 +61,7 @@ import own
 
 
 def measured(folder: Path, root: Path, program: str) -> dict[str, dict]:
-    """What coverage finds in a run of a program, by file."""
+    """Lines and branches that coverage finds in a run of a program, by file."""
     (folder / "program.py").write_text(program)
     for command in (
         ["run", "--branch", "--include=own.py,foreign.py", "program.py", root, folder / "own.py"],

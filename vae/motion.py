@@ -34,7 +34,7 @@ _NEXT = tuple(f"next_{name}" for name in PARTS)
 
 
 class Seen(NamedTuple):
-    """What the completer says of quotes.
+    """The completer's outputs for quotes.
 
     Attributes:
         belief: of the coordinates of the surface by these quotes alone.
@@ -46,7 +46,7 @@ class Seen(NamedTuple):
 
 
 class Recalled(NamedTuple):
-    """What quotes and the past say together.
+    """A surface given quotes and the past.
 
     Attributes:
         state: after the quotes.
@@ -137,7 +137,7 @@ class Motion:
         return State(date, coordinates, recent, variances, surface, exact, self._certain)
 
     def recalled(self, previous: State, seen: Seen, trusted: Quotes, elapsed: float, log_return: float) -> Recalled:
-        """What quotes and the past say together.
+        """A surface given quotes and the past.
 
         Args:
             previous: the state before.

@@ -16,7 +16,7 @@ _KEYS = ("model", "date", "elapsed", *_ARRAYS)
 
 
 class State(NamedTuple):
-    """What is known at a time.
+    """The state of a surface at a time.
 
     Attributes:
         date: whose close was the last one.

@@ -191,7 +191,7 @@ class SurfaceModel(BundleModel):
         )
 
     def __repr__(self) -> str:
-        """What it is a model of, in one line."""
+        """Sizes, names and processor of the model, in one line."""
         nodes, days = self.grid.nodes, DAYS_PER_YEAR * self.grid.tenors
         parts = [
             f"{len(days)} tenors from {days[0]:.0f} to {days[-1]:.0f} days x {len(nodes)} nodes "
@@ -621,7 +621,7 @@ class VectorModel(BundleModel):
         )
 
     def __repr__(self) -> str:
-        """What it is a model of, in one line."""
+        """Sizes, names and processor of the model, in one line."""
         return f"<VectorModel: {self.dimension} {self.likelihood} points; {self.latents} latents; on {self.provider}>"
 
     def sample(

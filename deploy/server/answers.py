@@ -73,7 +73,7 @@ _Table: TypeAlias = list[list[float]]
 
 
 class State(_Answer):
-    """What is known after quotes, which a client keeps and sends back with the next ones.
+    """The state of the surface after quotes, which a client keeps and sends back with the next ones.
 
     ``model`` is the hash of the weights of the model that it is of; ``date`` that of the last close, of which
     ``elapsed`` working days have passed.

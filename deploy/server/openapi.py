@@ -26,7 +26,7 @@ _QUOTES = {"iv": [0.22, 0.25], "tenor": [0.25, 0.25], "log_moneyness": [0.0, -0.
 
 
 class _Stream(NamedTuple):
-    """What a streamed answer consists of: a line, the axes in binary, and those in the header of its shape."""
+    """The parts of a streamed answer: a line, the axes in binary, and those in the header of its shape."""
 
     line: str
     binary: str

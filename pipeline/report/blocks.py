@@ -277,7 +277,7 @@ def latents(means: Array) -> Section:
 
 
 def node_title(grid: Grid) -> str:
-    """What the nodes of a grid are."""
+    """The quantity that the nodes of a grid are given in."""
     return {"sqrt_time": "k / sqrt(tenor)", "log_moneyness": "k = ln(K/F)", "delta": "call delta"}[grid.convention]
 
 

@@ -39,7 +39,7 @@ class Axis(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """What one name of the legend shows: a line, points or a band.
+    """The marks of one name of the legend: a line, points or a band.
 
     Attributes:
         x, y: of the points, [point].

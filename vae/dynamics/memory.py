@@ -1,4 +1,4 @@
-"""What is known of a surface by the quotes so far: the law of motion as a filter.
+"""The law of motion as a filter: from all quotes so far to a law of the surface.
 
 The law forecasts coordinates with a covariance. That Gaussian is the prior of the next quotes, and their posterior is
 what is known then (Kalman's filter, linearised anew at the posterior, as vols at quotes are not linear in log vols).
@@ -28,7 +28,7 @@ _SHARES = np.linspace(0.0, 1.0, 101)  # of one belief in an intersection, among 
 
 
 class Known(NamedTuple):
-    """What is known at some time.
+    """The law of the surface at some time, given the quotes so far.
 
     Attributes:
         state: of the law, its coordinates those that are most likely, without leading axes.
@@ -73,7 +73,7 @@ class Step(NamedTuple):
 
 
 class Filtered(NamedTuple):
-    """What is known after quotes.
+    """The outcome of a step of the filter.
 
     Attributes:
         known: by the quotes and the law of motion.
@@ -98,7 +98,7 @@ def compact(law: Law) -> Law:
 
 
 def waited(law: Law, known: Known, steps: Iterable[Step]) -> Known:
-    """What is known after steps without quotes."""
+    """The law of the surface after steps without quotes."""
     state, covariance = known
     for step in steps:
         mean, moving = _move(law, state, step)
@@ -110,7 +110,7 @@ def waited(law: Law, known: Known, steps: Iterable[Step]) -> Known:
 
 
 def filtered(law: Law, known: Known, step: Step, quotes: Quotes, center: Array, log_return: float = np.nan) -> Filtered:
-    """What is known after a step and the quotes at its end.
+    """The law of the surface after a step and the quotes at its end.
 
     Args:
         law: of motion.

@@ -94,7 +94,7 @@ class ExactPath(NamedTuple):
 
 
 class Outcomes(NamedTuple):
-    """What a step may lead to: log vols [n, D], log returns [n] and their probabilities [n]."""
+    """Outcomes of a step: log vols [n, D], log returns [n] and their probabilities [n]."""
 
     log_vols: Array
     log_return: Array

@@ -1,4 +1,4 @@
-"""What `volvae demo` shows: a model and quotes that ship, of which every file can be completed as the README says."""
+"""The demo: a model and quotes that ship, of which every file can be completed as the README says."""
 
 import json
 import re

@@ -15,7 +15,7 @@ _LOG_VOLS = _CENTER + np.cumsum(
 
 
 def _alone(log_vols: np.ndarray) -> Completed:
-    """What quotes say with a static law that knows nothing but a wide band about the centre."""
+    """Completions with a static law that knows nothing but a wide band about the centre."""
     rows, size = log_vols.shape
     mean, covariance = np.zeros((rows, size)), np.broadcast_to(np.eye(size), (rows, size, size)).copy()
     for row, seen in enumerate(log_vols):
