@@ -1,5 +1,6 @@
 import copy
 
+import pytest
 import torch
 from pytorch_optimizer import SOAP
 
@@ -40,6 +41,21 @@ def test_layers_take_the_steps_of_another_implementation() -> None:
         step(theirs, reference)
         assert distance(ours, theirs) < (1e-8 if count <= 10 else 1e-5)
     assert distance(ours, start) > 0.1
+
+
+@pytest.mark.gpu
+def test_cuda_takes_the_steps_of_the_cpu() -> None:
+    """Gradients of full rank in double precision: a gradient without it leaves eigenvectors to chance."""
+    found = []
+    for device in ("cpu", "cuda"):
+        generator = torch.Generator().manual_seed(5)
+        layer = torch.nn.Parameter(torch.zeros(6, 6, dtype=torch.float64, device=device))
+        soap = Soap([layer], lr=0.01)
+        for _ in range(25):
+            layer.grad = torch.randn(6, 6, generator=generator, dtype=torch.float64).to(device)
+            soap.step()
+        found.append(layer.detach().cpu())
+    torch.testing.assert_close(found[1], found[0], rtol=0.0, atol=1e-7)
 
 
 def test_vectors_take_the_steps_of_adam() -> None:
