@@ -15,7 +15,7 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo run test test-quick lint deps chaos bench experiments lock vendor clean
+.PHONY: demo run test test-quick lint deps chaos bench bench-gpu experiments lock vendor clean
 
 demo: $(RUNTIME_INSTALLED)
 	@$(BIN)/volvae demo
@@ -53,6 +53,10 @@ chaos: $(INSTALLED)
 # make bench PARTS="risk serving" runs these alone, make bench RECORD=1 adds the ratios to benchmarks/history.jsonl.
 bench: $(INSTALLED) $(RIVALS)
 	PYTHONPATH=$(RIVALS) python -m benchmarks $(PARTS) $(if $(RECORD),--record)
+
+# What an NVIDIA GPU does, beside the CPU of the same machine.
+bench-gpu: $(INSTALLED)
+	python -m benchmarks.gpu
 
 # Parameters that differ from one experiment to another, and the metrics that fit beside them.
 LEFT_OUT := elbo_gap_.*|reconstruction_.*|opponent_.*|sample_energy_.*|active_units

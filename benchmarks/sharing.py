@@ -11,13 +11,18 @@ import sys
 import time
 from collections.abc import Iterator
 from statistics import median
+from typing import TYPE_CHECKING
 
 from benchmarks import card
 from pipeline import openmp
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _SECONDS = 4.0
 _ROUNDS = 3
 _SURFACES, _VALIDATION = 4096, 512
+_POINTS = 18 * 41
 _BUSY = "while True: pass"
 _DEFAULT, _BOUNDED = "default", "bounded"
 
@@ -50,16 +55,11 @@ def results() -> dict[str, float]:
 def epochs_per_second(seconds: float) -> float:
     """Epochs a second of the network of params.yaml on random surfaces, which do not change the time of a step."""
     # Imported here, after OpenMP's settings are made.
-    import torch  # noqa: PLC0415
-
     from pipeline.settings.params import read_params  # noqa: PLC0415
     from pipeline.train import new_fit  # noqa: PLC0415
 
     params = read_params()
-    points = 17 * 41
-    generator = torch.Generator().manual_seed(0)
-    factors = torch.randn(_SURFACES + _VALIDATION, params.train.model.basis, generator=generator)
-    surfaces = 0.2 + 0.001 * factors @ torch.randn(params.train.model.basis, points, generator=generator)
+    surfaces = random_surfaces(_SURFACES + _VALIDATION, directions=params.train.model.basis)
     trainer = new_fit(params.train.model_copy(update={"epochs": 10_000}), surfaces[:_SURFACES], surfaces[_SURFACES:])
     epochs = trainer.epochs()
     next(epochs)  # warms up
@@ -68,6 +68,15 @@ def epochs_per_second(seconds: float) -> float:
         next(epochs)
         count += 1
     return count / (time.perf_counter() - start)
+
+
+def random_surfaces(count: int, *, directions: int) -> "Tensor":
+    """Vols [count, point] that vary in so many directions."""
+    import torch  # noqa: PLC0415
+
+    generator = torch.Generator().manual_seed(0)
+    factors = torch.randn(count, directions, generator=generator)
+    return 0.2 + 0.001 * factors @ torch.randn(directions, _POINTS, generator=generator)
 
 
 def _child(spinning: str) -> float:

@@ -10,12 +10,13 @@ import torch
 from click.testing import CliRunner
 
 from benchmarks import __main__ as bench
-from benchmarks import history, machine
+from benchmarks import gpu, history, machine
 from benchmarks.frames import FRAMES, HEIGHT, WIDTH, film
 from benchmarks.off_grid import exact_quotes
 from benchmarks.outside import sabr
 from pipeline.errors import InputError
-from vae.pricing import heston_surfaces
+from vae.pricing import compiled, heston_surfaces
+from vae.pricing.heston_surfaces import Kernels
 from vae.surface.grid import Grid
 from vae.surface.surfaces import Surfaces
 
@@ -55,6 +56,25 @@ def test_a_film_is_smooth_in_time_but_for_its_noise() -> None:
 def test_each_part_is_a_module() -> None:
     assert all(importlib.util.find_spec(f"benchmarks.{name}") for name in bench.PARTS)
     assert set(bench._OF_A_BUNDLE) <= set(bench.PARTS)
+
+
+@pytest.mark.slow
+def test_what_a_gpu_does_is_measured_on_the_cpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "_PRICED", {"cpu": 4})
+    monkeypatch.setattr(gpu, "_BATCHES", (3,))
+    monkeypatch.setattr(gpu, "_TRAININGS", (("bfloat16", 32),))
+    monkeypatch.setattr(compiled, "kernels", no_compiler)
+    found: dict[str, float] = {}
+    for part in gpu.results(torch.device("cpu"), Path("deploy/demo/bundle"), seconds=0.01, trained=128):
+        found |= part
+    onnx = {"onnx, decoded, batch 3", "onnx, decoded, bound, batch 3", "onnx, sampled, batch 3"}
+    assert set(found) == {"priced, eager", "trained, bfloat16, batch 32", "decoded, batch 3", *onnx}
+    assert all(value > 0.0 for value in found.values())
+    assert gpu.table({"cpu": found})[2].count("|") == 3
+
+
+def no_compiler(device: torch.device) -> Kernels:
+    raise compiled.CompilerError(f"none for {device}")
 
 
 INTEL = "processor : 0\nmodel name : Intel(R) Xeon(R)\nflags : avx2 avx512f amx_tile\n" * 2
