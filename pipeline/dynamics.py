@@ -39,11 +39,6 @@ def check_dynamics(params: TrainParams, data: Dataset) -> None:
         return
     if data.of_vectors or data.date("train") is None:
         raise _refused("the data have no dates")
-    if params.model.transform != "log":
-        raise InputError(
-            f"params.yaml: train.dynamics moves the logarithms of vols, but train.model.transform is "
-            f"{params.model.transform}; allowed: log"
-        )
     if len(data.markets) > 1:
         raise _refused(f"the data have {len(data.markets)} markets, and a law of motion is of one")
     dates = np.concatenate([_dates(data, split)[_priced(params.dynamics.underlying, data, split)] for split in _FITTED])

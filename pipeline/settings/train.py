@@ -93,6 +93,8 @@ class TrainParams(Block):
             raise ValueError(f"model.latents and scaffold_latents ({latents}) must not exceed model.basis ({basis})")
         if self.scaffold_latents and self.epochs < 2:
             raise ValueError("scaffold_latents needs 2 epochs or more")
+        if self.dynamics is not None and self.model.transform != "log":
+            raise ValueError("dynamics moves the logarithms of vols: model.transform must be log")
         return self
 
     def schedule(self) -> dict[str, Any]:

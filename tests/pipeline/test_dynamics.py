@@ -197,18 +197,10 @@ def test_what_no_law_fits_is_one_clear_line(
 
 
 def test_data_without_dates_have_no_law(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    workspace.set(train__dynamics={})
+    workspace.set(train__dynamics={}, train__model__transform="log")
     assert workspace.run("prepare") == 0
     assert workspace.run("train") == 2
     assert "train.dynamics is set, but the data have no dates; allowed: null" in capsys.readouterr().err
-
-
-def test_vols_in_their_own_unit_have_no_law(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    _quoted(workspace, 160, dynamics={})
-    workspace.set(train__model__transform="none")
-    assert workspace.run("prepare") == 0
-    assert workspace.run("train") == 2
-    assert "train.model.transform is none; allowed: log" in capsys.readouterr().err
 
 
 def test_a_damaged_law_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The examples of docs/quotes.md are settings that can be used as they are."""
+"""The examples of docs/quotes.md and docs/method.md are settings that can be used as they are."""
 
 import re
 from pathlib import Path
@@ -14,8 +14,12 @@ from vae.model.autoencoder import Architecture
 
 ROOT = Path(__file__).parents[3]
 WHOLE = ("grid", "quotes", "array")  # blocks that an example states whole
-BLOCKS = re.findall(r"```yaml\n(prepare:.*?)```", (ROOT / "docs/quotes.md").read_text("utf-8"), re.DOTALL)
-CURRENCIES, INDEX, CHAIN, PAIRS, VECTORS = (YAML(typ="safe").load(block) for block in BLOCKS)
+BLOCK = re.compile(r"```yaml\n(prepare:.*?)```", re.DOTALL)
+CURRENCIES, INDEX, CHAIN, PAIRS, VECTORS, MOVING, PATHS = (
+    YAML(typ="safe").load(block)
+    for page in ("quotes.md", "method.md")
+    for block in BLOCK.findall((ROOT / "docs" / page).read_text("utf-8"))
+)
 
 
 def changed(settings: dict[str, Any], by: dict[str, Any], whole: tuple[str, ...]) -> dict[str, Any]:
@@ -27,7 +31,9 @@ def changed(settings: dict[str, Any], by: dict[str, Any], whole: tuple[str, ...]
     }
 
 
-@pytest.mark.parametrize("example", [CURRENCIES, INDEX, CHAIN, VECTORS, changed(CURRENCIES, PAIRS, ())])
+@pytest.mark.parametrize(
+    "example", [CURRENCIES, INDEX, CHAIN, VECTORS, PATHS, changed(CURRENCIES, PAIRS, ()), changed(INDEX, MOVING, ())]
+)
 def test_an_example_is_accepted_and_has_a_model(example: dict[str, Any]) -> None:
     project = YAML(typ="safe").load(ROOT / "params.yaml")
     if example["prepare"]["source"] == "array":

@@ -31,6 +31,7 @@ def test_the_projects_own_params_are_valid(root) -> None:
         ("train__model__latents", 13, r"train\.model: latents \(13\) must not exceed basis \(12\)"),
         ("train__model__basis", 28, r"train\.model\.basis \(28\) must not exceed the 27 points of prepare\.grid"),
         ("train__model__transform", "sqrt", r"train\.model\.transform: Input should be 'none' or 'log' \(got 'sqrt'\)"),
+        ("train__dynamics", {}, r"train: dynamics moves the logarithms of vols: model\.transform must be log"),
         ("train__hidden_share", 1.5, r"train\.hidden_share: Input should be less than or equal to 1 \(got 1\.5\)"),
         (
             "train__scaffold_latents",
