@@ -16,17 +16,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline import openmp, telemetry
-from pipeline.errors import InputError, StageError
-from pipeline.registry import cached, lineage
-from pipeline.settings.params import Params, read_params
-from pipeline.settings.types import Block
-from pipeline.stages import STAGES
+
+openmp.bound_spinning()  # before the modules below import numpy
+
+from pipeline.errors import InputError, StageError  # noqa: E402
+from pipeline.registry import cached, lineage  # noqa: E402
+from pipeline.settings.params import Params, read_params  # noqa: E402
+from pipeline.settings.types import Block  # noqa: E402
+from pipeline.stages import STAGES  # noqa: E402
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stage that the command line names."""
     telemetry.switch_off()
-    openmp.bound_spinning()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     chooser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__, add_help=False)
     chooser.add_argument("stage", choices=STAGES)

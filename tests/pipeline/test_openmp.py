@@ -1,4 +1,4 @@
-"""OpenMP says by itself, when torch loads it, how long its threads spin."""
+"""OpenMP says by itself, when torch loads it, how long its threads spin; OpenBLAS says nothing."""
 
 import os
 import re
@@ -43,6 +43,29 @@ def test_threads_of_every_start_sleep_soon() -> None:
 def test_a_setting_of_the_user_stays() -> None:
     assert spins(PROGRAMS["stage"], GOMP_SPINCOUNT="77") == "77"
     assert spins(PROGRAMS["stage"], OMP_WAIT_POLICY="ACTIVE") != SPINS
+
+
+@pytest.mark.parametrize(
+    "start", ["import pipeline.__main__", "from pipeline.cli.main import main; main(['doctor', '--help'])"]
+)
+def test_numpy_is_loaded_after_its_setting(start: str) -> None:
+    """OpenBLAS reads it when numpy is imported."""
+    program = (
+        "import sys\nfrom pipeline import openmp\nbound = openmp.bound_spinning\n"
+        "def watched():\n    print('numpy' in sys.modules)\n    bound()\n"
+        f"openmp.bound_spinning = watched\n{start}"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[0] == "False"
+
+
+def test_each_library_is_left_to_the_user_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in openmp.SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    openmp.bound_spinning()
+    assert "OPENBLAS_THREAD_TIMEOUT" not in os.environ
+    assert os.environ["GOMP_SPINCOUNT"] == SPINS
 
 
 def test_the_tests_themselves_sleep_soon() -> None:
