@@ -7,7 +7,7 @@ import copy
 import datetime as dt
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -16,16 +16,22 @@ from numpy.typing import NDArray
 from vae import bundle
 from vae.dynamics import law as dynamics
 from vae.dynamics import memory
+from vae.dynamics.given_return import Paths, given_return
 from vae.dynamics.law import Law, passed
 from vae.dynamics.memory import Belief, Known, Quotes, Step
+from vae.dynamics.random_rows import uniform_rows
 from vae.motion_state import PARTS, State
 from vae.sessions import Graph, Options
+from vae.surface.normal import normal_quantile
 
 Array = NDArray[np.float32]
 
 _ROWS = 2**50  # random rows of a step; those of the next step follow
 MOST_STEPS = 2**13
+MOST_GIVEN_STEPS = 64  # of paths whose return is given, which are all drawn before one is chosen
 _BLOCK = 4096  # paths at a time
+_CANDIDATES = 8192  # paths that those with a given return are chosen among
+_STARTS, _CHOICES = 1, 2  # streams of random numbers beside the graph's
 _SATURDAY = 5
 _EPOCH = dt.date(1970, 1, 1)
 _SHORTEST, _LONGEST = 1e-6, 1000.0  # working days from a state to the next quotes
@@ -71,12 +77,14 @@ class Scenarios(NamedTuple):
         log_return: of the underlying since the date of the state, [n, date]; 0 where the law has no return.
         dates: of the surfaces.
         shocks: places, in the history of the law, of the dates whose innovations made each step, [n, date].
+        effective_size: of paths with a given return, how many equally probable ones say as much; None of others.
     """
 
     iv: Array
     log_return: Array
     dates: tuple[dt.date, ...]
     shocks: NDArray[np.int64]
+    effective_size: float | None = None
 
 
 class Motion:
@@ -95,7 +103,8 @@ class Motion:
         self._noise = float(facts["noise"]) ** 2  # variance of log vols
         self._certain = self._noise * np.eye(len(coordinates))
         date, exact = dt.date.fromisoformat(facts["date"]), coordinates.astype(np.float64)
-        self.state = State(date, coordinates, recent, variances, iv, exact, self._certain)
+        self._exactly = np.zeros_like(self._certain)
+        self.state = State(date, coordinates, recent, variances, iv, self._exactly, exact, self._certain)
         self.has_return = len(self.state.recent) > len(self.state.coordinates)
         sizes = {name: getattr(self.state, name).shape for name in PARTS}
         rows = dict.fromkeys(("key", "offset", "count", "week", "surface_return", "observed"), ())
@@ -134,7 +143,7 @@ class Motion:
         }
         coordinates, recent, variances, surface = (part[0] for part in self._graph.run(feeds, (*_NEXT, "iv")))
         exact = coordinates.astype(np.float64)
-        return State(date, coordinates, recent, variances, surface, exact, self._certain)
+        return State(date, coordinates, recent, variances, surface, self._exactly, exact, self._certain)
 
     def recalled(self, previous: State, seen: Seen, trusted: Quotes, elapsed: float, log_return: float) -> Recalled:
         """A surface given quotes and the past.
@@ -161,31 +170,79 @@ class Motion:
         fitted, deviation = memory.at_quotes(self._law, mean, covariance, seen.quotes, self._center)
         start, recent, variances = (part.astype(np.float32) for part in (mean, *known.state[1:]))
         iv = vols.astype(np.float32).reshape(self._shape)
-        state = State(date, start, recent, variances, iv, *own, part)
+        state = State(date, start, recent, variances, iv, memory.root(covariance), *own, part)
         std = (vols * np.sqrt(variance)).astype(np.float32).reshape(self._shape)
         return Recalled(state, std, fitted.astype(np.float32), (fitted * deviation).astype(np.float32), misfit)
 
-    def scenarios(self, state: State, dates: Sequence[dt.date], n: int, *, seed: int, offset: int) -> Scenarios:
+    def scenarios(
+        self, state: State, dates: Sequence[dt.date], n: int, *, seed: int, offset: int, log_return: float | None = None
+    ) -> Scenarios:
         """Paths through some dates; path i depends only on the seed and on offset + i.
 
+        Args:
+            state: where they start; each path draws its surface from the state's law of it.
+            dates: of the surfaces.
+            n: number of paths.
+            seed: of all random numbers.
+            offset: number of paths to skip.
+            log_return: of the underlying over all dates, where it is given.
+
         Raises:
-            ValueError: the dates do not rise, or are too many.
+            ValueError: the dates do not rise or are too many, or the law cannot say what follows from the return.
         """
-        days = [state.date, *dates]
-        if not dates or len(dates) > MOST_STEPS or any(one >= two for one, two in zip(days, dates, strict=False)):
-            raise ValueError(f"days must be 1 to {MOST_STEPS} dates that rise from {state.date}, the date of the state")
+        most = MOST_STEPS if log_return is None else MOST_GIVEN_STEPS
+        if not 1 <= len(dates) <= most or any(one >= two for one, two in itertools.pairwise([state.date, *dates])):
+            given = "" if log_return is None else ", as log_return is given"
+            raise ValueError(
+                f"days must be 1 to {most} dates that rise from {state.date}, the date of the state{given}"
+            )
+        if log_return is not None:
+            return self._given_return(state, dates, n, seed, offset, log_return)
         iv = np.empty((n, len(dates), *self._shape), np.float32)
-        log_return = np.empty((n, len(dates)), np.float32)
-        shocks = np.empty((n, len(dates)), np.int64)
+        returns, shocks = np.empty((n, len(dates)), np.float32), np.empty((n, len(dates)), np.int64)
         for start in range(0, n, _BLOCK):
             rows = slice(start, min(start + _BLOCK, n))
-            count = rows.stop - start
-            parts = [np.repeat(part[None], count, axis=0) for part in _parts(state)]
-            for step, (before, date) in enumerate(zip(days, dates, strict=False)):
-                feeds = self._feeds(parts, _week(before, date), seed=seed, offset=step * _ROWS + offset + start)
-                found = self._graph.run(feeds, ("iv", "log_return", "shocks", *_NEXT))
-                (iv[rows, step], log_return[rows, step], shocks[rows, step]), parts = found[:3], found[3:]
-        return Scenarios(iv, np.cumsum(log_return, axis=1), tuple(dates), shocks)
+            steps = self._steps(state, dates, rows.stop - start, seed, offset + start, ("iv", "log_return", "shocks"))
+            for step, found in enumerate(steps):
+                iv[rows, step], returns[rows, step], shocks[rows, step] = found[:3]
+        return Scenarios(iv, np.cumsum(returns, axis=1), tuple(dates), shocks)
+
+    def _given_return(
+        self, state: State, dates: Sequence[dt.date], n: int, seed: int, offset: int, log_return: float
+    ) -> Scenarios:
+        """Paths with a return over all dates, chosen among candidates that depend on the seed only.
+
+        Raises:
+            ValueError: the law has no return, or too few candidates have one near this.
+        """
+        if not (self.has_return and math.isfinite(log_return)):
+            allowed = "a finite number" if self.has_return else "None, as the law has no return of the underlying"
+            raise ValueError(f"log_return is {log_return}; allowed: {allowed}")
+        steps = list(self._steps(state, dates, _CANDIDATES, seed, 0, ("log_return", "shocks")))
+        returns, shocks, coordinates = (np.stack([found[part] for found in steps], axis=1) for part in range(3))
+        drawn = Paths(coordinates.astype(np.float64), np.cumsum(returns, axis=1, dtype=np.float64), shocks)
+        found = given_return(drawn, log_return)
+        cumulated = np.cumsum(found.weights)
+        uniform = uniform_rows(seed, _CHOICES, offset, n, 1)[:, 0]
+        chosen = np.searchsorted(cumulated, uniform * cumulated[-1])
+        iv = np.exp(self._center + found.paths.coordinates[chosen] @ self._law.basis.T).astype(np.float32)
+        moved = found.paths.log_return[chosen].astype(np.float32)
+        surfaces = iv.reshape(n, len(dates), *self._shape)
+        return Scenarios(surfaces, moved, tuple(dates), shocks[chosen], found.effective_size)
+
+    def _steps(
+        self, state: State, dates: Sequence[dt.date], count: int, seed: int, first: int, names: tuple[str, ...]
+    ) -> Iterator[list[NDArray[Any]]]:
+        """Some outputs and the next states of the paths from number ``first`` on, a date after the other."""
+        parts = [np.repeat(part[None], count, axis=0) for part in _parts(state)]
+        if state.spread.any():
+            normal = normal_quantile(uniform_rows(seed, _STARTS, first, count, len(state.spread)))
+            parts[0] = (state.coordinates + normal @ state.spread).astype(np.float32)
+        for step, (before, date) in enumerate(itertools.pairwise([state.date, *dates])):
+            feeds = self._feeds(parts, _week(before, date), seed=seed, offset=step * _ROWS + first)
+            found = self._graph.run(feeds, (*names, *_NEXT))
+            parts = found[len(names) :]
+            yield found
 
     def _feeds(self, parts: Sequence[Array], week: Array, *, seed: int = 0, offset: int = 0) -> dict[str, NDArray[Any]]:
         """A state for each row, [row, ...], and no surface to go to."""

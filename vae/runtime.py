@@ -400,26 +400,32 @@ class SurfaceModel(BundleModel):
         *,
         seed: int,
         offset: int = 0,
+        log_return: float | None = None,
     ) -> Scenarios:
         """n paths of surfaces and of the return of the underlying through the next dates.
 
         Path i depends only on the seed and on offset + i, so that a large request may be split.
 
         Args:
-            state: where paths start; that of the bundle by default. ``next_state`` brings it to a newer date.
+            state: where paths start; that of the bundle by default. ``next_state`` brings it to a newer date, and
+                ``complete`` returns one whose surface is not known exactly: each path then draws its own.
             days: number of days from Monday to Friday; or the dates themselves, where holidays matter.
             n: number of paths.
             seed: 0 to 2^64 - 1; the same seed gives the same paths.
             offset: number of paths to skip.
+            log_return: of the underlying over all of these days, if it is given: all paths then have it, and their
+                surfaces are those that go with it; log(0.95) for a fall of 5 %. ``vae.dynamics.given_return`` has
+                the law; ``effective_size`` says how much it rests on.
 
         Raises:
-            ValueError: the model has no law of motion, or a number or a date is out of range.
+            ValueError: the model has no law of motion, a number or a date is out of range, or the return is one that
+                the law can say nothing of.
         """
         moving = self._moving
         start = state or moving.state
         runtime_inputs.sample_request(n, seed, {}, 1.0, offset, "fitted", names=(), noise=False)
         dates = motion.working_days(start.date, days) if isinstance(days, int) else tuple(days)
-        return moving.scenarios(start, dates, n, seed=seed, offset=offset)
+        return moving.scenarios(start, dates, n, seed=seed, offset=offset, log_return=log_return)
 
     def checked(self, check: Callable[[], object]) -> Self:
         """The same model, which calls ``check`` before each call of a graph; what that raises ends a long request."""

@@ -86,6 +86,7 @@ class State(_Answer):
     recent: _Numbers
     variances: _Table
     iv: _Table
+    spread: _Table
     filtered: _Numbers
     covariance: _Table
 
@@ -120,7 +121,10 @@ class Completed(_Answer):
 
 
 class Paths(_Answer):
-    """Paths of surfaces, decimal vols, and log returns of the underlying since the start, through the dates."""
+    """Paths of surfaces, decimal vols, and log returns of the underlying since the start, through the dates.
+
+    ``effective_size`` is how many equally probable paths say as much as those with a given return, else null.
+    """
 
     model_version: str
     seed: int
@@ -128,6 +132,7 @@ class Paths(_Answer):
     dates: list[str]
     iv: Annotated[_Array, array_schema("path", "date", "tenor", "node", type="number")]
     log_return: Annotated[_Array, array_schema("path", "date", type="number")]
+    effective_size: float | None
 
 
 class Path(_Answer):

@@ -74,6 +74,7 @@ class Scenarios(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         seed: 0 to 2^64 - 1; the same seed gives the same paths. Without one it is random, and the answer has it.
         offset: rows to skip: row i depends on the seed and offset + i alone.
         state: where paths start, from an answer of /complete, or newest for the end of the model's own data.
+        log_return: of the underlying over all of these days, if it is given.
     """
 
     count: Annotated[int, Meta(ge=1)] = 1
@@ -82,6 +83,7 @@ class Scenarios(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: Annotated[int, Meta(ge=0)] | None = None
     offset: Annotated[int, Meta(ge=0)] = 0
     state: answers.State | Literal["newest"] = "newest"
+    log_return: float | None = None
 
 
 class Complete(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -340,11 +342,19 @@ class _Paths(NamedTuple):
         found = self.rows(0, self.request.count, model)
         dates = [date.isoformat() for date in found.dates]
         own = self.served.version, self.seed, answers.Grid.of(model.grid)
-        return _response(answers.Paths(*own, dates, found.iv, found.log_return), _headers(self))
+        paths = answers.Paths(*own, dates, found.iv, found.log_return, found.effective_size)
+        return _response(paths, _headers(self))
 
     def rows(self, start: int, stop: int, model: SurfaceModel) -> runtime.Scenarios:
-        days = self.request.days if self.request.dates is None else self.request.dates
-        return model.scenarios(self.state, days, stop - start, seed=self.seed, offset=self.request.offset + start)
+        asked = self.request
+        return model.scenarios(
+            self.state,
+            asked.days if asked.dates is None else asked.dates,
+            stop - start,
+            seed=self.seed,
+            offset=asked.offset + start,
+            log_return=asked.log_return,
+        )
 
     def binary(self, start: int, stop: int) -> bytes:
         found = self.rows(start, stop, self.served.surfaces)

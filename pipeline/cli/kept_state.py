@@ -20,9 +20,21 @@ def read(path: Path, model: SurfaceModel) -> State:
     if not path.exists():
         return newest
     try:
+        return read_kept(path, model)
+    except InputError as error:
+        raise InputError(f"{error}; without the file, completion starts at {newest.date}") from error
+
+
+def read_kept(path: Path, model: SurfaceModel) -> State:
+    """The state of a file.
+
+    Raises:
+        InputError: there is no file, it holds no state of this model, or the model has no law of motion.
+    """
+    try:
         return model.state_of_plain(formats.read_json(path))
     except ValueError as error:
-        raise InputError(f"{path}: {error}; without the file, completion starts at {newest.date}") from error
+        raise InputError(f"{path}: {error}") from error
 
 
 def write(path: Path, model: SurfaceModel, state: State) -> None:

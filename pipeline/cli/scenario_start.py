@@ -1,4 +1,4 @@
-"""Where scenarios start: at the state that the bundle has, or at one newer surface. Options of several commands."""
+"""Where scenarios start: at the state of the bundle, a newer surface or a kept state. Options of several commands."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -18,11 +18,13 @@ class Start(NamedTuple):
     """The values of the options.
 
     Attributes:
-        surface: a file with one whole surface; None for the bundle's state.
+        state: a file with the state that ``volvae complete`` keeps.
+        surface: a file with one whole surface; None for a state.
         date: of the surface.
         log_return: of the underlying up to that date, where the law has one.
     """
 
+    state: Path | None
     surface: Path | None
     date: dt.date | None
     log_return: float | None
@@ -31,14 +33,18 @@ class Start(NamedTuple):
         """The state where scenarios start.
 
         Raises:
-            InputError: a surface without date, a date or return without surface, or a file with several surfaces.
+            InputError: a surface without date, a date or return without surface, a file with several surfaces, or one
+                with no state of the model.
         """
+        from pipeline.cli import kept_state
         from pipeline.files import surface_tables
 
         if self.surface is None:
             if self.date is not None or self.log_return is not None:
                 raise InputError("--date and --log-return belong to a surface; name its file with --from")
-            return model.state
+            return model.state if self.state is None else kept_state.read_kept(self.state, model)
+        if self.state is not None:
+            raise InputError("--state and --from are two starts; name one")
         if self.date is None:
             raise InputError(f"--date must say of which date {self.surface} is")
         iv = surface_tables.read_on_grid(self.surface, model.grid)
@@ -47,9 +53,21 @@ class Start(NamedTuple):
         return model.next_state(iv[0], self.date, log_return=self.log_return)
 
 
+given_return_option = click.option(
+    "--given-return",
+    type=float,
+    help="Log return of the underlying over all of these days, if it is given: -0.0513 for a fall of 5 %.",
+)
+
+
 def start_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options to a command, which gets them as its argument ``start``."""
 
+    @click.option(
+        "--state",
+        type=click.Path(path_type=Path),
+        help="The state that `complete --state` keeps; each path starts at a surface that the quotes leave open.",
+    )
     @click.option(
         "--from",
         "surface",
@@ -61,12 +79,13 @@ def start_options(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(
         *args: Any,  # noqa: ANN401  a command's own arguments
+        state: Path | None,
         surface: Path | None,
         date: dt.datetime | None,
         log_return: float | None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        kwargs["start"] = Start(surface, None if date is None else date.date(), log_return)
+        kwargs["start"] = Start(state, surface, None if date is None else date.date(), log_return)
         command(*args, **kwargs)
 
     return run

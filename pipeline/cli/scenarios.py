@@ -1,13 +1,15 @@
 """The command that draws paths of surfaces and returns through the next dates."""
 
 import json
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.cli.common import bundle_option, one_line_errors, provider_option
-from pipeline.cli.scenario_start import Start, start_options
+from pipeline.cli.scenario_start import Start, given_return_option, start_options
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ _PATHS = 256  # written at a time
     "--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="The same seed gives the same file."
 )
 @click.option("-o", "output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="A .parquet file.")
+@given_return_option
 @start_options
 @bundle_option
 @provider_option
@@ -36,6 +39,7 @@ def scenarios(
     days: int,
     seed: int,
     output: Path,
+    given_return: float | None,
     start: Start,
     bundle: Path,
     provider: "Provider",
@@ -44,8 +48,9 @@ def scenarios(
 ) -> None:
     """Draw paths of surfaces and of the return of the underlying through the next days.
 
-    They start at the last date of the data that the model was exported with, or with --from at one newer surface. The
-    file has a row for each point of each surface: scenario, date, log_return since the start, and the point.
+    They start at the last date of the data that the model was exported with, with --from at one newer surface, or with
+    --state where quotes have led. The file has a row for each point of each surface: scenario, date, log_return since
+    the start, and the point.
     """
     from pipeline.files import surface_tables
     from vae.runtime import SurfaceModel
@@ -54,11 +59,15 @@ def scenarios(
         raise InputError(f"{output} must end in .parquet")
     model = SurfaceModel.load(bundle, provider=provider)
     state = start.of(model)
-    blocks = (
-        model.scenarios(state, days, min(_PATHS, count - first), seed=seed, offset=first)
-        for first in range(0, count, _PATHS)
-    )
-    surface_tables.write_scenarios(output, blocks, model.grid)
+    asked = partial(model.scenarios, state, days, seed=seed, log_return=given_return)
+    first = asked(min(_PATHS, count))
+    rest = (asked(min(_PATHS, count - done), offset=done) for done in range(_PATHS, count, _PATHS))
+    surface_tables.write_scenarios(output, chain([first], rest), model.grid)
     outcome = {"path": str(output), "scenarios": count, "days": days, "seed": seed, "from": str(state.date)}
-    text = f"{count:,} scenarios of {days} {'day' if days == 1 else 'days'} from {state.date}, seed {seed}: {output}"
+    given = ""
+    if first.effective_size is not None:
+        outcome |= {"given_return": given_return, "effective_size": first.effective_size}
+        given = f" given a log return of {given_return:g}, worth {first.effective_size:.0f} equally probable ones"
+    through = f"{days} {'day' if days == 1 else 'days'}"
+    text = f"{count:,} scenarios of {through} from {state.date}{given}, seed {seed}: {output}"
     click.echo(json.dumps(outcome) if as_json else text)

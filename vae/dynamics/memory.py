@@ -170,6 +170,18 @@ def intersection(past: Belief, alone: Belief, noise: float) -> Belief:
     return Belief(mean, _symmetric((back / precision) @ back.T - identity))
 
 
+def root(covariance: Array) -> Array:
+    """The symmetric root of a covariance [R, R]. Unlike other roots it is unique, so the same on all machines.
+
+    >>> root(np.array([[4.0, 0.0], [0.0, 0.0]]))
+    array([[2., 0.],
+           [0., 0.]])
+    """
+    variances, axes = np.linalg.eigh(covariance)
+    found: Array = (axes * np.sqrt(np.maximum(variances, 0.0))) @ axes.T
+    return found
+
+
 def at_quotes(law: Law, mean: Array, covariance: Array, quotes: Quotes, center: Array) -> tuple[Array, Array]:
     """Vols at quotes of a surface with this law of its coordinates, and deviations of their logs, both [quote]."""
     log_vols, slopes = _linear(law, quotes.weights, center, mean)

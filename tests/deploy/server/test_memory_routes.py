@@ -78,6 +78,18 @@ def test_scenarios_start_at_a_state_and_lead_through_dates(moving: Server, own: 
     assert first != second
 
 
+def test_scenarios_have_a_given_return(moving: Server, own: SurfaceModel) -> None:
+    asked = {"count": 3, "days": 2, "seed": 7, "offset": 2, "log_return": -0.01}
+    found, expected = (
+        post(moving, "/scenarios", asked).json(),
+        own.scenarios(days=2, n=3, seed=7, offset=2, log_return=-0.01),
+    )
+    np.testing.assert_array_equal(np.array(found["iv"], np.float32), expected.iv)
+    np.testing.assert_allclose(np.array(found["log_return"])[:, -1], -0.01, rtol=1e-6)
+    assert found["effective_size"] == expected.effective_size
+    assert post(moving, "/scenarios", {"seed": 1}).json()["effective_size"] is None
+
+
 @pytest.mark.parametrize("count", [1, 700])
 def test_scenarios_are_streamed(moving: Server, own: SurfaceModel, count: int) -> None:
     asked = {"count": count, "days": 3, "seed": 7, "offset": 5}
@@ -115,6 +127,9 @@ def test_scenarios_are_streamed(moving: Server, own: SurfaceModel, count: int) -
         ("/scenarios", {"count": 10**6, "days": 1000}, "count times days is 1000000000; allowed: 1 to"),
         ("/scenarios", {"count": 60_000, "days": 10}, "bytes of numbers; in JSON"),
         ("/scenarios", {"sead": 1}, "unknown field `sead`"),
+        ("/scenarios", {"log_return": -0.9}, "log_return is -0.9, and 0.0 of the paths that the law of motion draws"),
+        ("/scenarios", {"log_return": 0.0, "days": 65}, "days must be 1 to 64 dates that rise from 2020-05-29"),
+        ("/scenarios", {"state": {"spread": [[0.0]]}}, "spread of the state must be finite numbers [8, 8], not [1, 1]"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_in_one_line(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
@@ -20,7 +21,7 @@ _HEAD = "date,tenor_years,log_moneyness,iv\n"
 
 def _state(date: str, elapsed: float = 0.0) -> State:
     zero: Any = np.zeros(1)
-    return State(dt.date.fromisoformat(date), zero, zero, zero, zero, zero, zero, elapsed)
+    return State(dt.date.fromisoformat(date), *[zero] * 7, elapsed)
 
 
 @pytest.mark.parametrize(
@@ -95,3 +96,36 @@ def test_what_is_no_state_is_refused_in_one_line(moving_bundle: Path, linear_bun
     alone = _complete(tmp_path, moving_bundle, "--elapsed", "2")
     assert "name its file with --state" in alone.stderr
     assert not kept.exists()
+
+
+def _scenarios(folder: Path, bundle: Path, *arguments: str) -> Result:
+    path = ["-o", str(folder / "paths.parquet"), "--bundle", str(bundle), "-n", "300", "--seed", "5"]
+    return CliRunner().invoke(main, ["scenarios", *path, *arguments], catch_exceptions=False)
+
+
+@pytest.mark.slow
+def test_scenarios_start_at_a_kept_state_and_may_have_a_given_return(moving_bundle: Path, tmp_path: Path) -> None:
+    model, kept = SurfaceModel.load(moving_bundle, provider="cpu"), tmp_path / "state.json"
+    state = model.complete([0.21], tenor=0.1, log_moneyness=0.0, previous=model.state).state
+    assert state is not None
+    kept_state.write(kept, model, state)
+    for given, log_return in (((), None), (("--given-return", "-0.01"), -0.01)):
+        result = _scenarios(tmp_path, moving_bundle, "--state", str(kept), "--days", "2", *given, "--json")
+        assert result.exit_code == 0, result.output
+        expected = model.scenarios(state, 2, 300, seed=5, log_return=log_return)
+        table = pq.read_table(tmp_path / "paths.parquet")
+        np.testing.assert_allclose(table["iv"].to_numpy().reshape(expected.iv.shape), expected.iv, rtol=1e-6)
+        said = json.loads(result.stdout)
+        assert said["from"] == state.date.isoformat()
+        assert said.get("effective_size") == expected.effective_size
+    text = _scenarios(tmp_path, moving_bundle, "--given-return", "-0.01").stdout
+    assert "from 2020-05-29 given a log return of -0.01, worth " in text
+    for arguments, message in (
+        (("--state", str(tmp_path / "none.json")), "none.json"),
+        (("--state", str(kept), "--from", "one.parquet"), "--state and --from are two starts; name one"),
+        (("--state", str(kept), "--log-return", "0"), "belong to a surface; name its file with --from"),
+        (("--given-return", "-0.9"), "log_return is -0.9, and 0.0 of the paths"),
+    ):
+        refused = _scenarios(tmp_path, moving_bundle, *arguments)
+        assert (refused.exit_code, len(refused.stderr.splitlines())) == (2, 1)
+        assert message in refused.stderr

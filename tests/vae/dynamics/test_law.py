@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.vae.dynamics.histories import wild_history
 from vae.dynamics import law as motion
 from vae.dynamics.fit import FEWEST_DATES, History, walk
 from vae.dynamics.law import FORMS, passed, scenarios
@@ -25,7 +26,7 @@ def test_days_of_the_week_are_those_of_the_calendar(first: int, gaps: list[int])
 
 
 def test_filtered_historical_simulation_is_that_of_the_paper() -> None:
-    history = _wild_history(with_price=True, rank=4)
+    history = wild_history(with_price=True, rank=4)
     assert history.log_price is not None
     walked = walk(history, FORMS["filtered_historical"])
     points = np.column_stack([history.coordinates @ history.basis.T, history.log_price])
@@ -45,7 +46,7 @@ def test_filtered_historical_simulation_is_that_of_the_paper() -> None:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("with_price", [False, True])
 def test_the_future_changes_nothing_of_the_past(form: str, *, with_price: bool) -> None:
-    history, now = _wild_history(with_price=with_price), 130
+    history, now = wild_history(with_price=with_price), 130
     order = np.r_[: now + 1, np.random.default_rng(1).permutation(np.arange(now + 1, len(history.days)))]
     other = history._replace(
         coordinates=3.0 * history.coordinates[order],
@@ -60,7 +61,7 @@ def test_the_future_changes_nothing_of_the_past(form: str, *, with_price: bool) 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_filter_follows_the_walk(form: str) -> None:
-    history, now = _wild_history(with_price=True), 120
+    history, now = wild_history(with_price=True), 120
     walked = walk(history, FORMS[form])
     law = walked.law(now)
     state = motion.advanced(law, walked.state(now), walked.weeks[now], history.moves[now])
@@ -70,7 +71,7 @@ def test_the_filter_follows_the_walk(form: str) -> None:
 
 
 def test_a_path_depends_on_its_own_numbers_only() -> None:
-    walked = walk(_wild_history(with_price=True), FORMS["reverting"])
+    walked = walk(wild_history(with_price=True), FORMS["reverting"])
     places = motion.draw(walked.law(), np.random.default_rng(0).random((9, 4)))
     weeks = passed(np.array([0, 1, 4, 5, 6]))
     whole = scenarios(walked.law(), walked.state(), weeks, places)
@@ -80,7 +81,7 @@ def test_a_path_depends_on_its_own_numbers_only() -> None:
 
 
 def test_old_shocks_are_drawn_less_often_and_where_there_is_a_mean_they_have_none() -> None:
-    walked = walk(_wild_history(with_price=True), FORMS["reverting"])
+    walked = walk(wild_history(with_price=True), FORMS["reverting"])
     law, uniform = walked.law(), (np.arange(1_000_000) + 0.5) / 1_000_000
     share = np.bincount(motion.draw(law, uniform), minlength=len(law.shocks)) / len(uniform)
     age = np.arange(len(law.shocks))[::-1]
@@ -89,13 +90,13 @@ def test_old_shocks_are_drawn_less_often_and_where_there_is_a_mean_they_have_non
     np.testing.assert_allclose(share @ law.shocks, 0.0, atol=1e-4)
     ends = np.array([1e-7, 1.0])
     assert motion.draw(law, ends).tolist() == [len(age) - 1, 0]
-    still = walk(_wild_history(with_price=True), FORMS["filtered_historical"]).law()
+    still = walk(wild_history(with_price=True), FORMS["filtered_historical"]).law()
     assert np.ptp(np.bincount(motion.draw(still, uniform))) <= 1
     assert np.abs(still.shocks.mean(axis=0)).max() > 0.01
 
 
 def test_a_wild_day_widens_the_next_band() -> None:
-    walked = walk(_wild_history(with_price=False), FORMS["reverting"])
+    walked = walk(wild_history(with_price=False), FORMS["reverting"])
     law, state, week = walked.law(), walked.state(), np.zeros(7)
     calm, wild = (
         motion.forecast(law, motion.advanced(law, state, week, np.full(3, size)), week).deviation for size in (0.0, 0.5)
@@ -151,14 +152,3 @@ def test_points_outside_of_the_basis_are_left() -> None:
     np.testing.assert_allclose(motion.to_coordinates(basis, motion.to_points(basis, moves)), moves, atol=1e-15)
     across = np.linalg.svd(basis)[0][:, 2]
     np.testing.assert_allclose(motion.to_coordinates(basis, across), 0.0, atol=1e-15)
-
-
-def _wild_history(*, with_price: bool, rank: int = 3) -> History:
-    """A history of 160 dates in a basis of some directions of 4 points, whose volatility changes."""
-    random = np.random.default_rng(11)
-    basis = np.linalg.qr(random.standard_normal((4, rank)))[0]
-    scale = np.exp(np.cumsum(0.1 * random.standard_normal((160, 1)), axis=0))
-    moves = 0.02 * scale * random.standard_t(4, (160, rank + 1))
-    days = np.cumsum(random.integers(1, 4, 160))
-    path = np.cumsum(moves, axis=0)
-    return History(path[:, :rank], days, basis, path[:, rank] if with_price else None)

@@ -1,0 +1,101 @@
+"""Scenarios of a bundle that start where quotes have led, and those whose return is given."""
+
+import datetime as dt
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vae.motion import MOST_GIVEN_STEPS
+from vae.runtime import SurfaceModel
+
+_QUOTES = {"tenor": np.array([0.1, 0.5]), "log_moneyness": np.array([0.0, 0.05])}
+
+pytestmark = pytest.mark.slow  # the bundle is exported
+
+
+@pytest.fixture(scope="module")
+def model(moving_bundle: Path) -> SurfaceModel:
+    return SurfaceModel.load(moving_bundle, provider="cpu", threads=1)
+
+
+def test_paths_start_at_draws_from_the_law_of_the_state(model: SurfaceModel) -> None:
+    """The same seed draws the same moves, so that what parts the paths is their start."""
+    state = model.complete([0.21, 0.2], **_QUOTES, previous=model.state).state
+    assert state is not None
+    exact = state._replace(spread=np.zeros_like(state.spread))
+    count = 20_000
+    ends, from_the_mean = (np.log(model.scenarios(each, n=count, seed=3).iv[:, 0]) for each in (state, exact))
+    apart = (ends - from_the_mean).reshape(count, -1).astype(float)
+    basis = np.array(model.manifest["dynamics"]["law"]["basis"])
+    covariance = basis @ state.spread @ state.spread.T @ basis.T
+    deviation = np.sqrt(np.diag(covariance))
+    assert (np.abs(apart.mean(axis=0)) < 5.0 * deviation / np.sqrt(count)).all()
+    scale = np.outer(deviation, deviation)
+    np.testing.assert_allclose(np.cov(apart.T) / scale, covariance / scale, atol=7.0 / np.sqrt(count))
+    # the uncertainty of completions, less the noise of quotes, is that of the start
+    noise = float(model.manifest["dynamics"]["noise"])
+    found = model.complete([0.21, 0.2], **_QUOTES, previous=model.state)
+    np.testing.assert_allclose(found.std.ravel() / found.iv.ravel(), np.hypot(deviation, noise), rtol=1e-4)
+
+
+def test_paths_from_a_whole_surface_start_there(model: SurfaceModel) -> None:
+    state = model.next_state(model.state.iv, dt.date(2020, 6, 1), log_return=0.0)
+    for each in (model.state, state):
+        assert not each.spread.any()
+        paths = model.scenarios(each, n=3, seed=1)
+        np.testing.assert_array_equal(paths.iv, model.scenarios(each._replace(elapsed=0.0), n=3, seed=1).iv)
+
+
+@pytest.mark.parametrize("log_return", [None, -0.01])
+def test_a_path_depends_on_its_seed_and_number_only(model: SurfaceModel, log_return: float | None) -> None:
+    state = model.complete([0.21, 0.2], **_QUOTES, previous=model.state).state
+    whole = model.scenarios(state, 2, 9, seed=5, offset=2, log_return=log_return)
+    part = model.scenarios(state, 2, 4, seed=5, offset=5, log_return=log_return)
+    np.testing.assert_allclose(part.iv, whole.iv[3:7], rtol=1e-6)
+    np.testing.assert_allclose(part.log_return, whole.log_return[3:7], atol=1e-8)
+    np.testing.assert_array_equal(part.shocks, whole.shocks[3:7])
+    assert part.effective_size == whole.effective_size
+    other = model.scenarios(state, 2, 4, seed=6, offset=5, log_return=log_return)
+    assert (other.shocks != part.shocks).any()
+
+
+@pytest.mark.parametrize("days", [1, 3])
+def test_a_given_return_is_that_of_all_paths(model: SurfaceModel, days: int) -> None:
+    """Their surfaces are those of the other paths whose returns are near the given one."""
+    many = model.scenarios(days=days, n=40_000, seed=1)
+    returns = many.log_return[:, -1]
+    asked = float(np.quantile(returns, 0.2))
+    found = model.scenarios(days=days, n=4000, seed=2, log_return=asked)
+    np.testing.assert_allclose(found.log_return[:, -1], asked, rtol=1e-6)
+    assert found.effective_size is not None
+    near = np.abs(returns - asked) < 0.2 * returns.std()
+    brute, given = (np.log(each.iv[:, -1]).reshape(len(each.iv), -1) for each in (many, found))
+    sizes = np.array([found.effective_size, len(np.unique(many.shocks[near], axis=0)), len(given)])
+    error = 4.0 * brute[near].std(axis=0) * np.sqrt((1.0 / sizes).sum())
+    assert (np.abs(given.mean(axis=0) - brute[near].mean(axis=0)) < error).all()
+    assert found.iv.dtype == np.float32
+    assert many.effective_size is None
+
+
+def test_what_no_law_can_say_is_refused_in_one_line(model: SurfaceModel) -> None:
+    for wrong, message in (
+        (
+            {"log_return": -0.5},
+            r"log_return is -0\.5, and 0\.0 of the paths that the law of motion draws lie near it",
+        ),
+        ({"log_return": float("nan")}, "log_return is nan; allowed: a finite number"),
+        (
+            {"log_return": 0.0, "days": MOST_GIVEN_STEPS + 1},
+            r"days must be 1 to 64 dates .*, as log_return is given",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message) as refused:
+            model.scenarios(seed=1, **wrong)  # type: ignore[arg-type]
+        assert "\n" not in str(refused.value)
+
+
+def test_a_law_without_a_return_cannot_be_given_one(model: SurfaceModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model._moving, "has_return", False)
+    with pytest.raises(ValueError, match=r"log_return is 0\.0; allowed: None, as the law has no return"):
+        model.scenarios(seed=1, log_return=0.0)
