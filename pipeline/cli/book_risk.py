@@ -16,6 +16,7 @@ from vae.surface.units import DAYS_PER_YEAR
 
 Array = NDArray[np.float64]
 
+_ROUNDING = 1e-9  # of the deviation of a P&L
 _STRADDLE = 0.25  # years to expiry of the straddle that hedges, or the nearest tenor of the grid
 
 
@@ -41,7 +42,10 @@ def figures(
     moved, straddle = underlying.after(log_return), _straddle(underlying, grid)
     after = valued(book.after(years), moved, surfaces, grid)
     parts = explained(book, underlying, log_return, state.iv, after, grid, years)
-    pnl = parts.pnl
+    pnl, size = parts.pnl, float(len(after.value))
+    if drawn.effective_size is not None:
+        size = min(size, drawn.effective_size)
+    stated = [level for level in levels if drawn.effective_size is None or size * (1.0 - level) >= 1.0]
     # constants, as the values today, do not change a hedge
     instruments = np.stack([moved.spot, valued(straddle.after(years), moved, surfaces, grid).value.sum(1)], axis=1)
     spot, both = (least_variance_hedge(pnl, instruments[:, :count]) for count in (1, 2))
@@ -53,7 +57,10 @@ def figures(
         "value": float(valued(book, underlying, state.iv[None], grid).value[0] @ book.quantity),
         "pnl_mean": float(pnl.mean()),
         "pnl_deviation": float(pnl.std()),
-        "risk": {f"{level:g}": risk(pnl, level)._asdict() for level in levels},
+        "given_return": None if drawn.effective_size is None else float(log_return[0]),
+        "effective_size": drawn.effective_size,
+        "risk": {f"{level:g}": _risk(pnl, level, size) for level in stated},
+        "not_stated": [level for level in levels if level not in stated],
         "explained": {
             name: {"mean": float(part.mean()), "deviation": float(part.std())} for name, part in parts._asdict().items()
         },
@@ -69,6 +76,12 @@ def figures(
     }
 
 
+def _risk(pnl: Array, level: float, size: float) -> dict[str, float]:
+    """Risk figures, their errors those of ``size`` independent scenarios."""
+    found, wider = risk(pnl, level)._asdict(), float(np.sqrt(len(pnl) / size))
+    return {name: value * wider if name.endswith("_se") else value for name, value in found.items()}
+
+
 def text(found: Mapping[str, Any]) -> str:
     """The figures, a line for each kind."""
     lines = [
@@ -82,7 +95,12 @@ def text(found: Mapping[str, Any]) -> str:
             + f"value at risk {each['value_at_risk']:,.4g} +- {each['value_at_risk_se']:,.2g}, "
             f"expected shortfall {each['expected_shortfall']:,.4g} +- {each['expected_shortfall_se']:,.2g}"
         )
-    parts = (f"{name} {each['deviation']:,.3g}" for name, each in found["explained"].items() if name != "time")
+    least = _ROUNDING * found["pnl_deviation"]
+    parts = (
+        f"{name} {each['deviation'] * (each['deviation'] > least):,.3g}"
+        for name, each in found["explained"].items()
+        if name != "time"
+    )
     hedge = found["hedge"]
     lines += [
         f"explained  deviation of the parts: {', '.join(parts)}; time brings {found['explained']['time']['mean']:,.3g}",
@@ -90,6 +108,13 @@ def text(found: Mapping[str, Any]) -> str:
         f"{hedge['with_straddle'][0]:,.4g} and {hedge['with_straddle'][1]:,.4g} straddles of "
         f"{hedge['straddle_years']:.2f} years {hedge['left_with_straddle']:.0%}",
     ]
+    levels = [f"{100 * level:g} %" for level in found["not_stated"]]
+    if found["effective_size"] is not None:
+        lines.append(
+            f"note       the log return is {found['given_return']:g}, and the scenarios are worth "
+            f"{found['effective_size']:.0f} equally probable ones"
+            + (f", too few for a level of {' or '.join(levels)}" if levels else "")
+        )
     if found["beyond_rate"]:
         lines.append(
             f"note       in {found['beyond_rate']:.1%} of the cases a strike ends beyond the nodes of the surface, "

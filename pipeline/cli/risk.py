@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.cli.common import bundle_option, one_line_errors, provider_option
-from pipeline.cli.scenario_start import Start, start_options
+from pipeline.cli.scenario_start import Start, given_return_option, start_options
 
 if TYPE_CHECKING:
     from vae.runtime import Provider
@@ -17,7 +17,7 @@ _FEWEST = 100  # scenarios
 
 @click.command(
     short_help="Value a book of options over scenarios.",
-    epilog="Example: volvae risk book.csv --spot 4500 --days 1 -n 10000 --seed 7",
+    epilog="Example: volvae risk book.csv --spot 4500 --days 1 --seed 7 --stress spot=-0.1,level=0.05",
 )
 @click.argument("book", type=click.Path(path_type=Path))
 @click.option("--spot", type=click.FloatRange(min=0.0, min_open=True), required=True, help="Price of the underlying.")
@@ -37,6 +37,14 @@ _FEWEST = 100  # scenarios
     show_default=True,
     help="Of value at risk and expected shortfall; may be repeated.",
 )
+@click.option(
+    "--stress",
+    "stresses",
+    metavar="MOVES",
+    multiple=True,
+    help="Such as spot=-0.1,level=0.05,skew=0.01,term=0.02: the P&L of these moves at once; may be repeated.",
+)
+@given_return_option
 @start_options
 @bundle_option
 @provider_option
@@ -51,6 +59,8 @@ def risk(
     days: int,
     seed: int,
     levels: tuple[float, ...],
+    stresses: tuple[str, ...],
+    given_return: float | None,
     start: Start,
     bundle: Path,
     provider: "Provider",
@@ -60,20 +70,26 @@ def risk(
     """Value a book of European options over scenarios of the next days.
 
     BOOK has the columns type (call, put, underlying), strike, quantity, and expiry (a date), days or tenor_years. The
-    scenarios start at the last date of the data that the model was exported with, or with --from at a newer surface.
-    Rate and dividend yield stay as they are, so that forwards move with the spot.
+    scenarios start at the last date of the data that the model was exported with, with --from at a newer surface, or
+    with --state where quotes have led. Rate and dividend yield stay as they are, so that forwards move with the spot.
+
+    A stress moves the spot by a share, and vols by decimals: all of them (level), those of a tenor of three months and
+    others by the root of their tenor (term), and that one deviation below the forward against that above (skew).
     """
     import numpy as np
 
-    from pipeline.cli import book_risk
+    from pipeline.cli import book_risk, book_stress
     from pipeline.sources.book import read_book
     from vae.risk.book import Underlying
     from vae.runtime import SurfaceModel
 
+    moves = [book_stress.parsed(each) for each in stresses]
     model = SurfaceModel.load(bundle, provider=provider)
     state = start.of(model)
     positions = read_book(book, today=state.date)
     underlying = Underlying(np.array([spot]), rate, dividend_yield)
-    drawn = model.scenarios(state, days, count, seed=seed)
+    drawn = model.scenarios(state, days, count, seed=seed, log_return=given_return)
     found = book_risk.figures(positions, underlying, model.grid, state, drawn, levels)
-    click.echo(json.dumps(found) if as_json else book_risk.text(found))
+    found["stress"] = book_stress.figures(positions, underlying, model.grid, state, moves)
+    text = [book_risk.text(found), *book_stress.lines(found["stress"])]
+    click.echo(json.dumps(found) if as_json else "\n".join(text))

@@ -127,6 +127,13 @@ def _check_risk() -> None:
     assert found["explained"]["gamma"]["mean"] < 0.0 < found["explained"]["time"]["mean"]
     assert found["hedge"]["left_with_straddle"] <= found["hedge"]["left"] <= 1.0
     assert "value at risk" in call(command, arguments).stdout
+    asked = [*arguments, "--given-return", "-0.005", "--stress", "spot=-0.05,level=0.02"]
+    given = call(command, asked)
+    assert "the log return is -0.005, and the scenarios are worth " in given.stdout
+    assert [line.split(":")[0] for line in given.stdout.splitlines()[-2:]] == [
+        f"stress     spot -5 %, level +2 points (sticky {rule})" for rule in ("strike", "delta")
+    ]
+    assert json.loads(call(command, [*asked, "--json"]).stdout)["stress"][0]["pnl"] < 0.0
     Path("book.csv").write_text("type,strike,days,quantity\ncall,100,900,1\ncall,100,180,1\ncall,200,180,1\n")
     refused = call(command, arguments)
     assert refused.exit_code == 2

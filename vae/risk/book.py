@@ -134,16 +134,45 @@ def _of_one_expiry(book: Book, underlying: Underlying, surfaces: Interpolation, 
         return Valued(np.repeat(underlying.spot[:, None], shape[1], axis=1), unknown, unknown, within)
     tenor = float(book.tenor[0])
     forward = underlying.forward(book.tenor[:1])
-    exercised = np.where(book.kind == PUT, -1.0, 1.0) * (forward - book.strike)
     if tenor == 0.0:
-        return Valued(np.maximum(exercised, 0.0), unknown, unknown, within)
-    with np.errstate(divide="ignore"):
-        k = np.log(book.strike) - np.log(forward)
+        return Valued(np.maximum(_exercised(book, forward), 0.0), unknown, unknown, within)
+    k = _log_moneyness(book, forward)
     variance, at_forward, beyond = _variances(surfaces, grid, tenor, k)
-    call = forward * call_price(np.maximum(variance, _LEAST_VARIANCE), k)
-    value = math.exp(-underlying.rate * tenor) * (call + np.where(book.kind == PUT, exercised, 0.0))
+    value = math.exp(-underlying.rate * tenor) * _at_expiry(book, forward, k, variance)
     atm = np.broadcast_to(np.sqrt(at_forward / tenor), shape)
     return Valued(value, np.sqrt(variance / tenor), atm, beyond)
+
+
+def worth(options: Book, underlying: Underlying, variance: Array) -> Array:
+    """One unit of each option of these total variances by Black's formula, [scenario, option].
+
+    Args:
+        options: a book without the underlying.
+        underlying: the spot of each scenario, [scenario].
+        variance: vol^2 tenor, above 0, [scenario, option] or [option].
+    """
+    forward = underlying.forward(options.tenor)
+    value = _at_expiry(options, forward, _log_moneyness(options, forward), variance)
+    found: Array = np.exp(-underlying.rate * options.tenor) * value
+    return found
+
+
+def _exercised(options: Book, forward: Array) -> Array:
+    """What exercise at the forward earns or costs."""
+    return np.where(options.kind == PUT, -1.0, 1.0) * (forward - options.strike)
+
+
+def _log_moneyness(options: Book, forward: Array) -> Array:
+    with np.errstate(divide="ignore"):
+        k: Array = np.log(options.strike) - np.log(forward)
+    return k
+
+
+def _at_expiry(options: Book, forward: Array, k: Array, variance: Array) -> Array:
+    """Black's formula without the discount to today."""
+    call = forward * call_price(np.maximum(variance, _LEAST_VARIANCE), k)
+    found: Array = call + np.where(options.kind == PUT, _exercised(options, forward), 0.0)
+    return found
 
 
 def enclosed(book: Book, underlying: Underlying, iv: NDArray[np.floating], grid: Grid) -> NDArray[np.bool_]:

@@ -14,6 +14,8 @@ from vae.surface.grid import Grid
 
 Array = NDArray[np.float64]
 
+_STILL = 1e-9  # share of its P&L by which an instrument must move to hedge
+
 
 class Explained(NamedTuple):
     """Parts of the P&L of a book, each [scenario].
@@ -96,10 +98,13 @@ class Hedge(NamedTuple):
 def least_variance_hedge(pnl: Array, instruments: Array) -> Hedge:
     """Quantities of instruments, P&L of a unit [scenario, instrument], that hedge a P&L [scenario] best.
 
+    Of an instrument that does not move, as the underlying whose return is given, it takes none.
+
     Reference: Hull, White (2017), "Optimal delta hedging for options".
     """
     centred, units = pnl - pnl.mean(), instruments - instruments.mean(0)
-    quantity = -np.linalg.lstsq(units, centred, rcond=None)[0]
+    units = np.where(units.std(0) > _STILL * np.abs(instruments).max(0), units, 0.0)
+    quantity = 0.0 - np.linalg.lstsq(units, centred, rcond=None)[0]
     deviation = float(centred.std())
     left = float((centred + units @ quantity).std()) / deviation if deviation else 0.0
     return Hedge(quantity, left)

@@ -61,3 +61,25 @@ def test_an_option_outside_of_the_surface_is_refused(strike: float, tenor: float
     book = Book(np.array([CALL, CALL]), np.array([100.0, strike]), np.array([0.25, tenor]), np.ones(2))
     with pytest.raises(InputError, match="does not enclose the options of rows 2: it reaches from 36 to 365 days"):
         figures(book, SPOT, GRID, STATE, drawn(RETURNS), (0.95,))
+
+
+def test_scenarios_that_are_worth_few_state_no_risk_that_needs_many() -> None:
+    """40 equally probable ones know a level of 95 %, with errors that are sqrt(5) those of 201."""
+    scenarios = drawn(np.full(201, -0.05))
+    smiles = scenarios.iv * np.linspace(0.9, 1.1, 201, dtype=np.float32)[:, None, None, None]
+    book = Book(np.array([CALL]), np.array([100.0]), np.array([0.25]), np.ones(1))
+    by_count, by_worth = (
+        figures(book, SPOT, GRID, STATE, scenarios._replace(iv=smiles, effective_size=size), (0.9, 0.95, 0.99))
+        for size in (201.0, 40.2)
+    )
+    assert (list(by_count["risk"]), by_count["not_stated"]) == (["0.9", "0.95", "0.99"], [])
+    assert (list(by_worth["risk"]), by_worth["not_stated"]) == (["0.9", "0.95"], [0.99])
+    few, many = by_worth["risk"]["0.9"], by_count["risk"]["0.9"]
+    assert few["value_at_risk"] == many["value_at_risk"]
+    for name in ("value_at_risk_se", "expected_shortfall_se"):
+        assert few[name] == pytest.approx(5.0**0.5 * many[name])
+    assert by_worth["hedge"]["underlying"] == 0.0
+    said = text(by_worth)
+    assert "the log return is -0.05, and the scenarios are worth 40 equally probable ones, too few for a level" in said
+    assert "delta 0, gamma 0" in said
+    assert figures(book, SPOT, GRID, STATE, drawn(RETURNS), (0.95,))["given_return"] is None

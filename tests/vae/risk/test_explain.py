@@ -68,3 +68,14 @@ def test_a_hedge_finds_the_instruments_of_a_combination() -> None:
     found = least_variance_hedge(units @ [2.0, -3.0] + noise + 7.0, units)
     np.testing.assert_allclose(found.quantity, [-2.0, 3.0], atol=0.02)
     assert found.left == pytest.approx(0.1 / np.std(units @ [2.0, -3.0] + noise), rel=0.05)
+
+
+def test_what_does_not_move_hedges_nothing() -> None:
+    rng = np.random.default_rng(3)
+    moving, pnl = rng.standard_normal(200), rng.standard_normal(200)
+    still = np.full(200, 100.0 * np.exp(-0.05))
+    still[::2] *= 1.0 + 1e-15
+    found = least_variance_hedge(pnl, np.stack([still, moving], axis=1))
+    alone = least_variance_hedge(pnl, moving[:, None])
+    np.testing.assert_allclose(found.quantity, [0.0, alone.quantity[0]], atol=1e-15)
+    assert least_variance_hedge(pnl, still[:, None]).left == pytest.approx(1.0)
