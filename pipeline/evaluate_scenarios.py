@@ -18,6 +18,7 @@ from vae.dynamics.law import FORMS, Array
 from vae.evaluation.exact_motion import ExactPath, exact_metrics
 from vae.evaluation.memory import Completed, memory_metrics
 from vae.evaluation.scenarios import Forecasts, forecasts, scenario_metrics
+from vae.evaluation.skew_stickiness import stickiness_metrics
 from vae.evaluation.var_backtests import backtest_metrics, losses
 from vae.model import completion
 from vae.model.autoencoder import Vae
@@ -30,10 +31,10 @@ _FILTERED = "filtered_historical"
 
 
 def scenario_figures(motion: Motion, model: Vae, data: Dataset, settings: EvaluateParams) -> dict[str, float]:
-    """Energy scores and coverage of the test dates, and backtests of books; none where there are no test dates.
+    """Energy scores and coverage of the test dates, skew stickiness, and backtests of books; none without test dates.
 
     The law of each date is fitted to all dates up to it, in the coordinates of the model. Historical simulations work
-    on the log vols themselves. Books need the return of the underlying.
+    on the log vols themselves. Skew stickiness and books need the return of the underlying.
     """
     count = tested_dates(data, motion.underlying)
     if not count:
@@ -72,6 +73,8 @@ def scenario_figures(motion: Motion, model: Vae, data: Dataset, settings: Evalua
         return figures
     iv = np.exp(center + plain.coordinates).reshape(-1, *data.grid.shape)
     history = (center, data.grid, plain.log_price, plain.days)
+    laws = {"scenario": own, "fhs": filtered}
+    figures |= stickiness_metrics(laws, iv, center, data.grid, plain.log_price, first=first)
     for name, each in (("", own), ("fhs_", filtered)):
         lost = losses(each, iv, *history, first=first)
         figures |= backtest_metrics(lost, name, seed=settings.seed)

@@ -133,7 +133,19 @@ def _motion_table(figures: Mapping[str, float]) -> str:
         )
         for title, name in rivals
     ]
-    return blocks.table("Test dates from the date before", rows)
+    return blocks.table("Test dates from the date before", rows) + _stickiness_table(figures)
+
+
+def _stickiness_table(figures: Mapping[str, float]) -> str:
+    """Skew-stickiness ratios by tenor; empty without a return of the underlying."""
+    days = blocks.numbered(figures, "scenario_skew_stickiness_")
+    if not days:
+        return ""
+    names = ("data_skew_stickiness", "data_skew_stickiness_se", "scenario_skew_stickiness", "fhs_skew_stickiness")
+    rows = [("days", "data", "standard error", "volvae", "filtered historical simulation")] + [
+        (str(day), *(f"{figures[f'{name}_{day}']:.2f}" for name in names)) for day in days
+    ]
+    return blocks.table("Skew-stickiness ratio: vol at the money by the return, over the skew", rows)
 
 
 def _market_table(result: Evaluation) -> str:

@@ -76,6 +76,9 @@ def test_a_law_is_fitted_and_measured_on_dates_that_it_did_not_know(workspace: W
     assert figures["scenario_arbitrage_free_rate"] > 0.95
     page = Path("results/evaluate.html").read_text()
     assert f'<th scope="row">filtered historical simulation</th><td>{figures["fhs_energy_score"]:.2f}</td>' in page
+    assert figures["scenario_skew_stickiness_91"] == pytest.approx(figures["data_skew_stickiness_91"], rel=0.2)
+    row = (figures[f"{name}_skew_stickiness_91"] for name in ("data", "scenario"))
+    assert all(f"<td>{ratio:.2f}</td>" in page for ratio in row)
     assert {"scenario_coverage_90_5_days", "scenario_coverage_90_lowest_20_days"} <= figures.keys()
     assert {"memory_known_hidden_mae_bp_2", "static_rotating_coverage_90_2", "kalman_same_hidden_mae_bp_2"} <= set(
         figures

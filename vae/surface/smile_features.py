@@ -7,6 +7,8 @@
 Between nodes the vols are interpolated by splines.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,6 +42,33 @@ def at_the_money(grid: Grid, tenor: int) -> Array:
     if not np.isfinite(weights).all():
         raise ValueError(f"the money is beyond the nodes of the grid, {grid.nodes[0]:g} to {grid.nodes[-1]:g}")
     return weights
+
+
+def money_is_inside(grid: Grid) -> bool:
+    """Whether the nodes of all tenors enclose the money."""
+    money = _ATM_DELTA if grid.convention == "delta" else 0.0
+    return bool(grid.nodes[0] <= money <= grid.nodes[-1])
+
+
+def skew_at_the_money(iv: NDArray[np.floating], grid: Grid) -> Array:
+    """Slope of the vol by log-moneyness at the money of surfaces iv [*batch, tenor, node], [*batch, tenor].
+
+    On a grid in deltas the money is at delta 0.5, and k = s^2 / 2 - s N^-1(delta) of the total vol s.
+
+    >>> grid = Grid([0.25, 1.0], [-0.2, 0.0, 0.2], "log_moneyness")
+    >>> skew_at_the_money(0.2 - 0.3 * grid.log_moneyness, grid).round(6)
+    array([-0.3, -0.3])
+    """
+    in_deltas = grid.convention == "delta"
+    nodes, money = (grid.nodes, _ATM_DELTA) if in_deltas else (grid.log_moneyness, 0.0)
+    read = [_weights_at(each, money) for each in np.broadcast_to(nodes, grid.shape)]
+    slope: Array = (iv * np.stack([curve.first for curve in read])).sum(axis=-1)
+    if not in_deltas:
+        return slope
+    root = np.sqrt(grid.tenors)
+    total = root * (iv * np.stack([curve.value for curve in read])).sum(axis=-1)
+    found: Array = slope / (total * (root * slope - math.sqrt(2.0 * math.pi)))
+    return found
 
 
 def _functional(name: str, grid: Grid) -> Array:
