@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from benchmarks import card
 from benchmarks.turns import in_turns
+from pipeline.export import stated
+from pipeline.files import motion_file as trained
 from vae.bundle import Layout
 from vae.dynamics.fit import History, walk
 from vae.dynamics.law import FORMS
@@ -27,8 +29,9 @@ from vae.surface.units import DAYS_PER_YEAR
 
 Array = NDArray[np.float64]
 
-_GRID = Grid(np.array([61.0, 91.0, 182.0, 365.0, 547.0, 730.0]) / DAYS_PER_YEAR, np.linspace(-0.3, 0.3, 7))
+GRID = Grid(np.array([61.0, 91.0, 182.0, 365.0, 547.0, 730.0]) / DAYS_PER_YEAR, np.linspace(-0.3, 0.3, 7))
 _DATES, _PATHS, _OPTIONS, _FEW = 400, 1000, 1000, 2
+_FIRST_OF_2026 = 20454  # days since 1970-01-01
 _DAY = 1.0 / DAYS_PER_YEAR
 _ROUNDS = 3
 
@@ -41,21 +44,21 @@ def main() -> None:
 
 def results() -> dict[str, float]:
     """Milliseconds of scenarios and of a book's values, and values a second beside QuantLib's, on one core."""
-    motion, dates = _motion(), working_days(dt.date(2026, 1, 1), 1)
+    motion, dates = made_motion(), working_days(dt.date(2026, 1, 1), 1)
     drawn = motion.scenarios(motion.state, dates, _PATHS, seed=7, offset=0)
     iv, log_return = drawn.iv[:, 0], drawn.log_return[:, 0].astype(float)
     book, moved = _book().after(_DAY), Underlying(np.array([100.0])).after(log_return)
     seconds = in_turns(
         {
             "scenarios": lambda: motion.scenarios(motion.state, dates, _PATHS, seed=7, offset=0),
-            "volvae": lambda: valued(book, moved, iv, _GRID),
+            "volvae": lambda: valued(book, moved, iv, GRID),
             "quantlib": lambda: [_by_quantlib(book, iv[i], float(moved.spot[i])) for i in range(_FEW)],
         },
         repeats=1,
         rounds=_ROUNDS,
     )
     ours, theirs = _PATHS * _OPTIONS / seconds["volvae"], _FEW * _OPTIONS / seconds["quantlib"]
-    own = valued(book, moved, iv, _GRID).value[:_FEW]
+    own = valued(book, moved, iv, GRID).value[:_FEW]
     differences = own - [_by_quantlib(book, iv[i], float(moved.spot[i])) for i in range(_FEW)]
     return {
         "scenarios_of_1000_paths_ms_1_core": 1e3 * seconds["scenarios"],
@@ -67,11 +70,11 @@ def results() -> dict[str, float]:
     }
 
 
-def _motion() -> Motion:
+def made_motion() -> Motion:
     """A law of motion of surfaces whose level, skew and slope wander against the price."""
     rng = np.random.default_rng(0)
-    root = np.sqrt(np.repeat(_GRID.tenors, len(_GRID.nodes)))
-    k = np.tile(_GRID.nodes, len(_GRID.tenors))
+    root = np.sqrt(np.repeat(GRID.tenors, len(GRID.nodes)))
+    k = np.tile(GRID.nodes, len(GRID.tenors))
     directions = np.stack([0.04 / (0.5 + root), -0.02 * k, 0.01 * root])
     shocks = rng.standard_t(5, (_DATES, 3))
     noise = 0.001 * rng.standard_normal((_DATES, len(k)))
@@ -84,10 +87,12 @@ def _motion() -> Motion:
         History(model.observe(x).values.numpy(), np.arange(_DATES), model.basis.numpy(), price), FORMS["reverting"]
     )
     content = scenarios_graph(
-        model.float(), walked.law(), Layout.of_surfaces(_GRID.shape), {"volvae_version": "benchmark"}
+        model.float(), walked.law(), Layout.of_surfaces(GRID.shape), {"volvae_version": "benchmark"}
     )
-    facts = {"date": "2026-01-01", **walked.state()._asdict(), "iv": x[-1].reshape(_GRID.shape).numpy()}
-    return Motion(content, {"dynamics": facts}, Options("cpu", 1), _GRID.shape)
+    facts = stated(
+        trained.Motion(walked.law(), walked.state(), _FIRST_OF_2026, "reverting", "price"), model.double(), GRID
+    )
+    return Motion(content, {"dynamics": facts}, Options("cpu", 1), GRID.shape)
 
 
 def _book() -> Book:
@@ -101,11 +106,11 @@ def _book() -> Book:
 def _by_quantlib(book: Book, iv: NDArray[np.floating], spot: float) -> list[float]:
     """Values of the options of a book on one surface [tenor, node], of which QuantLib gets all strikes at once."""
     today = ql.Date(1, 1, 2026)
-    dates = [today + round(DAYS_PER_YEAR * tenor) for tenor in _GRID.tenors.tolist()]
+    dates = [today + round(DAYS_PER_YEAR * tenor) for tenor in GRID.tenors.tolist()]
     strikes = spot * np.exp(np.linspace(-0.35, 0.35, 15))
     vols = ql.Matrix(len(strikes), len(dates))
-    for j, tenor in enumerate(_GRID.tenors.tolist()):
-        smile = np.interp(np.log(strikes / spot) / np.sqrt(tenor), _GRID.nodes, iv[j])
+    for j, tenor in enumerate(GRID.tenors.tolist()):
+        smile = np.interp(np.log(strikes / spot) / np.sqrt(tenor), GRID.nodes, iv[j])
         for i in range(len(strikes)):
             vols[i][j] = float(smile[i])
     surface = ql.BlackVarianceSurface(today, ql.NullCalendar(), dates, strikes.tolist(), vols, ql.Actual365Fixed())
