@@ -3,12 +3,18 @@
 STYLE = """\
 /* Styles that the explorer and the evaluation report share. */
 :root {
-  color-scheme: light;
-  --ink: #1c2530; --quiet: #5b6773; --line: #d8dee5; --ground: #f6f8fa;
-  --blue: #2563a8; --orange: #d97706; --grey: #9aa3ad; --green: #1a7f4b; --red: #c0392b;
+  color-scheme: light dark;
+  --ink: #1c2530; --quiet: #5b6773; --line: #d8dee5; --ground: #f6f8fa; --paper: #ffffff;
+  --blue: #2563a8; --orange: #d97706; --grey: #9aa3ad; --green: #1a7f4b; --red: #c0392b; --amber: #9a6700;
+}
+@media screen and (prefers-color-scheme: dark) {
+  :root {
+    --ink: #e6edf3; --quiet: #9da7b3; --line: #30363d; --ground: #161b22; --paper: #0d1117;
+    --blue: #6cb0ff; --orange: #f0a24a; --grey: #8b949e; --green: #56d364; --red: #ff8a80; --amber: #e3b341;
+  }
 }
 * { box-sizing: border-box }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 96rem; margin: 0 auto; padding: 1.2rem 1rem 3rem }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 96rem; margin: 0 auto; padding: 1.2rem 1rem 3rem }
 header { display: flex; flex-wrap: wrap; align-items: baseline; gap: .2rem 1.2rem; margin-bottom: 1rem }
 header nav { margin-left: auto; display: flex; gap: 1rem }
 h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2rem 0 .3rem } p { margin: .3rem 0 }
@@ -23,14 +29,7 @@ table { border-collapse: collapse } td, th { padding: .15rem 1rem .15rem 0; font
 """  # noqa: E501
 
 PAGE = """\
-:root { color-scheme: light dark; --paper: #ffffff; --amber: #9a6700 }
-@media screen and (prefers-color-scheme: dark) {
-  :root {
-    --ink: #e6edf3; --quiet: #9da7b3; --line: #30363d; --ground: #161b22; --paper: #0d1117;
-    --blue: #6cb0ff; --orange: #f0a24a; --grey: #8b949e; --green: #56d364; --red: #ff8a80; --amber: #e3b341;
-  }
-}
-body { background: var(--paper); max-width: 84rem }
+body { max-width: 84rem }
 h3 { font-size: 1rem; margin: 0 0 .2rem }
 th { font-weight: 600; vertical-align: bottom } tbody th { font-weight: 400 }
 .pair { grid-template-columns: repeat(auto-fill, minmax(min(23rem, 100%), 1fr)) }
