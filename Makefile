@@ -99,6 +99,7 @@ vendor:
 	cd tests/javascript && npm ci --ignore-scripts --no-audit --no-fund
 	cp $(WEB)/ort.wasm.bundle.min.mjs $(SHIPPED)/
 	gzip -9 --no-name --stdout $(WEB)/ort-wasm-simd-threaded.wasm > $(SHIPPED)/ort-wasm-simd-threaded.wasm.gz
+	node tests/javascript/brotli.mjs $(WEB)/ort-wasm-simd-threaded.wasm $(SHIPPED)/ort-wasm-simd-threaded.wasm.br
 
 clean:
 	rm -rf $(VENV) .checkpoints

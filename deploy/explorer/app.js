@@ -1,40 +1,45 @@
 // The explorer page: reads the controls, asks the model for a surface and draws it.
-import { TOLERANCE, violations } from "./arbitrage.js";
-import { drawSmiles, drawSurface, nearest } from "./figures.js";
-import { csv, logMoneyness, tenorTitle } from "./grid.js";
+import * as address from "./address.js";
+import { AXES } from "./axes.js";
+import { paint } from "./chart.js";
+import { addSliders, buildConditions, given, market, setGiven } from "./conditions.js";
+import { drawFan, drawn } from "./fans.js";
+import { drawSmiles, drawSurface } from "./figures.js";
+import { csv, logMoneyness, nearest, readCsv, tenorTitle } from "./grid.js";
+import { buildLatents, describeLatents, showLatents } from "./latents.js";
 import { Model, TokenError } from "./model.js";
+import { at, attempt, say, status } from "./page.js";
 import { check } from "./plausible.js";
+import { QUANTITIES } from "./quantities.js";
+import { clearQuoteTable, showErrors, showWrong } from "./quote-table.js";
 import * as quotesText from "./quotes.js";
+import { paintRelief } from "./relief.js";
+import { picture, saveAs } from "./save.js";
+import { showChecks, showMarks, showScore } from "./tables.js";
 
-const SLIDER_RANGE = 4; // standard deviations of the prior on each side of 0
 const RELAXATION = 1.5; // seconds in which the correlation of a random walk with its start falls to 1/e
 const BASIS_POINTS = 1e4;
 const EXAMPLES = 12; // quotes
-
-const at = (id) => document.getElementById(id);
-const make = (name, properties = {}, ...children) => {
-  const element = Object.assign(document.createElement(name), properties);
-  element.append(...children);
-  return element;
-};
+const SAMPLES = 200; // that say what a slider of a condition may be
+const SETTLED = 150; // milliseconds without another surface, after which its score is computed
 
 let model;
 let shown; // the surface on the page, {iv, z, std}; only a completed surface has std
+let source; // where it comes from, as address.js has it
+let kept = null; // a surface to compare with, {iv, source}
+let before = null; // the surface of the state that a completion starts from
+let state = null; // of the last completion with memory
 let quotes = null; // of the last completion, with a flag `used` for each
-let sliders = [];
+let scenarios = null; // that were drawn
 
-const status = (text, bad = false) => {
-  at("status").textContent = text;
-  at("status").className = bad ? "bad" : "quiet";
-};
+const fit = say("fit");
+const settings = () => ({ axis: at("axis").value, quantity: at("quantity").value, forward: forward() });
 
-/** Run an action, and show the message if it fails. */
-const attempt = async (action, report = status) => {
-  try {
-    await action();
-  } catch (error) {
-    report(error.message, true);
-  }
+const forward = () => {
+  const value = Number(at("forward").value.trim());
+  const good = value > 0 && Number.isFinite(value);
+  at("forward").setAttribute("aria-invalid", String(!good));
+  return good ? value : Number(at("forward").dataset.last ?? 100);
 };
 
 const open = async (token) => {
@@ -48,65 +53,121 @@ const open = async (token) => {
   at("entry").hidden = true;
   build();
   document.querySelector("main").hidden = false;
-  await draw(1n);
   status("");
+  await attempt(() => restore(location.hash));
+  if (!shown) await attempt(() => draw(1n));
+  await attempt(async () => {
+    await describeLatents(model);
+    if (model.conditions.length) {
+      const free = model.conditions.map(() => NaN);
+      const samples = await model.drawMany(1n, SAMPLES, free, null);
+      addSliders(model.grid, model.conditions, samples.map(({ iv }) => iv), () => drawAgain());
+    }
+  });
 };
 
 /** Create the controls that depend on the model: sliders, conditions, tenors. */
 const build = () => {
-  const { tenors, nodes } = model.grid;
+  const { convention, tenors, nodes } = model.grid;
   at("about").textContent = `version ${model.version}: ${model.latents} latents, ${tenors.length} tenors × ${nodes.length} nodes`;
-  sliders = Array.from({ length: model.latents }, (_, i) => {
-    const slider = make("input", { type: "range", id: `z${i + 1}`, min: -SLIDER_RANGE, max: SLIDER_RANGE, step: 0.01 });
-    slider.addEventListener("input", () => {
-      stopWalking();
-      move((requested ?? shown.z).with(i, Number(slider.value)));
-    });
-    return { slider, output: make("output", {}) };
+  buildLatents(model.latents, (i, value) => {
+    stopWalking();
+    move((requested ?? shown.z).with(i, value));
   });
-  at("latents").replaceChildren(...sliders.map(({ slider, output }) =>
-    make("div", { className: "latent" }, make("label", { htmlFor: slider.id, textContent: slider.id }), slider, output)));
-  at("conditions").replaceChildren(...model.conditions.map((name) =>
-    make("div", { className: "condition" }, make("label", { htmlFor: `given-${name}`, textContent: name }),
-      make("input", { type: "text", inputMode: "decimal", id: `given-${name}`, placeholder: "any" }))));
-  if (model.markets.length) at("conditions").prepend(
-    make("div", { className: "condition" }, make("label", { htmlFor: "market", textContent: "market, also of quotes" }),
-      make("select", { id: "market" }, ...["any", ...model.markets].map((name, i) => new Option(name, i ? name : "")))));
+  buildConditions(model.conditions, model.markets);
+  at("quantity").replaceChildren(...Object.entries({ vol: "vol", variance: "total variance", density: "density" }).map(([value, name]) => new Option(name, value)));
+  at("axis").replaceChildren(...Object.entries(AXES).map(([value, { name }]) => new Option(name, value)));
+  at("axis").value = convention === "delta" ? "delta" : "k";
   at("tenor").max = tenors.length - 1;
   at("tenor").value = nearest(model.grid, 0.5);
+  at("scenarios").hidden = at("memory").hidden = !model.dynamics;
+  if (model.dynamics) {
+    at("known").textContent = model.dynamics.date;
+    at("returned").hidden = !model.dynamics.underlying;
+  }
 };
 
-/** Show a surface in the figures, the sliders and the table of arbitrage checks. */
-const show = (surface) => {
-  shown = surface;
-  sliders.forEach(({ slider, output }, i) => {
-    const range = Math.max(SLIDER_RANGE, Math.ceil(Math.abs(surface.z[i])));
-    Object.assign(slider, { min: -range, max: range, value: surface.z[i] });
-    output.textContent = surface.z[i].toFixed(2);
-  });
-  drawSurface(at("surface"), model.grid, surface.iv);
-  showSmiles();
-  showChecks();
+/** The surfaces that are drawn behind the shown one. */
+const others = () => [
+  ...(kept ? [{ name: kept.name, iv: kept.iv, tone: "orange" }] : []),
+  ...(before ? [{ name: before.name, iv: before.iv, tone: "green" }] : []),
+];
+
+/** Show a surface and where it comes from in the figures, the sliders and the tables. */
+const show = (surface, from) => {
+  [shown, source] = [surface, from];
+  if (from.kind !== "quotes") {
+    before = null;
+    warn(null);
+  }
+  showLatents(surface.z);
+  redraw();
+  showChecks(model.grid, surface.iv);
+  settle();
 };
 
-const showSmiles = () => {
+const redraw = () => {
   const chosen = Number(at("tenor").value);
   at("tenor-name").textContent = tenorTitle(model.grid.tenors[chosen]);
   at("tenor").setAttribute("aria-valuetext", at("tenor-name").textContent);
-  drawSmiles(at("smiles"), model.grid, shown, chosen, quotes);
+  drawSurface(at("surface"), model.grid, shown, settings(), others(), quotes);
+  drawSmiles(at("smiles"), model.grid, shown, settings(), chosen, others(), quotes, pick);
+  showMarks(model.grid, shown.iv, others()[0], chosen);
 };
 
-const showChecks = () => {
-  const found = violations(model.grid, shown.iv);
-  const free = found && Object.entries(found).every(([kind, { size }]) => size <= TOLERANCE[kind]);
-  at("verdict").textContent = free ? "free of static arbitrage" : found ? "not free of static arbitrage" : "no surface: vols or strikes out of order";
-  at("verdict").className = free ? "good" : "bad";
-  const line = ([kind, { size, tenor, k }]) => {
-    const bad = size > TOLERANCE[kind];
-    const where = size > 0 ? `${tenorTitle(tenor)}, k = ${k.toFixed(2)}` : "";
-    return make("tr", { className: bad ? "bad" : "" }, ...[kind, where, size ? size.toExponential(1) : "none"].map((textContent) => make("td", { textContent })));
-  };
-  at("checks").querySelector("tbody").replaceChildren(...Object.entries(found ?? {}).map(line));
+const pick = (tenor) => {
+  at("tenor").value = tenor;
+  redraw();
+  settle();
+  if (scenarios) showFan();
+};
+
+let settling = null;
+
+/** Score the surface and renew the address, once it stays. */
+const settle = () => {
+  clearTimeout(settling);
+  settling = setTimeout(() => attempt(async () => {
+    const scored = shown;
+    const found = await model.score(scored.iv);
+    if (scored === shown) showScore(found);
+    const fragment = await written();
+    if (fragment && scored === shown) history.replaceState(null, "", fragment);
+  }), SETTLED);
+};
+
+const written = () =>
+  address.written({ version: model.version, source, kept: kept?.source ?? null, settings: settings(), tenor: at("tenor").value });
+
+/** Show what an address says. */
+const restore = async (fragment) => {
+  const asked = await address.read(fragment);
+  if (asked.settings.axis in AXES) at("axis").value = asked.settings.axis;
+  if (asked.settings.quantity in QUANTITIES) at("quantity").value = asked.settings.quantity;
+  if (asked.settings.forward) at("forward").value = at("forward").dataset.last = asked.settings.forward;
+  if (asked.kept) {
+    await showSource(asked.kept);
+    keep();
+  }
+  if (asked.source) await showSource(asked.source);
+  if (asked.tenor >= 0 && asked.tenor < model.grid.tenors.length && shown) pick(Math.floor(asked.tenor));
+  if (asked.source && asked.version && asked.version !== model.version) {
+    status(`the address was made with version ${asked.version}; this is version ${model.version}, which may show another surface`, true);
+  }
+};
+
+const showSource = async (from) => {
+  if (from.market && !model.markets.includes(from.market)) throw new Error(`the address names the market "${from.market}", which this model does not have`);
+  setGiven(model.conditions, from.given ?? [], from.market);
+  if (from.kind === "seed") return draw(from.seed);
+  if (from.kind === "latents") {
+    if (from.z.length !== model.latents) throw new Error(`the address has ${from.z.length} latents, but the model ${model.latents}`);
+    quotes = before = null;
+    return show(await model.decode(from.z), from);
+  }
+  at("quotes").value = from.text;
+  at("unit").value = from.unit;
+  return complete();
 };
 
 let requested = null; // latest latents requested while a decode was running
@@ -118,7 +179,7 @@ const move = async (z) => {
   if (busy) return;
   await attempt(async () => {
     for (let next = z; ; next = requested) {
-      show(await model.decode(next));
+      show(await model.decode(next), { kind: "latents", z: next });
       await new Promise(requestAnimationFrame);
       if (requested === next) break;
     }
@@ -126,18 +187,11 @@ const move = async (z) => {
   requested = null;
 };
 
-/** The market that is chosen; none where all are meant. */
-const market = () => at("market")?.value || null;
-
 const draw = async (seed) => {
   stopWalking();
-  const given = model.conditions.map((name) => {
-    const text = at(`given-${name}`).value.trim();
-    if (text && !Number.isFinite(Number(text))) throw new Error(`${name} is "${text}", not a number`);
-    return text ? Number(text) : NaN;
-  });
+  const asked = { kind: "seed", seed, given: given(model.conditions), market: market() };
   at("seed").value = seed;
-  show(await model.draw(seed, given, market()));
+  show(await model.draw(seed, asked.given, asked.market), asked);
 };
 
 const sampleAgain = () => attempt(() => draw(BigInt(crypto.getRandomValues(new Uint32Array(1))[0])));
@@ -148,6 +202,16 @@ const drawSeed = () => attempt(async () => {
   await draw(BigInt(text));
   status("");
 });
+
+let drawing = false;
+
+/** Draw the same seed with other conditions, one at a time. */
+const drawAgain = async () => {
+  if (drawing) return;
+  drawing = true;
+  await drawSeed();
+  drawing = false;
+};
 
 let walking = null; // identifies the walk that runs; null for none
 
@@ -161,11 +225,11 @@ const walk = async () => {
   if (walking) return stopWalking();
   const self = (walking = {});
   at("walk").setAttribute("aria-pressed", "true");
-  for (let before = performance.now(); walking === self; ) {
+  for (let then = performance.now(); walking === self; ) {
     await new Promise(requestAnimationFrame);
     const now = performance.now();
-    const decay = Math.exp(-Math.min((now - before) / 1000, 0.1) / RELAXATION);
-    before = now;
+    const decay = Math.exp(-Math.min((now - then) / 1000, 0.1) / RELAXATION);
+    then = now;
     if (walking === self) await move(shown.z.map((z) => decay * z + Math.sqrt(1 - decay * decay) * normal()));
   }
 };
@@ -173,30 +237,66 @@ const walk = async () => {
 /** A standard normal random number, by the Box-Muller transform. */
 const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
 
-const fit = (text, bad = false) => {
-  at("fit").textContent = text;
-  at("fit").className = bad ? "bad" : "quiet";
+const number = (id, name) => {
+  const value = Number(at(id).value.trim() || NaN);
+  if (!Number.isFinite(value)) throw new Error(`${name} is "${at(id).value}", not a number`);
+  return value;
 };
 
-const complete = () => attempt(async () => {
+/** The surface through quotes, in the browser; from an earlier state by the server. */
+const completed = async (read) => {
+  if (!at("previous").checked || !model.dynamics) return model.complete(read, market());
+  const logReturn = model.dynamics.underlying ? number("return", "log return") : null;
+  return model.completeFrom(state, read, market(), number("elapsed", "days since"), logReturn);
+};
+
+const complete = async () => {
   stopWalking();
-  const read = quotesText.parse(at("quotes").value, model.noise);
-  check(model.limits, read);
-  const found = await model.complete(read, market());
-  const used = read.iv.map((_, i) => i).filter((i) => found.used[i]);
-  if (!used.length) throw new Error("no quote is within reach of the grid");
+  const text = at("quotes").value;
+  try {
+    const read = quotesText.parse(text, model.noise, at("unit").value);
+    check(model.limits, read);
+    const found = await completed(read);
+    checkSurface(found);
+    showCompletion(text, read, found);
+  } catch (error) {
+    fit(error.message, true);
+    showWrong(text, error);
+  }
+};
+
+const checkSurface = (found) => {
+  if (!found.used.some(Boolean)) throw new Error("no quote is within reach of the grid");
   if (![...found.iv, ...found.std].every(Number.isFinite)) throw new Error("iv or weight is too large or too small: no finite surface goes with it");
   const [low, high] = model.limits.each_vol;
   if (found.iv.some((vol) => vol < low || vol > high)) throw new Error("the surface through these quotes has vols that cannot be: they are far outside of what the model learned; leave wrong ones out");
-  quotes = { ...read, used: found.used };
+};
+
+const showCompletion = (text, read, found) => {
+  const used = read.iv.map((_, i) => i).filter((i) => found.used[i]);
+  quotes = { ...read, used: found.used, wild: found.wild };
+  before = found.before ? { name: `known on ${state?.date ?? model.dynamics.date}`, iv: found.before } : null;
+  if (found.state) {
+    state = found.state;
+    at("known").textContent = state.date;
+  }
+  if (read.forward?.every((one) => one === read.forward[0])) at("forward").value = at("forward").dataset.last = read.forward[0];
   const counts = model.grid.tenors.map((_, i) => used.filter((q) => nearest(model.grid, read.tenor[q]) === i).length);
   at("tenor").value = counts.indexOf(Math.max(...counts));
-  show(found);
+  show(found, { kind: "quotes", text, unit: at("unit").value, market: market() });
+  warn(found.warning);
+  showErrors(text, { ...read, ...found, iv: read.iv });
   const errors = used.map((i) => BASIS_POINTS * Math.abs(found.fitted[i] - read.iv[i]));
   const median = BASIS_POINTS * Array.from(found.std).sort((a, b) => a - b)[found.std.length >> 1];
   fit(`${used.length} of ${read.iv.length} quotes used${used.length < read.iv.length ? ", the others are out of reach of the grid" : ""}; ` +
-    `errors ${mean(errors).toFixed(1)} bp on average, ${Math.max(...errors).toFixed(1)} bp at most; median std of the surface ${median.toFixed(1)} bp${found.warning ? `. Warning: ${found.warning}` : ""}`, found.warning !== null);
-}, fit);
+    `errors ${mean(errors).toFixed(1)} bp on average, ${Math.max(...errors).toFixed(1)} bp at most; median std of the surface ${median.toFixed(1)} bp`);
+};
+
+/** A warning about the quotes above all, as long as the surface is theirs. */
+const warn = (text) => {
+  at("banner").hidden = !text;
+  at("banner").textContent = text ? `Warning: ${text}` : "";
+};
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
@@ -206,6 +306,7 @@ const takeExample = () => {
   const { tenors, nodes } = model.grid;
   const points = tenors.flatMap((_, i) => nodes.map((_, j) => ({ i, j, rank: Math.random() })));
   const chosen = points.sort((a, b) => a.rank - b.rank).slice(0, EXAMPLES);
+  at("unit").value = "decimal";
   at("quotes").value = quotesText.text({
     tenor: chosen.map(({ i }) => tenors[i]),
     logMoneyness: chosen.map(({ i, j }) => k[i][j]),
@@ -216,43 +317,102 @@ const takeExample = () => {
 
 const clear = () => {
   at("quotes").value = "";
-  quotes = null;
+  quotes = before = null;
   fit("");
-  showSmiles();
+  warn(null);
+  clearQuoteTable();
+  redraw();
 };
 
-const download = () => {
-  const url = URL.createObjectURL(new Blob([csv(model.grid, shown)], { type: "text/csv" }));
-  make("a", { href: url, download: "surface.csv" }).click();
-  setTimeout(() => URL.revokeObjectURL(url));
+const nameOf = (from) => ({ seed: () => `seed ${from.seed}`, latents: () => "kept", quotes: () => "kept quotes" })[from.kind]();
+
+const keep = () => {
+  kept = { iv: shown.iv, source, name: nameOf(source) };
+  at("forget").hidden = false;
+  redraw();
+  settle();
 };
+
+const forget = () => {
+  kept = null;
+  at("forget").hidden = true;
+  redraw();
+  settle();
+};
+
+const compareWithFile = async (file) => attempt(async () => {
+  kept = { iv: readCsv(model.grid, await file.text()), source: null, name: file.name };
+  at("forget").hidden = false;
+  redraw();
+  status(`compared with ${file.name}; an address cannot hold a file`);
+});
+
+const share = () => attempt(async () => {
+  const fragment = await written();
+  if (!fragment) throw new Error("these quotes are too many for an address; send the file");
+  history.replaceState(null, "", fragment);
+  const copied = await (navigator.clipboard?.writeText(location.href) ?? Promise.reject()).then(() => true, () => false);
+  status(copied ? "the address is copied; it restores all of this" : "the address of this page restores all of this: copy it from the browser");
+});
+
+const download = () => saveAs("surface.csv", new Blob([csv(model.grid, shown)], { type: "text/csv" }));
+const image = () => attempt(async () => saveAs("surface.png", await picture(`volvae ${model.version}, ${at("tenor-name").textContent} in front`)));
+
+const showFan = () => drawFan(model.grid, scenarios, at("fan-of").value, model.grid.tenors[Number(at("tenor").value)]);
+
+const drawScenarios = () => attempt(async () => {
+  const days = number("days", "the number of working days");
+  if (!Number.isInteger(days) || days < 1 || days > 60) throw new Error(`the number of working days is ${days}; allowed: 1 to 60`);
+  scenarios = await drawn(model, days, 1, state);
+  showFan();
+  say("fan-text")(`${scenarios.paths} paths from ${state?.date ?? model.dynamics.date}`);
+}, say("fan-text"));
 
 const reset = () => {
   stopWalking();
-  return move(sliders.map(() => 0));
+  return move(Array.from(at("latents").querySelectorAll("input"), () => 0));
 };
 
-const buttons = { reset, walk, sample: sampleAgain, complete, example: takeExample, clear, download };
+const buttons = { reset, walk, sample: sampleAgain, complete, example: takeExample, clear, download, image, share, keep, forget, "draw-fan": drawScenarios };
 for (const [id, action] of Object.entries(buttons)) at(id).addEventListener("click", () => action());
 at("draw").addEventListener("submit", (event) => {
   event.preventDefault();
   drawSeed();
 });
-at("tenor").addEventListener("input", showSmiles);
-at("file").addEventListener("change", async ({ target }) => {
+at("tenor").addEventListener("input", () => pick(Number(at("tenor").value)));
+at("fan-of").addEventListener("change", () => scenarios && showFan());
+for (const id of ["axis", "quantity"]) at(id).addEventListener("change", () => pick(Number(at("tenor").value)));
+at("forward").addEventListener("input", () => {
+  const bad = !(Number(at("forward").value) > 0);
+  status(bad ? `the forward is "${at("forward").value}"; it must be a positive number` : "", bad);
+  if (bad) return forward();
+  at("forward").dataset.last = at("forward").value;
+  pick(Number(at("tenor").value));
+});
+const onFile = (id, action) => at(id).addEventListener("change", async ({ target }) => {
   const [file] = target.files;
   target.value = ""; // or a second choice of the same file would be no change
-  if (!file) return;
+  if (file) await action(file);
+});
+onFile("file", async (file) => {
   at("quotes").value = await file.text();
   await complete();
 });
+onFile("other", compareWithFile);
 at("entry").addEventListener("submit", (event) => {
   event.preventDefault();
   open(at("token").value);
 });
-const KEYS = { r: reset, w: walk, s: sampleAgain, d: download };
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  if (!shown) return;
+  redraw();
+  paint(at("fan"));
+  paintRelief(at("surface"));
+});
+window.addEventListener("hashchange", () => model && attempt(() => restore(location.hash)));
+const KEYS = { r: reset, w: walk, s: sampleAgain, d: download, p: image, k: keep };
 document.addEventListener("keydown", ({ key, ctrlKey, metaKey, altKey, target }) => {
-  const typing = target.matches("textarea, input:not([type='range'])");
+  const typing = target.matches("textarea, select, input:not([type='range'], [type='checkbox'])");
   if (model && !typing && !ctrlKey && !metaKey && !altKey) KEYS[key.toLowerCase()]?.();
 });
 

@@ -1,6 +1,6 @@
 // Static arbitrage of a complete surface, measured as vae/surface/arbitrage.py does; a test compares the two.
+import { callPrice, durrleman } from "./black.js";
 import { logMoneyness, rows } from "./grid.js";
-import { cdf } from "./normal.js";
 import { read, refined, spline } from "./spline.js";
 
 const MEANINGFUL_PRICE = 1e-6; // in units of the forward; below it an option is worth nothing
@@ -31,13 +31,6 @@ export const violations = (grid, iv) => {
     if (i + 1 < smiles.length) calendar(smile, smiles[i + 1], note("calendar", smile));
   });
   return found;
-};
-
-/** Price of a call by Black's formula, in units of the forward. */
-const callPrice = (variance, k) => {
-  const deviation = Math.sqrt(variance);
-  const d1 = -k / deviation + 0.5 * deviation;
-  return cdf(d1) - Math.exp(k) * cdf(d1 - deviation);
 };
 
 const smileOf = (k, vols, tenor) => {
@@ -89,8 +82,7 @@ const butterfly = ({ strike, price }, note) => {
 const density = ({ points, variance, slope, curvature, strike, price }, note) =>
   points.forEach((k, i) => {
     if (price[i] - Math.max(1 - strike[i], 0) < MEANINGFUL_PRICE) return;
-    const [w, w1, w2] = [variance[i], slope[i], curvature[i]];
-    note(-((1 - (0.5 * k * w1) / w) ** 2 - 0.25 * w1 * w1 * (1 / w + 0.25) + 0.5 * w2), i);
+    note(-durrleman([variance[i], slope[i], curvature[i]], k), i);
   });
 
 /** The excess of |dw/dk| over Lee's bound at both ends. */

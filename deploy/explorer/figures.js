@@ -1,77 +1,110 @@
-// The figures, drawn with Plotly.
-import { interval, logMoneyness, nodeTitle, rows, smileAt, tenorTitle } from "./grid.js";
+// The two figures of a surface: in three dimensions, and its smiles. All curves are read as every other reader does.
+import { AXES, coordinates } from "./axes.js";
+import { drawChart } from "./chart.js";
+import { color } from "./colors.js";
+import { Z90, logMoneyness, nearest, reader, rows, tenorTitle } from "./grid.js";
+import { QUANTITIES, along, values } from "./quantities.js";
+import { drawRelief } from "./relief.js";
+import { read, spline } from "./spline.js";
 
-const PERCENT = 100;
-const CONFIG = { displayModeBar: false, responsive: true };
-const FONT = { family: "system-ui, sans-serif", size: 12 };
-const EYE = { x: 1.6, y: -1.6, z: 0.9 };
-const solid = (() => {
-  const canvas = document.createElement("canvas");
-  return Boolean(canvas.getContext("webgl2") ?? canvas.getContext("webgl"));
-})();
+const POINTS = 121; // of a smile
+const [MESH_POINTS, MESH_PARTS] = [33, 3]; // of a smile in the surface, and of the time between two tenors
 
-const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-
-/** The surface in three dimensions; a map if the browser has no WebGL. */
-export const drawSurface = (element, grid, iv) => {
-  const z = rows(grid, iv).map((row) => row.map((vol) => PERCENT * vol));
-  const hover = `${nodeTitle(grid)} %{x:.3f}<br>tenor %{y:.3f} years<br>vol %{z:.2f} %<extra></extra>`;
-  const trace = { x: grid.nodes, y: grid.tenors, z, colorscale: "Viridis", hovertemplate: hover };
-  const titles = { x: { title: { text: nodeTitle(grid) } }, y: { title: { text: "tenor, years" } } };
-  const layout = { margin: { l: 0, r: 0, t: 0, b: 0 }, font: FONT, uirevision: "kept" };
-  if (solid) {
-    const axes = { xaxis: titles.x, yaxis: titles.y, zaxis: { title: { text: "vol, %" } } };
-    const scene = { ...axes, aspectmode: "cube", camera: { eye: EYE }, uirevision: "kept" };
-    return Plotly.react(element, [{ ...trace, type: "surface", showscale: false }], { ...layout, scene }, CONFIG);
-  }
-  const margin = { l: 50, r: 10, t: 10, b: 45 };
-  return Plotly.react(element, [{ ...trace, type: "heatmap" }], { ...layout, margin, xaxis: titles.x, yaxis: titles.y }, CONFIG);
+/** The surface; `others` are {name, iv, tone} of the surfaces behind it, of which the first is drawn. */
+export const drawSurface = (element, grid, { iv }, settings, others, quotes) => {
+  const behind = others.length ? mesh(grid, others[0].iv, settings) : null;
+  const marks = grid.tenors.map((tenor) => ({ at: Math.sqrt(tenor), text: tenorTitle(tenor) }));
+  const titles = { x: { title: AXES[settings.axis].title(settings.forward), reversed: AXES[settings.axis].reversed }, y: { title: "tenor", marks }, z: { title: QUANTITIES[settings.quantity].title } };
+  drawRelief(element, mesh(grid, iv, settings), titles, behind, dots(grid, quotes, settings));
+  element.data = rows(grid, iv);
 };
 
-/** Smiles of all tenors; the chosen one has its interval and the quotes nearest to it, with dotted smiles at their tenors. */
-export const drawSmiles = (element, grid, { iv, std }, chosen, quotes) => {
-  const k = logMoneyness(grid, iv);
-  const smiles = rows(grid, iv);
-  const line = (i, style) => ({
-    x: k[i], y: smiles[i].map((vol) => PERCENT * vol), mode: "lines", name: tenorTitle(grid.tenors[i]), showlegend: false,
-    hovertemplate: "k %{x:.3f}<br>vol %{y:.2f} %", line: style,
+/** Rows of points {x, y, z} of smiles at tenors and between them; `own` marks the tenors of the grid. */
+const mesh = (grid, iv, { axis, quantity, forward }) => {
+  const smile = reader(grid, iv);
+  return refinedTenors(grid.tenors).map(({ tenor, own }) => ({ found: smile(tenor), own })).filter(({ found }) => found).map(({ found, own }) => {
+    const points = along(found, MESH_POINTS);
+    const [x, z] = [coordinates(axis, found, points, forward), values(quantity, found, points)];
+    return points.map((_, i) => ({ x: x[i], y: Math.sqrt(found.tenor), z: z[i], own }));
   });
-  const traces = smiles.map((_, i) => line(i, { color: color("grey"), width: 0.7 }));
-  if (std) {
-    const [low, high] = interval(iv, std).map((ends) => rows(grid, ends)[chosen].map((vol) => PERCENT * vol));
-    traces.push({
-      x: [...k[chosen], ...k[chosen].toReversed()], y: [...low, ...high.toReversed()], fill: "toself", mode: "lines", line: { width: 0 },
-      fillcolor: `${color("blue")}33`, name: "90 % interval", hoverinfo: "skip",
-    });
-  }
-  traces.push({ ...line(chosen, { color: color("blue"), width: 3 }), showlegend: Boolean(quotes) });
-  if (quotes) {
-    const here = quotes.iv.map((_, i) => i).filter((i) => nearest(grid, quotes.tenor[i]) === chosen);
-    const own = new Set(here.filter((i) => quotes.used[i]).map((i) => quotes.tenor[i]));
-    own.delete(grid.tenors[chosen]);
-    for (const tenor of own) traces.push(dotted(grid, iv, tenor, k[chosen]));
-    traces.push(points(quotes, here.filter((i) => quotes.used[i]), "quotes", { color: color("ink"), size: 8 }));
-    traces.push(points(quotes, here.filter((i) => !quotes.used[i]), "out of reach", { color: color("red"), size: 9, symbol: "x" }));
-  }
-  const layout = {
-    margin: { l: 50, r: 10, t: 10, b: 45 }, font: FONT, hovermode: "closest",
-    xaxis: { title: { text: "k = ln(K/F)" }, zeroline: false }, yaxis: { title: { text: "vol, %" }, zeroline: false },
-    legend: { orientation: "h", x: 1, xanchor: "right", y: 1, yanchor: "top", bgcolor: "#ffffffaa" },
-  };
-  return Plotly.react(element, traces, layout, CONFIG);
 };
 
-/** Index of the nearest tenor. */
-export const nearest = ({ tenors }, years) =>
-  tenors.reduce((best, tenor, i) => (Math.abs(tenor - years) < Math.abs(tenors[best] - years) ? i : best), 0);
+const refinedTenors = (tenors) =>
+  tenors.flatMap((tenor, i) =>
+    Array.from({ length: i + 1 < tenors.length ? MESH_PARTS : 1 }, (_, part) => ({
+      tenor: part ? (Math.sqrt(tenor) + (part / MESH_PARTS) * (Math.sqrt(tenors[i + 1]) - Math.sqrt(tenor))) ** 2 : tenor,
+      own: part === 0,
+    })));
 
-/** The interpolated smile at a tenor of quotes that is not one of the grid. */
-const dotted = (grid, iv, tenor, k) => ({
-  x: k, y: smileAt(grid, iv, tenor, k).map((vol) => PERCENT * vol), mode: "lines", name: tenorTitle(tenor),
-  line: { color: color("orange"), width: 2, dash: "dot" }, hovertemplate: "k %{x:.3f}<br>vol %{y:.2f} %",
-});
+const dots = (grid, quotes, settings) => {
+  if (!quotes || settings.quantity === "density") return [];
+  return quotes.iv.map((_, i) => i).filter((i) => quotes.used[i]).map((i) => {
+    const { x, y } = placed(quotes, i, settings);
+    return { x, y: Math.sqrt(quotes.tenor[i]), z: y, tone: quotes.wild?.[i] ? "red" : "ink" };
+  });
+};
 
-const points = ({ logMoneyness: k, iv, tenor }, which, name, marker) => ({
-  x: which.map((i) => k[i]), y: which.map((i) => PERCENT * iv[i]), text: which.map((i) => tenorTitle(tenor[i])),
-  mode: "markers", name, marker, showlegend: which.length > 0, hovertemplate: "k %{x:.3f}<br>vol %{y:.2f} %<br>%{text}",
-});
+/** Where a quote lies in the figure of smiles. */
+const placed = ({ logMoneyness: k, iv, tenor }, i, { axis, quantity, forward }) => {
+  const w = iv[i] ** 2 * tenor[i];
+  return { x: AXES[axis].of(k[i], w, tenor[i], forward), y: QUANTITIES[quantity].of([w], k[i], tenor[i]) };
+};
+
+/**
+ * Smiles of all tenors; the chosen one has its interval, the smiles of `others` and the quotes nearest to it, with dotted
+ * smiles at their tenors. A click on a smile calls `onPick` with the place of its tenor.
+ */
+export const drawSmiles = (element, grid, { iv, std }, settings, chosen, others, quotes, onPick) => {
+  const { axis, quantity, forward } = settings;
+  const smile = reader(grid, iv);
+  const curve = (found, name, style) => {
+    const points = along(found, POINTS);
+    return { kind: "line", name, x: coordinates(axis, found, points, forward), y: values(quantity, found, points), ...style };
+  };
+  const all = grid.tenors.map((tenor, pick) => ({ found: smile(tenor), pick })).filter(({ found }) => found);
+  const traces = all.map(({ found, pick }) => curve(found, tenorTitle(found.tenor), { color: color("grey"), width: 1, pick }));
+  const found = smile(grid.tenors[chosen]);
+  if (found && std && quantity !== "density") traces.push(band(grid, iv, std, chosen, found, settings));
+  for (const other of others) {
+    const behind = reader(grid, other.iv)(grid.tenors[chosen]);
+    if (behind) traces.push(curve(behind, other.name, { color: color(other.tone), width: 2, dash: "6 4", legend: true }));
+  }
+  if (found) traces.push(curve(found, tenorTitle(found.tenor), { color: color("blue"), width: 3, legend: true }));
+  if (quotes) traces.push(...quoted(grid, smile, curve, settings, chosen, quotes));
+  const x = { title: AXES[axis].title(forward), short: AXES[axis].name, digits: AXES[axis].digits, reversed: AXES[axis].reversed };
+  const { title, digits } = QUANTITIES[quantity];
+  drawChart(element, traces, x, { title, digits }, onPick);
+};
+
+/** The 90 % interval of the chosen smile: its standard deviations are a spline through those of the nodes. */
+const band = (grid, iv, std, chosen, found, { axis, quantity, forward }) => {
+  const [k, deviations] = [logMoneyness(grid, iv)[chosen], rows(grid, std)[chosen]];
+  const cubic = grid.convention === "delta" ? spline(k.toReversed(), deviations.toReversed()) : spline(k, deviations);
+  const points = along(found, POINTS);
+  const ends = [-1, 1].map((sign) =>
+    points.map((one) => {
+      const vol = Math.sqrt(found.at(one)[0] / found.tenor) + sign * Z90 * Math.max(read(cubic, one)[0], 0);
+      return vol > 0 ? QUANTITIES[quantity].of([vol ** 2 * found.tenor], one, found.tenor) : NaN;
+    }));
+  return { kind: "band", name: "90 % interval", x: coordinates(axis, found, points, forward), low: ends[0], high: ends[1], color: color("blue"), legend: true };
+};
+
+const SAME = 1e-5; // years between two names of one tenor, such as 30 days and 0.082192
+
+const quoted = (grid, smile, curve, settings, chosen, quotes) => {
+  const here = quotes.iv.map((_, i) => i).filter((i) => nearest(grid, quotes.tenor[i]) === chosen);
+  const used = here.filter((i) => quotes.used[i]);
+  const own = [...new Set(used.map((i) => quotes.tenor[i]))].filter((tenor) => Math.abs(tenor - grid.tenors[chosen]) > SAME);
+  const traces = own.map(smile).filter(Boolean).map((found) =>
+    curve(found, tenorTitle(found.tenor), { color: color("orange"), width: 2, dash: "2 4", legend: true }));
+  if (settings.quantity === "density") return traces;
+  const points = (which, name, style) => {
+    const found = which.map((i) => placed(quotes, i, settings));
+    return { kind: "points", name, x: found.map(({ x }) => x), y: found.map(({ y }) => y), legend: which.length > 0, labels: which.map((i) => `${name}, ${tenorTitle(quotes.tenor[i])}`), ...style };
+  };
+  const isWild = (i) => quotes.wild?.[i] ?? false;
+  traces.push(points(used.filter((i) => !isWild(i)), "quotes", { color: color("ink") }));
+  traces.push(points(used.filter(isWild), "wild", { color: color("red"), symbol: "cross" }));
+  traces.push(points(here.filter((i) => !quotes.used[i]), "out of reach", { color: color("red"), symbol: "cross" }));
+  return traces;
+};

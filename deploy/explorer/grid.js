@@ -21,23 +21,43 @@ export const ofDelta = (delta, deviation) => deviation * (0.5 * deviation - quan
 export const rows = ({ nodes }, flat) =>
   Array.from({ length: flat.length / nodes.length }, (_, i) => Array.from(flat.slice(i * nodes.length, (i + 1) * nodes.length)));
 
-/** Vols at any tenor, read as vae/surface/interpolation.py does; NaN outside the domain of the surface. */
-export const smileAt = (grid, iv, tenor, points) => {
+/**
+ * The reader of a surface: its smile at any tenor, as vae/surface/interpolation.py reads it. A smile is
+ * {tenor, low, high, at}, where at(k) is [total variance, first, second derivative by k], NaN outside low to high; null
+ * outside the tenors, and where vols or strikes are out of order, so that there is no smile.
+ */
+export const reader = (grid, iv) => {
   const { tenors } = grid;
-  const later = tenors.findIndex((one) => one >= tenor);
-  if (later < 0 || tenor < tenors[0]) return points.map(() => NaN);
   const vols = rows(grid, iv);
-  const cubic = smileOf(grid, vols, tenor);
-  if (tenors[later] === tenor) return points.map((k) => Math.sqrt(read(cubic, k)[0] / tenor));
-  const [short, long] = [tenors[later - 1], tenors[later]];
-  const [first, last] = [short, long].map((end) => smileOf(grid, vols, end));
-  const smooth = rises(grid, vols, short, long);
-  return points.map((k) => {
-    const [before, after] = [read(first, k)[0], read(last, k)[0]];
-    const line = before + ((tenor - short) / (long - short)) * (after - before);
-    return Math.sqrt((smooth || Number.isNaN(line) ? read(cubic, k)[0] : line) / tenor);
-  });
+  if (!vols.flat().every((vol) => vol > 0 && vol < Infinity)) return () => null;
+  const smooth = tenors.map(() => null); // whether total variance rises to the next tenor, measured when it is asked
+  return (tenor) => {
+    const later = tenors.findIndex((one) => one >= tenor);
+    if (later < 0 || !(tenor >= tenors[0])) return null;
+    const cubic = smileOf(grid, vols, tenor);
+    if (!rising(cubic.x)) return null;
+    const smile = { tenor, low: cubic.x[0], high: cubic.x.at(-1), at: (k) => read(cubic, k) };
+    if (tenors[later] === tenor) return smile;
+    const [short, long] = [tenors[later - 1], tenors[later]];
+    const [first, last] = [short, long].map((end) => smileOf(grid, vols, end));
+    if ((smooth[later] ??= rises(grid, vols, short, long))) return smile;
+    const share = (tenor - short) / (long - short);
+    const at = (k) => {
+      const [before, after] = [read(first, k), read(last, k)];
+      const line = before.map((value, i) => value + share * (after[i] - value));
+      return Number.isNaN(line[0]) ? read(cubic, k) : line;
+    };
+    return { ...smile, at };
+  };
 };
+
+/** Vols at any tenor; NaN outside the domain of the surface. */
+export const smileAt = (grid, iv, tenor, points) => {
+  const smile = reader(grid, iv)(tenor);
+  return points.map((k) => (smile ? Math.sqrt(smile.at(k)[0] / tenor) : NaN));
+};
+
+const rising = (x) => x.every((value, i) => i === 0 || value > x[i - 1]);
 
 const LEAST_VARIANCE = 1e-12; // vol^2: a cubic may undershoot zero
 const PARTS = 8; // of an interval between tenors, from each of which to the next total variance must rise
@@ -64,12 +84,10 @@ const smileOf = ({ convention, tenors, nodes }, vols, tenor) => {
 /** s / (1 + s), where s = sqrt(tenor). */
 const coordinate = (tenor) => Math.sqrt(tenor) / (1 + Math.sqrt(tenor));
 
-export const nodeTitle = ({ convention }) =>
-  ({ sqrt_time: "k / sqrt(tenor)", log_moneyness: "k = ln(K/F)", delta: "call delta" })[convention];
+/** A tenor in days, with a digit where it is no whole number of them, or in years. */
+export const tenorTitle = (years) => (years < 1.95 ? `${+(years * DAYS).toFixed(1)} days` : `${+years.toFixed(2)} years`);
 
-export const tenorTitle = (years) => (years < 1.95 ? `${Math.round(years * DAYS)} days` : `${+years.toFixed(2)} years`);
-
-const Z90 = 1.6449; // half-width of a 90 % interval in standard deviations
+export const Z90 = 1.6449; // half-width of a 90 % interval in standard deviations
 
 /** The ends of the 90 % interval of each vol. */
 export const interval = (iv, std) => [-1, 1].map((sign) => Array.from(iv, (vol, i) => vol + sign * Z90 * std[i]));
@@ -87,4 +105,29 @@ export const csv = (grid, { iv, std }) => {
     }),
   );
   return lines.join("\n") + "\n";
+};
+
+/** Index of the nearest tenor. */
+export const nearest = ({ tenors }, years) =>
+  tenors.reduce((best, tenor, i) => (Math.abs(tenor - years) < Math.abs(tenors[best] - years) ? i : best), 0);
+
+/** The vols of a surface that `csv` wrote, which must be on this grid. */
+export const readCsv = (grid, text) => {
+  const [header, ...lines] = text.trim().split(/\r?\n/).map((line) => line.split(","));
+  const [tenor, iv] = ["tenor_years", "iv"].map((name) => header.indexOf(name));
+  const place = header.indexOf(grid.convention === "delta" ? "call_delta" : "log_moneyness");
+  if (tenor < 0 || iv < 0 || place < 0) throw new Error("this is no surface as the explorer or `volvae complete` saves it");
+  if (lines.length !== grid.tenors.length * grid.nodes.length) throw new Error(`the file has ${lines.length} points, but the grid of this model ${grid.tenors.length * grid.nodes.length}`);
+  const vols = lines.map((line, i) => {
+    const vol = Number(line[iv]);
+    if (!(vol > 0 && vol < Infinity)) throw new Error(`row ${i + 1}: iv is "${line[iv]}"; it must be a positive number`);
+    return vol;
+  });
+  const k = grid.convention === "delta" ? grid.tenors.map(() => grid.nodes) : logMoneyness(grid, vols);
+  lines.forEach((line, i) => {
+    const [row, column] = [Math.floor(i / grid.nodes.length), i % grid.nodes.length];
+    const far = Math.max(Math.abs(Number(line[tenor]) - grid.tenors[row]), Math.abs(Number(line[place]) - k[row][column]));
+    if (!(far < 1e-6)) throw new Error(`row ${i + 1} is at another point than the grid of this model`);
+  });
+  return Float32Array.from(vols);
 };

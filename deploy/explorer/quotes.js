@@ -1,71 +1,172 @@
-// Reads and writes quotes as text: canonical columns of docs/quotes.md, separated by commas, semicolons, tabs or blanks.
+// Reads and writes quotes as text, separated by commas, semicolons, tabs or blanks, in the layouts of docs/quotes.md.
 import { DAYS, ofDelta } from "./grid.js";
 
 const PLAIN = ["tenor_years", "log_moneyness", "iv"]; // columns of text without a header
-const KNOWN = ["tenor_years", "days", "log_moneyness", "call_delta", "strike", "forward", "iv", "bid_iv", "ask_iv", "weight"];
 const MAX_QUOTES = 10_000;
+const NAMES = {
+  date: ["quote_date", "trade_date", "asof"],
+  expiry: ["expiration", "expiry_date", "expiration_date"],
+  tenor: ["term"],
+  tenor_years: ["years", "ttm"],
+  days: ["dte", "days_to_expiry"],
+  log_moneyness: ["k", "logm"],
+  moneyness: ["k/f"],
+  call_delta: [],
+  delta: [],
+  strike: [],
+  forward: ["fwd"],
+  iv: ["vol", "implied_vol", "implied_volatility", "mid_iv"],
+  bid_iv: ["bid_vol", "iv_bid"],
+  ask_iv: ["ask_vol", "iv_ask"],
+  weight: [],
+};
+const TIMES = ["tenor_years", "days", "tenor", "expiry"];
+const PLACES = ["log_moneyness", "moneyness", "call_delta", "delta", "strike"];
+
+/** A quote that cannot be read: its row, counted from 1, and the name of its column. */
+export class QuoteError extends Error {
+  constructor(message, row = null, column = null) {
+    super(message);
+    Object.assign(this, { row, column });
+  }
+}
+
+const wrong = (row, column, message) => new QuoteError(`row ${row}: ${column} ${message}`, row, column);
+
+/** The cells of a text: {names, cells}, names as the text has them. */
+export const table = (text) => {
+  const lines = text.split(/\r?\n/).map((line) => line.trim()).filter((line) => line && !line.startsWith("#"));
+  if (!lines.length) throw new QuoteError("there are no quotes; paste lines of tenor_years, log_moneyness, iv");
+  const separator = [";", "\t", ","].find((mark) => lines[0].includes(mark)) ?? /\s+/;
+  const comma = separator === ";" || separator === "\t"; // may be a decimal mark
+  const tidy = (cell) => cell.trim().replace(/^"(.*)"$/, "$1");
+  const cells = lines.map((line) => line.split(separator).map(tidy).map((cell) => (comma ? cell.replace(/^(-?\d*),(\d+\s*%?)$/, "$1.$2") : cell)));
+  const headed = Number.isNaN(Number(cells[0][0]));
+  const names = headed ? cells.shift() : PLAIN;
+  if (!cells.length) throw new QuoteError("there is a header, but no quote below it");
+  if (cells.length > MAX_QUOTES) throw new QuoteError(`${cells.length} quotes; allowed: 1 to ${MAX_QUOTES}`);
+  const long = cells.findIndex((row) => row.length > names.length);
+  if (long >= 0) throw new QuoteError(`row ${long + 1} has ${cells[long].length} cells for ${names.length} columns; with decimal commas, separate the columns by semicolons`, long + 1);
+  return { names, cells };
+};
+
+/** The name of the house and whether it says percent, of a name as people write it. */
+const known = (written) => {
+  const lower = written.toLowerCase().trim();
+  const inPercent = /(%|[_ ](percent|pct))\)?$/.test(lower);
+  const bare = lower.replace(/[_ ]?\(?(%|percent|pct)\)?$/, "").replace(/[\s-]+/g, "_");
+  const name = Object.keys(NAMES).find((one) => one === bare || NAMES[one].includes(bare));
+  return { name: name ?? bare, inPercent };
+};
 
 /**
- * {tenor, logMoneyness, iv, weight}, each a list of numbers; an Error names the row that is wrong. The weight is null
- * where nothing is known of the noise.
+ * {tenor, logMoneyness, iv, weight, forward}, each a list of numbers; a QuoteError names the row that is wrong. The weight
+ * is null where nothing is known of the noise, and so is the forward.
  *
  * A quote of bid_iv and ask_iv is their mean, and half their spread its noise: its weight is (noise / half the spread)^2,
- * at most 1; `noise` is that of a quote of weight 1. In lines with semicolons or tabs a comma is a decimal mark.
+ * at most 1; `noise` is that of a quote of weight 1. Vols are decimal, or percent where `unit` is "percent", their column
+ * is named so, or their cells end with %.
  */
-export const parse = (text, noise) => {
-  const lines = text.split(/\r?\n/).map((line) => line.trim()).filter((line) => line && !line.startsWith("#"));
-  if (!lines.length) throw new Error("there are no quotes; paste lines of tenor_years, log_moneyness, iv");
-  const separator = [";", "\t", ","].find((mark) => lines[0].includes(mark)) ?? /\s+/;
-  const decimal = separator === ";" || separator === "\t" ? (cell) => cell.replace(/^(-?\d*),(\d+)$/, "$1.$2") : (cell) => cell;
-  const cells = lines.map((line) => line.split(separator).map((cell) => cell.trim().replace(/^"(.*)"$/, "$1")));
-  const headed = Number.isNaN(Number(decimal(cells[0][0])));
-  const names = headed ? cells.shift().map((name) => name.toLowerCase()) : PLAIN;
-  if (!cells.length) throw new Error("there is a header, but no quote below it");
-  if (cells.length > MAX_QUOTES) throw new Error(`${cells.length} quotes; allowed: 1 to ${MAX_QUOTES}`);
-  const long = cells.findIndex((row) => row.length > names.length);
-  if (long >= 0) throw new Error(`row ${long + 1} has ${cells[long].length} cells for ${names.length} columns; with decimal commas, separate the columns by semicolons`);
-  const column = (name) => cells.map((row, i) => number(decimal(row[names.indexOf(name)] ?? ""), name, i + 1));
-  const has = (name) => names.includes(name);
+export const parse = (text, noise, unit = "decimal") => {
+  const { names, cells } = table(text);
+  const columns = names.map(known);
+  const has = (name) => columns.some((column) => column.name === name);
+  for (const { name } of columns) {
+    if (name in NAMES && columns.filter((other) => other.name === name).length > 1) throw new QuoteError(`two columns are ${name}; leave one out`);
+  }
+  const place = (name) => columns.findIndex((column) => column.name === name);
+  const words = (name) => cells.map((row) => row[place(name)] ?? "");
+  const column = (name) => words(name).map((cell, i) => number(cell, name, i + 1));
   const one = (...choices) => {
     const found = choices.filter(has);
-    if (found.length !== 1) throw new Error(`quotes need exactly one column of ${choices.join(", ")}, not ${found.length}; known: ${KNOWN.join(", ")}; \`volvae complete\` reads other layouts`);
+    if (found.length !== 1) throw new QuoteError(`quotes need exactly one column of ${choices.join(", ")}, not ${found.length}; known: ${Object.keys(NAMES).join(", ")}`);
     return found[0];
   };
+  const vols = (name) => within(words(name).map((cell, i) => vol(cell, name, i + 1, unit === "percent" || columns[place(name)].inPercent)), name, 0, Infinity);
 
-  const [time, position] = [one("tenor_years", "days"), one("log_moneyness", "call_delta", "strike")];
-  for (const name of [one("iv", "bid_iv") === "bid_iv" ? "ask_iv" : "iv", ...(position === "strike" ? ["forward"] : [])]) one(name);
-  const [bid, ask] = (has("iv") ? ["iv", "iv"] : ["bid_iv", "ask_iv"]).map((name) => within(column(name), name, 0, Infinity));
-  const crossed = bid.findIndex((vol, i) => vol > ask[i]);
-  if (crossed >= 0) throw new Error(`row ${crossed + 1}: bid_iv ${bid[crossed]} is above ask_iv ${ask[crossed]}`);
-  const iv = bid.map((vol, i) => 0.5 * (vol + ask[i]));
-  const tenor = within(column(time), time, 0, Infinity).map((value) => (time === "days" ? value / DAYS : value));
-  const ofSpread = (vol, i) => Math.min(1, (noise / (0.5 * (ask[i] - vol))) ** 2);
+  const [time, position] = [one(...TIMES), one(...PLACES)];
+  for (const name of [one("iv", "bid_iv") === "bid_iv" ? "ask_iv" : "iv", ...(position === "strike" ? ["forward"] : []), ...(time === "expiry" ? ["date"] : [])]) one(name);
+  const [bid, ask] = (has("iv") ? ["iv", "iv"] : ["bid_iv", "ask_iv"]).map(vols);
+  const crossed = bid.findIndex((value, i) => value > ask[i]);
+  if (crossed >= 0) throw wrong(crossed + 1, "bid_iv", `${bid[crossed]} is above ask_iv ${ask[crossed]}`);
+  const iv = bid.map((value, i) => 0.5 * (value + ask[i]));
+  const tenor = within(tenorFrom[time](column, words), time, 0, Infinity);
+  const ofSpread = (value, i) => Math.min(1, (noise / (0.5 * (ask[i] - value))) ** 2);
   const weight = has("weight") ? within(column("weight"), "weight", 0, Infinity) : has("iv") ? null : bid.map(ofSpread);
-  return { tenor, logMoneyness: logMoneynessFrom[position](column, iv, tenor), iv, weight };
+  const forward = has("forward") ? within(column("forward"), "forward", 0, Infinity) : null;
+  return { tenor, logMoneyness: logMoneynessFrom[position](column, words, iv, tenor, forward), iv, weight, forward };
+};
+
+const UNITS = { d: 1 / DAYS, w: 7 / DAYS, m: 1 / 12, y: 1 }; // years, as pipeline/tables/tenors.py has them
+const NIGHTS = { on: 1, "o/n": 1, tn: 2, "t/n": 2, sn: 3, "s/n": 3 };
+
+const tenorFrom = {
+  tenor_years: (column) => column("tenor_years"),
+  days: (column) => column("days").map((days) => days / DAYS),
+  tenor: (column, words) =>
+    words("tenor").map((cell, i) => {
+      const label = cell.toLowerCase();
+      if (label in NIGHTS) return NIGHTS[label] / DAYS;
+      const match = label.match(/^(\d+(?:\.\d+)?)\s*(d|w|m|y)(?:ays?|eeks?|onths?|ears?)?$/);
+      if (!match) throw wrong(i + 1, "tenor", `is "${cell}"; allowed: ON, or days, weeks, months or years such as 2W, 3M or 1Y; numbers are tenor_years or days`);
+      return Number(match[1]) * UNITS[match[2]];
+    }),
+  expiry: (_, words) => {
+    const [dates, ends] = ["date", "expiry"].map((name) => words(name).map((cell, i) => day(cell, name, i + 1)));
+    const other = dates.findIndex((date) => date !== dates[0]);
+    if (other >= 0) throw wrong(other + 1, "date", `is another than in row 1; one surface has the quotes of one date`);
+    const past = ends.findIndex((end) => end <= dates[0]);
+    if (past >= 0) throw wrong(past + 1, "expiry", `is not after the date`);
+    return ends.map((end) => (end - dates[0]) / DAYS);
+  },
+};
+
+/** Whole days of a date such as 2026-03-02 or 20260302. */
+const day = (cell, name, row) => {
+  const match = cell.match(/^(\d{4})-?(\d\d)-?(\d\d)(?:[T ]00:00(?::00)?)?$/);
+  const time = match ? Date.UTC(match[1], match[2] - 1, match[3]) : NaN;
+  if (!match || new Date(time).getUTCDate() !== Number(match[3])) throw wrong(row, name, `is "${cell}"; it must be a date such as 2026-03-02`);
+  return time / 86_400_000;
 };
 
 const logMoneynessFrom = {
   log_moneyness: (column) => column("log_moneyness"),
-  call_delta: (column, iv, tenor) =>
-    within(column("call_delta"), "call_delta", 0, 1).map((delta, i) => ofDelta(delta, iv[i] * Math.sqrt(tenor[i]))),
-  strike: (column) => {
-    const forward = within(column("forward"), "forward", 0, Infinity);
-    return within(column("strike"), "strike", 0, Infinity).map((strike, i) => Math.log(strike / forward[i]));
-  },
+  moneyness: (column) => within(column("moneyness"), "moneyness", 0, Infinity).map(Math.log),
+  call_delta: (column, _, iv, tenor) => fromDeltas(column("call_delta"), "call_delta", iv, tenor),
+  delta: (_, words, iv, tenor) => fromDeltas(words("delta").map((cell, i) => delta(cell, i + 1)), "delta", iv, tenor),
+  strike: (column, _, iv, tenor, forward) => within(column("strike"), "strike", 0, Infinity).map((strike, i) => Math.log(strike / forward[i])),
+};
+
+const fromDeltas = (deltas, name, iv, tenor) => within(deltas, name, 0, 1).map((one, i) => ofDelta(one, iv[i] * Math.sqrt(tenor[i])));
+
+/** A forward call delta of a label: 25C, 10P, and 25P for the put whose call has 0.75. */
+const delta = (cell, row) => {
+  const match = cell.toUpperCase().match(/^(\d+(?:\.\d+)?)\s*D?\s*(C|P|CALL|PUT)$/);
+  if (!match) throw wrong(row, "delta", `is "${cell}"; allowed: 25C, 10P and the like; a number is call_delta, at the money is log_moneyness 0`);
+  return match[2][0] === "C" ? match[1] / 100 : 1 - match[1] / 100;
+};
+
+const vol = (cell, name, row, inPercent) => {
+  const sign = cell.endsWith("%");
+  const value = number(sign ? cell.slice(0, -1).trim() : cell, name, row);
+  return sign || inPercent ? value / 100 : value;
 };
 
 const number = (cell, name, row) => {
   const value = cell ? Number(cell) : NaN;
-  if (!Number.isFinite(value)) throw new Error(`row ${row}: ${name} is ${cell ? `"${cell}"` : "missing"}, not a number`);
+  if (!Number.isFinite(value)) throw wrong(row, name, `is ${cell ? `"${cell}"` : "missing"}, not a number`);
   return value;
 };
 
 const within = (values, name, low, high) => {
   const row = values.findIndex((value) => !(value > low && value < high));
-  if (row >= 0) throw new Error(`row ${row + 1}: ${name} is ${values[row]}; it must be ${high === 1 ? "inside (0, 1)" : "positive"}`);
+  if (row >= 0) throw wrong(row + 1, name, `is ${values[row]}; it must be ${high === 1 ? "inside (0, 1)" : "positive"}`);
   return values;
 };
 
 /** Quotes as text that `parse` reads. */
 export const text = ({ tenor, logMoneyness, iv }) =>
   [PLAIN.join(","), ...tenor.map((years, i) => [years, logMoneyness[i], iv[i]].map((value) => +value.toPrecision(6)).join(","))].join("\n");
+
+/** The place of a column of the house among names as people write them; -1 for none. */
+export const placeOf = (names, column) => names.findIndex((name) => known(name).name === column);

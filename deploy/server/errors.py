@@ -111,6 +111,11 @@ def unknown_file(name: str, known: Iterable[str]) -> HTTPException:
     return HTTPException(404, f"there is no {name} here; allowed: {', '.join(known)}")
 
 
+def unknown_page(path: str) -> HTTPException:
+    """404: no file of the pages has this path."""
+    return HTTPException(404, f"there is no {path[:100]} here")
+
+
 def not_acceptable(*kinds: str) -> HTTPException:
     """406: the header Accept names no kind of answer that exists."""
     *first, last = kinds

@@ -41,7 +41,7 @@ class Explorer:
         faults: what the browser complained of.
     """
 
-    _DRAWN = "document.getElementById('surface').data?.[0].z"
+    _DRAWN = "document.getElementById('surface').data"
 
     def __init__(self, browser: Browser, address: str, *, width: int = 1400, height: int = 900) -> None:
         self.page: Page = browser.new_page(viewport={"width": width, "height": height})
@@ -85,12 +85,16 @@ class Explorer:
 
     def surface(self) -> np.ndarray:
         """The vols that are drawn, decimal."""
-        return np.array(self._drawn()) / 100.0
+        return np.array(self._drawn())
 
     def smiles(self) -> list[dict[str, Any]]:
         """Traces of the figure of smiles."""
-        traces = "document.getElementById('smiles').data"
-        return self.page.evaluate(f"{traces}.map(({{name, x, y, fill}}) => ({{name, x, y, fill}}))")
+        return self.page.evaluate("document.getElementById('smiles').data")
+
+    def front(self) -> dict[str, Any]:
+        """The trace of the chosen smile."""
+        (found,) = [trace for trace in self.smiles() if trace["kind"] == "line" and trace["width"] == 3]
+        return found
 
     def text(self, name: str) -> str:
         return self.page.inner_text(f"#{name}")

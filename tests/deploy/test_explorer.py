@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+import brotli
 import numpy as np
 import pytest
 from playwright.sync_api import Browser
@@ -65,7 +66,6 @@ def completed(model: SurfaceModel, path: Path) -> Completion:
 def test_it_opens_with_the_surface_of_a_seed(explorer: Explorer, server: Server, model: SurfaceModel) -> None:
     np.testing.assert_allclose(explorer.surface(), model.sample(1, seed=1)[0], **CLOSE)
     assert server.version() in explorer.text("about")
-    assert explorer.page.evaluate("document.getElementById('surface').data[0].type") == "surface"
     assert explorer.page.title() == "volvae: explorer"
 
 
@@ -128,11 +128,10 @@ def test_quotes_of_a_file_are_completed(explorer: Explorer, model: SurfaceModel,
     expected = completed(model, path)
     np.testing.assert_allclose(explorer.surface(), expected.iv, atol=1e-5)
     assert fit.startswith("4 of 5 quotes used, the others are out of reach of the grid; errors ")
-    (band,) = [trace for trace in explorer.smiles() if trace["fill"] == "toself"]
-    nodes, tenor = len(model.grid.nodes), 1  # 182 days, where most quotes are
-    np.testing.assert_allclose(
-        np.array(band["y"][:nodes]) / 100, (expected.iv - 1.6449 * expected.std)[tenor], atol=2e-5
-    )
+    (band,) = [trace for trace in explorer.smiles() if trace["kind"] == "band"]
+    tenor = 1  # 182 days, where most quotes are
+    deviation = (np.array(band["high"]) - np.array(band["low"]))[[0, -1]] / 200  # at the first and the last node
+    np.testing.assert_allclose(deviation, 1.6449 * expected.std[tenor, [0, -1]], atol=2e-5)
     marks = {trace["name"]: trace["x"] for trace in explorer.smiles()}
     assert marks["quotes"] == [0.0, -0.1]
     assert marks["out of reach"] == [3.0]
@@ -159,7 +158,10 @@ def test_quotes_that_cannot_be_read_are_named_and_change_nothing(explorer: Explo
         ("tenor_years,log_moneyness,iv\n0.5,0,0.2\n0.5,0.1,many", 'row 2: iv is "many", not a number'),
         ("tenor_years,log_moneyness,iv\n0.5,0", "row 1: iv is missing, not a number"),
         ("0.5 0 -0.2", "row 1: iv is -0.2; it must be positive"),
-        ("tenor_years,k,iv\n1,0,0.2", "exactly one column of log_moneyness, call_delta, strike, not 0"),
+        (
+            "tenor_years,x,iv\n1,0,0.2",
+            "one column of log_moneyness, moneyness, call_delta, delta, strike, not 0",
+        ),
         ("days,strike,iv\n1,90,0.2", "exactly one column of forward, not 0"),
         ("days,call_delta,iv\n1,1,0.2", "row 1: call_delta is 1; it must be inside (0, 1)"),
         ("50,0,0.2", "no quote is within reach of the grid"),
@@ -286,7 +288,7 @@ def test_quotes_between_tenors_lie_on_a_smile_of_their_own(explorer: Explorer) -
     explorer.page.fill("#quotes", "0.4 -0.1 0.3\n0.4 0 0.28\n0.4 0.1 0.27")
     explorer.does("#complete")
     names = [trace["name"] for trace in explorer.smiles()]
-    assert names[-3:] == ["146 days", "quotes", "out of reach"]
+    assert names[-4:] == ["146 days", "quotes", "wild", "out of reach"]
 
 
 def test_a_surface_with_arbitrage_is_called_so(explorer: Explorer, model: SurfaceModel) -> None:
@@ -332,15 +334,16 @@ def test_it_fits_a_narrow_screen(browser: Browser, server: Server, width: int) -
 
 def test_every_control_has_a_name_and_can_be_reached_by_keyboard(explorer: Explorer) -> None:
     names = explorer.page.evaluate(
-        "[...document.querySelectorAll('main :is(input, button, textarea)')].map((one) => "
-        "[one.id, one.labels?.[0]?.textContent || one.textContent || one.ariaLabel || ''])"
+        "[...document.querySelectorAll('main :is(input, button, textarea, select)')]"
+        ".filter((one) => one.checkVisibility())"
+        ".map((one) => [one.id || one.title, one.labels?.[0]?.textContent || one.ariaLabel || one.textContent || ''])"
     )
     assert len(names) > 10
     assert [name for name, label in names if not label.strip()] == []
     reached = set()
-    explorer.page.focus("#z1")
-    for _ in names:
-        reached.add(explorer.page.evaluate("document.activeElement.id"))
+    explorer.page.focus("#quantity")
+    for _ in range(len(names) + 10):  # and what scrolls or turns
+        reached.add(explorer.page.evaluate("document.activeElement.id || document.activeElement.title"))
         explorer.page.keyboard.press("Tab")
     assert {name for name, _ in names} <= reached
 
@@ -422,7 +425,7 @@ def test_only_what_the_page_runs_is_handed_out(server: Server, bundle: Path) -> 
     assert answer.body == (bundle / "decoder.onnx").read_bytes()
     assert answer.headers["volvae-model-version"] == server.version()
     for path in (
-        "/bundle/scorer.onnx",
+        "/bundle/encoder.onnx",
         "/bundle/..%2fmanifest.json",
         "/explorer/../server.py",
         "/explorer/%2e%2e/server.py",
@@ -450,4 +453,6 @@ def test_the_runtime_in_the_package_is_that_of_the_tests(node: str) -> None:
     ours = ASSETS / "onnxruntime-web"
     assert (ours / "ort.wasm.bundle.min.mjs").read_bytes() == (package / "ort.wasm.bundle.min.mjs").read_bytes()
     packed = (ours / "ort-wasm-simd-threaded.wasm.gz").read_bytes()
-    assert gzip.decompress(packed) == (package / "ort-wasm-simd-threaded.wasm").read_bytes()
+    original = (package / "ort-wasm-simd-threaded.wasm").read_bytes()
+    assert gzip.decompress(packed) == original
+    assert brotli.decompress((ours / "ort-wasm-simd-threaded.wasm.br").read_bytes()) == original

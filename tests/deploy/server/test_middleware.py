@@ -20,7 +20,12 @@ _ANSWERS = (
     "/bundle/x",
 )
 _PAGES = ("/", "/reference", "/explorer/index.html", "/explorer/reference.html")
-_CODE = ("/explorer/app.js", "/explorer/reference.js", "/explorer/plotly.min.js", "/explorer/plausible.json")
+_CODE = (
+    "/explorer/app.js",
+    "/explorer/reference.js",
+    "/explorer/onnxruntime-web/ort-wasm-simd-threaded.wasm",
+    "/explorer/plausible.json",
+)
 
 
 @pytest.fixture(scope="module")

@@ -152,7 +152,6 @@ def test_help_waits_for_no_library() -> None:
         ("pydantic", ["quotes", "pipeline"]),
         ("onnx", ["pipeline"]),
         ("onnxruntime", ["cpu", "gpu"]),
-        ("plotly", ["serve"]),
         ("numpy", []),
         ("elsewhere", []),
     ],
