@@ -126,6 +126,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> str:
         pytest.skip("node and npm are not installed")
     scripts = ROOT / "tests/javascript"
     with FileLock(common_folder(tmp_path_factory) / "node_modules.lock"):
-        if not (scripts / "node_modules/onnxruntime-web").exists():
+        if not all((scripts / "node_modules" / name).exists() for name in ("onnxruntime-web", "axe-core")):
             subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=scripts, check=True)
     return program

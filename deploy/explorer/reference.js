@@ -19,23 +19,28 @@ const show = (path, { post }, schemas) => {
     make("dt", name, list);
     const type = value.type ?? (value.anyOf ?? []).map((one) => one.type).join(" or ");
     const limits = ["minimum", "maximum", "exclusiveMinimum"].filter((key) => key in value).map((key) => `${key} ${value[key]}`);
-    make("dd", [type, ...limits, (schema.required ?? []).includes(name) ? "required" : ""].filter(Boolean).join(", "), list);
+    const standard = value.default !== undefined && value.default !== null ? [`default ${JSON.stringify(value.default)}`] : [];
+    make("dd", [type, ...limits, ...standard, (schema.required ?? []).includes(name) ? "required" : ""].filter(Boolean).join(", "), list);
   }
   const text = make("textarea", "", section);
   text.value = JSON.stringify(body.example);
+  text.setAttribute("aria-label", `body of the request to ${path}`);
   const command = make("pre", "", section);
+  command.tabIndex = 0; // it may scroll
   const showCommand = () => {
     const quoted = text.value.length > 400 ? "@request.json" : `'${text.value.replaceAll("'", "'\\''")}'`;
     command.textContent = `curl ${location.origin}${path} --json ${quoted}`;
   };
   text.addEventListener("input", showCommand);
   showCommand();
-  const answer = make("pre");
+  const answer = Object.assign(make("pre"), { tabIndex: 0, hidden: true });
+  answer.setAttribute("role", "status");
   make("button", "Send", section).addEventListener("click", async () => {
     const token = document.querySelector("#token").value;
     const headers = { "content-type": "application/json", ...(token && { authorization: `Bearer ${token}` }) };
     const response = await fetch(path.slice(1), { method: "POST", headers, body: text.value });
     const content = await response.text();
+    answer.hidden = false;
     answer.textContent = `${response.status} ${response.statusText}\n${content.slice(0, 20000)}${content.length > 20000 ? " ..." : ""}`;
   });
   section.append(answer);

@@ -42,7 +42,7 @@ details { margin-top: 2rem } summary { cursor: pointer; font-weight: 600; font-s
 .verdict h2 { margin: 0; color: var(--tone) } .verdict ul { margin: .4rem 0; padding-left: 1.2rem }
 .verdict dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: .6rem 0 0 }
 .verdict dt { color: var(--quiet) } .verdict dd { margin: 0; overflow-wrap: anywhere }
-.green { --tone: var(--green) } .amber { --tone: var(--amber) } .red { --tone: var(--red) } .unjudged { --tone: var(--grey) }
+.green { --tone: var(--green) } .amber { --tone: var(--amber) } .red { --tone: var(--red) } .unjudged { --tone: var(--quiet) }
 svg.chart { display: block; width: 100%; height: auto; max-width: 40rem; font-size: 12px }
 .chart text { fill: var(--quiet) } .chart .title, .chart text.level { fill: var(--ink) }
 .chart text.level { paint-order: stroke; stroke: var(--paper); stroke-width: 4px }

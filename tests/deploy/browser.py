@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 _ARGUMENTS = (
@@ -43,13 +43,19 @@ class Explorer:
 
     _DRAWN = "document.getElementById('surface').data"
 
-    def __init__(self, browser: Browser, address: str, *, width: int = 1400, height: int = 900) -> None:
-        self.page: Page = browser.new_page(viewport={"width": width, "height": height})
+    def __init__(
+        self, browser: Browser | BrowserContext, address: str, *, width: int = 1400, height: int = 900
+    ) -> None:
+        """Open the page, of a browser in a window of this size, of a context in its own."""
+        of_browser = isinstance(browser, Browser)
+        self.page: Page = (
+            browser.new_page(viewport={"width": width, "height": height}) if of_browser else browser.new_page()
+        )
         self.page.set_default_timeout(180_000)  # milliseconds; drawing on the CPU shares it with other tests
         self.faults: list[str] = []
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
-        self.page.goto(f"http://{address}/")
+        self.page.goto(f"http://{address}" if "/" in address else f"http://{address}/")
 
     def ready(self) -> "Explorer":
         """Wait for the first surface."""
@@ -60,6 +66,8 @@ class Explorer:
     def start_again(self) -> None:
         """The first surface again, without quotes or messages."""
         self.page.click("#clear")
+        for control, value in (("axis", "k"), ("quantity", "vol"), ("unit", "decimal")):
+            self.page.select_option(f"#{control}", value)
         self.page.click("#reset")
         self.page.fill("#seed", "1")
         self.page.keyboard.press("Enter")

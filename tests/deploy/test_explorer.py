@@ -10,6 +10,7 @@ import brotli
 import numpy as np
 import pytest
 from playwright.sync_api import Browser
+from scipy.stats import norm
 
 from pipeline.cli import complete_quotes
 from pipeline.cli.quotes_options import Options
@@ -456,3 +457,212 @@ def test_the_runtime_in_the_package_is_that_of_the_tests(node: str) -> None:
     original = (package / "ort-wasm-simd-threaded.wasm").read_bytes()
     assert gzip.decompress(packed) == original
     assert brotli.decompress((ours / "ort-wasm-simd-threaded.wasm.br").read_bytes()) == original
+
+
+@pytest.mark.parametrize("axis", ["k", "scaled", "strike", "delta"])
+@pytest.mark.parametrize("quantity", ["vol", "variance", "density"])
+def test_smiles_are_drawn_with_the_spline_on_every_axis(
+    explorer: Explorer, model: SurfaceModel, axis: str, quantity: str
+) -> None:
+    explorer.page.fill("#forward", "250")
+    explorer.page.select_option("#axis", axis)
+    explorer.page.select_option("#quantity", quantity)
+    found = explorer.front()
+    tenor = model.grid.tenors[int(explorer.page.input_value("#tenor"))]
+    nodes = model.grid.log_moneyness[int(explorer.page.input_value("#tenor"))]
+    k = np.linspace(nodes[0], nodes[-1], len(found["x"]))
+    vols = model.surfaces(model.sample(1, seed=1)).at(log_moneyness=k, tenor=tenor)[0]
+    w = vols**2 * tenor
+    delta = norm.cdf(-k / np.sqrt(w) + np.sqrt(w) / 2)
+    expected = {"k": k, "scaled": k / np.sqrt(tenor), "strike": 250 * np.exp(k), "delta": delta}
+    np.testing.assert_allclose(found["x"], expected[axis], rtol=1e-5, atol=1e-6)
+    if quantity != "density":  # which test_explorer_numbers.py compares
+        np.testing.assert_allclose(found["y"], {"vol": 100 * vols, "variance": w}[quantity], rtol=1e-5)
+    assert explorer.page.locator("#smiles svg text", has_text="forward 250").count() == (axis == "strike")
+
+
+def test_a_forward_that_cannot_be_is_refused(explorer: Explorer) -> None:
+    explorer.page.fill("#forward", "250")
+    explorer.page.select_option("#axis", "strike")
+    before = explorer.front()["x"]
+    explorer.page.fill("#forward", "-3")
+    assert explorer.until_text("status", "forward") == 'the forward is "-3"; it must be a positive number'
+    assert explorer.page.get_attribute("#forward", "aria-invalid") == "true"
+    explorer.page.select_option("#quantity", "variance")
+    assert explorer.front()["x"] == before
+    explorer.page.fill("#forward", "100")
+
+
+def test_a_click_on_a_smile_brings_it_to_the_front(explorer: Explorer) -> None:
+    box = explorer.page.locator("#smiles").bounding_box()
+    end = explorer.page.evaluate("(({ x, y }) => [x, y])(document.querySelector('#smiles path').getPointAtLength(3))")
+    assert box is not None
+    explorer.page.mouse.move(box["x"] + end[0], box["y"] + end[1])
+    assert "vol, %" in explorer.page.inner_text(".tip")
+    explorer.page.mouse.click(box["x"] + end[0], box["y"] + end[1])
+    assert explorer.page.input_value("#tenor") == "0"
+    assert explorer.front()["name"] == explorer.text("tenor-name")
+    assert explorer.page.inner_text("#marks tr.chosen th") == explorer.text("tenor-name")
+
+
+def test_a_kept_surface_is_drawn_behind_and_subtracted(explorer: Explorer, model: SurfaceModel) -> None:
+    explorer.page.click("#keep")
+    explorer.page.fill("#seed", "2")
+    explorer.does("Enter")
+    (kept,) = [trace for trace in explorer.smiles() if trace["name"] == "seed 1"]
+    assert kept["y"] != explorer.front()["y"]
+    one, two = (model.surfaces(model.sample(1, seed=seed)) for seed in (1, 2))
+    at = {"log_moneyness": 0.0, "tenor": model.grid.tenors[0]}
+    change = 100 * (two.at(**at) - one.at(**at)).item()
+    shown = explorer.page.inner_text("#marks tbody tr td").replace("\N{MINUS SIGN}", "-")
+    assert float(shown) == pytest.approx(change, abs=0.0051)
+    assert explorer.text("marks-note") == "Change from seed 1, in vol points."
+    explorer.page.click("#forget")
+    assert explorer.text("marks-note").startswith("In vol points")
+    assert not explorer.page.is_visible("#forget")
+
+
+def test_a_saved_surface_is_compared_with(explorer: Explorer, tmp_path: Path) -> None:
+    with explorer.page.expect_download() as download:
+        explorer.page.click("#download")
+    saved = Path(download.value.path()).read_text()
+    (tmp_path / "yesterday.csv").write_text(saved)
+    explorer.page.set_input_files("#other", tmp_path / "yesterday.csv")
+    explorer.until_text("marks-note", "yesterday.csv")
+    change = explorer.page.inner_text("#marks tbody tr td")
+    assert change in ("+0.00", "\N{MINUS SIGN}0.00")
+    (tmp_path / "other.csv").write_text(saved.replace("iv", "price"))
+    explorer.page.set_input_files("#other", tmp_path / "other.csv")
+    explorer.until_text("status", "this is no surface")
+    explorer.page.click("#forget")
+
+
+@pytest.mark.slow
+def test_an_address_restores_all_that_is_shown(explorer: Explorer, browser: Browser, server: Server) -> None:
+    explorer.page.click("#keep")
+    explorer.page.fill("#forward", "4000")
+    explorer.page.select_option("#axis", "strike")
+    explorer.page.select_option("#quantity", "variance")
+    explorer.page.fill("#quotes", "days,strike,forward,iv\n182,3900,4100,22\n182,4100,4100,20")
+    explorer.page.select_option("#unit", "percent")
+    explorer.does("#complete")
+    explorer.until("location.hash.includes('quotes=')")
+    address = explorer.page.url.partition("/#")[2]
+    again = Explorer(browser, f"{server.address}/#{address}").ready()
+    again.until("document.getElementById('fit').textContent.includes('quotes used')")
+    np.testing.assert_allclose(again.surface(), explorer.surface(), rtol=1e-6)
+    assert again.smiles() == explorer.smiles()
+    for control in ("forward", "axis", "quantity", "unit", "quotes", "tenor"):
+        assert again.page.input_value(f"#{control}") == explorer.page.input_value(f"#{control}")
+    assert again.page.input_value("#forward") == "4100"  # of the quotes
+    assert again.faults == []
+    again.page.close()
+    explorer.page.click("#forget")
+
+
+@pytest.mark.parametrize("fragment", ["z=1,2", "seed=abc", "quotes=AAAA", "seed=1&market=nowhere"])
+def test_an_address_that_cannot_be_is_said(
+    browser: Browser, server: Server, fragment: str, model: SurfaceModel
+) -> None:
+    explorer = Explorer(browser, f"{server.address}/#{fragment}")
+    explorer.page.wait_for_selector("#status.bad")
+    assert "address" in explorer.text("status")
+    explorer.until("document.getElementById('surface').data")
+    np.testing.assert_allclose(explorer.surface(), model.sample(1, seed=1)[0], **CLOSE)
+    explorer.page.close()
+
+
+def test_both_figures_are_saved_as_a_picture(explorer: Explorer) -> None:
+    with explorer.page.expect_download() as download:
+        explorer.page.keyboard.press("p")
+    assert download.value.suggested_filename == "surface.png"
+    picture = Path(download.value.path()).read_bytes()
+    assert picture[:8] == b"\x89PNG\r\n\x1a\n"
+    assert int.from_bytes(picture[16:20]) > 1000  # pixels across
+
+
+def test_the_score_is_that_of_the_runtime(explorer: Explorer, model: SurfaceModel) -> None:
+    scores = model.score(model.sample(1, seed=1))
+    explorer.until("document.querySelectorAll('#score td').length === 3")
+    shown = [float(text.removesuffix(" %")) for text in explorer.page.locator("#score td").all_inner_texts()]
+    expected = [scores.misfit_percentile, scores.distance_percentile, scores.error_percentile]
+    assert shown == pytest.approx([one.item() for one in expected], abs=0.2)
+    assert explorer.text("score-verdict").startswith("like what the model learned")
+    explorer.page.evaluate(
+        "() => { const z = document.getElementById('z1'); z.max = z.value = 30; z.dispatchEvent(new Event('input')); }"
+    )
+    explorer.until_text("score-verdict", "unlike what the model learned")
+
+
+def test_wild_quotes_are_said_above_all_and_beside_them(explorer: Explorer, model: SurfaceModel) -> None:
+    explorer.page.fill("#quotes", wild_quotes(model))
+    explorer.does("#complete")
+    explorer.until("!document.getElementById('banner').hidden")
+    assert explorer.text("banner").startswith("Warning: ")
+    explorer.page.click("#reset")
+    explorer.until("document.getElementById('banner').hidden")
+
+
+def wild_quotes(model: SurfaceModel) -> str:
+    """Points of a sample, one of them 20 vol points off."""
+    vols = model.sample(1, seed=3)[0].astype(float)
+    vols[1, 2] += 0.2
+    points = zip(
+        np.repeat(model.grid.tenors, vols.shape[1]), model.grid.log_moneyness.ravel(), vols.ravel(), strict=True
+    )
+    return "tenor_years,log_moneyness,iv\n" + "".join(f"{tenor},{k},{iv:.5f}\n" for tenor, k, iv in points)
+
+
+def test_each_latent_says_what_it_does(explorer: Explorer, model: SurfaceModel) -> None:
+    explorer.until(f"document.querySelectorAll('.strip button').length === {5 * model.latents}")
+    assert all(text.startswith("up: ") for text in explorer.page.locator(".does").all_inner_texts())
+    explorer.page.click("[aria-label='set z2 to 2']")
+    explorer.until("document.getElementById('z2').value === '2'")
+
+
+@pytest.mark.slow
+def test_the_page_is_small(browser: Browser, server: Server) -> None:
+    """At most 3 MB over the wire, and all that can be packed is."""
+    page = browser.new_page()
+    network, sizes = page.context.new_cdp_session(page), []
+    network.send("Network.enable")
+    network.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+    page.goto(f"http://{server.address}/")
+    page.wait_for_selector("main:not([hidden])")
+    page.wait_for_load_state("networkidle")
+    assert len(sizes) > 20
+    assert sum(sizes) < 3e6
+    page.close()
+
+
+def test_files_are_packed_as_they_are_taken(server: Server) -> None:
+    path = "/explorer/onnxruntime-web/ort-wasm-simd-threaded.wasm"
+    whole = server.ask("GET", path)
+    assert "content-encoding" not in whole.headers
+    unpack = {"br": brotli.decompress, "gzip": gzip.decompress}
+    for taken, encoding in (("gzip, deflate, br", "br"), ("gzip", "gzip"), ("br;q=0, gzip;q=0.5", "gzip")):
+        answer = server.ask("GET", path, headers={"accept-encoding": taken})
+        assert answer.headers["content-encoding"] == encoding
+        assert answer.headers["content-type"] == "application/wasm"
+        assert answer.headers["vary"] == "accept-encoding"
+        assert unpack[encoding](answer.body) == whole.body
+    for path in ("/", "/explorer/app.js", "/explorer/look.css", "/bundle/decoder.onnx", "/bundle/manifest.json"):
+        packed = server.ask("GET", path, headers={"accept-encoding": "gzip"})
+        assert gzip.decompress(packed.body) == server.ask("GET", path).body
+    again = {
+        "accept-encoding": "gzip",
+        "if-none-match": server.ask("GET", "/", headers={"accept-encoding": "gzip"}).headers["etag"],
+    }
+    assert server.ask("GET", "/", headers=again).status == 304
+
+
+@pytest.mark.slow
+def test_dark_colors_follow_the_system(browser: Browser, server: Server) -> None:
+    grounds = []
+    for scheme in ("light", "dark"):
+        with browser.new_context(color_scheme=scheme) as context:
+            explorer = Explorer(context, server.address).ready()
+            grounds.append(explorer.page.evaluate("getComputedStyle(document.body).backgroundColor"))
+            ink = explorer.page.evaluate("document.querySelector('#smiles text').getAttribute('fill')")
+            assert ink == {"light": "#5b6773", "dark": "#9da7b3"}[scheme]
+    assert grounds == ["rgb(255, 255, 255)", "rgb(13, 17, 23)"]
