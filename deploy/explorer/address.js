@@ -1,5 +1,6 @@
 // The address of the page: what is shown, so that a copy of it restores everything.
-// Sources of a surface are {kind: "seed", seed, given, market}, {kind: "latents", z} and {kind: "quotes", text, unit, market}.
+// Sources of a surface are {kind: "seed", seed, given, market}, {kind: "latents", z} and {kind: "quotes", text, unit, market, since};
+// `since` is {elapsed, logReturn} of a completion from the newest state of the model.
 
 const LONGEST = 30_000; // letters that browsers and mail programs keep
 
@@ -25,7 +26,7 @@ const fieldsOf = async (source, prefix) => {
   const own = {
     seed: () => ({ seed: source.seed, ...(source.given?.some(Number.isFinite) && { given: source.given.join(",") }) }),
     latents: () => ({ z: source.z.map((one) => +one.toPrecision(9)).join(",") }),
-    quotes: async () => ({ quotes: await packed(source.text), ...(source.unit !== "decimal" && { unit: source.unit }) }),
+    quotes: async () => ({ quotes: await packed(source.text), ...(source.unit !== "decimal" && { unit: source.unit }), ...(source.since && { since: `${source.since.elapsed},${source.since.logReturn ?? ""}` }) }),
   };
   const fields = { ...(await own[source.kind]()), ...(source.market && { market: source.market }) };
   return Object.fromEntries(Object.entries(fields).map(([name, value]) => [prefix + name, String(value)]));
@@ -36,7 +37,7 @@ const sourceOf = async (fields, prefix) => {
   const market = get("market");
   if (get("quotes")) {
     try {
-      return { kind: "quotes", text: await unpacked(get("quotes")), unit: get("unit") === "percent" ? "percent" : "decimal", market };
+      return { kind: "quotes", text: await unpacked(get("quotes")), unit: get("unit") === "percent" ? "percent" : "decimal", market, since: sinceOf(get("since")) };
     } catch {
       throw new Error("the quotes in this address were cut short: copy the whole of it");
     }
@@ -49,6 +50,12 @@ const sourceOf = async (fields, prefix) => {
   if (!get("seed")) return null;
   if (!/^\d{1,20}$/.test(get("seed"))) throw new Error(`the seed in this address is "${get("seed").slice(0, 60)}", not a whole number`);
   return { kind: "seed", seed: BigInt(get("seed")), given: get("given")?.split(",").map(Number) ?? [], market };
+};
+
+const sinceOf = (text) => {
+  if (!text) return null;
+  const [elapsed, logReturn] = text.split(",");
+  return { elapsed: Number(elapsed), logReturn: logReturn ? Number(logReturn) : null };
 };
 
 /** Text by deflate, in the letters that an address may have. */

@@ -28,7 +28,8 @@ let shown; // the surface on the page, {iv, z, std}; only a completed surface ha
 let source; // where it comes from, as address.js has it
 let kept = null; // a surface to compare with, {iv, source}
 let before = null; // the surface of the state that a completion starts from
-let state = null; // of the last completion with memory
+let start = null; // the state from which completions start; null for the newest of the model
+let reached = null; // the state after the last completion from one
 let quotes = null; // of the last completion, with a flag `used` for each
 let scenarios = null; // that were drawn
 
@@ -136,8 +137,9 @@ const settle = () => {
   }), SETTLED);
 };
 
-const written = () =>
-  address.written({ version: model.version, source, kept: kept?.source ?? null, settings: settings(), tenor: at("tenor").value });
+/** The address of what is shown; null if it cannot hold it. */
+const written = async () =>
+  source.chained ? null : address.written({ version: model.version, source, kept: kept?.source ?? null, settings: settings(), tenor: at("tenor").value });
 
 /** Show what an address says. */
 const restore = async (fragment) => {
@@ -167,6 +169,11 @@ const showSource = async (from) => {
   }
   at("quotes").value = from.text;
   at("unit").value = from.unit;
+  at("previous").checked = Boolean(from.since);
+  if (from.since) {
+    at("elapsed").value = from.since.elapsed;
+    at("return").value = from.since.logReturn ?? 0;
+  }
   return complete();
 };
 
@@ -243,11 +250,21 @@ const number = (id, name) => {
   return value;
 };
 
+/** {elapsed, logReturn} since the state that a completion starts from; null where it starts from none. */
+const memory = () => {
+  if (!at("previous").checked || !model.dynamics) return null;
+  return { elapsed: number("elapsed", "days since"), logReturn: model.dynamics.underlying ? number("return", "log return") : null };
+};
+
 /** The surface through quotes, in the browser; from an earlier state by the server. */
-const completed = async (read) => {
-  if (!at("previous").checked || !model.dynamics) return model.complete(read, market());
-  const logReturn = model.dynamics.underlying ? number("return", "log return") : null;
-  return model.completeFrom(state, read, market(), number("elapsed", "days since"), logReturn);
+const completed = (read, since) =>
+  since ? model.completeFrom(start, read, market(), since.elapsed, since.logReturn) : model.complete(read, market());
+
+/** Go on from the state that the last completion reached. */
+const nextDay = () => {
+  start = reached;
+  at("known").textContent = start.date;
+  at("next").hidden = true;
 };
 
 const complete = async () => {
@@ -256,9 +273,10 @@ const complete = async () => {
   try {
     const read = quotesText.parse(text, model.noise, at("unit").value);
     check(model.limits, read);
-    const found = await completed(read);
+    const since = memory();
+    const found = await completed(read, since);
     checkSurface(found);
-    showCompletion(text, read, found);
+    showCompletion(text, read, found, since);
   } catch (error) {
     fit(error.message, true);
     showWrong(text, error);
@@ -272,18 +290,16 @@ const checkSurface = (found) => {
   if (found.iv.some((vol) => vol < low || vol > high)) throw new Error("the surface through these quotes has vols that cannot be: they are far outside of what the model learned; leave wrong ones out");
 };
 
-const showCompletion = (text, read, found) => {
+const showCompletion = (text, read, found, since) => {
   const used = read.iv.map((_, i) => i).filter((i) => found.used[i]);
   quotes = { ...read, used: found.used, wild: found.wild };
-  before = found.before ? { name: `known on ${state?.date ?? model.dynamics.date}`, iv: found.before } : null;
-  if (found.state) {
-    state = found.state;
-    at("known").textContent = state.date;
-  }
+  before = found.before ? { name: at("known").textContent, iv: found.before } : null;
+  reached = found.state ?? null;
+  at("next").hidden = !reached;
   if (read.forward?.every((one) => one === read.forward[0])) at("forward").value = at("forward").dataset.last = read.forward[0];
   const counts = model.grid.tenors.map((_, i) => used.filter((q) => nearest(model.grid, read.tenor[q]) === i).length);
   at("tenor").value = counts.indexOf(Math.max(...counts));
-  show(found, { kind: "quotes", text, unit: at("unit").value, market: market() });
+  show(found, { kind: "quotes", text, unit: at("unit").value, market: market(), since, chained: Boolean(since && start) });
   warn(found.warning);
   showErrors(text, { ...read, ...found, iv: read.iv });
   const errors = used.map((i) => BASIS_POINTS * Math.abs(found.fitted[i] - read.iv[i]));
@@ -349,7 +365,7 @@ const compareWithFile = async (file) => attempt(async () => {
 
 const share = () => attempt(async () => {
   const fragment = await written();
-  if (!fragment) throw new Error("these quotes are too many for an address; send the file");
+  if (!fragment) throw new Error(source.chained ? "an address cannot hold the state that this completion starts from" : "these quotes are too many for an address; send the file");
   history.replaceState(null, "", fragment);
   const copied = await (navigator.clipboard?.writeText(location.href) ?? Promise.reject()).then(() => true, () => false);
   status(copied ? "the address is copied; it restores all of this" : "the address of this page restores all of this: copy it from the browser");
@@ -363,9 +379,9 @@ const showFan = () => drawFan(model.grid, scenarios, at("fan-of").value, model.g
 const drawScenarios = () => attempt(async () => {
   const days = number("days", "the number of working days");
   if (!Number.isInteger(days) || days < 1 || days > 60) throw new Error(`the number of working days is ${days}; allowed: 1 to 60`);
-  scenarios = await drawn(model, days, 1, state);
+  scenarios = await drawn(model, days, 1, reached ?? start);
   showFan();
-  say("fan-text")(`${scenarios.paths} paths from ${state?.date ?? model.dynamics.date}`);
+  say("fan-text")(`${scenarios.paths} paths from ${(reached ?? start)?.date ?? model.dynamics.date}`);
 }, say("fan-text"));
 
 const reset = () => {
@@ -373,7 +389,7 @@ const reset = () => {
   return move(Array.from(at("latents").querySelectorAll("input"), () => 0));
 };
 
-const buttons = { reset, walk, sample: sampleAgain, complete, example: takeExample, clear, download, image, share, keep, forget, "draw-fan": drawScenarios };
+const buttons = { reset, walk, sample: sampleAgain, complete, example: takeExample, clear, download, image, share, keep, forget, "draw-fan": drawScenarios, next: nextDay };
 for (const [id, action] of Object.entries(buttons)) at(id).addEventListener("click", () => action());
 at("draw").addEventListener("submit", (event) => {
   event.preventDefault();

@@ -3,7 +3,7 @@ import { color } from "./colors.js";
 import { range, ticks } from "./ticks.js";
 
 const SPACE = "http://www.w3.org/2000/svg";
-const EDGE = { left: 52, right: 12, top: 26, bottom: 42 };
+const EDGE = { left: 52, right: 12, top: 42, bottom: 42 };
 const REACH = 30; // pixels from the pointer to what it shows
 const FONT = "system-ui, sans-serif";
 
@@ -67,7 +67,7 @@ export const paint = (element) => {
     put("text", { x: EDGE.left - 6, y: up(value) + 4, fill: quiet, "text-anchor": "end" }, String(value));
   }
   put("text", { x: (width + EDGE.left) / 2, y: height - 6, fill: quiet, "text-anchor": "middle" }, x.title);
-  put("text", { x: 4, y: 14, fill: quiet }, y.title);
+  put("text", { x: 4, y: 32, fill: quiet }, y.title); // below the legend
   for (const trace of traces) root.append(...shapes(trace, across, up));
   legend(traces.filter((trace) => trace.legend), root, width);
   element.replaceChildren(root);
@@ -99,7 +99,7 @@ const path = (x, y, across, up) => {
   return text;
 };
 
-const LETTER = 6.4; // pixels of a letter, about
+const LETTER = 6.8; // pixels of a letter, about
 
 const legend = (traces, root, width) => {
   let right = width - EDGE.right;

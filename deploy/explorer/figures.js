@@ -8,11 +8,11 @@ import { drawRelief } from "./relief.js";
 import { read, spline } from "./spline.js";
 
 const POINTS = 121; // of a smile
-const [MESH_POINTS, MESH_PARTS] = [33, 3]; // of a smile in the surface, and of the time between two tenors
+const [MESH_POINTS, MESH_ROWS] = [33, 24]; // of a smile in the surface, and smiles in it at least
 
 /** The surface; `others` are {name, iv, tone} of the surfaces behind it, of which the first is drawn. */
 export const drawSurface = (element, grid, { iv }, settings, others, quotes) => {
-  const behind = others.length ? mesh(grid, others[0].iv, settings) : null;
+  const behind = others.length ? { mesh: mesh(grid, others[0].iv, settings), tone: others[0].tone } : null;
   const marks = grid.tenors.map((tenor) => ({ at: Math.sqrt(tenor), text: tenorTitle(tenor) }));
   const titles = { x: { title: AXES[settings.axis].title(settings.forward), reversed: AXES[settings.axis].reversed }, y: { title: "tenor", marks }, z: { title: QUANTITIES[settings.quantity].title } };
   drawRelief(element, mesh(grid, iv, settings), titles, behind, dots(grid, quotes, settings));
@@ -29,12 +29,14 @@ const mesh = (grid, iv, { axis, quantity, forward }) => {
   });
 };
 
-const refinedTenors = (tenors) =>
-  tenors.flatMap((tenor, i) =>
-    Array.from({ length: i + 1 < tenors.length ? MESH_PARTS : 1 }, (_, part) => ({
-      tenor: part ? (Math.sqrt(tenor) + (part / MESH_PARTS) * (Math.sqrt(tenors[i + 1]) - Math.sqrt(tenor))) ** 2 : tenor,
+const refinedTenors = (tenors) => {
+  const parts = Math.max(3, Math.ceil(MESH_ROWS / tenors.length));
+  return tenors.flatMap((tenor, i) =>
+    Array.from({ length: i + 1 < tenors.length ? parts : 1 }, (_, part) => ({
+      tenor: part ? (Math.sqrt(tenor) + (part / parts) * (Math.sqrt(tenors[i + 1]) - Math.sqrt(tenor))) ** 2 : tenor,
       own: part === 0,
     })));
+};
 
 const dots = (grid, quotes, settings) => {
   if (!quotes || settings.quantity === "density") return [];

@@ -10,7 +10,7 @@ const resized = new ResizeObserver((entries) => entries.forEach(({ target }) => 
 
 /**
  * Show a mesh [row][point] of {x, y, z} in an element; rows may have gaps, where z is NaN. The axes are
- * {title, reversed} and, for y, {title, marks: [{at, text}]}. `behind` is another mesh, drawn as lines, and `dots` are points.
+ * {title, reversed} and, for y, {title, marks: [{at, text}]}. `behind` is {mesh, tone} of another one, drawn as lines, and `dots` are points.
  */
 export const drawRelief = (element, mesh, axes, behind = null, dots = []) => {
   const before = reliefs.get(element);
@@ -61,7 +61,7 @@ export const paintRelief = (element) => {
   pen.scale(scale, scale);
   pen.font = "12px system-ui, sans-serif";
   const { mesh, axes, behind, dots, view } = relief;
-  const all = [...mesh.flat(), ...(behind ?? []).flat()];
+  const all = [...mesh.flat(), ...(behind?.mesh ?? []).flat()];
   const [xs, ys, zs] = ["x", "y", "z"].map((name) => range([...all, ...dots].map((one) => one[name])));
   const share = (value, [low, high]) => (2 * (value - low)) / (high - low || 1) - 1;
   const size = Math.min(width / 4.1, height / 2.6);
@@ -94,9 +94,9 @@ export const paintRelief = (element) => {
     trace(pen, corners.slice(0, 2), false);
     pen.stroke();
   }
-  pen.strokeStyle = color("orange");
-  pen.lineWidth = 1;
-  for (const row of behind ?? []) {
+  if (behind) pen.strokeStyle = color(behind.tone);
+  pen.lineWidth = 1.5;
+  for (const row of behind?.mesh ?? []) {
     if (!row[0]?.own) continue;
     trace(pen, row.filter(({ z }) => Number.isFinite(z)).map(place), false);
     pen.stroke();

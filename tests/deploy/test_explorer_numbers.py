@@ -218,7 +218,8 @@ def test_a_wrong_cell_is_named_by_row_and_column(node: str) -> None:
 
 def test_an_address_gives_back_what_was_written_into_it(node: str) -> None:
     quotes = "days,k,iv\n" + "".join(f"{days},0.{days},0.2\n" for days in range(10, 90))
-    source = {"kind": "quotes", "text": quotes, "unit": "percent", "market": "AUD/USD"}
+    since = {"elapsed": 1.5, "logReturn": -0.01}
+    source = {"kind": "quotes", "text": quotes, "unit": "percent", "market": "AUD/USD", "since": since}
     kept = {"kind": "latents", "z": [0.5, -1.25e-7, 2.0]}
     settings = {"axis": "strike", "quantity": "density", "forward": 4012.5}
     value = {"version": "abc 1", "source": source, "kept": kept, "settings": settings, "tenor": 3}
