@@ -15,7 +15,7 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo run test test-quick lint deps chaos bench bench-gpu experiments lock vendor clean
+.PHONY: demo run test test-quick lint deps chaos bench bench-gpu experiments lock vendor screenshots clean
 
 demo: $(RUNTIME_INSTALLED)
 	@$(BIN)/volvae demo
@@ -100,6 +100,10 @@ vendor:
 	cp $(WEB)/ort.wasm.bundle.min.mjs $(SHIPPED)/
 	gzip -9 --no-name --stdout $(WEB)/ort-wasm-simd-threaded.wasm > $(SHIPPED)/ort-wasm-simd-threaded.wasm.gz
 	node tests/javascript/brotli.mjs $(WEB)/ort-wasm-simd-threaded.wasm $(SHIPPED)/ort-wasm-simd-threaded.wasm.br
+
+# Pictures of the explorer in docs/; needs Chromium.
+screenshots: $(INSTALLED)
+	$(BIN)/python tools/screenshots.py
 
 clean:
 	rm -rf $(VENV) .checkpoints

@@ -340,7 +340,7 @@ const clear = () => {
   redraw();
 };
 
-const nameOf = (from) => ({ seed: () => `seed ${from.seed}`, latents: () => "kept", quotes: () => "kept quotes" })[from.kind]();
+const nameOf = (from) => ({ seed: () => `seed ${from.seed}`, latents: () => "kept", quotes: () => (quotes?.date ? `quotes of ${quotes.date}` : "kept quotes") })[from.kind]();
 
 const keep = () => {
   kept = { iv: shown.iv, source, name: nameOf(source) };

@@ -21,7 +21,7 @@ const resized = new ResizeObserver((entries) => entries.forEach(({ target }) => 
  * Show traces in an element.
  *
  * A trace is {name, kind: "line" | "band" | "points", x, y, color, width, dash, legend, pick, labels}; a band has `low` and
- * `high` in place of y. The axes are {title, digits, reversed}, perhaps with `names` of whole numbers. A click on a trace
+ * `high` in place of y, and points may have `bars` from bid to ask. The axes are {title, digits, reversed}, perhaps with `names` of whole numbers. A click on a trace
  * calls `onPick` with its `pick`.
  */
 export const drawChart = (element, traces, x, y, onPick = null) => {
@@ -73,12 +73,14 @@ export const paint = (element) => {
   element.replaceChildren(root);
 };
 
-const shapes = ({ kind, x, y, low, high, color: tone, width = 1, dash, symbol }, across, up) => {
+const shapes = ({ kind, x, y, bars = [], low, high, color: tone, width = 1, dash, symbol }, across, up) => {
   if (kind === "points") {
-    return x.map((value, i) => ({ value, at: y[i] })).filter(({ value, at }) => Number.isFinite(value) && Number.isFinite(at)).map(({ value, at }) =>
+    const spreads = bars.map(([from, to], i) => ({ from, to, at: across(x[i]) })).filter(({ from }) => Number.isFinite(from)).map(({ from, to, at }) =>
+      svg("line", { x1: at, x2: at, y1: up(from), y2: up(to), stroke: tone, "stroke-width": 2 }));
+    return spreads.concat(x.map((value, i) => ({ value, at: y[i] })).filter(({ value, at }) => Number.isFinite(value) && Number.isFinite(at)).map(({ value, at }) =>
       symbol === "cross"
         ? svg("path", { d: `M${across(value) - 4},${up(at) - 4}l8,8m0,-8l-8,8`, stroke: tone, "stroke-width": 2, fill: "none" })
-        : svg("circle", { cx: across(value), cy: up(at), r: 4, fill: tone, stroke: color("paper") }));
+        : svg("circle", { cx: across(value), cy: up(at), r: 3.5, fill: tone, stroke: color("paper") })));
   }
   if (kind === "band") {
     const known = x.map((_, i) => i).filter((i) => Number.isFinite(low[i]) && Number.isFinite(high[i]));

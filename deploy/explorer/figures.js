@@ -14,7 +14,7 @@ const [MESH_POINTS, MESH_ROWS] = [33, 24]; // of a smile in the surface, and smi
 export const drawSurface = (element, grid, { iv }, settings, others, quotes) => {
   const behind = others.length ? { mesh: mesh(grid, others[0].iv, settings), tone: others[0].tone } : null;
   const marks = grid.tenors.map((tenor) => ({ at: Math.sqrt(tenor), text: tenorTitle(tenor) }));
-  const titles = { x: { title: AXES[settings.axis].title(settings.forward), reversed: AXES[settings.axis].reversed }, y: { title: "tenor", marks }, z: { title: QUANTITIES[settings.quantity].title } };
+  const titles = { x: { title: AXES[settings.axis].name, reversed: AXES[settings.axis].reversed }, y: { title: "tenor", marks }, z: { title: QUANTITIES[settings.quantity].title } };
   drawRelief(element, mesh(grid, iv, settings), titles, behind, dots(grid, quotes, settings));
   element.data = rows(grid, iv);
 };
@@ -46,10 +46,11 @@ const dots = (grid, quotes, settings) => {
   });
 };
 
-/** Where a quote lies in the figure of smiles. */
-const placed = ({ logMoneyness: k, iv, tenor }, i, { axis, quantity, forward }) => {
-  const w = iv[i] ** 2 * tenor[i];
-  return { x: AXES[axis].of(k[i], w, tenor[i], forward), y: QUANTITIES[quantity].of([w], k[i], tenor[i]) };
+/** Where a quote lies in the figure of smiles; low and high are its bid and ask. */
+const placed = ({ logMoneyness: k, iv, tenor, bid, ask }, i, { axis, quantity, forward }) => {
+  const height = (vol) => QUANTITIES[quantity].of([vol ** 2 * tenor[i]], k[i], tenor[i]);
+  const x = AXES[axis].of(k[i], iv[i] ** 2 * tenor[i], tenor[i], forward);
+  return { x, y: height(iv[i]), ...(bid && { low: height(bid[i]), high: height(ask[i]) }) };
 };
 
 /**
@@ -102,7 +103,7 @@ const quoted = (grid, smile, curve, settings, chosen, quotes) => {
   if (settings.quantity === "density") return traces;
   const points = (which, name, style) => {
     const found = which.map((i) => placed(quotes, i, settings));
-    return { kind: "points", name, x: found.map(({ x }) => x), y: found.map(({ y }) => y), legend: which.length > 0, labels: which.map((i) => `${name}, ${tenorTitle(quotes.tenor[i])}`), ...style };
+    return { kind: "points", name, x: found.map(({ x }) => x), y: found.map(({ y }) => y), bars: found.map(({ low, high }) => [low, high]), legend: which.length > 0, labels: which.map((i) => `${name}, ${tenorTitle(quotes.tenor[i])}`), ...style };
   };
   const isWild = (i) => quotes.wild?.[i] ?? false;
   traces.push(points(used.filter((i) => !isWild(i)), "quotes", { color: color("ink") }));

@@ -22,9 +22,9 @@ export const showErrors = (text, { iv, fitted, used, wild }) => {
   const rows = order.slice(0, MOST).map((i) => {
     const error = used[i] ? [plain(100 * fitted[i], 2), plain(BASIS_POINTS * (fitted[i] - iv[i]), 1)] : ["out of reach", ""];
     const className = used[i] && !wild?.[i] ? "" : "bad";
-    return make("tr", { className }, ...[...names.map((_, j) => cells[i][j] ?? ""), ...error].map((textContent) => make("td", { textContent })));
+    return make("tr", { className }, ...[...error, ...names.map((_, j) => cells[i][j] ?? "")].map((textContent) => make("td", { textContent })));
   });
-  show([...names, "surface, %", "off by, bp"], rows);
+  show(["surface, %", "off by, bp", ...names], rows);
 };
 
 /** The quotes around a wrong one, whose cell has the message beside it. */

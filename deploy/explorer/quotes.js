@@ -60,8 +60,9 @@ const known = (written) => {
 };
 
 /**
- * {tenor, logMoneyness, iv, weight, forward}, each a list of numbers; a QuoteError names the row that is wrong. The weight
- * is null where nothing is known of the noise, and so is the forward.
+ * {tenor, logMoneyness, iv, weight, forward, date}, lists of numbers but for the date of the first row; a QuoteError names
+ * the row that is wrong. Without a column, the forward and the date are null, and so is the weight where nothing is known
+ * of the noise. Quotes of bid and ask have both as lists of vols too.
  *
  * A quote of bid_iv and ask_iv is their mean, and half their spread its noise: its weight is (noise / half the spread)^2,
  * at most 1; `noise` is that of a quote of weight 1. Vols are decimal, or percent where `unit` is "percent", their column
@@ -94,7 +95,8 @@ export const parse = (text, noise, unit = "decimal") => {
   const ofSpread = (value, i) => Math.min(1, (noise / (0.5 * (ask[i] - value))) ** 2);
   const weight = has("weight") ? within(column("weight"), "weight", 0, Infinity) : has("iv") ? null : bid.map(ofSpread);
   const forward = has("forward") ? within(column("forward"), "forward", 0, Infinity) : null;
-  return { tenor, logMoneyness: logMoneynessFrom[position](column, words, iv, tenor, forward), iv, weight, forward };
+  const logMoneyness = logMoneynessFrom[position](column, words, iv, tenor, forward);
+  return { tenor, logMoneyness, iv, weight, forward, date: has("date") ? words("date")[0] : null, ...(has("bid_iv") && { bid, ask }) };
 };
 
 const UNITS = { d: 1 / DAYS, w: 7 / DAYS, m: 1 / 12, y: 1 }; // years, as pipeline/tables/tenors.py has them

@@ -175,6 +175,7 @@ def test_layouts_are_read_as_the_command_reads_them(node: str, layout: str, tmp_
     np.testing.assert_allclose(found["tenor"], expected.tenor[order], **rounded)
     np.testing.assert_allclose(found["logMoneyness"], expected.k[order], **rounded)
     np.testing.assert_allclose(found["iv"], expected.iv[order], rtol=1e-14)
+    assert found["date"] == ("2026-03-02" if layout == "expiry" else None)
 
 
 @pytest.mark.parametrize(
