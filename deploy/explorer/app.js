@@ -178,14 +178,19 @@ const showSource = async (from) => {
 };
 
 let requested = null; // latest latents requested while a decode was running
+let moving = Promise.resolve(); // until the latest of them are shown
 
 /** Decode latents and show the surface, at most once per frame of the screen. */
-const move = async (z) => {
+const move = (z) => {
   const busy = requested !== null;
   requested = z;
-  if (busy) return;
+  if (!busy) moving = follow();
+  return moving;
+};
+
+const follow = async () => {
   await attempt(async () => {
-    for (let next = z; ; next = requested) {
+    for (let next = requested; ; next = requested) {
       show(await model.decode(next), { kind: "latents", z: next });
       await new Promise(requestAnimationFrame);
       if (requested === next) break;
@@ -196,6 +201,7 @@ const move = async (z) => {
 
 const draw = async (seed) => {
   stopWalking();
+  await moving; // or its last surface would take the place of this one
   const asked = { kind: "seed", seed, given: given(model.conditions), market: market() };
   at("seed").value = seed;
   show(await model.draw(seed, asked.given, asked.market), asked);
@@ -269,6 +275,7 @@ const nextDay = () => {
 
 const complete = async () => {
   stopWalking();
+  await moving;
   const text = at("quotes").value;
   try {
     const read = quotesText.parse(text, model.noise, at("unit").value);
@@ -333,6 +340,7 @@ const takeExample = () => {
 
 const clear = () => {
   at("quotes").value = "";
+  at("dated").hidden = true;
   quotes = before = null;
   fit("");
   warn(null);
@@ -410,9 +418,28 @@ const onFile = (id, action) => at(id).addEventListener("change", async ({ target
   target.value = ""; // or a second choice of the same file would be no change
   if (file) await action(file);
 });
-onFile("file", async (file) => {
-  at("quotes").value = await file.text();
+let opened = ""; // the file of quotes, of which the page takes one date
+
+/** Take the newest date of a file of quotes, or all of a file that names none, and complete it. */
+const openQuotes = async (file) => {
+  opened = await file.text();
+  try {
+    const found = quotesText.dates(opened);
+    at("date").replaceChildren(...found.map((date) => new Option(date, date)));
+    at("dated").hidden = found.length < 2;
+    at("date").value = found.at(-1) ?? "";
+    at("quotes").value = found.length > 1 ? quotesText.ofDate(opened, found.at(-1)) : opened;
+  } catch {
+    at("quotes").value = opened; // `complete` says what is wrong
+    at("dated").hidden = true;
+  }
   await complete();
+};
+
+onFile("file", openQuotes);
+at("date").addEventListener("change", () => {
+  at("quotes").value = quotesText.ofDate(opened, at("date").value);
+  complete();
 });
 onFile("other", compareWithFile);
 at("entry").addEventListener("submit", (event) => {

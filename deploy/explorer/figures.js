@@ -30,7 +30,7 @@ const mesh = (grid, iv, { axis, quantity, forward }) => {
 };
 
 const refinedTenors = (tenors) => {
-  const parts = Math.max(3, Math.ceil(MESH_ROWS / tenors.length));
+  const parts = Math.max(2, Math.ceil(MESH_ROWS / tenors.length));
   return tenors.flatMap((tenor, i) =>
     Array.from({ length: i + 1 < tenors.length ? parts : 1 }, (_, part) => ({
       tenor: part ? (Math.sqrt(tenor) + (part / parts) * (Math.sqrt(tenors[i + 1]) - Math.sqrt(tenor))) ** 2 : tenor,

@@ -30,17 +30,19 @@ export const reader = (grid, iv) => {
   const { tenors } = grid;
   const vols = rows(grid, iv);
   if (!vols.flat().every((vol) => vol > 0 && vol < Infinity)) return () => null;
+  const places = tenors.map(coordinate);
+  const terms = grid.nodes.map((_, j) => local(places, vols.map((smile) => smile[j] ** 2))); // variances of each node
   const smooth = tenors.map(() => null); // whether total variance rises to the next tenor, measured when it is asked
   return (tenor) => {
     const later = tenors.findIndex((one) => one >= tenor);
     if (later < 0 || !(tenor >= tenors[0])) return null;
-    const cubic = smileOf(grid, vols, tenor);
+    const cubic = smileOf(grid, terms, tenor);
     if (!rising(cubic.x)) return null;
     const smile = { tenor, low: cubic.x[0], high: cubic.x.at(-1), at: (k) => read(cubic, k) };
     if (tenors[later] === tenor) return smile;
     const [short, long] = [tenors[later - 1], tenors[later]];
-    const [first, last] = [short, long].map((end) => smileOf(grid, vols, end));
-    if ((smooth[later] ??= rises(grid, vols, short, long))) return smile;
+    const [first, last] = [short, long].map((end) => smileOf(grid, terms, end));
+    if ((smooth[later] ??= rises(grid, terms, short, long))) return smile;
     const share = (tenor - short) / (long - short);
     const at = (k) => {
       const [before, after] = [read(first, k), read(last, k)];
@@ -64,18 +66,16 @@ const PARTS = 8; // of an interval between tenors, from each of which to the nex
 const ROUNDING = 1e-12; // of total variance
 
 /** Whether cubic total variance rises from one tenor to another, where arbitrage of the first is measured. */
-const rises = (grid, vols, short, long) => {
-  const smiles = Array.from({ length: PARTS + 1 }, (_, i) => smileOf(grid, vols, i === PARTS ? long : short + ((long - short) * i) / PARTS));
+const rises = (grid, terms, short, long) => {
+  const smiles = Array.from({ length: PARTS + 1 }, (_, i) => smileOf(grid, terms, i === PARTS ? long : short + ((long - short) * i) / PARTS));
   const points = refined(smiles[0].x);
   const variance = smiles.map((smile) => points.map((k) => read(smile, k)[0]));
   return !variance.slice(1).some((now, i) => now.some((w, j) => w - variance[i][j] < -ROUNDING));
 };
 
-/** The spline of total variance along k at a tenor inside the grid: the variances of a node are read by local cubics. */
-const smileOf = ({ convention, tenors, nodes }, vols, tenor) => {
-  const places = tenors.map(coordinate);
-  const variances = nodes.map((_, j) =>
-    Math.max(read(local(places, vols.map((smile) => smile[j] ** 2)), coordinate(tenor))[0], LEAST_VARIANCE));
+/** The spline of total variance along k at a tenor inside the grid, from the local cubics of the variances of each node. */
+const smileOf = ({ convention, nodes }, terms, tenor) => {
+  const variances = terms.map((term) => Math.max(read(term, coordinate(tenor))[0], LEAST_VARIANCE));
   const k = logMoneyness({ convention, nodes, tenors: [tenor] }, variances.map(Math.sqrt))[0];
   const total = variances.map((variance) => variance * tenor);
   return convention === "delta" ? spline(k.toReversed(), total.toReversed()) : spline(k, total);

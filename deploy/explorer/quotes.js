@@ -33,7 +33,7 @@ export class QuoteError extends Error {
 
 const wrong = (row, column, message) => new QuoteError(`row ${row}: ${column} ${message}`, row, column);
 
-/** The cells of a text: {names, cells}, names as the text has them. */
+/** The cells of a text: {names, cells}, names as the text has them, and the lines that they are of, the first the header. */
 export const table = (text) => {
   const lines = text.split(/\r?\n/).map((line) => line.trim()).filter((line) => line && !line.startsWith("#"));
   if (!lines.length) throw new QuoteError("there are no quotes; paste lines of tenor_years, log_moneyness, iv");
@@ -47,7 +47,21 @@ export const table = (text) => {
   if (cells.length > MAX_QUOTES) throw new QuoteError(`${cells.length} quotes; allowed: 1 to ${MAX_QUOTES}`);
   const long = cells.findIndex((row) => row.length > names.length);
   if (long >= 0) throw new QuoteError(`row ${long + 1} has ${cells[long].length} cells for ${names.length} columns; with decimal commas, separate the columns by semicolons`, long + 1);
-  return { names, cells };
+  return { names, cells, lines: headed ? lines : [PLAIN.join(","), ...lines] };
+};
+
+/** The dates of a text in the order of their names; none where it has no such column. */
+export const dates = (text) => {
+  const { names, cells } = table(text);
+  const place = placeOf(names, "date");
+  return place < 0 ? [] : [...new Set(cells.map((row) => row[place] ?? ""))].sort();
+};
+
+/** The quotes of one date of a text. */
+export const ofDate = (text, date) => {
+  const { names, cells, lines } = table(text);
+  const place = placeOf(names, "date");
+  return [lines[0], ...lines.slice(1).filter((_, i) => cells[i][place] === date)].join("\n");
 };
 
 /** The name of the house and whether it says percent, of a name as people write it. */

@@ -365,24 +365,34 @@ def test_samples_can_be_asked_for_conditions(browser: Browser, tmp_path: Path) -
     prior = two_conditions(linear)
     other = prior.joint._replace(means=prior.joint.means + np.array([0.0, 0.0, 2.0, 0.0, 0.0]))
     joint = Mixture.joined([prior.joint, other], np.array([0.5, 0.5]))
-    prior = Prior(joint, prior.conditions, ("AUD/USD", "EUR/USD"), np.arange(2))
+    prior = Prior(joint, ("first", "atm_level"), ("AUD/USD", "EUR/USD"), np.arange(2))
     bundle = write_bundle(tmp_path / "bundle", linear, prior)
     model = SurfaceModel.load(bundle, provider="cpu")
     asked = round(float(linear.center[5]) + 0.02, 4)
     with serving(bundle, tmp_path) as server:
         explorer = Explorer(browser, server.address).ready()
-    explorer.page.fill("#given-sixth", str(asked))
+    explorer.page.fill("#given-atm_level", str(asked))
     drawn = explorer.does("#sample")
-    np.testing.assert_allclose(drawn, model.sample(1, seed=explorer.seed(), conditions={"sixth": asked})[0], **CLOSE)
+    np.testing.assert_allclose(
+        drawn, model.sample(1, seed=explorer.seed(), conditions={"atm_level": asked})[0], **CLOSE
+    )
     explorer.page.select_option("#market", "EUR/USD")
-    drawn, given = explorer.does("#sample"), {"conditions": {"sixth": asked}, "market": "EUR/USD"}
+    drawn, given = explorer.does("#sample"), {"conditions": {"atm_level": asked}, "market": "EUR/USD"}
     np.testing.assert_allclose(drawn, model.sample(1, seed=explorer.seed(), **given)[0], **CLOSE)
+    assert not explorer.page.locator("#slide-first").count()  # no known feature: its range is unknown
+    explorer.page.select_option("#market", "")
+    explorer.page.focus("#slide-atm_level")
+    drawn = explorer.does("End")
+    asked = float(explorer.page.input_value("#given-atm_level"))
+    same = model.sample(1, seed=explorer.seed(), conditions={"atm_level": asked})[0]
+    np.testing.assert_allclose(drawn, same, **CLOSE)
+    explorer.page.select_option("#market", "EUR/USD")
     explorer.page.fill("#quotes", "tenor_years,log_moneyness,iv\n0.25,0,0.2\n")
     completed = model.complete([0.2], tenor=[0.25], log_moneyness=[0.0], market="EUR/USD").iv
     np.testing.assert_allclose(explorer.does("#complete"), completed, **CLOSE)
-    explorer.page.fill("#given-sixth", "high")
+    explorer.page.fill("#given-atm_level", "high")
     explorer.page.click("#sample")
-    assert explorer.until_text("status", "sixth") == 'sixth is "high", not a number'
+    assert explorer.until_text("status", "atm_level") == 'atm_level is "high", not a number'
     explorer.page.close()
 
 
@@ -558,6 +568,22 @@ def test_an_address_restores_all_that_is_shown(explorer: Explorer, browser: Brow
     assert again.faults == []
     again.page.close()
     explorer.page.click("#forget")
+
+
+def test_one_date_of_a_file_is_completed_and_another_compared(explorer: Explorer, tmp_path: Path) -> None:
+    rows = [f"{date},180,{k},{iv}" for date, iv in (("2026-03-03", 0.22), ("2026-03-02", 0.21)) for k in (-0.1, 0.0)]
+    (tmp_path / "quotes.csv").write_text("\n".join(["date,days,log_moneyness,iv", *rows]))
+    explorer.page.set_input_files("#file", tmp_path / "quotes.csv")
+    explorer.until_text("fit", "2 of 2 quotes used")
+    assert explorer.page.input_value("#date") == "2026-03-03"
+    explorer.page.click("#keep")
+    explorer.page.select_option("#date", "2026-03-02")
+    explorer.until("document.getElementById('quotes').value.includes('2026-03-02')")
+    explorer.until_text("marks-note", "quotes of 2026-03-03")
+    assert "2026-03-03" not in explorer.page.input_value("#quotes")
+    explorer.page.click("#forget")
+    explorer.page.click("#clear")
+    assert not explorer.page.is_visible("#date")
 
 
 @pytest.mark.parametrize("fragment", ["z=1,2", "seed=abc", "quotes=AAAA", "seed=1&market=nowhere"])
