@@ -52,14 +52,17 @@ export const paint = (element) => {
     const share = (value - x0) / (x1 - x0);
     return EDGE.left + (x.reversed ? 1 - share : share) * (width - EDGE.left - EDGE.right);
   };
-  const up = (value) => height - EDGE.bottom - ((value - y0) / (y1 - y0)) * (height - EDGE.top - EDGE.bottom);
+  const rows = legendRows(traces.filter((trace) => trace.legend), width - EDGE.right);
+  const below = (rows.length - 1) * LEGEND_ROW; // what the legend takes beyond its first row
+  const top = EDGE.top + Math.max(below, 0);
+  const up = (value) => height - EDGE.bottom - ((value - y0) / (y1 - y0)) * (height - top - EDGE.bottom);
   Object.assign(chart, { across, up });
   const root = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, "font-family": FONT, "font-size": 12 });
   const put = (name, attributes, text) => root.append(svg(name, attributes, text));
   const [quiet, line] = [color("quiet"), color("line")];
   const marks = x.names ? x.names.map((_, i) => i) : ticks(x0, x1, Math.max(3, width / 60));
   for (const value of marks) {
-    put("line", { x1: across(value), x2: across(value), y1: EDGE.top, y2: height - EDGE.bottom, stroke: line });
+    put("line", { x1: across(value), x2: across(value), y1: top, y2: height - EDGE.bottom, stroke: line });
     put("text", { x: across(value), y: height - EDGE.bottom + 16, fill: quiet, "text-anchor": "middle" }, x.names?.[value] ?? String(value));
   }
   for (const value of ticks(y0, y1, height / 40)) {
@@ -67,9 +70,9 @@ export const paint = (element) => {
     put("text", { x: EDGE.left - 6, y: up(value) + 4, fill: quiet, "text-anchor": "end" }, String(value));
   }
   put("text", { x: (width + EDGE.left) / 2, y: height - 6, fill: quiet, "text-anchor": "middle" }, x.title);
-  put("text", { x: 4, y: 32, fill: quiet }, y.title); // below the legend
+  put("text", { x: 4, y: top - EDGE.top + 32, fill: quiet }, y.title); // below the legend
   for (const trace of traces) root.append(...shapes(trace, across, up));
-  legend(traces.filter((trace) => trace.legend), root, width);
+  rows.forEach((row, i) => legend(row, root, width, i * LEGEND_ROW));
   element.replaceChildren(root);
 };
 
@@ -101,16 +104,35 @@ const path = (x, y, across, up) => {
   return text;
 };
 
-const LETTER = 6.8; // pixels of a letter, about
+const [LETTER, SIGN, GAP, LEGEND_ROW] = [6.8, 24, 8, 18]; // pixels; of a letter, about
 
-const legend = (traces, root, width) => {
+const legendWidth = ({ name }) => name.length * LETTER + SIGN;
+
+/** Traces in the rows of the legend: as many in a row as fit. */
+const legendRows = (traces, width) => {
+  const rows = [];
+  let free = 0;
+  for (const trace of traces) {
+    const wide = legendWidth(trace) + GAP;
+    if (!rows.length || wide > free) {
+      rows.push([]);
+      free = width;
+    }
+    rows.at(-1).push(trace);
+    free -= wide;
+  }
+  return rows;
+};
+
+const legend = (traces, root, width, down) => {
   let right = width - EDGE.right;
-  for (const { name, kind, color: tone, dash } of traces.toReversed()) {
-    const start = right - name.length * LETTER - 24;
-    root.append(svg("text", { x: start + 22, y: 14, fill: color("ink") }, name));
-    if (kind === "points") root.append(svg("circle", { cx: start + 9, cy: 10, r: 4, fill: tone }));
-    else root.append(svg("line", { x1: start, x2: start + 18, y1: 10, y2: 10, stroke: tone, "stroke-width": kind === "band" ? 10 : 3, ...(kind === "band" && { "stroke-opacity": 0.3 }), ...(dash && { "stroke-dasharray": dash }) }));
-    right = start - 8;
+  for (const trace of traces.toReversed()) {
+    const { name, kind, color: tone, dash } = trace;
+    const start = right - legendWidth(trace);
+    root.append(svg("text", { x: start + SIGN - 2, y: down + 14, fill: color("ink") }, name));
+    if (kind === "points") root.append(svg("circle", { cx: start + 9, cy: down + 10, r: 4, fill: tone }));
+    else root.append(svg("line", { x1: start, x2: start + 18, y1: down + 10, y2: down + 10, stroke: tone, "stroke-width": kind === "band" ? 10 : 3, ...(kind === "band" && { "stroke-opacity": 0.3 }), ...(dash && { "stroke-dasharray": dash }) }));
+    right = start - GAP;
   }
 };
 
