@@ -22,7 +22,7 @@ _ADDRESS = "http://127.0.0.1:8765"
 _YESTERDAY, _TODAY = "2026-03-02", "2026-03-03"
 _TRIES = 600  # of a tenth of a second
 _DRAWN = "() => document.getElementById('fit').textContent.includes('quotes used')"
-_JUDGED = "() => document.querySelectorAll('#score td').length && document.querySelector('.strip button')"
+_JUDGED = "() => document.getElementById('score-verdict').className && document.querySelector('.strip button')"
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import { clearQuoteTable, showErrors, showWrong } from "./quote-table.js";
 import * as quotesText from "./quotes.js";
 import { paintRelief } from "./relief.js";
 import { picture, saveAs } from "./save.js";
-import { showChecks, showMarks, showScore } from "./tables.js";
+import { forgetScore, showChecks, showMarks, showScore } from "./tables.js";
 
 const RELAXATION = 1.5; // seconds in which the correlation of a random walk with its start falls to 1/e
 const BASIS_POINTS = 1e4;
@@ -104,6 +104,7 @@ const show = (surface, from) => {
   showLatents(surface.z);
   redraw();
   showChecks(model.grid, surface.iv);
+  forgetScore();
   settle();
 };
 

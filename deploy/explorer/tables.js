@@ -36,10 +36,18 @@ export const showChecks = (grid, iv) => {
   at("checks").querySelector("tbody").replaceChildren(...lines);
 };
 
+/** Show the percentiles of a surface, or null where it has too few points for them. */
 export const showScore = (ranks) => {
   const { text, good } = verdict(ranks);
+  showRanks(ranks, text, good ? "good" : "bad");
+};
+
+/** Show that the score of a new surface is not known yet, so that no verdict stands beside another surface. */
+export const forgetScore = () => showRanks(null, "…", "");
+
+const showRanks = (ranks, text, tone) => {
   at("score-verdict").textContent = text;
-  at("score-verdict").className = good ? "good" : "bad";
+  at("score-verdict").className = tone;
   const names = { fit: "misfit", rarity: "distance of its latents", error: "largest error of a point" };
   const lines = Object.entries(names).map(([key, name]) => line([name, ranks ? `${plain(ranks[key], 1)} %` : "–"]));
   at("score").querySelector("tbody").replaceChildren(...lines);
