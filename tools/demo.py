@@ -63,7 +63,7 @@ TENORS = {"1M": 30, "2M": 61, "3M": 91, "6M": 183, "1Y": 365}
 def main(work: Path) -> None:
     """Run the stages in ``work`` that have not run there, and write deploy/demo."""
     work.mkdir(parents=True, exist_ok=True)
-    _write_settings(work / "params.yaml")
+    write_settings(work / "params.yaml", SMALLER)
     for stage, paths in STAGES.items():
         if not (work / f"{stage}.json").exists():
             subprocess.run([sys.executable, "-m", "pipeline", stage, *paths.split()], cwd=work, check=True)
@@ -80,12 +80,12 @@ def main(work: Path) -> None:
     write_quotes(DEMO / "quotes")
 
 
-def _write_settings(path: Path) -> None:
-    """The settings of the project with the smaller ones in their place."""
+def write_settings(path: Path, changes: dict[str, Any]) -> None:
+    """The settings of the project with others, by the keys that lead to them, in their place."""
     yaml = YAML()
     yaml.width = 120
     settings = yaml.load(ROOT / "params.yaml")
-    for key, value in SMALLER.items():
+    for key, value in changes.items():
         *blocks, last = key.split(".")
         block = settings
         for name in blocks:
