@@ -15,7 +15,7 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo run test test-quick lint deps chaos bench bench-gpu experiments lock vendor screenshots clean
+.PHONY: demo run test test-quick docs lint deps chaos bench bench-gpu experiments lock vendor screenshots clean
 
 demo: $(RUNTIME_INSTALLED)
 	@$(BIN)/volvae demo
@@ -42,9 +42,16 @@ lint: $(INSTALLED)
 	mypy
 	lint-imports
 
-# The code of each stage, as its imports are, into dvc.yaml.
+# The site in build/site, without the internet; a dead link fails. make docs SERVE=1 shows it at http://127.0.0.1:8010.
+docs: $(INSTALLED)
+	sphinx-build --fail-on-warning --keep-going --quiet -c docs/site -d build/doctrees . build/site
+	@echo "build/site/index.html"
+	$(if $(SERVE),python -m http.server --bind 127.0.0.1 --directory build/site 8010)
+
+# The code of each stage, as its imports are, into dvc.yaml; the types of the settings into params.schema.json.
 deps: $(INSTALLED)
 	PYTHONPATH=. python tools/stage_deps.py
+	PYTHONPATH=. python tools/params_schema.py
 
 # The fault matrix of docs/reliability.md: hours; a part of it is in `make test`.
 chaos: $(INSTALLED)
@@ -81,7 +88,7 @@ $(RUNTIME_INSTALLED): pyproject.toml requirements.lock | $(BIN)/python
 	@touch $@
 
 $(INSTALLED): pyproject.toml requirements.lock | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[pipeline,schedule,serve,dask,dev,$(RUNTIME)]'
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[pipeline,schedule,serve,dask,docs,dev,$(RUNTIME)]'
 	$(BIN)/python -m pip check
 	@touch $@
 
