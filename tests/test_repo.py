@@ -7,7 +7,6 @@ import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 
-import click
 import grimp
 import pytest
 from packaging.requirements import Requirement
@@ -86,23 +85,6 @@ def test_paths_of_a_command_are_its_deps_and_outputs(root: Path) -> None:
         entries = [*stage["deps"], *stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]
         declared = {next(iter(e)) if isinstance(e, dict) else e for e in entries}
         assert used == {path for path in declared - {str(own_file.RECORD)} if not path.startswith(CODE)}, name
-
-
-def test_commands_in_the_readme_exist(root: Path) -> None:
-    text = (root / "README.md").read_text("utf-8")
-    blocks = "\n".join(re.findall(r"```(?:console|sh)\n(.*?)```", text, re.DOTALL))
-    makefile = (root / "Makefile").read_text("utf-8")
-    targets = set(re.findall(r"\bmake ([a-z]+)", blocks))
-    assert targets >= {"run", "test"}
-    assert targets <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
-    for line in re.findall(r"^\$? ?volvae (.*)$", blocks, re.MULTILINE):
-        command: click.Command = cli
-        for word in line.split():
-            if not isinstance(command, click.Group):
-                break
-            command = command.commands[word]
-        options = {o for parameter in command.params for o in parameter.opts}
-        assert set(re.findall(r"(?<=\s)(--?[a-z][a-z-]*)", line)) <= options, line
 
 
 def test_files_that_the_readme_names_exist(root: Path) -> None:

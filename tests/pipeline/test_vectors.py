@@ -19,6 +19,7 @@ from pipeline.report import picture, text
 from pipeline.runs.trigger import odd_share
 from pipeline.settings.register import GateParams, ShareRange
 from tests.deploy.serving import serving
+from tests.documents import blocks
 from tests.vectors import LIKELIHOODS, POINTS, trained_on_vectors
 from tests.workspace import PATHS, Workspace
 from vae.bundle import MANIFEST
@@ -129,6 +130,13 @@ def test_hidden_points_are_completed(model: VectorModel, held_out: np.ndarray) -
     scores = model.score(seen)
     assert np.isfinite(scores.nats).all()
     assert np.isnan(scores.percentile).all()  # no training vector has so few points
+
+
+@pytest.mark.slow
+def test_the_example_of_the_documents_runs(root: Path, run: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.folder)
+    (block,) = (block for block in blocks(root / "docs/bundle.md", "python") if "VectorModel" in block)
+    exec(compile(block, "bundle.md", "exec"), {})
 
 
 @pytest.mark.slow
