@@ -11,6 +11,9 @@ from click.testing import CliRunner, Result
 from deploy.server import run
 from deploy.server.settings import Settings
 from pipeline.cli.main import main
+from pipeline.settings.params import read_params
+from pipeline.settings.prepare import HestonPathsPrepare
+from tools import dated
 from tools import demo as maker
 from vae.runtime import SurfaceModel
 
@@ -88,6 +91,17 @@ def test_its_completions_are_the_surfaces_that_the_quotes_are_of(model: SurfaceM
     exact = maker.vols(maker.QUIET, days, k)
     read = model.surfaces(found.iv[None]).at(np.tile(k, len(days)), np.repeat(days, len(k)) / 365.0)
     assert 1e4 * np.abs(read[0] - exact.ravel()).max() < 10.0
+
+
+def test_the_dated_model_is_of_the_settings_that_make_it(tmp_path: Path) -> None:
+    maker.write_settings(tmp_path / "params.yaml", dated.SETTINGS)
+    settings = read_params(tmp_path / "params.yaml")
+    model = SurfaceModel.load(dated.DATED, provider="cpu")
+    assert isinstance(settings.prepare, HestonPathsPrepare)
+    assert settings.prepare.grid.build().to_dict() == model.grid.to_dict()
+    assert settings.train.model.latents == model.latents
+    assert settings.train.dynamics is not None
+    assert model.manifest["dynamics"]["underlying"] == settings.train.dynamics.underlying
 
 
 def test_the_quotes_are_those_that_the_tool_writes(tmp_path: Path) -> None:
