@@ -5,6 +5,7 @@ The answer has the numbers that the model gives in Python.
 """
 
 import json
+import socket
 import subprocess
 import time
 import urllib.request
@@ -12,8 +13,11 @@ import urllib.request
 import matplotlib.pyplot as plt
 import numpy as np
 
-ADDRESS = "http://127.0.0.1:8017"
-server = subprocess.Popen(["volvae", "serve", "--model", "demo/bundle", "--port", "8017"], stderr=subprocess.DEVNULL)
+with socket.create_server(("127.0.0.1", 0)) as free:
+    PORT = free.getsockname()[1]
+ADDRESS = f"http://127.0.0.1:{PORT}"
+command = ["volvae", "serve", "--model", "demo/bundle", "--port", str(PORT)]
+server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 
 def ask(route: str, body: dict[str, object] | None = None) -> dict:
