@@ -30,7 +30,7 @@ def ask(route: str, body: dict[str, object] | None = None) -> dict:
 
 def wait() -> None:
     """Until the server has loaded the model."""
-    for _ in range(300):
+    for _ in range(600):
         try:
             ask("/v2/health/ready")
         except OSError:
@@ -47,6 +47,7 @@ try:
     found = ask("/complete", {"iv": vols, "tenor": [each / 365 for each in days], "log_moneyness": k})
 finally:
     server.terminate()
+    server.wait()
 
 nodes, tenors = np.array(found["grid"]["nodes"]), np.array(found["grid"]["tenors"])
 surface = 100 * np.array(found["iv"])

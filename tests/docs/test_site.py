@@ -65,7 +65,8 @@ class Page(HTMLParser):
 def test_the_site_is_built_and_its_links_and_pictures_are_there(tmp_path: Path) -> None:
     """The build runs all scripts of the gallery; links and anchors are looked up in the pages that it wrote."""
     found = build(ROOT, tmp_path)
-    assert (found.returncode, found.stderr) == (0, "")
+    assert found.returncode == 0, found.stderr
+    assert not found.stderr, found.stderr
     site = tmp_path / "site"
     pages = {path: Page(path.read_text("utf-8")) for path in site.rglob("*.html")}
     for path, page in pages.items():
