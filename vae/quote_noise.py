@@ -109,6 +109,20 @@ def estimate(complete: Callable[[Array], Fit], quotes: Quotes, known: float) -> 
     return Estimate((trust / ratio).astype(np.float32), known * float(ratio) ** 0.5, wild, cause)
 
 
+def unexplained(error: Array, deviation: Array, known: float) -> float:
+    """The root mean square of errors, [quote], that neither their deviations nor the known noise explain, decimal.
+
+    Args:
+        error: quotes less the surface, decimal.
+        deviation: standard deviations of the surface there, decimal.
+        known: standard deviation of the noise that the model knows, decimal.
+    """
+    if not len(error):
+        return 0.0
+    more = float((np.square(error) - np.square(deviation)).mean()) - known**2
+    return math.sqrt(max(more, 0.0))
+
+
 def fits_forecast(misfit: float, number: int) -> bool:
     """Whether quotes fit a forecast, given their chi-square and its degrees of freedom.
 

@@ -561,6 +561,11 @@ class SurfaceModel(BundleModel):
             noisy = found.cause == "noise"
             trusted = own.quotes if noisy else seen.quotes._replace(precision=seen.quotes.precision * ~found.wild)
             recalled = moving.recalled(previous, own, trusted, elapsed, since)
+            if not noisy:
+                rows = found.used & ~found.wild
+                error = (feeds["iv"] - recalled.fitted)[rows]
+                more = quote_noise.unexplained(error, recalled.fitted_std[rows], self._quote_noise)
+                recalled = recalled._replace(std=np.sqrt(recalled.std**2 + np.float32(more) ** 2))
         iv = recalled.state.iv
         return found._replace(
             iv=iv,

@@ -57,8 +57,13 @@ def test_a_surface_from_the_past_and_quotes_is_that_of_torch(model: SurfaceModel
 
     found = model.complete(_VOLS, **_QUOTES, weight=1.0, previous=model.state)
     np.testing.assert_allclose(found.iv.ravel(), vols, rtol=2e-4)
-    deviation = vols * np.sqrt(np.diag(basis @ covariance @ basis.T) + noise)
-    np.testing.assert_allclose(found.std.ravel(), deviation, rtol=2e-3)
+    fitted, relative = memory.at_quotes(motion.law, mean, covariance, quotes, center)
+    unexplained = (np.square(_VOLS - fitted) - np.square(fitted * relative)).mean() - model.manifest[
+        "observation_scale_vol"
+    ] ** 2
+    assert found.warning  # these quotes fit neither the model nor the past
+    variance = np.square(vols) * (np.diag(basis @ covariance @ basis.T) + noise) + unexplained
+    np.testing.assert_allclose(found.std.ravel(), np.sqrt(variance), rtol=2e-3)
     assert found.state is not None
     assert found.state.date == dt.date(2020, 6, 1)
     assert found.state.elapsed == 0.0
@@ -188,3 +193,17 @@ def test_a_whole_surface_starts_a_state_that_is_certain(model: SurfaceModel) -> 
     np.testing.assert_array_equal(state.filtered, state.coordinates)
     np.testing.assert_array_equal(state.covariance, model.state.covariance)
     assert (model.state.date - dt.date(1970, 1, 1)).days == FIRST_DAY + 149
+
+
+def test_intervals_hold_what_neither_model_nor_past_explains(root: Path) -> None:
+    """A smile far outside of one simulated path: the past must not make its surface surer than its quotes allow."""
+    model = SurfaceModel.load(root / "examples/dated", provider="cpu", threads=1)
+    k, tenor = np.tile(np.linspace(-0.1, 0.1, 9), 2), np.repeat([0.1, 0.3], 9)
+    iv = 0.2 - 0.4 * k + 3.0 * k**2
+    for weight in (None, 1.0):  # the noise is estimated, or known
+        found = model.complete(iv, tenor=tenor, log_moneyness=k, weight=weight, previous=model.state)
+        assert found.warning
+        rows = found.used & ~found.wild
+        error = np.abs(found.fitted - iv)[rows]
+        assert error.max() > 10.0 * found.fitted_std[rows].max(), "else the surface has learned the smile"
+        assert (error <= 1.645 * found.std.min()).mean() > 0.8
