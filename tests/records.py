@@ -1,4 +1,4 @@
-"""What a test registers."""
+"""Records that tests register."""
 
 from pathlib import Path
 

@@ -155,3 +155,12 @@ def test_importing_a_package_loads_nothing(package: str) -> None:
     program = f"import {package}, sys; print([m for m in sys.modules if m.startswith(({package!r} + '.', 'torch'))])"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
+
+
+def test_docstrings_say_what_a_thing_is(root: Path) -> None:
+    """A sentence that begins with "What" names no subject."""
+    files = subprocess.run(["git", "ls-files", "*.py"], cwd=root, capture_output=True, text=True, check=True).stdout
+    found = [
+        path for path in files.split() if re.search(r'^\s*"""What ', (root / path).read_text("utf-8"), re.MULTILINE)
+    ]
+    assert found == []

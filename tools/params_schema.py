@@ -66,7 +66,7 @@ def _without_titles(part: Any) -> Any:  # noqa: ANN401 - any JSON
 
 
 def text(params: Path = PARAMS) -> str:
-    """What params.schema.json holds."""
+    """The text of params.schema.json."""
     return json.dumps(schema(params.read_text("utf-8")), indent=1) + "\n"
 
 

@@ -73,7 +73,7 @@ def _merged(part: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
 
 
 def allowed(part: dict[str, Any], root: dict[str, Any]) -> str:
-    """What a value may be, in words."""
+    """The allowed values, in words."""
     return " or ".join(dict.fromkeys(_one(found, root) for found in resolved(part, root)))
 
 

@@ -1,4 +1,4 @@
-"""What each latent does.
+"""The effect of each latent.
 
 The surface at the mean of the codes, and the same with one latent moved by two standard deviations to either side. A
 smile at three months for each of the five latents.

@@ -42,7 +42,7 @@ class Server(NamedTuple):
         return f"127.0.0.1:{self.port}"
 
     def lines(self) -> list[dict]:
-        """What it has said; the last line may be half written."""
+        """Its log so far, without a last line that is half written."""
         return [json.loads(line) for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
     def said(self, message: str) -> list[dict]:

@@ -59,7 +59,7 @@ def quotes_file(folder: Path, model: SurfaceModel) -> Path:
 
 
 def completed(model: SurfaceModel, path: Path) -> Completion:
-    """What the command makes of a file."""
+    """The quotes that the command reads from a file."""
     quotes = complete_quotes.read(path, Options(None, {}, {}), Choice())
     return complete_quotes.run(model, complete_quotes.for_model(model, quotes, None))
 

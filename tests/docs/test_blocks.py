@@ -1,4 +1,4 @@
-"""What the documents show works: Python is run, commands are run or read by the programs that they name."""
+"""All that the documents show works: Python is run, commands are run or read by the programs that they name."""
 
 import importlib.util
 import re

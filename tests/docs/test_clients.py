@@ -27,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def command(client: str, folder: Path) -> list[str]:
-    """What runs a client, which is built if it has to be; the test is skipped where this machine has not the tool."""
+    """The command that runs a client, which is built if it must be; without its tool the test is skipped."""
     source = str(CLIENTS / client)
     tool = BUILDS[client][0] if client in BUILDS else RUNNERS[client]
     if shutil.which(tool) is None:

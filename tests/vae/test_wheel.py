@@ -1,4 +1,4 @@
-"""What an application installs: the wheel with onnxruntime and the small dependencies, and nothing else."""
+"""The packages that an application installs: the wheel, onnxruntime and the small dependencies, and nothing else."""
 
 import json
 import os

@@ -60,7 +60,7 @@ FORMS = {
 
 
 class State(NamedTuple):
-    """What is known at the close of a date; the arrays may have leading axes.
+    """All that is known at the close of a date; the arrays may have leading axes.
 
     Attributes:
         coordinates: of the surface, [*batch, R].
@@ -145,7 +145,7 @@ def to_coordinates(basis: Array, moves: Array) -> Array:
 
 
 def reversing(recent: Array, rank: int) -> Array:
-    """What the mean of each coordinate reverses: its own, the first's and the return's recent moves, [*batch, C, 2|3].
+    """Moves that each coordinate partly reverses: its own, the first's and the return's recent moves, [*batch, C, 2|3].
 
     Args:
         recent: decayed sums of moves, [*batch, C].

@@ -23,7 +23,7 @@ _PERCENT = 100.0
 
 
 class Forecasts(NamedTuple):
-    """What a law said of dates before it knew them.
+    """Forecasts of a law for dates that it did not know.
 
     Attributes:
         energy: score of each date, one step ahead, [date].

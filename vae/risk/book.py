@@ -158,7 +158,7 @@ def worth(options: Book, underlying: Underlying, variance: Array) -> Array:
 
 
 def _exercised(options: Book, forward: Array) -> Array:
-    """What exercise at the forward earns or costs."""
+    """Payoff of exercise at the forward, which may be negative."""
     return np.where(options.kind == PUT, -1.0, 1.0) * (forward - options.strike)
 
 

@@ -1,4 +1,4 @@
-"""What a P&L comes from, and the hedges that leave least of it.
+"""The sources of a P&L, and the hedges that leave least of it.
 
 The P&L of a scenario is split by the Taylor series of Black's formula about today: the move of the spot to second
 order, the time that passes, the vol of the expiry at the money, and what the vol of the strike does beside it.

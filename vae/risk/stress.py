@@ -62,7 +62,7 @@ class Stressed(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """What a stress does to one unit of each position, both [position].
+    """The effect of a stress on one unit of each position, both [position].
 
     Attributes:
         pnl: in units of the spot.
@@ -165,7 +165,7 @@ def worst(found: Violations, grid: Grid) -> Worst | None:
 
 
 def _shift(stress: Stress, sticky: Sticky) -> float:
-    """What is added to k, which counts from the forward after the move, to find the k whose vol a strike keeps."""
+    """The shift from k, which counts from the forward after the move, to the k whose vol a strike keeps."""
     if not stress.spot > -1.0:
         raise ValueError(f"the stress moves the spot by {stress.spot:.4g}; allowed: above -1, all of its value")
     return math.log1p(stress.spot) if sticky == "strike" else 0.0

@@ -1,4 +1,4 @@
-"""What cells of text mean: numbers, dates, tenors and words, or a refusal that names the rows."""
+"""The meaning of cells of text: numbers, dates, tenors and words, or a refusal that names the rows."""
 
 import datetime as dt
 

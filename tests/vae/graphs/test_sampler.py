@@ -81,7 +81,7 @@ def conditioned() -> bytes:
 
 
 def uniform_of(graph: bytes, key: int, offset: int, count: int) -> np.ndarray:
-    """What the graph draws inside."""
+    """The random numbers that the graph draws inside."""
     whole = onnx.load_from_string(graph)
     inside = onnx.helper.make_tensor_value_info("uniform", onnx.TensorProto.FLOAT, [None, words(LATENTS)])
     whole.graph.output.append(inside)
