@@ -74,7 +74,7 @@ class Scenarios(NamedTuple):
 
     Attributes:
         iv: decimal vols, [n, date, tenor, node].
-        log_return: of the underlying since the date of the state, [n, date]; 0 where the law has no return.
+        log_return: of the underlying since the state, [n, date]; 0 where the law has no return.
         dates: of the surfaces.
         shocks: places, in the history of the law, of the dates whose innovations made each step, [n, date].
         effective_size: of paths with a given return, how many equally probable ones say as much; None of others.
@@ -239,10 +239,34 @@ class Motion:
             normal = normal_quantile(uniform_rows(seed, _STARTS, first, count, len(state.spread)))
             parts[0] = (state.coordinates + normal @ state.spread).astype(np.float32)
         for step, (before, date) in enumerate(itertools.pairwise([state.date, *dates])):
-            feeds = self._feeds(parts, _week(before, date), seed=seed, offset=step * _ROWS + first)
+            week = _week(before, date)
+            feeds = self._feeds(parts, week, seed=seed, offset=step * _ROWS + first)
             found = self._graph.run(feeds, (*names, *_NEXT))
+            if state.elapsed and not step:
+                found = self._rest_of_day(state, parts[0], week, dict(zip((*names, *_NEXT), found, strict=True)))
             parts = found[len(names) :]
             yield found
+
+    def _rest_of_day(
+        self, state: State, starts: Array, week: Array, moved: dict[str, NDArray[Any]]
+    ) -> list[NDArray[Any]]:
+        """Outputs of a first step with moves of the part of it that is left, as the filter has it.
+
+        The mean of a move grows with the part and its deviation with the root of that.
+        """
+        left, rank = 1.0 - state.elapsed, starts.shape[1]
+        known = dynamics.State(*(part.astype(np.float64) for part in _parts(state)))
+        mean = dynamics.forecast(self._law, known, week.astype(np.float64)).mean
+
+        def shortened(move: NDArray[Any], expected: NDArray[Any]) -> NDArray[Any]:
+            found: NDArray[Any] = left * expected + math.sqrt(left) * (move - expected)
+            return found
+
+        coordinates = starts + shortened(moved["next_coordinates"] - starts, mean[:rank])
+        log_return = shortened(moved["log_return"], mean[rank:].sum())
+        vols = np.exp(self._center + coordinates @ self._law.basis.T)
+        changed = {"next_coordinates": coordinates, "log_return": log_return, "iv": vols.reshape(-1, *self._shape)}
+        return [changed.get(name, found).astype(found.dtype) for name, found in moved.items()]
 
     def _feeds(self, parts: Sequence[Array], week: Array, *, seed: int = 0, offset: int = 0) -> dict[str, NDArray[Any]]:
         """A state for each row, [row, ...], and no surface to go to."""

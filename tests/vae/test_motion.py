@@ -39,6 +39,23 @@ def test_paths_start_at_draws_from_the_law_of_the_state(model: SurfaceModel) -> 
     np.testing.assert_allclose(found.std.ravel() / found.iv.ravel(), np.hypot(deviation, noise), rtol=1e-4)
 
 
+def test_a_path_within_a_day_moves_by_what_is_left_of_it(model: SurfaceModel) -> None:
+    """The mean of a move in proportion to that part, its deviation to the root; the next day is whole."""
+    close = model.state
+    later = close._replace(elapsed=0.75)
+    whole, part = (model.scenarios(each, days=2, n=20_000, seed=4) for each in (close, later))
+    np.testing.assert_array_equal(part.shocks, whole.shocks)
+    for full, quarter in (
+        (whole.log_return[:, 0], part.log_return[:, 0]),
+        *zip(*(np.log(each.iv[:, 0] / close.iv).reshape(20_000, -1).T for each in (whole, part)), strict=True),
+    ):
+        mean, deviation = full.mean(dtype=float), full.std(dtype=float)
+        assert quarter.std(dtype=float) == pytest.approx(0.5 * deviation, rel=1e-3)
+        assert quarter.mean(dtype=float) == pytest.approx(0.25 * mean, abs=4.0 * deviation / np.sqrt(20_000))
+    second = [np.diff(each.log_return, axis=1)[:, 0].std(dtype=float) for each in (whole, part)]
+    assert second[1] == pytest.approx(second[0], rel=0.1)
+
+
 def test_paths_from_a_whole_surface_start_there(model: SurfaceModel) -> None:
     state = model.next_state(model.state.iv, dt.date(2020, 6, 1), log_return=0.0)
     for each in (model.state, state):
