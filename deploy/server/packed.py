@@ -3,6 +3,7 @@
 Reference: RFC 9110, sections 8.8.3 (ETag), 12.5.3 (Accept-Encoding) and 13.1.2 (If-None-Match).
 """
 
+import asyncio
 import gzip
 import hashlib
 from collections.abc import Mapping
@@ -34,12 +35,12 @@ class Folder:
         self._names = frozenset(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
     async def get(self, request: Request) -> Response:
-        """The file that the path names.
+        """The file that the path names, read beside the event loop, as the largest is unpacked for some readers.
 
         Raises:
             HTTPException: there is none.
         """
-        return self.file(request.path_params["path"], request)
+        return await asyncio.to_thread(self.file, request.path_params["path"], request)
 
     def file(self, name: str, request: Request) -> Response:
         """A file of the folder by its name.
