@@ -31,3 +31,16 @@ def counters() -> Metrics:
 def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(bundle, tmp_path_factory.mktemp("server")) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def moving(moving_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of a model with a law of motion."""
+    with serving(moving_bundle, tmp_path_factory.mktemp("moving")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def own(moving_bundle: Path) -> SurfaceModel:
+    """The model of ``moving``, in this process."""
+    return SurfaceModel.load(moving_bundle, provider="cpu", threads=1)

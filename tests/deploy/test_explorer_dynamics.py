@@ -23,17 +23,6 @@ def browser() -> Iterator[Browser]:
         yield found
 
 
-@pytest.fixture(scope="module")
-def moving(moving_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(moving_bundle, tmp_path_factory.mktemp("moving")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def own(moving_bundle: Path) -> SurfaceModel:
-    return SurfaceModel.load(moving_bundle, provider="cpu", threads=1)
-
-
 def test_a_completion_starts_from_yesterday_and_the_next_from_it(
     browser: Browser, moving: Server, own: SurfaceModel
 ) -> None:

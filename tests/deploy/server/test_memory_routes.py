@@ -1,7 +1,6 @@
 """Completion from a state that the client keeps, and scenarios, over HTTP beside the runtime."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +10,13 @@ import pytest
 from deploy.server import answers, openapi
 from deploy.server.served import Served
 from deploy.server.settings import Settings
-from tests.deploy.serving import Server, serving
+from tests.deploy.serving import Server
 from vae.runtime import SurfaceModel
 
 BINARY, LINES = "application/octet-stream", "application/x-ndjson"
 _QUOTES = {"iv": [0.21, 0.2], "tenor": [0.1, 0.4], "log_moneyness": [0.0, 0.05]}
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def moving(moving_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(moving_bundle, tmp_path_factory.mktemp("moving")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def own(moving_bundle: Path) -> SurfaceModel:
-    return SurfaceModel.load(moving_bundle, provider="cpu", threads=1)
 
 
 def post(server: Server, path: str, values: object, accept: str | None = None):
