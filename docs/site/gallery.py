@@ -6,12 +6,10 @@ is built, in a folder that holds what ``volvae demo`` writes. Its picture is wri
 
 import ast
 import io
-import os
 import re
 import runpy
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import chdir, redirect_stdout
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -91,7 +89,7 @@ def draw(script: Path) -> tuple[str, str]:
     """The picture of a script as SVG, and what it prints; run where ``demo/`` is what ``volvae demo`` writes."""
     mpl.use("agg")
     printed = io.StringIO()
-    with tempfile.TemporaryDirectory() as folder, mpl.rc_context(_STYLE), redirect_stdout(printed), _inside(folder):
+    with tempfile.TemporaryDirectory() as folder, mpl.rc_context(_STYLE), redirect_stdout(printed), chdir(folder):
         Path("demo").symlink_to(ROOT / "deploy/demo")
         Path("examples").symlink_to(ROOT / "examples")
         figure = runpy.run_path(str(script))["figure"]
@@ -104,16 +102,6 @@ def draw(script: Path) -> tuple[str, str]:
 def dark(picture: str) -> str:
     """A picture for dark paper: the same lines in the colours that suit it."""
     return re.sub("|".join(_COLOURS), lambda found: _COLOURS[found[0]], picture)
-
-
-@contextmanager
-def _inside(folder: str) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def scripts() -> list[Path]:
