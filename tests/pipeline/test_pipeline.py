@@ -256,7 +256,7 @@ def test_a_schedule_fires_and_does_nothing_where_nothing_is_new(clone: Path) -> 
         states = [(run["state"]["type"], run["state"]["message"]) for run in ended()]
     nothing = "nothing new: data, code and settings are those of version 1"
     first, *others = states
-    assert first == ("COMPLETED", "volvae version 1 accepted: it is champion already")
+    assert first == ("COMPLETED", "volvae version 1 accepted: it is champion already"), log.read_text()
     assert len(others) >= 2
     assert set(others) == {("COMPLETED", nothing)}
     assert not answers(f"{server}/health")
