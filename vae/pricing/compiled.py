@@ -5,6 +5,8 @@ vols differ from the eager ones in their last digits.
 """
 
 import functools
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +15,8 @@ from vae.pricing import black, fourier, heston_surfaces
 from vae.pricing.fourier import Rows
 from vae.pricing.heston import Heston
 from vae.pricing.heston_surfaces import Kernels
+
+_T = TypeVar("_T")
 
 
 class CompilerError(RuntimeError):
@@ -28,8 +32,8 @@ def kernels(device: torch.device) -> Kernels:
     """
     result = Kernels(
         integrand=torch.compile(fourier.straight_integrand, fullgraph=True),
-        start=torch.compile(heston_surfaces.start, fullgraph=True),
-        advance=torch.compile(black.advance, fullgraph=True),
+        start=_narrow(heston_surfaces.start),
+        advance=_narrow(black.advance),
         finish=torch.compile(heston_surfaces.finish, fullgraph=True),
     )
     try:
@@ -39,11 +43,18 @@ def kernels(device: torch.device) -> Kernels:
     return result
 
 
-def _warm_up(compiled: Kernels, device: torch.device) -> None:
-    """Compile each kernel once for all sizes; without this, every new size compiles again.
+def _narrow(function: Callable[..., _T]) -> Callable[..., _T]:
+    """The function compiled; plain where ``wide``, as few designs have such total vols and compiling takes longer."""
+    narrow = torch.compile(function, fullgraph=True)
 
-    Kernels for very large total vols are compiled when they are first called, because few designs have such vols.
-    """
+    def chosen(*arrays: Tensor, wide: bool) -> _T:
+        return (function if wide else narrow)(*arrays, wide=wide)
+
+    return chosen
+
+
+def _warm_up(compiled: Kernels, device: torch.device) -> None:
+    """Compile each kernel once for all sizes; without this, every new size compiles again."""
 
     def some(value: float, dtype: torch.dtype = torch.float64) -> Tensor:
         result = torch.full((8,), value, dtype=dtype, device=device)

@@ -38,7 +38,8 @@ def test_compiled_vols_are_the_eager_ones(kernels: Kernels, count: int) -> None:
     torch.testing.assert_close(fast.vol, eager.vol, rtol=0.0, atol=1e-9, equal_nan=True)
 
 
-def test_large_total_vols_compile_too(kernels: Kernels) -> None:
+def test_large_total_vols_are_priced_too(kernels: Kernels) -> None:
+    """Without another kernel."""
     wide = Grid(np.array([10.0, 30.0]), np.linspace(-0.5, 0.5, 5))
     parameters = torch.tensor([[0.8, 0.5, 1.0, 0.5, -0.3]], dtype=torch.float64)
     eager, fast = (heston_surfaces.surfaces(parameters, wide, kernels=k) for k in (heston_surfaces.EAGER, kernels))
