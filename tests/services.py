@@ -218,13 +218,16 @@ def flow_runs(url: str, headers: Mapping[str, str] | None = None) -> list[dict[s
 
 
 @contextlib.contextmanager
-def receiver() -> Iterator[tuple[str, list[Any]]]:
-    """The address of a server that keeps the JSON that is posted to it, and what it got."""
+def receiver(read: Callable[[str, bytes], Any] = lambda _, body: json.loads(body)) -> Iterator[tuple[str, list[Any]]]:
+    """The address of a server that keeps what is posted to it, by default JSON, and what it got.
+
+    ``read`` makes of the path and the body of a request what is kept.
+    """
     got: list[Any] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            got.append(read(self.path, self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(200)
             self.end_headers()
 

@@ -4,7 +4,7 @@ import socket
 from contextlib import closing
 from functools import partial
 
-from deploy.server import logs, metrics
+from deploy.server import logs, metrics, tracing
 from deploy.server.descriptors import within_limit
 from deploy.server.served import fingerprint, load
 from deploy.server.settings import Settings
@@ -23,9 +23,10 @@ def run(settings: Settings, *, wait: bool = False) -> None:
         wait: whether to wait for a model that can be served, if there is none yet.
 
     Raises:
-        ValueError: the bundle cannot be served, or the server cannot listen at the address.
+        ValueError: the bundle cannot be served, the server cannot listen at the address, or a package is missing.
     """
     logs.configure()
+    tracing.check()
     settings = within_limit(settings)
     with stop_at_signals() as stop:
         trials = Trials(stop=stop)

@@ -7,16 +7,17 @@ import time
 from collections.abc import Sequence
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from deploy.server import logs
 from deploy.server.app import application, routes
 from deploy.server.connection import bounded_protocol
 from deploy.server.metrics import Metrics
-from deploy.server.middleware import Middleware
 from deploy.server.reload import Follower
 from deploy.server.settings import Settings
 from deploy.server.state import Service
 from deploy.server.supervisor import Pulse
+from deploy.server.tracing import traced
 from deploy.server.trial import Trials
 
 _BEAT = 1.0  # seconds between two notes that the event loop runs
@@ -26,7 +27,7 @@ _KEEP_ALIVE = 75  # seconds: longer than load balancers keep idle connections, s
 def work(settings: Settings, listener: socket.socket, tried: Sequence[str], pulse: Pulse) -> None:
     """Serve on a socket until a signal ends the process; the bundles with the manifests ``tried`` need no trial."""
     service = ready(settings, tried)
-    Worker(service, application(service, routes(service)), pulse).run([listener])
+    Worker(service, traced(application(service, routes(service))), pulse).run([listener])
 
 
 def ready(settings: Settings, tried: Sequence[str] = ()) -> Service:
@@ -48,7 +49,7 @@ def ready(settings: Settings, tried: Sequence[str] = ()) -> Service:
 class Worker(uvicorn.Server):
     """uvicorn's server with limits on connections, and a time after SIGTERM in which clients leave in order."""
 
-    def __init__(self, service: Service, app: Middleware, pulse: Pulse) -> None:
+    def __init__(self, service: Service, app: ASGIApp, pulse: Pulse) -> None:
         self._service, self._pulse = service, pulse
         protocol = bounded_protocol(
             service.limits, draining=lambda: service.draining, rejected=service.metrics.rejected
