@@ -22,14 +22,14 @@ def write(source: Path, repository: Path) -> list[str]:
     """Write the graphs of a bundle into an empty folder; returns their names.
 
     Raises:
-        BundleError: the bundle is missing, altered or of another format.
+        BundleError: the bundle is missing, altered, not signed by the key that is set, or of another format.
     """
     endpoints = make_endpoints(runtime.load(source, provider="cpu", threads=1))
-    manifest = bundle.read_manifest(source)
+    _, graphs = bundle.read_whole(source, [f"{name}.onnx" for name in endpoints])
     for name, endpoint in endpoints.items():
         folder = repository / name / _VERSION
         folder.mkdir(parents=True)
-        (folder / "model.onnx").write_bytes(bundle.read_content(source / f"{name}.onnx", manifest))
+        (folder / "model.onnx").write_bytes(graphs[f"{name}.onnx"])
         (repository / name / "config.pbtxt").write_text(config(endpoint), "utf-8")
     return list(endpoints)
 

@@ -19,6 +19,7 @@ from pipeline.registry import cached, gate, lineage, registry, vector_gate
 from pipeline.registry.gate import Check, Comparison, Verdict
 from pipeline.registry.mlflow_store import Record
 from pipeline.registry.registry import Registry, Version
+from pipeline.registry.signing import signing_key
 from pipeline.report.verdict import judged_page
 from pipeline.settings.params import Params
 from pipeline.settings.register import GateParams, RegisterParams
@@ -60,7 +61,8 @@ def main(
     """Register the bundle, judge it, and write the verdict to ``metrics`` and, above ``page``, to ``report``."""
     for path in (metrics, report):
         check_writable(path)
-    loaded = runtime.load(bundle, provider="cpu", threads=1)  # refuses a damaged bundle before anything is logged
+    key = signing_key()  # which refuses a wrong one before anything is logged, as the next line a damaged bundle
+    loaded = runtime.load(bundle, provider="cpu", threads=1, check_signature=False)
     measured = {p.stem: p for p in (prepare_metrics, train_metrics, evaluate_metrics, export_metrics)}
     cached.check((surfaces, model, bundle))
     record = make_record(params, measured, bundle=bundle)
@@ -70,6 +72,8 @@ def main(
     settings = params.register_
     with registry.opened(model=settings.model, experiment=settings.experiment) as models:
         version = models.register(record)
+        if key is not None:
+            models.sign(version, key, bundle)
         outcome = decide(models, version, loaded, figures, held_out, settings)
         version = models.find(version.number)  # with the tags of the verdict
         told = judged(

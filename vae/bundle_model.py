@@ -145,8 +145,9 @@ class BundleModel:
         threads: int = 0,
         tf32: bool = False,
         half: bool = False,
+        check_signature: bool = True,
     ) -> Self:
-        """Read a bundle and check each file against the manifest.
+        """Read a bundle and check each file against the manifest, and against its signature if a key is set.
 
         Args:
             folder: of the bundle that the export stage wrote.
@@ -154,17 +155,21 @@ class BundleModel:
             threads: of one call on the CPU; 0 for one a core.
             tf32: whether CUDA may round products to ten bits, which moves vols by 1e-3.
             half: decode in half precision, where the bundle has such a decoder.
+            check_signature: whether the bundle must be signed where the environment variable ``VOLVAE_VERIFY_KEY``
+                names a public key; False for a bundle that the caller made.
 
         Raises:
             BundleError: the folder, its manifest or one of its files is missing, altered or of another format, or the
-                bundle is of the other kind.
+                bundle is of the other kind or not signed by the key that is set.
             ValueError: a provider that is unknown or that this onnxruntime lacks, or a negative number of threads.
         """
         options = Options(provider, threads, tf32)
         options.check()
         folder = Path(folder)
         names = [*bundle.GRAPHS, *([bundle.HALF_DECODER] if half else [])]
-        manifest, contents = bundle.read_whole(folder, names, optional=(bundle.SCENARIOS,), kind=cls.kind)
+        manifest, contents = bundle.read_whole(
+            folder, names, optional=(bundle.SCENARIOS,), kind=cls.kind, check_signature=check_signature
+        )
         try:
             model = cls(contents, manifest, options)  # type: ignore[call-arg]  # a subclass knows the rest
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:

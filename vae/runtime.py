@@ -741,13 +741,16 @@ class VectorModel(BundleModel):
         return runtime_inputs.vector_batch(x, self.dimension, allowed=self._allowed, reads_missing=reads_missing)
 
 
-def load(folder: str | Path, *, provider: Provider = "auto", threads: int = 0) -> SurfaceModel | VectorModel:
+def load(
+    folder: str | Path, *, provider: Provider = "auto", threads: int = 0, check_signature: bool = True
+) -> SurfaceModel | VectorModel:
     """The model of a bundle of either kind; see ``BundleModel.load`` for the arguments.
 
     Raises:
-        BundleError: the folder, its manifest or one of its files is missing, altered or of another format.
+        BundleError: the folder, its manifest or one of its files is missing, altered or of another format, or not
+            signed by the key that is set.
         ValueError: a provider that is unknown or that this onnxruntime lacks, or a negative number of threads.
     """
-    manifest, _ = bundle.read_whole(Path(folder), ())
-    of_vectors = bundle.kind_of(manifest) == VECTORS
-    return (VectorModel if of_vectors else SurfaceModel).load(folder, provider=provider, threads=threads)
+    manifest, _ = bundle.read_whole(Path(folder), (), check_signature=check_signature)
+    kind = VectorModel if bundle.kind_of(manifest) == VECTORS else SurfaceModel
+    return kind.load(folder, provider=provider, threads=threads, check_signature=check_signature)

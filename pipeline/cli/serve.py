@@ -28,10 +28,13 @@ from pipeline.errors import InputError
 def serve(model: str, **values: Any) -> None:  # noqa: ANN401 - the options of Settings, each checked by its type
     """Serve the model over HTTP: Open Inference Protocol v2, and routes to sample, complete and score.
 
-    Each option can be set as VOLVAE_OPTION in the environment; VOLVAE_TOKEN is what requests must bear.
+    Each option can be set as VOLVAE_OPTION in the environment; VOLVAE_TOKEN is what requests must bear, and
+    the public key that VOLVAE_VERIFY_KEY names what must have signed the model.
     """
     from deploy.server import run
+    from vae.bundle import verify_key
 
+    verify_key()  # a wrong one ends the command; later it would be a line of the log, as for an alias without a version
     token = os.environ.get(f"{serving.ENVIRONMENT}_TOKEN")
     if model.startswith("models:/"):
         from pipeline.registry import alias_link

@@ -52,6 +52,25 @@ def rollback() -> None:
     click.echo(f"{models.model} version {former.number} is champion again, after version {left.number}")
 
 
+@click.command(short_help="Sign the bundle of a version.", epilog="Example: volvae sign champion")
+@click.argument("version", default="challenger")
+@one_line_errors
+def sign(version: str) -> None:
+    """Sign the bundle of VERSION, a number or an alias, by the private key that VOLVAE_SIGNING_KEY names.
+
+    `register` signs new versions where the variable is set; this command signs older ones.
+    """
+    from pipeline.registry.signing import SIGNING_KEY, signing_key
+
+    key = signing_key()
+    if key is None:
+        raise InputError(f"{SIGNING_KEY} is not set; allowed: the path of a private key's PEM file")
+    with _registry() as models:
+        found = models.find(version)
+        models.sign(found, key)
+    click.echo(f"{models.model} version {found.number} is signed")
+
+
 @click.command(
     short_help="Write the bundle of a version to a folder.", epilog="Example: volvae fetch champion -o bundle"
 )

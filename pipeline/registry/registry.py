@@ -16,8 +16,9 @@ from pipeline.errors import InputError, StageError, listed
 from pipeline.files.atomic import new_folder
 from pipeline.registry import champions, mlflow_store
 from pipeline.registry.mlflow_store import CONTENT, Record, Store
+from pipeline.registry.signing import SigningKey
 from vae import runtime
-from vae.bundle import GRAPHS, MANIFEST, SCENARIOS, FormatError, read_whole
+from vae.bundle import GRAPHS, MANIFEST, SCENARIOS, SIGNATURE, FormatError, SignatureError, read_whole
 from vae.runtime import BundleError, SurfaceModel, VectorModel
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -178,6 +179,23 @@ class Registry:
         """Put a file into a folder among the artifacts of a version's run, in place of an earlier one."""
         self._store.attach(version.run_id, path, folder)
 
+    def sign(self, version: Version, key: SigningKey, bundle: Path | None = None) -> None:
+        """Keep the signature of a version's bundle with it, unless it has one by this key.
+
+        Args:
+            version: to sign.
+            key: that signs.
+            bundle: the bundle as it was made, which is signed; by default the one that the store has.
+
+        Raises:
+            StageError: the files are not those that were registered.
+        """
+        with self.files(version, BUNDLE) as stored, tempfile.TemporaryDirectory(prefix="volvae-") as folder:
+            if not key.has_signed(stored):
+                made = bundle or stored
+                path = self._verified(made, version, lambda: key.sign(made, Path(folder)))
+                self.attach(version, path, BUNDLE)
+
     @contextlib.contextmanager
     def files(self, version: Version, kind: str) -> Iterator[Path]:
         """A folder with the files of a version, ``BUNDLE`` or ``LINEAGE``, while the block runs.
@@ -235,6 +253,8 @@ class Registry:
             tag, content = manifest_tag(folder), read()
         except FormatError as error:
             raise OtherFormatError(f"the {what} is of another version of volvae: {error}") from error
+        except SignatureError as error:
+            raise StageError(f"the {what} is refused: {error.fault}") from error
         except (OSError, BundleError) as error:
             raise StageError(f"the {what} is damaged: {mlflow_store.reason(error)}") from error
         if _MANIFEST in version.tags and not tag.items() <= version.tags.items():
@@ -270,7 +290,7 @@ def manifest_tag(folder: Path) -> dict[str, str]:
 
 def _is_of_bundle(path: Path) -> bool:
     """Whether a path of a folder is a file that bundles have, of this format or another."""
-    return path.is_file() and (path.name == MANIFEST or path.suffix == ".onnx")
+    return path.is_file() and (path.name in (MANIFEST, SIGNATURE) or path.suffix == ".onnx")
 
 
 def _version(found: Any) -> Version:  # noqa: ANN401  MLflow's class has no types

@@ -1,0 +1,100 @@
+"""Signing the bundles of versions, by sigstore's ``model-signing`` with a key of one's own."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import InputError
+from vae import bundle
+from vae.bundle import GRAPHS, HALF_DECODER, MANIFEST, SCENARIOS, SIGNATURE, BundleError
+from vae.signature import CURVES
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+SIGNING_KEY = "VOLVAE_SIGNING_KEY"  # of the environment: the private key that signs versions
+
+
+class SigningKey:
+    """A private key that signs bundles."""
+
+    def __init__(self, path: Path, key: "EllipticCurvePrivateKey") -> None:
+        self._path, self._key = path, key
+
+    def has_signed(self, folder: Path) -> bool:
+        """Whether a bundle carries the signature of this key, and all of its files are as it says."""
+        try:
+            bundle.signed_reader(folder, self._key.public_key())
+        except BundleError:
+            return False
+        return True
+
+    def sign(self, folder: Path, into: Path) -> Path:
+        """Write the signature of a bundle into a folder; its path.
+
+        A copy of the files that were checked against the manifest is signed, and no other file.
+
+        Raises:
+            BundleError: the bundle is damaged.
+        """
+        from model_signing import hashing, signing  # noqa: PLC0415  which takes a second, and only a signature needs it
+
+        _, contents = bundle.read_whole(folder, GRAPHS, optional=(SCENARIOS, HALF_DECODER), check_signature=False)
+        contents[MANIFEST] = bundle.read_file(folder / MANIFEST)
+        with tempfile.TemporaryDirectory(prefix="volvae-") as copy:
+            model = Path(copy) / folder.name
+            model.mkdir()
+            for name, content in contents.items():
+                (model / name).write_bytes(content)
+            # so that the signature may lie in the folder that it is of
+            hashed = hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
+            signer = signing.Config().use_elliptic_key_signer(private_key=self._path).set_hashing_config(hashed)
+            signer.sign(model, model / SIGNATURE)
+            bundle.signed_reader(model, self._key.public_key())  # as whoever loads it will
+            (into / SIGNATURE).write_bytes((model / SIGNATURE).read_bytes())
+        return into / SIGNATURE
+
+
+def signing_key() -> SigningKey | None:
+    """The key that signs versions; None where ``VOLVAE_SIGNING_KEY`` is not set.
+
+    Raises:
+        InputError: it is set and names no private key that can be used, or the packages for it are missing.
+    """
+    name = os.environ.get(SIGNING_KEY)
+    if name is None:
+        return None
+    try:
+        return SigningKey(Path(name), _private_key(bundle.read_file(Path(name))))
+    except OSError as error:
+        fault = f"cannot be read ({error.strerror})"
+    except (ValueError, TypeError):  # also BundleError; TypeError of a key that a password protects
+        fault = "is no private key without a password on one of these curves"
+    except ImportError as error:
+        raise InputError(f"{SIGNING_KEY} is set, which needs model-signing: pip install 'volvae[sign]'") from error
+    raise InputError(
+        f"{SIGNING_KEY} is {name!r}, which {fault}; allowed: a PEM file on the curve {', '.join(CURVES)}, as "
+        f"`openssl ecparam -name prime256v1 -genkey -noout` writes it, or no {SIGNING_KEY}, and nothing is signed"
+    )
+
+
+def _private_key(pem: bytes) -> "EllipticCurvePrivateKey":
+    """The private key of a PEM file.
+
+    Raises:
+        ValueError, TypeError: it is none, has a password, or is on another curve.
+        ImportError: a package is missing.
+    """
+    import model_signing  # noqa: F401, PLC0415  which signs later; missing packages are found now
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+    except UnsupportedAlgorithm as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in CURVES:
+        raise ValueError("another kind of key")
+    return key

@@ -1,0 +1,155 @@
+"""Versions that are signed when they are registered, and verified before they are used."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from chaos import tamper
+from pipeline.cli.main import main as cli
+from pipeline.errors import InputError, StageError
+from pipeline.registry import registry
+from pipeline.registry.registry import BUNDLE, CHAMPION
+from pipeline.registry.signing import SIGNING_KEY, signing_key
+from tests.records import empty_store, record  # noqa: F401
+from tests.vae.test_signature import wrong_keys
+from tests.workspace import Workspace
+from vae.bundle import DECODER, SIGNATURE, VERIFY_KEY
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> dict[str, tuple[Path, Path]]:
+    return {name: tamper.write_key(tmp_path, name) for name in ("ours", "foreign")}
+
+
+@pytest.fixture
+def store(workspace: Workspace, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
+    """The folder of an empty registry, which is the current one."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(empty_store, workspace.folder)
+    return workspace.folder
+
+
+def opened():
+    return registry.opened(model="volvae", experiment="volvae")
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments)
+
+
+def stored(store: Path, run_id: str) -> Path:
+    (found,) = store.glob(f"mlartifacts/{run_id}/artifacts/{BUNDLE}")
+    return found
+
+
+@pytest.mark.slow
+def test_with_a_key_only_signed_versions_are_promoted_and_fetched(
+    store: Path, linear_bundle: Path, keys: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened() as models:
+        version = models.register(record(linear_bundle, "a"))
+    monkeypatch.setenv(VERIFY_KEY, str(keys["ours"][1]))
+    for arguments in (["promote"], ["fetch", "1", "-o", str(tmp_path / "out")]):
+        refused = call(*arguments)
+        assert refused.exit_code == 1
+        assert refused.stderr.startswith("volvae: the bundle of volvae version 1 is refused: it has no model.sig, and ")
+        assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+    monkeypatch.setenv(SIGNING_KEY, str(keys["ours"][0]))
+    assert call("sign").stdout == "volvae version 1 is signed\n"
+    assert call("promote").exit_code == 0
+    assert call("fetch", "-o", str(tmp_path / "out")).exit_code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {p.name for p in linear_bundle.iterdir()} | {
+        SIGNATURE
+    }
+    before = (stored(store, version.run_id) / SIGNATURE).read_bytes()
+    assert call("sign", "champion").exit_code == 0
+    assert (stored(store, version.run_id) / SIGNATURE).read_bytes() == before  # a signature by this key stays
+
+    monkeypatch.setenv(VERIFY_KEY, str(keys["foreign"][1]))
+    assert "model.sig was made by another key" in call("fetch", "-o", str(tmp_path / "out")).stderr
+    monkeypatch.setenv(SIGNING_KEY, str(keys["foreign"][0]))
+    assert call("sign", "champion").exit_code == 0  # a new key takes the place of the old one
+    assert call("fetch", "-o", str(tmp_path / "out")).exit_code == 0
+
+
+def test_a_version_whose_files_were_changed_is_not_signed(
+    store: Path, linear_bundle: Path, keys: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the checksums of its manifest are right."""
+    monkeypatch.setenv(SIGNING_KEY, str(keys["ours"][0]))
+    with opened() as models:
+        version = models.register(record(linear_bundle, "a"))
+        tamper._remake(stored(store, version.run_id), lambda content: content + b"\x9a\x06\x00")
+        with pytest.raises(StageError, match="is not what was registered"):
+            models.sign(version, signing_key())
+    assert not (stored(store, version.run_id) / SIGNATURE).exists()
+
+
+def test_a_champion_that_was_changed_with_its_signature_is_not_rolled_back_to(
+    store: Path, linear_bundle: Path, keys: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SIGNING_KEY, str(keys["ours"][0]))
+    monkeypatch.setenv(VERIFY_KEY, str(keys["ours"][1]))
+    with opened() as models:
+        versions = [models.register(record(linear_bundle, name)) for name in "ab"]
+        for version in versions:
+            models.sign(version, signing_key(), linear_bundle)
+            models.promote(version)
+        (stored(store, versions[0].run_id) / "more.onnx").write_bytes(b"")
+        with pytest.raises(StageError, match=r"version 1 is refused: more\.onnx was added to what was signed"):
+            models.roll_back()
+        assert models.find(CHAMPION).number == "2"
+
+
+@pytest.mark.parametrize("name", ["empty", "text", "rsa", "public", "protected", "gone", "folder"])
+def test_a_signing_key_that_is_none_is_refused_in_one_line(
+    tmp_path: Path, keys: dict, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+    if name in ("empty", "text", "rsa"):
+        path.write_bytes(wrong_keys()[name])
+    elif name == "public":
+        path = keys["ours"][1]
+    elif name == "protected":
+        path.write_bytes(protected())
+    elif name == "folder":
+        path.mkdir()
+    monkeypatch.setenv(SIGNING_KEY, str(path))
+    with pytest.raises(InputError, match=r"VOLVAE_SIGNING_KEY is '.*', which .*; allowed: a PEM file on the curve"):
+        signing_key()
+
+
+def protected() -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"word")
+    )
+
+
+def test_without_a_key_nothing_is_signed(monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
+    monkeypatch.delenv(SIGNING_KEY, raising=False)
+    assert signing_key() is None
+    refused = call("sign", "1")
+    assert refused.exit_code == 2
+    assert "VOLVAE_SIGNING_KEY is not set" in refused.stderr
+
+
+def test_a_signature_names_no_other_file(linear_bundle: Path, keys: dict, tmp_path: Path, monkeypatch) -> None:
+    """What lies beside the files of a bundle is not vouched for."""
+    monkeypatch.setenv(SIGNING_KEY, str(keys["ours"][0]))
+    folder = shutil.copytree(linear_bundle, tmp_path / "bundle")
+    (folder / "notes.txt").write_text("mine")
+    text = signing_key().sign(folder, folder).read_text()
+    assert json.loads(text)["mediaType"].startswith("application/vnd.dev.sigstore.bundle")
+    monkeypatch.setenv(VERIFY_KEY, str(keys["ours"][1]))
+    assert "notes.txt was added to what was signed" in tamper.refusal(folder)
+    (folder / "notes.txt").unlink()
+    assert tamper.refusal(folder) == ""
+    assert (folder / DECODER).exists()
