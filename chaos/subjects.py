@@ -223,7 +223,8 @@ def _registered(_: Strike | None = None) -> dict[str, object]:
             models.load(models.find(str(version.version)))
         champion, challenger = models.find(CHAMPION), models.find(CHALLENGER)
         contents = [version.tags["volvae.content"] for version in versions]
-        line = [champion.number, models._line(champion)]
+        changes = [(entry.action, entry.version, entry.former) for entry in models.history()]
+        line = [champion.number, models._line(champion), changes]
         return {"versions": contents, "challenger": challenger.number, "champion": line}
 
 

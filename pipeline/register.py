@@ -122,7 +122,7 @@ def decide(
     tags = {f"gate.{check.name}": _result(check) for check in checks} | {"volvae.parent": parent}
     models.judge(version, accepted=verdict.accepted, reason=verdict.reason, tags=tags)
     if verdict.accepted and settings.promote and not version.rolled_back:
-        models.promote(version)
+        models.promote(version, reason=f"gate: {verdict.reason}")
         parent = version.number
     return {
         "verdict": "accepted" if verdict.accepted else "refused",

@@ -1,5 +1,6 @@
 """Records that tests register."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from pipeline.registry import registry
 from pipeline.registry.mlflow_store import Record
 from tests.shared import built_once
+from tests.workspace import Workspace
 from vae.bundle import DECODER
 
 
@@ -22,6 +24,14 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pass
 
     return built_once(tmp_path_factory, "empty_store", build) / "mlflow.db"
+
+
+@pytest.fixture
+def own_registry(workspace: Workspace, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of an empty registry, which is the current one."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(empty_store, workspace.folder)
+    return workspace.folder
 
 
 def record(bundle: Path, content: str) -> Record:

@@ -73,6 +73,7 @@ for title, commands in {
         versions.promote,
         versions.rollback,
         versions.fetch,
+        versions.history,
         versions.sign,
     ),
     "Serve and schedule": (serve.serve, serve.export_triton, flow.flow),

@@ -1,8 +1,9 @@
-"""Commands on versions in the registry: promote, roll back, fetch, show the lineage."""
+"""Commands on versions in the registry: promote, roll back, sign, fetch, show lineage and history."""
 
 import contextlib
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,11 +27,15 @@ def _registry() -> Iterator["Registry"]:
         yield models
 
 
+_reason = click.option("--reason", default="", metavar="TEXT", help="Why, for the history.")
+
+
 @click.command(short_help="Make a version the champion.", epilog="Example: volvae promote 3")
 @click.argument("version", default="challenger")
 @click.option("--force", is_flag=True, help="Even if the gate refused it.")
+@_reason
 @one_line_errors
-def promote(version: str, *, force: bool) -> None:
+def promote(version: str, *, force: bool, reason: str) -> None:
     """Make VERSION, a number or an alias, the champion; the challenger where none is given."""
     with _registry() as models:
         found = models.find(version)
@@ -38,18 +43,65 @@ def promote(version: str, *, force: bool) -> None:
             raise InputError(
                 f"{models.model} version {found.number} was refused: {found.refused}; --force promotes it all the same"
             )
-        former = models.promote(found)
+        forced = "" if found.refused is None else f"although the gate refused it: {found.refused}"
+        former = models.promote(found, reason="; ".join(part for part in (reason, forced) if part))
     after = f", after version {former.number}" if former else ""
     click.echo(f"{models.model} version {found.number} is champion{after}")
 
 
 @click.command(epilog="Example: volvae rollback")
+@_reason
 @one_line_errors
-def rollback() -> None:
+def rollback(reason: str) -> None:
     """Make the champion's predecessor champion again."""
     with _registry() as models:
-        left, former = models.roll_back()
+        left, former = models.roll_back(reason=reason)
     click.echo(f"{models.model} version {former.number} is champion again, after version {left.number}")
+
+
+@click.command(
+    short_help="Say which version was champion when, and who made it so.",
+    epilog="Example: volvae history --at 2026-11-27T14:03",
+)
+@click.option("--at", "moment", metavar="TIME", help="The champion at this time, in UTC unless it has an offset.")
+@click.option("--json", "as_json", is_flag=True, help="Print the entries as JSON.")
+@one_line_errors
+def history(moment: str | None, *, as_json: bool) -> None:
+    """List each promotion and roll-back; exit code 1 if an entry was changed, removed or put at another place."""
+    from pipeline.registry.history import champion_at
+
+    at = None if moment is None else _moment(moment)
+    with _registry() as models:
+        entries = models.history()
+    if not entries:
+        raise InputError(f"{models.model} has no history in {models.store}; the first promotion begins one")
+    if at is not None:
+        found = champion_at(entries, at)
+        if found is None:
+            raise InputError(f"the history begins at {entries[0].time}, after {at.isoformat()}")
+        entries = (found,)
+    if as_json:
+        click.echo(json.dumps([entry._asdict() for entry in entries], indent=2))
+        return
+    for entry in entries:
+        after = f" after version {entry.former}" if entry.former else ""
+        by = " ".join(part for part in (entry.who and f"by {entry.who}", entry.reason and f"({entry.reason})") if part)
+        click.echo(f"{entry.time}  version {entry.version} {entry.action}{after} {by}".rstrip())
+
+
+def _moment(text: str) -> datetime:
+    """A point in time.
+
+    Raises:
+        InputError: the text is none.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(
+            f"--at is {text!r}; allowed: a time such as 2026-11-27T14:03, in UTC unless +02:00 follows"
+        ) from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 @click.command(short_help="Sign the bundle of a version.", epilog="Example: volvae sign champion")

@@ -9,11 +9,13 @@ relative to its folder, so that both can be moved or copied together; ``mlflow u
 
 import contextlib
 import errno
+import getpass
 import importlib
 import json
 import logging
 import os
 import re
+import socket
 import sqlite3
 import tempfile
 import threading
@@ -41,7 +43,7 @@ import numpy as np  # noqa: E402
 from mlflow.data.code_dataset_source import CodeDatasetSource  # noqa: E402
 from mlflow.data.meta_dataset import MetaDataset  # noqa: E402
 from mlflow.entities import DatasetInput, LoggedModel, LoggedModelOutput, Metric, Param, Run  # noqa: E402
-from mlflow.entities.model_registry import ModelVersion  # noqa: E402
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.models import Model, ModelSignature  # noqa: E402
 from mlflow.store.artifact.artifact_repo import ArtifactRepository  # noqa: E402
@@ -135,6 +137,15 @@ class Store:
             return self.client.get_model_version_by_alias(name, version)
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+
+    def find_model(self, name: str) -> RegisteredModel | None:
+        """The registered model of this name, with its tags and aliases; None where there is none."""
+        try:
+            return self.client.get_registered_model(name)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise
 
@@ -264,6 +275,15 @@ def opened() -> Iterator[Store]:
         yield Store(f"sqlite:///{database}" if database else uri, address=address, database=database)
     except ERRORS as error:
         raise StageError(f"the MLflow store {address} refused: {reason(error)}") from error
+
+
+def user() -> str:
+    """Name of the user and of the machine."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # of a container, whose user has no name
+        name = f"user {os.getuid()}"
+    return f"{name}@{socket.gethostname()}"
 
 
 def reason(error: Exception) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pipeline.errors import InputError, StageError, listed
 from pipeline.files.atomic import new_folder
-from pipeline.registry import champions, mlflow_store
+from pipeline.registry import champions, history, mlflow_store
 from pipeline.registry.mlflow_store import CONTENT, Record, Store
 from pipeline.registry.signing import SigningKey
 from vae import runtime
@@ -108,39 +108,48 @@ class Registry:
             if name.startswith("gate."):  # of an earlier verdict, whose gate had this check
                 self._client.delete_model_version_tag(self.model, version.number, name)
 
-    def promote(self, version: Version) -> Version | None:
+    def promote(self, version: Version, *, reason: str = "") -> Version | None:
         """Make a version champion and return the former one. The alias moves last, after the files are verified.
+
+        Args:
+            version: that becomes champion.
+            reason: for the history.
 
         Raises:
             StageError: the files are not those that were registered.
         """
         self.load(version)
         with self._store.alone():
-            return self._promote(version)
+            return self._promote(version, reason)
 
-    def _promote(self, version: Version) -> Version | None:
+    def _promote(self, version: Version, reason: str) -> Version | None:
         former = self.get(CHAMPION)
+        known = self._settled()
         if former is not None and former.number == version.number:
             return former
         line = () if former is None else self._line(former)
         self._keep_line((*line, version.number))  # first: it is cut back to the alias where that does not follow
         if self.find(version.number).rolled_back:
             self._client.delete_model_version_tag(self.model, version.number, _ROLLED_BACK)
-        self._client.set_registered_model_alias(self.model, CHAMPION, version.number)
+        self._move(known, history.PROMOTED, version, reason)
         return former
 
-    def roll_back(self) -> tuple[Version, Version]:
+    def roll_back(self, *, reason: str = "") -> tuple[Version, Version]:
         """Make the champion's predecessor champion again; returns the former champion and the new one.
+
+        Args:
+            reason: for the history.
 
         Raises:
             InputError: there is no champion, or it has no predecessor.
             StageError: the predecessor's files are not those that were registered.
         """
         with self._store.alone():
-            return self._roll_back()
+            return self._roll_back(reason)
 
-    def _roll_back(self) -> tuple[Version, Version]:
+    def _roll_back(self, reason: str) -> tuple[Version, Version]:
         champion = self.find(CHAMPION)
+        known = self._settled()
         whole = self._line(champion)
         line = whole[:-1]
         while line and (line[-1] == champion.number or self.get(line[-1]) is None):  # deleted since
@@ -154,13 +163,49 @@ class Registry:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self._client.set_model_version_tag(self.model, champion.number, _ROLLED_BACK, now)
         self._keep_line(whole)  # without what a killed promotion added, in which the predecessor may stand again
-        self._client.set_registered_model_alias(self.model, CHAMPION, former.number)
+        self._move(known, history.ROLLED_BACK, former, reason)
         self._keep_line(line)
         return champion, former
 
+    def history(self) -> tuple[history.Entry, ...]:
+        """All changes of the champion, from the first.
+
+        Raises:
+            StageError: an entry was changed, removed, added or put at another place.
+        """
+        return history.checked(*self._tags())
+
+    def _tags(self) -> tuple[Mapping[str, str], str]:
+        """The tags of the model, and the number of the champion at the same time; empty where there is none."""
+        found = self._store.find_model(self.model)
+        return (found.tags, str(found.aliases.get(CHAMPION, ""))) if found else ({}, "")
+
+    def _settled(self) -> dict[int, str]:
+        """The history, which ends with the present champion: it is written where that is not yet so."""
+        tags, champion = self._tags()
+        known = history.texts(tags, champion)
+        if known and history.tag(max(known)) not in tags:  # a kill came before it was written
+            self._tag(history.tag(max(known)), known[max(known)])
+        if champion and not history.ends_with(known, champion):
+            entry = history.following(known, history.FOUND, champion, who="", reason="not promoted by volvae")
+            self._tag(history.ANNOUNCED, entry.text)
+            self._tag(history.tag(entry.number), entry.text)
+            known[entry.number] = entry.text
+        return known
+
+    def _move(self, known: Mapping[int, str], action: str, version: Version, reason: str) -> None:
+        """Move the alias to a version, with the entry of the history announced before and written after."""
+        entry = history.following(known, action, version.number, who=mlflow_store.user(), reason=reason)
+        self._tag(history.ANNOUNCED, entry.text)
+        self._client.set_registered_model_alias(self.model, CHAMPION, version.number)
+        self._tag(history.tag(entry.number), entry.text)
+
+    def _tag(self, name: str, text: str) -> None:
+        self._client.set_registered_model_tag(self.model, name, text)
+
     def _line(self, champion: Version) -> tuple[str, ...]:
         """Numbers of all champions, from the first to the present one."""
-        tag = self._client.get_registered_model(self.model).tags.get(_CHAMPIONS)
+        tag = self._tags()[0].get(_CHAMPIONS)
         return champions.read(self._line_of_predecessors(champion) if tag is None else tag, champion.number)
 
     def _line_of_predecessors(self, champion: Version) -> str:
@@ -173,7 +218,7 @@ class Registry:
         return champions.write(line[::-1])
 
     def _keep_line(self, line: Sequence[str]) -> None:
-        self._client.set_registered_model_tag(self.model, _CHAMPIONS, champions.write(line))
+        self._tag(_CHAMPIONS, champions.write(line))
 
     def attach(self, version: Version, path: Path, folder: str) -> None:
         """Put a file into a folder among the artifacts of a version's run, in place of an earlier one."""

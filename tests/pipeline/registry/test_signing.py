@@ -15,23 +15,14 @@ from pipeline.errors import InputError, StageError
 from pipeline.registry import registry
 from pipeline.registry.registry import BUNDLE, CHAMPION
 from pipeline.registry.signing import SIGNING_KEY, signing_key
-from tests.records import empty_store, record  # noqa: F401
+from tests.records import record
 from tests.vae.test_signature import wrong_keys
-from tests.workspace import Workspace
 from vae.bundle import DECODER, SIGNATURE, VERIFY_KEY
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> dict[str, tuple[Path, Path]]:
     return {name: tamper.write_key(tmp_path, name) for name in ("ours", "foreign")}
-
-
-@pytest.fixture
-def store(workspace: Workspace, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
-    """The folder of an empty registry, which is the current one."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(empty_store, workspace.folder)
-    return workspace.folder
 
 
 def opened():
@@ -49,7 +40,7 @@ def stored(store: Path, run_id: str) -> Path:
 
 @pytest.mark.slow
 def test_with_a_key_only_signed_versions_are_promoted_and_fetched(
-    store: Path, linear_bundle: Path, keys: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_registry: Path, linear_bundle: Path, keys: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with opened() as models:
         version = models.register(record(linear_bundle, "a"))
@@ -68,9 +59,9 @@ def test_with_a_key_only_signed_versions_are_promoted_and_fetched(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {p.name for p in linear_bundle.iterdir()} | {
         SIGNATURE
     }
-    before = (stored(store, version.run_id) / SIGNATURE).read_bytes()
+    before = (stored(own_registry, version.run_id) / SIGNATURE).read_bytes()
     assert call("sign", "champion").exit_code == 0
-    assert (stored(store, version.run_id) / SIGNATURE).read_bytes() == before  # a signature by this key stays
+    assert (stored(own_registry, version.run_id) / SIGNATURE).read_bytes() == before  # a signature by this key stays
 
     monkeypatch.setenv(VERIFY_KEY, str(keys["foreign"][1]))
     assert "model.sig was made by another key" in call("fetch", "-o", str(tmp_path / "out")).stderr
@@ -80,20 +71,20 @@ def test_with_a_key_only_signed_versions_are_promoted_and_fetched(
 
 
 def test_a_version_whose_files_were_changed_is_not_signed(
-    store: Path, linear_bundle: Path, keys: dict, monkeypatch: pytest.MonkeyPatch
+    own_registry: Path, linear_bundle: Path, keys: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the checksums of its manifest are right."""
     monkeypatch.setenv(SIGNING_KEY, str(keys["ours"][0]))
     with opened() as models:
         version = models.register(record(linear_bundle, "a"))
-        tamper._remake(stored(store, version.run_id), lambda content: content + b"\x9a\x06\x00")
+        tamper._remake(stored(own_registry, version.run_id), lambda content: content + b"\x9a\x06\x00")
         with pytest.raises(StageError, match="is not what was registered"):
             models.sign(version, signing_key())
-    assert not (stored(store, version.run_id) / SIGNATURE).exists()
+    assert not (stored(own_registry, version.run_id) / SIGNATURE).exists()
 
 
 def test_a_champion_that_was_changed_with_its_signature_is_not_rolled_back_to(
-    store: Path, linear_bundle: Path, keys: dict, monkeypatch: pytest.MonkeyPatch
+    own_registry: Path, linear_bundle: Path, keys: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(SIGNING_KEY, str(keys["ours"][0]))
     monkeypatch.setenv(VERIFY_KEY, str(keys["ours"][1]))
@@ -102,7 +93,7 @@ def test_a_champion_that_was_changed_with_its_signature_is_not_rolled_back_to(
         for version in versions:
             models.sign(version, signing_key(), linear_bundle)
             models.promote(version)
-        (stored(store, versions[0].run_id) / "more.onnx").write_bytes(b"")
+        (stored(own_registry, versions[0].run_id) / "more.onnx").write_bytes(b"")
         with pytest.raises(StageError, match=r"version 1 is refused: more\.onnx was added to what was signed"):
             models.roll_back()
         assert models.find(CHAMPION).number == "2"
@@ -133,7 +124,7 @@ def protected() -> bytes:
     )
 
 
-def test_without_a_key_nothing_is_signed(monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
+def test_without_a_key_nothing_is_signed(monkeypatch: pytest.MonkeyPatch, own_registry: Path) -> None:
     monkeypatch.delenv(SIGNING_KEY, raising=False)
     assert signing_key() is None
     refused = call("sign", "1")
