@@ -15,9 +15,9 @@ from pipeline.files.atomic import check_writable
 from pipeline.files.dataset import Dataset
 from pipeline.market_figures import name_of
 from pipeline.register_report import judged
-from pipeline.registry import cached, gate, lineage, registry, vector_gate
+from pipeline.registry import attestation, cached, gate, lineage, registry, vector_gate
 from pipeline.registry.gate import Check, Comparison, Verdict
-from pipeline.registry.mlflow_store import Record
+from pipeline.registry.mlflow_store import Record, user
 from pipeline.registry.registry import Registry, Version
 from pipeline.registry.signing import signing_key
 from pipeline.report.verdict import judged_page
@@ -220,13 +220,15 @@ def make_record(params: Params, measured: Mapping[str, Path], *, bundle: Path) -
         lineage.LOCK: registry.LINEAGE,
         lineage.REQUIREMENTS: registry.LINEAGE,
     }
+    content = identity(stages, params)
     texts = {
         "params.yaml": Path("params.yaml").read_text("utf-8"),
         lineage.RUNS: json.dumps({stage: run._asdict() for stage, run in runs.items()}, indent=2),
         lineage.PATCH: patch.text,
     }
+    texts |= attestations(content, params, stages, git, patch.text, bundle)
     return Record(
-        content=identity(stages, params),
+        content=content,
         parameters=settings,
         metrics=_numbers(measured) | {f"{stage}/seconds": run.seconds for stage, run in runs.items()},
         tags={
@@ -241,6 +243,28 @@ def make_record(params: Params, measured: Mapping[str, Path], *, bundle: Path) -
         texts={f"{registry.LINEAGE}/{name}": text for name, text in texts.items() if text},
         decoder=bundle / DECODER,
     )
+
+
+def attestations(
+    content: str, params: Params, stages: lineage.Stages, git: lineage.Git, patch: str, bundle: Path
+) -> dict[str, str]:
+    """The packages and the provenance of a version, as texts by file name."""
+    files = {path.name: formats.sha256(path.read_bytes()) for path in sorted(bundle.iterdir())}
+    lock, made = lineage.REQUIREMENTS, lineage.outputs(stages)
+    from_texts = {lock.name: lock.read_text("utf-8") if lock.exists() else "", lineage.PATCH: patch}
+    documents = {
+        attestation.SBOM: attestation.sbom(params.register_.model, content, files, attestation.packages()),
+        attestation.PROVENANCE: attestation.provenance(
+            builder=user(),
+            code={"commit": git.commit or "none", "remote": git.remote or "none"},
+            settings=settings_that_matter(params),
+            inputs={path: digest for path, digest in lineage.data_hashes(stages).items() if path not in made}
+            | {path: digest for path, digest in made.items() if path in stages["export"]["deps"]},
+            texts={name: formats.sha256(text.encode()) for name, text in from_texts.items() if text},
+            files=files,
+        ),
+    }
+    return {name: json.dumps(document, indent=2, sort_keys=True) for name, document in documents.items()}
 
 
 def identity(stages: lineage.Stages, params: Params) -> str:

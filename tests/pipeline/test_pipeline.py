@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ import onnx
 import pytest
 from ruamel.yaml import YAML
 
+from chaos import tamper
+from pipeline.files import formats
 from pipeline.runs.lock import heal
+from tests.pipeline.registry.test_attestation import check_packages, check_provenance
 from tests.services import answers, flow_runs, free_port, post, prefect_login, running, wait_for
 from tests.shared import built_once
 from tests.workspace import Workspace, write_tiny_params
+from vae import runtime
 from vae.bundle import GRAPHS, MANIFEST
 
 pytestmark = pytest.mark.slow
@@ -178,6 +183,7 @@ def test_the_run_says_what_made_the_model(clone: Path, monkeypatch: pytest.Monke
     report = (clone / "results/report.html").read_text()
     assert '<main><section class="verdict green"><h2>volvae version 1: accepted</h2>' in report
     assert f"commit {head[:12]}" in report
+    check_attestations(clone / f"mlartifacts/{run.info.run_id}/artifacts/lineage", clone, head)
     (kept,) = clone.glob(f"mlartifacts/{run.info.run_id}/artifacts/report/report.html")
     assert kept.read_text() == report
     info = mlflow.models.get_model_info(f"models:/volvae/{version.version}")
@@ -188,9 +194,29 @@ def test_the_run_says_what_made_the_model(clone: Path, monkeypatch: pytest.Monke
     assert model == onnx.load(clone / "artifacts/bundle/decoder.onnx")
 
 
-def test_registering_again_finds_the_same_version(clone: Path) -> None:
+def check_attestations(kept: Path, clone: Path, head: str) -> None:
+    """List of packages and provenance are as their specifications say, and say what made the bundle."""
+    bundle = {path.name: formats.sha256(path.read_bytes()) for path in (clone / "artifacts/bundle").iterdir()}
+    packages = json.loads((kept / "sbom.cdx.json").read_text())
+    check_packages(packages)
+    assert f"pkg:pypi/torch@{version('torch')}" in {each["purl"] for each in packages["components"]}
+    statement = json.loads((kept / "provenance.json").read_text())
+    predicate = check_provenance(statement)
+    assert {subject["name"]: subject["digest"]["sha256"] for subject in statement["subject"]} == bundle
+    made_from = {each.name: dict(each.digest) for each in predicate.build_definition.resolved_dependencies}
+    assert made_from["code"] == {"gitCommit": head}
+    assert made_from["requirements.lock"] == {"sha256": formats.sha256((clone / "requirements.lock").read_bytes())}
+    assert f"md5: {made_from['data/surfaces']['dvcFolderMd5']}.dir" in (clone / "dvc.lock").read_text()
+
+
+def test_registering_again_finds_the_same_version(clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is signed then, where there is a key now."""
+    private, public = tamper.write_key(tmp_path, "key")
     before = registered(clone)
-    result = shell(clone, "dvc", "repro", "--force", "--single-item", "register")
+    signed = f"VOLVAE_SIGNING_KEY={private}"
+    result = shell(clone, "env", signed, "dvc", "repro", "--force", "--single-item", "register")
+    monkeypatch.setenv("VOLVAE_VERIFY_KEY", str(public))
+    runtime.load(clone / f"mlartifacts/{before['run_id']}/artifacts/bundle", provider="cpu")
     assert result.returncode == 0, result.stdout + result.stderr
     again = registered(clone)
     assert (again["version"], again["run_id"]) == (before["version"], before["run_id"])
