@@ -15,7 +15,7 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo run test test-quick docs lint deps chaos bench bench-gpu experiments lock vendor screenshots clean
+.PHONY: demo run test test-quick docs lint audit deps chaos bench bench-gpu experiments lock vendor screenshots clean
 
 demo: $(RUNTIME_INSTALLED)
 	@$(BIN)/volvae demo
@@ -41,6 +41,10 @@ lint: $(INSTALLED)
 	ruff format --check .
 	mypy
 	lint-imports
+
+# Locked packages and lower bounds beside tools/advisories.json, without the internet; the tests do the same.
+audit: $(INSTALLED)
+	PYTHONPATH=. python tools/audit.py
 
 # The site in build/site, without the internet; a dead link fails. make docs SERVE=1 shows it at http://127.0.0.1:8010.
 docs: $(INSTALLED)

@@ -155,6 +155,7 @@ class Registry:
         while line and (line[-1] == champion.number or self.get(line[-1]) is None):  # deleted since
             line = line[:-1]
         if not line:
+            self._keep_line(whole)  # as a roll-back that was killed would have left it
             raise InputError(
                 f"{self.model} version {champion.number} is the first champion; there is none to go back to"
             )

@@ -133,7 +133,7 @@ def test_without_a_key_nothing_is_signed(monkeypatch: pytest.MonkeyPatch, own_re
 
 
 def test_a_signature_names_no_other_file(linear_bundle: Path, keys: dict, tmp_path: Path, monkeypatch) -> None:
-    """What lies beside the files of a bundle is not vouched for."""
+    """A file that lies beside those of a bundle is not vouched for."""
     monkeypatch.setenv(SIGNING_KEY, str(keys["ours"][0]))
     folder = shutil.copytree(linear_bundle, tmp_path / "bundle")
     (folder / "notes.txt").write_text("mine")
