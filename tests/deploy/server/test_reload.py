@@ -22,6 +22,7 @@ from onnx import helper, numpy_helper
 from prometheus_client import REGISTRY
 
 from benchmarks.clients import clients
+from chaos import tamper
 from deploy.server import logs, trial
 from deploy.server.metrics import Metrics
 from deploy.server.reload import Follower
@@ -31,7 +32,7 @@ from pipeline.files.atomic import point
 from tests.bundles import with_scenarios, write_checksum
 from tests.deploy.serving import Answer, Server, ask, decoder_request, serving, started, variant
 from tests.services import wait_for
-from vae.bundle import DECODER, GRAPHS, MANIFEST, SCENARIOS, SCORER, BundleError
+from vae.bundle import DECODER, GRAPHS, MANIFEST, SCENARIOS, SCORER, SIGNATURE, VERIFY_KEY, BundleError
 from vae.runtime import SurfaceModel
 
 _SWAPS, _CLIENTS = 30, 4
@@ -426,6 +427,31 @@ def test_a_bundle_with_a_damaged_file_is_refused_before_its_trial(
     assert tried == []
     Trials().check(fingerprint(whole))
     assert tried == [fingerprint(whole)]
+
+
+def test_where_a_key_is_set_only_what_it_signed_is_taken(
+    bundle: Path, counters: Metrics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the start and at each exchange; what a bundle lacks is found before its trial."""
+    known = tamper.signed_bundles(bundle, tmp_path)
+    monkeypatch.setenv(VERIFY_KEY, str(known.key))
+    tried: list[str] = []
+    monkeypatch.setattr(trial, "_try", lambda found, *_: tried.append(found.version))
+    point(tmp_path / "current", known.foreign)
+    follower = Follower(tmp_path / "current", provider="cpu", threads=1, metrics=counters, trials=Trials())
+    assert not follower.refresh()
+    point(tmp_path / "current", known.ours)
+    assert follower.refresh()
+    signature = (known.other / SIGNATURE).read_bytes()
+    for content in (b"", (known.ours / SIGNATURE).read_bytes(), signature[:-1]):
+        (known.other / SIGNATURE).write_bytes(content)
+        point(tmp_path / "current", known.other)
+        assert not follower.refresh()
+        assert follower.served.version == "ours"
+    (known.other / SIGNATURE).write_bytes(signature)
+    assert follower.refresh()
+    assert follower.served.version == "other"
+    assert tried == ["ours", "other"]
 
 
 @pytest.mark.parametrize("manifest_first", [True, False])

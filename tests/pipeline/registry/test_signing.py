@@ -144,3 +144,23 @@ def test_a_signature_names_no_other_file(linear_bundle: Path, keys: dict, tmp_pa
     (folder / "notes.txt").unlink()
     assert tamper.refusal(folder) == ""
     assert (folder / DECODER).exists()
+
+
+def test_a_server_does_not_start_with_a_key_that_is_none(linear_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it wait for a version of an alias."""
+    monkeypatch.setenv(VERIFY_KEY, "/gone/key.pub")
+    for model in (str(linear_bundle), "models:/volvae@champion"):
+        refused = call("serve", "--model", model)
+        assert refused.exit_code == 2
+        assert refused.stderr.startswith("volvae: VOLVAE_VERIFY_KEY is '/gone/key.pub', which cannot be read (No such")
+
+
+def test_a_repository_for_triton_is_made_of_signed_graphs_alone(
+    linear_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = tamper.signed_bundles(linear_bundle, tmp_path)
+    monkeypatch.setenv(VERIFY_KEY, str(known.key))
+    refused = call("export-triton", str(tmp_path / "models"), "--bundle", str(known.foreign))
+    assert (refused.exit_code, (tmp_path / "models").exists()) == (2, False)
+    assert "model.sig was made by another key" in refused.stderr
+    assert call("export-triton", str(tmp_path / "models"), "--bundle", str(known.ours)).exit_code == 0
