@@ -17,7 +17,10 @@ _FOLDER = ".dir"  # suffix of DVC's hash of a folder
 
 def packages() -> dict[str, str]:
     """Versions of all packages of this environment, by their normalised name."""
-    found = {_normalised(each.metadata["Name"]): each.version for each in distributions() if each.metadata["Name"]}
+    found: dict[str, str] = {}
+    for each in distributions():
+        if each.metadata["Name"]:  # a package that is half removed has none; of two of a name the first is imported
+            found.setdefault(_normalised(each.metadata["Name"]), each.version)
     return dict(sorted(found.items()))
 
 
