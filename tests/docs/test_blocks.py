@@ -141,10 +141,16 @@ def mlflow(words: list[str]) -> None:
         parse(importlib.import_module("mlflow.cli").cli, words)
 
 
+def model_signing(words: list[str]) -> None:
+    parse(importlib.import_module("model_signing._cli").main, words)
+
+
 def python(words: list[str]) -> None:
     if words[0] == "-m":
         assert importlib.util.find_spec(words[1]) is not None, words[1]
-        code = "".join(path.read_text("utf-8") for path in (ROOT / words[1].replace(".", "/")).glob("*.py"))
+        place = ROOT / words[1].replace(".", "/")
+        files = [place.with_suffix(".py")] if place.with_suffix(".py").is_file() else place.glob("*.py")
+        code = "".join(path.read_text("utf-8") for path in files)
         for option in (word for word in words[2:] if word.startswith("--")):
             assert f'"{option}"' in code, option
     else:
@@ -159,7 +165,7 @@ def pytest_(words: list[str]) -> None:
 
 
 def pip(words: list[str]) -> None:
-    for extras in re.findall(r"\.\[(.*?)\]", " ".join(words)):
+    for extras in re.findall(r"(?:\.|volvae)\[(.*?)\]", " ".join(words)):
         assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"]), extras
 
 
@@ -168,6 +174,7 @@ READERS: dict[str, Callable[[list[str]], None]] = {
     "make": make,
     "dvc": dvc,
     "mlflow": mlflow,
+    "model_signing": model_signing,
     "python": python,
     "pytest": pytest_,
     "pip": pip,
@@ -175,7 +182,7 @@ READERS: dict[str, Callable[[list[str]], None]] = {
 # Of the shell and of others; compose, kubectl and prefect are read by tests/deploy/test_manifests.py.
 FOREIGN = {
     *(".", "cd", "export", "(umask", "git", "docker", "kubectl", "prefect", "aws", "curl", "sqlite3", "rsync"),
-    "pre-commit",
+    *("pre-commit", "openssl"),
 }
 
 
@@ -195,7 +202,7 @@ def test_commands_of_a_page_are_known_to_their_programs(page: Path) -> None:
     "command",
     ["volvae sampel", "volvae sample --sede 7 -o a.csv", "make rum", "make bench PART=risk", "dvc exp rum",
      "python -m kaos", "python -m chaos --fautl SIGKILL", "pytest tests/test_repo.py -k nothing_like_it",
-     "pip install '.[gpus]'"],
+     "pip install '.[gpus]'", "pip install 'volvae[sing]'", "model_signing verify key bundle --public-key a.pub"],
 )  # fmt: skip
 def test_a_wrong_command_is_found(command: str) -> None:
     program, *words = shlex.split(command)
