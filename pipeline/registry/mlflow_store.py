@@ -45,7 +45,7 @@ from mlflow.data.meta_dataset import MetaDataset  # noqa: E402
 from mlflow.entities import DatasetInput, LoggedModel, LoggedModelOutput, Metric, Param, Run  # noqa: E402
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
-from mlflow.models import Model, ModelSignature  # noqa: E402
+from mlflow.models import Model  # noqa: E402
 from mlflow.store.artifact.artifact_repo import ArtifactRepository  # noqa: E402
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: E402
 from mlflow.tracking.context.registry import resolve_tags  # noqa: E402
@@ -337,7 +337,9 @@ def _is_old(path: Path) -> bool:
 
 def _save_decoder(decoder: Path, folder: Path, model: LoggedModel) -> None:
     """Write an ONNX decoder to a folder in MLflow's format, with its signature and an input example."""
-    import onnx  # noqa: PLC0415  only a registration needs it
+    # Only a registration needs these: the image of the server has no onnx, nor pandas, which signatures import.
+    import onnx  # noqa: PLC0415
+    from mlflow.models import ModelSignature  # noqa: PLC0415
 
     with _alone, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow warns of its own type hints
