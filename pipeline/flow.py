@@ -103,23 +103,24 @@ _task = partial(
 
 
 @_task(task_run_name="{stage}")
-def run_stage(stage: str, workspace: Workspace, *, force: bool = False) -> None:
-    """Run ``dvc repro`` of one stage.
+def run_stage(stage: str, workspace: Workspace, *, pull: bool = False, force: bool = False) -> None:
+    """Run ``dvc repro`` of one stage; with ``pull``, outputs of an earlier run may come from DVC's remote.
 
     Raises:
         StageError: the stage failed.
     """
-    workspace.run("dvc", "repro", "--single-item", *(["--force"] if force else []), stage)
+    options = [*(["--pull"] if pull else []), *(["--force"] if force else [])]
+    workspace.run("dvc", "repro", "--single-item", *options, stage)
 
 
 @_task(task_run_name="{direction}")
 def exchange(direction: str, workspace: Workspace) -> None:
-    """Run ``dvc pull`` or ``dvc push``.
+    """Run ``dvc pull`` or ``dvc push``, with the record of runs: a new volume has no ``dvc.lock`` to pull by.
 
     Raises:
         StageError: the command failed.
     """
-    workspace.run("dvc", direction, *(["--allow-missing"] if direction == "pull" else []))
+    workspace.run("dvc", direction, "--run-cache", *(["--allow-missing"] if direction == "pull" else []))
 
 
 def _notify_end(flow: object, flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001  prefect passes names
@@ -178,8 +179,8 @@ def volvae(
             if pull:
                 exchange("pull", workspace)
             if clean:
-                _link_own_file(root, folder)
-            outcome = _run(workspace, if_needed=if_needed, notify=notify)
+                _link_data(root, folder)
+            outcome = _run(workspace, if_needed=if_needed, pull=pull, notify=notify)
             if push:
                 exchange("push", workspace)
     except (InputError, StageError) as error:
@@ -187,14 +188,15 @@ def volvae(
     return Completed(message=outcome)
 
 
-def _link_own_file(root: Path, folder: Path) -> None:
-    """Let the clean checkout read the user's data."""
-    path = own_file(read_params(folder / PARAMS).prepare)
-    if path is not None:
-        checkout.link(path, source=root, folder=folder)
+def _link_data(root: Path, folder: Path) -> None:
+    """Let the clean checkout read the user's data and the surfaces that are watched."""
+    params = read_params(folder / PARAMS)
+    for path in (own_file(params.prepare), params.retrain.incoming):
+        if path is not None:
+            checkout.link(Path(path), source=root, folder=folder)
 
 
-def _run(workspace: Workspace, *, if_needed: bool, notify: str | None) -> str:
+def _run(workspace: Workspace, *, if_needed: bool, pull: bool, notify: str | None) -> str:
     """Run the stages if there is a reason; the outcome in one line."""
     registered = True
     if if_needed:
@@ -203,7 +205,7 @@ def _run(workspace: Workspace, *, if_needed: bool, notify: str | None) -> str:
             return str(decision["reason"])
         registered = decision["registered"]
     for stage in stage_order(workspace.folder / "dvc.yaml"):
-        run_stage(stage, workspace, force=stage == "register" and not registered)
+        run_stage(stage, workspace, pull=pull, force=stage == "register" and not registered)
     registration = _publish(workspace.folder / _RESULTS)
     outcome = "{model} version {version} {verdict}: {reason}".format_map(registration)
     if registration["verdict"] == "refused":

@@ -7,7 +7,6 @@ The versions are those of requirements.lock; what the lock does not have, such a
 
 import os
 import subprocess
-import sys
 import tempfile
 import tomllib
 from pathlib import Path
@@ -43,23 +42,27 @@ def resolved(arguments: list[str], lock: Path) -> list[dict[str, Any]]:
         return tomllib.loads(path.read_text("utf-8"))["packages"]
 
 
-def as_requirements(packages: list[dict[str, Any]]) -> str:
-    """These packages as pip reads them: the wheel's hash, or that of the source where there is no wheel."""
+def as_requirements(packages: list[dict[str, Any]], kind: str) -> str:
+    """The packages that have wheels, or that have a source alone, as pip reads them: each with the hash of its file."""
     lines = []
     for package in packages:
-        files = package.get("wheels") or [package["sdist"]]
-        hashes = "".join(f" \\\n    --hash=sha256:{file['hashes']['sha256']}" for file in files)
-        lines.append(f"{package['name']}=={package['version']}{hashes}\n")
+        if ("wheels" in package) == (kind == "wheels"):
+            files = package["wheels"] if kind == "wheels" else [package["sdist"]]
+            hashes = "".join(f" \\\n    --hash=sha256:{file['hashes']['sha256']}" for file in files)
+            lines.append(f"{package['name']}=={package['version']}{hashes}\n")
     return "".join(lines)
 
 
 def main() -> None:
-    """Write the file of each image, or of those that are named."""
+    """Write the file of each image, and ``sources.txt`` with the packages that are built first."""
     FOLDER.mkdir(exist_ok=True)
-    for image in sys.argv[1:] or IMAGES:
-        text = as_requirements(resolved(IMAGES[image], Path("requirements.lock")))
-        (FOLDER / f"{image}.txt").write_text(text, "utf-8")
-        print(f"{FOLDER / image}.txt")
+    sources = set()
+    for image, arguments in IMAGES.items():
+        packages = resolved(arguments, Path("requirements.lock"))
+        (FOLDER / f"{image}.txt").write_text(as_requirements(packages, "wheels"), "utf-8")
+        sources.add(as_requirements(packages, "sdist"))
+        print(FOLDER / f"{image}.txt")
+    (FOLDER / "sources.txt").write_text("".join(sorted(sources)), "utf-8")
 
 
 if __name__ == "__main__":

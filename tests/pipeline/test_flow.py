@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -228,7 +229,7 @@ def test_a_stage_that_takes_too_long_is_ended(project: Project) -> None:
     wait_for(lambda: not stage or gone(int(stage)), seconds=60, what="the end of the stage")
 
 
-def test_a_clean_run_works_on_the_commit_and_leaves_the_folder_alone(project: Project, tmp_path: Path) -> None:
+def test_a_clean_run_works_on_the_commit_and_a_lost_volume_is_filled_by_the_remote(project: Project, tmp_path: Path) -> None:
     remote = tmp_path / "remote"
     dvc = [sys.executable, "-m", "dvc", "remote", "add", "--quiet", "--default", "mine", str(remote)]
     subprocess.run(dvc, cwd=project.folder, check=True)
@@ -242,6 +243,14 @@ def test_a_clean_run_works_on_the_commit_and_leaves_the_folder_alone(project: Pr
     assert not (project.folder / "dvc.lock").exists()
     assert json.loads((project.folder / ".scheduled/results/register.json").read_text())["verdict"] == "accepted"
     assert len([path for path in remote.rglob("*") if path.is_file()]) >= 2
+    assert "Running stage 'prepare'" in output
+
+    for lost in (".scheduled", ".dvc/cache"):
+        shutil.rmtree(project.folder / lost)
+    code, output = project.run("--clean", "--pull", "--push")
+    assert code == 0, output
+    assert "Running stage" not in output
+    assert json.loads((project.folder / ".scheduled/results/register.json").read_text())["verdict"] == "accepted"
 
     (project.folder / "verdict").write_text("refused")
     code, output = project.run("--clean", "--allow-dirty")
