@@ -1,4 +1,4 @@
-"""Write deploy/locks: all packages of an image of deploy/Dockerfile, each with the hash of its file for Linux on x86-64.
+"""Write deploy/locks: all packages of each image of deploy/Dockerfile, with hashes of their files for Linux on x86-64.
 
 The versions are those of requirements.lock; what the lock does not have, such as the CUDA libraries, is resolved anew.
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path("deploy/locks")
-PYTHON = "3.11"  # of the base image
+PYTHON = "3.11"  # of the base image, in any of its releases
 PLATFORM = "x86_64-manylinux_2_28"
 # PyPI's torch for Linux is the CUDA build. Another folder or page with the wheels can be named in the environment.
 TORCH_FOR_CPU = os.environ.get("TORCH_FOR_CPU", "https://download.pytorch.org/whl/cpu/torch/")
@@ -37,7 +37,7 @@ def resolved(arguments: list[str], lock: Path) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pylock.toml"
         command = ["uv", "pip", "compile", "--quiet", "--no-config", "--format=pylock.toml", f"--output-file={path}",
-                   f"--python-version={PYTHON}.15", f"--python-platform={PLATFORM}", f"--constraint={lock}"]  # fmt: skip
+                   f"--python-version={PYTHON}", f"--python-platform={PLATFORM}", f"--constraint={lock}"]  # fmt: skip
         subprocess.run([*command, *arguments], check=True)
         return tomllib.loads(path.read_text("utf-8"))["packages"]
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import json
 import os
 import re
@@ -23,10 +24,12 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from ruamel.yaml import YAML
 
+from deploy.server.settings import Settings
 from pipeline import telemetry
 from pipeline.cli.main import main as cli
 from pipeline.runs import prefect_server
 from tests import services
+from tools import image_locks
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -56,11 +59,15 @@ MANIFESTS = [document for path in sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 def work_pool_job() -> dict:
     """The job that the work pool makes, its variables filled in."""
     text = json.dumps(WORK_POOL["job_configuration"]["job_manifest"])
-    for name, value in {"command": ["prefect"], "env": [], "labels": {}}.items():
+    env = [
+        {"name": name, "value": value} for name, value in WORK_POOL["variables"]["properties"]["env"]["default"].items()
+    ]
+    for name, value in {"command": ["prefect"], "env": env, "labels": {}}.items():
         text = text.replace(f'"{{{{ {name} }}}}"', json.dumps(value))
     text = text.replace("{{ name }}", "run")
     for name, variable in WORK_POOL["variables"]["properties"].items():
-        text = text.replace(f"{{{{ {name} }}}}", variable.get("default", ""))
+        if variable["type"] == "string":
+            text = text.replace(f"{{{{ {name} }}}}", variable.get("default", ""))
     return json.loads(text)
 
 
@@ -89,12 +96,13 @@ def stages() -> dict[str, list[tuple[str, str]]]:
     """The stages of the Dockerfile, each a list of instructions with the stage that it stands on first."""
     text = re.sub(r"^\s*#.*\n", "", (DEPLOY / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     found: dict[str, list[tuple[str, str]]] = {}
+    (default,) = re.findall(r"^ARG BASE=(.*)$", text, re.MULTILINE)
     for line in filter(None, map(str.strip, text.splitlines())):
         word, rest = line.split(maxsplit=1)
         if word == "FROM":
             base, name = rest.split(" AS ")
-            found[name] = [(word, base)]
-        else:
+            found[name] = [(word, base.replace("${BASE}", default))]
+        elif found:
             found[name].append((word, " ".join(rest.split())))
     return found
 
@@ -150,16 +158,17 @@ def test_prefect_file_has_what_prefect_reads() -> None:
     """Prefect's models ignore what they do not know, so a slip would pass them in silence."""
     from prefect.cli.deploy import _models as models  # noqa: PLC0415  slow to import, as all of prefect
     from prefect.client.schemas.schedules import CronSchedule  # noqa: PLC0415
-    from prefect.deployments.steps import git_clone  # noqa: PLC0415
+    from prefect.deployments.steps import run_shell_script, set_working_directory  # noqa: PLC0415
     from prefect.workers.process import ProcessWorker  # noqa: PLC0415
 
     assert set(PREFECT) <= {field.alias or name for name, field in models.PrefectYamlModel.model_fields.items()} | {
         "definitions"
     }
     models.PrefectYamlModel.model_validate(PREFECT)
-    ((step, inputs),) = (next(iter(step.items())) for step in PREFECT["pull"])
-    assert step == f"prefect.deployments.steps.{git_clone.__name__}"
-    assert set(inputs) <= set(git_clone.__wrapped__.__annotations__)
+    for step, function in zip(PREFECT["pull"], (run_shell_script, set_working_directory), strict=True):
+        ((name, inputs),) = step.items()
+        assert name == f"prefect.deployments.steps.{function.__name__}"
+        assert set(inputs) <= set(inspect.signature(function).parameters)
     for deployment in PREFECT["deployments"]:
         assert set(deployment) <= set(models.DeploymentConfig.model_fields)
         assert set(deployment["work_pool"]) <= set(models.WorkPoolConfig.model_fields)
@@ -494,43 +503,72 @@ def test_files_that_are_copied_into_an_image_exist_and_reach_the_builder() -> No
               for source in rest.split()[:-1]}  # fmt: skip
     assert {source.split("/")[0] for source in copied} == allowed
     for source in copied:
-        assert (ROOT / source).exists()
+        for runtime in ("cpu", "gpu"):
+            assert (ROOT / source.replace("$RUNTIME", runtime)).exists()
+    assert os.access(DEPLOY / "clone.sh", os.X_OK)
     for stage in STAGES.values():
         for word, rest in stage:
             if word == "COPY" and "--from=" in rest:
                 assert re.match(r"--from=(\S+)", rest)[1] in STAGES
 
 
-def test_images_install_extras_that_exist() -> None:
-    extras = {extra for stage in STAGES.values() for word, rest in stage if word == "RUN"
-              for group in re.findall(r"\.\[([^\]]+)\]", rest) for extra in group.split(",")}  # fmt: skip
-    assert extras == {"pipeline", "schedule", "dask", "serve", "$RUNTIME"}
-    assert extras - {"$RUNTIME"} | {"cpu", "gpu"} <= set(PROJECT["optional-dependencies"])
-
-
-def test_images_stand_on_a_python_that_is_supported() -> None:
+def test_images_stand_on_the_python_that_their_packages_are_for() -> None:
     (version,) = re.match(r"python:([\d.]+)-", STAGES["base"][0][1]).groups()
     assert version in SpecifierSet(PROJECT["requires-python"])
+    assert version.startswith(f"{image_locks.PYTHON}.")
+
+
+def packages(image: str) -> dict[str, str]:
+    """Names and versions in the lock of an image, each of which has a hash."""
+    text = (ROOT / image_locks.FOLDER / f"{image}.txt").read_text("utf-8")
+    found = re.findall(r"^(\S+)==(\S+) \\\n    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE)
+    assert len(found) == text.count("==")
+    return dict(found)
+
+
+@pytest.mark.parametrize("image", [*image_locks.IMAGES, "sources"])
+def test_packages_of_an_image_are_those_of_the_lock(image: str) -> None:
+    """Others are there too, such as the CUDA libraries."""
+    lock = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in LOCK.items()}
+    found = packages(image)
+    shared = found.keys() & lock.keys()
+    assert shared
+    for name in shared:
+        assert found[name].removesuffix("+cpu") == lock[name], name
+
+
+def test_each_install_is_by_hash() -> None:
+    """Of what comes from elsewhere; what is left was built here, from sources with a hash."""
+    runs = [rest for stage in STAGES.values() for word, rest in stage if word == "RUN"]
+    commands = [command for run in runs for command in run.split("&&") if re.search(r"/pip (install|wheel)", command)]
+    assert commands
+    for command in commands:
+        assert "--require-hashes" in command or re.search(
+            r"pip (install (/\w+/\*\.whl ?)+|wheel .* \.)\s*$", command
+        ), command
+    assert ("ENV", "PIP_NO_DEPS=true") in STAGES["build"]  # nothing comes beside what the lock names
 
 
 def test_image_of_the_server_has_all_that_following_an_alias_imports() -> None:
     tree = ast.parse((ROOT / "pipeline/registry/mlflow_store.py").read_text("utf-8"))
     names = {node.names[0].name for node in tree.body if isinstance(node, ast.Import)}
-    (install,) = (rest for word, rest in STAGES["build-server"] if word == "RUN")
-    for name in names & set(LOCK):
-        assert name in install.split() or any(d.startswith(name) for d in PROJECT["dependencies"]), name
-    assert not {"torch", "onnx"} & set(install.split())
+    found = packages("server-cpu")
+    for name in names & set(LOCK) - {"mlflow"}:
+        assert name in found, name
+    assert "mlflow-skinny" in found
+    assert not {"mlflow", "torch", "onnx", "pandas", "pyarrow", "scipy", "scikit-learn"} & set(found)
 
 
-def test_what_the_services_need_agrees_with_the_lock() -> None:
-    for line in (DEPLOY / "requirements.txt").read_text().splitlines():
-        if line.startswith("#"):
-            continue
-        requirement = Requirement(line)
-        if requirement.specifier:
-            assert LOCK.get(requirement.name, str(requirement.specifier)[2:]) in requirement.specifier
-        else:
-            assert requirement.name in LOCK
+def test_what_the_images_need_agrees_with_the_lock() -> None:
+    for name in ("requirements.txt", "requirements-server.txt"):
+        for line in (DEPLOY / name).read_text().splitlines():
+            if line.startswith("#"):
+                continue
+            requirement = Requirement(line)
+            if requirement.specifier:
+                assert LOCK.get(requirement.name, str(requirement.specifier)[2:]) in requirement.specifier
+            else:
+                assert requirement.name.lower() in {each.lower() for each in LOCK}
 
 
 # --- hardening ---
@@ -567,7 +605,61 @@ def test_containers_of_kubernetes_are_locked_down_and_say_what_they_need() -> No
             "capabilities": {"drop": ["ALL"]},
         }
         assert set(container["resources"]["requests"]) == {"cpu", "memory"}
-        assert "memory" in container["resources"]["limits"]
+        assert set(container["resources"]["limits"]) == {"cpu", "memory"}
+
+
+def test_no_pod_fills_the_disk_of_its_node() -> None:
+    for pod in pods():
+        for volume in pod["volumes"]:
+            assert "persistentVolumeClaim" in volume or volume["emptyDir"]["sizeLimit"], volume["name"]
+
+
+def test_runs_start_as_many_processes_as_their_limits_allow() -> None:
+    """`prepare` starts one for each thread that torch counts, which without a word are the cores of the node."""
+    (run,) = by_kind("CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    (threads,) = (variable["value"] for variable in run["env"] if variable["name"] == "OMP_NUM_THREADS")
+    assert threads == run["resources"]["limits"]["cpu"]
+    (job,) = work_pool_job()["spec"]["template"]["spec"]["containers"]
+    assert {"name": "OMP_NUM_THREADS", "value": threads} in job["env"]
+    assert job["resources"] == run["resources"]
+
+
+def test_an_ending_server_answers_until_nobody_calls_it() -> None:
+    pod = by_kind("Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    command = container["command"]
+    last = container["lifecycle"]["preStop"]["sleep"]["seconds"] + int(command[command.index("--drain") + 1])
+    assert last >= 10
+    assert pod["terminationGracePeriodSeconds"] > last + Settings.grace
+    waits = container["startupProbe"]["periodSeconds"] * container["startupProbe"]["failureThreshold"]
+    assert by_kind("Deployment")["spec"]["progressDeadlineSeconds"] > waits
+
+
+def test_only_the_server_is_reached_and_no_pod_reads_the_credentials_of_its_node() -> None:
+    policies = {
+        document["metadata"]["name"]: document["spec"] for document in MANIFESTS if document["kind"] == "NetworkPolicy"
+    }
+    assert policies["all"]["podSelector"] == {}
+    assert policies["all"]["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in policies["all"]  # nothing comes in
+    (block,) = (rule["to"][0]["ipBlock"] for rule in policies["all"]["egress"] if "to" in rule)
+    assert block["except"] == ["169.254.169.254/32"]
+    assert policies["server"]["podSelector"]["matchLabels"] == by_kind("Service")["spec"]["selector"]
+    (port,) = (port["port"] for rule in policies["server"]["ingress"] for port in rule["ports"])
+    assert port == by_kind("Service")["spec"]["ports"][0]["targetPort"]
+
+
+def test_a_run_gets_no_token_of_the_server_and_the_server_no_keys_of_the_bucket() -> None:
+    def secrets(document: dict) -> set[str]:
+        return set(re.findall(r"'secret(?:Key)?Ref': {'name': '(\w+)'", str(document)))
+
+    assert secrets(by_kind("Deployment")) == {"server"}
+    assert secrets(by_kind("CronJob")) == secrets(work_pool_job()) == {"retrain"}
+    runbook = (ROOT / "docs/runbook.md").read_text("utf-8")
+    made = dict(re.findall(r"create secret generic (\w+)((?:.*\\\n)*.*)", runbook))
+    assert set(made) == {"server", "retrain"}
+    assert "VOLVAE_TOKEN" in made["server"]
+    assert "AWS_SECRET_ACCESS_KEY" in made["retrain"]
 
 
 def test_files_that_compose_mounts_exist() -> None:

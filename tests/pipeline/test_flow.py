@@ -229,7 +229,9 @@ def test_a_stage_that_takes_too_long_is_ended(project: Project) -> None:
     wait_for(lambda: not stage or gone(int(stage)), seconds=60, what="the end of the stage")
 
 
-def test_a_clean_run_works_on_the_commit_and_a_lost_volume_is_filled_by_the_remote(project: Project, tmp_path: Path) -> None:
+def test_a_clean_run_works_on_the_commit_and_a_lost_volume_is_filled_by_the_remote(
+    project: Project, tmp_path: Path
+) -> None:
     remote = tmp_path / "remote"
     dvc = [sys.executable, "-m", "dvc", "remote", "add", "--quiet", "--default", "mine", str(remote)]
     subprocess.run(dvc, cwd=project.folder, check=True)
