@@ -15,7 +15,8 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo run test test-quick docs lint audit deps chaos bench bench-gpu experiments lock vendor screenshots clean
+.PHONY: demo run test test-quick docs lint audit deps chaos images story bench bench-gpu experiments lock vendor screenshots \
+  clean
 
 demo: $(RUNTIME_INSTALLED)
 	@$(BIN)/volvae demo
@@ -61,6 +62,14 @@ deps: $(INSTALLED)
 chaos: $(INSTALLED)
 	python -m chaos
 
+# The images of deploy/Dockerfile, and their sizes. Where their base is out of reach: make images BASE=debian, as root.
+images:
+	BASE=$(BASE) deploy/images.sh
+
+# What happens to an installation by deploy/compose.yaml, from those images; needs Docker and its compose.
+story: $(INSTALLED)
+	pytest -m story -s tests/deploy/test_story.py
+
 # make bench PARTS="risk serving" runs these alone, make bench RECORD=1 adds the ratios to benchmarks/history.jsonl.
 bench: $(INSTALLED) $(RIVALS)
 	PYTHONPATH=$(RIVALS) python -m benchmarks $(PARTS) $(if $(RECORD),--record)
@@ -96,12 +105,13 @@ $(INSTALLED): pyproject.toml requirements.lock | $(BIN)/python
 	$(BIN)/python -m pip check
 	@touch $@
 
-# Rewrites the lock from what is installed; both runtime wheels stay in it.
+# Rewrites the lock from what is installed; both runtime wheels stay in it. Then the lists with hashes of the images.
 lock: $(INSTALLED)
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//; /^onnxruntime/d' > requirements.lock.new
 	$(BIN)/python -m pip freeze | sed -n 's/^onnxruntime\(-gpu\)\{0,1\}==\(.*\)/onnxruntime==\2\nonnxruntime-gpu==\2/p' >> requirements.lock.new
 	LC_ALL=C sort --ignore-case --field-separator== --key=1,1 requirements.lock.new > requirements.lock
 	rm requirements.lock.new
+	python tools/image_locks.py
 
 # The explorer ships the onnxruntime-web that tests/javascript/package.json names.
 WEB := tests/javascript/node_modules/onnxruntime-web/dist

@@ -2,7 +2,8 @@
 # Builds the images of deploy/Dockerfile and prints what each adds to its base. `make images`
 #
 # BASE names another base, and RUNTIME=gpu builds for NVIDIA GPUs. Where the base cannot be pulled, BASE=debian makes one
-# of Debian's packages: it takes ten minutes, root, and debootstrap. TORCH_FOR_CPU is a page or folder with torch's wheels.
+# of Debian's packages, in ten minutes, by debootstrap, as root; then the images that take the places of PostgreSQL and
+# the bucket in `make story` are built too. TORCH_FOR_CPU is a page or folder with torch's wheels for CPUs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -42,6 +43,13 @@ suffix=$([ "$runtime" = cpu ] || echo "-$runtime")
 for target in services pipeline server; do
   "$docker" build "${arguments[@]}" --file deploy/Dockerfile --target "$target" --tag "volvae-$target:$version$suffix" .
 done
+
+if [ "$base" = volvae-base:debian ]; then
+  for target in postgres s3; do
+    "$docker" build --network=host --build-arg BASE="$base" --target "$target" --tag "volvae-stand-in-$target:test" \
+      tests/deploy/stand_ins
+  done
+fi
 
 size() { "$docker" image inspect --format '{{.Size}}' "$1"; }
 for target in services pipeline server; do

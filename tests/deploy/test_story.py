@@ -1,0 +1,261 @@
+"""The whole story of an installation by deploy/compose.yaml, from images: `make story`.
+
+A scheduled run, a commit, a kill, a refusal, a promotion, a roll-back and a lost volume, on PostgreSQL, a bucket,
+MLflow, Prefect with its worker and the model server. Where the images of PostgreSQL and the bucket are not pulled, those
+of tests/deploy/stand_ins take their places.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.repositories import git
+from tests.services import answers, get, post, prefect_login, wait_for
+from tests.workspace import put, write_tiny_params
+
+pytestmark = [pytest.mark.story, pytest.mark.slow, pytest.mark.timeout(3600)]
+
+DOCKER = os.environ.get("DOCKER", "docker")
+STAND_INS = {"postgres": "volvae-stand-in-postgres:test", "s3": "volvae-stand-in-s3:test"}
+PROJECT = "volvae-story"
+REPOSITORY = "/srv/volvae/repository"
+SCHEDULED = f"{REPOSITORY}/.scheduled"
+PREFECT, MLFLOW, SERVER = "http://127.0.0.1:4200/api", "http://127.0.0.1:5000", "http://127.0.0.1:8000"
+KILL = f"""
+import os, pathlib, threading
+checkpoint = pathlib.Path("{SCHEDULED}/.checkpoints/train.safetensors")
+while not checkpoint.exists():
+    threading.Event().wait(0.05)
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    try:
+        if int(process.name) != os.getpid() and b"PREFECT__FLOW_RUN_ID=" in (process / "environ").read_bytes():
+            os.kill(int(process.name), 9)
+    except (OSError, ProcessLookupError):
+        pass
+"""
+
+
+def docker(*words: str) -> str:
+    return subprocess.run([DOCKER, *words], check=True, capture_output=True, text=True).stdout
+
+
+def compose_program() -> tuple[list[str], bool]:
+    """Docker's compose, and whether it is the one of before 2022, which knows fewer keys."""
+    if subprocess.run([DOCKER, "compose", "version"], check=False, capture_output=True).returncode == 0:
+        return [DOCKER, "compose"], False
+    if shutil.which("docker-compose"):
+        return ["docker-compose"], True
+    pytest.skip("neither `docker compose` nor docker-compose is installed")
+
+
+class Run(NamedTuple):
+    """A run of the flow: the state that it ended in, its message, and the lines of its log."""
+
+    state: str
+    message: str
+    log: str
+
+
+class Installation:
+    """The services of the compose file over a repository of their own."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self.checkout, self.passwords = folder / "checkout", {}
+        self._folder, self._began = folder, time.monotonic()
+        git(root, "clone", "--quiet", "--no-hardlinks", ".", str(self.checkout))
+        git(self.checkout, "checkout", "--quiet", "-B", "main")
+        for line in (root / "deploy/.env.example").read_text().splitlines():
+            name, _, value = line.partition("=")
+            if line and not line.startswith("#"):
+                self.passwords[name] = value or os.urandom(24).hex()
+        self._environment = folder / "passwords.env"
+        self._environment.write_text("".join(f"{name}={value}\n" for name, value in self.passwords.items()))
+        self._program, old = compose_program()
+        self._file = folder / "compose.json"
+        self._file.write_text(json.dumps(self._settings(old=old)))
+
+    def _settings(self, *, old: bool) -> dict[str, Any]:
+        """The compose file with the images that are here."""
+        settings = YAML(typ="safe").load(self.checkout / "deploy/compose.yaml")
+        settings = {name: value for name, value in settings.items() if not name.startswith("x-") and name != "name"}
+        for name, image in STAND_INS.items():
+            if subprocess.run([DOCKER, "image", "inspect", image], check=False, capture_output=True).returncode == 0:
+                settings["services"][name]["image"] = image
+        if old:
+            for service in settings["services"].values():
+                service.get("healthcheck", {}).pop("start_interval", None)
+        return settings
+
+    def compose(self, *words: str) -> str:
+        options = ["--project-directory", str(self.checkout / "deploy"), "--project-name", PROJECT,
+                   "--file", str(self._file), "--env-file", str(self._environment)]  # fmt: skip
+        result = subprocess.run([*self._program, *options, *words], check=False, capture_output=True, text=True)
+        assert result.returncode == 0, f"{words}: {result.stdout[-3000:]}{result.stderr[-3000:]}"
+        return result.stdout
+
+    def told(self, what: str) -> None:
+        print(f"{time.monotonic() - self._began:6.0f} s  {what}", flush=True)
+
+    def commit(self, why: str, **settings: Any) -> None:
+        """Commit settings, or an empty change."""
+        path = self.checkout / "params.yaml"
+        values = YAML(typ="safe").load(path)
+        for key, value in settings.items():
+            put(values, key.replace("__", "."), value)
+        YAML().dump(values, path)
+        git(self.checkout, "commit", "--quiet", "--allow-empty", "-am", why)
+
+    def start(self) -> tuple[str, dict[str, str]]:
+        """Schedule a run for now; its identifier, and the headers that the server asks for."""
+        headers = prefect_login(PREFECT, f"volvae:{self.passwords['PREFECT_PASSWORD']}")
+        deployment = get(f"{PREFECT}/deployments/name/volvae/process", headers)
+        soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+        state = {"type": "SCHEDULED", "state_details": {"scheduled_time": soon}}
+        run = post(f"{PREFECT}/deployments/{deployment['id']}/create_flow_run", {"state": state}, headers)
+        return run["id"], headers
+
+    def end(self, run: str, headers: dict[str, str]) -> Run:
+        final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+        state: dict[str, Any] = {}
+
+        def ended() -> bool:
+            state.update(get(f"{PREFECT}/flow_runs/{run}", headers)["state"])
+            return state["type"] in final
+
+        wait_for(ended, seconds=1200, what=f"the end of run {run}")
+        wanted = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
+        lines = [line["message"] for line in post(f"{PREFECT}/logs/filter", wanted, headers)]
+        return Run(state["type"], state["message"] or "", "\n".join(lines))
+
+    def run(self) -> Run:
+        return self.end(*self.start())
+
+    def volvae(self, *words: str) -> str:
+        return self.compose("exec", "-T", "--workdir", REPOSITORY, "worker", "volvae", *words)
+
+    def champion(self) -> str:
+        url = f"{MLFLOW}/api/2.0/mlflow/registered-models/alias?name=volvae&alias=champion"
+        return get(url, {})["model_version"]["version"]
+
+    def sample(self) -> Any:
+        """A surface drawn by the server with a seed; the model alone decides on it."""
+        headers = {"Authorization": f"Bearer {self.passwords['VOLVAE_TOKEN']}"}
+        return post(f"{SERVER}/sample", {"n": 1, "seed": 7}, headers)["iv"]
+
+
+@pytest.fixture
+def installation(root: Path, tmp_path: Path) -> Iterator[Installation]:
+    if shutil.which(DOCKER) is None or subprocess.run([DOCKER, "info"], check=False, capture_output=True).returncode:
+        pytest.skip("no Docker answers: CONTRIBUTING.md says how to run this test")
+    for target in ("services", "pipeline", "server"):
+        if not docker("image", "ls", "--quiet", f"volvae-{target}"):
+            pytest.skip("the images are not built: make images")
+    made = Installation(tmp_path, root)
+    write_tiny_params(root, made.checkout)
+    made.commit("Small settings")
+    try:
+        yield made
+    except BaseException:
+        print(made.compose("logs", "--tail", "40"))
+        raise
+    finally:
+        made.compose("down", "--volumes", "--remove-orphans", "--timeout", "20")
+
+
+def starts(it: Installation) -> None:
+    it.compose("up", "--detach", "--no-build")
+    wait_for(lambda: answers(f"{PREFECT}/health"), seconds=300, what="Prefect")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{PREFECT}/admin/version", timeout=30)
+    it.told("PostgreSQL, bucket, MLflow, Prefect, worker and server are up; Prefect refuses a request without password")
+
+
+def trains_and_serves(it: Installation) -> Any:
+    """A surface of version 1."""
+    run = it.run()
+    assert (run.state, it.champion()) == ("COMPLETED", "1"), run
+    assert "Running stage 'train'" in run.log
+    it.told(f"scheduled run: {run.message}")
+    wait_for(lambda: answers(f"{SERVER}/v2/health/ready"), seconds=120, what="the model server")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        post(f"{SERVER}/sample", {"n": 1})
+    it.told("the server, which waited for a champion, serves version 1, with the token alone")
+    return it.sample()
+
+
+def keeps_checkpoints_at_a_commit(it: Installation) -> None:
+    marker = f"{SCHEDULED}/.checkpoints/marker"
+    it.compose("exec", "-T", "worker", "sh", "-c", f"mkdir -p {SCHEDULED}/.checkpoints && touch {marker}")
+    it.commit("Nothing that a stage reads")
+    run = it.run()
+    assert run.message == "nothing new: data, code and settings are those of version 1", run
+    it.compose("exec", "-T", "worker", "ls", marker)
+    it.told(f"a commit: {run.message}; the scheduled checkout has kept its checkpoints")
+
+
+def resumes_after_a_kill_and_refuses(it: Installation) -> None:
+    refusing = {"low": 0.999, "high": 1.0}
+    it.commit("Other data and a strict gate", prepare__seed=8, train__epochs=300, register__gate__coverage_90=refusing)
+    killed, headers = it.start()
+    it.compose("exec", "-T", "worker", "python", "-c", KILL)
+    assert it.end(killed, headers).state == "CRASHED"
+    run = it.run()
+    assert "train: resumed after epoch " in run.log, run
+    assert run.message.startswith("volvae version 2 refused: "), run
+    assert it.champion() == "1"
+    it.told(f"a kill while it trained: the next run resumed from the checkpoint; {run.message}")
+
+
+def promotes_and_rolls_back(it: Installation, of_one: Any) -> None:
+    it.volvae("promote", "2", "--force")
+    assert it.champion() == "2"
+    wait_for(lambda: it.sample() != of_one, seconds=60, what="version 2 in the server")
+    it.told("promoted by hand: the server serves version 2")
+    it.volvae("rollback")
+    assert it.champion() == "1"
+    wait_for(lambda: it.sample() == of_one, seconds=60, what="version 1 in the server")
+    it.told("rolled back: the server serves version 1, to the same bits")
+
+
+def holds_the_roll_back(it: Installation) -> None:
+    it.commit("The gate as before", register__gate__coverage_90={"low": 0.5, "high": 1.0})
+    run = it.run()
+    assert run.message.startswith("volvae version 2 accepted: "), run
+    assert "Running stage 'train'" not in run.log
+    assert it.champion() == "1"
+    it.told(f"the gate's settings change: {run.message}; the roll-back holds")
+
+
+def fills_a_lost_volume(it: Installation) -> None:
+    it.compose("rm", "--stop", "--force", "worker")
+    docker("volume", "rm", f"{PROJECT}_work")
+    it.compose("up", "--detach", "--no-build")
+    run = it.run()
+    assert run.state == "COMPLETED", run
+    stages = [line for line in run.log.splitlines() if line.startswith("Running stage")]
+    assert stages == ["Running stage 'source':", "Running stage 'register':"], run
+    assert it.champion() == "1"
+    it.told("the volume of the worker is lost: the next run takes data and models from the bucket, and trains nothing")
+
+
+def test_an_installation_lives_through_a_commit_a_kill_a_roll_back_and_a_lost_volume(
+    installation: Installation,
+) -> None:
+    starts(installation)
+    of_one = trains_and_serves(installation)
+    keeps_checkpoints_at_a_commit(installation)
+    resumes_after_a_kill_and_refuses(installation)
+    promotes_and_rolls_back(installation, of_one)
+    holds_the_roll_back(installation)
+    fills_a_lost_volume(installation)
