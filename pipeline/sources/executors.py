@@ -3,8 +3,9 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -45,7 +46,7 @@ def local(function: Callable[[Task], Result], tasks: Sequence[Task], *, workers:
 def dask(function: Callable[[Task], Result], tasks: Sequence[Task], *, address: str) -> Iterator[tuple[Task, Result]]:
     """Each task with its result, in the order of completion, by the workers of a Dask cluster.
 
-    The tasks of a lost worker go to others.
+    The tasks of a lost worker go to others. Waiting and losses are told on standard error.
 
     Raises:
         InputError: the package distributed is not installed.
@@ -55,6 +56,11 @@ def dask(function: Callable[[Task], Result], tasks: Sequence[Task], *, address: 
         from distributed import Client, KilledWorker  # noqa: PLC0415 - an extra of its own
     except ImportError as error:
         raise InputError("prepare.engine: dask needs the package distributed: pip install '.[dask]'") from error
+    print(
+        f"prepare: asking for the Dask scheduler at {address}, {_CONNECT_SECONDS} s at most",
+        file=sys.stderr,
+        flush=True,
+    )
     try:
         client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -62,15 +68,24 @@ def dask(function: Callable[[Task], Result], tasks: Sequence[Task], *, address: 
     with client:
         try:
             client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
-            window = _QUEUED * sum(client.nthreads().values())
+            workers = client.nthreads()
             with client.get_executor(pure=False, retries=_RETRIES) as executor:
-                yield from _as_done(executor, function, tasks, window)
+                for done in _as_done(executor, function, tasks, _QUEUED * sum(workers.values())):
+                    yield done
+                    workers = _told_of_losses(workers, client.nthreads())
         except TimeoutError as error:
             raise StageError(f"prepare.address: the Dask scheduler at {address} has no workers") from error
         except KilledWorker as error:
             raise StageError(
                 f"prepare.address: workers of {address} die again and again; finished shards are kept: {error}"
             ) from error
+
+
+def _told_of_losses(before: Mapping[str, int], now: Mapping[str, int]) -> Mapping[str, int]:
+    """The workers that there are now, by address; a line for each that is gone."""
+    for worker in sorted(before.keys() - now.keys()):
+        print(f"prepare: the Dask worker {worker} is gone, {len(now)} are left", file=sys.stderr, flush=True)
+    return now
 
 
 def _as_done(

@@ -1,7 +1,7 @@
 """The whole story of an installation by deploy/compose.yaml, from images: `make story`.
 
 A scheduled run, a commit, a kill, a refusal, a promotion, a roll-back and a lost volume, on PostgreSQL, a bucket,
-MLflow, Prefect with its worker and the model server. Where the images of PostgreSQL and the bucket are not pulled, those
+MLflow, Prefect with its worker and the model server. Where the images of PostgreSQL and the bucket are not here, those
 of tests/deploy/stand_ins take their places.
 """
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from pipeline.files.dataset import Dataset
 from pipeline.files.join import join_tensors
 from pipeline.settings.prepare import HestonPrepare
 from pipeline.sources import executors, shards, simulated, simulation
+from tests.services import wait_for
 from tests.workspace import PATHS, Workspace, write_tiny_params
 from vae.pricing import compiled, heston_surfaces
 from vae.pricing.simulated_models import MODELS
@@ -263,7 +265,11 @@ def cluster(root: Path, tmp_path: Path) -> Iterator[tuple[str, list[subprocess.P
 
 @pytest.mark.slow
 def test_dask_makes_the_same_bytes_although_a_worker_dies(
-    straight: dict[str, bytes], workspace: Workspace, cluster, monkeypatch: pytest.MonkeyPatch
+    straight: dict[str, bytes],
+    workspace: Workspace,
+    cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     address, workers = cluster
     workspace.set(prepare__engine="dask", prepare__address=address, prepare__workers=None)
@@ -273,12 +279,17 @@ def test_dask_makes_the_same_bytes_although_a_worker_dies(
         for number, result in enumerate(run(*arguments, **options)):
             if number == 0:
                 workers[0].kill()
+                with Client(address, set_as_default=False) as client:
+                    wait_for(lambda: len(client.nthreads()) == 1, seconds=60, what="the loss of a worker")
             yield result
 
     monkeypatch.setattr(executors, "dask", and_kill)
     assert workspace.run("prepare") == 0
     assert workers[0].wait() == -signal.SIGKILL
     assert prepared(workspace.folder) == straight
+    told = capsys.readouterr().err
+    assert f"prepare: asking for the Dask scheduler at {address}, 30 s at most\n" in told
+    assert re.search(r"^prepare: the Dask worker tcp://127\.0\.0\.1:\d+ is gone, 1 are left$", told, re.MULTILINE)
 
 
 def test_no_scheduler_at_the_address_is_one_line(
@@ -288,7 +299,8 @@ def test_no_scheduler_at_the_address_is_one_line(
     workspace.set(prepare__engine="dask", prepare__address="tcp://127.0.0.1:9", prepare__workers=None)
     assert workspace.run("prepare") == 1
     assert capsys.readouterr().err.splitlines() == [
-        "prepare failed: prepare.address: no Dask scheduler answers at tcp://127.0.0.1:9"
+        "prepare: asking for the Dask scheduler at tcp://127.0.0.1:9, 0.2 s at most",
+        "prepare failed: prepare.address: no Dask scheduler answers at tcp://127.0.0.1:9",
     ]
 
 
