@@ -21,7 +21,13 @@ TORCH_FOR_CPU = os.environ.get("TORCH_FOR_CPU", "https://download.pytorch.org/wh
 _SERVICES = ["deploy/requirements.txt"]
 _PIPELINE = ["pyproject.toml", "--extra=pipeline", "--extra=schedule", "--extra=dask", *_SERVICES]
 # A server of tables reads none, and follows an alias by MLflow's client alone.
-_SERVER = ["pyproject.toml", "--extra=serve", "deploy/requirements-server.txt", "--no-emit-package=pyarrow"]
+_SERVER = [
+    "pyproject.toml",
+    "--extra=serve",
+    "--extra=otel",
+    "deploy/requirements-server.txt",
+    "--no-emit-package=pyarrow",
+]
 IMAGES = {
     "build": ["deploy/requirements-build.txt"],
     "services": _SERVICES,
