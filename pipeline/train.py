@@ -56,6 +56,7 @@ def new_fit(
     device: torch.device | None = None,
     grid: Grid | None = None,
     weights: Tensor | None = None,
+    components: PrincipalComponents | None = None,
     stop_after: int | None = None,
     replicas: Replicas = Replicas(),  # noqa: B008 - frozen
 ) -> Trainer:
@@ -69,6 +70,7 @@ def new_fit(
         device: of both models; the CPU by default.
         grid: of the surfaces; needed where arbitrage is penalised.
         weights: of the training surfaces, with a mean of 1, [surface]; all count alike by default.
+        components: of the law of the surfaces, where it is known better than from these; theirs by default.
         stop_after: as of ``Trainer``.
         replicas: this process among those that train together.
 
@@ -81,7 +83,8 @@ def new_fit(
         likelihood=likelihood,  # type: ignore[arg-type]  # checked there
         sees_missing=bool(params.hidden_share or train.isnan().any() or validation.isnan().any()),
     )
-    components = principal_components(filled(transformed(train, sizes.transform), sizes.latents), weights)
+    if components is None:
+        components = principal_components(filled(transformed(train, sizes.transform), sizes.latents), weights)
     architecture = without_rounding(architecture, components, latents=sizes.latents + params.scaffold_latents)
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn from torch's global generator
         torch.manual_seed(params.seed)
@@ -189,6 +192,7 @@ def _trained(
         likelihood=data.likelihood,
         device=device,
         grid=data.grid if params.arbitrage.epochs else None,
+        components=components_of_law(params, data),
         replicas=replicas,
     )
     try:
@@ -210,6 +214,19 @@ def _trained(
     again = start(torch.cat([train, validation]), weights=ages[1], stop_after=fit.best_epoch)
     _run(again, params, data, REFIT_CHECKPOINT, f"{key} {fit.best_epoch}", first=first, label="refit")
     return again, rows
+
+
+def components_of_law(params: TrainParams, data: Dataset) -> PrincipalComponents | None:
+    """Principal components of the law of simulated surfaces: of those without noise, and the variance of the noise.
+
+    None where that law is not known, or where surfaces weigh by their age. Components of noisy surfaces are mixed with
+    noise where they have little variance. A decoder adds that noise to each surface that lies far along them, and a
+    tenth of a basis point from node to node is a butterfly where a smile has no curvature left.
+    """
+    if data.law is None or params.model.transform != "none" or params.half_life_days is not None:
+        return None
+    clean = principal_components(torch.from_numpy(data.truth("train")))
+    return clean._replace(variances=clean.variances + data.law.quote_noise_vol**2)
 
 
 def _age_weights(params: TrainParams, data: Dataset, *splits: str) -> Tensor | None:

@@ -16,7 +16,9 @@ from pipeline import train
 from pipeline.files import formats, tensor_files, trained_model
 from pipeline.files.csv_tables import csv_columns
 from pipeline.files.dataset import SPLITS, Dataset
+from pipeline.settings.params import read_params
 from tests.workspace import PATHS, Workspace, write_tiny_params
+from vae.model.linear import principal_components
 from vae.runtime import SurfaceModel
 from vae.surface.smile_features import functionals
 
@@ -70,6 +72,21 @@ def penalised(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> 
         patch.chdir(folder)
         assert Workspace(folder).run("train") == 0
     return folder
+
+
+def test_simulated_surfaces_are_learnt_in_the_directions_of_their_law(finished: Workspace) -> None:
+    """Directions of surfaces without noise hold exact surfaces better than those of noisy ones, which are part noise."""
+    data = Dataset(finished.folder / "data/surfaces")
+    settings = read_params(finished.folder / "params.yaml").train
+    law, quoted = train.components_of_law(settings, data), principal_components(torch.from_numpy(data.points("train")))
+    assert law is not None
+    exact = torch.from_numpy(data.truth("test")).double()
+    errors = [(each.reconstruct(exact, 24) - exact).square().mean().sqrt().item() for each in (law, quoted)]
+
+    assert errors[0] < 0.5 * errors[1]
+    torch.testing.assert_close(law.variances[-4:], torch.full((4,), 1e-8, dtype=torch.float64), rtol=1e-2, atol=0.0)
+    torch.testing.assert_close(weights_of(finished.folder)["basis"], law.vectors[:, : settings.model.basis].float())
+    assert train.components_of_law(settings.model_copy(update={"half_life_days": 100.0}), data) is None
 
 
 @pytest.mark.slow
