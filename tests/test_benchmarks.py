@@ -10,13 +10,15 @@ import torch
 from click.testing import CliRunner
 
 from benchmarks import __main__ as bench
-from benchmarks import gpu, history, machine
+from benchmarks import gpu, history, machine, static_arbitrage
 from benchmarks.frames import FRAMES, HEIGHT, WIDTH, film
 from benchmarks.off_grid import exact_quotes
 from benchmarks.outside import sabr
 from pipeline.errors import InputError
 from vae.pricing import compiled, heston_surfaces
 from vae.pricing.heston_surfaces import Kernels
+from vae.runtime import SurfaceModel
+from vae.surface.arbitrage import violations
 from vae.surface.grid import Grid
 from vae.surface.surfaces import Surfaces
 
@@ -51,6 +53,25 @@ def test_a_film_is_smooth_in_time_but_for_its_noise() -> None:
     noise = np.abs(np.diff(frames, axis=0))
     bright, dark = frames.mean(0) > 150.0, frames.mean(0) < 50.0
     assert noise[:, bright].mean() > 1.5 * noise[:, dark].mean()
+
+
+def test_arbitrage_of_samples_is_judged_over_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples of all seeds count; those of the last one are the shares of a run of one seed."""
+    monkeypatch.setattr(static_arbitrage, "_BLOCK", 30)
+    monkeypatch.setattr(static_arbitrage, "_TOLERANCE", 1e-8)
+    monkeypatch.setattr(static_arbitrage, "free_by_fast_vollib", lambda iv, grid: iv.shape == grid.shape)
+    bundle = Path(__file__).parents[1] / "deploy/demo/bundle"
+    model = SurfaceModel.load(bundle, provider="cpu")
+    free = np.array([violations(model.sample(50, seed=seed), model.grid).profit <= 1e-8 for seed in (3, 5)])
+
+    found = static_arbitrage.results(bundle=bundle, count=50, seeds=(3, 5), judged=10)
+
+    assert found["arbitrage_samples"] == 100.0
+    assert found["arbitrage_free_rate"] == free.mean()
+    assert found["arbitrage_free_rate_of_50"] == free[1].mean()
+    assert found["arbitrage_free_se_rate"] == pytest.approx(free.std() / 10.0)
+    assert found["arbitrage_free_rate_of_worst"] == 1.0 - min(10, (~free).sum()) / 10.0
+    assert found["arbitrage_free_rate_of_others_fast_vollib"] == 1.0
 
 
 def test_each_part_is_a_module() -> None:
