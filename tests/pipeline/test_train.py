@@ -75,7 +75,7 @@ def penalised(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_simulated_surfaces_are_learnt_in_the_directions_of_their_law(finished: Workspace) -> None:
-    """Directions of surfaces without noise hold exact surfaces better than those of noisy ones, which are part noise."""
+    """Directions of surfaces without noise hold exact ones better than those of noisy surfaces."""
     data = Dataset(finished.folder / "data/surfaces")
     settings = read_params(finished.folder / "params.yaml").train
     law, quoted = train.components_of_law(settings, data), principal_components(torch.from_numpy(data.points("train")))
