@@ -18,6 +18,8 @@ from vae.quote_noise import Cause
 from vae.surface import grid
 
 JSON, LINES, BINARY = "application/json", "application/x-ndjson", "application/octet-stream"
+ARROW, PARQUET = "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet"
+TABLES = (ARROW, PARQUET)
 VERSION, SEED, SHAPE = "volvae-model-version", "volvae-seed", "volvae-shape"  # headers
 
 _Array = NDArray[Any]

@@ -16,7 +16,7 @@ DESCRIPTIONS: Final = {
     406: "no such kind of answer",
     408: "the request did not arrive in time",
     413: "the body is too large",
-    415: "the body is compressed",
+    415: "the body is compressed, or of a type that the route does not read",
     421: "it is for a host of another name, and there is no token",
     429: "the queue is full",
     503: "too many connections",
@@ -142,6 +142,21 @@ def too_many_in_json(numbers: int, objects: int) -> HTTPException:
 def compressed_body() -> HTTPException:
     """415: a small compressed body could fill the memory."""
     return HTTPException(415, "a body must not be compressed", {"accept-encoding": "identity"})
+
+
+def table_too_large(allowed: str) -> HTTPException:
+    """413: the table of the body has more rows, or takes more bytes, than this."""
+    return HTTPException(413, f"the table is too large; allowed: {allowed}")
+
+
+def compressed_arrow() -> HTTPException:
+    """415: a small compressed batch could fill the memory."""
+    return HTTPException(415, "batches of Arrow must not be compressed; write the stream without a codec")
+
+
+def unknown_kind(kind: str, *allowed: str) -> HTTPException:
+    """415: the route reads no body of this type."""
+    return HTTPException(415, f"a body of type {kind[:100]!r} is not read here; allowed: {', '.join(allowed)}")
 
 
 def model_exchanged() -> HTTPException:

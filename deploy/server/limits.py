@@ -15,6 +15,7 @@ MAX_HEAD: Final = 64 * 1024  # bytes of the head of a request
 MAX_PIPELINED: Final = 16  # requests of one connection that wait for the answer to the one before
 QUICK_JSON: Final = 64 * 1024  # bytes that are read faster than they are handed over to a thread
 _BYTES_OF_NUMBER = 16  # in JSON, without its bracket: what float32 numbers take as a rule
+_BYTES_OF_ROW = 32  # of four numbers, as surfaces have
 _MOST_OBJECTS = 1024  # in the JSON of a request
 _BODIES_AT_ONCE = 4  # bodies of the largest size that fit into the memory for bodies
 
@@ -75,6 +76,11 @@ class Limits:
         self.admission, self.streams = Admission(settings.queue), Admission(settings.queue)
         self.connections, self.receive = settings.connections, settings.receive
         self.body_bytes = 0
+
+    @property
+    def most_rows(self) -> int:
+        """Rows that the table of a request may have: unpacked, it takes as much as a body may."""
+        return self._settings.max_body // _BYTES_OF_ROW
 
     def check_body(self, size: int) -> None:
         """Raise HTTPException for a body of more bytes than one may have."""

@@ -1,13 +1,12 @@
 """The OpenAPI document of the routes in terms of surfaces, made from the types of their requests and answers."""
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import msgspec
 
 from deploy.server import answers
-from deploy.server.answers import BINARY, JSON, LINES, SEED, SHAPE, VERSION
+from deploy.server.answers import ARROW, BINARY, JSON, LINES, PARQUET, SEED, SHAPE, VERSION
 from deploy.server.errors import DESCRIPTIONS
 from deploy.server.served import Served
 from deploy.server.settings import Settings
@@ -23,6 +22,16 @@ _SURFACES_ARE = "Implied-volatility surfaces: vols are decimal, tenors in years 
 _VECTORS_ARE = "Vectors: the routes are those of the Open Inference Protocol, and GET /v2/models/NAME describes each."
 _PATHS = {"count": 2, "days": 5, "seed": 7}
 _QUOTES = {"iv": [0.22, 0.25], "tenor": [0.25, 0.25], "log_moneyness": [0.0, -0.1]}
+
+
+_POINTS = "tenor_years, log_moneyness, call_delta on a grid of deltas, and iv"
+
+
+class _Tables(NamedTuple):
+    """Columns of the tables of a route: of a body, if it may be one, and of an answer."""
+
+    body: str | None
+    answer: str
 
 
 class _Stream(NamedTuple):
@@ -67,13 +76,42 @@ def _paths(model: SurfaceModel) -> _Json:
     example = model.sample(1, seed=0).round(4).tolist()
     return {
         "/sample": _operation(
-            Sample, answers.Sampled, "Surfaces drawn from the model", {"count": 2, "seed": 7}, streamed=_SAMPLED
+            Sample,
+            answers.Sampled,
+            "Surfaces drawn from the model",
+            {"count": 2, "seed": 7},
+            _Tables(None, f"a row for each point: surface, {_POINTS}"),
+            streamed=_SAMPLED,
         ),
         "/scenarios": _operation(
-            Scenarios, answers.Paths, "Paths of surfaces and returns through the next dates", _PATHS, streamed=_PATH
+            Scenarios,
+            answers.Paths,
+            "Paths of surfaces and returns through the next dates",
+            _PATHS,
+            _Tables(None, f"a row for each point: scenario, date, log_return, {_POINTS}"),
+            streamed=_PATH,
         ),
-        "/complete": _operation(Complete, answers.Completed, "The complete surface from a few quotes", _QUOTES),
-        "/score": _operation(Score, answers.Scored, "How likely surfaces are", {"iv": example}),
+        "/complete": _operation(
+            Complete,
+            answers.Completed,
+            "The complete surface from a few quotes",
+            _QUOTES,
+            _Tables(
+                "a row for each quote: iv, tenor_years, log_moneyness or call_delta, perhaps weight; market, previous "
+                "(newest), elapsed and log_return are in the query of the address",
+                f"a row for each point: {_POINTS}, std, outside; all else is JSON in the metadata `volvae`",
+            ),
+        ),
+        "/score": _operation(
+            Score,
+            answers.Scored,
+            "How likely surfaces are",
+            {"iv": example},
+            _Tables(
+                f"a row for each point: perhaps surface, then {_POINTS}, null where it is missing",
+                "a row for each surface: surface and the fields of the answer; error lists its points, tenor by tenor",
+            ),
+        ),
     }
 
 
@@ -117,11 +155,12 @@ def _operation(
     answer: type[msgspec.Struct],
     summary: str,
     example: _Json,
+    tables: _Tables,
     *,
     streamed: _Stream | None = None,
 ) -> _Json:
     """POST of a request of this type, answered by that type or by an error."""
-    content: _Json = {JSON: {"schema": _reference(answer)}}
+    content: _Json = {JSON: {"schema": _reference(answer)}, **_table_content(tables.answer)}
     headers = {VERSION: {"description": "the version that made the answer", "schema": {"type": "string"}}}
     if streamed:
         content |= {
@@ -135,16 +174,23 @@ def _operation(
     refusals = {
         str(status): {"description": why, "content": {JSON: {"schema": _reference(answers.Error)}}}
         for status, why in DESCRIPTIONS.items()
-        if streamed or status != HTTPStatus.NOT_ACCEPTABLE
     }
-    body = {"schema": _reference(request), "example": example}
+    bodies: _Json = {JSON: {"schema": _reference(request), "example": example}}
+    bodies |= _table_content(tables.body) if tables.body else {}
     return {
         "post": {
             "operationId": request.__name__.lower(),
             "summary": summary,
-            "requestBody": {"required": True, "content": {JSON: body}},
+            "requestBody": {"required": True, "content": bodies},
             "responses": {"200": {"description": summary, "headers": headers, "content": content}, **refusals},
         }
+    }
+
+
+def _table_content(columns: str) -> _Json:
+    """A table with these columns, in both formats."""
+    return {
+        kind: {"schema": {"type": "string", "format": "binary", "description": columns}} for kind in (ARROW, PARQUET)
     }
 
 

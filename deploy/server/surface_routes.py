@@ -1,35 +1,44 @@
-"""The routes in terms of surfaces: /sample, /scenarios, /complete, /score."""
+"""The routes in terms of surfaces: /sample, /scenarios, /complete, /score.
+
+Bodies and answers are JSON or tables; large answers of the first two are streamed.
+"""
 
 import datetime as dt
 import math
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Annotated, Literal, NamedTuple, Protocol, Self, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from deploy.server import answers, errors, json_arrays
-from deploy.server.answers import BINARY, JSON, LINES, SEED, SHAPE, VERSION, json_response, to_json
+from deploy.server import answers, errors, json_arrays, surface_tables
+from deploy.server.answers import BINARY, JSON, LINES, SEED, SHAPE, TABLES, VERSION, json_response, to_json
 from deploy.server.endpoints import Array, check_time
 from deploy.server.errors import ProtocolError, RefusedError
 from deploy.server.limits import QUICK_JSON, Body
 from deploy.server.middleware import route
 from deploy.server.served import Served
 from deploy.server.state import Service
+from deploy.server.tables import Writer
 from vae import runtime
 from vae.motion import MOST_STEPS
 from vae.runtime import PriorName, State, SurfaceModel
 
 _CHUNK_BINARY = 1024  # surfaces of a stream that are computed at a time
 _CHUNK_LINES = 64  # the same for text, which takes longer to write
+_CHUNK_TABLE = 256  # the same for tables, which have a row for each point
+_DRAWN = (JSON, LINES, BINARY, *TABLES)  # kinds of answers with rows of a seed
+_FOUND = (JSON, *TABLES)  # kinds of other answers, and of bodies
+_JSON_TOO = ("", "application/x-www-form-urlencoded", "text/plain", BINARY)  # what clients say that say nothing
 
 _Positive = Annotated[float, Meta(gt=0.0)]
 _MOST_QUOTES, _MOST_COLUMNS = 20_000, 5
@@ -114,6 +123,15 @@ class Complete(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_return: float | None = None
 
 
+class TableOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a request to complete a table of quotes may say beside it, in the query of the address; see Complete."""
+
+    market: str | None = None
+    previous: Literal["newest"] | None = None
+    elapsed: _Positive | None = None
+    log_return: float | None = None
+
+
 class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How likely surfaces are.
 
@@ -140,7 +158,7 @@ class SurfaceRoutes:
         ]
 
     async def sample(self, request: Request) -> Response:
-        """Surfaces in JSON, or streamed as lines of JSON or as float32, as the header Accept says."""
+        """Surfaces in JSON, or streamed as lines of JSON, as float32 or as a table, as the header Accept says."""
         return await self._draw(request, Sample, _Samples)
 
     async def scenarios(self, request: Request) -> Response:
@@ -156,7 +174,8 @@ class SurfaceRoutes:
         numbers: int | None = None,
     ) -> Response:
         """The answer to a request for rows of a seed."""
-        served, accept = self._service.follower.served, accepted(request.headers.get("accept", JSON))
+        served, accept = self._service.follower.served, accepted(request, _DRAWN)
+        sent(request, (JSON,))
         with Body(self._service.limits) as body:
             content = await body.read(request)
             if numbers is None:
@@ -180,14 +199,17 @@ class SurfaceRoutes:
         return await self._answer(request, _scored)
 
     async def _answer(
-        self, request: Request, work: Callable[[Served, bytes, float], Response], *, numbers: int | None = None
+        self, request: Request, work: "Callable[[Served, _Sent, float], Response]", *, numbers: int | None = None
     ) -> Response:
         """The response that work makes of the served model, the body and the deadline."""
-        served = self._service.follower.served
-        with Body(self._service.limits) as body:
+        served, accept, kind = self._service.follower.served, accepted(request, _FOUND), sent(request, _FOUND)
+        limits = self._service.limits
+        with Body(limits) as body:
             content = await body.read(request)
-            self._service.limits.check_json(content, len(content), numbers=numbers)
-            return await self._compute(partial(work, served, content))
+            if kind == JSON:
+                limits.check_json(content, len(content), numbers=numbers)
+            whole = _Sent(content, kind, accept, request.query_params, limits.most_rows)
+            return await self._compute(partial(work, served, whole))
 
     async def _compute(self, work: Callable[[float], Response]) -> Response:
         """The response that work makes before the deadline that it is given, in the thread of the engine."""
@@ -208,7 +230,7 @@ class SurfaceRoutes:
 
         A stream has a place in the queue while a chunk is computed, and none while its reader takes it.
         """
-        most, write = (_CHUNK_LINES, draws.lines) if kind == LINES else (_CHUNK_BINARY, draws.binary)
+        most, write = _writing(draws, kind)
         count, size = draws.shape[0], max(1, most * draws.shape[0] // draws.surfaces)
         limits, engine = self._service.limits, self._service.engine
         with limits.streams:
@@ -229,6 +251,24 @@ class _Stream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._rest):
             await super().__call__(scope, receive, send)
+
+
+class _Sent(NamedTuple):
+    """What a client sent.
+
+    Attributes:
+        content: of the body.
+        kind: of the body.
+        accept: kind of the answer.
+        query: of the address.
+        most_rows: of a table.
+    """
+
+    content: bytes
+    kind: str
+    accept: str
+    query: Mapping[str, str]
+    most_rows: int
 
 
 class _Draws(Protocol):
@@ -264,6 +304,10 @@ class _Draws(Protocol):
 
     def lines(self, start: int, stop: int) -> bytes:
         """Some of them as lines of JSON."""
+        ...
+
+    def table(self, start: int, stop: int) -> pa.RecordBatch:
+        """Some of them as rows of a table."""
         ...
 
 
@@ -309,6 +353,11 @@ class _Samples(NamedTuple):
             to_json(answers.SampledRow(first + row, iv)) + b"\n"
             for row, iv in enumerate(self.rows(start, stop, self.served.surfaces))
         )
+
+    def table(self, start: int, stop: int) -> pa.RecordBatch:
+        model = self.served.surfaces
+        first = self.request.offset + start
+        return surface_tables.sample(self.rows(start, stop, model), model.grid, first, _headers(self))
 
 
 class _Paths(NamedTuple):
@@ -368,6 +417,21 @@ class _Paths(NamedTuple):
             for row, path in enumerate(zip(found.iv, found.log_return, strict=True))
         )
 
+    def table(self, start: int, stop: int) -> pa.RecordBatch:
+        found = self.rows(start, stop, self.served.surfaces)
+        first = self.request.offset + start
+        return surface_tables.paths(found, self.served.surfaces.grid, first, _headers(self))
+
+
+def _writing(draws: _Draws, kind: str) -> tuple[int, Callable[[int, int], bytes]]:
+    """How many surfaces of a stream are computed at a time, and what writes those from one row to another."""
+    if kind == LINES:
+        return _CHUNK_LINES, draws.lines
+    if kind == BINARY:
+        return _CHUNK_BINARY, draws.binary
+    writer = Writer(kind)
+    return _CHUNK_TABLE, lambda start, stop: writer.write(draws.table(start, stop), last=stop == draws.shape[0])
+
 
 def _nbytes(draws: _Draws) -> int:
     """Size of all rows in binary."""
@@ -379,19 +443,38 @@ def _headers(draws: _Draws) -> dict[str, str]:
     return {VERSION: draws.served.version, SEED: str(draws.seed), SHAPE: ",".join(map(str, draws.shape))}
 
 
-def accepted(header: str) -> str:
-    """The first kind of answer that a header Accept names.
+def accepted(request: Request, kinds: Sequence[str]) -> str:
+    """The first kind of answer that a request names; the first of all where it does not mind.
 
     Raises:
-        HTTPException: it names none.
+        HTTPException: it names none of these.
     """
-    wanted = [part.partition(";")[0].strip().lower() for part in header.split(",")]
+    wanted = [_kind(part) for part in request.headers.get("accept", "*/*").split(",")]
     for kind in wanted:
-        if kind in (JSON, LINES, BINARY):
+        if kind in kinds:
             return kind
         if kind in ("*/*", "application/*"):
-            return JSON
-    raise errors.not_acceptable(JSON, LINES, BINARY)
+            return kinds[0]
+    raise errors.not_acceptable(*kinds)
+
+
+def sent(request: Request, kinds: Sequence[str]) -> str:
+    """The kind of body that a request has; JSON where it names none.
+
+    Raises:
+        HTTPException: it names another kind.
+    """
+    kind = _kind(request.headers.get("content-type", ""))
+    if kind in kinds:
+        return kind
+    if kind in _JSON_TOO:
+        return JSON
+    raise errors.unknown_kind(kind, *kinds)
+
+
+def _kind(text: str) -> str:
+    """A media type without its parameters."""
+    return text.partition(";")[0].strip().lower()
 
 
 def _decoded(content: bytes, kind: type[T]) -> T:
@@ -411,19 +494,37 @@ def _in_time(served: Served, deadline: float) -> SurfaceModel:
     return served.surfaces.checked(partial(check_time, deadline))
 
 
-def _completed(served: Served, content: bytes, deadline: float) -> Response:
+def _completed(served: Served, sent: _Sent, deadline: float) -> Response:
     """The answer to a request to complete a surface."""
-    asked = _decoded(content, Complete)
     model = _in_time(served, deadline)
-    given = {name: column for name, column in msgspec.structs.asdict(asked).items() if column is not None}
-    if asked.previous is None and (asked.elapsed is not None or asked.log_return is not None):
+    given = _asked_of_table(sent) if sent.kind in TABLES else msgspec.structs.asdict(_decoded(sent.content, Complete))
+    given = {name: part for name, part in given.items() if part is not None}
+    if "previous" in given:
+        given["previous"] = _state(model, given["previous"])
+    elif "elapsed" in given or "log_return" in given:
         raise RefusedError("elapsed and log_return say what passed since a state; send it as previous")
-    if asked.previous is not None:
-        given["previous"] = _state(model, asked.previous)
     found = model.complete(**given)
     state = None if found.state is None else answers.State(**model.state_to_plain(found.state))
     facts = found._asdict() | {"outside": found.outside, "state": state}
-    return _response(answers.Completed(served.version, answers.Grid.of(model.grid), **facts))
+    answer = answers.Completed(served.version, answers.Grid.of(model.grid), **facts)
+    if sent.accept == JSON:
+        return _response(answer)
+    return _table(surface_tables.completion(found, model.grid, answer), sent.accept, served)
+
+
+def _asked_of_table(sent: _Sent) -> dict[str, Any]:
+    """The request to complete a table of quotes, by the names of Complete."""
+    try:
+        options = msgspec.convert(dict(sent.query), TableOptions, strict=False)
+    except msgspec.ValidationError as error:
+        raise ProtocolError(f"the query of the address cannot be read: {error}") from error
+    columns = surface_tables.quotes(sent.content, sent.kind, most=min(_MOST_QUOTES, sent.most_rows))
+    return {**columns, **msgspec.structs.asdict(options)}
+
+
+def _table(batch: pa.RecordBatch, kind: str, served: Served) -> Response:
+    """An answer as a table."""
+    return Response(Writer(kind).write(batch, last=True), 200, {VERSION: served.version}, kind)
 
 
 def _state(model: SurfaceModel, sent: answers.State | Literal["newest"]) -> State:
@@ -438,11 +539,18 @@ def _state(model: SurfaceModel, sent: answers.State | Literal["newest"]) -> Stat
         raise RefusedError(str(error)) from error
 
 
-def _scored(served: Served, content: bytes, deadline: float) -> Response:
+def _scored(served: Served, sent: _Sent, deadline: float) -> Response:
     """The answer to a request to score surfaces."""
     model = _in_time(served, deadline)
-    found = model.score(_surfaces(bytes(_decoded(content, Score).iv), model.grid.shape))
-    return _response(answers.Scored(served.version, **found._asdict(), odd=found.odd))
+    if sent.kind == JSON:
+        iv = _surfaces(bytes(_decoded(sent.content, Score).iv), model.grid.shape)
+        numbers = np.arange(len(iv))
+    else:
+        iv, numbers = surface_tables.surfaces(sent.content, sent.kind, model.grid, most=sent.most_rows)
+    found = model.score(iv)
+    if sent.accept == JSON:
+        return _response(answers.Scored(served.version, **found._asdict(), odd=found.odd))
+    return _table(surface_tables.scores(found, numbers, served.version), sent.accept, served)
 
 
 def _surfaces(text: bytes, shape: tuple[int, int]) -> Array:

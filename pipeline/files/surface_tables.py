@@ -15,6 +15,7 @@ from pipeline.files.atomic import new_file
 from pipeline.files.csv_tables import csv_columns, write_csv
 from pipeline.files.npy_file import read_npy
 from vae.surface.grid import Grid
+from vae.surface.surfaces import point_columns
 
 if TYPE_CHECKING:
     from vae.motion import Scenarios
@@ -92,12 +93,11 @@ def write_completion(
     Columns: tenor_years, log_moneyness, call_delta for a grid in deltas, iv, std, and the ends of the 90 % interval,
     which is ``half_width`` standard deviations wide on each side.
     """
-    points: dict[str, NDArray[Any]] = {"tenor_years": grid.tenors[:, None], "log_moneyness": grid.log_moneyness_of(iv)}
-    if grid.convention == "delta":
-        points[_DELTA] = grid.nodes
-    points |= {"iv": iv, "std": std, "low_90": iv - half_width * std, "high_90": iv + half_width * std}
-    columns = [np.broadcast_to(values, iv.shape).ravel().tolist() for values in points.values()]
-    write_csv(path, tuple(points), ([f"{value:.8g}" for value in row] for row in zip(*columns, strict=True)))
+    points = point_columns(iv, grid)
+    more = {"std": std, "low_90": iv - half_width * std, "high_90": iv + half_width * std}
+    points |= {name: values.ravel() for name, values in more.items()}
+    rows = zip(*(values.tolist() for values in points.values()), strict=True)
+    write_csv(path, tuple(points), ([f"{value:.8g}" for value in row] for row in rows))
 
 
 def read_on_grid(path: Path, grid: Grid) -> NDArray[np.floating]:
@@ -222,16 +222,8 @@ def _write_parquet(path: Path, blocks: Iterable[NDArray[np.float32]], grid: Grid
     first = 0
     with new_file(path) as stream, pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for block in blocks:
-            surfaces = np.arange(first, first + len(block))
-            columns: dict[str, NDArray[Any]] = {
-                "surface": surfaces[:, None, None],
-                "tenor_years": grid.tenors[:, None],
-                "log_moneyness": grid.log_moneyness_of(block),
-                _DELTA: grid.nodes,
-                "iv": block,
-            }
-            arrays = [pa.array(np.broadcast_to(columns[name], block.shape).ravel()) for name in names]
-            writer.write_table(pa.table(arrays, schema=schema))
+            surfaces = np.arange(first, first + len(block))[:, None, None]
+            writer.write_table(pa.table(point_columns(block, grid, surface=surfaces), schema=schema))
             first += len(block)
 
 
@@ -247,17 +239,14 @@ def write_scenarios(path: Path, blocks: "Iterable[Scenarios]", grid: Grid) -> No
     first = 0
     with new_file(path) as stream, pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for block in blocks:
-            columns: dict[str, NDArray[Any]] = {
-                "scenario": np.arange(first, first + len(block.iv))[:, None, None, None],
-                "date": np.array(block.dates, "datetime64[D]")[:, None, None],
-                "log_return": block.log_return[:, :, None, None],
-                "tenor_years": grid.tenors[:, None],
-                "log_moneyness": grid.log_moneyness_of(block.iv),
-                _DELTA: grid.nodes,
-                "iv": block.iv,
-            }
-            arrays = [pa.array(np.broadcast_to(columns[name], block.iv.shape).ravel()) for name in fields]
-            writer.write_table(pa.table(arrays, schema=schema))
+            columns = point_columns(
+                block.iv,
+                grid,
+                scenario=np.arange(first, first + len(block.iv))[:, None, None, None],
+                date=np.array(block.dates, "datetime64[D]")[:, None, None],
+                log_return=block.log_return[:, :, None, None],
+            )
+            writer.write_table(pa.table(columns, schema=schema))
             first += len(block.iv)
 
 

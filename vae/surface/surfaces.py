@@ -1,7 +1,7 @@
 """Surfaces with their coordinates: as arrays, as a table, and interpolated inside the grid."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -73,14 +73,23 @@ class Surfaces:
         return vols
 
     def to_pandas(self) -> "pd.DataFrame":
-        """A table with one row per point: surface, tenor_years, log_moneyness, iv. Needs pandas."""
+        """A table with one row per point: surface and the columns of ``point_columns``. Needs pandas."""
         import pandas as pd  # noqa: PLC0415 - pandas is optional
 
-        surface, tenor, _ = np.indices(self.iv.shape)
-        columns = {
-            "surface": surface.ravel(),
-            "tenor_years": self.tenors[tenor.ravel()],
-            "log_moneyness": np.broadcast_to(self.log_moneyness, self.iv.shape).ravel(),
-            "iv": self.iv.ravel(),
-        }
-        return pd.DataFrame(columns)
+        return pd.DataFrame(point_columns(self.iv, self.grid, surface=np.arange(len(self))[:, None, None]))
+
+
+def point_columns(iv: NDArray[np.floating], grid: Grid, **numbers: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Surfaces iv [*batch, tenor, node] as columns with one row per point, each [point].
+
+    The columns are those of ``numbers``, whose arrays broadcast with iv and say what a row belongs to; then
+    tenor_years, log_moneyness, call_delta on a grid of deltas, and iv.
+
+    >>> columns = point_columns(np.full((2, 3), 0.2), Grid([0.25, 1.0], [-0.2, 0.0, 0.2]), date=np.array([[7]]))
+    >>> {name: column.tolist()[:2] for name, column in columns.items()}
+    {'date': [7, 7], 'tenor_years': [0.25, 0.25], 'log_moneyness': [-0.1, 0.0], 'iv': [0.2, 0.2]}
+    """
+    columns = {**numbers, "tenor_years": grid.tenors[:, None], "log_moneyness": grid.log_moneyness_of(iv)}
+    if grid.convention == "delta":
+        columns["call_delta"] = grid.nodes
+    return {name: np.broadcast_to(column, iv.shape).ravel() for name, column in {**columns, "iv": iv}.items()}

@@ -1,15 +1,20 @@
 """Completion from a state that the client keeps, and scenarios, over HTTP beside the runtime."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from deploy.server import answers, openapi
+from deploy.server.answers import ARROW, PARQUET
 from deploy.server.served import Served
 from deploy.server.settings import Settings
+from pipeline.files.surface_tables import write_scenarios
 from tests.deploy.serving import Server
 from vae.runtime import SurfaceModel
 
@@ -47,6 +52,24 @@ def test_scenarios_in_json_are_those_of_the_runtime(moving: Server, own: Surface
     assert found["dates"] == ["2020-06-01", "2020-06-02"]
     assert (found["seed"], found["grid"]) == (7, own.grid.to_dict())
     assert found["model_version"] == answer.headers["volvae-model-version"]
+
+
+def test_scenarios_are_the_table_of_the_file(moving: Server, own: SurfaceModel, tmp_path: Path) -> None:
+    answer = moving.ask("POST", "/scenarios", '{"count": 300, "days": 2, "seed": 7}', {"accept": ARROW})
+    found = pa.ipc.open_stream(io.BytesIO(answer.body)).read_all()
+    write_scenarios(tmp_path / "paths.parquet", [own.scenarios(days=2, n=300, seed=7)], own.grid)
+    assert found.equals(pq.read_table(tmp_path / "paths.parquet").cast(found.schema))
+
+
+def test_a_table_of_quotes_is_completed_from_the_newest_state(moving: Server, own: SurfaceModel) -> None:
+    table = pa.table(_QUOTES).rename_columns(["iv", "tenor_years", "log_moneyness"])
+    content = io.BytesIO()
+    pq.write_table(table, content)
+    path, kind = "/complete?previous=newest&elapsed=2&log_return=-0.01", {"content-type": PARQUET}
+    found = moving.ask("POST", path, content.getvalue(), kind).json()
+    expected = own.complete(**_QUOTES, previous=own.state, elapsed=2.0, log_return=-0.01)
+    np.testing.assert_array_equal(np.array(found["std"], np.float32), expected.std)
+    assert found["state"] == own.state_to_plain(expected.state)
 
 
 def test_the_example_of_the_document_is_answered(moving: Server) -> None:
@@ -148,5 +171,5 @@ def test_the_document_describes_them(moving_bundle: Path, own: SurfaceModel) -> 
     schemas = document["components"]["schemas"]
     assert {"Scenarios", "Paths", "Path", "State"} <= set(schemas)
     content = document["paths"]["/scenarios"]["post"]["responses"]["200"]["content"]
-    assert set(content) == {"application/json", BINARY, LINES}
+    assert set(content) == {"application/json", BINARY, LINES, ARROW, PARQUET}
     assert schemas["Paths"]["properties"]["iv"]["items"]["items"]["minItems"] == own.grid.shape[0]

@@ -144,8 +144,8 @@ def test_the_page_needs_nothing_from_elsewhere(server: Server) -> None:
 
 def test_examples_of_the_document_are_answered(server: Server) -> None:
     for path, operations in server.ask("GET", "/openapi.json").json()["paths"].items():
-        (content,) = operations["post"]["requestBody"]["content"].values()
-        answer = post(server, path, content["example"])
+        example = operations["post"]["requestBody"]["content"]["application/json"]["example"]
+        answer = post(server, path, example)
         if path == "/scenarios":  # tests/deploy/server/test_memory_routes.py asks a model that has one
             assert "no law of motion" in answer.json()["error"]
         else:
@@ -181,6 +181,10 @@ class Clock:
         return float(self.looks)
 
 
+def sent(values: object) -> surface_routes._Sent:
+    return surface_routes._Sent(json.dumps(values).encode(), "application/json", "application/json", {}, 1)
+
+
 def test_requests_end_at_their_deadline(model: SurfaceModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looked at before each call of a graph, not only before the first."""
     iv = np.maximum(model.sample(2000, seed=1), 0.01).tolist()
@@ -188,8 +192,8 @@ def test_requests_end_at_their_deadline(model: SurfaceModel, monkeypatch: pytest
     served = Served(Path(), model, {}, "one")
     draws = surface_routes._Samples(served, surface_routes.Sample(count=10_000, seed=1), 1)
     works = {
-        "score": partial(surface_routes._scored, served, json.dumps({"iv": iv}).encode()),
-        "complete": partial(surface_routes._completed, served, json.dumps(noisy).encode()),
+        "score": partial(surface_routes._scored, served, sent({"iv": iv})),
+        "complete": partial(surface_routes._completed, served, sent(noisy)),
         "sample": draws.answer,
     }
     clock = Clock(monkeypatch)
