@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -40,7 +40,8 @@ def application(service: Service, routes: Sequence[BaseRoute]) -> Middleware:
     @asynccontextmanager
     async def lifespan(_: Middleware) -> AsyncIterator[None]:
         task = asyncio.create_task(_reload(service))
-        yield
+        async with _over_grpc(service):
+            yield
         task.cancel()
         service.follower.stop()
 
@@ -62,6 +63,15 @@ class _Document:
             made = await asyncio.to_thread(openapi.document, served, self._service.settings)
             self._served, self._response = served, json_response(made)
         return self._response
+
+
+def _over_grpc(service: Service) -> AbstractAsyncContextManager[None]:
+    """The block in which gRPC is served too, where it is asked for."""
+    if service.settings.grpc_port is None:
+        return nullcontext()
+    from deploy.server import grpc_server  # noqa: PLC0415 - grpc is optional
+
+    return grpc_server.serving(service)
 
 
 async def _reload(service: Service) -> None:

@@ -139,6 +139,13 @@ def too_many_in_json(numbers: int, objects: int) -> HTTPException:
     )
 
 
+def grpc_too_large(fields: int, most: int) -> HTTPException:
+    """413: a message of gRPC has more fields, or more bytes beside raw tensors, than this."""
+    return HTTPException(
+        413, f"a message has at most {fields} fields, and {most} bytes beside raw_input_contents; send tensors in these"
+    )
+
+
 def compressed_body() -> HTTPException:
     """415: a small compressed body could fill the memory."""
     return HTTPException(415, "a body must not be compressed", {"accept-encoding": "identity"})

@@ -126,6 +126,20 @@ class Limits:
                 f"for less or in binary"
             )
 
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Count a body of this size, which is in memory already.
+
+        Raises:
+            BusyError: the bodies of all requests together fill the memory for them.
+        """
+        self.body_bytes += size
+        try:
+            self.check_memory()
+            yield
+        finally:
+            self.body_bytes -= size
+
     def check_memory(self) -> None:
         """Raise BusyError where the bodies of all requests together fill the memory for them."""
         if self.body_bytes > _BODIES_AT_ONCE * self._settings.max_body:

@@ -11,6 +11,7 @@ _LEVELS = {
     "volvae": logging.INFO,
     "uvicorn.error": logging.ERROR,  # its warnings quote what clients send, who could fill a disk with them
     "asyncio": logging.WARNING,
+    "grpc": logging.ERROR,
     "py.warnings": logging.WARNING,
 }
 

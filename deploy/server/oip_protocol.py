@@ -34,7 +34,8 @@ DATATYPES: Mapping[str, np.dtype[Any]] = MappingProxyType(
 )
 HEADER_LENGTH = "inference-header-content-length"
 
-_Shape = Annotated[list[Annotated[int, Meta(ge=1, lt=2**31)]], Meta(max_length=4)]
+_MOST_AXES, _LONGEST_AXIS = 4, 2**31
+_Shape = Annotated[list[Annotated[int, Meta(ge=1, lt=_LONGEST_AXIS)]], Meta(max_length=_MOST_AXES)]
 
 
 _Name = Annotated[str, Meta(max_length=256)]  # which a refusal quotes
@@ -135,6 +136,12 @@ def json_length(header: bytes | None, body_length: int) -> int:
         value = header[:20].decode("latin-1")
         raise ProtocolError(f"{HEADER_LENGTH} is {value!r}; allowed: 0 to {body_length}, the length of the body")
     return int(header)
+
+
+def check_shape(tensor: Input) -> None:
+    """Raise ProtocolError unless the shape of a tensor is one that JSON may have too."""
+    if len(tensor.shape) > _MOST_AXES or not all(1 <= length < _LONGEST_AXIS for length in tensor.shape):
+        raise ProtocolError(f"input {tensor.name[:100]!r} has shape {list(tensor.shape)[:8]}; axes are 1 or longer")
 
 
 def read(content: bytes | memoryview) -> Request:

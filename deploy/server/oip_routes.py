@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from deploy.server import errors, oip_protocol
+from deploy.server import oip_protocol
 from deploy.server.answers import Live, ModelMetadata, ModelReady, Ready, ServerMetadata, TensorMetadata, json_response
 from deploy.server.endpoints import Endpoint, Tensor, Tensors
 from deploy.server.limits import QUICK_JSON, Body
@@ -16,7 +16,8 @@ from deploy.server.request_cache import InferenceHeader, Reply, read_header
 from deploy.server.served import Served
 from deploy.server.state import Service
 
-_PACKAGE = package_version("volvae")
+PACKAGE = package_version("volvae")
+EXTENSIONS = ("binary_tensor_data",)
 _HEADER_LENGTH = oip_protocol.HEADER_LENGTH.encode()
 _VERSIONED = ("", "/versions/{version}")
 
@@ -47,7 +48,7 @@ class OipRoutes:
 
     async def server(self, _: Request) -> Response:
         """Name, version and protocol extensions of the server."""
-        return json_response(ServerMetadata("volvae", _PACKAGE, ["binary_tensor_data"]))
+        return json_response(ServerMetadata("volvae", PACKAGE, [*EXTENSIONS]))
 
     async def live(self, _: Request) -> Response:
         """Whether the server answers at all."""
@@ -61,15 +62,7 @@ class OipRoutes:
     async def model(self, request: Request) -> Response:
         """Inputs and outputs of a model."""
         served, endpoint = self._find(request)
-        return json_response(
-            ModelMetadata(
-                name=endpoint.name,
-                versions=[served.version],
-                platform="onnx_onnxv1",
-                inputs=[_metadata(tensor) for tensor in endpoint.inputs],
-                outputs=[_metadata(tensor) for tensor in endpoint.outputs],
-            )
-        )
+        return json_response(metadata(endpoint, served.version))
 
     async def model_ready(self, request: Request) -> Response:
         """Whether a model can be called."""
@@ -98,12 +91,19 @@ class OipRoutes:
 
     def _find(self, request: Request) -> tuple[Served, Endpoint]:
         served = self._service.follower.served
-        name, version = request.path_params["model"], request.path_params.get("version", served.version)
-        if name not in served.endpoints:
-            raise errors.unknown_model(name, served.endpoints)
-        if version != served.version:
-            raise errors.unknown_version(name, version, served.version)
-        return served, served.endpoints[name]
+        version = request.path_params.get("version", served.version)
+        return served, served.endpoint(request.path_params["model"], version)
+
+
+def metadata(endpoint: Endpoint, version: str) -> ModelMetadata:
+    """Inputs and outputs of a model."""
+    return ModelMetadata(
+        name=endpoint.name,
+        versions=[version],
+        platform="onnx_onnxv1",
+        inputs=[_metadata(tensor) for tensor in endpoint.inputs],
+        outputs=[_metadata(tensor) for tensor in endpoint.outputs],
+    )
 
 
 def _parsed(endpoint: Endpoint, version: str, content: bytes, length: int) -> tuple[InferenceHeader, Tensors]:

@@ -1,4 +1,4 @@
-"""What a Parquet file becomes once it is unpacked, found before anything is unpacked.
+"""Sizes of a Parquet file once it is unpacked, found before anything is unpacked.
 
 A few kilobytes can state that they hold two gigabytes, in the footer or in the head of a page, and a footer of nested
 groups ends the process that reads it. So the footer and the heads of all pages are read here first.

@@ -1,7 +1,7 @@
 """The server as a whole: a process that listens and keeps the workers alive."""
 
 import socket
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 
 from deploy.server import logs, metrics, tracing
@@ -34,7 +34,7 @@ def run(settings: Settings, *, wait: bool = False) -> None:
             found = _wait_for_model(settings, trials) if wait else _checked_model(settings, trials)
         except Stopped:
             return
-        with closing(_listen(settings)) as listener, metrics.shared():
+        with _with_grpc(settings) as settings, closing(_listen(settings)) as listener, metrics.shared():
             _log_start(settings, listener)
             workers = Workers(partial(work, settings, listener, (found,)), settings.workers)
             try:
@@ -76,11 +76,27 @@ def _wait_for_model(settings: Settings, trials: Trials) -> str:
     raise Stopped
 
 
+def _with_grpc(settings: Settings) -> AbstractContextManager[Settings]:
+    """Settings whose port of gRPC is held, if there is one.
+
+    Raises:
+        ValueError: it cannot be listened at, or grpc is not installed.
+    """
+    if settings.grpc_port is None:
+        return nullcontext(settings)
+    try:
+        from deploy.server import grpc_server  # noqa: PLC0415 - grpc is optional
+    except ImportError as error:
+        raise ValueError("--grpc-port needs `pip install 'volvae[grpc]'`") from error
+    return grpc_server.reserved(settings)
+
+
 def _log_start(settings: Settings, listener: socket.socket) -> None:
     if settings.open_to_others:
         logs.warning("ANYONE WHO REACHES THIS ADDRESS CAN USE IT: set VOLVAE_TOKEN", host=settings.host)
     host, port = listener.getsockname()[:2]
-    logs.info("listens", host=host, port=port, workers=settings.workers)
+    grpc = {} if settings.grpc_port is None else {"grpc_port": settings.grpc_port}
+    logs.info("listens", host=host, port=port, **grpc, workers=settings.workers)
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -26,6 +26,18 @@ class Served(NamedTuple):
     endpoints: dict[str, Endpoint]
     version: str
 
+    def endpoint(self, name: str, version: str) -> Endpoint:
+        """The endpoint of this name, if this version is served.
+
+        Raises:
+            HTTPException: there is none, or another version is served.
+        """
+        if name not in self.endpoints:
+            raise errors.unknown_model(name, self.endpoints)
+        if version != self.version:
+            raise errors.unknown_version(name, version, self.version)
+        return self.endpoints[name]
+
     @property
     def surfaces(self) -> SurfaceModel:
         """The model, which must be of surfaces.

@@ -49,6 +49,9 @@ class Settings:
     bundle: Path
     host: Annotated[str, _Option("Address to listen at.")] = "127.0.0.1"
     port: Annotated[int, _Option("Port to listen at; 0 for a free one.", IntRange(0, 65535))] = 8000
+    grpc_port: Annotated[
+        int | None, _Option("Port for gRPC; 0 for a free one, none by default.", IntRange(0, 65535))
+    ] = None
     workers: Annotated[int, _Option("Processes, each with all models.", IntRange(1, 256))] = 1
     threads: Annotated[int, _Option("Threads of one call; 0 for one a core.", IntRange(0, 256))] = 1
     provider: Annotated["Provider", _Option("Where to run.", _PROVIDERS)] = "auto"

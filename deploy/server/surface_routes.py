@@ -124,7 +124,7 @@ class Complete(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TableOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a request to complete a table of quotes may say beside it, in the query of the address; see Complete."""
+    """The rest of a request to complete a table of quotes, in the query of the address; see Complete."""
 
     market: str | None = None
     previous: Literal["newest"] | None = None
@@ -254,7 +254,7 @@ class _Stream(StreamingResponse):
 
 
 class _Sent(NamedTuple):
-    """What a client sent.
+    """Body and wishes of a client.
 
     Attributes:
         content: of the body.

@@ -46,7 +46,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 ELSEWHERE = {  # why a block is not run with the others, and where it is
     "VectorModel": "tests/pipeline/test_vectors.py",
-    "tritonclient": "test_the_client_of_triton_gets_an_answer",
+    "127.0.0.1:8000": "test_clients_of_a_server_get_an_answer",
 }
 
 
@@ -60,12 +60,13 @@ def test_python_of_a_page_runs_from_top_to_bottom(page: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_client_of_triton_gets_an_answer(tmp_path: Path) -> None:
-    (block,) = blocks(ROOT / "docs/serving.md", "python")
+def test_clients_of_a_server_get_an_answer(tmp_path: Path) -> None:
     names: dict[str, object] = {}
     with serving(DEMO / "bundle", tmp_path) as server:
-        exec(compile(block.replace("127.0.0.1:8000", server.address), "serving.md", "exec"), names)
+        for block in blocks(ROOT / "docs/serving.md", "python"):
+            exec(compile(block.replace("127.0.0.1:8000", server.address), "serving.md", "exec"), names)
         names["client"].close()
+    assert "std" in names["surface"].column_names
 
 
 # --- commands that are run ---

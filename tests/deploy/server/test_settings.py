@@ -19,7 +19,7 @@ from vae.runtime import Provider
 _VALUES = {
     "host": "::1", "port": 9001, "workers": 3, "threads": 2, "provider": "cpu", "poll": 0.5, "queue": 7,
     "connections": 9, "max_body": 4096, "max_answer": 8192, "max_json": 2048, "max_count": 11, "deadline": 1.5,
-    "receive": 2.5, "drain": 3.5, "grace": 4, "log_requests": True, "hosts": "a.example,b.example",
+    "receive": 2.5, "drain": 3.5, "grace": 4, "log_requests": True, "grpc_port": 9002, "hosts": "a.example,b.example",
     "token": "a token",
 }  # fmt: skip
 
