@@ -42,7 +42,7 @@ from vae.model.linear import PrincipalComponents, filled, principal_components
 from vae.pricing import heston_jacobian
 from vae.pricing.simulated_models import MODELS
 from vae.surface.grid import Grid
-from vae.surface.units import BASIS_POINTS, rmse_bp
+from vae.surface.units import rmse_bp
 
 Array = NDArray[np.float64]
 
@@ -152,7 +152,7 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
         error_by_point=rmse_bp(surfaces["reconstruction"], shown, axes=(0,)),
         error_by_tenor=rmse_bp(surfaces["reconstruction"], shown, axes=(0, 2)),
         pca_error_by_tenor=rmse_bp(_surfaces(held.pca, grid), shown, axes=(0, 2)),
-        noise_bp=None if data.law is None else BASIS_POINTS * data.law.quote_noise_vol,
+        noise_bp=data.noise_bp,
     )
 
 

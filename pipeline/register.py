@@ -14,12 +14,13 @@ from pipeline.files import formats
 from pipeline.files.atomic import check_writable
 from pipeline.files.dataset import Dataset
 from pipeline.market_figures import name_of
-from pipeline.register_report import judged
+from pipeline.register_report import card_subject, judged
 from pipeline.registry import attestation, cached, gate, lineage, registry, vector_gate
 from pipeline.registry.gate import Check, Comparison, Verdict
 from pipeline.registry.mlflow_store import Record, user
 from pipeline.registry.registry import Registry, Version
 from pipeline.registry.signing import signing_key
+from pipeline.report.model_card import model_card, summary
 from pipeline.report.verdict import judged_page
 from pipeline.settings.params import Params
 from pipeline.settings.register import GateParams, RegisterParams
@@ -52,14 +53,15 @@ def main(
     bundle: Path,
     page: Path,
     report: Path,
+    card: Path,
     prepare_metrics: Path,
     train_metrics: Path,
     evaluate_metrics: Path,
     export_metrics: Path,
     metrics: Path,
 ) -> None:
-    """Register the bundle, judge it, and write the verdict to ``metrics`` and, above ``page``, to ``report``."""
-    for path in (metrics, report):
+    """Register and judge the bundle; write the verdict to ``metrics``, above ``page`` to ``report``, and ``card``."""
+    for path in (metrics, report, card):
         check_writable(path)
     key = signing_key()  # which refuses a wrong one before anything is logged, as the next line a damaged bundle
     loaded = runtime.load(bundle, provider="cpu", threads=1, check_signature=False)
@@ -68,7 +70,8 @@ def main(
     record = make_record(params, measured, bundle=bundle)
     figures = {name: value for path in measured.values() for name, value in formats.read_json(path).items()}
     figures["decode_ms"] = gate.decode_ms(loaded)
-    held_out = read_held_out(Dataset(surfaces))
+    data = Dataset(surfaces)
+    held_out = read_held_out(data)
     settings = params.register_
     with registry.opened(model=settings.model, experiment=settings.experiment) as models:
         version = models.register(record)
@@ -84,7 +87,12 @@ def main(
             title=f"{settings.model} version {version.number}",
         )
         formats.write_bytes(report, judged_page(formats.read_bytes(page).decode(), told).encode())
-        models.attach(version, report, "report")
+        prepared = formats.read_json(prepare_metrics)
+        subject = card_subject(told, params.prepare.source, data.noise_bp, figures, prepared, loaded.manifest)
+        formats.write_bytes(card, model_card(subject).encode())
+        for path in (report, card):
+            models.attach(version, path, "report")
+        models.describe(version, summary(subject))
         outcome = {"model": settings.model, "version": version.number, **outcome, "run_id": version.run_id}
         outcome["store"] = models.store
     formats.write_json(metrics, outcome)

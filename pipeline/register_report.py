@@ -1,8 +1,11 @@
-"""The top of the report of a registered version: the verdict, and when and of what it was made."""
+"""Facts of a registered version for its readers: the verdict, when and of what it was made, its model card."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pipeline.registry.registry import Version
+from pipeline.report import page, vector_page
+from pipeline.report.model_card import Subject
 from pipeline.report.verdict import Judged
 from pipeline.settings.params import Params
 from pipeline.settings.prepare import ArrayPrepare, QuotesPrepare
@@ -31,6 +34,28 @@ def judged(version: Version, reason: str, champion: str, params: Params, *, titl
     ]
     reservations = list(_reservations(version, champion, params.register_.gate))
     return Judged(title, version.refused is None, reason, checks, reservations, _facts(version, champion, params))
+
+
+def card_subject(
+    told: Judged,
+    source: str,
+    noise_bp: float | None,
+    figures: Mapping[str, float],
+    prepared: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+) -> Subject:
+    """The subject of the model card of a version.
+
+    Args:
+        told: what ``judged`` found.
+        source: kind of the data.
+        noise_bp: standard deviation of the noise of a quote, where it is known.
+        figures: of the stage evaluate, among others.
+        prepared: figures of the stage prepare.
+        manifest: of the bundle.
+    """
+    main = page.main_cards(figures, noise_bp) if "grid" in manifest else vector_page.main_cards(figures)
+    return Subject(told, main, source, prepared, figures, manifest)
 
 
 def _reservations(version: Version, champion: str, gate: GateParams) -> Iterator[str]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.files import formats
 from vae.surface.grid import Grid
-from vae.surface.units import OWN, VOL_BP, Unit
+from vae.surface.units import BASIS_POINTS, OWN, VOL_BP, Unit
 
 T = TypeVar("T")
 
@@ -216,6 +216,11 @@ class Dataset:
             return Grid.from_dict(formats.read_json(path))
         except (TypeError, ValueError) as error:
             raise InputError(f"{path} is not a grid: {error}") from error
+
+    @property
+    def noise_bp(self) -> float | None:
+        """Standard deviation of the noise of a quote in bp of vol, where it is known."""
+        return None if self.law is None else BASIS_POINTS * self.law.quote_noise_vol
 
     @property
     def law(self) -> Law | None:

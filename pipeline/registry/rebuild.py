@@ -11,7 +11,7 @@ from pipeline.registry import lineage
 from pipeline.registry.registry import Version
 
 # They name the store, the run and the time, so that they differ between rebuilds.
-_REGISTRATION = {"results/register.json", "results/report.html"}
+_REGISTRATION = {"results/register.json", "results/report.html", "results/model_card.md"}
 
 
 class Provenance(NamedTuple):

@@ -27,6 +27,7 @@ _MANIFEST = "volvae.manifest_sha256"
 _CHAMPIONS, _ROLLED_BACK = "volvae.champions", "volvae.rolled_back"
 _SUCCEEDS = "volvae.succeeds"  # of a champion, where the model has no line yet: the number of the one before
 _VERDICT, _REASON = "gate.verdict", "gate.reason"
+_LONGEST_DESCRIPTION = 5000  # letters that MLflow's database takes
 _ACCEPTED, _REFUSED = "accepted", "refused"
 T = TypeVar("T")
 
@@ -241,6 +242,10 @@ class Registry:
                 made = bundle or stored
                 path = self._verified(made, version, lambda: key.sign(made, Path(folder)))
                 self.attach(version, path, BUNDLE)
+
+    def describe(self, version: Version, text: str) -> None:
+        """Set the description of a version, Markdown that MLflow shows, in place of an earlier one."""
+        self._client.update_model_version(self.model, version.number, text[:_LONGEST_DESCRIPTION])
 
     @contextlib.contextmanager
     def files(self, version: Version, kind: str) -> Iterator[Path]:

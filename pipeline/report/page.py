@@ -91,13 +91,12 @@ def report_page(result: Evaluation, grid: Grid, curve: Mapping[str, list[float]]
         f"{blocks.table('Surfaces free of arbitrage, by kind', _arbitrage_rows(figures))}"
         f"{blocks.all_figures(figures)}"
     )
-    return blocks.page("surfaces", introduction, _cards(result), sections, tables)
+    return blocks.page("surfaces", introduction, main_cards(figures, result.noise_bp), sections, tables)
 
 
-def _cards(result: Evaluation) -> list[Card]:
+def main_cards(figures: Mapping[str, float], noise_bp: float | None) -> list[Card]:
     """The main figures, each above what it is measured by."""
-    figures = result.figures
-    noise = "" if result.noise_bp is None else f"noise of a quote: {result.noise_bp:g} bp"
+    noise = "" if noise_bp is None else f"noise of a quote: {noise_bp:g} bp"
     pca = f"PCA with as many: {figures['pca_reconstruction_rmse_bp']:.2f} bp"
     return [
         *blocks.completed_card(figures, VOL_BP),

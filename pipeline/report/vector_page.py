@@ -56,10 +56,10 @@ def vector_page(result: VectorEvaluation, curve: Mapping[str, list[float]]) -> s
         f"{blocks.table('Samples beside data', blocks.fidelity_rows(figures))}"
         f"{blocks.all_figures(figures)}"
     )
-    return blocks.page("vectors", introduction, _cards(figures), sections, tables)
+    return blocks.page("vectors", introduction, main_cards(figures), sections, tables)
 
 
-def _cards(figures: Mapping[str, float]) -> list[Card]:
+def main_cards(figures: Mapping[str, float]) -> list[Card]:
     """The main figures, each above what it is measured by."""
     pca = f"PCA with as many: {figures['pca_reconstruction_rmse']:.4g}"
     return [

@@ -32,9 +32,10 @@ pytestmark = pytest.mark.slow
 CODE = ("vae", "pipeline", "deploy", "tests")
 STAGES = ["prepare", "train", "evaluate", "export", "register"]
 
+REGISTRATION = ("results/register.json", "results/report.html", "results/model_card.md")
 REGISTER = (
     "python -m pipeline register --surfaces data/surfaces --model artifacts/model --bundle artifacts/bundle "
-    "--page results/evaluate.html --report results/report.html "
+    "--page results/evaluate.html --report results/report.html --card results/model_card.md "
     "--prepare-metrics results/prepare.json --train-metrics results/train.json "
     "--evaluate-metrics results/evaluate.json --export-metrics results/export.json --metrics results/register.json"
 )
@@ -179,7 +180,11 @@ def test_the_run_says_what_made_the_model(clone: Path, monkeypatch: pytest.Monke
         assert f"md5: {run.data.tags[f'dvc.{path}']}\n" in lock
     bundle = {a.path for a in client.list_artifacts(run.info.run_id, "bundle")}
     assert bundle == {f"bundle/{name}" for name in (*GRAPHS, MANIFEST)}
-    assert [a.path for a in client.list_artifacts(run.info.run_id, "report")] == ["report/report.html"]
+    kept = [a.path for a in client.list_artifacts(run.info.run_id, "report")]
+    assert kept == ["report/model_card.md", "report/report.html"]
+    card = (clone / "results/model_card.md").read_text()
+    assert "# volvae version 1\n\nAccepted by the gate: all" in card
+    assert version.description.startswith("Accepted by the gate: all")
     report = (clone / "results/report.html").read_text()
     assert '<main><section class="verdict green"><h2>volvae version 1: accepted</h2>' in report
     assert f"commit {head[:12]}" in report
@@ -292,9 +297,7 @@ def outputs(folder: Path) -> dict[str, str]:
     """DVC's hashes of all that the stages made, but for where it was registered."""
     stages = YAML(typ="safe").load(folder / "dvc.lock")["stages"].values()
     made = {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
-    return {
-        path: digest for path, digest in made.items() if path not in ("results/register.json", "results/report.html")
-    }
+    return {path: digest for path, digest in made.items() if path not in REGISTRATION}
 
 
 def kill_at_random(stage: str, folder: Path, chance: random.Random) -> None:

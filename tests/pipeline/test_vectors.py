@@ -240,7 +240,12 @@ def test_vectors_are_registered_and_judged(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(cached, "check", lambda _: None)
     paths = {"surfaces": "data/surfaces", "model": "artifacts/model", "bundle": "artifacts/bundle"}
-    paths |= {"page": "results/evaluate.html", "report": "report.html", "metrics": "register.json"}
+    paths |= {
+        "page": "results/evaluate.html",
+        "report": "report.html",
+        "card": "model_card.md",
+        "metrics": "register.json",
+    }
     paths |= {f"{stage}_metrics": f"results/{stage}.json" for stage in PATHS}
     outcomes = []
     for digest in ("1", "2"):
@@ -250,6 +255,7 @@ def test_vectors_are_registered_and_judged(
         outcomes.append(json.loads(Path("register.json").read_text()))
     assert [outcome["verdict"] for outcome in outcomes] == ["accepted", "accepted"], outcomes
     assert "<h2>volvae version 2: accepted" in Path("report.html").read_text()
+    assert "VectorModel.load" in Path("model_card.md").read_text()
     assert outcomes[1]["beside_champion_vectors"] == len(held_out)
     assert outcomes[1]["gate_gain_nats_low"] == outcomes[1]["gate_loss_error_high"] == 0.0
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
