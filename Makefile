@@ -53,10 +53,12 @@ docs: $(INSTALLED)
 	@echo "build/site/index.html"
 	$(if $(SERVE),python -m http.server --bind 127.0.0.1 --directory build/site 8010)
 
-# The code of each stage, as its imports are, into dvc.yaml; the types of the settings into params.schema.json.
+# The code of each stage, as its imports are, into dvc.yaml; the types of the settings into params.schema.json; the
+# tutorials into notebooks.
 deps: $(INSTALLED)
 	PYTHONPATH=. python tools/stage_deps.py
 	PYTHONPATH=. python tools/params_schema.py
+	PYTHONPATH=. python tools/notebooks.py
 
 # The fault matrix of docs/reliability.md: hours; a part of it is in `make test`.
 chaos: $(INSTALLED)
