@@ -1,4 +1,4 @@
-"""make deps: write the tutorials as notebooks beside their pages, docs/tutorials/NAME.ipynb of NAME.md, without outputs.
+"""make deps: write the tutorials as notebooks beside their pages, NAME.ipynb of NAME.md, without outputs.
 
 Python and commands of ``volvae`` become cells that run, files that a page shows are written by a cell, and the rest is
 text. Reference: https://nbformat.readthedocs.io/en/latest/format_description.html.

@@ -300,7 +300,8 @@ class SurfaceModel(BundleModel):
 
         Args:
             iv: decimal vols of quotes, [quote]; or, without coordinates, a surface [tenor, node] on the grid whose
-                missing points are NaN.
+                missing points are NaN; or a frame of pandas, polars or pyarrow with a row for each quote, whose columns
+                are iv, tenor_years, log_moneyness or call_delta, and perhaps weight.
             tenor: years, [quote] or one number for all.
             log_moneyness: k = ln(K/F), [quote] or one number for all.
             call_delta: forward call delta N(d1), [quote] or one number for all, in place of ``log_moneyness``.
@@ -319,6 +320,9 @@ class SurfaceModel(BundleModel):
             ValueError: shapes do not agree, a number is out of range, no quote lies inside the domain of the grid, the
                 surface through the quotes cannot be, or the model does not have the market or no law of motion.
         """
+        frame = runtime_inputs.quotes_of_frame(iv, (tenor, log_moneyness, call_delta, weight))
+        if frame is not None:
+            iv, tenor, log_moneyness, call_delta, weight = frame  # type: ignore[assignment]
         quotes = runtime_inputs.quote_feeds(
             self.grid,
             iv,
@@ -344,13 +348,16 @@ class SurfaceModel(BundleModel):
     def encode(self, iv: ArrayLike) -> Posterior:
         """Posterior of the latents given surfaces iv [batch, tenor, node]; missing points are NaN.
 
+        A frame of pandas, polars or pyarrow with a row for each point is read too, in any order: its columns are those
+        of ``Surfaces.to_pandas``, and its surfaces are ordered by their numbers.
+
         Raises:
             ValueError: another shape, or vols that cannot be or that the model was not trained to read.
         """
         return self._encoded(self._checked(iv))
 
     def score(self, iv: ArrayLike) -> Scores:
-        """How likely surfaces iv [batch, tenor, node] are; missing points are NaN.
+        """How likely surfaces iv [batch, tenor, node], or those of a frame, are; missing points are NaN.
 
         Raises:
             ValueError: as of ``encode``.
@@ -596,8 +603,9 @@ class SurfaceModel(BundleModel):
         return runtime_inputs.market_feed(market, self.markets, is_condition=self.market_is_condition)
 
     def _checked(self, iv: ArrayLike) -> Array:
+        found = runtime_inputs.surfaces_of_frame(iv, self.grid)
         return runtime_inputs.surface_batch(
-            iv, self.grid.shape, self.plausible_medians, reads_missing=self._reads_missing
+            iv if found is None else found, self.grid.shape, self.plausible_medians, reads_missing=self._reads_missing
         )
 
 

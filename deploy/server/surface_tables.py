@@ -4,7 +4,6 @@ Surfaces have one row a point, with the columns of the files that ``volvae sampl
 write. Facts that belong to no row, such as seed and warning, are metadata of the table's schema.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,10 +19,9 @@ from deploy.server.tables import Wanted
 from vae.bundle_model import Scores
 from vae.runtime import Completion, Scenarios
 from vae.surface.grid import Grid
-from vae.surface.surfaces import point_columns
+from vae.surface.surfaces import of_points, point_columns
 
 FACTS = "volvae"  # in the metadata: the rest of an answer, as in JSON
-_SAME_PLACE = 1e-6  # of points, as k is divided by the root of short tenors
 
 _TENOR, _K, _DELTA, _SURFACE, _IV = "tenor_years", "log_moneyness", "call_delta", "surface", "iv"
 _QUOTE_COLUMNS = (
@@ -56,35 +54,10 @@ def surfaces(content: bytes, kind: str, grid: Grid, *, most: int) -> tuple[NDArr
     wanted = [Wanted(_TENOR), Wanted(_K, needed=not in_deltas), Wanted(_IV, gaps=True)]
     wanted += [Wanted(_DELTA)] if in_deltas else []
     found = tables.read(content, kind, [*wanted, Wanted(_SURFACE, needed=False, whole=True)], most_rows=most)
-    number = found.get(_SURFACE, np.zeros(len(found[_IV]), np.int64))
-    place = found[_DELTA if in_deltas else _K]
-    order = np.lexsort((place, found[_TENOR], number))
-    points = math.prod(grid.shape)
-    if len(order) % points:
-        raise RefusedError(_not_of(grid))
-    number, tenor, place, iv = (
-        column[order].reshape(-1, *grid.shape) for column in (number, found[_TENOR], place, found[_IV])
-    )
-    nodes = place / np.sqrt(tenor) if grid.convention == "sqrt_time" else place
-    numbers = number[:, 0, 0]
-    if not (
-        (number == numbers[:, None, None]).all()
-        and (np.diff(numbers) > 0).all()
-        and np.allclose(tenor, grid.tenors[:, None], rtol=0.0, atol=_SAME_PLACE)
-        and np.allclose(nodes, grid.nodes, rtol=0.0, atol=_SAME_PLACE)
-    ):
-        raise RefusedError(_not_of(grid))
-    with np.errstate(over="ignore"):
-        return iv.astype(np.float32), numbers
-
-
-def _not_of(grid: Grid) -> str:
-    tenors, nodes = grid.shape
-    places = {"delta": _DELTA, "log_moneyness": _K, "sqrt_time": f"{_K} / sqrt({_TENOR})"}
-    return (
-        f"each surface needs one row for each point of the model's grid of {tenors} tenors x {nodes} nodes "
-        f"({places[grid.convention]}), whose iv is null where it is missing; GET /bundle/manifest.json has the grid"
-    )
+    try:
+        return of_points(found, grid)
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
 
 
 def sample(iv: NDArray[np.float32], grid: Grid, first: int, facts: Mapping[str, str]) -> pa.RecordBatch:

@@ -1,5 +1,6 @@
 """Surfaces with their coordinates: as arrays, as a table, and interpolated inside the grid."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[np.float64]
+_SAME_PLACE = 1e-6  # of points, as k is divided by the root of short tenors
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +79,44 @@ class Surfaces:
         import pandas as pd  # noqa: PLC0415 - pandas is optional
 
         return pd.DataFrame(point_columns(self.iv, self.grid, surface=np.arange(len(self))[:, None, None]))
+
+
+def of_points(columns: Mapping[str, NDArray[Any]], grid: Grid) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """The surfaces iv [surface, tenor, node] of ``point_columns`` in any order, and their numbers [surface].
+
+    Numbers increase. An iv that is NaN is missing. One surface needs no column ``surface``. On a grid of deltas
+    call_delta says where a point is, on another one log_moneyness.
+
+    Raises:
+        ValueError: a surface lacks a point of the grid, or has another one or one twice.
+    """
+    place = columns["call_delta" if grid.convention == "delta" else "log_moneyness"]
+    number = columns.get("surface", np.zeros(len(place), np.int64))
+    order, points = np.lexsort((place, columns["tenor_years"], number)), grid.shape[0] * grid.shape[1]
+    if len(order) % points:
+        raise ValueError(_not_of(grid))
+    parts = (part[order].reshape(-1, *grid.shape) for part in (number, columns["tenor_years"], place, columns["iv"]))
+    number, tenor, place, iv = parts
+    numbers = number[:, 0, 0]
+    nodes = place / np.sqrt(tenor) if grid.convention == "sqrt_time" else place
+    if not (
+        (number == numbers[:, None, None]).all()
+        and (np.diff(numbers) > 0).all()
+        and np.allclose(tenor, grid.tenors[:, None], rtol=0.0, atol=_SAME_PLACE)
+        and np.allclose(nodes, grid.nodes, rtol=0.0, atol=_SAME_PLACE)
+    ):
+        raise ValueError(_not_of(grid))
+    with np.errstate(over="ignore"):
+        return iv.astype(np.float32), numbers
+
+
+def _not_of(grid: Grid) -> str:
+    places = {"delta": "call_delta", "log_moneyness": "log_moneyness", "sqrt_time": "log_moneyness / sqrt(tenor_years)"}
+    return (
+        f"each surface needs one row for each point of the model's grid of {grid.shape[0]} tenors x {grid.shape[1]} "
+        f"nodes ({places[grid.convention]}), whose iv is null where it is missing; `model.grid` and the bundle's "
+        f"manifest.json have the grid"
+    )
 
 
 def point_columns(iv: NDArray[np.floating], grid: Grid, **numbers: NDArray[Any]) -> dict[str, NDArray[Any]]:
