@@ -1,8 +1,12 @@
 """The Open Inference Protocol over gRPC: Triton's own client, the same bits as over HTTP, and what is refused."""
 
+import asyncio
+import math
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -14,9 +18,12 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import np_to_triton_dtype
 
-from deploy.server import oip_messages, run
+from deploy.server import grpc_server, oip_messages, run
+from deploy.server.errors import BusyError, LateError
+from deploy.server.metrics import Metrics
 from deploy.server.oip_messages import FIELDS, MESSAGES
 from deploy.server.settings import Settings
+from deploy.server.state import Service
 from tests.deploy.server.test_oip_routes import MODELS
 from tests.deploy.serving import Server, inputs_of, serving
 from vae.runtime import SurfaceModel
@@ -167,6 +174,49 @@ def test_a_port_that_is_taken_is_said(bundle: Path) -> None:
         settings = Settings(bundle, port=0, grpc_port=taken.getsockname()[1])
         with pytest.raises(ValueError, match="cannot be listened at for gRPC: Address already in use"):
             run.run(settings)
+
+
+class AbortedError(Exception):
+    """As grpc ends a call."""
+
+
+class Context:
+    """A call without metadata."""
+
+    def invocation_metadata(self) -> None:
+        return None
+
+    async def abort(self, code: grpc.StatusCode, reason: str) -> None:
+        raise AbortedError(code.name, reason)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (BusyError(), "RESOURCE_EXHAUSTED", "the queue is full; ask again later"),
+        (LateError(), "DEADLINE_EXCEEDED", "there was no answer before the deadline"),
+        (KeyError("secret"), "INTERNAL", "the server failed; its log says where"),
+    ],
+)
+def test_errors_have_codes_and_a_fault_of_the_server_tells_nothing(
+    bundle: Path, counters: Metrics, error: Exception, code: str, reason: str
+) -> None:
+    follower = SimpleNamespace(served=None)
+    routes = grpc_server._Routes(Service(Settings(bundle), follower, counters))
+
+    async def fails(_: object, __: object) -> None:
+        raise error
+
+    with pytest.raises(AbortedError) as raised:
+        asyncio.run(routes._answering("ServerLive", fails)(b"", Context()))
+    assert raised.value.args == (code, reason)
+
+
+def test_a_client_that_waits_for_less_time_has_an_earlier_deadline() -> None:
+    assert grpc_server._deadline(SimpleNamespace(time_remaining=lambda: None)) == math.inf
+    now = time.monotonic()
+    found = grpc_server._deadline(SimpleNamespace(time_remaining=lambda: 100.0))
+    assert now + 100.0 <= found <= time.monotonic() + 100.0
 
 
 _REQUEST = decoder(id="seven")
