@@ -4,6 +4,7 @@ An array becomes nested lists, and NaN becomes null. The schema of an array name
 puts in the lengths of the axes that the served model fixes: tenor, node and latent.
 """
 
+from importlib.util import find_spec
 from typing import Annotated, Any, Self, TypeAlias
 
 import msgspec
@@ -19,7 +20,7 @@ from vae.surface import grid
 
 JSON, LINES, BINARY = "application/json", "application/x-ndjson", "application/octet-stream"
 ARROW, PARQUET = "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet"
-TABLES = (ARROW, PARQUET)
+TABLES = (ARROW, PARQUET) if find_spec("pyarrow") else ()  # the image of the server leaves pyarrow out
 VERSION, SEED, SHAPE = "volvae-model-version", "volvae-seed", "volvae-shape"  # headers
 
 _Array = NDArray[Any]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from deploy.server import answers
-from deploy.server.answers import ARROW, BINARY, JSON, LINES, PARQUET, SEED, SHAPE, VERSION
+from deploy.server.answers import BINARY, JSON, LINES, SEED, SHAPE, TABLES, VERSION
 from deploy.server.errors import DESCRIPTIONS
 from deploy.server.served import Served
 from deploy.server.settings import Settings
@@ -188,10 +188,8 @@ def _operation(
 
 
 def _table_content(columns: str) -> _Json:
-    """A table with these columns, in both formats."""
-    return {
-        kind: {"schema": {"type": "string", "format": "binary", "description": columns}} for kind in (ARROW, PARQUET)
-    }
+    """A table with these columns, in each format that the server has."""
+    return {kind: {"schema": {"type": "string", "format": "binary", "description": columns}} for kind in TABLES}
 
 
 def _reference(kind: type[msgspec.Struct]) -> _Json:

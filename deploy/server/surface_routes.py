@@ -9,18 +9,17 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from deploy.server import answers, errors, json_arrays, surface_tables
+from deploy.server import answers, errors, json_arrays
 from deploy.server.answers import BINARY, JSON, LINES, SEED, SHAPE, TABLES, VERSION, json_response, to_json
 from deploy.server.endpoints import Array, check_time
 from deploy.server.errors import ProtocolError, RefusedError
@@ -28,10 +27,12 @@ from deploy.server.limits import QUICK_JSON, Body
 from deploy.server.middleware import route
 from deploy.server.served import Served
 from deploy.server.state import Service
-from deploy.server.tables import Writer
 from vae import runtime
 from vae.motion import MOST_STEPS
 from vae.runtime import PriorName, State, SurfaceModel
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _CHUNK_BINARY = 1024  # surfaces of a stream that are computed at a time
 _CHUNK_LINES = 64  # the same for text, which takes longer to write
@@ -306,7 +307,7 @@ class _Draws(Protocol):
         """Some of them as lines of JSON."""
         ...
 
-    def table(self, start: int, stop: int) -> pa.RecordBatch:
+    def table(self, start: int, stop: int) -> "pa.RecordBatch":
         """Some of them as rows of a table."""
         ...
 
@@ -354,7 +355,9 @@ class _Samples(NamedTuple):
             for row, iv in enumerate(self.rows(start, stop, self.served.surfaces))
         )
 
-    def table(self, start: int, stop: int) -> pa.RecordBatch:
+    def table(self, start: int, stop: int) -> "pa.RecordBatch":
+        from deploy.server import surface_tables
+
         model = self.served.surfaces
         first = self.request.offset + start
         return surface_tables.sample(self.rows(start, stop, model), model.grid, first, _headers(self))
@@ -417,7 +420,9 @@ class _Paths(NamedTuple):
             for row, path in enumerate(zip(found.iv, found.log_return, strict=True))
         )
 
-    def table(self, start: int, stop: int) -> pa.RecordBatch:
+    def table(self, start: int, stop: int) -> "pa.RecordBatch":
+        from deploy.server import surface_tables
+
         found = self.rows(start, stop, self.served.surfaces)
         first = self.request.offset + start
         return surface_tables.paths(found, self.served.surfaces.grid, first, _headers(self))
@@ -429,6 +434,8 @@ def _writing(draws: _Draws, kind: str) -> tuple[int, Callable[[int, int], bytes]
         return _CHUNK_LINES, draws.lines
     if kind == BINARY:
         return _CHUNK_BINARY, draws.binary
+    from deploy.server.tables import Writer
+
     writer = Writer(kind)
     return _CHUNK_TABLE, lambda start, stop: writer.write(draws.table(start, stop), last=stop == draws.shape[0])
 
@@ -509,6 +516,8 @@ def _completed(served: Served, sent: _Sent, deadline: float) -> Response:
     answer = answers.Completed(served.version, answers.Grid.of(model.grid), **facts)
     if sent.accept == JSON:
         return _response(answer)
+    from deploy.server import surface_tables
+
     return _table(surface_tables.completion(found, model.grid, answer), sent.accept, served)
 
 
@@ -518,12 +527,16 @@ def _asked_of_table(sent: _Sent) -> dict[str, Any]:
         options = msgspec.convert(dict(sent.query), TableOptions, strict=False)
     except msgspec.ValidationError as error:
         raise ProtocolError(f"the query of the address cannot be read: {error}") from error
+    from deploy.server import surface_tables
+
     columns = surface_tables.quotes(sent.content, sent.kind, most=min(_MOST_QUOTES, sent.most_rows))
     return {**columns, **msgspec.structs.asdict(options)}
 
 
-def _table(batch: pa.RecordBatch, kind: str, served: Served) -> Response:
+def _table(batch: "pa.RecordBatch", kind: str, served: Served) -> Response:
     """An answer as a table."""
+    from deploy.server.tables import Writer
+
     return Response(Writer(kind).write(batch, last=True), 200, {VERSION: served.version}, kind)
 
 
@@ -546,10 +559,14 @@ def _scored(served: Served, sent: _Sent, deadline: float) -> Response:
         iv = _surfaces(bytes(_decoded(sent.content, Score).iv), model.grid.shape)
         numbers = np.arange(len(iv))
     else:
+        from deploy.server import surface_tables
+
         iv, numbers = surface_tables.surfaces(sent.content, sent.kind, model.grid, most=sent.most_rows)
     found = model.score(iv)
     if sent.accept == JSON:
         return _response(answers.Scored(served.version, **found._asdict(), odd=found.odd))
+    from deploy.server import surface_tables
+
     return _table(surface_tables.scores(found, numbers, served.version), sent.accept, served)
 
 

@@ -1,6 +1,8 @@
 """Tables in bodies: what is read, what is refused, and that nothing is unpacked before it is bounded."""
 
 import io
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -134,3 +136,20 @@ def test_damage_is_refused_or_read(kind: str, changes: list[tuple[int, int]], en
         except (ProtocolError, HTTPException):
             continue
         assert {len(column) for column in found.values()} <= {1, 2, 3}
+
+
+def test_a_server_without_pyarrow_starts_and_knows_no_tables() -> None:
+    """As in its image; and with pyarrow a worker that is asked for no table does not load it."""
+    program = (
+        "import sys; {}; import deploy.server.run, deploy.server.worker; from deploy.server import surface_routes;"
+        "print(*surface_routes._FOUND, 'pyarrow.lib' in sys.modules)"
+    )
+    without = (
+        "sys.modules['pyarrow'] = None; from importlib import util; find = util.find_spec; "
+        "util.find_spec = lambda name: None if name == 'pyarrow' else find(name)"
+    )
+    found = [
+        subprocess.run([sys.executable, "-c", program.format(start)], capture_output=True, text=True, check=True).stdout
+        for start in (without, "pass")
+    ]
+    assert found == ["application/json False\n", f"application/json {ARROW} {PARQUET} False\n"]
