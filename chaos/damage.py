@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from chaos import faults
-from chaos.nth_call import PROJECT, Row, Violation, one_line
+from chaos.nth_call import PROJECT, Row, one_line
+from chaos.spread import Violation, spread
 from chaos.subjects import Strike, Subject, opened, written
 from pipeline.errors import StageError
 from pipeline.files import formats
@@ -92,13 +93,11 @@ def readers(stages: Sequence[Subject], registry: Sequence[Subject]) -> list[Read
     ]
 
 
-def rows(found: Sequence[Reader], folder: Path, *, trials: int, seed: int) -> Iterator[Row]:
+def rows(found: Sequence[Reader], folder: Path, *, trials: int, seed: int, workers: int) -> Iterator[Row]:
     """One row a reader; the trials are shared among them."""
     for reader in found:
-        count, violations = trials // len(found), []
-        expected = _undamaged(reader, folder)
-        for number in range(count):
-            violations += list(_check(reader, folder, number, seed, expected))
+        count, expected = trials // len(found), _undamaged(reader, folder)
+        violations = spread(partial(_check, reader, seed, expected), range(count), folder, workers=workers)
         yield Row(reader.name, "damaged file", count, count, violations)
 
 
@@ -132,7 +131,7 @@ def _undamaged(reader: Reader, folder: Path) -> object:
     return faults.run(reader.state, folder / PROJECT).result
 
 
-def _check(reader: Reader, folder: Path, number: int, seed: int, expected: object) -> Iterator[Violation]:
+def _check(reader: Reader, seed: int, expected: object, number: int, folder: Path) -> Iterator[Violation]:
     drawn = random.Random(f"{seed} {reader.name} {number}")  # noqa: S311 - no secret
     _fresh(reader, folder)
     project = folder / PROJECT

@@ -24,6 +24,7 @@ from pipeline.errors import InputError, StageError
 _SHIM = Path(__file__).with_name("shim.c")
 _READY = "VOLVAE_CHAOS_SHIM"
 _SECONDS = 600  # after which a child hangs
+_BROKEN = 70  # exit code of a child that ends with a traceback
 
 
 class Kind(IntFlag):
@@ -137,8 +138,24 @@ def start(work: Work, folder: Path, fault: Fault = NONE, n: int = 0) -> Callable
     return finish
 
 
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Let this process write nothing to standard output and error while the block runs."""
+    kept = [os.dup(stream) for stream in (1, 2)]
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for stream in (1, 2):
+            os.dup2(nothing, stream)
+        yield
+    finally:
+        for stream, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, stream)
+            os.close(copy)
+        os.close(nothing)
+
+
 def _in_child(work: Work, folder: Path, fault: Fault, n: int, writer: int, said: int) -> None:
-    code, result, calls = 0, None, 0
+    code, calls = _BROKEN, 0
 
     @contextlib.contextmanager
     def strike() -> Iterator[None]:
@@ -151,21 +168,31 @@ def _in_child(work: Work, folder: Path, fault: Fault, n: int, writer: int, said:
         finally:
             calls = shim.chaos_disarm()
 
-    try:
+    def prepared() -> object:
         signal.alarm(_SECONDS)
         os.chdir(folder)
         os.environ["TMPDIR"] = tempfile.tempdir = str(folder.parent / "tmp")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(said, 2)
-        result = work(strike())
-    except (InputError, StageError) as error:
-        code = 2 if isinstance(error, InputError) else 1
-        os.write(2, f"{error}\n".encode())
-    except SystemExit as error:
-        code = int(error.code or 0)
-    except BaseException:  # noqa: BLE001 - a violation, which the parent reports
-        code = 70
-        os.write(2, traceback.format_exc().encode())
+        return work(strike())
+
+    try:
+        code, result = ended(prepared)
+        with os.fdopen(writer, "wb") as stream:
+            stream.write(json.dumps([result, calls]).encode())
     finally:
-        os.write(writer, json.dumps([result if code == 0 else None, calls]).encode())
         os._exit(code)
+
+
+def ended(work: Callable[[], object]) -> tuple[int, object]:
+    """The exit code of a work and what it returned, None where it failed; errors are written to standard error."""
+    try:
+        return 0, work()
+    except (InputError, StageError) as error:
+        os.write(2, f"{error}\n".encode())
+        return 2 if isinstance(error, InputError) else 1, None
+    except SystemExit as error:
+        return int(error.code or 0), None
+    except BaseException:  # noqa: BLE001 - a violation, which the parent reports
+        os.write(2, traceback.format_exc().encode())
+        return _BROKEN, None

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from chaos.linear import Operation, order
-from chaos.nth_call import Row, Violation
+from chaos.nth_call import Row
+from chaos.spread import Violation
 from chaos.subjects import opened
 from pipeline.errors import InputError
 from pipeline.registry.registry import CHAMPION, Registry

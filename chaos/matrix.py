@@ -3,7 +3,6 @@
 import argparse
 import os
 import tempfile
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ def main() -> int:
     parser.add_argument("--operations", type=int, default=2000, help="of four processes on one registry")
     parser.add_argument("--subject", action="append", help="one or more of the subjects; all by default")
     parser.add_argument("--fault", action="append", help="one or more of the faults; all by default")
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the trials of a row")
     parser.add_argument("--templates", type=Path, help="folder for the states before, to be used again")
     parser.add_argument(
         "--bundle", type=Path, help="of the versions; without it one is made, and the stages are struck"
@@ -51,17 +51,16 @@ def _rows(asked: argparse.Namespace, folder: Path) -> Iterable[Row]:
     stages = [] if asked.bundle else subjects.of_stages(templates)
     bundle = asked.bundle or templates / "made/project" / PATHS["export"]["bundle"]
     registry = subjects.of_registry(templates, bundle.absolute())
-    if threading.active_count() > 1:
-        raise RuntimeError(f"{threading.enumerate()} run, which a fork would lose")
     faults = tuple(fault for fault in FAULTS if asked.fault is None or fault.name in asked.fault)
     chosen = [subject for subject in (*stages, *registry) if asked.subject is None or subject.name in asked.subject]
+    subjects.rehearse([*stages, *registry], folder / "rehearsal")
+    shared = {"seed": asked.seed, "workers": asked.workers}
     for subject in chosen:
-        yield from nth_call.rows(subject, folder / "trial", faults, most=asked.most, seed=asked.seed)
+        yield from nth_call.rows(subject, folder / "trial", faults, most=asked.most, **shared)
     if asked.pairs:
-        yield from together.rows(chosen, folder / "trial", trials=asked.pairs, seed=asked.seed)
+        yield from together.rows(chosen, folder / "trial", trials=asked.pairs, **shared)
     if asked.operations:
         yield histories.row(registry[0].template, folder / "history", operations=asked.operations, seed=asked.seed)
     if asked.damages:
-        yield from damage.rows(
-            damage.readers(stages, registry), folder / "trial", trials=asked.damages, seed=asked.seed
-        )
+        found = damage.readers(stages, registry)
+        yield from damage.rows(found, folder / "trial", trials=asked.damages, **shared)

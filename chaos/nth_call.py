@@ -4,28 +4,23 @@ After each fault, what stands on the disk is what was there before or what is th
 reads between two calls finds one of these. A plain rerun then ends as a run without a fault does.
 """
 
+import contextlib
 import random
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from chaos import faults
 from chaos.faults import Fault, Outcome
-from chaos.subjects import Subject
+from chaos.spread import Violation, spread
+from chaos.subjects import Strike, Subject
 
 PROJECT = "project"
 _NEVER = 2**62  # the number of no call
 _PROGRESS = re.compile(r"\w+: (\d+/\d+ |resumed |\S+ is damaged; training starts anew)")
-
-
-class Violation(NamedTuple):
-    """An invariant that did not hold, and the trial that shows it."""
-
-    invariant: str
-    trial: str
-    found: str
 
 
 class Row(NamedTuple):
@@ -46,7 +41,9 @@ class Whole(NamedTuple):
     names: set[str]
 
 
-def rows(subject: Subject, folder: Path, chosen: tuple[Fault, ...], *, most: int, seed: int) -> Iterator[Row]:
+def rows(
+    subject: Subject, folder: Path, chosen: tuple[Fault, ...], *, most: int, seed: int, workers: int
+) -> Iterator[Row]:
     """One row a fault.
 
     Args:
@@ -55,6 +52,7 @@ def rows(subject: Subject, folder: Path, chosen: tuple[Fault, ...], *, most: int
         chosen: the faults.
         most: trials of a fault; of more calls some are drawn.
         seed: of the draw.
+        workers: processes that share the trials.
     """
     expected = whole(subject, folder)
     for fault in chosen:
@@ -62,8 +60,12 @@ def rows(subject: Subject, folder: Path, chosen: tuple[Fault, ...], *, most: int
         numbers = range(1, calls + 1)
         drawn = random.Random(f"{seed} {subject.name} {fault.name}")  # noqa: S311 - no secret
         picked = sorted(drawn.sample(numbers, most)) if calls > most else list(numbers)
-        found = [violation for n in picked for violation in check(subject, folder, fault, n, expected)]
+        found = spread(partial(_numbered, subject, fault, expected), picked, folder, workers=workers)
         yield Row(subject.name, fault.name, calls, len(picked), found)
+
+
+def _numbered(subject: Subject, fault: Fault, expected: Whole, n: int, folder: Path) -> Iterator[Violation]:
+    return check(subject, folder, fault, n, expected)
 
 
 def check(subject: Subject, folder: Path, fault: Fault, n: int, expected: Whole) -> Iterator[Violation]:
@@ -78,26 +80,36 @@ def check(subject: Subject, folder: Path, fault: Fault, n: int, expected: Whole)
 
 
 def afterwards(subject: Subject, folder: Path, name: str, struck: Outcome, expected: Whole) -> Iterator[Violation]:
-    """The violations that are found after a trial: by a reader, by a rerun, and by a reader again."""
-    state = _state(subject, folder, name)
-    if isinstance(state, Violation):
-        yield state
+    """The violations that are found after a trial: by a reader, by a rerun, and by a reader again.
+
+    One new process does all three, as to start it takes longer than to look.
+    """
+    outcome = faults.run(partial(_aftermath, subject), folder / PROJECT)
+    if outcome.code or not isinstance(outcome.result, dict):
+        yield Violation("a reader does not fail", name, f"{_end(outcome)}; {_end(struck)}")
         return
+    state, code = outcome.result["found"], outcome.result["code"]
     for part, value in state.items():
         if value not in (expected.before[part], expected.after[part]):
             yield Violation("old or new, whole", name, f"{part} is {value}; {_end(struck)}")
         elif struck.code == 0 and value != expected.after[part]:
             yield Violation("what is acknowledged is done", name, f"{part} is {value}")
-    again = _run(subject, folder)
-    if again.code and not (subject.remains and again.code == 2 and state == expected.after):
-        yield Violation("a rerun converges", name, f"{_end(struck)}; rerun: {_end(again)}")
+    if code and not (subject.remains and code == 2 and state == expected.after):
+        yield Violation("a rerun converges", name, f"{_end(struck)}; rerun: {_end(outcome._replace(code=code))}")
         return
-    state = _state(subject, folder, name)
+    state = outcome.result["again"]
     if state != expected.after:
         yield Violation("a rerun converges", name, f"{state}; {_end(struck)}")
     left = _names(folder / PROJECT) - expected.names
     if left:
         yield Violation("nothing is left behind", name, f"{', '.join(sorted(left)[:3])}; {_end(struck)}")
+
+
+def _aftermath(subject: Subject, strike: Strike) -> dict[str, object]:
+    """What a reader finds, the exit code of a rerun, and what a reader finds then."""
+    found = subject.state(strike)
+    code, _ = faults.ended(lambda: subject.work(contextlib.nullcontext()))
+    return {"found": found, "code": code, "again": subject.state(strike)}
 
 
 def whole(subject: Subject, folder: Path) -> Whole:

@@ -1,9 +1,12 @@
 """The transactions that faults strike, each from a state that is there before it to one that is there after it."""
 
 import contextlib
+import functools
+import gc
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -12,6 +15,7 @@ from typing import Any, NamedTuple
 
 import mlflow.onnx  # noqa: F401  what a transaction would import; a child is forked after it
 import onnx
+from mlflow.store.db import utils
 from ruamel.yaml import YAML
 
 from chaos import faults
@@ -35,6 +39,7 @@ from vae.bundle import DECODER, MANIFEST
 
 ROOT = Path(__file__).parents[1]
 _MODEL = "volvae"
+_SECONDS = 10.0  # in which threads end that nobody needs any more
 Strike = AbstractContextManager[None]
 _TINY: Mapping[str, Any] = {
     "prepare": {
@@ -133,6 +138,29 @@ def of_registry(folder: Path, bundle: Path) -> list[Subject]:
 
 
 _INPUTS = {"prepare": 0, "train": 1, "export": 2}  # number of the paths of a stage that it reads
+
+
+def rehearse(subjects: Sequence[Subject], folder: Path) -> None:
+    """Do all once in this process, in copies, so that what libraries import and look up is there for all children.
+
+    Raises:
+        RuntimeError: a thread was left, which a fork would lose.
+    """
+    utils._get_latest_schema_revision = functools.cache(utils._get_latest_schema_revision)  # of MLflow's own files
+    for subject in subjects:
+        project = folder / subject.name / "project"
+        shutil.copytree(subject.template, project)
+        with contextlib.chdir(project), faults.silenced():
+            for part in (subject.work, subject.state):
+                with contextlib.suppress(SystemExit):
+                    part(contextlib.nullcontext())
+    shutil.rmtree(folder)
+    gc.collect()
+    for thread in threading.enumerate()[1:]:  # of pools that are collected now
+        thread.join(_SECONDS)
+    if threading.active_count() > 1:
+        raise RuntimeError(f"{threading.enumerate()} run, which a fork would lose")
+    gc.freeze()  # or each child looks through, and thereby copies, all that was imported
 
 
 def _must(outcome: faults.Outcome) -> None:

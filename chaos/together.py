@@ -6,26 +6,28 @@ alone does.
 
 import random
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from chaos import faults, nth_call
 from chaos.faults import FAULTS, NONE
-from chaos.nth_call import Row, Violation, Whole
+from chaos.nth_call import Row, Whole
+from chaos.spread import Violation, spread
 from chaos.subjects import Subject
 
 (_KILL,) = (fault for fault in FAULTS if fault.name == "SIGKILL")
 
 
-def rows(subjects: Sequence[Subject], folder: Path, *, trials: int, seed: int) -> Iterator[Row]:
+def rows(subjects: Sequence[Subject], folder: Path, *, trials: int, seed: int, workers: int) -> Iterator[Row]:
     """One row a subject; the trials are shared among them."""
     for subject in subjects:
         whole, count = nth_call.whole(subject, folder), trials // len(subjects)
         calls = nth_call.trial(subject, folder, NONE, 0).calls
-        found = [v for number in range(count) for v in _check(subject, folder, number, seed, calls, whole)]
+        found = spread(partial(_check, subject, seed, calls, whole), range(count), folder, workers=workers)
         yield Row(subject.name, "two at once", calls, count, found)
 
 
-def _check(subject: Subject, folder: Path, number: int, seed: int, calls: int, whole: Whole) -> Iterator[Violation]:
+def _check(subject: Subject, seed: int, calls: int, whole: Whole, number: int, folder: Path) -> Iterator[Violation]:
     drawn = random.Random(f"{seed} {subject.name} {number}")  # noqa: S311 - no secret
     n = drawn.randrange(1, 2 * calls)  # half of the second ones live
     nth_call.fresh(subject, folder)
