@@ -1,6 +1,6 @@
-"""A soak test of the server: whether memory grows, and whether a request fails while models are exchanged.
+"""A soak test of the server: whether memory or descriptors grow, or a request fails while models are exchanged.
 
-python -m benchmarks.soak --minutes 30
+python -m benchmarks.soak --minutes 120 --load 0.7
 """
 
 import json
@@ -28,7 +28,7 @@ from pipeline.files import atomic
 from vae.runtime import SurfaceModel
 
 _CLIENTS = 2
-_ROWS = 20  # of the table
+_TRIED = 20.0  # seconds in which the clients find how much the server can do
 _MIB = 2**20
 _JSON = {"content-type": "application/json"}
 _BINARY = _JSON | {"accept": "application/octet-stream"}
@@ -47,6 +47,7 @@ class Reading(NamedTuple):
 
     seconds: float
     mib: float
+    descriptors: int
     answered: int
     failed: int
     swaps: int
@@ -76,12 +77,14 @@ class Load:
     Attributes:
         answered: number of answers by kind of request.
         failed: number of other outcomes than the expected status, by outcome.
+        pace: seconds between the requests of one client; 0 as fast as it is answered.
     """
 
     def __init__(self, port: int, requests: list[Request]) -> None:
         self.answered: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self._port, self._requests = port, requests
+        self.pace = 0.0
         self._lock = threading.Lock()
 
     def ask(self, done: threading.Event) -> None:
@@ -91,7 +94,9 @@ class Load:
                 with socket.create_connection(("127.0.0.1", self._port), timeout=60) as connection:
                     while not done.is_set():
                         for request in self._requests:
+                            due = time.monotonic() + self.pace
                             self._count(request, exchange(connection, request.content)[9:12])
+                            done.wait(max(0.0, due - time.monotonic()))
             except OSError as error:
                 self._fail(repr(error))
                 done.wait(0.1)
@@ -151,30 +156,41 @@ def _answers(port: int) -> bool:
         return b" 200 " in exchange(connection, b"GET /v2/health/ready HTTP/1.1\r\nhost: localhost\r\n\r\n")[:16]
 
 
-def resident(server: psutil.Process) -> float:
-    """Resident memory of all workers, MiB."""
+def held(server: psutil.Process) -> tuple[float, int]:
+    """Resident memory of all workers in MiB, and the number of their open descriptors."""
     workers = [child for child in server.children() if "spawn_main" in " ".join(child.cmdline())]
-    return sum(worker.memory_info().rss for worker in workers) / _MIB
+    return sum(worker.memory_info().rss for worker in workers) / _MIB, sum(worker.num_fds() for worker in workers)
+
+
+def settle(load: Load, share: float) -> None:
+    """Let the clients send a share of the requests that the server can answer, which is tried first."""
+    if share < 1.0:
+        before = load.answered.total()
+        time.sleep(_TRIED)
+        load.pace = _CLIENTS * _TRIED / (share * (load.answered.total() - before))
 
 
 def watch(server: psutil.Process, load: Load, models: Models, *, seconds: float, swap: float) -> list[Reading]:
-    """Read the state of the server and exchange its model, repeatedly."""
-    readings, start = [], time.monotonic()
+    """Read the state of the server and exchange its model, repeatedly; print a line a minute."""
+    print(" minute      MiB  descriptors    answered  failed   swaps")
+    readings, start, minute = [], time.monotonic(), 0
     while (passed := time.monotonic() - start) < seconds:
-        readings.append(Reading(passed, resident(server), load.answered.total(), load.failed.total(), models.swaps))
+        reading = Reading(passed, *held(server), load.answered.total(), load.failed.total(), models.swaps)
+        readings.append(reading)
+        if passed >= 60 * minute:
+            minute += 1
+            print(row(reading), flush=True)
         time.sleep(min(swap, seconds - passed))
         models.swap()
     return readings
 
 
-def table(readings: list[Reading]) -> Iterator[str]:
-    """Some of the readings as lines of text."""
-    yield " minute      MiB    answered  failed   swaps"
-    for reading in readings[:: max(1, len(readings) // _ROWS)]:
-        yield (
-            f"{reading.seconds / 60:7.2f} {reading.mib:8.1f} {reading.answered:11,} {reading.failed:7,} "
-            f"{reading.swaps:7,}"
-        )
+def row(reading: Reading) -> str:
+    """A reading as a line of text."""
+    return (
+        f"{reading.seconds / 60:7.2f} {reading.mib:8.1f} {reading.descriptors:12,} {reading.answered:11,} "
+        f"{reading.failed:7,} {reading.swaps:7,}"
+    )
 
 
 def slope(readings: list[Reading]) -> float:
@@ -188,20 +204,24 @@ def slope(readings: list[Reading]) -> float:
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False), default=BUNDLE)
 @click.option("--minutes", type=click.FloatRange(min=0.0, min_open=True), default=30.0, show_default=True)
 @click.option("--swap", type=click.FloatRange(min=0.1), default=3.0, show_default=True, help="Seconds of a model.")
+@click.option(
+    "--load", "share", type=click.FloatRange(0.01, 1.0), default=1.0, show_default=True, help="Of what it can."
+)
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
-def main(bundle: Path, minutes: float, swap: float, workers: int) -> None:
-    """Load a server of BUNDLE and report its memory. The exit code is 1 if a request failed."""
+def main(bundle: Path, minutes: float, swap: float, share: float, workers: int) -> None:
+    """Load a server of BUNDLE and report its memory and descriptors. The exit code is 1 if a request failed."""
     requests = mixed(SurfaceModel.load(bundle, provider="cpu", threads=1))
     with tempfile.TemporaryDirectory(prefix="volvae-soak-") as folder:
         models, log = Models(bundle, Path(folder)), Path(folder, "log")
         with serving(models.link, workers, log) as (server, port):
             load = Load(port, requests)
             with clients(_CLIENTS, load.ask):
+                settle(load, share)
                 readings = watch(server, load, models, seconds=60 * minutes, swap=swap)
         served = log.read_text().count('"serves a model"')
-    print("\n".join(table(readings)))
     print(f"\nmemory     {slope(readings):+.1f} MiB an hour over the second half, "
           f"{readings[-1].mib - readings[0].mib:+.1f} MiB from first to last")  # fmt: skip
+    print(f"open files {min(r.descriptors for r in readings)} to {max(r.descriptors for r in readings)}")
     print(f"models     {served:,} served in {models.swaps:,} swaps")
     print("answered   " + ", ".join(f"{name} {count:,}" for name, count in load.answered.items()))
     print("failed     " + (", ".join(f"{what} ({count})" for what, count in load.failed.items()) or "none"))
