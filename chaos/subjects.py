@@ -17,6 +17,9 @@ import mlflow.onnx  # noqa: F401  what a transaction would import; a child is fo
 import onnx
 from mlflow.store.db import utils
 from ruamel.yaml import YAML
+from sqlalchemy import Engine
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+from sqlalchemy.util import LRUCache
 
 from chaos import faults
 from chaos.faults import Work
@@ -39,6 +42,7 @@ from vae.bundle import DECODER, MANIFEST
 
 ROOT = Path(__file__).parents[1]
 _MODEL = "volvae"
+_METRICS = Metrics()  # of which a process has one
 _SECONDS = 10.0  # in which threads end that nobody needs any more
 Strike = AbstractContextManager[None]
 _TINY: Mapping[str, Any] = {
@@ -146,7 +150,7 @@ def rehearse(subjects: Sequence[Subject], folder: Path) -> None:
     Raises:
         RuntimeError: a thread was left, which a fork would lose.
     """
-    utils._get_latest_schema_revision = functools.cache(utils._get_latest_schema_revision)  # of MLflow's own files
+    _remember()
     for subject in subjects:
         project = folder / subject.name / "project"
         shutil.copytree(subject.template, project)
@@ -161,6 +165,15 @@ def rehearse(subjects: Sequence[Subject], folder: Path) -> None:
     if threading.active_count() > 1:
         raise RuntimeError(f"{threading.enumerate()} run, which a fork would lose")
     gc.freeze()  # or each child looks through, and thereby copies, all that was imported
+
+
+def _remember() -> None:
+    """Let children start with what does not depend on their files: the revision of MLflow's schema, compiled SQL."""
+    utils._get_latest_schema_revision = functools.cache(utils._get_latest_schema_revision)
+    statements: LRUCache[Any, Any] = LRUCache(10_000)
+    setattr(Engine, "_compiled_cache", property(lambda _: statements, lambda _, __: None))  # noqa: B010
+    setattr(SQLiteDialect, "__eq__", lambda one, other: type(one) is type(other))  # noqa: B010
+    setattr(SQLiteDialect, "__hash__", lambda _: 0)  # noqa: B010
 
 
 def _must(outcome: faults.Outcome) -> None:
@@ -265,7 +278,7 @@ def _exchange(strike: Strike) -> str:
     mirror = _Mirror(Path(tempfile.mkdtemp()), _MODEL, CHAMPION)
     mirror.update()
     trials = Trials(fingerprint(path).manifest for path in Path("bundles").iterdir())  # which no fault concerns
-    follower = Follower(mirror.link, provider="cpu", threads=1, metrics=Metrics(), trials=trials)
+    follower = Follower(mirror.link, provider="cpu", threads=1, metrics=_METRICS, trials=trials)
     follower.refresh()
     with opened() as models:
         models.promote(models.find("3"))
