@@ -70,6 +70,8 @@ FAULTS = (
     Fault("EIO on reading", errno.EIO, Kind.READ),
     Fault("SIGKILL", -2, _CHANGES, deadly=True),
     Fault("power cut", -3, _CHANGES, deadly=True),
+    Fault("clock ahead", -4, _CHANGES, survived=True),
+    Fault("clock back", -5, _CHANGES, survived=True),
 )
 NONE = Fault("none", 0, _CHANGES)
 

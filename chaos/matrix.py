@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from chaos import damage, histories, nth_call, subjects, together
+from chaos import damage, histories, nth_call, remote, subjects, together
 from chaos.faults import FAULTS
 from chaos.nth_call import Row
 from chaos.subjects import PATHS
@@ -53,10 +53,15 @@ def _rows(asked: argparse.Namespace, folder: Path) -> Iterable[Row]:
     registry = subjects.of_registry(templates, bundle.absolute())
     faults = tuple(fault for fault in FAULTS if asked.fault is None or fault.name in asked.fault)
     chosen = [subject for subject in (*stages, *registry) if asked.subject is None or subject.name in asked.subject]
-    subjects.rehearse([*stages, *registry], folder / "rehearsal")
+    names = [subject.name for subject in chosen]
+    losses = [loss for loss in remote.LOSSES if asked.fault is None or loss.name in asked.fault]
+    on_server = remote.of_server(registry, templates, bundle.absolute()) if losses else []
+    subjects.rehearse([*stages, *registry, *on_server], folder / "rehearsal")
     shared = {"seed": asked.seed, "workers": asked.workers}
     for subject in chosen:
         yield from nth_call.rows(subject, folder / "trial", faults, most=asked.most, **shared)
+    distant = [subject for subject in on_server if subject.name in names]
+    yield from remote.rows(distant, folder / "trial", losses, most=asked.most, **shared)
     if asked.pairs:
         yield from together.rows(chosen, folder / "trial", trials=asked.pairs, **shared)
     if asked.operations:

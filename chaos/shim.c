@@ -11,18 +11,21 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 // Kinds of calls, of which a fault names those that it may strike.
 enum { OPEN = 1, WRITE = 2, SYNC = 4, RESIZE = 8, NAME = 16, REMOVE = 32, READ = 64 };
 // What happens: an error number, or one of these.
-enum { SHORT = -1, KILL = -2, POWER = -3 };
+enum { SHORT = -1, KILL = -2, POWER = -3, AHEAD = -4, BACK = -5 };
 
 static char root[PATH_MAX];
 static size_t root_length;  // 0: not armed
 static int fault, kinds, lasting;
 static long first, calls;
+static time_t leap;  // by which the clock is wrong, seconds
 
 void chaos_arm(const char *folder, int what, int struck, int on_and_on, long n) {
     strncpy(root, folder, sizeof root - 1);
@@ -31,7 +34,7 @@ void chaos_arm(const char *folder, int what, int struck, int on_and_on, long n) 
 }
 
 long chaos_disarm(void) {  // number of calls that the fault could have struck
-    root_length = 0;
+    root_length = 0, leap = 0;
     return calls;
 }
 
@@ -92,8 +95,30 @@ static int struck(int kind) {  // whether the fault strikes this call, which is 
         if (fault == POWER) nftw(root, drop, 16, FTW_PHYS);
         raise(SIGKILL);
     }
+    if (fault == AHEAD || fault == BACK) {
+        leap = (fault == AHEAD ? 1 : -1) * 365 * 86400L;
+        return 0;
+    }
     errno = fault;
     return 1;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int result = REAL(clock_gettime)(clock, now);
+    if (!result && clock == CLOCK_REALTIME) now->tv_sec += leap;
+    return result;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    int result = REAL(gettimeofday)(now, zone);
+    if (!result) now->tv_sec += leap;
+    return result;
+}
+
+time_t time(time_t *now) {
+    time_t result = REAL(time)(NULL) + leap;
+    if (now) *now = result;
+    return result;
 }
 
 #define PATH_CALL(name, kind, folder, path, declared, passed) \

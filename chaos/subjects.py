@@ -124,12 +124,7 @@ def of_stages(folder: Path) -> list[Subject]:
 
 def of_registry(folder: Path, bundle: Path) -> list[Subject]:
     """The transactions on versions, which are made of a bundle; likewise."""
-    store = folder / "registered/project"
-    if not (store / "complete").exists():
-        store.mkdir(parents=True)
-        _write_settings(store, seed=1)
-        _must(faults.run(partial(_register_versions, bundle), store))
-        (store / "complete").touch()
+    store = registered(folder / "registered", partial(register_versions, bundle))
     with contextlib.chdir(store), opened() as models:
         models.find(CHAMPION)  # in this process, so that what MLflow imports late is there for all children
     return [
@@ -139,6 +134,17 @@ def of_registry(folder: Path, bundle: Path) -> list[Subject]:
         Subject("fetch", store, _command("fetch", "-o", "fetched"), partial(written, ["fetched"])),
         Subject("exchange", store, _exchange, _registered),
     ]
+
+
+def registered(folder: Path, work: Work) -> Path:
+    """A folder with settings in which the work was done; it is made unless it is there."""
+    store = folder / "project"
+    if not (store / "complete").exists():
+        store.mkdir(parents=True)
+        _write_settings(store, seed=1)
+        _must(faults.run(work, store))
+        (store / "complete").touch()
+    return store
 
 
 _INPUTS = {"prepare": 0, "train": 1, "export": 2}  # number of the paths of a stage that it reads
@@ -151,8 +157,8 @@ def rehearse(subjects: Sequence[Subject], folder: Path) -> None:
         RuntimeError: a thread was left, which a fork would lose.
     """
     _remember()
-    for subject in subjects:
-        project = folder / subject.name / "project"
+    for number, subject in enumerate(subjects):
+        project = folder / str(number) / "project"
         shutil.copytree(subject.template, project)
         with contextlib.chdir(project), faults.silenced():
             for part in (subject.work, subject.state):
@@ -222,7 +228,7 @@ def _record(bundle: Path) -> Record:
     )
 
 
-def _register_versions(bundle: Path, _: Strike) -> None:
+def register_versions(bundle: Path, _: Strike) -> None:
     """Versions 1 to 3, of which 2 is champion after 1; a bundle for the next; the folder of a fetch of version 1."""
     bundles = [_variant(bundle, Path("bundles") / name) for name in "abcd"]
     with registry.opened(model=_MODEL, experiment=_MODEL) as models:
