@@ -121,13 +121,20 @@ class Store:
                 raise
         # MLflow would look for models:/ID of an SQLite store at its global address; the location needs no look-up.
         source = model.artifact_location if self._database else model.model_uri
-        version = self.client.create_model_version(
-            name, source, model.source_run_id, tags=dict(tags), model_id=model.model_id
-        )
+        self.client.create_model_version(name, source, model.source_run_id, tags=dict(tags), model_id=model.model_id)
+        version = self._first_version(name, model.source_run_id)
         versions = json.loads(model.tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
         versions.append({"name": name, "version": version.version})
         self.client.set_logged_model_tags(model.model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(versions)})
         return version
+
+    def _first_version(self, name: str, run_id: str) -> ModelVersion:
+        """The version of a run, without others: a client that lost the server's answer asks for a version again."""
+        found = self.client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+        first, *others = sorted(found, key=lambda version: int(version.version))
+        for other in others:
+            self.client.delete_model_version(name, other.version)
+        return first
 
     def find_version(self, name: str, version: str) -> ModelVersion | None:
         """The version with this number or alias; None where there is none."""

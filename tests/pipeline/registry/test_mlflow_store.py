@@ -9,6 +9,7 @@ import threading
 import urllib.request
 import warnings
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import mlflow
@@ -127,6 +128,23 @@ def test_a_copy_of_a_store_has_files_of_its_own(here: Path, bundle: Path, monkey
         opened() as models,
     ):
         models.load(models.find("champion"))
+
+
+@pytest.mark.slow
+def test_a_version_that_is_asked_for_twice_is_there_once(
+    here: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As MLflow's client asks again where a server's answer is lost."""
+    with opened() as models:
+        create = models._client.create_model_version
+
+        def twice(*arguments: Any, **options: Any) -> object:
+            create(*arguments, **options)
+            return create(*arguments, **options)
+
+        monkeypatch.setattr(models._client, "create_model_version", twice)
+        assert models.register(record(bundle, "a")).number == "1"
+        assert models._known() == "versions 1"
 
 
 @pytest.mark.slow
