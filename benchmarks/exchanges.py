@@ -67,6 +67,7 @@ def main(bundle: Path, count: int, share: float) -> None:
                     outcome = open_loop(port, request, rate=rate, connections=_CONNECTIONS)
                 seconds["exchanged"] += outcome.served
                 failed, refused = failed + outcome.failed, refused + outcome.refused
+                print(f"{exchanges.count:,} exchanges, {failed} failed, {refused} refused", flush=True)
     print(f"{exchanges.count:,} exchanges at {rate:,.0f} requests a second; {failed} failed, {refused} refused")
     for name, found in seconds.items():
         quantiles = ", ".join(f"p{100 * q:g} {1e3 * np.quantile(found, q):.2f} ms" for q in (0.5, 0.99, 0.999))
