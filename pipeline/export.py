@@ -33,6 +33,7 @@ from vae.bundle import (
     SCENARIOS,
     SCORER,
     VECTORS,
+    BundleError,
     Layout,
     measured,
 )
@@ -87,9 +88,12 @@ def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, m
         for name, content in contents.items():
             formats.write_bytes(folder / name, content)
         formats.write_json(folder / MANIFEST, manifest)
-        figures = parity(trained, prior, folder, test, settings)
-        if moved is not None:
-            figures["parity_scenarios_max_vol"] = scenarios_parity(moved, trained, folder, seed=settings.seed)
+        try:
+            figures = parity(trained, prior, folder, test, settings)
+            if moved is not None:
+                figures["parity_scenarios_max_vol"] = scenarios_parity(moved, trained, folder, seed=settings.seed)
+        except BundleError as error:
+            raise StageError(str(error)) from error
         _check(figures, settings)
         formats.write_json(folder / MANIFEST, {**manifest, "parity": figures})
         sizes = {f"{Path(n).stem}_bytes": len(content) for n, content in contents.items()}

@@ -66,7 +66,7 @@ def new_folder(path: Path) -> Iterator[Path]:
                 raise InputError(f"{path} cannot be written: {error.strerror}") from error
             raise
         with _names(path):
-            _sync_all(partial)
+            sync_all(partial)
             _put(partial, path, work / _OLD)
             _sync(path.parent)
     finally:
@@ -154,7 +154,7 @@ def _names(path: Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _sync_all(folder: Path) -> None:
+def sync_all(folder: Path) -> None:
     """Make the content of a folder survive a power failure."""
     for path in (*folder.rglob("*"), folder):
         _sync(path)

@@ -32,6 +32,7 @@ from uuid import uuid4
 from pipeline import telemetry
 from pipeline.credentials import without_credentials
 from pipeline.errors import StageError
+from pipeline.files.atomic import sync_all
 
 telemetry.switch_off()  # before mlflow is imported, which reads the switches then
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # seven, each twice as long, are minutes of silence
@@ -220,6 +221,7 @@ class Store:
                     (Path(folder) / name).write_text(text, "utf-8")
                 files.log_artifacts(folder)
             self._log_decoder(record.decoder, model)
+            self._sync(run.info.artifact_uri, model.artifact_location)
             self.client.set_tag(number, _MODEL_URI, model.model_uri)
         return model
 
@@ -257,6 +259,12 @@ class Store:
             _save_decoder(decoder, Path(folder) / "model", model)
             self._repository(model.artifact_location).log_artifacts(str(Path(folder) / "model"))
         self.client.finalize_logged_model(model.model_id, "READY")
+
+    def _sync(self, *locations: str) -> None:
+        """Make files of an embedded store survive a power failure, as what its database says of them does."""
+        for location in locations:
+            if self._database and not urlsplit(location).scheme:
+                sync_all(self._database.parent / location)
 
     def _repository(self, location: str) -> ArtifactRepository:
         """The files at a location, which in an embedded store is relative to its folder."""
