@@ -160,6 +160,6 @@ def _end(outcome: Outcome) -> str:
 
 
 def _names(folder: Path) -> set[str]:
-    """Names of all files but those of a registry's artifacts, which have random ones."""
+    """Names of all files but random ones, of a registry's artifacts, and SQLite's journal, which it takes again."""
     names = (path.relative_to(folder) for path in folder.rglob("*"))
-    return {str(name) for name in names if "mlartifacts" not in name.parts}
+    return {str(name) for name in names if not {"mlartifacts", "mlflow.db-journal"} & {*name.parts}}
