@@ -71,6 +71,8 @@ def rows(
     for subject in subjects:
         expected = nth_call.whole(subject, folder)
         for loss in chosen:
+            if loss.lasting and subject.name == "exchange":  # whose next look would need the registry
+                continue
             nth_call.fresh(subject, folder)
             outcome = faults.run(partial(_struck, subject, loss, _NEVER), folder / PROJECT)
             count = int(str(outcome.result))
