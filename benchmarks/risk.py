@@ -15,7 +15,6 @@ from benchmarks import card
 from benchmarks.turns import in_turns
 from pipeline.export import stated
 from pipeline.files import motion_file as trained
-from vae.bundle import Layout
 from vae.dynamics.fit import History, walk
 from vae.dynamics.law import FORMS
 from vae.graphs.scenarios import scenarios_graph
@@ -86,9 +85,7 @@ def made_motion() -> Motion:
     walked = walk(
         History(model.observe(x).values.numpy(), np.arange(_DATES), model.basis.numpy(), price), FORMS["reverting"]
     )
-    content = scenarios_graph(
-        model.float(), walked.law(), Layout.of_surfaces(GRID.shape), {"volvae_version": "benchmark"}
-    )
+    content = scenarios_graph(model.float(), walked.law(), GRID, {"volvae_version": "benchmark"})
     facts = stated(
         trained.Motion(walked.law(), walked.state(), _FIRST_OF_2026, "reverting", "price"), model.double(), GRID
     )

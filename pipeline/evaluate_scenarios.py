@@ -13,14 +13,15 @@ from pipeline.files.dataset import SPLITS, Dataset, PathLaw
 from pipeline.files.motion_file import Motion
 from pipeline.settings.evaluate import EvaluateParams
 from pipeline.sources.heston_paths import VARIANCE, priced
-from vae.dynamics.fit import History, walk
-from vae.dynamics.law import FORMS, Array
+from vae.dynamics.fit import History, Walk, walk
+from vae.dynamics.law import FORMS, Array, Free
 from vae.evaluation.exact_motion import ExactPath, exact_metrics
 from vae.evaluation.memory import Completed, memory_metrics
 from vae.evaluation.scenarios import Forecasts, forecasts, scenario_metrics
 from vae.evaluation.skew_stickiness import stickiness_metrics
 from vae.evaluation.var_backtests import backtest_metrics, losses
 from vae.model import completion
+from vae.model.arbitrage_penalty import ArbitragePenalty
 from vae.model.autoencoder import Vae
 from vae.pricing.heston_transition import Process
 from vae.surface import arbitrage
@@ -28,6 +29,7 @@ from vae.surface.grid import Grid
 from vae.surface.units import DAYS_PER_YEAR
 
 _FILTERED = "filtered_historical"
+_CANDIDATES = 100  # of a date, whose acceptance is measured
 
 
 def scenario_figures(motion: Motion, model: Vae, data: Dataset, settings: EvaluateParams) -> dict[str, float]:
@@ -42,11 +44,14 @@ def scenario_figures(motion: Motion, model: Vae, data: Dataset, settings: Evalua
     found = dated(model, data, SPLITS, motion.underlying)
     center = model.center.numpy()
     plain = _plain(found, center)
-    own, filtered = walk(found.history, FORMS[motion.form]), walk(plain, FORMS[_FILTERED])
+    own = walk(found.history, FORMS[motion.form].with_ageing(float(motion.law.ageing[0])))
+    own, filtered = own._replace(free=_tells_arbitrage(model, data.grid)), walk(plain, FORMS[_FILTERED])
     walks = (own, filtered, walk(plain, FORMS["historical"]))
     first = len(found.points) - count
     forecast = [forecasts(each, found.points, center, first=first, seed=settings.seed) for each in walks]
-    figures = scenario_metrics(*forecast)
+    figures = scenario_metrics(*forecast) | {"scenario_ageing": own.form.ageing}
+    if own.free is not None:
+        figures["scenario_acceptance_rate"] = _acceptance_rate(own, own.free, first)
     if data.path is not None and plain.log_price is not None:
         figures |= exact_metrics(
             _exact(data, data.path, plain.log_price),
@@ -79,6 +84,27 @@ def scenario_figures(motion: Motion, model: Vae, data: Dataset, settings: Evalua
         lost = losses(each, iv, *history, first=first)
         figures |= backtest_metrics(lost, name, seed=settings.seed)
     return figures
+
+
+def _tells_arbitrage(model: Vae, grid: Grid) -> Free | None:
+    """Tells surfaces without static arbitrage as ``scenarios.onnx`` does; None on a grid in deltas."""
+    if grid.convention == "delta":
+        return None
+    measure = ArbitragePenalty(grid).to(model.center)
+
+    def free(coordinates: Array) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        with torch.no_grad():
+            iv = model.expand(torch.from_numpy(coordinates)).unflatten(-1, grid.shape)
+            return np.asarray(measure.free(iv))
+
+    return free
+
+
+def _acceptance_rate(walked: Walk, free: Free, first: int) -> float:
+    """Share of first candidates without static arbitrage, one step ahead."""
+    plain, uniform = walked._replace(free=None), (np.arange(_CANDIDATES)[:, None] + 0.5) / _CANDIDATES
+    dates = range(first - 1, len(walked.shocks))
+    return float(np.mean([free(plain.scenarios(date, uniform).coordinates[:, 0]) for date in dates]))
 
 
 def _completed(model: Vae, log_vols: Array) -> Completed:

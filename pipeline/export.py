@@ -177,7 +177,7 @@ def _metadata(model: Vae, prior: Prior, grid: Grid | None) -> dict[str, str]:
 
 def motion_graph(model: Vae, prior: Prior, grid: Grid, moved: Motion) -> bytes:
     """``scenarios.onnx`` of a model with a law of motion."""
-    return scenarios_graph(_single(model), moved.law, layout_of(model, grid), _metadata(model, prior, grid))
+    return scenarios_graph(_single(model), moved.law, grid, _metadata(model, prior, grid))
 
 
 def stated(moved: Motion, model: Vae, grid: Grid) -> dict[str, object]:

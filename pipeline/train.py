@@ -28,12 +28,12 @@ from pipeline.files.trained_model import Prior
 from pipeline.prior import check_conditions, fit_prior
 from pipeline.progress import track
 from pipeline.settings.train import PenaltyParams, TrainParams
+from vae.model.arbitrage_penalty import ArbitragePenalty
 from vae.model.autoencoder import Architecture, Observations, Vae, transformed
 from vae.model.linear import PrincipalComponents, age_weights, filled, principal_components
 from vae.model.mixture import Mixture
 from vae.surface.grid import Grid
 from vae.surface.units import DAYS_PER_YEAR, Unit
-from vae.training.arbitrage_penalty import ArbitragePenalty
 from vae.training.calibrate import calibrate
 from vae.training.data_parallel import Replicas
 from vae.training.schedule import Schedule

@@ -11,15 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae.dynamics.law import (
+    TRIES,
     WEEK,
     Array,
     Form,
+    Free,
     Law,
+    Scenarios,
     State,
+    choose,
     deviation,
+    draw,
     passed,
     remembered,
     reversing,
+    scenarios,
     shares,
     to_points,
     updated,
@@ -66,6 +72,7 @@ class Walk(NamedTuple):
         coefficients: of the mean, [date, C, feature].
         shocks: of the steps, [date - 1, P].
         weeks: days of the week that each step goes through, [date - 1, 7].
+        free: tells surfaces without static arbitrage, on which scenarios are conditioned; None: they are not.
     """
 
     form: Form
@@ -74,6 +81,7 @@ class Walk(NamedTuple):
     coefficients: Array
     shocks: Array
     weeks: Array
+    free: Free | None = None
 
     def law(self, date: int = -1) -> Law:
         """The law as it was known at a date, given by its place; at the last one by default."""
@@ -93,6 +101,20 @@ class Walk(NamedTuple):
     def state(self, date: int = -1) -> State:
         """The state at the close of a date, given by its place; of the last one by default."""
         return State(*(part[date] for part in self.states))
+
+    def scenarios(self, date: int, uniform: Array) -> Scenarios:
+        """Paths from the close of a date, by the law as it was known then.
+
+        Args:
+            date: its place.
+            uniform: random numbers on (0, 1] of the first candidates, [n, step]; others follow from the date.
+        """
+        law, state, weeks = self.law(date), self.state(date), self.weeks[date : date + uniform.shape[1]]
+        if self.free is None:
+            return scenarios(law, state, weeks, draw(law, uniform))
+        others = np.random.default_rng(date).random((*uniform.shape, TRIES - 1))
+        candidates = np.concatenate([uniform[..., None], 1.0 - others], axis=-1)
+        return scenarios(law, state, weeks, choose(law, state, weeks, candidates, self.free))
 
 
 def walk(history: History, form: Form) -> Walk:

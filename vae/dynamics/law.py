@@ -12,6 +12,8 @@ the underlying is known, its log return r is one more coordinate and one more po
   was forecast for it. So tails and dependence are those of the data. An old shock is drawn less often than a new one,
   as dependence changes. Where the law has a mean, shocks have none: 20 steps of a mean by chance would be a trend.
 
+- The law is that given that the surface has no static arbitrage: of several candidates the first without is taken.
+
 Without mean, with one decay and shocks that do not age, this is filtered historical simulation; with a decay of 1
 historical simulation.
 
@@ -20,16 +22,18 @@ securities", Journal of Futures Markets 19(5). Boudoukh, Richardson, Whitelaw (1
 11(5), for weights by age.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Free = Callable[[Array], NDArray[np.bool_]]  # of coordinates [n, R]: whether their surfaces have no static arbitrage
 
 WEEK = 7
 MEMORY = 0.4  # factor by which a move counts less in the recent moves with each further step
+TRIES = 16  # candidates of a step, of which the first is taken whose surface has no static arbitrage
 _MONDAY = 3  # 1970-01-01 was a Thursday, the fourth day of the week
 
 
@@ -39,7 +43,8 @@ class Form(NamedTuple):
     Attributes:
         decays: factors by which squared innovations count less with each step; 1 for a volatility that is constant.
         moving_mean: whether the mean depends on recent moves and on the days that pass; else it is 0.
-        half_life: steps after which a shock is drawn half as often; infinite for shocks that do not age.
+        half_life: steps after which a shock is drawn half as often; infinite for shocks that do not age. Where it is
+            finite, it is a start: ``vae.dynamics.ageing`` chooses another.
     """
 
     decays: tuple[float, ...]
@@ -50,6 +55,14 @@ class Form(NamedTuple):
     def ageing(self) -> float:
         """Factor by which a shock is drawn less often with each step."""
         return float(0.5 ** (1.0 / self.half_life))
+
+    def with_ageing(self, ageing: float) -> "Form":
+        """The form with another such factor.
+
+        >>> [FORMS["reverting"].with_ageing(ageing).half_life for ageing in (0.5, 1.0)]
+        [1.0, inf]
+        """
+        return self._replace(half_life=float(np.inf if ageing == 1.0 else np.log(0.5) / np.log(ageing)))
 
 
 FORMS = {
@@ -208,6 +221,39 @@ def draw(law: Law, uniform: Array) -> NDArray[np.int64]:
     return count - 1 - np.minimum(age.astype(np.int64), count - 1)
 
 
+def choose(law: Law, state: State, weeks: Sequence[Array] | Array, uniform: Array, free: Free) -> NDArray[np.int64]:
+    """Places of shocks [n, step] that lead to surfaces without static arbitrage: the rejection method.
+
+    In each step a path takes the first of its candidates that does, and the last one where none does.
+
+    Args:
+        law: of motion.
+        state: at the start, without leading axes.
+        weeks: days of the week that each step goes through, [step, 7].
+        uniform: random numbers on (0, 1], [n, step, candidate].
+        free: tells such surfaces.
+    """
+    state = State(*(np.broadcast_to(part, (len(uniform), *part.shape)) for part in state))
+    places = draw(law, uniform[..., 0])
+    for step, week in enumerate(weeks):
+        rows = np.arange(len(uniform))
+        for candidate in uniform[:, step].T:
+            places[rows, step] = draw(law, candidate[rows])
+            own = State(*(part[rows] for part in state))
+            after = own.coordinates + _moved(law, own, week, places[rows, step])[:, : law.basis.shape[1]]
+            rows = rows[~free(after)]
+            if not len(rows):
+                break
+        state = advanced(law, state, week, _moved(law, state, week, places[:, step]))
+    return places
+
+
+def _moved(law: Law, state: State, week: Array, places: NDArray[np.int64]) -> Array:
+    """Moves [n, C] of states with a leading axis, by the shocks at some places, [n]."""
+    mean, spread = forecast(law, state, week)
+    return mean + to_coordinates(law.basis, spread * law.shocks[places])
+
+
 def scenarios(law: Law, state: State, weeks: Sequence[Array] | Array, places: NDArray[np.int64]) -> Scenarios:
     """Paths from a state without leading axes.
 
@@ -221,8 +267,7 @@ def scenarios(law: Law, state: State, weeks: Sequence[Array] | Array, places: ND
     state = State(*(np.broadcast_to(part, (count, *part.shape)) for part in state))
     total, coordinates, returns = np.zeros(count), [], []
     for step, week in enumerate(weeks):
-        mean, spread = forecast(law, state, week)
-        move = mean + to_coordinates(law.basis, spread * law.shocks[places[:, step]])
+        move = _moved(law, state, week, places[:, step])
         state = advanced(law, state, week, move)
         total = total + move[:, rank:].sum(axis=1)
         coordinates.append(state.coordinates)

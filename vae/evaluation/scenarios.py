@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae.dynamics.fit import Walk
-from vae.dynamics.law import draw, scenarios
 
 Array = NDArray[np.float64]
 
@@ -66,14 +65,14 @@ def forecasts(walked: Walk, points: Array, center: Array, *, first: int, seed: i
     energy, drawn, inside = [], [], {ahead: [np.zeros((0, points.shape[1]))] for ahead in _HORIZONS}
     for origin in range(first - 1, len(points) - 1):
         steps = _HORIZONS[-1] if (origin + 1 - first) % _EVERY == 0 else 1
-        weeks = walked.weeks[origin : origin + steps]
-        law, uniform = walked.law(origin), np.random.default_rng([seed, origin]).random((_PATHS, len(weeks)))
+        reach = len(walked.weeks[origin : origin + steps])
+        uniform = np.random.default_rng([seed, origin]).random((_PATHS, reach))
         uniform[:, 0] = (np.arange(_PATHS) + 0.5) / _PATHS
-        found = scenarios(law, walked.state(origin), weeks, draw(law, uniform)).coordinates
+        found = walked.scenarios(origin, uniform).coordinates
         draws = center + found @ walked.basis.T
         energy.append(energy_score(draws[:, 0], points[origin + 1]))
         drawn.append(draws[:: _PATHS // _DRAWN, 0])
-        for ahead in (ahead for ahead in _HORIZONS if ahead <= len(weeks)):
+        for ahead in (ahead for ahead in _HORIZONS if ahead <= reach):
             inside[ahead].append(_inside(draws[:, ahead - 1], points[origin + ahead])[None])
     joined = {ahead: np.concatenate(parts) for ahead, parts in inside.items()}
     return Forecasts(np.array(energy), joined, np.concatenate(drawn))

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae.dynamics.fit import Walk
-from vae.dynamics.law import draw, scenarios
 from vae.surface.grid import Grid
 from vae.surface.smile_features import at_the_money, money_is_inside, skew_at_the_money
 from vae.surface.units import DAYS_PER_YEAR
@@ -73,9 +72,7 @@ def _of_scenarios(walked: Walk, level: Array, center: Array, weights: Array, fir
     """The slope over the paths of all test dates, [tenor], where the vols at the money are ``level`` [date, tenor]."""
     changes, returns = [], []
     for origin in range(first - 1, len(level) - 1):
-        law = walked.law(origin)
-        places = draw(law, (np.arange(_PATHS)[:, None] + 0.5) / _PATHS)
-        found = scenarios(law, walked.state(origin), walked.weeks[origin : origin + 1], places)
+        found = walked.scenarios(origin, (np.arange(_PATHS)[:, None] + 0.5) / _PATHS)
         iv = np.exp(center + found.coordinates[:, 0] @ walked.basis.T)
         changes.append(iv @ weights.T - level[origin])
         returns.append(found.log_return[:, 0])

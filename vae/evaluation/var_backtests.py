@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae.dynamics.fit import Walk
-from vae.dynamics.law import draw, scenarios
 from vae.risk import backtests
 from vae.risk.book import CALL, PUT, Book, Underlying, valued
 from vae.risk.measures import risk
@@ -77,9 +76,7 @@ def losses(
     """
     seen, drawn = [], []
     for origin in range(first - 1, len(iv) - 1):
-        law = walked.law(origin)
-        places = draw(law, (np.arange(_PATHS)[:, None] + 0.5) / _PATHS)
-        found = scenarios(law, walked.state(origin), walked.weeks[origin : origin + 1], places)
+        found = walked.scenarios(origin, (np.arange(_PATHS)[:, None] + 0.5) / _PATHS)
         surfaces = np.exp(center + found.coordinates[:, 0] @ walked.basis.T).reshape(-1, *grid.shape)
         standard, years = _standard(iv[origin], grid), (days[origin + 1] - days[origin]) / DAYS_PER_YEAR
         before = valued(standard.options, Underlying(np.ones(1)), iv[origin][None], grid).value

@@ -4,6 +4,9 @@ Inputs are a state for each row and the days of the week that the step goes thro
 the log return of the underlying and the next state, so that several steps are several calls. Where ``observed`` is
 true, the move is not drawn but is the one to the given surface: so the same graph filters. Random numbers are those of
 ``vae.graphs.sampler``: a row depends on the key and its number only.
+
+Scenarios have the law given that the surface is free of static arbitrage: a row takes the first of its candidates that
+is, in a loop that ends when all rows have one. Where the strikes of a grid move, in deltas, the first is taken.
 """
 
 import math
@@ -14,18 +17,21 @@ import torch
 from onnx import compose
 from torch import Tensor, nn
 
-from vae.bundle import Layout
-from vae.dynamics import law as motion
-from vae.dynamics.law import Law
+from vae.dynamics.law import MEMORY, TRIES, WEEK, Law
 from vae.graphs import export
+from vae.graphs.onnx_loop import loop_graph
 from vae.graphs.sampler import uniform_graph
+from vae.model.arbitrage_penalty import ArbitragePenalty
 from vae.model.autoencoder import Vae
+from vae.surface.grid import Grid
 
 OUTPUTS = ("iv", "log_return", "next_coordinates", "next_recent", "next_variances", "shocks")
+_POSED = ("mean", "deviation", "seen")
+_CHOICE = ("places", "settled", "candidates")  # the parts of the state of the loop
 
 
-class Step(nn.Module):
-    """One step; see ``vae.dynamics.law``, of which this is the same arithmetic on tensors."""
+class Motion(nn.Module):
+    """What the parts of the graph share: ``vae.dynamics.law`` on tensors."""
 
     reversal: Tensor
     calendar: Tensor
@@ -41,6 +47,39 @@ class Step(nn.Module):
         for name, value in tables.items():
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(value)).to(model.center))
 
+    def mean(self, recent: Tensor, week: Tensor) -> Tensor:
+        """Of the next move, [batch, C]."""
+        common = recent[:, self.shared].unsqueeze(1).expand(-1, recent.shape[1], -1)
+        return (self.reversal * torch.cat([recent.unsqueeze(2), common], dim=2)).sum(2) + self.calendar @ week
+
+    def draw(self, uniform: Tensor) -> Tensor:
+        """Places of shocks, as ``vae.dynamics.law.draw``."""
+        count, ageing = len(self.table), self.ageing
+        age = count * uniform if ageing == 1.0 else (1.0 - (1.0 - ageing**count) * uniform).log() / math.log(ageing)
+        return count - 1 - age.long().clamp(max=count - 1)
+
+    def drawn(self, mean: Tensor, deviation: Tensor, places: Tensor) -> Tensor:
+        """Moves [batch, C] by the shocks at some places, [batch]."""
+        points, moves = len(self.model.basis), deviation * self.table[places]
+        return mean + torch.cat([moves[:, :points] @ self.model.basis, moves[:, points:]], dim=1)
+
+    def surfaces(self, coordinates: Tensor) -> Tensor:
+        """Vols [batch, tenor, node] of coordinates, [batch, R]."""
+        found: Tensor = self.model.expand(coordinates).unflatten(-1, self.shape)
+        return found
+
+    def to_points(self, moves: Tensor) -> Tensor:
+        """Moves of points and return [batch, P] of those of coordinates and return, [batch, C]."""
+        return torch.cat([moves[:, : self.rank] @ self.model.basis.T, moves[:, self.rank :]], dim=1)
+
+
+class Start(nn.Module):
+    """Inputs -> the mean and the deviation of the next move, the observed move, and the candidates of the drawn one."""
+
+    def __init__(self, motion: Motion) -> None:
+        super().__init__()
+        self.motion = motion
+
     def forward(
         self,
         uniform: Tensor,
@@ -50,12 +89,12 @@ class Step(nn.Module):
         week: Tensor,
         surface: Tensor,
         surface_return: Tensor,
-        observed: Tensor,
+        observed: Tensor,  # noqa: ARG002  an input of the whole graph, which the other parts read
     ) -> tuple[Tensor, ...]:
-        """The outputs, by the names of ``OUTPUTS``.
+        """What the choice and the end read, then the parts of the choice.
 
         Args:
-            uniform: random numbers on (0, 1], [batch, 1].
+            uniform: random numbers on (0, 1], [batch, candidate].
             coordinates: of the state, [batch, R].
             recent: of the state, [batch, C].
             variances: of the state, [batch, decay, P].
@@ -64,79 +103,119 @@ class Step(nn.Module):
             surface_return: log return of the underlying there, [1].
             observed: whether it is, bool [1].
         """
-        mean = (self.reversal * self._reversing(recent)).sum(2) + self.calendar @ week
-        chosen = self._draw(uniform[:, 0])
-        shocks = self.table[chosen]
-        deviation = (variances.sum(1) / len(self.decays)).sqrt()  # ReduceMean has no kernel on CUDA
-        drawn = mean + self._to_coordinates(deviation * shocks)
-        seen = self.model.read(surface.flatten().unsqueeze(0)).values
-        move = torch.where(
-            observed, self._with_return(seen - coordinates, surface_return.expand_as(drawn[:, 0])), drawn
-        )
-        innovation = self._to_points(move - mean)
-        kept = self.decays.unsqueeze(1)
-        after = coordinates + move[:, : self.rank]
-        iv = self.model.expand(after).unflatten(-1, self.shape)
-        log_return = move[:, self.rank :].sum(1)
+        deviation = (variances.sum(1) / variances.shape[1]).sqrt()  # ReduceMean has no kernel on CUDA
+        candidates = self.motion.draw(uniform)
+        seen = self.motion.model.read(surface.flatten().unsqueeze(0)).values - coordinates
+        if len(self.motion.shared) > 1:
+            seen = torch.cat([seen, surface_return.unsqueeze(1).expand(seen.shape[0], 1)], dim=1)
+        mean = self.motion.mean(recent, week)
+        settled = torch.zeros(mean.shape[0], dtype=torch.bool)
+        return mean, deviation, seen, candidates[:, 0], settled, candidates
+
+
+class Choice(nn.Module):
+    """The next candidate of each row whose surface so far is not free of static arbitrage."""
+
+    def __init__(self, motion: Motion, grid: Grid) -> None:
+        super().__init__()
+        self.motion = motion
+        self.measure = None if grid.convention == "delta" else ArbitragePenalty(grid)
+
+    def forward(
+        self,
+        coordinates: Tensor,
+        observed: Tensor,
+        mean: Tensor,
+        deviation: Tensor,
+        places: Tensor,
+        settled: Tensor,
+        candidates: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Whether a row is not settled; the places of the shocks, which rows are settled, and the candidates left."""
+        rows = (~settled).nonzero().squeeze(1)  # never none: runtimes do not take products of nothing
+        tried = candidates[rows, 0]
+        moves = self.motion.drawn(mean[rows], deviation[rows], tried)
+        after = coordinates[rows] + moves[:, : self.motion.rank]
+        free = tried >= 0 if self.measure is None else self.measure.free(self.motion.surfaces(after))
+        places, settled = places.scatter(0, rows, tried), settled.scatter(0, rows, free | observed)
+        return ~settled.all(), places, settled, candidates.roll(-1, 1)
+
+
+class End(nn.Module):
+    """The chosen shocks, or the observed move -> the outputs."""
+
+    def __init__(self, motion: Motion) -> None:
+        super().__init__()
+        self.motion = motion
+
+    def forward(
+        self,
+        coordinates: Tensor,
+        recent: Tensor,
+        variances: Tensor,
+        observed: Tensor,
+        mean: Tensor,
+        deviation: Tensor,
+        seen: Tensor,
+        places: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """The outputs, by the names of ``OUTPUTS``."""
+        move = torch.where(observed, seen, self.motion.drawn(mean, deviation, places))
+        innovation = self.motion.to_points(move - mean)
+        kept = self.motion.decays.unsqueeze(1)
+        after = coordinates + move[:, : self.motion.rank]
         return (
-            iv,
-            log_return,
+            self.motion.surfaces(after),
+            move[:, self.motion.rank :].sum(1),
             after,
-            motion.MEMORY * (recent + move),
+            MEMORY * (recent + move),
             kept * variances + (1.0 - kept) * innovation.square().unsqueeze(1),
-            chosen,
+            places,
         )
 
-    def _draw(self, uniform: Tensor) -> Tensor:
-        """As ``vae.dynamics.law.draw``."""
-        count, ageing = len(self.table), self.ageing
-        age = count * uniform if ageing == 1.0 else (1.0 - (1.0 - ageing**count) * uniform).log() / math.log(ageing)
-        return count - 1 - age.long().clamp(max=count - 1)
 
-    def _reversing(self, recent: Tensor) -> Tensor:
-        """As ``vae.dynamics.law.reversing``."""
-        common = recent[:, self.shared].unsqueeze(1).expand(-1, recent.shape[1], -1)
-        return torch.cat([recent.unsqueeze(2), common], dim=2)
-
-    def _with_return(self, moves: Tensor, log_return: Tensor) -> Tensor:
-        """Moves of surfaces [batch, R] with the return [batch], if the law has one."""
-        has_return = len(self.shared) > 1
-        return torch.cat([moves, log_return.unsqueeze(1)], dim=1) if has_return else moves
-
-    def _to_points(self, moves: Tensor) -> Tensor:
-        return torch.cat([moves[:, : self.rank] @ self.model.basis.T, moves[:, self.rank :]], dim=1)
-
-    def _to_coordinates(self, moves: Tensor) -> Tensor:
-        points = len(self.model.basis)
-        return torch.cat([moves[:, :points] @ self.model.basis, moves[:, points:]], dim=1)
-
-
-def scenarios_graph(model: Vae, law: Law, layout: Layout, metadata: Mapping[str, str]) -> bytes:
+def scenarios_graph(model: Vae, law: Law, grid: Grid, metadata: Mapping[str, str]) -> bytes:
     """``scenarios.onnx``: inputs key, offset and count of random rows, a state, a week and perhaps a surface.
 
     Args:
         model: whose coordinates the law moves, in single precision.
         law: of motion.
-        layout: of surfaces.
+        grid: of the surfaces.
         metadata: of the file.
     """
     moves, points = len(law.reversal), law.shocks.shape[1]
     inputs = {
-        "uniform": torch.full((2, 1), 0.5),
+        "uniform": torch.full((2, TRIES), 0.5),
         "coordinates": torch.zeros(2, law.basis.shape[1]),
         "recent": torch.zeros(2, moves),
         "variances": torch.ones(2, len(law.decays), points),
-        "week": torch.zeros(motion.WEEK),
-        "surface": torch.full(layout.shape, 0.2),
+        "week": torch.zeros(WEEK),
+        "surface": torch.full(grid.shape, 0.2),
         "surface_return": torch.zeros(1),
         "observed": torch.zeros(1, dtype=torch.bool),
     }
-    rows = ("uniform", "coordinates", "recent", "variances")
-    step = export.program(
-        Step(model, law, layout.shape),
-        inputs,
-        outputs=list(OUTPUTS),
-        free={name: {0: "batch"} for name in rows},
+    motion = Motion(model, law, grid.shape)
+    start = Start(motion)
+    with torch.no_grad():
+        made = [part.clone() for part in start(*inputs.values())]
+    posed, choice = dict(zip(_POSED, made, strict=False)), dict(zip(_CHOICE, made[len(_POSED) :], strict=True))
+    now, last = {f"now_{name}": part for name, part in choice.items()}, {"last_places": choice["places"].clone()}
+    rows = ("uniform", "coordinates", "recent", "variances", *posed, *now, *last)
+    free = {name: {0: "batch"} for name in rows}
+    known = inputs | posed
+    chosen = {name: known[name] for name in ("coordinates", "observed", "mean", "deviation")} | now
+    ended = {
+        name: known[name] for name in ("coordinates", "recent", "variances", "observed", "mean", "deviation", "seen")
+    } | last
+    step = loop_graph(
+        export.program(start, inputs, outputs=[*_POSED, *(f"first_{part}" for part in _CHOICE)], free=free),
+        export.program(
+            Choice(motion, grid), chosen, outputs=["open", *(f"next_{part}" for part in _CHOICE)], free=free
+        ),
+        export.program(End(motion), ended, outputs=list(OUTPUTS), free=free),
+        state=_CHOICE,
+        condition="open",
+        most=TRIES,
     )
-    whole = compose.merge_models(uniform_graph(1), step, io_map=[("uniform", "uniform")])
+    whole = compose.merge_models(uniform_graph(TRIES), step, io_map=[("uniform", "uniform")])
     return export.finished(whole, metadata)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.vae.dynamics.histories import wild_history
 from vae.dynamics import law as motion
 from vae.dynamics.fit import FEWEST_DATES, History, walk
-from vae.dynamics.law import FORMS, passed, scenarios
+from vae.dynamics.law import FORMS, Array, passed, scenarios
 from vae.dynamics.shrunken import ShrunkenRegressions
 
 _EPOCH = date(1970, 1, 1)
@@ -93,6 +94,32 @@ def test_old_shocks_are_drawn_less_often_and_where_there_is_a_mean_they_have_non
     still = walk(wild_history(with_price=True), FORMS["filtered_historical"]).law()
     assert np.ptp(np.bincount(motion.draw(still, uniform))) <= 1
     assert np.abs(still.shocks.mean(axis=0)).max() > 0.01
+
+
+def test_a_path_takes_its_first_candidate_without_static_arbitrage() -> None:
+    """Of two steps; a path none of whose candidates is free takes the last one."""
+    walked = walk(wild_history(with_price=True), FORMS["reverting"])
+    law, state, weeks = walked.law(), walked.state(), passed(np.array([0, 1, 4]))
+    uniform = 1.0 - np.random.default_rng(0).random((50, 2, 4))
+    limit = state.coordinates[0]
+
+    def below(coordinates: Array) -> NDArray[np.bool_]:
+        return coordinates[:, 0] < limit
+
+    places = motion.choose(law, state, weeks, uniform, below)
+    reached = scenarios(law, state, weeks, places).coordinates[..., 0]
+    for path in range(50):
+        taken: list[int] = []
+        for step in range(2):
+            for candidate in motion.draw(law, uniform[path, step]):
+                tried = np.array([[*taken, candidate]])
+                if scenarios(law, state, weeks[: step + 1], tried).coordinates[0, step, 0] < limit:
+                    break
+            taken.append(int(candidate))
+        assert places[path].tolist() == taken
+    assert 0.5 < (reached < limit).mean() < 1.0
+    every = motion.choose(law, state, weeks, uniform, lambda coordinates: np.ones(len(coordinates), bool))
+    np.testing.assert_array_equal(every, motion.draw(law, uniform[..., 0]))
 
 
 def test_a_wild_day_widens_the_next_band() -> None:

@@ -7,15 +7,17 @@ import onnxruntime
 import pytest
 import torch
 
-from vae.bundle import Layout
 from vae.dynamics import law as motion
 from vae.dynamics.fit import History, Walk, walk
 from vae.dynamics.law import FORMS, State
 from vae.graphs.scenarios import OUTPUTS, scenarios_graph
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.linear import principal_components
+from vae.surface import arbitrage
+from vae.surface.grid import Grid
 
 _DATES, _POINTS, _RANK = 150, 6, 4
+_GRID = Grid([0.25, 1.0], [-0.1, 0.0, 0.1])
 
 
 class Case(NamedTuple):
@@ -38,7 +40,7 @@ def case(form: str, *, with_price: bool) -> Case:
     walked = walk(history, FORMS[form])
     single = Vae(architecture)
     single.load_state_dict(model.state_dict())
-    content = scenarios_graph(single, walked.law(), Layout.of_surfaces((2, 3)), {"volvae_version": "1"})
+    content = scenarios_graph(single, walked.law(), _GRID, {"volvae_version": "1"})
     return Case(model, x, walked, content)
 
 
@@ -69,6 +71,31 @@ def test_a_step_of_the_graph_is_that_of_the_law(form: str, *, with_price: bool) 
     move = coordinates[9] - state.coordinates
     moves = np.concatenate([move, np.full((5, 1), 0.013)], axis=1) if with_price else move
     _check(law, state, week, moves, iv, log_return, after, model)
+
+
+@pytest.mark.slow
+def test_scenarios_have_the_law_given_that_there_is_no_static_arbitrage() -> None:
+    """Each shock is drawn as often as it is among those that lead to such a surface, and other ones never."""
+    model, x, walked, content = case("reverting", with_price=True)
+    law, count, week = walked.law(), 20_000, np.zeros(7)
+    near = torch.tensor([[0.2, 0.2, 0.2, 0.174, 0.174, 0.174]], dtype=torch.float64)  # in the basis, to arbitrage
+    state = walked.state()._replace(coordinates=model.observe(near).values[0].numpy())
+    every = motion.scenarios(law, state, [week], np.arange(len(law.shocks))[:, None]).coordinates[:, 0]
+    with torch.no_grad():
+        iv = model.expand(torch.from_numpy(every)).reshape(-1, *_GRID.shape)
+    free = arbitrage.violations(iv.numpy(), _GRID).profit <= 1e-6
+    assert 0.1 < free.mean() < 0.9
+    feeds = {name: np.repeat(part[None], count, axis=0).astype(np.float32) for name, part in state._asdict().items()}
+    feeds |= {"key": np.array([7], np.uint64), "offset": np.array([0]), "count": np.array([count])}
+    feeds |= {"week": week.astype(np.float32), "surface": x[9].reshape(2, 3).float().numpy()}
+    feeds |= {"surface_return": np.zeros(1, np.float32), "observed": np.array([False])}
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    places = session.run(["shocks"], feeds)[0]
+    expected = free * motion.shares(len(free), float(law.ageing[0]))
+    expected /= expected.sum()
+    drawn = np.bincount(places, minlength=len(free)) / count
+    assert (drawn[~free] == 0.0).all()
+    np.testing.assert_allclose(drawn, expected, atol=4.5 * np.sqrt(expected.max() / count))
 
 
 def _check(law, state, week, move, iv, log_return, after, model) -> None:  # type: ignore[no-untyped-def]

@@ -16,6 +16,7 @@ from vae.evaluation import exact_likelihood, metrics
 from vae.graphs import completer, export, scorer
 from vae.graphs.search import MODE
 from vae.model import completion
+from vae.model.arbitrage_penalty import ArbitragePenalty
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.elbo import Bounds
 from vae.model.laplace import SearchState
@@ -25,7 +26,6 @@ from vae.model.quote_weights import QuoteInterpolator
 from vae.pricing import black, heston
 from vae.pricing.complex_pairs import Pair
 from vae.surface.grid import Grid
-from vae.training.arbitrage_penalty import ArbitragePenalty
 from vae.training.schedule import Schedule
 from vae.training.trainer import Trainer
 

@@ -1,4 +1,6 @@
-"""Static arbitrage as a differentiable penalty for training; ``vae.surface.arbitrage`` measures it for reports.
+"""Static arbitrage as a differentiable penalty for training, and as a condition on scenarios in a graph.
+
+``vae.surface.arbitrage`` measures it for reports.
 
 Reference: Carr, Madan (2005), "A note on sufficient conditions for no arbitrage"; of penalties on generated surfaces
 Vuletić, Cont (2024), "VolGAN", section 3.
@@ -17,6 +19,7 @@ from vae.surface.spline import interpolation_matrices, refined
 _LEAST_VARIANCE = 1e-8
 _LEAST_VOL = 1e-3
 _ROUNDING = 2e-7  # of the forward
+TOLERANCE = 8e-7  # of the forward: within 1e-6 after the rounding of single precision
 
 
 class ArbitragePenalty(nn.Module):
@@ -58,13 +61,30 @@ class ArbitragePenalty(nn.Module):
 
     def forward(self, iv: Tensor) -> Tensor:
         """The penalty of each of the surfaces iv [batch, tenor, node] in units of the forward, [batch]."""
+        lacking = (_LEAST_VOL - iv).relu().sum((-2, -1))
+        return lacking + self._earned(*self._prices(iv)).sub(_ROUNDING).relu().sum(-1)
+
+    def free(self, iv: Tensor) -> Tensor:
+        """Whether no spread in a surface iv [batch, tenor, node] earns more than ``TOLERANCE``, bool [batch].
+
+        Beside those that are penalised also vertical spreads, which earn most at an end of a convex smile.
+        """
+        price, later = self._prices(iv)
+        put = price + self.strikes
+        verticals = torch.cat([price[..., -1] - price.amin(-1), put[..., 0] - put.amin(-1)], dim=-1)
+        earned = torch.cat([self._earned(price, later), verticals], dim=-1)
+        return (earned.amax(-1) <= TOLERANCE) & (iv.amin((-2, -1)) >= _LEAST_VOL)
+
+    def _prices(self, iv: Tensor) -> tuple[Tensor, Tensor]:
+        """Of calls at the points of each smile, and of the next longer tenor at those of all smiles but the last."""
         variance = iv.square() * self.tenors
         price = self._call(_read(self.same, variance), self.k, self.strikes)
-        later = self._call(_read(self.longer, variance[:, 1:]), self.k[:-1], self.strikes[:-1])
+        return price, self._call(_read(self.longer, variance[:, 1:]), self.k[:-1], self.strikes[:-1])
+
+    def _earned(self, price: Tensor, later: Tensor) -> Tensor:
+        """What the worst spread of each kind and smile earns, negative where all cost something, [batch, spread]."""
         falls = torch.where(self.reached, price[:, :-1] - later, -math.inf)
-        earned = [falls.amax(-1), *(excess.amax(-1) for excess in self._butterflies(price))]
-        lacking = (_LEAST_VOL - iv).relu().sum((-2, -1))
-        return lacking + torch.cat(earned, dim=-1).sub(_ROUNDING).relu().sum(-1)
+        return torch.cat([falls.amax(-1), *(excess.amax(-1) for excess in self._butterflies(price))], dim=-1)
 
     def _call(self, variance: Tensor, k: Tensor, strikes: Tensor) -> Tensor:
         """Black prices of calls per unit of forward, on both sides of the money, so that all round alike."""
@@ -86,4 +106,4 @@ class ArbitragePenalty(nn.Module):
 
 def _read(reader: Tensor, variance: Tensor) -> Tensor:
     """Total variance [batch, tenor, point] from that of nodes."""
-    return torch.einsum("tpn,btn->btp", reader, variance)
+    return (variance.transpose(0, 1) @ reader.mT).transpose(0, 1)

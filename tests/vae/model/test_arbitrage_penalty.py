@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from vae.model.arbitrage_penalty import ArbitragePenalty
 from vae.pricing import heston_surfaces
 from vae.surface import arbitrage
 from vae.surface.grid import Grid
-from vae.training.arbitrage_penalty import ArbitragePenalty
 
 GRID = Grid(np.array([0.1, 0.3, 0.6, 1.0]), np.linspace(-0.4, 0.4, 9))
 
@@ -62,6 +62,21 @@ def test_descent_removes_arbitrage() -> None:
     after = arbitrage.violations(iv.detach().numpy(), GRID)
     for kind in ("calendar", "butterfly"):
         assert after.largest(kind).max() < 0.1 * before.largest(kind).max()
+
+
+def test_surfaces_are_free_within_1e_6_of_the_forward() -> None:
+    """By the measure of reports; between the two tolerances either answer is right."""
+    random = np.random.default_rng(2)
+    k, tenors = GRID.log_moneyness, GRID.tenors[:, None]
+    size = np.exp(random.uniform(-12.0, -3.0, (400, 1, 1)))
+    iv = 0.2 - 0.05 * k + 0.1 * k**2 / np.sqrt(tenors) + size * random.standard_normal((400, *GRID.shape))
+    free = ArbitragePenalty(GRID).free(torch.from_numpy(iv).float()).numpy()
+    profit = arbitrage.violations(iv, GRID).profit
+    assert (profit[free] <= 1e-6).all()
+    assert free[profit <= 5e-7].all()
+    assert 0.2 < free.mean() < 0.8
+    iv[0, 0, 0] = -0.2
+    assert not ArbitragePenalty(GRID).free(torch.from_numpy(iv[:1]).float())[0]
 
 
 def test_a_grid_in_deltas_is_refused() -> None:
