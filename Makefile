@@ -104,7 +104,7 @@ $(RUNTIME_INSTALLED): pyproject.toml requirements.lock | $(BIN)/python
 	@touch $@
 
 $(INSTALLED): pyproject.toml requirements.lock | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[pipeline,schedule,serve,sign,dask,docs,dev,$(RUNTIME)]'
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[pipeline,schedule,serve,grpc,otel,sign,dask,docs,dev,$(RUNTIME)]'
 	$(BIN)/python -m pip check
 	@touch $@
 

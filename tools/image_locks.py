@@ -19,12 +19,14 @@ PLATFORM = "x86_64-manylinux_2_28"
 TORCH_FOR_CPU = os.environ.get("TORCH_FOR_CPU", "https://download.pytorch.org/whl/cpu/torch/")
 
 _SERVICES = ["deploy/requirements.txt"]
-_PIPELINE = ["pyproject.toml", "--extra=pipeline", "--extra=schedule", "--extra=dask", *_SERVICES]
+_PIPELINE = ["pyproject.toml", "--extra=pipeline", "--extra=schedule", "--extra=dask", "--extra=sign", *_SERVICES]
 # A server of tables reads none, and follows an alias by MLflow's client alone.
 _SERVER = [
     "pyproject.toml",
     "--extra=serve",
+    "--extra=grpc",
     "--extra=otel",
+    "--extra=verify",
     "deploy/requirements-server.txt",
     "--no-emit-package=pyarrow",
 ]
