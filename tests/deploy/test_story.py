@@ -92,9 +92,12 @@ class Installation:
         for name, image in STAND_INS.items():
             if subprocess.run([DOCKER, "image", "inspect", image], check=False, capture_output=True).returncode == 0:
                 settings["services"][name]["image"] = image
-        if old:
-            for service in settings["services"].values():
-                service.get("healthcheck", {}).pop("start_interval", None)
+        for service in settings["services"].values():
+            check = service.get("healthcheck", {})
+            if check:
+                check["start_period"] = "15m"  # on a busy machine
+            if old:
+                check.pop("start_interval", None)
         return settings
 
     def compose(self, *words: str) -> str:
