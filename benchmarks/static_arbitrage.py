@@ -58,7 +58,7 @@ def results(
 
 
 def _profits(model: SurfaceModel, seeds: Sequence[int], count: int) -> NDArray[np.float64]:
-    """What the best static arbitrage in each sample earns, in units of the forward, [seed, sample]."""
+    """The gain of the best static arbitrage in each sample, in units of the forward, [seed, sample]."""
 
     def of_block(place: tuple[int, int]) -> NDArray[np.float64]:
         seed, start = place

@@ -106,7 +106,7 @@ def afterwards(subject: Subject, folder: Path, name: str, struck: Outcome, expec
 
 
 def _aftermath(subject: Subject, strike: Strike) -> dict[str, object]:
-    """What a reader finds, the exit code of a rerun, and what a reader finds then."""
+    """The state that a reader finds, the exit code of a rerun, and the state that a reader finds then."""
     found = subject.state(strike)
     code, _ = faults.ended(lambda: subject.work(contextlib.nullcontext()))
     return {"found": found, "code": code, "again": subject.state(strike)}

@@ -38,7 +38,7 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]  #
 
 
 class Loss(NamedTuple):
-    """What becomes of the n-th request.
+    """A fate of the n-th request.
 
     Attributes:
         name: in tables.

@@ -42,7 +42,6 @@ from vae.bundle import DECODER, MANIFEST
 
 ROOT = Path(__file__).parents[1]
 _MODEL = "volvae"
-_METRICS = Metrics()  # of which a process has one
 _SECONDS = 10.0  # in which threads end that nobody needs any more
 Strike = AbstractContextManager[None]
 _TINY: Mapping[str, Any] = {
@@ -275,6 +274,12 @@ def _registered(_: Strike | None = None) -> dict[str, object]:
         return {"versions": contents, "challenger": challenger.number, "champion": line}
 
 
+@functools.cache
+def _metrics() -> Metrics:
+    """The counters, of which a process has one."""
+    return Metrics()
+
+
 def _exchange(strike: Strike) -> str:
     """A server exchanges its model for a new champion, by the two looks that it takes from time to time.
 
@@ -284,7 +289,7 @@ def _exchange(strike: Strike) -> str:
     mirror = _Mirror(Path(tempfile.mkdtemp()), _MODEL, CHAMPION)
     mirror.update()
     trials = Trials(fingerprint(path).manifest for path in Path("bundles").iterdir())  # which no fault concerns
-    follower = Follower(mirror.link, provider="cpu", threads=1, metrics=_METRICS, trials=trials)
+    follower = Follower(mirror.link, provider="cpu", threads=1, metrics=_metrics(), trials=trials)
     follower.refresh()
     with opened() as models:
         models.promote(models.find("3"))

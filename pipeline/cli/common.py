@@ -15,7 +15,8 @@ from pipeline.errors import InputError, StageError
 Parameters = ParamSpec("Parameters")
 
 BUNDLE = Path("artifacts/bundle")
-_DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # the one module whose name its distribution does not begin with
+# of modules whose names their distributions do not begin with
+_DISTRIBUTIONS = {"google": "protobuf", "grpc": "grpcio", "sklearn": "scikit-learn"}
 
 
 def one_line_errors(command: Callable[Parameters, None]) -> Callable[Parameters, None]:

@@ -183,7 +183,7 @@ READERS: dict[str, Callable[[list[str]], None]] = {
 # Of the shell and of others; compose, kubectl and prefect are read by tests/deploy/test_manifests.py.
 FOREIGN = {
     *(".", "cd", "export", "(umask", "git", "docker", "kubectl", "prefect", "aws", "curl", "sqlite3", "rsync"),
-    *("pre-commit", "openssl"),
+    *("pre-commit", "openssl", "apt-get", "dockerd"),
 }
 
 

@@ -244,7 +244,9 @@ def test_from_a_version_alone_the_same_artifacts_are_built_again(clone: Path) ->
         assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.endswith("the outputs here are those of volvae version 1\n")
     kept = {path.name for path in (clone / "volvae-1.lineage").iterdir()}
-    assert kept == {"dvc.lock", "params.yaml", "requirements.lock", "runs.json"}
+    assert kept == {
+        "dvc.lock", "params.yaml", "provenance.json", "requirements.lock", "runs.json", "sbom.cdx.json",
+    }  # fmt: skip
     lock = clone / "volvae-1/dvc.lock"
     lock.write_text(lock.read_text().replace(found["outputs"]["artifacts/bundle"], "0" * 32 + ".dir"))
     store = f"MLFLOW_TRACKING_URI=sqlite:///{clone}/mlflow.db"

@@ -250,6 +250,7 @@ def test_vectors_are_registered_and_judged(
     outcomes = []
     for digest in ("1", "2"):
         deps = {"train": {"deps": {"data/surfaces": digest}, "outs": {"artifacts/model": digest}}}
+        deps["export"] = {"deps": {"artifacts/model": digest}, "outs": {"artifacts/bundle": digest}}
         monkeypatch.setattr(lineage, "recorded", lambda deps=deps: deps)
         register.main(run.params(), **{name: Path(path) for name, path in paths.items()})
         outcomes.append(json.loads(Path("register.json").read_text()))

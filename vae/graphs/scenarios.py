@@ -31,7 +31,7 @@ _CHOICE = ("places", "settled", "candidates")  # the parts of the state of the l
 
 
 class Motion(nn.Module):
-    """What the parts of the graph share: ``vae.dynamics.law`` on tensors."""
+    """The part that the others share: ``vae.dynamics.law`` on tensors."""
 
     reversal: Tensor
     calendar: Tensor
@@ -91,7 +91,7 @@ class Start(nn.Module):
         surface_return: Tensor,
         observed: Tensor,  # noqa: ARG002  an input of the whole graph, which the other parts read
     ) -> tuple[Tensor, ...]:
-        """What the choice and the end read, then the parts of the choice.
+        """All that the choice and the end read, then the parts of the choice.
 
         Args:
             uniform: random numbers on (0, 1], [batch, candidate].

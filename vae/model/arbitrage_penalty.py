@@ -82,7 +82,7 @@ class ArbitragePenalty(nn.Module):
         return price, self._call(_read(self.longer, variance[:, 1:]), self.k[:-1], self.strikes[:-1])
 
     def _earned(self, price: Tensor, later: Tensor) -> Tensor:
-        """What the worst spread of each kind and smile earns, negative where all cost something, [batch, spread]."""
+        """The gain of the worst spread of each kind and smile, negative where all cost something, [batch, spread]."""
         falls = torch.where(self.reached, price[:, :-1] - later, -math.inf)
         return torch.cat([falls.amax(-1), *(excess.amax(-1) for excess in self._butterflies(price))], dim=-1)
 
