@@ -1,4 +1,4 @@
-"""The time that health routes take while somebody holds a thousand idle connections, or sends 8 MiB of small JSON lists.
+"""The time of health routes while somebody holds a thousand idle connections, or sends 8 MiB of small JSON lists.
 
 python -m benchmarks.attacks
 """
