@@ -234,7 +234,7 @@ def choose(law: Law, state: State, weeks: Sequence[Array] | Array, uniform: Arra
         free: tells such surfaces.
     """
     state = State(*(np.broadcast_to(part, (len(uniform), *part.shape)) for part in state))
-    places = draw(law, uniform[..., 0])
+    places = np.empty(uniform.shape[:2], np.int64)
     for step, week in enumerate(weeks):
         rows = np.arange(len(uniform))
         for candidate in uniform[:, step].T:
