@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
@@ -41,11 +42,11 @@ def advisories() -> list[dict[str, Any]]:
 
 def faults(versions: Iterable[tuple[str, str]], known: Iterable[Mapping[str, Any]]) -> Iterator[Fault]:
     """The versions, each with the name of its package, that advisories name."""
-    wanted = [(normalised(name), version) for name, version in versions]
+    wanted = [(canonicalize_name(name), version) for name, version in versions]
     for advisory in known:
         for affected in advisory["affected"]:
             for name, version in wanted:
-                if name == normalised(affected["package"]["name"]) and is_affected(version, affected):
+                if name == canonicalize_name(affected["package"]["name"]) and is_affected(version, affected):
                     yield Fault(name, version, advisory["id"], advisory["summary"])
 
 
@@ -79,11 +80,6 @@ def lowest() -> list[tuple[str, str]]:
     extras = project["optional-dependencies"].values()
     declared = [Requirement(text) for text in (*project["dependencies"], *(text for each in extras for text in each))]
     return [(each.name, bound.version) for each in declared for bound in each.specifier if bound.operator == ">="]
-
-
-def normalised(name: str) -> str:
-    """The name of a package as indexes spell it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def main() -> int:
