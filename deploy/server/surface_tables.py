@@ -19,7 +19,7 @@ from deploy.server.tables import Wanted
 from vae.bundle_model import Scores
 from vae.runtime import Completion, Scenarios
 from vae.surface.grid import Grid
-from vae.surface.surfaces import of_points, point_columns
+from vae.surface.surfaces import of_points, path_columns, point_columns
 
 FACTS = "volvae"  # in the metadata: the rest of an answer, as in JSON
 
@@ -68,14 +68,7 @@ def sample(iv: NDArray[np.float32], grid: Grid, first: int, facts: Mapping[str, 
 
 def paths(found: Scenarios, grid: Grid, first: int, facts: Mapping[str, str]) -> pa.RecordBatch:
     """Paths of surfaces and returns; ``scenario`` is the place of a path in the sequence of the seed."""
-    columns = point_columns(
-        found.iv,
-        grid,
-        scenario=np.arange(first, first + len(found.iv))[:, None, None, None],
-        date=np.array(found.dates, "datetime64[D]")[:, None, None],
-        log_return=found.log_return[:, :, None, None],
-    )
-    return _batch(columns, facts)
+    return _batch(path_columns(found.iv, found.log_return, found.dates, grid, first=first), facts)
 
 
 def completion(found: Completion, grid: Grid, answer: answers.Completed) -> pa.RecordBatch:

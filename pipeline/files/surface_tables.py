@@ -15,7 +15,7 @@ from pipeline.files.atomic import new_file
 from pipeline.files.csv_tables import csv_columns, write_csv
 from pipeline.files.npy_file import read_npy
 from vae.surface.grid import Grid
-from vae.surface.surfaces import point_columns
+from vae.surface.surfaces import path_columns, point_columns
 
 if TYPE_CHECKING:
     from vae.motion import Scenarios
@@ -239,13 +239,7 @@ def write_scenarios(path: Path, blocks: "Iterable[Scenarios]", grid: Grid) -> No
     first = 0
     with new_file(path) as stream, pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for block in blocks:
-            columns = point_columns(
-                block.iv,
-                grid,
-                scenario=np.arange(first, first + len(block.iv))[:, None, None, None],
-                date=np.array(block.dates, "datetime64[D]")[:, None, None],
-                log_return=block.log_return[:, :, None, None],
-            )
+            columns = path_columns(block.iv, block.log_return, block.dates, grid, first=first)
             writer.write_table(pa.table(columns, schema=schema))
             first += len(block.iv)
 

@@ -1,6 +1,7 @@
 """Surfaces with their coordinates: as arrays, as a table, and interpolated inside the grid."""
 
-from collections.abc import Mapping
+import datetime as dt
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,27 @@ def _not_of(grid: Grid) -> str:
         f"each surface needs one row for each point of the model's grid of {grid.shape[0]} tenors x {grid.shape[1]} "
         f"nodes ({places[grid.convention]}), whose iv is null where it is missing; `model.grid` and the bundle's "
         f"manifest.json have the grid"
+    )
+
+
+def path_columns(
+    iv: NDArray[np.floating], log_return: NDArray[np.floating], dates: Sequence[dt.date], grid: Grid, *, first: int
+) -> dict[str, NDArray[Any]]:
+    """Paths of surfaces iv [path, date, tenor, node] as columns: scenario, date, log_return, and ``point_columns``.
+
+    Args:
+        iv: of the surfaces.
+        log_return: of the underlying, [path, date].
+        dates: of the surfaces.
+        grid: of the surfaces.
+        first: number of the first path.
+    """
+    return point_columns(
+        iv,
+        grid,
+        scenario=np.arange(first, first + len(iv))[:, None, None, None],
+        date=np.array(dates, "datetime64[D]")[:, None, None],
+        log_return=log_return[:, :, None, None],
     )
 
 
