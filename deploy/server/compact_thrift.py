@@ -6,6 +6,8 @@ Reference: https://github.com/apache/thrift, ``doc/specs/thrift-compact-protocol
 from collections.abc import Callable
 from typing import Any
 
+from deploy.server.varint import read_varint
+
 Struct = dict[int, Any]
 
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
@@ -90,15 +92,11 @@ class _Reader:
         return found
 
     def _varint(self) -> int:
-        found = shift = 0
-        while True:
-            byte = self._byte()
-            found |= (byte & 127) << shift
-            if byte < 128:
-                return found
-            shift += 7
-            if shift > 63:
-                raise ThriftError("it has a number of more than 64 bits")
+        try:
+            found, self.place = read_varint(self._content, self.place)
+        except ValueError as error:
+            raise ThriftError(str(error)) from error
+        return found
 
     def _integer(self) -> int:
         found = self._varint()

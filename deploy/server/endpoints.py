@@ -6,7 +6,7 @@ graphs.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -121,6 +121,13 @@ def check(endpoint: Endpoint, inputs: Sequence[Input]) -> None:
     if endpoint.batched and len({tensor.shape[0] for tensor in inputs}) > 1:
         shapes = ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in inputs)
         raise RefusedError(f"the inputs of {endpoint.name} differ in their numbers of rows: {shapes}")
+
+
+def check_outputs(endpoint: Endpoint, wanted: Iterable[str]) -> None:
+    """Raise RefusedError unless an endpoint has outputs of these names."""
+    names = [output.name for output in endpoint.outputs]
+    if unknown := set(wanted).difference(names):
+        raise RefusedError(f"{endpoint.name} has no output {min(unknown)!r}; it has {', '.join(names)}")
 
 
 def run(endpoint: Endpoint, inputs: Tensors, *, deadline: float) -> dict[str, Array]:

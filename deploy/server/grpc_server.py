@@ -1,6 +1,5 @@
 """The Open Inference Protocol over gRPC: the same models, limits, token and bits as over HTTP, at a port of its own."""
 
-import hmac
 import math
 import os
 import socket
@@ -19,8 +18,9 @@ from grpc import StatusCode
 
 from deploy.server import errors, logs, oip_messages, oip_protocol
 from deploy.server.answers import ModelMetadata
-from deploy.server.endpoints import Array, Endpoint, check
-from deploy.server.errors import ProtocolError, RefusedError
+from deploy.server.bearer import bears
+from deploy.server.endpoints import Array, Endpoint, check, check_outputs
+from deploy.server.errors import ProtocolError
 from deploy.server.oip_messages import MESSAGES
 from deploy.server.oip_protocol import DATATYPES, Input
 from deploy.server.oip_routes import EXTENSIONS, PACKAGE, metadata
@@ -29,6 +29,7 @@ from deploy.server.state import Service
 
 _HEAD = 64 * 1024  # bytes of a request beside its raw tensors, as of an answer
 _MOST_FIELDS = 1024  # of a request
+_QUOTED = 100  # letters of a name in a refusal; names of outputs are shorter
 _GONE = 499  # status of a call that its client gave up; it is only counted
 _PROBES = 16  # calls beside those that the queue takes, which learn whether the server is ready
 _OPEN = frozenset({"ServerLive", "ServerReady"})  # methods that need no token
@@ -142,8 +143,7 @@ class _Routes:
         if self._token is None or name in _OPEN:
             return
         given = dict(context.invocation_metadata() or ())
-        scheme, _, token = given.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(token.encode(), self._token):
+        if not bears(self._token, given.get("authorization", "").encode()):
             raise errors.unauthorized()
 
     def _message(self, name: str, content: bytes) -> Any:  # noqa: ANN401 - a class that protobuf makes
@@ -212,11 +212,8 @@ def _wanted(endpoint: Endpoint, names: Sequence[str]) -> Sequence[str]:
     Raises:
         RefusedError: the endpoint has no such output.
     """
-    known = [output.name for output in endpoint.outputs]
-    for name in names:
-        if name not in known:
-            raise RefusedError(f"{endpoint.name} has no output {name[:100]!r}; it has {', '.join(known)}")
-    return names or known
+    check_outputs(endpoint, [name[:_QUOTED] for name in names])
+    return names or [output.name for output in endpoint.outputs]
 
 
 def _inputs(endpoint: Endpoint, request: Any) -> dict[str, Array]:  # noqa: ANN401

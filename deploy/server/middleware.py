@@ -1,6 +1,5 @@
 """Middleware of every request: checks its token, encoding and size, answers exceptions, and counts."""
 
-import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 
@@ -9,6 +8,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy.server import errors, headers, logs, origin
+from deploy.server.bearer import bears
 from deploy.server.connection import CLOSE
 from deploy.server.state import Service
 
@@ -62,10 +62,8 @@ class Middleware:
         given = dict(scope["headers"])
         if self._token is None:
             self._check_origin(scope["method"], given)
-        elif not _is_open(scope["path"]):
-            scheme, _, token = given.get(b"authorization", b"").partition(b" ")
-            if scheme.lower() != b"bearer" or not hmac.compare_digest(token, self._token):
-                raise errors.unauthorized()
+        elif not _is_open(scope["path"]) and not bears(self._token, given.get(b"authorization", b"")):
+            raise errors.unauthorized()
         if given.get(b"content-encoding", b"identity").lower() != b"identity":
             raise errors.compressed_body()
         self._service.limits.check_body(int(given.get(b"content-length", 0)))

@@ -13,6 +13,8 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
+from deploy.server.varint import read_varint
+
 __all__ = ["FIELDS", "MESSAGES", "PACKAGE", "RAW_INPUTS", "SERVICE", "DecodeError", "rest_of"]
 
 PACKAGE = "inference"
@@ -100,13 +102,13 @@ def rest_of(content: bytes) -> tuple[int, int]:
     place = fields = rest = 0
     while place < len(content):
         fields, start = fields + 1, place
-        tag, place = _varint(content, place)
+        tag, place = read_varint(content, place)
         kind = tag & 7
         if kind == 2:
-            size, place = _varint(content, place)
+            size, place = read_varint(content, place)
             place += size
         elif kind == 0:
-            _, place = _varint(content, place)
+            _, place = read_varint(content, place)
         elif kind in (1, 5):
             place += 8 if kind == 1 else 4
         else:
@@ -115,13 +117,3 @@ def rest_of(content: bytes) -> tuple[int, int]:
     if place > len(content):
         raise ValueError("it ends too early")
     return fields, rest
-
-
-def _varint(content: bytes, place: int) -> tuple[int, int]:
-    found = shift = 0
-    while place < len(content) and shift < 64:
-        byte = content[place]
-        place, found, shift = place + 1, found | (byte & 127) << shift, shift + 7
-        if byte < 128:
-            return found, place
-    raise ValueError("it ends too early, or has a number of more than 64 bits")

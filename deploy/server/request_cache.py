@@ -8,8 +8,7 @@ from typing import NamedTuple
 from starlette.types import Message, Receive, Scope, Send
 
 from deploy.server import oip_protocol
-from deploy.server.endpoints import Endpoint, Tensors, check
-from deploy.server.errors import RefusedError
+from deploy.server.endpoints import Endpoint, Tensors, check, check_outputs
 
 _MAX_BYTES = 4096  # of JSON that is cached
 _MAX_HEADERS = 256  # of one endpoint
@@ -57,8 +56,7 @@ class InferenceHeader:
         check(endpoint, self._request.inputs)
         names = [output.name for output in endpoint.outputs]
         self._wanted = self._request.outputs or dict.fromkeys(names, self._request.binary)
-        if unknown := self._wanted.keys() - names:
-            raise RefusedError(f"{endpoint.name} has no output {min(unknown)!r}; it has {', '.join(names)}")
+        check_outputs(endpoint, self._wanted)
         self.size = self._request.size
         self.binary_input = all(tensor.size is not None for tensor in self._request.inputs)
         self.json_output = not all(self._wanted.values())
