@@ -21,14 +21,13 @@ from deploy.server.answers import ModelMetadata
 from deploy.server.bearer import bears
 from deploy.server.endpoints import Array, Endpoint, check, check_outputs
 from deploy.server.errors import ProtocolError
-from deploy.server.oip_messages import MESSAGES
+from deploy.server.oip_messages import MESSAGES, MOST_FIELDS
 from deploy.server.oip_protocol import DATATYPES, Input
 from deploy.server.oip_routes import EXTENSIONS, PACKAGE, metadata
 from deploy.server.settings import Settings
 from deploy.server.state import Service
 
 _HEAD = 64 * 1024  # bytes of a request beside its raw tensors, as of an answer
-_MOST_FIELDS = 1024  # of a request
 _QUOTED = 100  # letters of a name in a refusal; names of outputs are shorter
 _GONE = 499  # status of a call that its client gave up; it is only counted
 _PROBES = 16  # calls beside those that the queue takes, which learn whether the server is ready
@@ -155,8 +154,8 @@ class _Routes:
         """
         try:
             fields, rest = oip_messages.rest_of(content)
-            if fields > _MOST_FIELDS or rest > _HEAD:
-                raise errors.grpc_too_large(_MOST_FIELDS, _HEAD)
+            if fields > MOST_FIELDS or rest > _HEAD:
+                raise errors.grpc_too_large(MOST_FIELDS, _HEAD)
             return MESSAGES[f"{name}Request"].FromString(content)
         except (ValueError, oip_messages.DecodeError) as error:
             raise ProtocolError(f"the request is not one of the protocol: {error}") from error

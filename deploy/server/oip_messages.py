@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from deploy.server.varint import read_varint
 
-__all__ = ["FIELDS", "MESSAGES", "PACKAGE", "RAW_INPUTS", "SERVICE", "DecodeError", "rest_of"]
+__all__ = ["FIELDS", "MESSAGES", "MOST_FIELDS", "PACKAGE", "RAW_INPUTS", "SERVICE", "DecodeError", "rest_of"]
 
 PACKAGE = "inference"
 SERVICE = f"{PACKAGE}.GRPCInferenceService"
@@ -68,6 +68,7 @@ FIELDS: Mapping[str, tuple[_Field, ...]] = MappingProxyType(
     }
 )
 RAW_INPUTS = 7  # number of the field raw_input_contents
+MOST_FIELDS = 1024  # of a request
 
 _Proto = descriptor_pb2.FieldDescriptorProto
 
@@ -96,11 +97,13 @@ MESSAGES: Mapping[str, Any] = MappingProxyType(_classes())
 def rest_of(content: bytes) -> tuple[int, int]:
     """How many fields a request to infer has, and the bytes of all but its raw tensors; before it is parsed.
 
+    It ends at the first field beyond ``MOST_FIELDS``, as a body of small fields would keep the event loop for seconds.
+
     Raises:
         ValueError: it is no message.
     """
     place = fields = rest = 0
-    while place < len(content):
+    while place < len(content) and fields <= MOST_FIELDS:
         fields, start = fields + 1, place
         tag, place = read_varint(content, place)
         kind = tag & 7

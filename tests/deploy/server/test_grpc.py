@@ -219,6 +219,14 @@ def test_a_client_that_waits_for_less_time_has_an_earlier_deadline() -> None:
     assert now + 100.0 <= found <= time.monotonic() + 100.0
 
 
+def test_a_body_of_small_fields_is_counted_no_further_than_it_may_have() -> None:
+    """Counted to its end, it would keep the event loop for seconds."""
+    assert oip_messages.rest_of(b"\x08\x00" * 1_000_000) == (
+        oip_messages.MOST_FIELDS + 1,
+        2 * oip_messages.MOST_FIELDS + 2,
+    )
+
+
 _REQUEST = decoder(id="seven")
 
 
