@@ -28,12 +28,14 @@ for _name, _seconds in {  # Prefect's own 20, 60 and 10 are too short on a small
 }.items():
     os.environ.setdefault(_name, _seconds)
 
+from httpx import HTTPError  # noqa: E402
 from prefect import flow, get_run_logger, runtime, settings, task  # noqa: E402
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact  # noqa: E402
 from prefect.blocks.core import Block  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, FlowRun  # noqa: E402
+from prefect.deployments.runner import DeploymentApplyError  # noqa: E402
 from prefect.exceptions import ObjectNotFound  # noqa: E402
 from prefect.flows import EntrypointType  # noqa: E402
 from prefect.logging.handlers import APILogHandler  # noqa: E402
@@ -304,7 +306,7 @@ def serve(*, cron: str, timezone: str | None, port: int, **parameters: object) -
 
     Raises:
         InputError: ``cron`` is no cron expression, or ``timezone`` is unknown.
-        StageError: the server does not start.
+        StageError: the server does not start, or does not take the schedule.
     """
     if timezone is not None and timezone not in zoneinfo.available_timezones():
         raise InputError(f"no schedule: the timezone {timezone!r} is unknown; allowed: names such as Europe/London")
@@ -313,7 +315,7 @@ def serve(*, cron: str, timezone: str | None, port: int, **parameters: object) -
     except ValueError as error:
         raise InputError(f"no schedule: {' '.join(str(error).split())}") from error
     if PREFECT_API_URL.value():
-        _serve(schedule, parameters)
+        _serve(schedule, parameters, f"schedule {cron!r} on {PREFECT_API_URL.value()}")
         return
     password = PREFECT_API_AUTH_STRING.value() or PREFECT_SERVER_API_AUTH_STRING.value()
     login = "PREFECT_API_AUTH_STRING"
@@ -324,8 +326,8 @@ def serve(*, cron: str, timezone: str | None, port: int, **parameters: object) -
         prefect_server.running(port, _LOG.absolute(), password) as url,
         temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password}),
     ):
-        print(f"flow: schedule {cron!r} on {url}; see {url.removesuffix('/api')}, log in with {login}", flush=True)
-        _serve(schedule, parameters)
+        pages = url.removesuffix("/api")
+        _serve(schedule, parameters, f"schedule {cron!r} on {url}; see {pages}, log in with {login}")
 
 
 class _Runner(Runner):  # type: ignore[misc]  # prefect carries no types here
@@ -338,16 +340,23 @@ class _Runner(Runner):  # type: ignore[misc]  # prefect carries no types here
         asyncio.run_coroutine_threadsafe(self.astop(), asyncio.get_running_loop())
 
 
-def _serve(schedule: Schedule, parameters: dict[str, object]) -> None:
+def _serve(schedule: Schedule, parameters: dict[str, object], done: str) -> None:
     runner = _Runner(name="retrain", limit=1, pause_on_shutdown=False)
-    runner.add_flow(
-        volvae,
-        name="retrain",
-        schedules=[schedule],
-        parameters=parameters,
-        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
-        entrypoint_type=EntrypointType.MODULE_PATH,
-    )
+    try:
+        runner.add_flow(
+            volvae,
+            name="retrain",
+            schedules=[schedule],
+            parameters=parameters,
+            concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+    except (DeploymentApplyError, HTTPError) as error:
+        reason = " ".join(str(error).split())
+        raise StageError(
+            f"the Prefect server at {PREFECT_API_URL.value()} does not take the schedule: {reason}"
+        ) from error
+    print(f"flow: {done}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(runner.start())
     run_coro_as_sync(APILogHandler.aflush())  # while the server is there
