@@ -44,6 +44,8 @@ def application(service: Service, routes: Sequence[BaseRoute]) -> Middleware:
             yield
         task.cancel()
         service.follower.stop()
+        if service.challenge is not None:
+            service.challenge.follower.stop()
 
     return Middleware(Router(routes, redirect_slashes=False, lifespan=lifespan), service)
 
@@ -80,3 +82,5 @@ async def _reload(service: Service) -> None:
     while True:
         await asyncio.sleep(service.settings.poll)
         await loop.run_in_executor(None, service.follower.refresh)
+        if service.challenge is not None:
+            await loop.run_in_executor(None, service.challenge.refresh)

@@ -27,7 +27,7 @@ class Metrics:
 
     def __init__(self) -> None:
         # prometheus_client decides at its import whether counters are shared
-        from prometheus_client import Counter, Gauge, Histogram  # noqa: PLC0415
+        from prometheus_client import Counter, Gauge, Histogram, Summary  # noqa: PLC0415
 
         if _FOLDER in os.environ:
             use(Path(os.environ[_FOLDER]))
@@ -44,6 +44,19 @@ class Metrics:
         self.workers = Gauge(
             "volvae_workers", "Workers that serve a version.", ("version",), multiprocess_mode="livesum"
         )
+        self.challengers = Gauge(
+            "volvae_challengers", "Workers that compare a version.", ("version",), multiprocess_mode="livesum"
+        )
+        self.withdrawn = Counter("volvae_withdrawn_challengers", "Challengers withdrawn, by each worker.")
+        self.challenger_failures = Counter(
+            "volvae_challenger_failures", "Requests that the champion answers and the challenger does not."
+        )
+        self._crps = Summary(
+            "volvae_hidden_quote_crps_bp",
+            "Score of what a model foretold of a hidden quote; smaller is better.",
+            ("role",),
+        )
+        self._comparison_seconds = Summary("volvae_comparison_seconds", "Time for a completion to compare.", ("role",))
         self.swaps = Counter("volvae_swaps", "Models exchanged for another version, by each worker.")
         self.refused = Counter("volvae_refused_bundles", "Bundles that were not fit to serve.")
         self._rejected = Counter(
@@ -65,6 +78,11 @@ class Metrics:
     def called(self, model: str, rows: int) -> None:
         """Count a call of a model."""
         self._rows_of(model).observe(rows)
+
+    def compared(self, role: str, crps: float, seconds: float) -> None:
+        """Count what champion or challenger foretold of a hidden quote; see ``challenger``."""
+        self._crps.labels(role).observe(crps)
+        self._comparison_seconds.labels(role).observe(seconds)
 
     def queue(self, requests: int) -> None:
         """Set the number of requests that wait or run."""

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Literal
 
 from deploy.server import logs
 from deploy.server.metrics import Metrics
@@ -10,9 +11,13 @@ from deploy.server.trial import Stopped, Trials
 from vae.bundle import BundleError
 from vae.runtime import Provider
 
+Role = Literal["champion", "challenger"]
+_SAYS = {"champion": "serves a model", "challenger": "compares a challenger"}
+_REFUSES = {"champion": "a bundle is refused, the former stays", "challenger": "a challenger is refused"}
+
 
 class Follower:
-    """Serves the newest healthy model of a folder.
+    """Holds the newest healthy model of a folder.
 
     Attributes:
         served: replaced as a whole, so that a request holds either the old or the new model.
@@ -20,9 +25,19 @@ class Follower:
 
     served: Served
 
-    def __init__(self, folder: Path, *, provider: Provider, threads: int, metrics: Metrics, trials: Trials) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        provider: Provider,
+        threads: int,
+        metrics: Metrics,
+        trials: Trials,
+        role: Role = "champion",
+    ) -> None:
         self.folder, self._provider, self._threads, self._metrics = folder, provider, threads, metrics
-        self._trials = trials
+        self._trials, self._role = trials, role
+        self._workers = metrics.workers if role == "champion" else metrics.challengers
         self._fingerprint: Fingerprint | None = None
         self._refused = logs.Once()
 
@@ -42,7 +57,7 @@ class Follower:
         except Stopped:
             return False
         except Exception as error:  # noqa: BLE001 - the next check may succeed, whatever failed
-            if self._refused.warning("a bundle is refused, the former stays", str(error)):
+            if self._refused.warning(_REFUSES[self._role], str(error)):
                 self._metrics.refused.inc()
             return False
         self._refused.reset()
@@ -64,6 +79,6 @@ class Follower:
         self.served = new
         if old is not None:
             self._metrics.swaps.inc()
-            self._metrics.workers.labels(old).set(0)
-        self._metrics.workers.labels(new.version).set(1)
-        logs.info("serves a model", version=new.version, former=old, provider=new.model.provider)
+            self._workers.labels(old).set(0)
+        self._workers.labels(new.version).set(1)
+        logs.info(_SAYS[self._role], version=new.version, former=old, provider=new.model.provider)

@@ -27,7 +27,7 @@ class _Option(NamedTuple):
     type: "click.ParamType[Any] | None" = None
 
 
-class _Seconds(FloatRange):
+class _Number(FloatRange):
     """A range of floats that refuses NaN, which click accepts."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
@@ -41,9 +41,10 @@ class _Seconds(FloatRange):
 class Settings:
     """All settings of a server; the help text of each option describes it.
 
-    Two settings are no options. ``bundle`` is the folder of the model; if it is a symbolic link, the name of the link's
-    target is the version. ``token`` is the bearer token that requests must carry, None for none; as other users of a
-    machine see the arguments of a process, it comes from the environment only.
+    Three settings are no options. ``bundle`` is the folder of the model; if it is a symbolic link, the name of the
+    link's target is the version. ``challenger`` is the folder of a model to compare with it, None for none. ``token``
+    is the bearer token that requests must carry, None for none; as other users of a machine see the arguments of a
+    process, it comes from the environment only.
     """
 
     bundle: Path
@@ -55,19 +56,26 @@ class Settings:
     workers: Annotated[int, _Option("Processes, each with all models.", IntRange(1, 256))] = 1
     threads: Annotated[int, _Option("Threads of one call; 0 for one a core.", IntRange(0, 256))] = 1
     provider: Annotated["Provider", _Option("Where to run.", _PROVIDERS)] = "auto"
-    poll: Annotated[float, _Option("Seconds between looks for a new model.", _Seconds(0.01, 3600.0))] = 2.0
+    poll: Annotated[float, _Option("Seconds between looks for a new model.", _Number(0.01, 3600.0))] = 2.0
     queue: Annotated[int, _Option("Requests of a worker that run or wait; more get 429.", IntRange(1, 10_000))] = 64
     connections: Annotated[int, _Option("Connections of a worker; more get 503.", IntRange(1, 60_000))] = 1024
     max_body: Annotated[int, _Option("Bytes of a request; more get 413.", _BYTES)] = 64 * _MIB
     max_answer: Annotated[int, _Option("Bytes of an answer that is not streamed.", _BYTES)] = 64 * _MIB
     max_json: Annotated[int, _Option("Bytes of JSON; more must go in binary.", IntRange(1024, 256 * _MIB))] = 8 * _MIB
     max_count: Annotated[int, _Option("Surfaces of one stream.", IntRange(1, 2**40))] = 1_000_000
-    deadline: Annotated[float, _Option("Seconds that a call may take or wait.", _Seconds(0.01, 86400.0))] = 30.0
-    receive: Annotated[float, _Option("Seconds in which a request must arrive.", _Seconds(0.05, 3600.0))] = 10.0
-    drain: Annotated[float, _Option("Seconds after SIGTERM to go on, not ready.", _Seconds(0.0, 600.0))] = 1.0
+    deadline: Annotated[float, _Option("Seconds that a call may take or wait.", _Number(0.01, 86400.0))] = 30.0
+    receive: Annotated[float, _Option("Seconds in which a request must arrive.", _Number(0.05, 3600.0))] = 10.0
+    drain: Annotated[float, _Option("Seconds after SIGTERM to go on, not ready.", _Number(0.0, 600.0))] = 1.0
     grace: Annotated[int, _Option("Seconds that requests in flight have then.", IntRange(0, 3600))] = 20
     log_requests: Annotated[bool, _Option("A line for each request, of its shape only.")] = False
+    challenger_share: Annotated[
+        float, _Option("Share of completions that compare a challenger.", _Number(0.0, 1.0))
+    ] = 0.1
+    challenger_answers: Annotated[
+        float, _Option("Share of completions that a challenger answers.", _Number(0.0, 1.0))
+    ] = 0.0
     hosts: Annotated[str, _Option("Names of the server, with commas; for one without a token.")] = ""
+    challenger: Path | None = None
     token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from deploy.server import answers, errors, json_arrays
 from deploy.server.answers import BINARY, JSON, LINES, SEED, SHAPE, TABLES, VERSION, json_response, to_json
+from deploy.server.challenger import Challenge
 from deploy.server.endpoints import Array, check_time
 from deploy.server.errors import ProtocolError, RefusedError
 from deploy.server.limits import QUICK_JSON, Body
@@ -193,7 +194,9 @@ class SurfaceRoutes:
 
     async def complete(self, request: Request) -> Response:
         """A complete surface from quotes."""
-        return await self._answer(request, _completed, numbers=_MOST_COLUMNS * _MOST_QUOTES)
+        return await self._answer(
+            request, partial(_completed, self._service.challenge), numbers=_MOST_COLUMNS * _MOST_QUOTES
+        )
 
     async def score(self, request: Request) -> Response:
         """Log densities, misfits, distances and errors, and their percentiles among held-out surfaces."""
@@ -501,8 +504,8 @@ def _in_time(served: Served, deadline: float) -> SurfaceModel:
     return served.surfaces.checked(partial(check_time, deadline))
 
 
-def _completed(served: Served, sent: _Sent, deadline: float) -> Response:
-    """The answer to a request to complete a surface."""
+def _completed(challenge: Challenge | None, served: Served, sent: _Sent, deadline: float) -> Response:
+    """The answer to a request to complete a surface; a challenger takes part where no state of the champion does."""
     model = _in_time(served, deadline)
     given = _asked_of_table(sent) if sent.kind in TABLES else msgspec.structs.asdict(_decoded(sent.content, Complete))
     given = {name: part for name, part in given.items() if part is not None}
@@ -510,7 +513,11 @@ def _completed(served: Served, sent: _Sent, deadline: float) -> Response:
         given["previous"] = _state(model, given["previous"])
     elif "elapsed" in given or "log_return" in given:
         raise RefusedError("elapsed and log_return say what passed since a state; send it as previous")
-    found = model.complete(**given)
+    if challenge is None or "previous" in given:
+        found = model.complete(**given)
+    else:
+        served, found = challenge.complete(served, given, partial(check_time, deadline))
+        model = served.surfaces
     state = None if found.state is None else answers.State(**model.state_to_plain(found.state))
     facts = found._asdict() | {"outside": found.outside, "state": state}
     answer = answers.Completed(served.version, answers.Grid.of(model.grid), **facts)

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from deploy.server import logs
 from deploy.server.app import application, routes
+from deploy.server.challenger import Challenge
 from deploy.server.connection import bounded_protocol
 from deploy.server.metrics import Metrics
 from deploy.server.reload import Follower
@@ -43,7 +44,22 @@ def ready(settings: Settings, tried: Sequence[str] = ()) -> Service:
     )
     follower.wait_for_model(poll=settings.poll)
     gc.freeze()  # these objects stay for good; scanning them in each collection delays one answer in a hundred
-    return Service(settings, follower, counters)
+    return Service(settings, follower, counters, _challenge(settings, counters))
+
+
+def _challenge(settings: Settings, counters: Metrics) -> Challenge | None:
+    """The challenger, if there is one; its bundle is looked for while the server runs."""
+    if settings.challenger is None:
+        return None
+    follower = Follower(
+        settings.challenger,
+        provider=settings.provider,
+        threads=settings.threads,
+        metrics=counters,
+        trials=Trials(),
+        role="challenger",
+    )
+    return Challenge(follower, share=settings.challenger_share, answers=settings.challenger_answers, metrics=counters)
 
 
 class Worker(uvicorn.Server):

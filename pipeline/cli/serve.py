@@ -1,6 +1,7 @@
 """Commands that serve the model: over HTTP, or as files for NVIDIA's Triton server."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import click
 from deploy.server import settings as serving
 from pipeline.cli.common import BUNDLE, bundle_option, one_line_errors
 from pipeline.errors import InputError
+
+_ALIAS = "models:/"
 
 
 @click.command(
@@ -23,9 +26,14 @@ from pipeline.errors import InputError
     metavar="FOLDER|models:/NAME@ALIAS",
     help="The model: a folder, or an alias in MLflow; a change is picked up.",
 )
+@click.option(
+    "--challenger",
+    metavar="FOLDER|models:/NAME@ALIAS",
+    help="A model to compare with it on quotes of clients.",
+)
 @serving.options
 @one_line_errors
-def serve(model: str, **values: Any) -> None:  # noqa: ANN401 - the options of Settings, each checked by its type
+def serve(model: str, challenger: str | None, **values: Any) -> None:  # noqa: ANN401 - the options of Settings, each checked by its type
     """Serve the model over HTTP: Open Inference Protocol v2, and routes to sample, complete and score.
 
     Each option can be set as VOLVAE_OPTION in the environment; VOLVAE_TOKEN is what requests must bear, and
@@ -36,13 +44,19 @@ def serve(model: str, **values: Any) -> None:  # noqa: ANN401 - the options of S
 
     verify_key()  # a wrong one ends the command; later it would be a line of the log, as for an alias without a version
     token = os.environ.get(f"{serving.ENVIRONMENT}_TOKEN")
-    if model.startswith("models:/"):
-        from pipeline.registry import alias_link
+    rival = nullcontext() if challenger is None else _folder(challenger, values["poll"])
+    with _folder(model, values["poll"]) as bundle, rival as other:
+        settings = serving.Settings(bundle, challenger=other, token=token, **values)
+        run.run(settings, wait=model.startswith(_ALIAS))
 
-        with alias_link.mirrored(model, poll=values["poll"]) as folder:
-            run.run(serving.Settings(folder, token=token, **values), wait=True)
-    else:
-        run.run(serving.Settings(Path(model).absolute(), token=token, **values))
+
+def _folder(model: str, poll: float) -> AbstractContextManager[Path]:
+    """The folder of a model; that of an alias follows it."""
+    if not model.startswith(_ALIAS):
+        return nullcontext(Path(model).absolute())
+    from pipeline.registry import alias_link
+
+    return alias_link.mirrored(model, poll=poll)
 
 
 @click.command("export-triton", epilog="Example: volvae export-triton models")

@@ -62,6 +62,7 @@ def test_the_server_has_the_metrics_that_are_asked_for(counters: Metrics) -> Non
     counters.called("sampler", 1)
     counters.rejected(429)
     counters.workers.labels("1").set(0)
+    counters.compared("champion", 1.0, 0.001)
     samples = [sample for metric in REGISTRY.collect() for sample in metric.samples]
     labels: dict[str, set[str]] = {}
     for sample in samples:
@@ -78,5 +79,5 @@ def test_the_server_has_the_metrics_that_are_asked_for(counters: Metrics) -> Non
 
 def test_panels_have_a_place_of_their_own_and_say_what_they_show() -> None:
     found = panels()
-    assert len({panel["id"] for panel in found}) == len({(p["gridPos"]["x"], p["gridPos"]["y"]) for p in found}) == 8
+    assert len({panel["id"] for panel in found}) == len({(p["gridPos"]["x"], p["gridPos"]["y"]) for p in found}) == 10
     assert all(panel["description"].endswith(".") and panel["title"] for panel in found)

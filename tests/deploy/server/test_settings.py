@@ -20,7 +20,7 @@ _VALUES = {
     "host": "::1", "port": 9001, "workers": 3, "threads": 2, "provider": "cpu", "poll": 0.5, "queue": 7,
     "connections": 9, "max_body": 4096, "max_answer": 8192, "max_json": 2048, "max_count": 11, "deadline": 1.5,
     "receive": 2.5, "drain": 3.5, "grace": 4, "log_requests": True, "grpc_port": 9002, "hosts": "a.example,b.example",
-    "token": "a token",
+    "challenger_share": 0.5, "challenger_answers": 0.25, "token": "a token",
 }  # fmt: skip
 
 
@@ -28,7 +28,7 @@ _VALUES = {
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """Settings with which servers would be started; none is."""
     found: list[Settings] = []
-    monkeypatch.setattr(run, "run", found.append)
+    monkeypatch.setattr(run, "run", lambda made, *, wait: found.append(made))  # noqa: PLW0108
     return found
 
 
@@ -38,10 +38,11 @@ def serve(*arguments: str, **environment: object) -> Result:
 
 
 def test_every_setting_has_a_variable(started: list[Settings]) -> None:
-    assert _VALUES.keys() == {field.name for field in dataclasses.fields(Settings)} - {"bundle"}
-    assert serve(model="some/where", **_VALUES).exit_code == 0
+    assert _VALUES.keys() == {field.name for field in dataclasses.fields(Settings)} - {"bundle", "challenger"}
+    assert serve(model="some/where", challenger="else/where", **_VALUES).exit_code == 0
     (found,) = started
-    assert dataclasses.asdict(found) == {"bundle": Path.cwd() / "some/where", **_VALUES}
+    folders = {"bundle": Path.cwd() / "some/where", "challenger": Path.cwd() / "else/where"}
+    assert dataclasses.asdict(found) == {**folders, **_VALUES}
     defaults = Settings(Path("/"))
     assert all(getattr(defaults, name) != value for name, value in _VALUES.items()), (
         "or the test could not tell a value from a default"
@@ -56,7 +57,7 @@ def test_every_setting_but_the_token_has_an_option_which_precedes_the_variable(s
         for part in ([f"--{name.replace('_', '-')}"] if value is True else [f"--{name.replace('_', '-')}", str(value)])
     ]
     assert serve(*options, queue=1, port=1, token="a token").exit_code == 0
-    assert dataclasses.asdict(started[0]) == {"bundle": Path.cwd() / "artifacts/bundle", **_VALUES}
+    assert dataclasses.asdict(started[0]) == {"bundle": Path.cwd() / "artifacts/bundle", "challenger": None, **_VALUES}
     assert "No such option" in serve("--token", "secret").stderr  # others see the options of a process
 
 
@@ -69,7 +70,7 @@ def test_an_option_takes_its_name_default_and_help_from_its_field() -> None:
     @dataclasses.dataclass
     class Fields:
         no_option: int = 1
-        some_seconds: Annotated[float, settings._Option("How long.", settings._Seconds(0.0, 2.0))] = 1.5
+        some_seconds: Annotated[float, settings._Option("How long.", settings._Number(0.0, 2.0))] = 1.5
         quiet: Annotated[bool, settings._Option("Whether to be quiet.")] = False
 
     with pytest.MonkeyPatch.context() as patch:

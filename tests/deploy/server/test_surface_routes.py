@@ -193,7 +193,7 @@ def test_requests_end_at_their_deadline(model: SurfaceModel, monkeypatch: pytest
     draws = surface_routes._Samples(served, surface_routes.Sample(count=10_000, seed=1), 1)
     works = {
         "score": partial(surface_routes._scored, served, sent({"iv": iv})),
-        "complete": partial(surface_routes._completed, served, sent(noisy)),
+        "complete": partial(surface_routes._completed, None, served, sent(noisy)),
         "sample": draws.answer,
     }
     clock = Clock(monkeypatch)
