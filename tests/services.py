@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -205,8 +206,13 @@ def refusal(url: str, method: str = "GET", headers: Mapping[str, str] | None = N
         return answer.code, {name.lower(): value for name, value in answer.headers.items()}
 
 
-def prefect_login(url: str, password: str) -> dict[str, str]:
-    """Headers of requests to a Prefect server that asks for a password and protects against forged requests."""
+@cache
+def prefect_login(url: str, password: str) -> Mapping[str, str]:
+    """Headers of requests to a Prefect server that asks for a password and protects against forged requests.
+
+    They are kept: the server writes each token into its store. Who asks for one ten times a second keeps the runs that
+    he waits for from writing theirs.
+    """
     headers = {"Authorization": f"Basic {base64.b64encode(password.encode()).decode()}"}
     token = get(f"{url}/csrf-token?client=test", headers)["token"]
     return {**headers, "Prefect-Csrf-Client": "test", "Prefect-Csrf-Token": token}

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -284,7 +284,7 @@ class Served(NamedTuple):
     server: str
     log: Path
 
-    def login(self) -> dict[str, str]:
+    def login(self) -> Mapping[str, str]:
         path = self.log.read_text().partition("log in with the content of ")[2].split("\n")[0]
         return prefect_login(self.server, Path(path).read_text().strip())
 

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -263,7 +263,7 @@ def test_a_schedule_fires_and_does_nothing_where_nothing_is_new(clone: Path) -> 
     port, log = free_port(), clone.parent / "serve.log"
     server = f"http://127.0.0.1:{port}/api"
 
-    def login() -> dict[str, str]:
+    def login() -> Mapping[str, str]:
         return prefect_login(server, (clone.parent / "home/.prefect/volvae-password").read_text().strip())
 
     def ended() -> list[dict[str, Any]]:
