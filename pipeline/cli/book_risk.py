@@ -1,5 +1,6 @@
 """The risk of a book over scenarios, as figures and as text."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError, listed
 from vae.risk.book import CALL, PUT, Book, Underlying, enclosed, valued
 from vae.risk.explain import explained, least_variance_hedge
-from vae.risk.measures import risk
+from vae.risk.measures import fewest, knows, risk
 from vae.runtime import Scenarios, State
 from vae.surface.grid import Grid
 from vae.surface.units import DAYS_PER_YEAR
@@ -34,7 +35,7 @@ def figures(
         levels: of value at risk and expected shortfall.
 
     Raises:
-        InputError: the surface does not enclose an option, or there are too few scenarios for a level.
+        InputError: the surface does not enclose an option.
     """
     _check_enclosed(book, underlying, state, grid)
     years = (drawn.dates[-1] - state.date).days / DAYS_PER_YEAR
@@ -45,7 +46,7 @@ def figures(
     pnl, size = parts.pnl, float(len(after.value))
     if drawn.effective_size is not None:
         size = min(size, drawn.effective_size)
-    stated = [level for level in levels if drawn.effective_size is None or size * (1.0 - level) >= 1.0]
+    stated = [level for level in levels if knows(size, level)]
     # constants, as the values today, do not change a hedge
     instruments = np.stack([moved.spot, valued(straddle.after(years), moved, surfaces, grid).value.sum(1)], axis=1)
     spot, both = (least_variance_hedge(pnl, instruments[:, :count]) for count in (1, 2))
@@ -76,10 +77,14 @@ def figures(
     }
 
 
-def _risk(pnl: Array, level: float, size: float) -> dict[str, float]:
-    """Risk figures, their errors those of ``size`` independent scenarios."""
+def _risk(pnl: Array, level: float, size: float) -> dict[str, float | None]:
+    """Risk figures, their errors those of ``size`` independent scenarios, None where these are not known."""
     found, wider = risk(pnl, level)._asdict(), float(np.sqrt(len(pnl) / size))
-    return {name: value * wider if name.endswith("_se") else value for name, value in found.items()}
+    return {name: value if not name.endswith("_se") else _known(value * wider) for name, value in found.items()}
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def text(found: Mapping[str, Any]) -> str:
@@ -89,12 +94,12 @@ def text(found: Mapping[str, Any]) -> str:
         f"value      {found['value']:,.4g}",
         f"P&L        mean {found['pnl_mean']:,.4g}, deviation {found['pnl_deviation']:,.4g}",
     ]
-    for level, each in found["risk"].items():
-        lines.append(
-            f"risk {100 * float(level):g} %".ljust(11)
-            + f"value at risk {each['value_at_risk']:,.4g} +- {each['value_at_risk_se']:,.2g}, "
-            f"expected shortfall {each['expected_shortfall']:,.4g} +- {each['expected_shortfall_se']:,.2g}"
-        )
+    lines += [_risk_line(float(level), each) for level, each in found["risk"].items()]
+    worth = found["scenarios"] if found["effective_size"] is None else found["effective_size"]
+    lines += [
+        f"{_titled(level)}not known: it takes {fewest(level):,} scenarios, and these are worth {worth:,.0f}"
+        for level in found["not_stated"]
+    ]
     least = _ROUNDING * found["pnl_deviation"]
     parts = (
         f"{name} {each['deviation'] * (each['deviation'] > least):,.3g}"
@@ -108,12 +113,15 @@ def text(found: Mapping[str, Any]) -> str:
         f"{hedge['with_straddle'][0]:,.4g} and {hedge['with_straddle'][1]:,.4g} straddles of "
         f"{hedge['straddle_years']:.2f} years {hedge['left_with_straddle']:.0%}",
     ]
-    levels = [f"{100 * level:g} %" for level in found["not_stated"]]
     if found["effective_size"] is not None:
         lines.append(
             f"note       the log return is {found['given_return']:g}, and the scenarios are worth "
             f"{found['effective_size']:.0f} equally probable ones"
-            + (f", too few for a level of {' or '.join(levels)}" if levels else "")
+        )
+    if any(value is None for each in found["risk"].values() for value in each.values()):
+        lines.append(
+            "note       an error is not known where all losses there are the same: scenarios repeat past moves, and so "
+            "few show no difference"
         )
     if found["beyond_rate"]:
         lines.append(
@@ -126,6 +134,20 @@ def text(found: Mapping[str, Any]) -> str:
             "alone; train.dynamics.underlying adds it"
         )
     return "\n".join(lines)
+
+
+def _titled(level: float) -> str:
+    return f"risk {100 * level:g} %".ljust(10) + " "
+
+
+def _risk_line(level: float, found: Mapping[str, float | None]) -> str:
+    """Risk figures at a level, each with its error."""
+    parts = []
+    for name in ("value_at_risk", "expected_shortfall"):
+        error = found[f"{name}_se"]
+        known = "(error not known)" if error is None else f"+- {error:,.2g}"
+        parts.append(f"{name.replace('_', ' ')} {found[name]:,.4g} {known}")
+    return _titled(level) + ", ".join(parts)
 
 
 def _check_enclosed(book: Book, underlying: Underlying, state: State, grid: Grid) -> None:

@@ -1,5 +1,8 @@
 """Value at risk and expected shortfall of samples of the P&L, with standard errors.
 
+Scenarios repeat past shocks, so that many of them may have the same loss. Where those that would tell a standard error
+all have one loss it comes out as 0, which says that they are too few and not that the figure is exact: it is not known.
+
 Reference: Hyndman, Fan (1996), "Sample quantiles in statistical packages", definition 1; Chen (2008), "Nonparametric
 estimation of expected shortfall", theorem 1.
 """
@@ -20,9 +23,9 @@ class Risk(NamedTuple):
 
     Attributes:
         value_at_risk: the loss that is not exceeded with that probability.
-        value_at_risk_se: its standard error.
+        value_at_risk_se: its standard error; NaN where the losses next to it do not differ, so that it is not known.
         expected_shortfall: the mean of the losses from there on.
-        expected_shortfall_se: its standard error.
+        expected_shortfall_se: its standard error; NaN where the losses of that tail do not differ.
     """
 
     value_at_risk: float
@@ -38,7 +41,7 @@ def risk(pnl: Array, level: float) -> Risk:
     deviation of the binomial law away from it.
 
     Raises:
-        ValueError: the level is not inside (0, 1), or fewer than one loss is expected beyond it.
+        ValueError: the level is not inside (0, 1), or fewer than one loss is expected beyond it; see ``knows``.
 
     >>> risk(np.arange(-100.0, 0.0), 0.9).value_at_risk
     90.0
@@ -46,8 +49,8 @@ def risk(pnl: Array, level: float) -> Risk:
     count = len(pnl)
     if not 0.0 < level < 1.0:
         raise ValueError(f"the level is {level:g}; allowed: between 0 and 1")
-    if count * (1.0 - level) < 1.0 - _ROUNDING:
-        raise ValueError(f"a level of {level:g} needs at least {math.ceil(1.0 / (1.0 - level))} scenarios, not {count}")
+    if not knows(count, level):
+        raise ValueError(f"a level of {level:g} needs at least {fewest(level)} scenarios, not {count}")
     losses = np.sort(-pnl)
     at = _rank(count, level)
     spread = math.sqrt(count * level * (1.0 - level))
@@ -55,7 +58,28 @@ def risk(pnl: Array, level: float) -> Risk:
     tail = losses[at:]
     shortfall = float(tail.mean())
     variance = float(tail.var()) + level * (shortfall - float(losses[at])) ** 2
-    return Risk(float(losses[at]), 0.5 * float(high - low), shortfall, math.sqrt(variance / (count * (1.0 - level))))
+    errors = 0.5 * float(high - low), math.sqrt(variance / (count * (1.0 - level)))
+    least = _ROUNDING * max(abs(float(losses[0])), abs(float(losses[-1])))
+    of_quantile, of_shortfall = (error if error > least else math.nan for error in errors)
+    return Risk(float(losses[at]), of_quantile, shortfall, of_shortfall)
+
+
+def knows(count: float, level: float) -> bool:
+    """Whether so many independent scenarios say anything of a level: at least one loss is expected beyond it.
+
+    >>> knows(100, 0.99), knows(100, 0.999)
+    (True, False)
+    """
+    return count * (1.0 - level) >= 1.0 - _ROUNDING
+
+
+def fewest(level: float) -> int:
+    """The least number of scenarios that say anything of a level.
+
+    >>> fewest(0.99), fewest(0.999)
+    (100, 1000)
+    """
+    return math.ceil(1.0 / (1.0 - level) - _ROUNDING)
 
 
 def _rank(count: int, level: float) -> int:

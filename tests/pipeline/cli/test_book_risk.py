@@ -1,6 +1,7 @@
 """The figures of a book over scenarios that are known, and what they say as text."""
 
 import datetime as dt
+import json
 
 import numpy as np
 import pytest
@@ -56,6 +57,24 @@ def test_the_text_says_what_cannot_be_known() -> None:
     assert "value at risk" in found
 
 
+def test_a_level_that_so_few_scenarios_do_not_reach_is_said_to_be_unknown() -> None:
+    found = figures(SHARES, SPOT, GRID, STATE, drawn(RETURNS[:100]), (0.95, 0.999))
+    assert (list(found["risk"]), found["not_stated"]) == (["0.95"], [0.999])
+    assert "\nrisk 99.9 % not known: it takes 1,000 scenarios, and these are worth 100\n" in text(found)
+
+
+def test_a_book_whose_losses_do_not_differ_has_no_known_error() -> None:
+    found = figures(SHARES, SPOT, GRID, STATE, drawn(np.full(200, -0.01)), (0.95,))
+    each = found["risk"]["0.95"]
+    assert each["value_at_risk"] == pytest.approx(4.975, rel=1e-3)
+    assert (each["value_at_risk_se"], each["expected_shortfall_se"]) == (None, None)
+    said = text(found)
+    assert "value at risk 4.975 (error not known), expected shortfall 4.975 (error not known)" in said
+    assert "+- 0" not in said
+    assert "an error is not known where all losses there are the same" in said
+    json.loads(json.dumps(found, allow_nan=False))
+
+
 @pytest.mark.parametrize(("strike", "tenor"), [(100.0, 1.1), (100.0, 0.05), (140.0, 0.25), (70.0, 0.25)])
 def test_an_option_outside_of_the_surface_is_refused(strike: float, tenor: float) -> None:
     book = Book(np.array([CALL, CALL]), np.array([100.0, strike]), np.array([0.25, tenor]), np.ones(2))
@@ -80,6 +99,7 @@ def test_scenarios_that_are_worth_few_state_no_risk_that_needs_many() -> None:
         assert few[name] == pytest.approx(5.0**0.5 * many[name])
     assert by_worth["hedge"]["underlying"] == 0.0
     said = text(by_worth)
-    assert "the log return is -0.05, and the scenarios are worth 40 equally probable ones, too few for a level" in said
+    assert "the log return is -0.05, and the scenarios are worth 40 equally probable ones" in said
+    assert "risk 99 %  not known: it takes 100 scenarios, and these are worth 40" in said
     assert "delta 0, gamma 0" in said
     assert figures(book, SPOT, GRID, STATE, drawn(RETURNS), (0.95,))["given_return"] is None

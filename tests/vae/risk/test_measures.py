@@ -30,6 +30,17 @@ def test_standard_errors_are_the_deviations_over_repetitions() -> None:
     np.testing.assert_allclose(found[:, 3].mean(), found[:, 2].std(), rtol=0.15)
 
 
+def test_an_error_that_equal_losses_cannot_show_is_not_known() -> None:
+    """Scenarios that repeat few past moves: the ranks that the error is read from have the same loss."""
+    repeated = risk(-np.repeat([1.0, 2.0, 3.0], [900, 80, 20]), 0.99)
+    assert (repeated.value_at_risk, repeated.expected_shortfall) == (3.0, 3.0)
+    assert np.isnan([repeated.value_at_risk_se, repeated.expected_shortfall_se]).all()
+    rounded = risk(-100.0 - 1e-12 * np.arange(1000.0), 0.99)
+    assert np.isnan([rounded.value_at_risk_se, rounded.expected_shortfall_se]).all()
+    differing = risk(-np.repeat([1.0, 2.0, 3.0], [988, 6, 6]), 0.99)
+    assert min(differing.value_at_risk_se, differing.expected_shortfall_se) > 0.0
+
+
 @pytest.mark.parametrize(("count", "level"), [(99, 0.99), (10, 1.0), (10, 0.0)])
 def test_too_few_scenarios_are_refused(count: int, level: float) -> None:
     with pytest.raises(ValueError, match="level"):
