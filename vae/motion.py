@@ -104,7 +104,8 @@ class Motion:
         self._certain = self._noise * np.eye(len(coordinates))
         date, exact = dt.date.fromisoformat(facts["date"]), coordinates.astype(np.float64)
         self._exactly = np.zeros_like(self._certain)
-        self.state = State(date, coordinates, recent, variances, iv, self._exactly, exact, self._certain)
+        self._unmoved = np.zeros_like(recent)
+        self.state = State(date, coordinates, recent, variances, iv, self._exactly, exact, self._certain, self._unmoved)
         self.has_return = len(self.state.recent) > len(self.state.coordinates)
         sizes = {name: getattr(self.state, name).shape for name in PARTS}
         rows = dict.fromkeys(("key", "offset", "count", "week", "surface_return", "observed"), ())
@@ -143,7 +144,8 @@ class Motion:
         }
         coordinates, recent, variances, surface = (part[0] for part in self._graph.run(feeds, (*_NEXT, "iv")))
         exact = coordinates.astype(np.float64)
-        return State(date, coordinates, recent, variances, surface, self._exactly, exact, self._certain)
+        whole = coordinates, recent, variances, surface
+        return State(date, *whole, self._exactly, exact, self._certain, self._unmoved)
 
     def recalled(self, previous: State, seen: Seen, trusted: Quotes, elapsed: float, log_return: float) -> Recalled:
         """A surface given quotes and the past.
@@ -160,7 +162,7 @@ class Motion:
         """
         date, part, steps = _steps(previous, elapsed)
         past = (part.astype(np.float64) for part in (previous.recent, previous.variances))
-        before = Known(dynamics.State(previous.filtered, *past), previous.covariance)
+        before = Known(dynamics.State(previous.filtered, *past), previous.covariance, previous.moved.astype(np.float64))
         waited = memory.waited(self._law, before, steps[:-1])
         known, misfit = memory.filtered(self._law, waited, steps[-1], trusted, self._center, log_return)
         own = Belief(known.state.coordinates, known.covariance)
@@ -168,9 +170,9 @@ class Motion:
         vols = np.exp(self._center + self._law.basis @ mean)
         variance = np.square(self._law.basis @ np.linalg.cholesky(covariance + self._certain)).sum(axis=1)
         fitted, deviation = memory.at_quotes(self._law, mean, covariance, seen.quotes, self._center)
-        start, recent, variances = (part.astype(np.float32) for part in (mean, *known.state[1:]))
+        start, recent, variances, moved = (part.astype(np.float32) for part in (mean, *known.state[1:], known.moved))
         iv = vols.astype(np.float32).reshape(self._shape)
-        state = State(date, start, recent, variances, iv, memory.root(covariance), *own, part)
+        state = State(date, start, recent, variances, iv, memory.root(covariance), *own, moved, part)
         std = (vols * np.sqrt(variance)).astype(np.float32).reshape(self._shape)
         return Recalled(state, std, fitted.astype(np.float32), (fitted * deviation).astype(np.float32), misfit)
 
@@ -239,34 +241,27 @@ class Motion:
             normal = normal_quantile(uniform_rows(seed, _STARTS, first, count, len(state.spread)))
             parts[0] = (state.coordinates + normal @ state.spread).astype(np.float32)
         for step, (before, date) in enumerate(itertools.pairwise([state.date, *dates])):
-            week = _week(before, date)
-            feeds = self._feeds(parts, week, seed=seed, offset=step * _ROWS + first)
+            left = 1.0 - state.elapsed * (step == 0)  # of the step
+            feeds = self._feeds(
+                _shortened(parts, left), left * _week(before, date), seed=seed, offset=step * _ROWS + first
+            )
             found = self._graph.run(feeds, (*names, *_NEXT))
-            if state.elapsed and not step:
-                found = self._rest_of_day(state, parts[0], week, dict(zip((*names, *_NEXT), found, strict=True)))
-            parts = found[len(names) :]
-            yield found
+            drawn, parts = found[: len(names)], found[len(names) :]
+            if left < 1.0:
+                parts = self._ended(state, parts, left)
+            yield [*drawn, *parts]
 
-    def _rest_of_day(
-        self, state: State, starts: Array, week: Array, moved: dict[str, NDArray[Any]]
-    ) -> list[NDArray[Any]]:
-        """Outputs of a first step with moves of the part of it that is left, as the filter has it.
+    def _ended(self, state: State, parts: list[NDArray[Any]], left: float) -> list[NDArray[Any]]:
+        """The states at the end of a step of which a part was left, as the filter would have them.
 
-        The mean of a move grows with the part and its deviation with the root of that.
+        ``parts`` are those that the graph has after a step of shortened states.
         """
-        left, rank = 1.0 - state.elapsed, starts.shape[1]
-        known = dynamics.State(*(part.astype(np.float64) for part in _parts(state)))
-        mean = dynamics.forecast(self._law, known, week.astype(np.float64)).mean
-
-        def shortened(move: NDArray[Any], expected: NDArray[Any]) -> NDArray[Any]:
-            found: NDArray[Any] = left * expected + math.sqrt(left) * (move - expected)
-            return found
-
-        coordinates = starts + shortened(moved["next_coordinates"] - starts, mean[:rank])
-        log_return = shortened(moved["log_return"], mean[rank:].sum())
-        vols = np.exp(self._center + coordinates @ self._law.basis.T)
-        changed = {"next_coordinates": coordinates, "log_return": log_return, "iv": vols.reshape(-1, *self._shape)}
-        return [changed.get(name, found).astype(found.dtype) for name, found in moved.items()]
+        coordinates, recent, variances = parts
+        before = dynamics.MEMORY * ((1.0 - left) * state.recent + state.moved)
+        kept = self._law.decays[:, None]
+        share = (1.0 - kept**left) / np.maximum(1.0 - kept, np.finfo(float).tiny)  # of a whole step's learning
+        learned = state.variances + share * (variances / left - state.variances)
+        return [coordinates, (recent + before).astype(np.float32), learned.astype(np.float32)]
 
     def _feeds(self, parts: Sequence[Array], week: Array, *, seed: int = 0, offset: int = 0) -> dict[str, NDArray[Any]]:
         """A state for each row, [row, ...], and no surface to go to."""
@@ -318,7 +313,7 @@ def _steps(state: State, elapsed: float) -> tuple[dt.date, float, list[Step]]:
     ends = [*range(1, count + 1), *([total] if total - count > _ROUNDING else [])]
     weeks = [_week(*pair) for pair in itertools.pairwise(dates)]
     steps = [
-        Step((end - start) * weeks[math.ceil(end) - 1].astype(np.float64), end - start)
+        Step((end - start) * weeks[math.ceil(end) - 1].astype(np.float64), end - start, ends=end <= count)
         for start, end in zip([state.elapsed, *ends], ends, strict=False)
     ]
     return dates[count], max(total - count, 0.0), steps
@@ -326,3 +321,12 @@ def _steps(state: State, elapsed: float) -> tuple[dt.date, float, list[Step]]:
 
 def _parts(state: State) -> list[Array]:
     return [state.coordinates, state.recent, state.variances]
+
+
+def _shortened(parts: Sequence[Array], left: float) -> list[Array]:
+    """States whose next step, as the graph has it, is the part that is left of one.
+
+    The mean of a move is linear in recent moves, and grows with the part; so do the variances.
+    """
+    coordinates, recent, variances = parts
+    return [coordinates, np.float32(left) * recent, np.float32(left) * variances]

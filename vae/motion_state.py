@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 PARTS = ("coordinates", "recent", "variances")  # of a state that scenarios move
-_ARRAYS = (*PARTS, "iv", "spread", "filtered", "covariance")
+_ARRAYS = (*PARTS, "iv", "spread", "filtered", "covariance", "moved")
 _ROUNDING = 1e-12  # share of all variance by which a covariance may miss being positive
 _KEYS = ("model", "date", "elapsed", *_ARRAYS)
 
@@ -21,13 +21,14 @@ class State(NamedTuple):
     Attributes:
         date: whose close was the last one.
         coordinates: of the surface in the model, [R].
-        recent: decayed sum of moves so far, of the coordinates and of the return if there is one, [C].
+        recent: decayed sum of moves up to that close, of the coordinates and of the return if there is one, [C].
         variances: decayed means of squared innovations, of log vols and the return, [decay, P].
         iv: the surface as the model has it, decimal vols, [tenor, node].
         spread: symmetric root of the covariance of the coordinates, without the noise of quotes, [R, R]; scenarios
             start at draws from that law. It is 0 where the whole surface was seen.
         filtered: the coordinates by the law of motion and all quotes so far, [R].
         covariance: of these, [R, R].
+        moved: by the law of motion and all quotes so far, the move since that close, [C].
         elapsed: part of the next working day that has passed since that close, 0 or more and below 1.
     """
 
@@ -39,6 +40,7 @@ class State(NamedTuple):
     spread: NDArray[np.float64]
     filtered: NDArray[np.float64]
     covariance: NDArray[np.float64]
+    moved: Array
     elapsed: float = 0.0
 
 

@@ -92,6 +92,7 @@ class State(_Answer):
     spread: _Table
     filtered: _Numbers
     covariance: _Table
+    moved: _Numbers
 
 
 class Completed(_Answer):

@@ -8,6 +8,9 @@ with the static law of surfaces does not age, but its errors are those of the la
 independent, and by how much is not known. Their covariance intersection is right whatever it is. It is what a
 completion shows. The filter itself goes on without the static law, whose errors would stay in it.
 
+The law knows whole steps. A part of one has its share of the mean and of the covariance that the step had at its
+start, and moves become recent ones at its end: so parts without quotes add up to the step, wherever it is cut.
+
 References: Bell, Cathey (1993), "The iterated Kalman filter update as a Gauss-Newton method", IEEE Transactions on
 Automatic Control 38(2); Julier, Uhlmann (1997), "A non-divergent estimation algorithm in the presence of unknown
 correlations", Proceedings of the American Control Conference.
@@ -18,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae.dynamics.law import MEMORY, Array, Law, State, forecast, shares, to_coordinates, to_points
+from vae.dynamics.law import Array, Law, State, forecast, remembered, shares, to_coordinates, to_points
 
 _LINEARISATIONS = 3
 _LEAST_VARIANCE = 1e-12  # smallest squared vol at a quote; a spline may undershoot zero
@@ -33,10 +36,12 @@ class Known(NamedTuple):
     Attributes:
         state: of the law, its coordinates those that are most likely, without leading axes.
         covariance: of the coordinates, without the noise of quotes, [R, R].
+        moved: move of coordinates and return in the step that has begun, which is not among the recent moves, [C].
     """
 
     state: State
     covariance: Array
+    moved: Array = np.zeros(())
 
 
 class Belief(NamedTuple):
@@ -66,10 +71,12 @@ class Step(NamedTuple):
     Attributes:
         week: how many of each day of the week pass, Monday first, [7]; a part of a day counts as such.
         days: its length in steps of the law, above 0 to 1.
+        ends: whether it ends at the end of a step of the law.
     """
 
     week: Array
     days: float
+    ends: bool = True
 
 
 class Filtered(NamedTuple):
@@ -99,14 +106,13 @@ def compact(law: Law) -> Law:
 
 def waited(law: Law, known: Known, steps: Iterable[Step]) -> Known:
     """The law of the surface after steps without quotes."""
-    state, covariance = known
     for step in steps:
+        (state, covariance, moved), rank = known, len(known.covariance)
         mean, moving = _move(law, state, step)
-        rank = len(covariance)
-        covariance = covariance + moving[:rank, :rank]
-        recent = MEMORY**step.days * (state.recent + mean)
-        state = State(state.coordinates + mean[:rank], recent, state.variances)
-    return Known(state, covariance)
+        recent, moved = _recent(state.recent, moved + mean, step)
+        after = State(state.coordinates + mean[:rank], recent, state.variances)
+        known = Known(after, covariance + moving[:rank, :rank], moved)
+    return known
 
 
 def filtered(law: Law, known: Known, step: Step, quotes: Quotes, center: Array, log_return: float = np.nan) -> Filtered:
@@ -130,12 +136,9 @@ def filtered(law: Law, known: Known, step: Step, quotes: Quotes, center: Array, 
     gain = moving @ prior
     innovation = gain @ (at - start)
     left = moving - gain @ (before - spread) @ gain.T
-    after = State(
-        at[:rank],
-        MEMORY**step.days * (state.recent + mean + innovation),
-        _variances(law, state.variances, step.days, innovation, left, moving),
-    )
-    return Filtered(Known(after, _symmetric(spread[:rank, :rank])), misfit)
+    recent, moved = _recent(state.recent, known.moved + mean + innovation, step)
+    after = State(at[:rank], recent, _variances(law, state.variances, step.days, innovation, left, moving))
+    return Filtered(Known(after, _symmetric(spread[:rank, :rank]), moved), misfit)
 
 
 def intersection(past: Belief, alone: Belief, noise: float) -> Belief:
@@ -202,6 +205,11 @@ def _move(law: Law, state: State, step: Step) -> tuple[Array, Array]:
     return step.days * daily.mean + law.calendar @ step.week, step.days * _second_moments(law, rows)
 
 
+def _recent(recent: Array, moved: Array, step: Step) -> tuple[Array, Array]:
+    """Recent moves and the move in the step that has begun, both [C], after a move in it."""
+    return (remembered(recent, moved), np.zeros_like(moved)) if step.ends else (recent, moved)
+
+
 def _second_moments(law: Law, rows: Array) -> Array:
     """Of rows that go with the shocks, [shock, C], as often as these are drawn, [C, C]."""
     found: Array = (rows.T * shares(len(rows), float(law.ageing[0]))) @ rows
@@ -247,7 +255,7 @@ def _variances(law: Law, variances: Array, days: float, innovation: Array, left:
         moving: its covariance before, [C, C].
     """
     unknown = np.clip(_of_points(law, left) / np.maximum(_of_points(law, moving), np.finfo(float).tiny), 0.0, 1.0)
-    square = np.square(to_points(law.basis, innovation)) / days + unknown * variances.mean(axis=0)
+    square = np.square(to_points(law.basis, innovation)) / days + unknown * variances
     kept = law.decays[:, None] ** days
     found: Array = kept * variances + (1.0 - kept) * square
     return found

@@ -16,7 +16,13 @@ GRID = Grid([0.1, 0.25, 1.0], np.linspace(-0.3, 0.3, 5))
 FLAT = np.full(GRID.shape, 0.2, np.float32)
 TODAY, TOMORROW = dt.date(2026, 11, 26), dt.date(2026, 11, 27)
 STATE = State(
-    TODAY, *(np.zeros(1, np.float32) for _ in range(3)), FLAT, np.zeros((1, 1)), np.zeros(1), np.zeros((1, 1))
+    TODAY,
+    *(np.zeros(1, np.float32) for _ in range(3)),
+    FLAT,
+    np.zeros((1, 1)),
+    np.zeros(1),
+    np.zeros((1, 1)),
+    np.zeros(1, np.float32),
 )
 SPOT = Underlying(np.array([100.0]))
 SHARES = Book(np.array([UNDERLYING]), np.zeros(1), np.zeros(1), np.array([5.0]))

@@ -21,7 +21,7 @@ _HEAD = "date,tenor_years,log_moneyness,iv\n"
 
 def _state(date: str, elapsed: float = 0.0) -> State:
     zero: Any = np.zeros(1)
-    return State(dt.date.fromisoformat(date), *[zero] * 7, elapsed)
+    return State(dt.date.fromisoformat(date), *[zero] * 8, elapsed)
 
 
 @pytest.mark.parametrize(

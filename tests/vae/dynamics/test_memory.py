@@ -126,8 +126,42 @@ def test_without_quotes_only_the_covariance_grows() -> None:
         np.testing.assert_allclose(one, other, rtol=1e-9)
 
 
+_CUTS = st.lists(st.floats(0.01, 0.99), max_size=6, unique=True)
+
+
+@given(_CUTS, st.booleans())
+def test_parts_of_a_step_add_up_to_the_step(cuts: list[float], quoted: bool) -> None:  # noqa: FBT001  by hypothesis
+    """Without quotes the law after two steps is the same, to rounding, wherever these are cut."""
+    law = _reverting(_law(with_return=True))._replace(decays=np.array([0.9, 0.98]))
+    known = _known(law)
+    variances = np.array([[4e-4], [1e-4]]) * np.linspace(0.5, 1.5, _POINTS + 1)
+    recent = np.linspace(-0.05, 0.08, _RANK + 1)
+    known = known._replace(state=known.state._replace(recent=recent, variances=variances))
+    week, nothing = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]), Quotes(*np.zeros((2, 1)), np.eye(_POINTS)[:1])
+    ends = [*sorted(cuts), 1.0]
+    parts = [
+        Step((end - start) * week, end - start, ends=end == 1.0) for start, end in zip([0.0, *ends], ends, strict=False)
+    ]
+    whole = memory.waited(law, known, [Step(week, 1.0)] * 2)
+    if quoted:  # by quotes that say nothing
+        found = known
+        for step in parts * 2:
+            found = memory.filtered(law, found, step, nothing, np.zeros(_POINTS)).known
+    else:
+        found = memory.waited(law, known, parts * 2)
+    np.testing.assert_allclose(found.covariance, whole.covariance, rtol=1e-9)
+    np.testing.assert_allclose(found.moved, 0.0)
+    for one, other in zip(found.state, whole.state, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
+def _reverting(law: Law) -> Law:
+    """The law with a mean of every kind."""
+    return law._replace(reversal=np.full(law.reversal.shape, -0.1), calendar=np.full(law.calendar.shape, 0.002))
+
+
 def test_a_mean_is_that_of_the_forecast() -> None:
-    law = _law()._replace(reversal=np.full((_RANK, 2), -0.1), calendar=np.full((_RANK, 7), 0.002))
+    law = _reverting(_law())
     known = _known(law)
     known = known._replace(state=known.state._replace(recent=np.full(_RANK, 0.05)))
     week = np.array([0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
