@@ -89,7 +89,7 @@ def made_motion() -> Motion:
     facts = stated(
         trained.Motion(walked.law(), walked.state(), _FIRST_OF_2026, "reverting", "price"), model.double(), GRID
     )
-    return Motion(content, {"dynamics": facts}, Options("cpu", 1), GRID.shape)
+    return Motion(content, {"dynamics": facts}, Options("cpu", 1), GRID)
 
 
 def _book() -> Book:

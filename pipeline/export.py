@@ -42,7 +42,7 @@ from vae.dynamics.memory import compact
 from vae.graphs import export, scorer
 from vae.graphs.completer import completer_graph
 from vae.graphs.sampler import sampler_graph
-from vae.graphs.scenarios import scenarios_graph
+from vae.graphs.scenarios import scenarios_graph, tells_arbitrage
 from vae.graphs.vector_completer import vector_completer_graph
 from vae.model import completion
 from vae.model.autoencoder import Vae
@@ -190,6 +190,7 @@ def stated(moved: Motion, model: Vae, grid: Grid) -> dict[str, object]:
         "date": (_EPOCH + dt.timedelta(moved.date)).isoformat(),
         "center": model.center.tolist(),
         "noise": _root_mean_square(model.scale),
+        "tells_arbitrage": tells_arbitrage(grid),
         "law": {name: part.astype(np.float32).tolist() for name, part in compact(moved.law)._asdict().items()},
         **{name: part.astype(np.float32).tolist() for name, part in (moved.state._asdict() | {"iv": iv}).items()},
     }

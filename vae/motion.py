@@ -22,6 +22,8 @@ from vae.dynamics.memory import Belief, Known, Quotes, Step
 from vae.dynamics.random_rows import uniform_rows
 from vae.motion_state import PARTS, State
 from vae.sessions import Graph, Options
+from vae.surface import arbitrage
+from vae.surface.grid import Grid
 from vae.surface.normal import normal_quantile
 
 Array = NDArray[np.float32]
@@ -78,6 +80,7 @@ class Scenarios(NamedTuple):
         dates: of the surfaces.
         shocks: places, in the history of the law, of the dates whose innovations made each step, [n, date].
         effective_size: of paths with a given return, how many equally probable ones say as much; None of others.
+        told: whether each surface is free of static arbitrage, where drawing looks at that, [n, date]; else None.
     """
 
     iv: Array
@@ -85,6 +88,21 @@ class Scenarios(NamedTuple):
     dates: tuple[dt.date, ...]
     shocks: NDArray[np.int64]
     effective_size: float | None = None
+    told: NDArray[np.bool_] | None = None
+
+    def arbitrage_free(self, grid: Grid, dates: slice = slice(None)) -> NDArray[np.bool_]:
+        """Whether each surface is free of static arbitrage, [n, date].
+
+        Paths are drawn given that it is, but none of a few candidates may have been, and nothing is given on a grid in
+        deltas or of a bundle that does not tell. There it is measured now, which takes 0.1 ms a surface.
+
+        Args:
+            grid: of the model.
+            dates: that are asked for.
+        """
+        if self.told is not None:
+            return self.told[:, dates]
+        return _free(self.iv[:, dates], grid)
 
 
 class Motion:
@@ -95,8 +113,9 @@ class Motion:
         has_return: whether the return of the underlying moves with the surface.
     """
 
-    def __init__(self, content: bytes, manifest: Mapping[str, Any], options: Options, shape: tuple[int, ...]) -> None:
-        facts, self._shape = manifest["dynamics"], shape
+    def __init__(self, content: bytes, manifest: Mapping[str, Any], options: Options, grid: Grid) -> None:
+        facts, self._grid, self._shape = manifest["dynamics"], grid, grid.shape
+        self._told = ("arbitrage_free",) if facts.get("tells_arbitrage") else ()  # not by bundles of earlier versions
         coordinates, recent, variances, iv = (np.array(facts[name], np.float32) for name in (*PARTS, "iv"))
         self._law = Law._make(np.array(facts["law"][name], np.float64) for name in Law._fields)
         self._center = np.array(facts["center"], np.float64)
@@ -113,12 +132,12 @@ class Motion:
             bundle.SCENARIOS,
             content,
             options,
-            inputs={**rows, **sizes, "surface": shape[1:]},
+            inputs={**rows, **sizes, "surface": grid.shape[1:]},
             outputs={
-                "iv": shape,
+                "iv": grid.shape,
                 "log_return": (),
                 **dict(zip(_NEXT, sizes.values(), strict=True)),
-                "shocks": (),
+                **dict.fromkeys(("shocks", *self._told), ()),
             },
         )
 
@@ -202,12 +221,15 @@ class Motion:
             return self._given_return(state, dates, n, seed, offset, log_return)
         iv = np.empty((n, len(dates), *self._shape), np.float32)
         returns, shocks = np.empty((n, len(dates)), np.float32), np.empty((n, len(dates)), np.int64)
+        told = np.empty((n, len(dates)), np.bool_) if self._told else None
+        names = ("iv", "log_return", "shocks", *self._told)
         for start in range(0, n, _BLOCK):
             rows = slice(start, min(start + _BLOCK, n))
-            steps = self._steps(state, dates, rows.stop - start, seed, offset + start, ("iv", "log_return", "shocks"))
-            for step, found in enumerate(steps):
+            for step, found in enumerate(self._steps(state, dates, rows.stop - start, seed, offset + start, names)):
                 iv[rows, step], returns[rows, step], shocks[rows, step] = found[:3]
-        return Scenarios(iv, np.cumsum(returns, axis=1), tuple(dates), shocks)
+                if told is not None:
+                    told[rows, step] = found[3]
+        return Scenarios(iv, np.cumsum(returns, axis=1), tuple(dates), shocks, told=told)
 
     def _given_return(
         self, state: State, dates: Sequence[dt.date], n: int, seed: int, offset: int, log_return: float
@@ -225,12 +247,41 @@ class Motion:
         drawn = Paths(coordinates.astype(np.float64), np.cumsum(returns, axis=1, dtype=np.float64), shocks)
         found = given_return(drawn, log_return)
         cumulated = np.cumsum(found.weights)
-        uniform = uniform_rows(seed, _CHOICES, offset, n, 1)[:, 0]
-        chosen = np.searchsorted(cumulated, uniform * cumulated[-1])
-        iv = np.exp(self._center + found.paths.coordinates[chosen] @ self._law.basis.T).astype(np.float32)
+        uniform = uniform_rows(seed, _CHOICES, offset, n, dynamics.TRIES)
+        places = np.searchsorted(cumulated, uniform * cumulated[-1])
+        chosen, told = self._first_free(found.paths.coordinates, places)
         moved = found.paths.log_return[chosen].astype(np.float32)
-        surfaces = iv.reshape(n, len(dates), *self._shape)
-        return Scenarios(surfaces, moved, tuple(dates), shocks[chosen], found.effective_size)
+        surfaces = self._surfaces(found.paths.coordinates[chosen])
+        return Scenarios(surfaces, moved, tuple(dates), shocks[chosen], found.effective_size, told)
+
+    def _first_free(
+        self, coordinates: NDArray[np.float64], candidates: NDArray[np.intp]
+    ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """The first candidate of each path, or the last, whose surfaces are free of static arbitrage.
+
+        Also whether each of its surfaces is, [n, step]. Paths share candidates, and each of these is measured once.
+
+        Args:
+            coordinates: of the surfaces of all candidates, [all, step, R].
+            candidates: places there, [n, candidate].
+        """
+        free, measured = np.zeros(coordinates.shape[:2], np.bool_), np.zeros(len(coordinates), np.bool_)
+        chosen, rows = candidates[:, 0].copy(), np.arange(len(candidates))
+        for places in candidates.T:
+            chosen[rows] = places[rows]
+            new = np.unique(chosen[rows])
+            new = new[~measured[new]]
+            if len(new):
+                free[new], measured[new] = _free(self._surfaces(coordinates[new]), self._grid), True
+            rows = rows[~free[chosen[rows]].all(axis=1)]
+            if not len(rows):
+                break
+        return chosen, free[chosen]
+
+    def _surfaces(self, coordinates: NDArray[np.float64]) -> Array:
+        """Vols [*batch, tenor, node] of coordinates [*batch, R]."""
+        vols = np.exp(self._center + coordinates @ self._law.basis.T)
+        return vols.astype(np.float32).reshape(*vols.shape[:-1], *self._shape)
 
     def _steps(
         self, state: State, dates: Sequence[dt.date], count: int, seed: int, first: int, names: tuple[str, ...]
@@ -275,6 +326,13 @@ class Motion:
             "surface_return": np.zeros(1, np.float32),
             "observed": np.array([False]),
         }
+
+
+def _free(iv: Array, grid: Grid) -> NDArray[np.bool_]:
+    """Whether surfaces iv [n, date, tenor, node] are free of static arbitrage, [n, date]."""
+    flat = iv.reshape(-1, *grid.shape)
+    found: NDArray[np.bool_] = arbitrage.violations(flat, grid).profit <= arbitrage.PRICE_TOLERANCE
+    return found.reshape(iv.shape[:2])
 
 
 def working_days(after: dt.date, count: int) -> tuple[dt.date, ...]:

@@ -170,7 +170,7 @@ class SurfaceModel(BundleModel):
         self.markets = tuple(manifest.get("markets", ()))
         self.market_is_condition = bool(manifest.get("market_is_condition"))
         self._motion = (
-            Motion(contents[bundle.SCENARIOS], manifest, options, self.grid.shape)
+            Motion(contents[bundle.SCENARIOS], manifest, options, self.grid)
             if bundle.SCENARIOS in contents
             else None
         )

@@ -390,7 +390,9 @@ const drawScenarios = () => attempt(async () => {
   if (!Number.isInteger(days) || days < 1 || days > 60) throw new Error(`the number of working days is ${days}; allowed: 1 to 60`);
   scenarios = await drawn(model, days, 1, reached ?? start);
   showFan();
-  say("fan-text")(`${scenarios.paths} paths from ${(reached ?? start)?.date ?? model.dynamics.date}`);
+  const { paths, steps, withArbitrage } = scenarios;
+  const lacking = withArbitrage ? `; ${withArbitrage} of ${paths * steps} surfaces have static arbitrage` : "";
+  say("fan-text")(`${paths} paths from ${(reached ?? start)?.date ?? model.dynamics.date}${lacking}`);
 }, say("fan-text"));
 
 const reset = () => {

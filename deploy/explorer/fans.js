@@ -14,7 +14,7 @@ const FANS = {
   return: { title: "return of the underlying, %", digits: 2 },
 };
 
-/** Scenarios {paths, steps, values}, where `values(path, day)` is {iv, logReturn}. */
+/** Scenarios {paths, steps, values, withArbitrage}, where `values(path, day)` is {iv, logReturn}. */
 export const drawn = async (model, days, seed, state) => {
   const body = JSON.stringify({ count: PATHS, days, seed, ...(state && { state }) });
   const answer = await model.post("scenarios", body, "application/octet-stream");
@@ -22,9 +22,11 @@ export const drawn = async (model, days, seed, state) => {
   const numbers = new Float32Array(await answer.arrayBuffer());
   const values = (path, day) => {
     const own = numbers.subarray((path * steps + day) * width, (path * steps + day + 1) * width);
-    return { logReturn: own[0], iv: own.subarray(1) };
+    return { logReturn: own[0], iv: own.subarray(2) };
   };
-  return { paths, steps, values };
+  let withArbitrage = 0;
+  for (let place = 1; place < numbers.length; place += width) withArbitrage += 1 - numbers[place];
+  return { paths, steps, values, withArbitrage };
 };
 
 /** What a fan shows at one tenor, in percent: [day][path]. */

@@ -127,6 +127,7 @@ class Completed(_Answer):
 class Paths(_Answer):
     """Paths of surfaces, decimal vols, and log returns of the underlying since the start, through the dates.
 
+    ``arbitrage_free`` is whether each surface is free of static arbitrage, ``with_arbitrage`` how many are not;
     ``effective_size`` is how many equally probable paths say as much as those with a given return, else null.
     """
 
@@ -136,6 +137,8 @@ class Paths(_Answer):
     dates: list[str]
     iv: Annotated[_Array, array_schema("path", "date", "tenor", "node", type="number")]
     log_return: Annotated[_Array, array_schema("path", "date", type="number")]
+    arbitrage_free: Annotated[_Array, array_schema("path", "date", type="boolean")]
+    with_arbitrage: int
     effective_size: float | None
 
 
@@ -145,6 +148,7 @@ class Path(_Answer):
     row: int
     iv: Annotated[_Array, array_schema("date", "tenor", "node", type="number")]
     log_return: Annotated[_Array, array_schema("date", type="number")]
+    arbitrage_free: Annotated[_Array, array_schema("date", type="boolean")]
 
 
 class Scored(_Answer):

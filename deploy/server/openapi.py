@@ -45,7 +45,8 @@ class _Stream(NamedTuple):
 _SAMPLED = _Stream("SampledRow", "[surface, tenor, node]", "surfaces, tenors and nodes")
 _PATH = _Stream(
     "Path",
-    "[path, date, number]: of each date the log return since the start, then the surface [tenor, node]",
+    "[path, date, number]: of each date the log return since the start, 1 if the surface is free of static arbitrage "
+    "and else 0, then the surface [tenor, node]",
     "paths, dates and numbers of a date",
 )
 
@@ -88,7 +89,7 @@ def _paths(model: SurfaceModel) -> _Json:
             answers.Paths,
             "Paths of surfaces and returns through the next dates",
             _PATHS,
-            _Tables(None, f"a row for each point: scenario, date, log_return, {_POINTS}"),
+            _Tables(None, f"a row for each point: scenario, date, log_return, arbitrage_free, {_POINTS}"),
             streamed=_PATH,
         ),
         "/complete": _operation(

@@ -367,7 +367,10 @@ class _Samples(NamedTuple):
 
 
 class _Paths(NamedTuple):
-    """The scenarios that a request wants of one model. A date of a path is its log return and its surface."""
+    """The scenarios that a request wants of one model.
+
+    A date of a path is its log return, 1 if its surface is free of static arbitrage and else 0, and its surface.
+    """
 
     served: Served
     request: Scenarios
@@ -382,7 +385,7 @@ class _Paths(NamedTuple):
     @property
     def shape(self) -> tuple[int, int, int]:
         tenors, nodes = self.served.surfaces.grid.shape
-        return self.request.count, self._steps, 1 + tenors * nodes
+        return self.request.count, self._steps, 2 + tenors * nodes
 
     @property
     def _steps(self) -> int:
@@ -397,7 +400,8 @@ class _Paths(NamedTuple):
         found = self.rows(0, self.request.count, model)
         dates = [date.isoformat() for date in found.dates]
         own = self.served.version, self.seed, answers.Grid.of(model.grid)
-        paths = answers.Paths(*own, dates, found.iv, found.log_return, found.effective_size)
+        free = found.arbitrage_free(model.grid)
+        paths = answers.Paths(*own, dates, found.iv, found.log_return, free, int((~free).sum()), found.effective_size)
         return _response(paths, _headers(self))
 
     def rows(self, start: int, stop: int, model: SurfaceModel) -> runtime.Scenarios:
@@ -413,15 +417,14 @@ class _Paths(NamedTuple):
 
     def binary(self, start: int, stop: int) -> bytes:
         found = self.rows(start, stop, self.served.surfaces)
+        free = found.arbitrage_free(self.served.surfaces.grid).astype(np.float32)
         flat = found.iv.reshape(*found.log_return.shape, -1)
-        return np.concatenate([found.log_return[..., None], flat], axis=2).tobytes()
+        return np.concatenate([found.log_return[..., None], free[..., None], flat], axis=2).tobytes()
 
     def lines(self, start: int, stop: int) -> bytes:
         first, found = self.request.offset + start, self.rows(start, stop, self.served.surfaces)
-        return b"".join(
-            to_json(answers.Path(first + row, *path)) + b"\n"
-            for row, path in enumerate(zip(found.iv, found.log_return, strict=True))
-        )
+        paths = zip(found.iv, found.log_return, found.arbitrage_free(self.served.surfaces.grid), strict=True)
+        return b"".join(to_json(answers.Path(first + row, *path)) + b"\n" for row, path in enumerate(paths))
 
     def table(self, start: int, stop: int) -> "pa.RecordBatch":
         from deploy.server import surface_tables

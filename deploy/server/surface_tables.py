@@ -68,7 +68,8 @@ def sample(iv: NDArray[np.float32], grid: Grid, first: int, facts: Mapping[str, 
 
 def paths(found: Scenarios, grid: Grid, first: int, facts: Mapping[str, str]) -> pa.RecordBatch:
     """Paths of surfaces and returns; ``scenario`` is the place of a path in the sequence of the seed."""
-    return _batch(path_columns(found.iv, found.log_return, found.dates, grid, first=first), facts)
+    free = found.arbitrage_free(grid)
+    return _batch(path_columns(found.iv, found.log_return, free, found.dates, grid, first=first), facts)
 
 
 def completion(found: Completion, grid: Grid, answer: answers.Completed) -> pa.RecordBatch:

@@ -72,6 +72,7 @@ def figures(
             "with_straddle": both.quantity.tolist(),
             "left_with_straddle": both.left,
         },
+        "with_arbitrage": int((~drawn.arbitrage_free(grid, slice(-1, None))).sum()),
         "beyond_rate": float(after.beyond.mean()),
         "has_return": bool(log_return.any()),
     }
@@ -123,6 +124,9 @@ def text(found: Mapping[str, Any]) -> str:
             "note       an error is not known where all losses there are the same: scenarios repeat past moves, and so "
             "few show no difference"
         )
+    if found["with_arbitrage"]:
+        lacking, all_ = found["with_arbitrage"], found["scenarios"]
+        lines.append(f"note       the surfaces of {lacking:,} of {all_:,} scenarios have static arbitrage")
     if found["beyond_rate"]:
         lines.append(
             f"note       in {found['beyond_rate']:.1%} of the cases a strike ends beyond the nodes of the surface, "

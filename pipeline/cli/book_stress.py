@@ -8,10 +8,9 @@ from vae.risk import stress
 from vae.risk.book import Book, Underlying
 from vae.risk.stress import Sticky, Stress
 from vae.runtime import State
+from vae.surface.arbitrage import PRICE_TOLERANCE
 from vae.surface.grid import Grid
 from vae.surface.units import DAYS_PER_YEAR
-
-_TOLERANCE = 1e-6  # of the forward, that arbitrage earns: as in the evaluation
 
 
 def parsed(text: str) -> Stress:
@@ -56,7 +55,7 @@ def _under(
     surface = stress.stressed(state.iv, grid, moves, sticky)
     lost = stress.lost(book, underlying, state.iv, grid, moves, sticky)
     violations = surface.arbitrage(grid)
-    free, worst = bool(violations.profit[0] <= _TOLERANCE), stress.worst(violations, grid)
+    free, worst = bool(violations.profit[0] <= PRICE_TOLERANCE), stress.worst(violations, grid)
     return {
         "sticky": sticky if moves.spot else None,
         "pnl": float(lost.pnl @ book.quantity),

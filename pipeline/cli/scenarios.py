@@ -50,7 +50,7 @@ def scenarios(
 
     They start at the last date of the data that the model was exported with, with --from at one newer surface, or with
     --state where quotes have led. The file has a row for each point of each surface: scenario, date, log_return since
-    the start, and the point.
+    the start, arbitrage_free of the surface, and the point.
     """
     from pipeline.files import surface_tables
     from vae.runtime import SurfaceModel
@@ -62,8 +62,9 @@ def scenarios(
     asked = partial(model.scenarios, state, days, seed=seed, log_return=given_return)
     first = asked(min(_PATHS, count))
     rest = (asked(min(_PATHS, count - done), offset=done) for done in range(_PATHS, count, _PATHS))
-    surface_tables.write_scenarios(output, chain([first], rest), model.grid)
+    lacking = surface_tables.write_scenarios(output, chain([first], rest), model.grid)
     outcome = {"path": str(output), "scenarios": count, "days": days, "seed": seed, "from": str(state.date)}
+    outcome["with_arbitrage"] = lacking
     given = ""
     if first.effective_size is not None:
         outcome |= {"given_return": given_return, "effective_size": first.effective_size}
@@ -71,3 +72,8 @@ def scenarios(
     through = f"{days} {'day' if days == 1 else 'days'}"
     text = f"{count:,} scenarios of {through} from {state.date}{given}, seed {seed}: {output}"
     click.echo(json.dumps(outcome) if as_json else text)
+    if lacking:
+        click.echo(
+            f"warning: {lacking:,} of {count * days:,} surfaces have static arbitrage; their arbitrage_free is false",
+            err=True,
+        )

@@ -227,21 +227,28 @@ def _write_parquet(path: Path, blocks: Iterable[NDArray[np.float32]], grid: Grid
             first += len(block)
 
 
-def write_scenarios(path: Path, blocks: "Iterable[Scenarios]", grid: Grid) -> None:
-    """Write paths as Parquet with one row a point: scenario, date, log_return; and as ``write_surfaces`` the rest.
+def write_scenarios(path: Path, blocks: "Iterable[Scenarios]", grid: Grid) -> int:
+    """Write paths as Parquet with one row a point: scenario, date, log_return, arbitrage_free; the rest as surfaces.
+
+    Returns:
+        Number of surfaces with static arbitrage.
 
     Raises:
         InputError: the path cannot be written.
     """
     names = [name for name in _TYPES if name != _SURFACE and (grid.convention == "delta" or name != _DELTA)]
-    fields = {"scenario": pa.int64(), "date": pa.date32(), "log_return": pa.float32()} | {n: _TYPES[n] for n in names}
+    own = {"scenario": pa.int64(), "date": pa.date32(), "log_return": pa.float32(), "arbitrage_free": pa.bool_()}
+    fields = own | {name: _TYPES[name] for name in names}
     schema = pa.schema([pa.field(name, kind, nullable=False) for name, kind in fields.items()])
-    first = 0
+    first = lacking = 0
     with new_file(path) as stream, pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for block in blocks:
-            columns = path_columns(block.iv, block.log_return, block.dates, grid, first=first)
+            free = block.arbitrage_free(grid)
+            columns = path_columns(block.iv, block.log_return, free, block.dates, grid, first=first)
             writer.write_table(pa.table(columns, schema=schema))
             first += len(block.iv)
+            lacking += int((~free).sum())
+    return lacking
 
 
 def write_npy(path: Path, blocks: Iterable[NDArray[np.float32]], shape: tuple[int, ...]) -> None:

@@ -64,6 +64,8 @@ def test_scenarios_are_the_quantiles_of_the_runtime(browser: Browser, moving: Se
     expected = np.quantile(returns, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
     found = [outer["low"], inner["low"], median["y"], inner["high"], outer["high"]]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    lacking = int((~own.scenarios(days=3, n=200, seed=1).arbitrage_free(own.grid)).sum())
+    assert explorer.text("fan-text").endswith(f"; {lacking} of 600 surfaces have static arbitrage")
     explorer.page.fill("#days", "0")
     explorer.page.click("#draw-fan")
     explorer.until_text("fan-text", "allowed: 1 to 60")

@@ -9,7 +9,7 @@ import pytest
 from vae.dynamics import law as law_of_motion
 from vae.dynamics.law import MEMORY, forecast, to_points
 from vae.motion import MOST_GIVEN_STEPS
-from vae.runtime import SurfaceModel
+from vae.runtime import Scenarios, State, SurfaceModel
 
 _QUOTES = {"tenor": np.array([0.1, 0.5]), "log_moneyness": np.array([0.0, 0.05])}
 
@@ -125,6 +125,57 @@ def test_a_given_return_is_that_of_all_paths(model: SurfaceModel, days: int) -> 
     assert (np.abs(given.mean(axis=0) - brute[near].mean(axis=0)) < error).all()
     assert found.iv.dtype == np.float32
     assert many.effective_size is None
+
+
+def _near_arbitrage(model: SurfaceModel, ratio: float) -> State:
+    """A state whose longer smile has so much total variance for that of the shorter one; below 1 it has arbitrage."""
+    tenors = model.grid.tenors
+    iv = np.full(model.grid.shape, 0.3, np.float32)
+    iv[1] *= np.sqrt(ratio * tenors[0] / tenors[1])
+    return model.next_state(iv, dt.date(2020, 6, 1), log_return=0.0)
+
+
+def _measured(found: Scenarios, model: SurfaceModel) -> np.ndarray:
+    return found._replace(told=None).arbitrage_free(model.grid)
+
+
+@pytest.mark.parametrize("elapsed", [0.0, 0.5])
+def test_surfaces_that_still_have_arbitrage_are_told(model: SurfaceModel, elapsed: float) -> None:
+    """Where no candidate is free of it, a path says so, and all others are free, within a day too."""
+    state = _near_arbitrage(model, 0.98)._replace(elapsed=elapsed)
+    found = model.scenarios(state, days=2, n=4000, seed=1)
+    told, measured = found.arbitrage_free(model.grid), _measured(found, model)
+    assert 0.01 < told[:, 0].mean() < 0.99
+    assert measured[told].all()
+    assert (told != measured).mean() < 1e-3  # single precision is stricter by a fifth of the tolerance
+    np.testing.assert_array_equal(found.arbitrage_free(model.grid, slice(-1, None)), told[:, 1:])
+    hopeless = model.scenarios(_near_arbitrage(model, 0.5), n=50, seed=1)
+    assert not hopeless.arbitrage_free(model.grid).any()
+    assert model.scenarios(_near_arbitrage(model, 2.0), n=500, seed=1).arbitrage_free(model.grid).all()
+
+
+def test_surfaces_of_a_given_return_are_drawn_without_arbitrage_too(model: SurfaceModel) -> None:
+    state = _near_arbitrage(model, 1.02)
+    found = model.scenarios(state, days=2, n=2000, seed=1, log_return=0.005)
+    told = found.arbitrage_free(model.grid)
+    np.testing.assert_array_equal(told, _measured(found, model))
+    assert 0.9 < told.all(axis=1).mean() < 1.0
+    hopeless = model.scenarios(_near_arbitrage(model, 0.5), n=50, seed=1, log_return=0.005)
+    assert not hopeless.arbitrage_free(model.grid).any()
+
+
+def test_surfaces_of_a_bundle_that_does_not_tell_are_measured(
+    moving_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bundles of earlier versions, and those of grids in deltas."""
+    model = SurfaceModel.load(moving_bundle, provider="cpu", threads=1)
+    state = _near_arbitrage(model, 0.98)
+    expected = _measured(model.scenarios(state, n=300, seed=1), model)
+    monkeypatch.setattr(model._moving, "_told", ())
+    found = model.scenarios(state, n=300, seed=1)
+    assert found.told is None
+    np.testing.assert_array_equal(found.arbitrage_free(model.grid), expected)
+    assert 0 < expected.sum() < 300
 
 
 def test_what_no_law_can_say_is_refused_in_one_line(model: SurfaceModel) -> None:

@@ -6,7 +6,8 @@ true, the move is not drawn but is the one to the given surface: so the same gra
 ``vae.graphs.sampler``: a row depends on the key and its number only.
 
 Scenarios have the law given that the surface is free of static arbitrage: a row takes the first of its candidates that
-is, in a loop that ends when all rows have one. Where the strikes of a grid move, in deltas, the first is taken.
+is, in a loop that ends when all rows have one. A row of which no candidate is takes the last, and ``arbitrage_free``
+says so. Where the strikes of a grid move, in deltas, the first is taken, and the graph has no such output.
 """
 
 import math
@@ -26,8 +27,10 @@ from vae.model.autoencoder import Vae
 from vae.surface.grid import Grid
 
 OUTPUTS = ("iv", "log_return", "next_coordinates", "next_recent", "next_variances", "shocks")
+ARBITRAGE_FREE = "arbitrage_free"  # one more, of a grid that is not in deltas
 _POSED = ("mean", "deviation", "seen")
-_CHOICE = ("places", "settled", "candidates")  # the parts of the state of the loop
+_CHOICE = ("places", "settled", "candidates")  # the parts of the state of the loop ...
+_CHOSEN = _CHOICE[:2]  # ... and those that are read after it
 
 
 class Motion(nn.Module):
@@ -119,7 +122,7 @@ class Choice(nn.Module):
     def __init__(self, motion: Motion, grid: Grid) -> None:
         super().__init__()
         self.motion = motion
-        self.measure = None if grid.convention == "delta" else ArbitragePenalty(grid)
+        self.measure = ArbitragePenalty(grid) if tells_arbitrage(grid) else None
 
     def forward(
         self,
@@ -144,9 +147,9 @@ class Choice(nn.Module):
 class End(nn.Module):
     """The chosen shocks, or the observed move -> the outputs."""
 
-    def __init__(self, motion: Motion) -> None:
+    def __init__(self, motion: Motion, *, tells_arbitrage: bool) -> None:
         super().__init__()
-        self.motion = motion
+        self.motion, self.tells_arbitrage = motion, tells_arbitrage
 
     def forward(
         self,
@@ -158,8 +161,9 @@ class End(nn.Module):
         deviation: Tensor,
         seen: Tensor,
         places: Tensor,
+        settled: Tensor,
     ) -> tuple[Tensor, ...]:
-        """The outputs, by the names of ``OUTPUTS``."""
+        """The outputs, by the names of ``OUTPUTS``, and perhaps ``ARBITRAGE_FREE``."""
         move = torch.where(observed, seen, self.motion.drawn(mean, deviation, places))
         innovation = self.motion.to_points(move - mean)
         kept = self.motion.decays.unsqueeze(1)
@@ -171,7 +175,13 @@ class End(nn.Module):
             MEMORY * (recent + move),
             kept * variances + (1.0 - kept) * innovation.square().unsqueeze(1),
             places,
+            *((settled,) if self.tells_arbitrage else ()),
         )
+
+
+def tells_arbitrage(grid: Grid) -> bool:
+    """Whether the graph of a grid tells surfaces with arbitrage, and draws others in their places."""
+    return grid.convention != "delta"
 
 
 def scenarios_graph(model: Vae, law: Law, grid: Grid, metadata: Mapping[str, str]) -> bytes:
@@ -184,6 +194,7 @@ def scenarios_graph(model: Vae, law: Law, grid: Grid, metadata: Mapping[str, str
         metadata: of the file.
     """
     moves, points = len(law.reversal), law.shocks.shape[1]
+    outputs = (*OUTPUTS, *((ARBITRAGE_FREE,) if tells_arbitrage(grid) else ()))
     inputs = {
         "uniform": torch.full((2, TRIES), 0.5),
         "coordinates": torch.zeros(2, law.basis.shape[1]),
@@ -199,7 +210,8 @@ def scenarios_graph(model: Vae, law: Law, grid: Grid, metadata: Mapping[str, str
     with torch.no_grad():
         made = [part.clone() for part in start(*inputs.values())]
     posed, choice = dict(zip(_POSED, made, strict=False)), dict(zip(_CHOICE, made[len(_POSED) :], strict=True))
-    now, last = {f"now_{name}": part for name, part in choice.items()}, {"last_places": choice["places"].clone()}
+    now = {f"now_{name}": part for name, part in choice.items()}
+    last = {f"last_{name}": choice[name].clone() for name in _CHOSEN}
     rows = ("uniform", "coordinates", "recent", "variances", *posed, *now, *last)
     free = {name: {0: "batch"} for name in rows}
     known = inputs | posed
@@ -212,7 +224,7 @@ def scenarios_graph(model: Vae, law: Law, grid: Grid, metadata: Mapping[str, str
         export.program(
             Choice(motion, grid), chosen, outputs=["open", *(f"next_{part}" for part in _CHOICE)], free=free
         ),
-        export.program(End(motion), ended, outputs=list(OUTPUTS), free=free),
+        export.program(End(motion, tells_arbitrage=tells_arbitrage(grid)), ended, outputs=list(outputs), free=free),
         state=_CHOICE,
         condition="open",
         most=TRIES,

@@ -24,6 +24,7 @@ PRICE_KINDS = ("calendar", "vertical", "butterfly")
 SHAPE_KINDS = ("density", "wing")
 KINDS = PRICE_KINDS + SHAPE_KINDS
 
+PRICE_TOLERANCE = 1e-6  # of the forward, that a spread earns by rounding
 SHAPE_TOLERANCE = 1e-3  # of g and of the wing's slope: vols rounded to single precision move g by 1e-4 or less
 
 _LEAST_PRICE = 1e-6  # of the forward, of an option where g is measured

@@ -121,13 +121,20 @@ def _not_of(grid: Grid) -> str:
 
 
 def path_columns(
-    iv: NDArray[np.floating], log_return: NDArray[np.floating], dates: Sequence[dt.date], grid: Grid, *, first: int
+    iv: NDArray[np.floating],
+    log_return: NDArray[np.floating],
+    arbitrage_free: NDArray[np.bool_],
+    dates: Sequence[dt.date],
+    grid: Grid,
+    *,
+    first: int,
 ) -> dict[str, NDArray[Any]]:
-    """Paths of surfaces iv [path, date, tenor, node] as columns: scenario, date, log_return, and ``point_columns``.
+    """Paths of surfaces as columns: scenario, date, log_return, arbitrage_free, and ``point_columns``.
 
     Args:
-        iv: of the surfaces.
+        iv: of the surfaces, [path, date, tenor, node].
         log_return: of the underlying, [path, date].
+        arbitrage_free: whether each surface is free of static arbitrage, [path, date].
         dates: of the surfaces.
         grid: of the surfaces.
         first: number of the first path.
@@ -138,6 +145,7 @@ def path_columns(
         scenario=np.arange(first, first + len(iv))[:, None, None, None],
         date=np.array(dates, "datetime64[D]")[:, None, None],
         log_return=log_return[:, :, None, None],
+        arbitrage_free=arbitrage_free[:, :, None, None],
     )
 
 

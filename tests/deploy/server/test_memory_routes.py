@@ -49,6 +49,8 @@ def test_scenarios_in_json_are_those_of_the_runtime(moving: Server, own: Surface
     found, expected = answer.json(), own.scenarios(days=2, n=3, seed=7, offset=2)
     np.testing.assert_array_equal(np.array(found["iv"], np.float32), expected.iv)
     np.testing.assert_array_equal(np.array(found["log_return"], np.float32), expected.log_return)
+    free = expected.arbitrage_free(own.grid)
+    assert (found["arbitrage_free"], found["with_arbitrage"]) == (free.tolist(), 6)  # the last date has arbitrage
     assert found["dates"] == ["2020-06-01", "2020-06-02"]
     assert (found["seed"], found["grid"]) == (7, own.grid.to_dict())
     assert found["model_version"] == answer.headers["volvae-model-version"]
@@ -106,14 +108,16 @@ def test_scenarios_are_streamed(moving: Server, own: SurfaceModel, count: int) -
     asked = {"count": count, "days": 3, "seed": 7, "offset": 5}
     answer = post(moving, "/scenarios", asked, BINARY)
     shape = tuple(map(int, answer.headers["volvae-shape"].split(",")))
-    assert shape == (count, 3, 9)
+    assert shape == (count, 3, 10)
     found = np.frombuffer(answer.body, "<f4").reshape(shape)
     expected = own.scenarios(days=3, n=count, seed=7, offset=5)
     np.testing.assert_allclose(found[..., 0], expected.log_return, atol=1e-7)
-    np.testing.assert_allclose(found[..., 1:].reshape(expected.iv.shape), expected.iv, rtol=1e-6)
+    np.testing.assert_array_equal(found[..., 1], expected.arbitrage_free(own.grid))
+    np.testing.assert_allclose(found[..., 2:].reshape(expected.iv.shape), expected.iv, rtol=1e-6)
     rows = [json.loads(line) for line in post(moving, "/scenarios", asked, LINES).body.splitlines()]
     assert [row["row"] for row in rows] == list(range(5, 5 + count))
     np.testing.assert_allclose(np.array([row["iv"] for row in rows]), expected.iv, rtol=1e-6)
+    assert [row["arbitrage_free"] for row in rows] == expected.arbitrage_free(own.grid).tolist()
     np.testing.assert_allclose(np.array([row["log_return"] for row in rows]), expected.log_return, atol=1e-7)
 
 

@@ -81,6 +81,17 @@ def test_a_book_whose_losses_do_not_differ_has_no_known_error() -> None:
     json.loads(json.dumps(found, allow_nan=False))
 
 
+def test_scenarios_whose_surfaces_have_arbitrage_are_counted() -> None:
+    scenarios = drawn(RETURNS)
+    wrong = scenarios.iv.copy()
+    wrong[:3, 0, -1] = 0.05  # of the longest tenor, whose total variance then falls
+    for told in (None, np.arange(201)[:, None] >= 3):
+        found = figures(SHARES, SPOT, GRID, STATE, scenarios._replace(iv=wrong, told=told), (0.95,))
+        assert found["with_arbitrage"] == 3
+        assert "note       the surfaces of 3 of 201 scenarios have static arbitrage" in text(found)
+    assert "static arbitrage" not in text(figures(SHARES, SPOT, GRID, STATE, scenarios, (0.95,)))
+
+
 @pytest.mark.parametrize(("strike", "tenor"), [(100.0, 1.1), (100.0, 0.05), (140.0, 0.25), (70.0, 0.25)])
 def test_an_option_outside_of_the_surface_is_refused(strike: float, tenor: float) -> None:
     book = Book(np.array([CALL, CALL]), np.array([100.0, strike]), np.array([0.25, tenor]), np.ones(2))

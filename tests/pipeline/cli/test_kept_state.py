@@ -118,6 +118,11 @@ def test_scenarios_start_at_a_kept_state_and_may_have_a_given_return(moving_bund
         said = json.loads(result.stdout)
         assert said["from"] == state.date.isoformat()
         assert said.get("effective_size") == expected.effective_size
+        free = expected.arbitrage_free(model.grid)
+        told = table["arbitrage_free"].to_numpy(zero_copy_only=False).reshape(expected.iv.shape)
+        np.testing.assert_array_equal(told, np.broadcast_to(free[..., None, None], told.shape))
+        assert said["with_arbitrage"] == (~free).sum() > 0
+        assert f"warning: {said['with_arbitrage']} of 600 surfaces have static arbitrage" in result.stderr
     text = _scenarios(tmp_path, moving_bundle, "--given-return", "-0.01").stdout
     assert "from 2020-05-29 given a log return of -0.01, worth " in text
     for arguments, message in (
