@@ -195,6 +195,16 @@ class Motion:
         std = (vols * np.sqrt(variance)).astype(np.float32).reshape(self._shape)
         return Recalled(state, std, fitted.astype(np.float32), (fitted * deviation).astype(np.float32), misfit)
 
+    def doubted(self, previous: State, state: State, error: float) -> State | None:
+        """The state after quotes that its surface misses by ``error``, decimal, beyond their noise: less sure.
+
+        None where they lie so far outside of what the model learned that no state follows; see ``memory.doubted``.
+        """
+        before = dynamics.State(*(part.astype(np.float64) for part in _parts(previous)))
+        known = state.covariance, state.spread @ state.spread
+        found = memory.doubted(self._law, before, known, error / state.iv.ravel().astype(np.float64))
+        return None if found is None else state._replace(covariance=found[0], spread=memory.root(found[1]))
+
     def scenarios(
         self, state: State, dates: Sequence[dt.date], n: int, *, seed: int, offset: int, log_return: float | None = None
     ) -> Scenarios:

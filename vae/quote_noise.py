@@ -179,6 +179,14 @@ MISFIT_OF_WEIGHTS = (
 )
 
 
+def of_state(error: float, *, kept: bool) -> str:
+    """What the state after quotes is worth that the surface misses by ``error``, decimal, as part of a sentence."""
+    missed = f"the surface misses the quotes by {BASIS_POINTS * error:.1f} bp beyond their noise"
+    if kept:
+        return f"{missed}, and the state that goes on is wider by that"
+    return f"{missed}, more than a day moves it, so that no state goes on: the previous one stays the newest"
+
+
 def _named(quotes: Quotes, wild: Mask) -> str:
     """The first wild quotes in words."""
     rows = np.flatnonzero(wild)

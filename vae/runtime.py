@@ -87,7 +87,9 @@ class Completion(NamedTuple):
         cause: why the quotes do not fit: ``noise``, a ``shape`` of the surface that the model did not learn,
             ``unknown`` where the two cannot be told apart, or ``none``.
         warning: that in a sentence; None where all quotes fit.
-        state: what is known after the quotes, where they were completed from a previous state.
+        state: what is known after the quotes, where they were completed from a previous state; None where they lie so
+            far outside of what the model learned that no state follows, which ``warning`` says. The previous state is
+            then still the newest.
     """
 
     iv: Array
@@ -170,9 +172,7 @@ class SurfaceModel(BundleModel):
         self.markets = tuple(manifest.get("markets", ()))
         self.market_is_condition = bool(manifest.get("market_is_condition"))
         self._motion = (
-            Motion(contents[bundle.SCENARIOS], manifest, options, self.grid)
-            if bundle.SCENARIOS in contents
-            else None
+            Motion(contents[bundle.SCENARIOS], manifest, options, self.grid) if bundle.SCENARIOS in contents else None
         )
         contents = {name: content for name, content in contents.items() if name != bundle.SCENARIOS}
         smile, market = self.grid.shape[1:], (("market",) if self.market_is_condition else ())
@@ -561,6 +561,7 @@ class SurfaceModel(BundleModel):
         since = math.nan if log_return is None else log_return
         found, seen = self._completed_and_seen(feeds)
         recalled = moving.recalled(previous, seen, seen.quotes, elapsed, since)
+        state: State | None = recalled.state
         number = int(found.used.sum())
         if found.p_value < quote_noise.LEAST_P and not quote_noise.fits_forecast(recalled.misfit, number):
             found, weighed = self._outside(feeds, found, estimated=estimated)
@@ -568,11 +569,14 @@ class SurfaceModel(BundleModel):
             noisy = found.cause == "noise"
             trusted = own.quotes if noisy else seen.quotes._replace(precision=seen.quotes.precision * ~found.wild)
             recalled = moving.recalled(previous, own, trusted, elapsed, since)
+            state = recalled.state
             if not noisy:
                 rows = found.used & ~found.wild
                 error = (feeds["iv"] - recalled.fitted)[rows]
                 more = quote_noise.unexplained(error, recalled.fitted_std[rows], self._quote_noise)
                 recalled = recalled._replace(std=np.sqrt(recalled.std**2 + np.float32(more) ** 2))
+                state = moving.doubted(previous, recalled.state, more)
+                found = found._replace(warning=f"{found.warning}; {quote_noise.of_state(more, kept=state is not None)}")
         iv = recalled.state.iv
         return found._replace(
             iv=iv,
@@ -580,7 +584,7 @@ class SurfaceModel(BundleModel):
             latents=self._encoded(iv[None]).mean[0],
             fitted=recalled.fitted,
             fitted_std=recalled.fitted_std,
-            state=recalled.state,
+            state=state,
         )
 
     def _check_completion(self, found: Completion) -> None:

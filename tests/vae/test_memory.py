@@ -24,7 +24,7 @@ from vae.sessions import Graph, Options
 _NEWEST = dt.date(2020, 5, 29)  # a Friday
 _QUOTES = {"tenor": np.array([0.1, 0.3, 0.5]), "log_moneyness": np.array([-0.05, 0.02, 0.1])}
 _CORNER = -0.2 * 0.1**0.5  # of the grid, at its first tenor
-_VOLS = np.array([0.21, 0.2, 0.19])
+_VOLS = np.array([0.21, 0.172, 0.181])  # within two percent of those of the newest state
 
 pytestmark = pytest.mark.slow  # the bundle is exported
 
@@ -57,12 +57,8 @@ def test_a_surface_from_the_past_and_quotes_is_that_of_torch(model: SurfaceModel
 
     found = model.complete(_VOLS, **_QUOTES, weight=1.0, previous=model.state)
     np.testing.assert_allclose(found.iv.ravel(), vols, rtol=2e-4)
-    fitted, relative = memory.at_quotes(motion.law, mean, covariance, quotes, center)
-    unexplained = (np.square(_VOLS - fitted) - np.square(fitted * relative)).mean() - model.manifest[
-        "observation_scale_vol"
-    ] ** 2
-    assert found.warning  # these quotes fit neither the model nor the past
-    variance = np.square(vols) * (np.diag(basis @ covariance @ basis.T) + noise) + unexplained
+    assert found.warning is None
+    variance = np.square(vols) * (np.diag(basis @ covariance @ basis.T) + noise)
     np.testing.assert_allclose(found.std.ravel(), np.sqrt(variance), rtol=2e-3)
     assert found.state is not None
     assert found.state.date == dt.date(2020, 6, 1)
@@ -76,7 +72,7 @@ def test_a_surface_from_the_past_and_quotes_is_that_of_torch(model: SurfaceModel
 
 def test_the_past_makes_surfaces_surer_and_whole_surfaces_need_no_quotes_to_be_kept(model: SurfaceModel) -> None:
     state = model.state
-    alone = model.complete(_VOLS, **_QUOTES)
+    alone = model.complete([float(state.iv[0, 0])], tenor=0.1, log_moneyness=_CORNER)
     quotes = {"tenor": 0.1, "log_moneyness": _CORNER, "previous": state}
     found = model.complete([float(state.iv[0, 0])], **quotes)
     assert alone.state is None
@@ -85,8 +81,7 @@ def test_the_past_makes_surfaces_surer_and_whole_surfaces_need_no_quotes_to_be_k
     later = model.complete([float(state.iv[0, 0])], **quotes, elapsed=30.0)
     assert (later.std > found.std).all()
     ages = model.complete([float(state.iv[0, 0])], **quotes, elapsed=1000.0)
-    by_itself = model.complete([float(state.iv[0, 0])], tenor=0.1, log_moneyness=_CORNER)
-    np.testing.assert_allclose(ages.iv, by_itself.iv, rtol=1e-3)  # the past says nothing any more
+    np.testing.assert_allclose(ages.iv, alone.iv, rtol=1e-3)  # the past says nothing any more
 
 
 def test_memory_does_not_change_what_quotes_alone_say(model: SurfaceModel, moving_bundle: Path) -> None:
@@ -207,3 +202,34 @@ def test_intervals_hold_what_neither_model_nor_past_explains(root: Path) -> None
         error = np.abs(found.fitted - iv)[rows]
         assert error.max() > 10.0 * found.fitted_std[rows].max(), "else the surface has learned the smile"
         assert (error <= 1.645 * found.std.min()).mean() > 0.8
+
+
+@pytest.mark.parametrize("weight", [None, 1.0])
+def test_a_state_is_as_unsure_as_the_intervals_of_quotes_that_do_not_fit(root: Path, weight: float | None) -> None:
+    """And no state follows from quotes that the surface misses by more than a day moves it."""
+    model = SurfaceModel.load(root / "examples/dated", provider="cpu", threads=1)
+    basis, tenors = np.array(model.manifest["dynamics"]["law"]["basis"]), model.grid.tenors[:, None]
+    quotes = {
+        "tenor": np.broadcast_to(tenors, model.grid.shape).ravel(),
+        "log_moneyness": model.grid.log_moneyness.ravel(),
+    }
+    wave = np.sin(8.0 * model.grid.nodes) * np.ones_like(tenors)
+    slightly, widely = (
+        model.complete((model.state.iv * np.exp(size * wave)).ravel(), **quotes, weight=weight, previous=model.state)
+        for size in (0.02, 0.3)
+    )
+    assert slightly.outside
+    assert slightly.warning is not None
+    assert slightly.warning.endswith("beyond their noise, and the state that goes on is wider by that")
+    assert slightly.state is not None
+    for covariance in (slightly.state.covariance, slightly.state.spread @ slightly.state.spread):
+        found = np.sqrt(np.einsum("pr,rs,ps->p", basis, covariance, basis).mean())
+        shown = np.sqrt(np.square(slightly.std / slightly.iv).mean())
+        assert found == pytest.approx(shown, rel=0.1)
+        assert found > 0.01
+    assert model.scenarios(slightly.state, n=200, seed=1).iv[:, 0].std(axis=0).min() > 0.0
+    assert widely.state is None
+    assert widely.warning is not None
+    assert widely.warning.endswith(
+        "more than a day moves it, so that no state goes on: the previous one stays the newest"
+    )

@@ -16,12 +16,12 @@ Automatic Control 38(2); Julier, Uhlmann (1997), "A non-divergent estimation alg
 correlations", Proceedings of the American Control Conference.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from vae.dynamics.law import Array, Law, State, forecast, remembered, shares, to_coordinates, to_points
+from vae.dynamics.law import WEEK, Array, Law, State, forecast, remembered, shares, to_coordinates, to_points
 
 _LINEARISATIONS = 3
 _LEAST_VARIANCE = 1e-12  # smallest squared vol at a quote; a spline may undershoot zero
@@ -139,6 +139,27 @@ def filtered(law: Law, known: Known, step: Step, quotes: Quotes, center: Array, 
     recent, moved = _recent(state.recent, known.moved + mean + innovation, step)
     after = State(at[:rank], recent, _variances(law, state.variances, step.days, innovation, left, moving))
     return Filtered(Known(after, _symmetric(spread[:rank, :rank]), moved), misfit)
+
+
+def doubted(law: Law, state: State, covariances: Sequence[Array], error: Array) -> list[Array] | None:
+    """Covariances of the coordinates with the doubt that quotes leave which the surface misses.
+
+    The law of surfaces does not hold what these quotes say, and how it differs elsewhere is not known. The surface is
+    taken to be as uncertain as after the part of a day whose moves are as large as the misses. None where a day's moves
+    are smaller: it is no surface to go on from.
+
+    Args:
+        law: of motion.
+        state: before the quotes, which do not say by themselves how far a day moves surfaces.
+        covariances: of what is known of the coordinates after them, [R, R] each.
+        error: root mean square of the misses beyond the noise of quotes, relative to the vol of each point, [D].
+    """
+    rank = law.basis.shape[1]
+    moving = _move(law, state, Step(np.zeros(WEEK), 1.0))[1][:rank, :rank]
+    missed, moved = float(np.square(error).mean()), float(((law.basis @ moving) * law.basis).sum(axis=1).mean())
+    if missed > moved:
+        return None
+    return [covariance + (missed / moved if missed else 0.0) * moving for covariance in covariances]
 
 
 def intersection(past: Belief, alone: Belief, noise: float) -> Belief:

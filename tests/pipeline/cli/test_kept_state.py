@@ -56,7 +56,7 @@ def test_a_file_keeps_the_state(moving_bundle: Path, tmp_path: Path) -> None:
     model, kept = SurfaceModel.load(moving_bundle, provider="cpu"), tmp_path / "state.json"
     rows = {"tenor": np.array([0.1, 0.5]), "log_moneyness": np.array([0.0, 0.05])}
     state = model.state
-    for date, vols in (("2020-06-01", [0.21, 0.2]), ("2020-06-03", [0.22, 0.2])):
+    for date, vols in (("2020-06-01", [0.181, 0.171]), ("2020-06-03", [0.183, 0.17])):
         lines = [f"{date},{tenor},{k},{vol}\n" for tenor, k, vol in zip(*rows.values(), vols, strict=True)]
         (tmp_path / "quotes.csv").write_text(_HEAD + "".join(lines))
         elapsed = float(np.busday_count(state.date, date))
@@ -74,6 +74,20 @@ def test_a_file_keeps_the_state(moving_bundle: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(table["iv"], expected.iv.ravel(), atol=1e-6)
     text = _complete(tmp_path, moving_bundle, "--state", str(kept), "--elapsed", "0.5", "--log-return", "-0.01").stdout
     assert "0.5 working days after the state of 2020-06-03, the new one is in" in text
+
+
+@pytest.mark.slow
+def test_quotes_far_outside_of_the_model_leave_the_file_as_it_was(moving_bundle: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "state.json"
+    for day, vol in (("01", 0.181), ("02", 0.4)):
+        (tmp_path / "quotes.csv").write_text(_HEAD + f"2020-06-{day},0.1,0.0,{vol}\n2020-06-{day},0.5,0.05,0.17\n")
+        content = kept.read_bytes() if kept.exists() else None
+        result = _complete(tmp_path, moving_bundle, "--state", str(kept), "--json")
+        assert json.loads(result.stdout)["state_kept"] == (day == "01")
+    assert kept.read_bytes() == content
+    assert "no state goes on: the previous one stays the newest" in result.stderr
+    text = _complete(tmp_path, moving_bundle, "--state", str(kept)).stdout
+    assert f"after the state of 2020-06-01, no new one follows, and {kept} is as it was" in text
 
 
 @pytest.mark.slow

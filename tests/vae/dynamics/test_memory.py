@@ -171,6 +171,22 @@ def test_a_mean_is_that_of_the_forecast() -> None:
     np.testing.assert_allclose(waited.recent, MEMORY * (known.state.recent + mean))
 
 
+def test_doubt_is_the_part_of_a_day_that_moves_as_far_as_the_surface_misses() -> None:
+    law = _law(with_return=True)
+    state, moving = _known(law).state, _covariance(law)[:_RANK, :_RANK]
+    moved = np.sqrt(np.diag(law.basis @ moving @ law.basis.T).mean())
+    own = [1e-6 * np.eye(_RANK), np.zeros((_RANK, _RANK))]
+    for size in (0.0, 0.3, 0.99):
+        found = memory.doubted(law, state, own, np.full(_POINTS, size * moved))
+        assert found is not None
+        for covariance, before in zip(found, own, strict=True):
+            np.testing.assert_allclose(covariance, before + size**2 * moving, rtol=1e-9, atol=1e-15)
+    assert memory.doubted(law, state, own, np.full(_POINTS, 1.01 * moved)) is None
+    still = state._replace(variances=np.zeros_like(state.variances))
+    assert memory.doubted(law, still, own, np.full(_POINTS, 1e-9)) is None
+    assert memory.doubted(law, still, own, np.zeros(_POINTS)) is not None
+
+
 def _spread(root: Array) -> Array:
     return root @ root.T + 1e-3 * np.eye(len(root))
 
