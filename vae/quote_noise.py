@@ -180,7 +180,7 @@ MISFIT_OF_WEIGHTS = (
 
 
 def of_state(error: float, *, kept: bool) -> str:
-    """What the state after quotes is worth that the surface misses by ``error``, decimal, as part of a sentence."""
+    """Part of a sentence: the worth of the state after quotes that the surface misses by ``error``, decimal."""
     missed = f"the surface misses the quotes by {BASIS_POINTS * error:.1f} bp beyond their noise"
     if kept:
         return f"{missed}, and the state that goes on is wider by that"
