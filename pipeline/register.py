@@ -212,7 +212,7 @@ def make_record(params: Params, measured: Mapping[str, Path], *, bundle: Path) -
         measured: stage -> file of its metrics.
         bundle: folder of the bundle.
     """
-    settings = flatten(params.model_dump(mode="json", by_alias=True, exclude_none=True))
+    settings = lineage.flatten(params.model_dump(mode="json", by_alias=True, exclude_none=True))
     stages, git = lineage.recorded(), lineage.git()
     patch = lineage.git_patch() if git.dirty else lineage.Patch()
     if patch.left_out:
@@ -317,12 +317,3 @@ def _numbers(measured: Mapping[str, Path]) -> dict[str, float]:
     """The figures of each stage that are numbers; MLflow takes no other metrics."""
     figures = {f"{stage}/{k}": v for stage, path in measured.items() for k, v in formats.read_json(path).items()}
     return {name: value for name, value in figures.items() if isinstance(value, int | float)}
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        flat.update(flatten(value, f"{name}.") if isinstance(value, dict) else {name: value})
-    return flat

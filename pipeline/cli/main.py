@@ -69,6 +69,7 @@ for title, commands in {
     "Train on data of your own": (own_data.inspect, own_data.init, own_data.check),
     "See results and choose a version": (
         report,
+        versions.compare,
         versions.lineage,
         versions.promote,
         versions.rollback,

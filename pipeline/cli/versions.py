@@ -1,4 +1,4 @@
-"""Commands on versions in the registry: promote, roll back, sign, fetch, show lineage and history."""
+"""Commands on versions in the registry: promote, roll back, sign, fetch, compare, show lineage and history."""
 
 import contextlib
 import json
@@ -162,3 +162,30 @@ def lineage(version: str, output: Path | None, *, check: bool, as_json: bool) ->
         click.echo(f"the outputs here are those of {record.model} version {record.version}")
     else:
         click.echo(json.dumps(record._asdict(), indent=2) if as_json else rebuild.text(record))
+
+
+@click.command(
+    short_help="Put two versions, or two bundles, side by side.", epilog="Example: volvae compare champion challenger"
+)
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+@one_line_errors
+def compare(first: str, second: str, *, as_json: bool) -> None:
+    """Compare the figures of A and B, what made them, and say whether their samples are of one kind.
+
+    A and B are numbers or aliases of versions, or folders of bundles. A figure of B counts as better or worse beyond
+    what the gate allows, register.gate of params.yaml.
+    """
+    from pipeline.registry import compare, sides
+    from pipeline.settings.params import PARAMS, read_params
+
+    with contextlib.ExitStack() as stack:
+        models = None if all(map(sides.is_folder, (first, second))) else stack.enter_context(_registry())
+        a, b = (
+            sides.of_folder(Path(name)) if models is None or sides.is_folder(name) else sides.of_version(models, name)
+            for name in (first, second)
+        )
+    gate = read_params().register_.gate if PARAMS.exists() else None
+    found = compare.compared(a, b, gate)
+    click.echo(json.dumps(compare.record(found), indent=2) if as_json else compare.text(found))

@@ -1,12 +1,13 @@
 """The lineage of an artifact: the code, data, settings, environment and machine that made it."""
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from operator import itemgetter
 from pathlib import Path
@@ -103,16 +104,47 @@ def recorded(lock: Path = LOCK) -> Stages:
     Raises:
         InputError: dvc.lock is missing or damaged.
     """
-    try:
-        stages: dict[str, Any] = yaml_text.load(lock.read_bytes())["stages"]
+    with _reading(lock):
         return {
             name: {kind: {entry["path"]: entry["md5"] for entry in stage.get(kind, ())} for kind in ("deps", "outs")}
-            for name, stage in stages.items()
+            for name, stage in yaml_text.load(lock.read_bytes())["stages"].items()
         }
+
+
+@contextlib.contextmanager
+def _reading(lock: Path) -> Iterator[None]:
+    """An InputError for a dvc.lock that cannot be read."""
+    try:
+        yield
     except OSError as error:
         raise InputError(f"{lock} cannot be read: {error.strerror}; `dvc repro` writes it") from error
     except (yaml_text.TextError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{lock} is damaged; remove it, then `dvc repro` writes it anew") from error
+
+
+def recorded_settings(lock: Path = LOCK) -> dict[str, Any]:
+    """The settings that DVC recorded with all stages, as dotted keys of params.yaml.
+
+    Raises:
+        InputError: dvc.lock is missing or damaged.
+    """
+    with _reading(lock):
+        stages = yaml_text.load(lock.read_bytes())["stages"].values()
+        blocks = [flatten(stage.get("params", {}).get("params.yaml", {})) for stage in stages]
+    return {key: value for block in blocks for key, value in block.items() if value is not None}
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted keys.
+
+    >>> flatten({"train": {"model": {"latents": 5}, "epochs": 300}})
+    {'train.model.latents': 5, 'train.epochs': 300}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat.update(flatten(value, f"{name}.") if isinstance(value, dict) else {name: value})
+    return flat
 
 
 def outputs(stages: Stages) -> dict[str, str]:

@@ -157,6 +157,10 @@ class Store:
                 return None
             raise
 
+    def figures(self, run_id: str) -> dict[str, float]:
+        """The metrics of a run, by stage and name, such as ``evaluate/elbo_nats``."""
+        return dict(self.client.get_run(run_id).data.metrics)
+
     def download(self, run_id: str, path: str, into: Path) -> Path:
         """Copy a file or folder among the artifacts of a run into a local folder; its path there."""
         artifacts = self._repository(self.client.get_run(run_id).info.artifact_uri)

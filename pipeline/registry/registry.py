@@ -18,7 +18,7 @@ from pipeline.registry import champions, history, mlflow_store
 from pipeline.registry.mlflow_store import CONTENT, Record, Store
 from pipeline.registry.signing import SigningKey
 from vae import runtime
-from vae.bundle import GRAPHS, MANIFEST, SCENARIOS, SIGNATURE, FormatError, SignatureError, read_whole
+from vae.bundle import GRAPHS, MANIFEST, SCENARIOS, SIGNATURE, FormatError, SignatureError, read_manifest, read_whole
 from vae.runtime import BundleError, SurfaceModel, VectorModel
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -249,13 +249,26 @@ class Registry:
 
     @contextlib.contextmanager
     def files(self, version: Version, kind: str) -> Iterator[Path]:
-        """A folder with the files of a version, ``BUNDLE`` or ``LINEAGE``, while the block runs.
+        """The files of a version while the block runs: the folder ``BUNDLE`` or ``LINEAGE``, or a file of one.
 
         Raises:
             StageError: they are gone.
         """
         with tempfile.TemporaryDirectory(prefix="volvae-") as folder:
             yield self._download(version, kind, Path(folder), disk=Path(folder).parent)
+
+    def figures(self, version: Version) -> dict[str, float]:
+        """The figures that were kept with a version, by stage and name, such as ``evaluate/elbo_nats``."""
+        return self._store.figures(version.run_id)
+
+    def manifest(self, version: Version) -> dict[str, Any]:
+        """The manifest of a version's bundle.
+
+        Raises:
+            StageError: it is gone, or not what was registered.
+        """
+        with self.files(version, f"{BUNDLE}/{MANIFEST}") as path:
+            return self._verified(path.parent, version, lambda: read_manifest(path.parent))
 
     def load(self, version: Version) -> SurfaceModel | VectorModel:
         """The model of a version.

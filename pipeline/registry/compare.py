@@ -1,0 +1,266 @@
+"""Two models side by side: their figures, what made them differ, and whether the figures can be compared at all."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pipeline.headlines import HEADLINES
+from pipeline.registry.gate import STANDARD_ERRORS
+from pipeline.registry.sides import Side
+from pipeline.settings.register import GateParams
+
+_DIGITS = 12  # of a hash
+_LONGEST = 40  # letters of a setting that are shown
+_MORE, _LESS = 1.0, -1.0  # whether larger or smaller values of a figure are better
+_BETTER = {
+    "elbo_nats": _MORE,
+    "elbo_gap_to_oracle_nats": _LESS,
+    "reconstruction_rmse_bp": _LESS,
+    "reconstruction_rmse": _LESS,
+    "completion_hidden_mae_bp_10": _LESS,
+    "completion_mae_10": _LESS,
+    "completion_log_loss_nats_10": _LESS,
+    "opponent_error_ratio": _MORE,
+    "sample_energy_distance": _LESS,
+    "sample_boosting_accuracy": _LESS,
+    "sample_arbitrage_free_rate": _MORE,
+    "scenario_energy_ratio": _MORE,
+}
+_COVERAGE, _LEVEL = "interval_coverage_90", 0.9
+
+
+class Figure(NamedTuple):
+    """A headline of both.
+
+    Attributes:
+        name: of the figure, with its unit.
+        first, second: its values.
+        gain: by how much the second is better, negative where the first is; None where no value is better than another,
+            or where the two are not measured on the same data.
+        allowed: the difference up to which they count as equal.
+    """
+
+    name: str
+    first: float
+    second: float
+    gain: float | None = None
+    allowed: float = 0.0
+
+    @property
+    def beyond(self) -> float:
+        """By how much the better one is better beyond what is allowed; 0 where they count as equal, or one is NaN."""
+        return 0.0 if self.gain is None else max(0.0, abs(self.gain) - self.allowed)
+
+    @property
+    def better(self) -> str | None:
+        """``first`` or ``second``; None where they count as equal."""
+        return ("first" if (self.gain or 0.0) < 0.0 else "second") if self.beyond > 0.0 else None
+
+
+class Compared(NamedTuple):
+    """Two models side by side.
+
+    Attributes:
+        first, second: what is compared.
+        obstacle: why the figures cannot be compared; empty where they can.
+        samples: whether samples can be compared: both are of one grid and one market.
+        figures: headlines that both have.
+        settings, code: first and second value where they differ, None where one lacks it.
+    """
+
+    first: Side
+    second: Side
+    obstacle: str
+    samples: bool
+    figures: tuple[Figure, ...]
+    settings: Mapping[str, tuple[Any, Any]]
+    code: Mapping[str, tuple[Any, Any]]
+
+
+def compared(first: Side, second: Side, gate: GateParams | None) -> Compared:
+    """Put two models side by side.
+
+    The figures are those that were kept. The gate itself compares surface by surface, which is sharper.
+
+    Args:
+        first: one model.
+        second: the other.
+        gate: whose margins say from where on a difference counts; without them nothing is said to be better.
+    """
+    other_kind = next(_other_kind(first.manifest, second.manifest), "")
+    obstacle = other_kind or _other_data(first, second)
+    shared = [name for name in HEADLINES if name in first.figures and name in second.figures]
+    return Compared(
+        first,
+        second,
+        obstacle,
+        samples=not other_kind,
+        figures=tuple(_figure(name, first.figures, second.figures, None if obstacle else gate) for name in shared),
+        settings=_changed(first.settings, second.settings),
+        code=_changed(first.code, second.code),
+    )
+
+
+def _figure(name: str, first: Mapping[str, float], second: Mapping[str, float], gate: GateParams | None) -> Figure:
+    figure = Figure(name, first[name], second[name])
+    if gate is None or (name != _COVERAGE and name not in _BETTER):
+        return figure
+    return figure._replace(gain=_gain(name, figure.first, figure.second), allowed=_allowed(name, first, second, gate))
+
+
+def _gain(name: str, one: float, two: float) -> float:
+    """What the second is better by; the better coverage is the one nearer to its level."""
+    return abs(one - _LEVEL) - abs(two - _LEVEL) if name == _COVERAGE else _BETTER[name] * (two - one)
+
+
+def _allowed(name: str, first: Mapping[str, float], second: Mapping[str, float], gate: GateParams) -> float:
+    """The gate's margin of a figure; else two standard errors of the difference; else the gate's share of the first."""
+    if name.endswith("_nats"):
+        return gate.worse_nats
+    if "_bp" in name:
+        return gate.worse_bp
+    if name == _COVERAGE and gate.coverage_90 is not None:
+        return (gate.coverage_90.high - gate.coverage_90.low) / 2.0
+    if name == "sample_arbitrage_free_rate" and gate.arbitrage_rate is not None:
+        return gate.arbitrage_rate
+    error = f"{name}_se"
+    if error in first and error in second:
+        return STANDARD_ERRORS * math.hypot(first[error], second[error])
+    return gate.worse_error * abs(first[name])
+
+
+def _other_kind(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
+    """Why samples of two bundles cannot be compared, by their manifests."""
+    kinds = ["surfaces" if "grid" in manifest else "vectors" for manifest in (first, second)]
+    if kinds[0] != kinds[1]:
+        yield f"A is of {kinds[0]}, B of {kinds[1]}"
+    elif kinds[0] == "vectors":
+        for key in ("dimension", "likelihood"):
+            if first[key] != second[key]:
+                yield f"A has {key} {first[key]}, B {second[key]}"
+    else:
+        if first["grid"] != second["grid"]:
+            yield f"the grids differ: A has {_size(first['grid'])}, B {_size(second['grid'])}"
+        markets = [", ".join(sorted(manifest.get("markets", ()))) or "none" for manifest in (first, second)]
+        if markets[0] != markets[1]:
+            yield f"the markets differ: A has {markets[0]}, B {markets[1]}"
+
+
+def _other_data(first: Side, second: Side) -> str:
+    """Why figures of models of one kind cannot be compared; empty where they were measured on the same data."""
+    unknown = [side.name for side in (first, second) if not side.data]
+    if unknown:
+        return f"the data of {' and of '.join(unknown)} is not known: no dvc.lock around it records this bundle"
+    if first.data == second.data:
+        return ""
+    return f"data/surfaces is {first.data[:_DIGITS]} in A, {second.data[:_DIGITS]} in B"
+
+
+def _size(grid: Mapping[str, Any]) -> str:
+    tenors, nodes = grid["tenors"], grid["nodes"]
+    return (
+        f"{len(tenors)} tenors x {len(nodes)} nodes ({grid['convention']} {nodes[0]:g} to {nodes[-1]:g}, "
+        f"tenors to {tenors[-1]:.2g} years)"
+    )
+
+
+def _changed(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Values that differ, by name; of sides of which one has none at all, nothing is said."""
+    if not first or not second:
+        return {}
+    names = {**first, **second}
+    return {name: (first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)}
+
+
+def record(found: Compared) -> dict[str, Any]:
+    """The comparison as plain values for JSON."""
+    return {
+        "first": {"name": found.first.name, "verdict": found.first.verdict, "data": found.first.data},
+        "second": {"name": found.second.name, "verdict": found.second.verdict, "data": found.second.data},
+        "figures_comparable": not found.obstacle,
+        "samples_comparable": found.samples,
+        "obstacle": found.obstacle,
+        "figures": {
+            figure.name: {
+                "first": figure.first,
+                "second": figure.second,
+                "difference": figure.second - figure.first,
+                "allowed": None if figure.gain is None else figure.allowed,
+                "better": figure.better,
+                "beyond": figure.beyond,
+            }
+            for figure in found.figures
+        },
+        "settings": {key: list(values) for key, values in found.settings.items()},
+        "code": {key: list(values) for key, values in found.code.items()},
+    }
+
+
+def text(found: Compared) -> str:
+    """The comparison for people."""
+    sides = [("A", found.first), ("B", found.second)]
+    lines = [f"{letter}  {side.name}{side.verdict and f', {side.verdict}'}" for letter, side in sides]
+    lines += ["", _verdict(found)]
+    if found.figures:
+        lines += ["", *_figures(found.figures)]
+    for letter, side in sides:
+        if not side.figures:
+            lines += ["", f"the figures and settings of {letter} are not known: a bundle does not carry them"]
+    for title, values in (
+        ("settings that differ", found.settings),
+        ("code and machine, where they differ", found.code),
+    ):
+        if values:
+            rows = [(name, _value(one), _value(two)) for name, (one, two) in values.items()]
+            lines += ["", *_columns([(title, "A", "B"), *rows], str.ljust)]
+    if found.first.settings and found.second.settings and not found.settings:
+        lines += ["", "no setting differs"]
+    return "\n".join(lines)
+
+
+def _verdict(found: Compared) -> str:
+    """Whether figures and samples can be compared, in a line."""
+    if not found.obstacle:
+        return f"comparable: one grid, one market, the same held-out data (data/surfaces {found.first.data[:_DIGITS]})"
+    samples = "samples can be compared, as grid and markets agree" if found.samples else "nor are samples"
+    return f"figures of different data are not comparable: {found.obstacle}; {samples}"
+
+
+def _figures(figures: Sequence[Figure]) -> list[str]:
+    """Headlines in columns, with what is better where that can be said."""
+    judged = ("allowed", "better", "beyond") if any(figure.gain is not None for figure in figures) else ()
+    return _columns([("", "A", "B", "B - A", *judged), *(_row(figure) for figure in figures)], str.rjust)
+
+
+def _row(figure: Figure) -> tuple[str, ...]:
+    style = _style(figure.name)
+    row = (figure.name, style(figure.first), style(figure.second), style(figure.second - figure.first, "+"))
+    if figure.gain is None:
+        return row
+    letter = {"first": "A", "second": "B", None: "-"}[figure.better]
+    return (*row, style(figure.allowed), letter, style(figure.beyond) if figure.better else "")
+
+
+def _style(name: str) -> Callable[..., str]:
+    """How values of a figure are written: rates and shares in percent."""
+    if name.endswith(("_rate", "_accuracy")) or name == _COVERAGE:
+        return lambda value, sign="": f"{value:{sign}.2%}"
+    digits = ".2e" if name.endswith("_distance") else ",.2f"
+    return lambda value, sign="": f"{value:{sign}{digits}}"
+
+
+def _value(value: object) -> str:
+    shown = "-" if value is None else str(value)
+    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}..."
+
+
+def _columns(rows: Sequence[Sequence[str]], align: Callable[[str, int], str]) -> list[str]:
+    """Rows in columns, aligned but for the first, which is left."""
+    widths = [max(len(row[n]) for row in rows if n < len(row)) for n in range(max(map(len, rows)))]
+    return [
+        "  ".join(
+            cell.ljust(width) if n == 0 else align(cell, width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ).rstrip()
+        for row in rows
+    ]
