@@ -1,13 +1,12 @@
 """The lineage of an artifact: the code, data, settings, environment and machine that made it."""
 
-import contextlib
 import hashlib
 import json
 import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from operator import itemgetter
 from pathlib import Path
@@ -61,6 +60,18 @@ class Patch(NamedTuple):
     left_out: tuple[str, ...] = ()
 
 
+class Lock(NamedTuple):
+    """What a dvc.lock records.
+
+    Attributes:
+        stages: hashes of what each stage reads and writes.
+        settings: of all stages, as dotted keys of params.yaml.
+    """
+
+    stages: Stages
+    settings: Mapping[str, Any]
+
+
 class Run(NamedTuple):
     """Duration and device of the run of a stage on this machine."""
 
@@ -104,34 +115,27 @@ def recorded(lock: Path = LOCK) -> Stages:
     Raises:
         InputError: dvc.lock is missing or damaged.
     """
-    with _reading(lock):
-        return {
-            name: {kind: {entry["path"]: entry["md5"] for entry in stage.get(kind, ())} for kind in ("deps", "outs")}
-            for name, stage in yaml_text.load(lock.read_bytes())["stages"].items()
-        }
+    return read_lock(lock).stages
 
 
-@contextlib.contextmanager
-def _reading(lock: Path) -> Iterator[None]:
-    """An InputError for a dvc.lock that cannot be read."""
+def read_lock(lock: Path) -> Lock:
+    """What a dvc.lock records.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
     try:
-        yield
+        entries = yaml_text.load(lock.read_bytes())["stages"]
+        stages = {
+            name: {kind: {entry["path"]: entry["md5"] for entry in stage.get(kind, ())} for kind in ("deps", "outs")}
+            for name, stage in entries.items()
+        }
+        blocks = [flatten(stage.get("params", {}).get("params.yaml", {})) for stage in entries.values()]
     except OSError as error:
         raise InputError(f"{lock} cannot be read: {error.strerror}; `dvc repro` writes it") from error
     except (yaml_text.TextError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{lock} is damaged; remove it, then `dvc repro` writes it anew") from error
-
-
-def recorded_settings(lock: Path = LOCK) -> dict[str, Any]:
-    """The settings that DVC recorded with all stages, as dotted keys of params.yaml.
-
-    Raises:
-        InputError: dvc.lock is missing or damaged.
-    """
-    with _reading(lock):
-        stages = yaml_text.load(lock.read_bytes())["stages"].values()
-        blocks = [flatten(stage.get("params", {}).get("params.yaml", {})) for stage in stages]
-    return {key: value for block in blocks for key, value in block.items() if value is not None}
+    return Lock(stages, {key: value for block in blocks for key, value in block.items() if value is not None})
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -49,8 +49,8 @@ def of_version(models: Registry, name: str) -> Side:
     figures = {
         key.removeprefix(_STAGE): value for key, value in models.figures(version).items() if key.startswith(_STAGE)
     }
-    with models.files(version, f"{LINEAGE}/{lineage.LOCK.name}") as lock:
-        settings, data = lineage.recorded_settings(lock), _data(lock)
+    with models.files(version, f"{LINEAGE}/{lineage.LOCK.name}") as path:
+        lock = lineage.read_lock(path)
     tags = version.tags
     verdict, reason = tags.get("gate.verdict", "not judged"), tags.get("gate.reason", "")
     return Side(
@@ -58,8 +58,8 @@ def of_version(models: Registry, name: str) -> Side:
         verdict=f"{verdict}: {reason}" if reason else verdict,
         manifest=models.manifest(version),
         figures=figures,
-        settings=settings,
-        data=data,
+        settings=lock.settings,
+        data=_data(lock),
         code={key: text for key, text in tags.items() if key in _CODE or key.startswith(_PACKAGES)},
     )
 
@@ -78,12 +78,12 @@ def of_folder(folder: Path) -> Side:
     project = next((parent for parent in folder.absolute().parents if (parent / lineage.LOCK).exists()), None)
     if project is None:
         return known
-    lock = project / lineage.LOCK
-    made = lineage.outputs(lineage.recorded(lock))
+    lock = lineage.read_lock(project / lineage.LOCK)
+    made = lineage.outputs(lock.stages)
     if not all(_is(project, path, made) for path in (folder.absolute().relative_to(project), _FIGURES)):
         return known
     figures = formats.read_json(project / _FIGURES)
-    return known._replace(figures=figures, settings=lineage.recorded_settings(lock), data=_data(lock))
+    return known._replace(figures=figures, settings=lock.settings, data=_data(lock))
 
 
 def is_folder(name: str) -> bool:
@@ -96,5 +96,5 @@ def _is(project: Path, path: Path, made: Mapping[str, str]) -> bool:
     return (project / path).exists() and made.get(path.as_posix()) == lineage.md5(project / path)
 
 
-def _data(lock: Path) -> str:
-    return lineage.outputs(lineage.recorded(lock)).get(_SURFACES, "")
+def _data(lock: lineage.Lock) -> str:
+    return lineage.outputs(lock.stages).get(_SURFACES, "")
