@@ -1,6 +1,7 @@
 // The explorer page: reads the controls, asks the model for a surface and draws it.
 import * as address from "./address.js";
 import { AXES } from "./axes.js";
+import { rendered } from "./card.js";
 import { paint } from "./chart.js";
 import { addSliders, buildConditions, given, market, setGiven } from "./conditions.js";
 import { drawFan, drawn } from "./fans.js";
@@ -71,6 +72,7 @@ const open = async (token) => {
 const build = () => {
   const { convention, tenors, nodes } = model.grid;
   at("about").textContent = `version ${model.version}: ${model.latents} latents, ${tenors.length} tenors × ${nodes.length} nodes`;
+  at("show-card").hidden = !model.cardName;
   buildLatents(model.latents, (i, value) => {
     stopWalking();
     move((requested ?? shown.z).with(i, value));
@@ -395,12 +397,17 @@ const drawScenarios = () => attempt(async () => {
   say("fan-text")(`${paths} paths from ${(reached ?? start)?.date ?? model.dynamics.date}${lacking}`);
 }, say("fan-text"));
 
+const showCard = () => attempt(async () => {
+  at("card-text").replaceChildren(...rendered(await model.card()));
+  at("card").showModal();
+});
+
 const reset = () => {
   stopWalking();
   return move(Array.from(at("latents").querySelectorAll("input"), () => 0));
 };
 
-const buttons = { reset, walk, sample: sampleAgain, complete, example: takeExample, clear, download, image, share, keep, forget, "draw-fan": drawScenarios, next: nextDay };
+const buttons = { reset, walk, sample: sampleAgain, complete, example: takeExample, clear, download, image, share, keep, forget, "draw-fan": drawScenarios, next: nextDay, "show-card": showCard };
 for (const [id, action] of Object.entries(buttons)) at(id).addEventListener("click", () => action());
 at("draw").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -459,7 +466,7 @@ window.addEventListener("hashchange", () => model && attempt(() => restore(locat
 const KEYS = { r: reset, w: walk, s: sampleAgain, d: download, p: image, k: keep };
 document.addEventListener("keydown", ({ key, ctrlKey, metaKey, altKey, target }) => {
   const typing = target.matches("textarea, select, input:not([type='range'], [type='checkbox'])");
-  if (model && !typing && !ctrlKey && !metaKey && !altKey) KEYS[key.toLowerCase()]?.();
+  if (model && !at("card").open && !typing && !ctrlKey && !metaKey && !altKey) KEYS[key.toLowerCase()]?.();
 });
 
 await open("");

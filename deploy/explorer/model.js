@@ -5,6 +5,8 @@ import * as ort from "./onnxruntime-web/ort.wasm.bundle.min.mjs";
 
 const GRAPHS = ["decoder", "sampler", "completer", "scorer"];
 const VERSION = "volvae-model-version";
+const CARD = "volvae-model-card";
+const EXCHANGED = "the server has another version of the model now; load the page again";
 const TRIES = 3; // the server may replace the model between two files
 
 /** The token is missing or wrong. */
@@ -22,7 +24,8 @@ export class Model {
         const [manifest, ...graphs] = await Promise.all(files.map((file, i) => (i ? file.arrayBuffer() : file.json())));
         if (manifest.kind === "vectors") throw new Error(`the model is of vectors of ${manifest.dimension} points: there is no surface to show`);
         const limits = await (await fetched("explorer/plausible.json")).json();
-        return new Model(versions[0], manifest, limits, Object.fromEntries(GRAPHS.map((name, i) => [name, graphs[i]])), token);
+        const named = Object.fromEntries(GRAPHS.map((name, i) => [name, graphs[i]]));
+        return new Model(versions[0], manifest, files[0].headers.get(CARD), limits, named, token);
       }
       if (attempt === TRIES) throw new Error("the server keeps exchanging its model");
     }
@@ -32,8 +35,9 @@ export class Model {
   #sessions = {}; // by name, each made when it is first run
   #token;
 
-  constructor(version, manifest, limits, graphs, token) {
+  constructor(version, manifest, card, limits, graphs, token) {
     this.version = version;
+    this.cardName = card; // null where there is no model card
     this.scores = manifest.scores;
     this.dynamics = manifest.dynamics ?? null; // the law of motion and its last state
     this.masked = manifest.reads_missing;
@@ -52,13 +56,20 @@ export class Model {
     return (await this.#sessions[name]).run(feeds);
   }
 
+  /** The model card as Markdown. */
+  async card() {
+    const answer = await fetched(`bundle/${this.cardName}`, this.#token);
+    if (answer.headers.get(VERSION) !== this.version) throw new Error(EXCHANGED);
+    return answer.text();
+  }
+
   /** What the server answers to a request; an Error has its reason. */
   async post(path, body, accept = "application/json") {
     const headers = { "content-type": "application/json", accept, ...(this.#token && { authorization: `Bearer ${this.#token}` }) };
     const answer = await fetch(path, { method: "POST", headers, body }).catch(() => null);
     if (!answer) throw new Error("the server does not answer; this needs it");
     if (!answer.ok) throw new Error((await answer.json()).error);
-    if (answer.headers.get(VERSION) !== this.version) throw new Error("the server has another version of the model now; load the page again");
+    if (answer.headers.get(VERSION) !== this.version) throw new Error(EXCHANGED);
     return answer;
   }
 
@@ -163,7 +174,8 @@ ort.env.wasm.wasmPaths = { wasm: new URL("onnxruntime-web/ort-wasm-simd-threaded
 ort.env.wasm.numThreads = 1;
 
 const fetched = async (path, token = "") => {
-  const response = await fetch(path, { headers: token ? { authorization: `Bearer ${token}` } : {} });
+  const response = await fetch(path, { headers: token ? { authorization: `Bearer ${token}` } : {} }).catch(() => null);
+  if (!response) throw new Error("the server does not answer; this needs it");
   if (response.status === 401) throw new TokenError(token ? "this token is not the server's" : "the server asks for a token");
   if (!response.ok) throw new Error(`${path}: the server answers ${response.status}`);
   return response;

@@ -138,8 +138,9 @@ const box = (pen, project, { xs, ys, zs, axes, share }) => {
   pen.fillStyle = color("quiet");
   const text = (words, place, shift = [0, 0]) => {
     const { x, y } = project(...place);
-    pen.textAlign = x + shift[0] < project(0, 0, 0).x ? "right" : "left";
-    pen.fillText(words, x + shift[0], y + shift[1]);
+    const [wide, end] = [pen.measureText(words).width, x + shift[0]];
+    const start = end < project(0, 0, 0).x ? end - wide : end;
+    pen.fillText(words, Math.max(0, Math.min(start, pen.canvas.clientWidth - wide)), y + shift[1]); // whole on a phone too
   };
   let last = null; // place of the last name of a tenor, as near ones would cover each other
   for (const { at, text: words } of marks.x) text(words, [at, nearY * 1.08, -1], [0, 8]);
@@ -151,9 +152,7 @@ const box = (pen, project, { xs, ys, zs, axes, share }) => {
   }
   const corner = project(nearX, -nearY, 0).x < project(-nearX, nearY, 0).x ? [nearX, -nearY] : [-nearX, nearY];
   for (const { at, text: words } of marks.z) text(words, [...corner.map((one) => one * 1.04), at], [-4, 4]);
-  pen.textAlign = "left";
   text(axes.x.title, [0, nearY * 1.08, -1], [project(0, nearY, 0).x < project(0, 0, 0).x ? -30 : 30, 30]);
   text(axes.y.title, [nearX * 1.08, 0, -1], [project(nearX, 0, 0).x < project(0, 0, 0).x ? -36 : 36, 30]);
-  pen.textAlign = "left";
   pen.fillText(axes.z.title, 4, 14);
 };

@@ -111,6 +111,11 @@ def unknown_file(name: str, known: Iterable[str]) -> HTTPException:
     return HTTPException(404, f"there is no {name} here; allowed: {', '.join(known)}")
 
 
+def no_card() -> HTTPException:
+    """404: nothing near the served bundle is its model card."""
+    return HTTPException(404, "this bundle has no model card: `dvc repro` registers a version, which has one")
+
+
 def unknown_page(path: str) -> HTTPException:
     """404: no file of the pages has this path."""
     return HTTPException(404, f"there is no {path[:100]} here")

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from deploy.server import errors, packed
+from deploy.server import errors, model_card, packed
 from deploy.server.answers import BINARY, JSON, VERSION, to_json
 from deploy.server.middleware import route
 from deploy.server.state import Service
@@ -15,6 +15,7 @@ from vae import bundle
 from vae.surface import plausible
 
 _EXPLORER = Path(__file__).parents[1] / "explorer"
+_CARD = "volvae-model-card"  # a header: the name of the card beside the manifest, where there is one
 _IN_BROWSER = (bundle.DECODER, bundle.SAMPLER, bundle.COMPLETER, bundle.SCORER)
 
 
@@ -28,6 +29,7 @@ class Pages:
         """All of them; the explorer is at the root."""
         return [
             route("/bundle/manifest.json", self.manifest),
+            route(f"/bundle/{model_card.NAME}", self.card),
             route("/bundle/{name}", self.graph),
             route("/", self.explorer),
             route("/reference", self.reference),
@@ -51,7 +53,17 @@ class Pages:
     async def manifest(self, request: Request) -> Response:
         """The manifest of the served bundle."""
         served = self._service.follower.served
-        return packed.content(to_json(served.model.manifest), JSON, request, {VERSION: served.version}, again=False)
+        card = await asyncio.to_thread(model_card.read, served.folder, served.model.manifest)
+        headers = {VERSION: served.version, **({_CARD: model_card.NAME} if card is not None else {})}
+        return packed.content(to_json(served.model.manifest), JSON, request, headers, again=False)
+
+    async def card(self, request: Request) -> Response:
+        """The model card of the served bundle, Markdown."""
+        served = self._service.follower.served
+        card = await asyncio.to_thread(model_card.read, served.folder, served.model.manifest)
+        if card is None:
+            raise errors.no_card()
+        return packed.content(card, "text/markdown", request, {VERSION: served.version}, again=False)
 
     async def graph(self, request: Request) -> Response:
         """A graph of the served bundle, verified by its checksum."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from deploy.server import logs
 from deploy.server.children import temporary_folder
+from deploy.server.model_card import beside
 from pipeline.errors import InputError
 from pipeline.files import atomic
 from pipeline.registry import registry
@@ -77,8 +78,11 @@ class _Mirror:
                 return
             if version.number not in self._versions:
                 models.fetch(version, self._folder / version.number)
+                if card := models.card(version):
+                    beside(self._folder / version.number).write_bytes(card)
         atomic.point(self.link, version.number)
         self._versions = [*(number for number in self._versions if number != version.number), version.number]
         for number in self._versions[:-_KEPT]:
             shutil.rmtree(self._folder / number)
+            beside(self._folder / number).unlink(missing_ok=True)
         self._versions = self._versions[-_KEPT:]

@@ -23,6 +23,7 @@ from vae.runtime import BundleError, SurfaceModel, VectorModel
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 BUNDLE, LINEAGE = "bundle", "lineage"  # folders of a run's artifacts
+_CARD = "report/model_card.md"  # among them
 _MANIFEST = "volvae.manifest_sha256"
 _CHAMPIONS, _ROLLED_BACK = "volvae.champions", "volvae.rolled_back"
 _SUCCEEDS = "volvae.succeeds"  # of a champion, where the model has no line yet: the number of the one before
@@ -269,6 +270,12 @@ class Registry:
         """
         with self.files(version, f"{BUNDLE}/{MANIFEST}") as path:
             return self._verified(path.parent, version, lambda: read_manifest(path.parent))
+
+    def card(self, version: Version) -> bytes | None:
+        """The model card of a version; None where it cannot be read, as of versions before there were cards."""
+        with contextlib.suppress(StageError), self.files(version, _CARD) as path:
+            return path.read_bytes()
+        return None
 
     def load(self, version: Version) -> SurfaceModel | VectorModel:
         """The model of a version.

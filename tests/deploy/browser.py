@@ -4,12 +4,14 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+_AXE = Path(__file__).parents[1] / "javascript/node_modules/axe-core/axe.min.js"  # which the fixture node installs
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 _ARGUMENTS = (
     "--no-sandbox",  # tests may run as root
@@ -31,6 +33,13 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=program, args=list(_ARGUMENTS))
         yield browser
         browser.close()
+
+
+def findings(page: Page) -> list[str]:
+    """Rules of axe-core that a page breaks, each with the elements that do."""
+    page.evaluate(_AXE.read_text("utf-8"))
+    found = page.evaluate("axe.run()")["violations"]
+    return [f"{one['id']}: {[node['html'][:200] for node in one['nodes']]}" for one in found]
 
 
 class Explorer:

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser
 
 from pipeline.cli.main import main
-from tests.deploy.browser import Explorer, chromium
-from tests.deploy.serving import ROOT, Server
+from tests.deploy.browser import Explorer, chromium, findings
+from tests.deploy.serving import Server
 from tests.workspace import Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("node")]
 
 _QUOTES = "days,log_moneyness,iv\n182,-0.1,0.3\n182,0,0.28\n182,0.1,0.27\n"
 _LOOKS = [pytest.param(width, scheme, id=f"{scheme}-{width}") for width in (1400, 390) for scheme in ("light", "dark")]
@@ -24,13 +24,6 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def axe(node: str) -> str:
-    """The program; ``node`` installs it."""
-    del node
-    return (ROOT / "tests/javascript/node_modules/axe-core/axe.min.js").read_text("utf-8")
-
-
-@pytest.fixture(scope="module")
 def completion(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a completion."""
     folder = tmp_path_factory.mktemp("completion")
@@ -40,15 +33,8 @@ def completion(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "surface.html"
 
 
-def findings(page: Page, axe: str) -> list[str]:
-    """Rules that the page breaks, each with the elements that do."""
-    page.evaluate(axe)
-    found = page.evaluate("axe.run()")["violations"]
-    return [f"{one['id']}: {[node['html'][:200] for node in one['nodes']]}" for one in found]
-
-
 @pytest.mark.parametrize(("width", "scheme"), _LOOKS)
-def test_the_explorer_is_accessible(browser: Browser, server: Server, axe: str, width: int, scheme: str) -> None:
+def test_the_explorer_is_accessible(browser: Browser, server: Server, width: int, scheme: str) -> None:
     with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}) as context:
         explorer = Explorer(context, server.address).ready()
         explorer.page.click("#keep")
@@ -56,16 +42,17 @@ def test_the_explorer_is_accessible(browser: Browser, server: Server, axe: str, 
         explorer.does("#complete")
         explorer.until_text("score-verdict", "model learned")
         explorer.page.click("summary")
-        assert findings(explorer.page, axe) == []
+        assert findings(explorer.page) == []
         explorer.page.fill("#quotes", _QUOTES.replace("0.28", "many"))
         explorer.page.click("#complete")
         explorer.until_text("quote-table", "not a number")
-        assert findings(explorer.page, axe) == []
+        assert findings(explorer.page) == []
+        assert explorer.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize(("width", "scheme"), _LOOKS)
 def test_pages_to_read_are_accessible(
-    browser: Browser, server: Server, finished: Workspace, completion: Path, axe: str, width: int, scheme: str
+    browser: Browser, server: Server, finished: Workspace, completion: Path, width: int, scheme: str
 ) -> None:
     with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}) as context:
         page = context.new_page()
@@ -76,5 +63,5 @@ def test_pages_to_read_are_accessible(
         ):
             page.goto(address)
             page.wait_for_selector(part)
-            assert findings(page, axe) == [], address
+            assert findings(page) == [], address
             assert page.evaluate("document.documentElement.scrollWidth") <= width, address

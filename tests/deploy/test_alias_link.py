@@ -42,7 +42,9 @@ def filled(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number, factor in enumerate(_FACTORS, 1):
             made = variant(bundle, folder / f"bundle-{number}", factor=factor)
             with opened() as models:
-                assert models.register(record(made, str(number))).number == str(number)
+                kept = record(made, str(number))
+                card = {"report/model_card.md": f"card of {number}"} if number > 1 else {}  # older versions have none
+                assert models.register(kept._replace(texts={**kept.texts, **card})).number == str(number)
     return folder
 
 
@@ -75,7 +77,11 @@ def roll_back() -> None:
 
 
 def versions(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir() if not path.is_symlink()}
+    return {path.name for path in folder.iterdir() if path.is_dir() and not path.is_symlink()}
+
+
+def cards(folder: Path) -> list[str]:
+    return sorted(path.read_text() for path in folder.glob("*.md"))
 
 
 def test_the_link_moves_with_the_alias_and_two_versions_are_kept(
@@ -93,6 +99,7 @@ def test_the_link_moves_with_the_alias_and_two_versions_are_kept(
         assert followed.link.is_symlink()
         assert followed.link.resolve() == folder / number
         assert versions(folder) == kept
+        assert cards(folder) == [f"card of {name}" for name in sorted(kept - {"1"})]
         for path in (filled / f"bundle-{number}").iterdir():
             assert (followed.link / path.name).read_bytes() == path.read_bytes()
     monkeypatch.setattr(Registry, "fetch", None)  # what is there is not fetched again

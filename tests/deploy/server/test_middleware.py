@@ -15,6 +15,7 @@ _ANSWERS = (
     "/metrics",
     "/openapi.json",
     "/bundle/manifest.json",
+    "/bundle/model_card.md",
     "/bundle/decoder.onnx",
     "/nothing",
     "/bundle/x",
