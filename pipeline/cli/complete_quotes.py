@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, listed
 from pipeline.files import surface_tables
 from vae.runtime import Completion, State, SurfaceModel
 from vae.surface.units import BASIS_POINTS, Z90
@@ -110,9 +110,13 @@ def write(path: Path, model: SurfaceModel, found: Completion) -> None:
 
 
 def figures(model: SurfaceModel, source: "OneSurface", quotes: Quotes, found: Completion) -> dict[str, Any]:
-    """Numbers of rows and quotes, distance of the surface from them, and standard deviations of its points."""
+    """Numbers of rows and quotes, distance of the surface from them, and standard deviations of its points.
+
+    The distance is that from the quotes that the surface was fitted to: wild ones would make a good fit look bad.
+    """
     used = found.used
-    error = BASIS_POINTS * np.abs(found.fitted[used] - quotes.iv[used])
+    fitted = used & ~found.wild
+    error = BASIS_POINTS * np.abs(found.fitted[fitted] - quotes.iv[fitted])
     return {
         "surface": source.title,
         "market": quotes.market,
@@ -144,10 +148,13 @@ def text(source: "OneSurface", outcome: Mapping[str, Any]) -> str:
     if outcome["new_market"]:
         lines.append(f"the model was not trained on the market {source.market}: it completes it as one of any")
     title = f"{source.title}: " if source.title else ""
+    wild = len(outcome["wild_rows"])
+    beyond = outcome["quotes"] - outcome["quotes_used"]
+    left_out = [f"{count:,} {why}" for count, why in ((beyond, "beyond the grid"), (wild, "wild")) if count]
     lines.append(
-        f"{title}{outcome['quotes_used']:,} of {outcome['quotes']:,} quotes used, "
-        f"{outcome['quotes_mean_error_bp']:.1f} bp off on average; standard deviation of a point "
-        f"{outcome['median_std_bp']:.1f} bp, at most {outcome['largest_std_bp']:.1f} bp"
+        f"{title}{outcome['quotes_used'] - wild:,} of {outcome['quotes']:,} quotes used"
+        f"{f' ({listed(left_out)})' if left_out else ''}, {outcome['quotes_mean_error_bp']:.1f} bp off on average; "
+        f"standard deviation of a point {outcome['median_std_bp']:.1f} bp, at most {outcome['largest_std_bp']:.1f} bp"
     )
     return "\n".join(lines)
 

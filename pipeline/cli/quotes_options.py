@@ -148,7 +148,7 @@ def settings_of(file: Path, given: Options, *, date: Any = None) -> "QuotesParam
     try:
         return read_quotes(values)
     except InputError as error:
-        raise InputError(f"{file}: {error}{_HINT}") from error
+        raise InputError(f"{file}: {error}{'' if base or given.columns else _guess(file)}{_HINT}") from error
 
 
 def has_settings(file: Path, given: Options) -> bool:
@@ -160,6 +160,11 @@ def hinted(error: InputError, given: Options) -> InputError:
     """An error of the reader, which names settings, with the options that set them on the command line."""
     message = str(error)
     return InputError(message + _HINT) if "prepare.quotes" in message and given.settings is None else error
+
+
+def _guess(file: Path) -> str:
+    """The step that names columns which have other names than the canonical ones."""
+    return f"; `volvae inspect {file}` guesses its columns, and `volvae init {file}` writes them into params.yaml"
 
 
 def _base(file: Path, settings: Path | None) -> dict[str, Any] | None:

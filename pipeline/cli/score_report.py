@@ -65,8 +65,9 @@ def figures(scores: Scores, kind: str) -> dict[str, float]:
 def text(found: dict[str, float], kind: str) -> str:
     """The figures in two lines."""
     unranked = found[f"unranked_{kind}s"]
+    things = kind if found[f"{kind}s"] == 1 else f"{kind}s"
     lines = (
-        f"{found[f'{kind}s']:,} {kind}s, median {found['median_nats']:,.1f} nats, lowest {found['lowest_nats']:,.1f} "
+        f"{found[f'{kind}s']:,} {things}, median {found['median_nats']:,.1f} nats, lowest {found['lowest_nats']:,.1f} "
         f"({kind} {found[f'lowest_{kind}']})",
         f"{found[f'odd_{kind}s']:,} are odder than {ODD_PERCENTILE:g} % of held-out {kind}s: "
         f"{found['fit_worse']:,} fit worse, {found['fit_better']:,} have less noise, {found['rarer']:,} are rarer, "

@@ -79,8 +79,17 @@ def test_the_commands_of_the_readme_complete_its_quotes(root: Path, tmp_path: Pa
         assert not figures["outside"], command
         wrong = "wrong_quote" in command
         assert figures["wild_rows"] == ([maker.WRONG + 1] if wrong else [])
+        assert figures["quotes_mean_error_bp"] < 6.0  # half of bid to ask in the chain; without the wild quote
         assert output.with_suffix(".html").exists() == ("--plot" in command)
         output.with_suffix(".html").unlink(missing_ok=True)
+
+
+def test_what_is_left_out_of_a_completion_is_said(tmp_path: Path) -> None:
+    """A wild quote, and one beyond the grid."""
+    lines = (DEMO / "quotes/wrong_quote.csv").read_text()
+    (tmp_path / "quotes.csv").write_text(f"{lines.rstrip()}\n{lines.splitlines()[1].replace('30,', '3000,', 1)}\n")
+    result = volvae("complete", tmp_path / "quotes.csv", "-o", tmp_path / "a.csv", "--bundle", DEMO / "bundle")
+    assert result.stdout.startswith("24 of 26 quotes used (1 beyond the grid, 1 wild), ")
 
 
 def test_its_completions_are_the_surfaces_that_the_quotes_are_of(model: SurfaceModel) -> None:

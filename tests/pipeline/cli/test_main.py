@@ -395,6 +395,7 @@ def test_complete_warns_of_quotes_that_do_not_fit(bundle: str, tmp_path: Path) -
     [
         ("days,strike,iv\n26,100,0.2\n", "strike needs forward, or spot, or prices of calls and puts"),
         ("days,iv\n26,0.2\n", "exactly one of log_moneyness, call_delta, delta, strike, moneyness must"),
+        ("exdate,log_moneyness,iv\n2024-01-31,0,0.2\n", "guesses its columns, and `volvae init"),
         ("days,tenor_years,log_moneyness,iv\n26,0.1,0,0.2\n", "must be set, not tenor_years and days"),
         ("expiry,log_moneyness,iv\n2024-01-31,0,0.2\n", "has no column date: say the date of its quotes by --date"),
         ("a,b\n26,0\n", "has none of the canonical columns: `volvae inspect"),
