@@ -99,7 +99,7 @@ $(BIN)/python:
 # Where `make run` has installed everything, there is nothing to add.
 $(RUNTIME_INSTALLED): pyproject.toml requirements.lock | $(BIN)/python
 	@[ -e $(INSTALLED) ] || { \
-	  echo "installing the runtime and the server: half a gigabyte, without torch" && \
+	  echo "installing the runtime and the server, without torch: half a gigabyte, about a minute" && \
 	  $(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[serve,quotes,$(RUNTIME)]'; }
 	@touch $@
 

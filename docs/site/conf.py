@@ -71,7 +71,7 @@ html_math_renderer = "mathml"
 html_theme_options = {"sidebar_hide_name": False, "top_of_page_buttons": []}
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
-pygments_style = "friendly"
+pygments_style = "a11y-high-contrast-light"  # as others are too faint on grey
 pygments_dark_style = "github-dark"
 suppress_warnings = ["config.cache"]
 

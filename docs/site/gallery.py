@@ -158,11 +158,11 @@ class Gallery(SphinxDirective):
         for script in (SCRIPTS / f"{name}.py" for name in shown):
             title = read(script.read_text("utf-8")).title
             address = self.env.app.builder.get_relative_uri(self.env.docname, f"examples/gallery/{script.stem}")
-            card = nodes.paragraph()
-            for paper in ("light", "dark"):
-                uri = f"/{PICTURES}/{script.stem}-{paper}.svg"
-                card += nodes.reference("", "", nodes.image(uri=uri, alt=""), refuri=address, classes=[f"only-{paper}"])
-            card += nodes.reference("", title, refuri=address)
+            pictures = (
+                nodes.image(uri=f"/{PICTURES}/{script.stem}-{paper}.svg", alt="", classes=[f"only-{paper}"])
+                for paper in ("light", "dark")
+            )
+            card = nodes.paragraph("", "", nodes.reference("", "", *pictures, nodes.Text(title), refuri=address))
             cards += card
         return [cards]
 

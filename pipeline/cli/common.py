@@ -14,7 +14,7 @@ from pipeline.errors import InputError, StageError
 
 Parameters = ParamSpec("Parameters")
 
-BUNDLE = Path("artifacts/bundle")
+BUNDLE, DEMO = Path("artifacts/bundle"), Path("demo/bundle")
 # of modules whose names their distributions do not begin with
 _DISTRIBUTIONS = {"google": "protobuf", "grpc": "grpcio", "sklearn": "scikit-learn"}
 
@@ -45,8 +45,10 @@ def _where_bundles_come_from(error: Exception) -> str:
     """How to get a bundle, where the error is that there is none."""
     from vae.bundle import NoBundleError
 
-    makes = "; `make run` trains one, `volvae demo` writes a small one to demo/bundle"
-    return makes if isinstance(error, NoBundleError) else ""
+    if not isinstance(error, NoBundleError):
+        return ""
+    small = f"--bundle {DEMO} is that of the demo" if DEMO.exists() else f"`volvae demo` writes a small one to {DEMO}"
+    return f"; `make run` trains one, {small}"
 
 
 def _remedy(module: str) -> str:

@@ -109,7 +109,7 @@ def _figure(name: str, first: Mapping[str, float], second: Mapping[str, float], 
 
 
 def _gain(name: str, one: float, two: float) -> float:
-    """What the second is better by; the better coverage is the one nearer to its level."""
+    """By how much the second is better; the better coverage is the one nearer to its level."""
     return abs(one - _LEVEL) - abs(two - _LEVEL) if name == _COVERAGE else _BETTER[name] * (two - one)
 
 

@@ -61,7 +61,7 @@ class Patch(NamedTuple):
 
 
 class Lock(NamedTuple):
-    """What a dvc.lock records.
+    """The records of a dvc.lock.
 
     Attributes:
         stages: hashes of what each stage reads and writes.
@@ -119,7 +119,7 @@ def recorded(lock: Path = LOCK) -> Stages:
 
 
 def read_lock(lock: Path) -> Lock:
-    """What a dvc.lock records.
+    """The records of a dvc.lock.
 
     Raises:
         InputError: it is missing or damaged.

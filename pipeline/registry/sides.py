@@ -1,4 +1,4 @@
-"""What is known of a version or of a bundle's folder: its verdict, figures, data and settings."""
+"""A version, or the folder of a bundle, as something to compare: its verdict, figures, data and settings."""
 
 from collections.abc import Mapping
 from pathlib import Path

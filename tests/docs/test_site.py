@@ -15,6 +15,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
+from tests.deploy.browser import chromium, findings
 from tests.pipeline.settings.test_documented import CHAIN, CURRENCIES, INDEX, PATHS, WHOLE, changed
 from tools import params_schema
 
@@ -61,13 +62,19 @@ class Page(HTMLParser):
             self.loaded.append(given.get("src", given.get("href", "")))
 
 
-@pytest.mark.slow
-def test_the_site_is_built_and_its_links_and_pictures_are_there(tmp_path: Path) -> None:
-    """The build runs all scripts of the gallery; links and anchors are looked up in the pages that it wrote."""
-    found = build(ROOT, tmp_path)
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the site, whose build runs all scripts of the gallery."""
+    folder = tmp_path_factory.mktemp("site")
+    found = build(ROOT, folder)
     assert found.returncode == 0, found.stderr
     assert not found.stderr, found.stderr
-    site = tmp_path / "site"
+    return folder / "site"
+
+
+@pytest.mark.slow
+def test_its_links_and_pictures_are_there(site: Path) -> None:
+    """Links and anchors are looked up in the pages that the build wrote."""
     pages = {path: Page(path.read_text("utf-8")) for path in site.rglob("*.html")}
     for path, page in pages.items():
         assert not [source for source in page.loaded if urlsplit(source).netloc], path
@@ -92,6 +99,32 @@ def test_the_site_is_built_and_its_links_and_pictures_are_there(tmp_path: Path) 
     names = {name.partition(".")[2] for name in params_schema.comments(PARAMS) if "." in name}
     assert {name for name in names if f">{name}<" not in text} == set()
     assert "<math" in (site / "docs/mathematics.html").read_text("utf-8")
+
+
+_OF_EACH_KIND = (
+    "docs/index",
+    "docs/tutorials/scenarios",
+    "docs/howto",
+    "docs/method",
+    "docs/reference/runtime",
+    "docs/decisions/0001-rooms-by-imports",
+    "examples/gallery/wild_quote",
+    "search",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("node")
+def test_a_page_of_each_kind_is_accessible(site: Path) -> None:
+    """On a wide screen in light colours, and on a phone in dark ones."""
+    with chromium() as browser:
+        for width, scheme in ((1280, "light"), (390, "dark")):
+            with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}) as context:
+                page = context.new_page()
+                for name in _OF_EACH_KIND:
+                    page.goto((site / f"{name}.html").as_uri())
+                    assert findings(page) == [], name
+                    assert page.evaluate("document.documentElement.scrollWidth") <= width, name
 
 
 @pytest.mark.parametrize("link", ["missing.md", "index.md#gone"])

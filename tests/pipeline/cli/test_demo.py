@@ -53,10 +53,14 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_missing_bundle_says_where_bundles_come_from(tmp_path: Path) -> None:
+def test_a_missing_bundle_says_where_bundles_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     result = volvae("complete", DEMO / "quotes/smile.csv", "-o", tmp_path / "a.csv", "--bundle", tmp_path / "none")
     assert result.exit_code == 2
     assert result.stderr.endswith("; `make run` trains one, `volvae demo` writes a small one to demo/bundle\n")
+    (tmp_path / "demo/bundle").mkdir(parents=True)
+    result = volvae("complete", DEMO / "quotes/smile.csv", "-o", tmp_path / "a.csv")
+    assert result.stderr.endswith("; `make run` trains one, --bundle demo/bundle is that of the demo\n")
 
 
 def test_it_is_small_enough_to_ship() -> None:
