@@ -1,5 +1,6 @@
 """The command demo: a small trained model and sample quotes, written to a folder, and its page served."""
 
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -30,11 +31,19 @@ def demo(folder: Path, *, port: int) -> None:
 http://127.0.0.1:{port}   its page; Ctrl-C ends it
 
 in another shell
-  volvae complete {folder}/quotes/smile.csv --bundle {folder}/bundle -o surface.csv --plot
+{_activation()}  volvae complete {folder}/quotes/smile.csv --bundle {folder}/bundle -o surface.csv --plot
   volvae complete {folder}/quotes/chain.csv --date 2026-03-03 --bundle {folder}/bundle -o surface.csv --plot
   volvae sample -n 1000 --bundle {folder}/bundle -o surfaces.parquet
 """)
     run.run(settings.Settings((folder / "bundle").absolute(), port=port))
+
+
+def _activation() -> str:
+    """The line by which another shell finds the command; empty outside of a virtual environment."""
+    script = Path(sys.prefix) / "bin/activate"
+    if not script.exists():
+        return ""
+    return f"  . {script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script}\n"
 
 
 def write(folder: Path) -> None:

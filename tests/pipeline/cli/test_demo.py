@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,13 @@ def test_the_folder_is_written_once_and_its_page_served(tmp_path: Path, monkeypa
     served: list[Settings] = []
     monkeypatch.setattr(run, "run", served.append)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/activate").touch()
     result = volvae("demo", "--port", "8123")
     assert result.exit_code == 0, result.output
     assert "http://127.0.0.1:8123 " in result.output
+    assert "in another shell\n  . .venv/bin/activate\n  volvae complete demo/" in result.output
     for part in ("bundle", "quotes"):
         names = {path.name for path in (DEMO / part).iterdir()}
         assert {path.name for path in (tmp_path / "demo" / part).iterdir()} == names
