@@ -10,7 +10,7 @@ from pipeline.registry.sides import Side
 from pipeline.settings.register import GateParams
 
 _DIGITS = 12  # of a hash
-_LONGEST = 40  # letters of a setting that are shown
+_LONGEST, _BEFORE = 40, 12  # letters of a setting that are shown, and before its first difference
 _MORE, _LESS = 1.0, -1.0  # whether larger or smaller values of a figure are better
 _BETTER = {
     "elbo_nats": _MORE,
@@ -211,7 +211,7 @@ def text(found: Compared) -> str:
         ("code and machine, where they differ", found.code),
     ):
         if values:
-            rows = [(name, _value(one), _value(two)) for name, (one, two) in values.items()]
+            rows = [(name, *_pair(one, two)) for name, (one, two) in values.items()]
             lines += ["", *_columns([(title, "A", "B"), *rows], str.ljust)]
     if found.first.settings and found.second.settings and not found.settings:
         lines += ["", "no setting differs"]
@@ -221,7 +221,7 @@ def text(found: Compared) -> str:
 def _verdict(found: Compared) -> str:
     """Whether figures and samples can be compared, in a line."""
     if not found.obstacle:
-        return f"comparable: one grid, one market, the same held-out data (data/surfaces {found.first.data[:_DIGITS]})"
+        return f"comparable: the same grid, markets and held-out data (data/surfaces {found.first.data[:_DIGITS]})"
     samples = "samples can be compared, as grid and markets agree" if found.samples else "nor are samples"
     return f"figures of different data are not comparable: {found.obstacle}; {samples}"
 
@@ -249,9 +249,14 @@ def _style(name: str) -> Callable[..., str]:
     return lambda value, sign="": f"{value:{sign}{digits}}"
 
 
-def _value(value: object) -> str:
-    shown = "-" if value is None else str(value)
-    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}..."
+def _pair(one: object, two: object) -> Iterator[str]:
+    """Two values in short, of which long ones, such as lists of tenors, are cut before they begin to differ."""
+    texts = ["-" if value is None else str(value) for value in (one, two)]
+    same = next((n for n, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts)))
+    start = same - _BEFORE if same > _BEFORE and max(map(len, texts)) > _LONGEST else 0
+    for text in texts:
+        shown = f"...{text[start:]}" if start else text
+        yield shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}..."
 
 
 def _columns(rows: Sequence[Sequence[str]], align: Callable[[str, int], str]) -> list[str]:

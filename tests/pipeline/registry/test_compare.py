@@ -95,6 +95,12 @@ def test_vectors_of_another_length_are_not_compared() -> None:
     assert (found.samples, found.obstacle) == (False, "A has dimension 3, B 4")
 
 
+def test_long_settings_are_cut_before_they_differ() -> None:
+    first, second = (SIDE._replace(settings={"prepare.tenors": list(range(days))}) for days in (18, 19))
+    told = compare.text(compared(first, second, GATE))
+    assert told.splitlines()[-1].split("  ")[1:] == ["..., 15, 16, 17]", "..., 15, 16, 17, 18]"]
+
+
 def lock(data: str, latents: int) -> str:
     """A dvc.lock with the settings of a stage."""
     return f"""\
@@ -168,7 +174,7 @@ def test_folders_are_compared_with_what_their_projects_record(
         stages["stages"]["evaluate"] = {"outs": [{"path": path, "md5": lineage.md5(at)} for path, at in made.items()]}
         YAML().dump(stages, project / "dvc.lock")
     told = call("one/artifacts/bundle", "two/artifacts/bundle").stdout
-    assert told.startswith("A  one/artifacts/bundle\nB  two/artifacts/bundle\n\ncomparable: one grid, one market, ")
+    assert told.startswith("A  one/artifacts/bundle\nB  two/artifacts/bundle\n\ncomparable: the same grid, ")
     assert "no setting differs" in told
 
     (tmp_path / "two/results/evaluate.json").write_text('{"elbo_nats": 16.0}')
