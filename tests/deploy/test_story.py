@@ -23,7 +23,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.repositories import git
-from tests.services import answers, get, post, prefect_login, wait_for
+from tests.services import answers, free_port, get, post, prefect_login, wait_for
 from tests.workspace import put, write_tiny_params
 from vae.bundle import FORMAT
 
@@ -34,7 +34,7 @@ STAND_INS = {"postgres": "volvae-stand-in-postgres:test", "s3": "volvae-stand-in
 PROJECT = "volvae-story"
 REPOSITORY = "/srv/volvae/repository"
 SCHEDULED = f"{REPOSITORY}/.scheduled"
-PREFECT, MLFLOW, SERVER = "http://127.0.0.1:4200/api", "http://127.0.0.1:5000", "http://127.0.0.1:8000"
+PREFECT, MLFLOW = "http://127.0.0.1:4200/api", "http://127.0.0.1:5000"
 # Of the gate. Neither a busy machine nor a model that is hardly trained may decide whether a version is accepted.
 LOOSE = {"register__gate__decode_ms": 60_000.0, "register__gate__worse_nats": 1e9, "register__gate__worse_bp": 1e9}
 KILL = f"""
@@ -82,6 +82,8 @@ class Installation:
 
     def __init__(self, folder: Path, root: Path) -> None:
         self.checkout, self.passwords = folder / "checkout", {}
+        port = free_port()  # many programs listen at 8000
+        self.server = f"http://127.0.0.1:{port}"
         self._folder, self._began = folder, time.monotonic()
         git(root, "clone", "--quiet", "--no-hardlinks", ".", str(self.checkout))
         git(self.checkout, "checkout", "--quiet", "-B", "main")
@@ -93,12 +95,13 @@ class Installation:
         self._environment.write_text("".join(f"{name}={value}\n" for name, value in self.passwords.items()))
         self._program, old = compose_program()
         self._file = folder / "compose.json"
-        self._file.write_text(json.dumps(self._settings(old=old)))
+        self._file.write_text(json.dumps(self._settings(port, old=old)))
 
-    def _settings(self, *, old: bool) -> dict[str, Any]:
-        """The compose file with the images that are here."""
+    def _settings(self, port: int, *, old: bool) -> dict[str, Any]:
+        """The compose file with the images that are here, and the port of the model server."""
         settings = YAML(typ="safe").load(self.checkout / "deploy/compose.yaml")
         settings = {name: value for name, value in settings.items() if not name.startswith("x-") and name != "name"}
+        settings["services"]["server"]["ports"] = [f"127.0.0.1:{port}:8000"]
         for name, image in STAND_INS.items():
             if subprocess.run([DOCKER, "image", "inspect", image], check=False, capture_output=True).returncode == 0:
                 settings["services"][name]["image"] = image
@@ -187,7 +190,7 @@ class Installation:
     def sample(self) -> Any:
         """A surface drawn by the server with a seed; the model alone decides on it."""
         headers = {"Authorization": f"Bearer {self.passwords['VOLVAE_TOKEN']}"}
-        return post(f"{SERVER}/sample", {"n": 1, "seed": 7}, headers)["iv"]
+        return post(f"{self.server}/sample", {"n": 1, "seed": 7}, headers)["iv"]
 
 
 @pytest.fixture
@@ -221,9 +224,9 @@ def trains_and_serves(it: Installation) -> Any:
     assert "train" in run.stages
     assert it.champion() == "1"
     it.told(f"scheduled run: {run.message}")
-    wait_for(lambda: answers(f"{SERVER}/v2/health/ready"), seconds=300, what="the model server")
+    wait_for(lambda: answers(f"{it.server}/v2/health/ready"), seconds=300, what="the model server")
     with pytest.raises(urllib.error.HTTPError, match="401"):
-        post(f"{SERVER}/sample", {"n": 1})
+        post(f"{it.server}/sample", {"n": 1})
     it.told("the server, which waited for a champion, serves version 1, with the token alone")
     return it.sample()
 
@@ -302,7 +305,7 @@ def restores_a_backup(it: Installation, backup: Path, of_one: Any) -> None:
         restore = ("pg_restore", "--username=postgres", "--clean", "--if-exists", f"--dbname={name}")
         it.compose("exec", "-T", "postgres", *restore, read=backup / name)
     it.compose("up", "--detach", "--no-build")
-    wait_for(lambda: answers(f"{SERVER}/v2/health/ready"), seconds=600, what="the model server")
+    wait_for(lambda: answers(f"{it.server}/v2/health/ready"), seconds=600, what="the model server")
     assert it.sample() == of_one
     run = it.run()
     assert run.message.startswith("volvae version 2 accepted: "), run
