@@ -38,6 +38,8 @@ telemetry.switch_off()  # before mlflow is imported, which reads the switches th
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # seven, each twice as long, are minutes of silence
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+for _direction in ("UPLOAD", "DOWNLOAD"):  # by the server: its bucket may be out of reach from here
+    os.environ.setdefault(f"MLFLOW_ENABLE_PROXY_MULTIPART_{_direction}", "false")
 
 import mlflow  # noqa: E402
 import numpy as np  # noqa: E402

@@ -1,6 +1,8 @@
 """An MLflow store leaves the process as it was, and an embedded one finds its artifacts wherever it lies."""
 
 import contextlib
+import http.server
+import json
 import os
 import shutil
 import sqlite3
@@ -177,6 +179,41 @@ def test_the_page_of_mlflow_in_the_folder_shows_the_artifacts(here: Path, bundle
         address = f"{url}/get-artifact?run_uuid={run}&path={BUNDLE}/{MANIFEST}"
         with urllib.request.urlopen(address, timeout=60) as answer:
             assert answer.read() == (bundle / MANIFEST).read_bytes()
+
+
+def test_files_come_through_a_server_that_offers_addresses_of_its_bucket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which are of a network that the model server of deploy/compose.yaml is not on."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            offer = {"multipart_uploads_enabled": True, "multipart_downloads_enabled": True}
+            run = {"run": {"info": {"run_id": "1", "artifact_uri": "mlflow-artifacts:/1/artifacts"}}}
+            answers = {"server-info": offer, "runs/get": run, "presigned": {"url": "http://s3.invalid/", "headers": {}}}
+            found = [json.dumps(answer).encode() for name, answer in answers.items() if name in self.path]
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(found[0] if found else b"of the server")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+            with mlflow_store.opened() as store:
+                files = store._repository(store.client.get_run("1").info.artifact_uri)
+                files._download_file("bundle/manifest.json", str(tmp_path / "manifest.json"))
+        finally:
+            server.shutdown()
+            thread.join()
+    assert (tmp_path / "manifest.json").read_bytes() == b"of the server"
+    assert not [path for path in asked if "presigned" in path]
 
 
 def test_a_long_reason_keeps_its_start_and_its_end() -> None:
