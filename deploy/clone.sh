@@ -4,7 +4,12 @@
 # For a private repository GIT_USERNAME and GIT_PASSWORD are in the environment; they are written nowhere.
 set -eu
 answer='!f() { [ "$1" = get ] && printf "username=%s\npassword=%s\n" "$GIT_USERNAME" "$GIT_PASSWORD"; }; f'
-[ -d repository/.git ] || git init --quiet --initial-branch="$2" repository
+# One clone at a time. The lock ends with the last process of a clone, also of one that was killed: git's own locks, which
+# are found after it, are of no process.
+exec 9>repository.lock
+flock 9
+[ ! -d repository/.git ] || find repository/.git -name '*.lock' -delete
+git init --quiet repository
 cd repository
 git remote remove origin 2>/dev/null || true
 git remote add origin "$1"
