@@ -51,8 +51,9 @@ def check_out(source: Path) -> Path:
         StageError: git or DVC failed.
     """
     folder = source / SCHEDULED
-    if not (folder / ".git").exists():
-        output("git", "init", "--quiet", str(folder), folder=source)
+    for lock in (folder / ".git").rglob("*.lock"):  # of a git that was killed: the folder has one run at a time
+        lock.unlink(missing_ok=True)
+    output("git", "init", "--quiet", str(folder), folder=source)
     output("git", "fetch", "--quiet", str(source.absolute()), "HEAD", folder=folder)
     output("git", "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD", folder=folder)
     output("git", "clean", "-ffdq", f"--exclude={lineage.LOCK}", folder=folder)
