@@ -25,7 +25,7 @@ from tests.services import (
     running,
     wait_for,
 )
-from tests.workspace import write_tiny_params
+from tests.workspace import Workspace, write_tiny_params
 
 pytestmark = pytest.mark.slow
 
@@ -84,8 +84,9 @@ class Project(NamedTuple):
     def last(self) -> dict[str, Any]:
         return flow_runs(self.server)[-1]
 
-    def commit(self) -> None:
-        for command in (["add", "."], ["commit", "--quiet", "--allow-empty", "-m", "change"]):
+    def commit(self, *paths: str) -> None:
+        """Commit these files, or all."""
+        for command in (["add", *(paths or ["."])], ["commit", "--quiet", "--allow-empty", "-m", "change"]):
             identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
             subprocess.run(["git", *identity, *command], cwd=self.folder, check=True)
 
@@ -232,12 +233,15 @@ def test_a_clean_run_works_on_the_commit_and_a_lost_volume_is_filled_by_the_remo
     project: Project, tmp_path: Path
 ) -> None:
     remote = tmp_path / "remote"
+    Workspace(project.folder).set(retrain__when=["drift"], retrain__incoming="quotes/today.csv")
+    (project.folder / "quotes").mkdir()
+    (project.folder / "quotes/today.csv").write_text("of today")  # git need not know it
     dvc = [sys.executable, "-m", "dvc", "remote", "add", "--quiet", "--default", "mine", str(remote)]
     subprocess.run(dvc, cwd=project.folder, check=True)
     code, output = project.run("--clean")
     assert code == 2
-    assert "differs from its commit (.dvc/config); commit that, or let --allow-dirty run" in output
-    project.commit()
+    assert "differs from its commit (.dvc/config, params.yaml); commit that, or let --allow-dirty run" in output
+    project.commit("params.yaml", ".dvc/config")
     code, output = project.run("--clean", "--pull", "--push")
     assert code == 0, output
     assert not (project.folder / "results").exists()
@@ -245,6 +249,7 @@ def test_a_clean_run_works_on_the_commit_and_a_lost_volume_is_filled_by_the_remo
     assert json.loads((project.folder / ".scheduled/results/register.json").read_text())["verdict"] == "accepted"
     assert len([path for path in remote.rglob("*") if path.is_file()]) >= 2
     assert "Running stage 'prepare'" in output
+    assert (project.folder / ".scheduled/quotes/today.csv").read_text() == "of today"
 
     for lost in (".scheduled", ".dvc/cache"):
         shutil.rmtree(project.folder / lost)
