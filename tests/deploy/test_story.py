@@ -190,7 +190,7 @@ class Installation:
     def sample(self) -> Any:
         """A surface drawn by the server with a seed; the model alone decides on it."""
         headers = {"Authorization": f"Bearer {self.passwords['VOLVAE_TOKEN']}"}
-        return post(f"{self.server}/sample", {"n": 1, "seed": 7}, headers)["iv"]
+        return post(f"{self.server}/sample", {"count": 1, "seed": 7}, headers)["iv"]
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def trains_and_serves(it: Installation) -> Any:
     it.told(f"scheduled run: {run.message}")
     wait_for(lambda: answers(f"{it.server}/v2/health/ready"), seconds=300, what="the model server")
     with pytest.raises(urllib.error.HTTPError, match="401"):
-        post(f"{it.server}/sample", {"n": 1})
+        post(f"{it.server}/sample", {"count": 1})
     it.told("the server, which waited for a champion, serves version 1, with the token alone")
     return it.sample()
 
