@@ -1,14 +1,14 @@
 """The application: all routes over one service."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Router
 
-from deploy.server import metrics, openapi
+from deploy.server import logs, metrics, openapi
 from deploy.server.answers import json_response
 from deploy.server.middleware import Middleware, route
 from deploy.server.oip_routes import OipRoutes
@@ -39,10 +39,12 @@ def application(service: Service, routes: Sequence[BaseRoute]) -> Middleware:
 
     @asynccontextmanager
     async def lifespan(_: Middleware) -> AsyncIterator[None]:
-        task = asyncio.create_task(_reload(service))
+        followed = [service.follower.refresh, *([service.challenge.refresh] if service.challenge else [])]
+        tasks = [asyncio.create_task(_repeat(refresh, service.settings.poll)) for refresh in followed]
         async with _over_grpc(service):
             yield
-        task.cancel()
+        for task in tasks:
+            task.cancel()
         service.follower.stop()
         if service.challenge is not None:
             service.challenge.follower.stop()
@@ -76,11 +78,12 @@ def _over_grpc(service: Service) -> AbstractAsyncContextManager[None]:
     return grpc_server.serving(service)
 
 
-async def _reload(service: Service) -> None:
-    """Check the bundle for a new model every ``poll`` seconds."""
+async def _repeat(look: Callable[[], object], poll: float) -> None:
+    """Look for a new model every ``poll`` seconds, whatever a look ends in."""
     loop = asyncio.get_running_loop()
     while True:
-        await asyncio.sleep(service.settings.poll)
-        await loop.run_in_executor(None, service.follower.refresh)
-        if service.challenge is not None:
-            await loop.run_in_executor(None, service.challenge.refresh)
+        await asyncio.sleep(poll)
+        try:
+            await loop.run_in_executor(None, look)
+        except Exception as error:  # noqa: BLE001 - the next look may succeed
+            logs.failure("a look for a new model failed", error)

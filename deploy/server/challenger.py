@@ -6,37 +6,44 @@ well it foretold the hidden one. So the comparison needs no surface that is know
 
 import math
 import random
+import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from deploy.server import logs
+from deploy.server.endpoints import check_time
 from deploy.server.errors import LateError
 from deploy.server.metrics import Metrics
 from deploy.server.reload import Follower
 from deploy.server.served import Served
-from vae.runtime import Completion, SurfaceModel
+from vae.runtime import Completion, SurfaceModel, VectorModel
+from vae.surface.units import BASIS_POINTS
 
 Quotes = Mapping[str, Any]  # arguments of SurfaceModel.complete
+_COLUMNS = ("iv", "tenor", "log_moneyness", "call_delta", "weight")
 
-_BASIS_POINTS = 1e4
-_UNSEEN = 1e-9  # weight of the hidden quote; its error would be 30,000 times that of a point of the data
+_UNSEEN = 1e-9  # weight of a quote that shall have no effect
+_SECONDS = 30.0  # that a model may take to foretell a quote
 _FAILURES = 3  # requests that the champion answers and the challenger does not
-_FIRST_LOOK = 32  # comparisons; later looks are at twice, four times, ... as many
-_WORSE = 4.0  # standard errors; of a challenger that is as good, one in 2,000 is withdrawn in 15 looks
-_SLOWER = 2.0  # times the seconds of the champion
+_FIRST_LOOK = 128  # comparisons; later looks are at twice, four times, ... as many
+_WORSE = 4.0  # standard errors ...
+_LEAST = 0.01  # ... and the share of the champion's score that a difference must have
+_SLOWER = 2.0  # times the seconds of the champion, at the median ...
+_LATEST = 1024  # ... of so many comparisons
 
 
 class Foretold(NamedTuple):
     """How a model foretold a hidden quote.
 
     Attributes:
-        crps: continuous ranked probability score, basis points of vol; smaller is better. NaN where the quote lies
-            outside of the model's grid.
-        seconds: that the model took.
+        crps: continuous ranked probability score, basis points of vol; smaller is better.
+        seconds: that the model took for the surface.
     """
 
     crps: float
@@ -54,45 +61,59 @@ def crps(value: float, mean: float, std: float) -> float:
     return std * (z * math.erf(z / math.sqrt(2.0)) + 2.0 * density - 1.0 / math.sqrt(math.pi))
 
 
-def foretold(model: SurfaceModel, quotes: Quotes, hidden: int) -> Foretold:
-    """How a model foretells one of the quotes from the others.
+def foretold(model: SurfaceModel, quotes: Quotes, hidden: int) -> Foretold | None:
+    """How a model foretells one of the quotes from the others; None where it lies outside of the model's grid.
+
+    The others are completed as the client's would be, so that their noise is estimated where no weights are given. A
+    second completion, with what the first found of them, reads that surface at the hidden quote, which has no weight.
 
     Raises:
         ValueError: the model cannot complete these quotes.
     """
-    weight = np.array(np.broadcast_to(quotes.get("weight", 1.0), np.shape(quotes["iv"])), np.float64)
-    weight[hidden] *= _UNSEEN
     start = time.perf_counter()
-    found = model.complete(**{**quotes, "weight": weight})
+    rest = model.complete(**{name: _without(hidden, name, column) for name, column in quotes.items()})
     seconds = time.perf_counter() - start
-    if not found.used[hidden]:
-        return Foretold(math.nan, seconds)
-    std = math.hypot(float(found.fitted_std[hidden]), found.noise)
-    score = crps(float(quotes["iv"][hidden]), float(found.fitted[hidden]), std)
-    return Foretold(_BASIS_POINTS * score, seconds)
+    given = np.array(np.broadcast_to(quotes.get("weight", 1.0), np.shape(quotes["iv"])), np.float64)
+    weight = given.copy()
+    if "weight" not in quotes:
+        found = (float(model.manifest["observation_scale_vol"]) / rest.noise) ** 2
+        weight = np.insert(np.where(rest.wild, _UNSEEN, found), hidden, _UNSEEN)
+    weight[hidden] = _UNSEEN
+    read = model.complete(**{**quotes, "weight": weight})
+    if not read.used[hidden]:
+        return None
+    std = math.hypot(float(read.fitted_std[hidden]), rest.noise / math.sqrt(given[hidden]))
+    score = BASIS_POINTS * crps(float(quotes["iv"][hidden]), float(read.fitted[hidden]), std)
+    if not math.isfinite(score):
+        raise ValueError("the prediction of the hidden quote is not finite")
+    return Foretold(score, seconds)
+
+
+def _without(hidden: int, name: str, column: Any) -> Any:  # noqa: ANN401 - an argument of SurfaceModel.complete
+    return np.delete(np.asarray(column), hidden) if name in _COLUMNS else column
 
 
 class Record:
-    """How a challenger did beside a champion; whoever stays is judged at 32, 64, 128, ... comparisons.
+    """How a challenger did beside a champion, judged at 128, 256, 512, ... comparisons.
 
     Attributes:
-        versions: of the champion and of the challenger.
-        withdrawn: why the challenger no longer takes part; None while it does.
+        withdrawn: why the challenger takes no part; None while it does.
     """
 
-    def __init__(self, versions: tuple[str, str]) -> None:
-        self.versions = versions
-        self.withdrawn: str | None = None
+    def __init__(self, withdrawn: str | None = None) -> None:
+        self.withdrawn = withdrawn
         self._compared, self._failures = 0, 0
+        self._champions = 0.0  # sum of the champion's scores
         self._sum, self._squares = 0.0, 0.0  # of the challenger's scores less the champion's
-        self._seconds = [0.0, 0.0]
+        self._times: deque[float] = deque(maxlen=_LATEST)  # seconds of the challenger by those of the champion
 
     def add(self, champion: Foretold, challenger: Foretold) -> None:
         """Count a comparison, and judge where it is time for that."""
         excess = challenger.crps - champion.crps
         self._compared += 1
+        self._champions += champion.crps
         self._sum, self._squares = self._sum + excess, self._squares + excess * excess
-        self._seconds = [self._seconds[0] + champion.seconds, self._seconds[1] + challenger.seconds]
+        self._times.append(challenger.seconds / champion.seconds)
         if self._compared >= _FIRST_LOOK and self._compared.bit_count() == 1:
             self.withdrawn = self.withdrawn or self._judged()
 
@@ -104,10 +125,10 @@ class Record:
 
     def _judged(self) -> str | None:
         count, mean = self._compared, self._sum / self._compared
-        error = math.sqrt(max(self._squares / count - mean * mean, 0.0) / count)
-        if mean > _WORSE * error:
+        error = math.sqrt(max(self._squares / count - mean * mean, 0.0) / (count - 1))
+        if mean > max(_WORSE * error, _LEAST * self._champions / count):
             return f"it foretells hidden quotes {mean:.2g} bp worse (CRPS of {count}, standard error {error:.2g})"
-        times = self._seconds[1] / self._seconds[0]
+        times = statistics.median(self._times)
         return f"it takes {times:.1f} times as long" if times > _SLOWER else None
 
 
@@ -116,7 +137,7 @@ class Challenge:
 
     Args:
         follower: of the challenger's folder.
-        share: of the requests on which both are compared, in a thread of its own.
+        share: of the requests on which both are compared, after the answer, in a thread.
         answers: share of the requests that the challenger answers.
         metrics: of this worker.
     """
@@ -124,15 +145,20 @@ class Challenge:
     def __init__(self, follower: Follower, *, share: float, answers: float, metrics: Metrics) -> None:
         self.follower = follower
         self._share, self._answers, self._metrics = share, answers, metrics
-        self._thread = ThreadPoolExecutor(1, "volvae-challenger")
-        self._busy = False
         self._random = random.Random(0)  # noqa: S311 - nothing secret
+        self._waiting = logs.Once()
         self._rival: Served | None = None
-        self._record = Record(("", ""))
+        self._pair: tuple[Served, Served] | None = None  # of which the record is
+        self._record = Record()
+        self._thread = Thread()
 
     def refresh(self) -> None:
-        """Look for a new challenger."""
-        if self.follower.folder.exists() and self.follower.refresh():  # an alias may name none yet
+        """Look for a new challenger; one whose folder is gone takes no part any more."""
+        if not self.follower.folder.is_dir():
+            self._rival = None
+            self._waiting.warning("waits for a challenger", f"there is no folder {self.follower.folder}")
+        elif self.follower.refresh():
+            self._waiting.reset()
             self._rival = self.follower.served
 
     def complete(self, champion: Served, quotes: Quotes, check: Callable[[], None]) -> tuple[Served, Completion]:
@@ -145,67 +171,105 @@ class Challenge:
 
         Raises:
             ValueError: the champion cannot complete these quotes.
+            LateError: the deadline passed.
         """
         rival = self._rival_of(champion)
         if rival is None:
             return champion, _complete(champion, quotes, check)
-        if self._random.random() < self._share and len(quotes["iv"]) > 1 and not self._busy:
-            self._busy = True
-            hidden = self._random.randrange(len(quotes["iv"]))
-            self._thread.submit(self._compare, self._record, champion, rival, quotes, hidden)
+        record = self._record
+        answer = self._answer(record, champion, rival, quotes, check)
+        if self._random.random() < self._share and len(quotes["iv"]) > 1 and not self._thread.is_alive():
+            hidden, first = self._random.randrange(len(quotes["iv"])), self._random.random() < 0.5
+            compare = partial(self._compare, record, champion, rival, quotes, hidden, challenger_first=first)
+            self._thread = Thread(target=compare, name="volvae-challenger", daemon=True)
+            self._thread.start()
+        return answer
+
+    def _answer(
+        self, record: Record, champion: Served, rival: Served, quotes: Quotes, check: Callable[[], None]
+    ) -> tuple[Served, Completion]:
         if self._random.random() >= self._answers:
             return champion, _complete(champion, quotes, check)
         try:
             return rival, _complete(rival, quotes, check)
-        except LateError:
+        except LateError as error:
+            self._failed(record, rival, error)
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the champion answers
             found = _complete(champion, quotes, check)  # where this raises too, the quotes are at fault
-            self._failed(self._record, error)
+            self._failed(record, rival, error)
             return champion, found
 
     def _rival_of(self, champion: Served) -> Served | None:
-        """The challenger, unless it is the champion itself or was withdrawn; its record starts with each pair."""
+        """The challenger, unless it cannot be compared or was withdrawn; the record starts with each pair."""
         rival = self._rival
-        if rival is None or rival.version == champion.version:
+        if rival is None:
             return None
-        if self._record.versions != (champion.version, rival.version):
-            self._record = Record((champion.version, rival.version))
-            self._metrics.challengers.labels(rival.version).set(1)  # after it was withdrawn, too
+        if self._pair is None or self._pair[0] is not champion or self._pair[1] is not rival:
+            self._pair, self._record = (champion, rival), Record(_mismatch(champion, rival))
+            self._metrics.challengers.labels(rival.version).set(self._record.withdrawn is None)
+            if self._record.withdrawn:
+                logs.info("compares no challenger", version=rival.version, reason=self._record.withdrawn)
         return None if self._record.withdrawn else rival
 
-    def _compare(self, record: Record, champion: Served, rival: Served, quotes: Quotes, hidden: int) -> None:
-        """Compare both on one request, in the thread."""
+    def _compare(
+        self, record: Record, champion: Served, rival: Served, quotes: Quotes, hidden: int, *, challenger_first: bool
+    ) -> None:
+        """Compare both on one request, in the thread; the order is drawn, as the second finds a warm processor."""
+        theirs: Foretold | Exception | None = None
         try:
-            ours = foretold(champion.surfaces, quotes, hidden)
-            try:
-                theirs = foretold(rival.surfaces, quotes, hidden)
-            except Exception as error:  # noqa: BLE001 - the champion could
-                self._failed(record, error)
-                return
-            if math.isnan(ours.crps + theirs.crps):  # one of them cannot read the hidden quote
-                return
-            self._metrics.compared("champion", *ours)
-            self._metrics.compared("challenger", *theirs)
-            self._changed(record, lambda: record.add(ours, theirs))
-        except ValueError:
-            return  # the client's quotes, whose own answer says why
-        finally:
-            self._busy = False
+            if challenger_first:
+                theirs = _attempt(rival, quotes, hidden)
+            ours = foretold(_in_time(champion), quotes, hidden)
+            if not challenger_first:
+                theirs = _attempt(rival, quotes, hidden)
+            if isinstance(theirs, Exception):
+                self._failed(record, rival, theirs)
+            elif ours is not None and theirs is not None:
+                self._metrics.compared("champion", *ours)
+                self._metrics.compared("challenger", *theirs)
+                self._changed(record, rival, partial(record.add, ours, theirs))
+        except (ValueError, LateError):
+            return  # of the champion: the client's own answer says why
+        except Exception as error:  # noqa: BLE001 - else it would vanish with the thread
+            logs.failure("a comparison failed", error)
 
-    def _failed(self, record: Record, error: Exception) -> None:
+    def _failed(self, record: Record, rival: Served, error: Exception) -> None:
         self._metrics.challenger_failures.inc()
-        logs.failure("the challenger fails where the champion answers", error, version=record.versions[1])
-        self._changed(record, lambda: record.failed(type(error).__name__))
+        logs.failure("the challenger fails where the champion answers", error, version=rival.version)
+        self._changed(record, rival, lambda: record.failed(type(error).__name__))
 
-    def _changed(self, record: Record, change: Callable[[], None]) -> None:
+    def _changed(self, record: Record, rival: Served, change: Callable[[], None]) -> None:
         """Change a record, and say so where that withdraws the challenger."""
         before = record.withdrawn
         change()
         if record.withdrawn and not before:
             self._metrics.withdrawn.inc()
-            self._metrics.challengers.labels(record.versions[1]).set(0)
-            logs.warning("withdraws the challenger", version=record.versions[1], reason=record.withdrawn)
+            self._metrics.challengers.labels(rival.version).set(0)
+            logs.warning("withdraws the challenger", version=rival.version, reason=record.withdrawn)
+
+
+def _mismatch(champion: Served, rival: Served) -> str | None:
+    """Why two models cannot be compared; None where they can."""
+    if champion.model.manifest == rival.model.manifest:
+        return "it is the champion itself"
+    if isinstance(rival.model, VectorModel) or isinstance(champion.model, VectorModel):
+        return "one of them is of vectors"
+    if champion.model.grid.to_dict() != rival.model.grid.to_dict():
+        return "its grid is another"
+    return None
+
+
+def _attempt(rival: Served, quotes: Quotes, hidden: int) -> Foretold | Exception | None:
+    """What the challenger foretells, or its error, which counts only if the champion has none."""
+    try:
+        return foretold(_in_time(rival), quotes, hidden)
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        return error
+
+
+def _in_time(served: Served) -> SurfaceModel:
+    return served.surfaces.checked(partial(check_time, time.monotonic() + _SECONDS))
 
 
 def _complete(served: Served, quotes: Quotes, check: Callable[[], None]) -> Completion:

@@ -57,7 +57,7 @@ class Follower:
         except Stopped:
             return False
         except Exception as error:  # noqa: BLE001 - the next check may succeed, whatever failed
-            if self._refused.warning(_REFUSES[self._role], str(error)):
+            if self._refused.warning(_REFUSES[self._role], str(error)) and self._role == "champion":
                 self._metrics.refused.inc()
             return False
         self._refused.reset()
@@ -78,7 +78,8 @@ class Follower:
         old = self._fingerprint and self.served.version
         self.served = new
         if old is not None:
-            self._metrics.swaps.inc()
+            if self._role == "champion":
+                self._metrics.swaps.inc()
             self._workers.labels(old).set(0)
         self._workers.labels(new.version).set(1)
         logs.info(_SAYS[self._role], version=new.version, former=old, provider=new.model.provider)

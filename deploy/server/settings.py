@@ -79,6 +79,8 @@ class Settings:
     token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        if self.challenger_answers and not self.challenger_share:
+            raise ValueError("--challenger-answers needs a --challenger-share above 0, which withdraws a worse one")
         token = self.token
         if token is not None and not (token and token.isascii() and token.isprintable() and token == token.strip()):
             raise ValueError(f"{ENVIRONMENT}_TOKEN must be printable ASCII, not empty, without spaces around it")

@@ -44,7 +44,9 @@ def serve(model: str, challenger: str | None, **values: Any) -> None:  # noqa: A
 
     verify_key()  # a wrong one ends the command; later it would be a line of the log, as for an alias without a version
     token = os.environ.get(f"{serving.ENVIRONMENT}_TOKEN")
-    rival = nullcontext() if challenger is None else _folder(challenger, values["poll"])
+    if challenger and not challenger.startswith(_ALIAS) and not Path(challenger).is_dir():
+        raise InputError(f"--challenger: there is no folder {challenger}; allowed: a bundle, or models:/NAME@ALIAS")
+    rival = _folder(challenger, values["poll"]) if challenger else nullcontext()
     with _folder(model, values["poll"]) as bundle, rival as other:
         settings = serving.Settings(bundle, challenger=other, token=token, **values)
         run.run(settings, wait=model.startswith(_ALIAS))
