@@ -37,16 +37,25 @@ def serve(*arguments: str, **environment: object) -> Result:
     return CliRunner(env=variables).invoke(main, ["serve", *arguments])
 
 
-def test_every_setting_has_a_variable(started: list[Settings]) -> None:
+def test_every_setting_has_a_variable(started: list[Settings], tmp_path: Path) -> None:
     assert _VALUES.keys() == {field.name for field in dataclasses.fields(Settings)} - {"bundle", "challenger"}
-    assert serve(model="some/where", challenger="else/where", **_VALUES).exit_code == 0
+    assert serve(model="some/where", challenger=tmp_path, **_VALUES).exit_code == 0
     (found,) = started
-    folders = {"bundle": Path.cwd() / "some/where", "challenger": Path.cwd() / "else/where"}
+    folders = {"bundle": Path.cwd() / "some/where", "challenger": tmp_path}
     assert dataclasses.asdict(found) == {**folders, **_VALUES}
     defaults = Settings(Path("/"))
     assert all(getattr(defaults, name) != value for name, value in _VALUES.items()), (
         "or the test could not tell a value from a default"
     )
+
+
+def test_a_challenger_must_be_there_and_be_compared_where_it_answers(started: list[Settings], tmp_path: Path) -> None:
+    missing = serve("--challenger", "no/where")
+    assert (missing.exit_code, started) == (2, [])
+    assert "--challenger: there is no folder no/where" in missing.stderr
+    blind = serve("--challenger", str(tmp_path), "--challenger-share", "0", "--challenger-answers", "0.1")
+    assert blind.exit_code == 2
+    assert "--challenger-answers needs a --challenger-share above 0" in blind.stderr
 
 
 def test_every_setting_but_the_token_has_an_option_which_precedes_the_variable(started: list[Settings]) -> None:
