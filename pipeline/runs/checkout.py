@@ -1,7 +1,11 @@
 """The clean checkout in which scheduled runs work."""
 
+import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pipeline.errors import InputError, StageError
@@ -51,21 +55,35 @@ def check_out(source: Path) -> Path:
         StageError: git or DVC failed.
     """
     folder = source / SCHEDULED
-    for lock in (folder / ".git").rglob("*.lock"):  # of a git that was killed: the folder has one run at a time
-        lock.unlink(missing_ok=True)
-    output("git", "init", "--quiet", str(folder), folder=source)
-    output("git", "fetch", "--quiet", str(source.absolute()), "HEAD", folder=folder)
-    output("git", "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD", folder=folder)
-    output("git", "clean", "-ffdq", f"--exclude={lineage.LOCK}", folder=folder)
+    # In a checkout without a repository git must not take the one around it, which is the user's.
+    git = partial(output, "git", GIT_CEILING_DIRECTORIES=str(source.absolute()))
+    _mend(folder, git)
+    git("init", "--quiet", str(folder), folder=source)
+    git("fetch", "--quiet", str(source.absolute()), "HEAD", folder=folder)
+    git("checkout", "--quiet", "--force", "--detach", "FETCH_HEAD", folder=folder)
+    git("clean", "-ffdq", f"--exclude={lineage.LOCK}", folder=folder)
     remote = lineage.git(source).remote
     if remote:
-        output("git", "config", "remote.origin.url", remote, folder=folder)
+        git("config", "remote.origin.url", remote, folder=folder)
     local = source / ".dvc/config.local"
     if local.exists():  # it has the user's own remotes and their passwords
         (folder / ".dvc/config.local").write_bytes(local.read_bytes())
     output("dvc", "cache", "dir", "--local", output("dvc", "cache", "dir", folder=source), folder=folder)
     heal(folder)
     return folder
+
+
+def _mend(folder: Path, git: Callable[..., str]) -> None:
+    """Remove what a killed git or a power cut left of the checkout's repository, which `git init` does not mend."""
+    kept = folder / ".git"
+    for lock in kept.rglob("*.lock"):  # of a git that was killed: the folder has one run at a time
+        if lock.is_file():
+            lock.unlink(missing_ok=True)
+    if kept.exists():
+        try:
+            git("rev-parse", "--git-dir", folder=folder)
+        except StageError:
+            shutil.rmtree(kept)
 
 
 def link(path: Path, *, source: Path, folder: Path) -> None:
@@ -75,14 +93,17 @@ def link(path: Path, *, source: Path, folder: Path) -> None:
         point(folder / path, (source / path).absolute())
 
 
-def output(program: str, *arguments: str, folder: Path) -> str:
-    """The standard output of ``git`` or of the running Python's ``dvc``.
+def output(program: str, *arguments: str, folder: Path, **environment: str) -> str:
+    """The standard output of ``git`` or of the running Python's ``dvc``, with variables beside those of this process.
 
     Raises:
         StageError: the program failed.
     """
     command = [sys.executable, "-m", program] if program == "dvc" else [program]
-    found = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        [*command, *arguments],
+        cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     if found.returncode:
         raise StageError(f"{program} {' '.join(arguments)}: {' '.join(found.stderr.split())}")
     return found.stdout.strip()

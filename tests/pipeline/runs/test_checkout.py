@@ -105,15 +105,22 @@ def test_a_checkout_is_the_commit_and_keeps_what_was_made(repository: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_git_that_was_killed_stops_no_later_checkout(repository: Path) -> None:
+@pytest.mark.parametrize("left", ["nothing", "an empty HEAD"])
+def test_a_git_that_was_killed_stops_no_later_checkout(repository: Path, left: str) -> None:
     own = repository / "code.py"
     own.write_text("not committed\n")
-    (repository / checkout.SCHEDULED / ".git").mkdir(parents=True)  # of a `git init`, before it wrote anything
-    folder = check_out(repository)
+    folder = repository / checkout.SCHEDULED
+    kept = folder / ".git"
+    kept.mkdir(parents=True)
+    if left == "an empty HEAD":  # as a power cut leaves it
+        git(folder, "init", "--quiet")
+        (kept / "HEAD").write_bytes(b"")
+    check_out(repository)
     assert own.read_text() == "not committed\n"  # git takes a folder without repository for a part of the one around it
     own.write_text("one\n")
     for name in ("index.lock", "config.lock", "HEAD.lock"):
-        (folder / ".git" / name).touch()
+        (kept / name).touch()
+    (kept / "refs/some.lock").mkdir()  # a folder is no lock
     git(repository, "commit", "--quiet", "--allow-empty", "-m", "second")
     check_out(repository)
     assert git(folder, "rev-parse", "HEAD") == git(repository, "rev-parse", "HEAD")
