@@ -7,8 +7,12 @@ answer='!f() { [ "$1" = get ] && printf "username=%s\npassword=%s\n" "$GIT_USERN
 # One clone at a time. The lock ends with the last process of a clone, also of one that was killed: git's own locks, which
 # are found after it, are of no process.
 exec 9>repository.lock
-flock 9
-[ ! -d repository/.git ] || find repository/.git -name '*.lock' -delete
+flock -w 600 9 || { echo "another clone runs" >&2; exit 1; }
+if [ -d repository/.git ]; then
+  find repository/.git -type f -name '*.lock' -delete
+  # `git init` does not mend what a power cut leaves, such as an empty HEAD.
+  GIT_CEILING_DIRECTORIES="$PWD" git -C repository rev-parse --git-dir >/dev/null 2>&1 || rm -rf repository/.git
+fi
 git init --quiet repository
 cd repository
 git remote remove origin 2>/dev/null || true

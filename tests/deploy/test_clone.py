@@ -104,6 +104,19 @@ def test_a_clone_that_was_killed_as_it_began_is_begun_again(clone: Clone, source
     assert git(cloned, "rev-parse", "HEAD") == git(source, "rev-parse", "HEAD")
 
 
+def test_a_head_that_a_power_cut_left_empty_is_fetched_again(clone: Clone, source: Path, cloned: Path) -> None:
+    clone(source)
+    state = cloned / STATE
+    state.parent.mkdir(parents=True)
+    state.write_text("half a training")
+    (cloned / ".git/HEAD").write_bytes(b"")
+    newest = commit(source, "two")
+    after = clone(source)
+    assert (after.returncode, after.stderr) == (0, "")
+    assert git(cloned, "rev-parse", "HEAD") == newest
+    assert state.read_text() == "half a training"
+
+
 def test_a_password_is_written_nowhere(clone: Clone, source: Path, cloned: Path) -> None:
     assert clone(source, GIT_USERNAME="volvae", GIT_PASSWORD="of-a-test").returncode == 0
     assert not [path for path in cloned.rglob("*") if path.is_file() and b"of-a-test" in path.read_bytes()]
