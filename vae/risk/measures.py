@@ -79,7 +79,7 @@ def fewest(level: float) -> int:
     >>> fewest(0.99), fewest(0.999)
     (100, 1000)
     """
-    return math.ceil(1.0 / (1.0 - level) - _ROUNDING)
+    return math.ceil((1.0 - _ROUNDING) / (1.0 - level))
 
 
 def _rank(count: int, level: float) -> int:

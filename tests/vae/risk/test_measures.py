@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vae.risk.measures import risk
+from vae.risk.measures import fewest, knows, risk
 
 
 def test_a_small_sample_by_hand() -> None:
@@ -45,3 +45,9 @@ def test_an_error_that_equal_losses_cannot_show_is_not_known() -> None:
 def test_too_few_scenarios_are_refused(count: int, level: float) -> None:
     with pytest.raises(ValueError, match="level"):
         risk(np.zeros(count), level)
+
+
+@pytest.mark.parametrize(("level", "count"), [(0.9, 10), (0.99, 100), (0.999, 1000), (0.9999, 10_000), (0.975, 40)])
+def test_the_fewest_scenarios_are_the_first_count_that_is_accepted(level: float, count: int) -> None:
+    assert fewest(level) == count
+    assert (knows(count, level), knows(count - 1, level)) == (True, False)
