@@ -188,4 +188,4 @@ def compare(first: str, second: str, *, as_json: bool) -> None:
         )
     gate = read_params().register_.gate if PARAMS.exists() else None
     found = compare.compared(a, b, gate)
-    click.echo(json.dumps(compare.record(found), indent=2) if as_json else compare.text(found))
+    click.echo(json.dumps(compare.record(found), indent=2, allow_nan=False) if as_json else compare.text(found))

@@ -173,7 +173,7 @@ def _changed(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, t
 
 
 def record(found: Compared) -> dict[str, Any]:
-    """The comparison as plain values for JSON."""
+    """The comparison as plain values for JSON, which has no NaN: a figure that is none is None."""
     return {
         "first": {"name": found.first.name, "verdict": found.first.verdict, "data": found.first.data},
         "second": {"name": found.second.name, "verdict": found.second.verdict, "data": found.second.data},
@@ -182,18 +182,22 @@ def record(found: Compared) -> dict[str, Any]:
         "obstacle": found.obstacle,
         "figures": {
             figure.name: {
-                "first": figure.first,
-                "second": figure.second,
-                "difference": figure.second - figure.first,
-                "allowed": None if figure.gain is None else figure.allowed,
+                "first": _finite(figure.first),
+                "second": _finite(figure.second),
+                "difference": _finite(figure.second - figure.first),
+                "allowed": None if figure.gain is None else _finite(figure.allowed),
                 "better": figure.better,
-                "beyond": figure.beyond,
+                "beyond": _finite(figure.beyond),
             }
             for figure in found.figures
         },
         "settings": {key: list(values) for key, values in found.settings.items()},
         "code": {key: list(values) for key, values in found.code.items()},
     }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def text(found: Compared) -> str:
@@ -220,9 +224,10 @@ def text(found: Compared) -> str:
 
 def _verdict(found: Compared) -> str:
     """Whether figures and samples can be compared, in a line."""
+    one, other = ("grid", "markets") if "grid" in found.first.manifest else ("dimension", "likelihood")
     if not found.obstacle:
-        return f"comparable: the same grid, markets and held-out data (data/surfaces {found.first.data[:_DIGITS]})"
-    samples = "samples can be compared, as grid and markets agree" if found.samples else "nor are samples"
+        return f"comparable: the same {one}, {other} and held-out data (data/surfaces {found.first.data[:_DIGITS]})"
+    samples = f"samples can be compared, as {one} and {other} agree" if found.samples else "nor are samples"
     return f"figures of different data are not comparable: {found.obstacle}; {samples}"
 
 

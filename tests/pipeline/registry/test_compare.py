@@ -96,6 +96,21 @@ def test_vectors_of_another_length_are_not_compared() -> None:
     assert (found.samples, found.obstacle) == (False, "A has dimension 3, B 4")
 
 
+def test_what_two_models_of_vectors_share_is_named() -> None:
+    first = SIDE._replace(manifest={"dimension": 3, "likelihood": "gaussian"})
+    assert "comparable: the same dimension, likelihood and held-out data (" in compare.text(compared(first, first, GATE))
+    other = compare.text(compared(first, first._replace(data="2" * 32), GATE))
+    assert "samples can be compared, as dimension and likelihood agree\n" in other
+
+
+def test_a_figure_that_is_not_known_is_null_in_json() -> None:
+    first, second = (SIDE._replace(figures={"completion_mae_10": value}) for value in (math.nan, 2.0))
+    found = json.loads(json.dumps(compare.record(compared(first, second, GATE)), allow_nan=False))
+    assert found["figures"]["completion_mae_10"] == {
+        "first": None, "second": 2.0, "difference": None, "allowed": None, "better": None, "beyond": 0.0,
+    }  # fmt: skip
+
+
 def test_long_settings_are_cut_before_they_differ() -> None:
     first, second = (SIDE._replace(settings={"prepare.tenors": list(range(days))}) for days in (18, 19))
     told = compare.text(compared(first, second, GATE))
