@@ -261,7 +261,7 @@ def _mismatch(champion: Served, rival: Served) -> str | None:
 
 
 def _attempt(rival: Served, quotes: Quotes, hidden: int) -> Foretold | Exception | None:
-    """What the challenger foretells, or its error, which counts only if the champion has none."""
+    """The challenger's prediction, or its error, which counts only if the champion has none."""
     try:
         return foretold(_in_time(rival), quotes, hidden)
     except Exception as error:  # noqa: BLE001 - whatever it is
