@@ -576,7 +576,9 @@ class SurfaceModel(BundleModel):
                 more = quote_noise.unexplained(error, recalled.fitted_std[rows], self._quote_noise)
                 recalled = recalled._replace(std=np.sqrt(recalled.std**2 + np.float32(more) ** 2))
                 state = moving.doubted(previous, recalled.state, more)
-                found = found._replace(warning=f"{found.warning}; {quote_noise.of_state(more, kept=state is not None)}")
+                if more > 0.0:
+                    worth = quote_noise.of_state(more, kept=state is not None)
+                    found = found._replace(warning=f"{found.warning}; {worth}")
         iv = recalled.state.iv
         return found._replace(
             iv=iv,

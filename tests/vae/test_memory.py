@@ -130,6 +130,8 @@ def test_wild_quotes_are_left_out_and_quotes_that_the_past_explains_are_not(mode
     found = model.complete(whole, tenor=tenor, log_moneyness=k, previous=state)
     assert found.wild.tolist() == [place == 7 for place in range(24)]
     assert found.warning is not None
+    assert found.warning.startswith("the model fits all quotes but the wild ones, which are left out: ")
+    assert "misses" not in found.warning
     assert abs(found.fitted[7] - 0.2) < 0.03
 
 
