@@ -98,7 +98,8 @@ def test_vectors_of_another_length_are_not_compared() -> None:
 
 def test_what_two_models_of_vectors_share_is_named() -> None:
     first = SIDE._replace(manifest={"dimension": 3, "likelihood": "gaussian"})
-    assert "comparable: the same dimension, likelihood and held-out data (" in compare.text(compared(first, first, GATE))
+    same = compare.text(compared(first, first, GATE))
+    assert "comparable: the same dimension, likelihood and held-out data (" in same
     other = compare.text(compared(first, first._replace(data="2" * 32), GATE))
     assert "samples can be compared, as dimension and likelihood agree\n" in other
 
