@@ -8,7 +8,7 @@ from typing import Any
 from vae.bundle import BundleError, read_file
 
 NAME = "model_card.md"
-_OF_PROJECT = Path("results") / NAME  # of a project whose bundle is artifacts/bundle
+_ARTIFACTS, _OF_PROJECT = "artifacts", Path("results") / NAME  # of a project: its bundle is artifacts/bundle
 _MOST_BYTES = 2**20  # of a card, which has 6,000
 
 
@@ -23,7 +23,8 @@ def read(folder: Path, manifest: Mapping[str, Any]) -> bytes | None:
     A card names the sha256 of the weights. One of other weights is of another model, as in a project that has exported
     and not yet registered.
     """
-    for path in (beside(folder), folder.parent.parent / _OF_PROJECT):
+    of_project = folder.parent.name == _ARTIFACTS  # else the folder above may be one in which anybody writes
+    for path in (beside(folder), *([folder.parent.parent / _OF_PROJECT] if of_project else [])):
         with contextlib.suppress(OSError, BundleError):
             content = read_file(path, _MOST_BYTES)
             if manifest["weights_sha256"].encode() in content:

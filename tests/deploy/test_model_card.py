@@ -55,6 +55,10 @@ def test_a_card_is_of_the_weights_that_it_names(linear_bundle: Path, tmp_path: P
     manifest = read_manifest(folder)
     assert b"# volvae version 1" in (model_card.read(folder, manifest) or b"")
     assert model_card.read(folder, {**manifest, "weights_sha256": "0" * 64}) is None
+    other = folder.rename(tmp_path / "elsewhere") / "bundle"  # of no project: anybody may have written that card
+    shutil.copytree(linear_bundle, other)
+    assert model_card.read(other, manifest) is None
+    shutil.copytree(linear_bundle, folder)
     (tmp_path / "results/model_card.md").rename(tmp_path / "artifacts/bundle.md")  # as the link to an alias leaves it
     assert model_card.read(folder, manifest) is not None
     (tmp_path / "artifacts/bundle.md").unlink()
