@@ -168,6 +168,13 @@ def test_what_is_no_state_is_refused(model: SurfaceModel, change: dict[str, Any]
         model.state_of_plain(model.state_to_plain(model.state) | change)
 
 
+def test_a_state_of_an_earlier_version_is_refused_with_what_to_start_from(model: SurfaceModel) -> None:
+    plain = model.state_to_plain(model.state)
+    del plain["moved"]  # which earlier versions did not have
+    with pytest.raises(ValueError, match="one of an earlier version of volvae cannot be read: start anew"):
+        model.state_of_plain(plain)
+
+
 def test_what_cannot_be_completed_from_a_state_is_refused(model: SurfaceModel, linear_bundle: Path) -> None:
     for wrong, message in (
         ({"elapsed": 0.0}, "elapsed is 0.0; allowed: 1e-06 to 1000 working days since the state of 2020-05-29"),
