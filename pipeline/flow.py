@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline import telemetry
+from pipeline.credentials import without_credentials
 from pipeline.errors import InputError, StageError
 
 telemetry.switch_off()  # before prefect is imported, which reads the switches then
@@ -315,7 +316,7 @@ def serve(*, cron: str, timezone: str | None, port: int, **parameters: object) -
     except ValueError as error:
         raise InputError(f"no schedule: {' '.join(str(error).split())}") from error
     if PREFECT_API_URL.value():
-        _serve(schedule, parameters, f"schedule {cron!r} on {PREFECT_API_URL.value()}")
+        _serve(schedule, parameters, f"schedule {cron!r} on {without_credentials(PREFECT_API_URL.value())}")
         return
     password = PREFECT_API_AUTH_STRING.value() or PREFECT_SERVER_API_AUTH_STRING.value()
     login = "PREFECT_API_AUTH_STRING"
@@ -352,9 +353,9 @@ def _serve(schedule: Schedule, parameters: dict[str, object], done: str) -> None
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
     except (DeploymentApplyError, HTTPError) as error:
-        reason = " ".join(str(error).split())
+        address, reason = PREFECT_API_URL.value(), " ".join(str(error).split())
         raise StageError(
-            f"the Prefect server at {PREFECT_API_URL.value()} does not take the schedule: {reason}"
+            without_credentials(f"the Prefect server at {address} does not take the schedule: {reason}")
         ) from error
     print(f"flow: {done}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):

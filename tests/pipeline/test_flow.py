@@ -368,9 +368,11 @@ def test_a_second_schedule_uses_the_server_and_another_user_is_refused(served: S
 
 
 def test_a_server_that_does_not_take_the_schedule_is_named(served: Served, tmp_path: Path) -> None:
-    error = another_schedule(served, [], {"PREFECT_API_URL": served.server, "PREFECT_HOME": str(tmp_path)})
+    address = served.server.replace("//", "//me:of-a-test@")
+    error = another_schedule(served, [], {"PREFECT_API_URL": address, "PREFECT_HOME": str(tmp_path)})
     assert error.startswith(f"volvae: the Prefect server at {served.server} does not take the schedule: ")
     assert "401" in error
+    assert "of-a-test" not in error
     assert error.count("\n") == 1
 
 
