@@ -224,6 +224,19 @@ def flow_runs(url: str, headers: Mapping[str, str] | None = None) -> list[dict[s
 
 
 @contextlib.contextmanager
+def answering(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address of a server on loopback whose requests a handler answers, in threads."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextlib.contextmanager
 def receiver(read: Callable[[str, bytes], Any] = lambda _, body: json.loads(body)) -> Iterator[tuple[str, list[Any]]]:
     """The address of a server that keeps what is posted to it, by default JSON, and what it got.
 
@@ -240,11 +253,5 @@ def receiver(read: Callable[[str, bytes], Any] = lambda _, body: json.loads(body
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", got
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(Handler) as address:
+        yield address, got

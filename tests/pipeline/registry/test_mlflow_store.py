@@ -21,7 +21,7 @@ from pipeline.errors import StageError
 from pipeline.registry import mlflow_store, registry
 from pipeline.registry.registry import BUNDLE, Registry
 from tests.records import record
-from tests.services import free_port, healthy
+from tests.services import answering, free_port, healthy
 from tests.workspace import Workspace
 from vae.bundle import DECODER, MANIFEST
 
@@ -201,17 +201,11 @@ def test_files_come_through_a_server_that_offers_addresses_of_its_bucket(
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
-            with mlflow_store.opened() as store:
-                files = store._repository(store.client.get_run("1").info.artifact_uri)
-                files._download_file("bundle/manifest.json", str(tmp_path / "manifest.json"))
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(Handler) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        with mlflow_store.opened() as store:
+            files = store._repository(store.client.get_run("1").info.artifact_uri)
+            files._download_file("bundle/manifest.json", str(tmp_path / "manifest.json"))
     assert (tmp_path / "manifest.json").read_bytes() == b"of the server"
     assert not [path for path in asked if "presigned" in path]
 
