@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deploy.server import logs
-from deploy.server.endpoints import check_time
 from deploy.server.errors import LateError
 from deploy.server.metrics import Metrics
 from deploy.server.reload import Follower
@@ -73,16 +72,16 @@ def foretold(model: SurfaceModel, quotes: Quotes, hidden: int) -> Foretold | Non
     start = time.perf_counter()
     rest = model.complete(**{name: _without(hidden, name, column) for name, column in quotes.items()})
     seconds = time.perf_counter() - start
-    given = np.array(np.broadcast_to(quotes.get("weight", 1.0), np.shape(quotes["iv"])), np.float64)
-    weight = given.copy()
+    weight = np.array(np.broadcast_to(quotes.get("weight", 1.0), np.shape(quotes["iv"])), np.float64)
+    noise = rest.noise / math.sqrt(weight[hidden])
     if "weight" not in quotes:
-        found = (float(model.manifest["observation_scale_vol"]) / rest.noise) ** 2
-        weight = np.insert(np.where(rest.wild, _UNSEEN, found), hidden, _UNSEEN)
+        learned = float(model.manifest["observation_scale_vol"])
+        weight = np.insert(np.where(rest.wild, _UNSEEN, (learned / rest.noise) ** 2), hidden, 0.0)
     weight[hidden] = _UNSEEN
     read = model.complete(**{**quotes, "weight": weight})
     if not read.used[hidden]:
         return None
-    std = math.hypot(float(read.fitted_std[hidden]), rest.noise / math.sqrt(given[hidden]))
+    std = math.hypot(float(read.fitted_std[hidden]), noise)
     score = BASIS_POINTS * crps(float(quotes["iv"][hidden]), float(read.fitted[hidden]), std)
     if not math.isfinite(score):
         raise ValueError("the prediction of the hidden quote is not finite")
@@ -161,13 +160,13 @@ class Challenge:
             self._waiting.reset()
             self._rival = self.follower.served
 
-    def complete(self, champion: Served, quotes: Quotes, check: Callable[[], None]) -> tuple[Served, Completion]:
+    def complete(self, champion: Served, quotes: Quotes, deadline: float) -> tuple[Served, Completion]:
         """The model that answers, and its completion.
 
         Args:
             champion: the model that is served.
             quotes: of the request.
-            check: called before each graph, as ``SurfaceModel.checked`` says.
+            deadline: on the clock ``time.monotonic``.
 
         Raises:
             ValueError: the champion cannot complete these quotes.
@@ -175,9 +174,9 @@ class Challenge:
         """
         rival = self._rival_of(champion)
         if rival is None:
-            return champion, _complete(champion, quotes, check)
+            return champion, champion.in_time(deadline).complete(**quotes)
         record = self._record
-        answer = self._answer(record, champion, rival, quotes, check)
+        answer = self._answer(record, champion, rival, quotes, deadline)
         if self._random.random() < self._share and len(quotes["iv"]) > 1 and not self._thread.is_alive():
             hidden, first = self._random.randrange(len(quotes["iv"])), self._random.random() < 0.5
             compare = partial(self._compare, record, champion, rival, quotes, hidden, challenger_first=first)
@@ -186,17 +185,17 @@ class Challenge:
         return answer
 
     def _answer(
-        self, record: Record, champion: Served, rival: Served, quotes: Quotes, check: Callable[[], None]
+        self, record: Record, champion: Served, rival: Served, quotes: Quotes, deadline: float
     ) -> tuple[Served, Completion]:
         if self._random.random() >= self._answers:
-            return champion, _complete(champion, quotes, check)
+            return champion, champion.in_time(deadline).complete(**quotes)
         try:
-            return rival, _complete(rival, quotes, check)
+            return rival, rival.in_time(deadline).complete(**quotes)
         except LateError as error:
             self._failed(record, rival, error)
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the champion answers
-            found = _complete(champion, quotes, check)  # where this raises too, the quotes are at fault
+            found = champion.in_time(deadline).complete(**quotes)  # where this raises too, the quotes are at fault
             self._failed(record, rival, error)
             return champion, found
 
@@ -220,7 +219,7 @@ class Challenge:
         try:
             if challenger_first:
                 theirs = _attempt(rival, quotes, hidden)
-            ours = foretold(_in_time(champion), quotes, hidden)
+            ours = foretold(champion.in_time(time.monotonic() + _SECONDS), quotes, hidden)
             if not challenger_first:
                 theirs = _attempt(rival, quotes, hidden)
             if isinstance(theirs, Exception):
@@ -263,14 +262,6 @@ def _mismatch(champion: Served, rival: Served) -> str | None:
 def _attempt(rival: Served, quotes: Quotes, hidden: int) -> Foretold | Exception | None:
     """The challenger's prediction, or its error, which counts only if the champion has none."""
     try:
-        return foretold(_in_time(rival), quotes, hidden)
+        return foretold(rival.in_time(time.monotonic() + _SECONDS), quotes, hidden)
     except Exception as error:  # noqa: BLE001 - whatever it is
         return error
-
-
-def _in_time(served: Served) -> SurfaceModel:
-    return served.surfaces.checked(partial(check_time, time.monotonic() + _SECONDS))
-
-
-def _complete(served: Served, quotes: Quotes, check: Callable[[], None]) -> Completion:
-    return served.surfaces.checked(check).complete(**quotes)

@@ -1,11 +1,12 @@
 """The model of a folder that is served, and how one bundle is told from another."""
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from deploy.server import errors
-from deploy.server.endpoints import Endpoint, make_endpoints, warm_up
+from deploy.server.endpoints import Endpoint, check_time, make_endpoints, warm_up
 from vae import bundle, runtime
 from vae.bundle import MANIFEST, BundleError
 from vae.runtime import Provider, SurfaceModel, VectorModel
@@ -48,6 +49,14 @@ class Served(NamedTuple):
         if isinstance(self.model, VectorModel):
             raise errors.no_surfaces(self.endpoints)
         return self.model
+
+    def in_time(self, deadline: float) -> SurfaceModel:
+        """The model of surfaces, whose calls look at a deadline, on the clock ``time.monotonic``, before each graph.
+
+        Raises:
+            HTTPException: it is of vectors.
+        """
+        return self.surfaces.checked(partial(check_time, deadline))
 
 
 class Fingerprint(NamedTuple):

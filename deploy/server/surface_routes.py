@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from deploy.server import answers, errors, json_arrays
 from deploy.server.answers import BINARY, JSON, LINES, SEED, SHAPE, TABLES, VERSION, json_response, to_json
 from deploy.server.challenger import Challenge
-from deploy.server.endpoints import Array, check_time
+from deploy.server.endpoints import Array
 from deploy.server.errors import ProtocolError, RefusedError
 from deploy.server.limits import QUICK_JSON, Body
 from deploy.server.middleware import route
@@ -331,7 +331,7 @@ class _Samples(NamedTuple):
         return self.request.count
 
     def answer(self, deadline: float) -> Response:
-        model = _in_time(self.served, deadline)
+        model = self.served.in_time(deadline)
         iv = self.rows(0, self.request.count, model)
         answer = answers.Sampled(self.served.version, self.seed, answers.Grid.of(model.grid), iv)
         return _response(answer, _headers(self))
@@ -396,7 +396,7 @@ class _Paths(NamedTuple):
         return self.request.count * self._steps
 
     def answer(self, deadline: float) -> Response:
-        model = _in_time(self.served, deadline)
+        model = self.served.in_time(deadline)
         found = self.rows(0, self.request.count, model)
         dates = [date.isoformat() for date in found.dates]
         own = self.served.version, self.seed, answers.Grid.of(model.grid)
@@ -502,14 +502,9 @@ def _decoded(content: bytes, kind: type[T]) -> T:
         raise ProtocolError(f"the request cannot be read: {error}") from error
 
 
-def _in_time(served: Served, deadline: float) -> SurfaceModel:
-    """The model, whose calls look at the deadline before each graph."""
-    return served.surfaces.checked(partial(check_time, deadline))
-
-
 def _completed(challenge: Challenge | None, served: Served, sent: _Sent, deadline: float) -> Response:
     """The answer to a request to complete a surface; a challenger takes part where no state of the champion does."""
-    model = _in_time(served, deadline)
+    model = served.in_time(deadline)
     given = _asked_of_table(sent) if sent.kind in TABLES else msgspec.structs.asdict(_decoded(sent.content, Complete))
     given = {name: part for name, part in given.items() if part is not None}
     if "previous" in given:
@@ -519,7 +514,7 @@ def _completed(challenge: Challenge | None, served: Served, sent: _Sent, deadlin
     if challenge is None or "previous" in given:
         found = model.complete(**given)
     else:
-        served, found = challenge.complete(served, given, partial(check_time, deadline))
+        served, found = challenge.complete(served, given, deadline)
         model = served.surfaces
     state = None if found.state is None else answers.State(**model.state_to_plain(found.state))
     facts = found._asdict() | {"outside": found.outside, "state": state}
@@ -564,7 +559,7 @@ def _state(model: SurfaceModel, sent: answers.State | Literal["newest"]) -> Stat
 
 def _scored(served: Served, sent: _Sent, deadline: float) -> Response:
     """The answer to a request to score surfaces."""
-    model = _in_time(served, deadline)
+    model = served.in_time(deadline)
     if sent.kind == JSON:
         iv = _surfaces(bytes(_decoded(sent.content, Score).iv), model.grid.shape)
         numbers = np.arange(len(iv))
