@@ -10,8 +10,8 @@ from pipeline.errors import InputError
 from pipeline.files.dataset import SPLITS, Dataset
 from pipeline.files.motion_file import Motion
 from pipeline.settings.train import DynamicsParams, TrainParams
-from vae.dynamics.ageing import best_half_life
-from vae.dynamics.fit import FEWEST_DATES, History, walk
+from vae.dynamics.choice import chosen_walk
+from vae.dynamics.fit import FEWEST_DATES, History
 from vae.dynamics.law import FORMS, Array, advanced, passed
 from vae.model.autoencoder import Vae
 
@@ -53,9 +53,7 @@ def check_dynamics(params: TrainParams, data: Dataset) -> None:
 def fit_motion(params: DynamicsParams, model: Vae, data: Dataset) -> Motion:
     """The law of the dates before the test split, and the state at the last of them."""
     history = dated(model, data, _FITTED, params.underlying).history
-    walked = walk(history, FORMS[params.form])
-    if walked.form.ageing < 1.0:
-        walked = walked._replace(form=walked.form._replace(half_life=best_half_life(walked)))
+    walked = chosen_walk(history, FORMS[params.form])
     return Motion(walked.law(), walked.state(), int(history.days[-1]), params.form, params.underlying)
 
 

@@ -44,12 +44,15 @@ def scenario_figures(motion: Motion, model: Vae, data: Dataset, settings: Evalua
     found = dated(model, data, SPLITS, motion.underlying)
     center = model.center.numpy()
     plain = _plain(found, center)
-    own = walk(found.history, FORMS[motion.form].with_ageing(float(motion.law.ageing[0])))
+    own = walk(found.history, FORMS[motion.form].of(motion.law), motion.law.elasticity)
     own, filtered = own._replace(free=_tells_arbitrage(model, data.grid)), walk(plain, FORMS[_FILTERED])
     walks = (own, filtered, walk(plain, FORMS["historical"]))
     first = len(found.points) - count
     forecast = [forecasts(each, found.points, center, first=first, seed=settings.seed) for each in walks]
-    figures = scenario_metrics(*forecast) | {"scenario_ageing": own.form.ageing}
+    figures = scenario_metrics(*forecast) | {
+        "scenario_ageing": own.form.ageing,
+        "scenario_elasticity": float(np.abs(own.elasticity).mean()),
+    }
     if own.free is not None:
         figures["scenario_acceptance_rate"] = _acceptance_rate(own, own.free, first)
     if data.path is not None and plain.log_price is not None:

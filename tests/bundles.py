@@ -52,14 +52,15 @@ def two_markets() -> Prior:
 
 
 def moving_model(*, with_return: bool) -> tuple[Vae, Motion]:
-    """A model of log vols that are a random walk, with their law of motion, perhaps beside a return."""
+    """A model of log vols that are a random walk, with their law of motion. With a return deviations follow the level."""
     random, dates = np.random.default_rng(0), 150
     x = torch.from_numpy(0.2 * np.exp(np.cumsum(0.01 * random.standard_normal((dates, 8)), axis=0)))
     sizes = Architecture(8, 8, 2, 16, 1, transform="log", residual_factors=7)
     model = Vae.from_components(sizes, principal_components(x.log()))
     price = np.cumsum(0.01 * random.standard_normal(dates)) if with_return else None
     history = History(model.observe(x).values.numpy(), FIRST_DAY + np.arange(dates), model.basis.numpy(), price)
-    walked = walk(history, FORMS["reverting"])
+    elasticity = np.linspace(-0.5, 1.0, len(history.basis) + 1) if with_return else None
+    walked = walk(history, FORMS["reverting"], elasticity)
     index = "index" if with_return else None
     return model, Motion(walked.law(), walked.state(), int(history.days[-1]), "reverting", index)
 

@@ -17,7 +17,7 @@ from vae import bundle
 from vae.dynamics import law as dynamics
 from vae.dynamics import memory
 from vae.dynamics.given_return import Paths, given_return
-from vae.dynamics.law import Law, passed
+from vae.dynamics.law import Law, followed, passed
 from vae.dynamics.memory import Belief, Known, Quotes, Step
 from vae.dynamics.random_rows import uniform_rows
 from vae.motion_state import PARTS, State
@@ -117,7 +117,7 @@ class Motion:
         facts, self._grid, self._shape = manifest["dynamics"], grid, grid.shape
         self._told = ("arbitrage_free",) if facts.get("tells_arbitrage") else ()  # not by bundles of earlier versions
         coordinates, recent, variances, iv = (np.array(facts[name], np.float32) for name in (*PARTS, "iv"))
-        self._law = Law._make(np.array(facts["law"][name], np.float64) for name in Law._fields)
+        self._law = Law(**{name: np.array(part, np.float64) for name, part in facts["law"].items()})
         self._center = np.array(facts["center"], np.float64)
         self._noise = float(facts["noise"]) ** 2  # variance of log vols
         self._certain = self._noise * np.eye(len(coordinates))
@@ -155,7 +155,8 @@ class Motion:
         """
         if date <= state.date:
             raise ValueError(f"date is {date}; allowed: after {state.date}, the date of the state")
-        feeds = self._feeds([part[None] for part in _parts(state)], _week(state.date, date))
+        parts = self._begun(state, state.coordinates[None])
+        feeds = self._feeds(parts, _week(state.date, date))
         feeds |= {
             "surface": iv,
             "surface_return": np.array([log_return], np.float32),
@@ -200,7 +201,8 @@ class Motion:
 
         None where they lie so far outside of what the model learned that no state follows; see ``memory.doubted``.
         """
-        before = dynamics.State(*(part.astype(np.float64) for part in _parts(previous)))
+        parts = self._begun(previous, previous.coordinates[None])
+        before = dynamics.State(*(part[0].astype(np.float64) for part in parts))
         known = state.covariance, state.spread @ state.spread
         found = memory.doubted(self._law, before, known, error / state.iv.ravel().astype(np.float64))
         return None if found is None else state._replace(covariance=found[0], spread=memory.root(found[1]))
@@ -297,31 +299,48 @@ class Motion:
         self, state: State, dates: Sequence[dt.date], count: int, seed: int, first: int, names: tuple[str, ...]
     ) -> Iterator[list[NDArray[Any]]]:
         """Some outputs and the next states of the paths from number ``first`` on, a date after the other."""
-        parts = [np.repeat(part[None], count, axis=0) for part in _parts(state)]
+        starts = np.repeat(state.coordinates[None], count, axis=0)
         if state.spread.any():
             normal = normal_quantile(uniform_rows(seed, _STARTS, first, count, len(state.spread)))
-            parts[0] = (state.coordinates + normal @ state.spread).astype(np.float32)
+            starts = (state.coordinates + normal @ state.spread).astype(np.float32)
+        parts = self._begun(state, starts)
         for step, (before, date) in enumerate(itertools.pairwise([state.date, *dates])):
             left = 1.0 - state.elapsed * (step == 0)  # of the step
             feeds = self._feeds(
                 _shortened(parts, left), left * _week(before, date), seed=seed, offset=step * _ROWS + first
             )
             found = self._graph.run(feeds, (*names, *_NEXT))
-            drawn, parts = found[: len(names)], found[len(names) :]
-            if left < 1.0:
-                parts = self._ended(state, parts, left)
+            drawn, after = found[: len(names)], found[len(names) :]
+            parts = self._ended(state, parts, after, left) if left < 1.0 else after
             yield [*drawn, *parts]
 
-    def _ended(self, state: State, parts: list[NDArray[Any]], left: float) -> list[NDArray[Any]]:
+    def _begun(self, state: State, starts: NDArray[np.floating]) -> list[NDArray[Any]]:
+        """The parts of a state for paths that start at coordinates [n, R]."""
+        variances = state.variances * self._followed(starts - state.filtered)
+        return [starts, np.repeat(state.recent[None], len(starts), axis=0), variances.astype(np.float32)]
+
+    def _followed(self, moves: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Factors of variances after moves of coordinates, [n, R]."""
+        return followed(self._law.basis, self._law.elasticity, moves.astype(np.float64))
+
+    def _ended(
+        self, state: State, begun: Sequence[NDArray[Any]], after: Sequence[NDArray[Any]], left: float
+    ) -> list[NDArray[Any]]:
         """The states at the end of a step of which a part was left, as the filter would have them.
 
-        ``parts`` are those that the graph has after a step of shortened states.
+        Args:
+            state: in which all paths started.
+            begun: the parts at the start.
+            after: those that the graph has after a step of shortened states.
+            left: part of the step.
         """
-        coordinates, recent, variances = parts
+        coordinates, recent, variances = after
         before = dynamics.MEMORY * ((1.0 - left) * state.recent + state.moved)
         kept = self._law.decays[:, None]
         share = (1.0 - kept**left) / np.maximum(1.0 - kept, np.finfo(float).tiny)  # of a whole step's learning
-        learned = state.variances + share * (variances / left - state.variances)
+        risen = self._followed(coordinates - begun[0])
+        learned = begun[2] * risen + share * (variances / left - begun[2] * risen)
+        learned *= self._followed(state.moved)
         return [coordinates, (recent + before).astype(np.float32), learned.astype(np.float32)]
 
     def _feeds(self, parts: Sequence[Array], week: Array, *, seed: int = 0, offset: int = 0) -> dict[str, NDArray[Any]]:
@@ -385,10 +404,6 @@ def _steps(state: State, elapsed: float) -> tuple[dt.date, float, list[Step]]:
         for start, end in zip([state.elapsed, *ends], ends, strict=False)
     ]
     return dates[count], max(total - count, 0.0), steps
-
-
-def _parts(state: State) -> list[Array]:
-    return [state.coordinates, state.recent, state.variances]
 
 
 def _shortened(parts: Sequence[Array], left: float) -> list[Array]:

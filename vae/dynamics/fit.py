@@ -22,6 +22,7 @@ from vae.dynamics.law import (
     choose,
     deviation,
     draw,
+    followed,
     passed,
     remembered,
     reversing,
@@ -72,6 +73,7 @@ class Walk(NamedTuple):
         coefficients: of the mean, [date, C, feature].
         shocks: of the steps, [date - 1, P].
         weeks: days of the week that each step goes through, [date - 1, 7].
+        elasticity: of the law.
         free: tells surfaces without static arbitrage, on which scenarios are conditioned; None: they are not.
     """
 
@@ -81,6 +83,7 @@ class Walk(NamedTuple):
     coefficients: Array
     shocks: Array
     weeks: Array
+    elasticity: Array
     free: Free | None = None
 
     def law(self, date: int = -1) -> Law:
@@ -96,6 +99,7 @@ class Walk(NamedTuple):
             decays=np.array(self.form.decays),
             ageing=np.array([ageing]),
             shocks=shocks,
+            elasticity=self.elasticity,
         )
 
     def state(self, date: int = -1) -> State:
@@ -117,8 +121,13 @@ class Walk(NamedTuple):
         return scenarios(law, state, weeks, choose(law, state, weeks, candidates, self.free))
 
 
-def walk(history: History, form: Form) -> Walk:
+def walk(history: History, form: Form, elasticity: Array | None = None) -> Walk:
     """Fit a law step by step.
+
+    Args:
+        history: of the surfaces.
+        form: of the law.
+        elasticity: of deviations with respect to the level, [P]; none by default.
 
     Raises:
         ValueError: fewer than ``FEWEST_DATES`` dates, or dates that do not rise.
@@ -127,6 +136,7 @@ def walk(history: History, form: Form) -> Walk:
     moves, weeks, rank = history.moves, passed(history.days), history.basis.shape[1]
     squares = np.square(to_points(history.basis, moves))
     recent, decays = np.zeros(moves.shape[1]), np.array(form.decays)
+    elasticity = np.zeros(()) if elasticity is None else elasticity
     variances = np.repeat(squares[None, :_FIRST].mean(axis=1), len(decays), axis=0)
     scale = np.square(moves[:_FIRST]).mean(axis=0)
     regressions = ShrunkenRegressions(moves.shape[1], _penalties(moves.shape[1] - rank))
@@ -136,7 +146,7 @@ def walk(history: History, form: Form) -> Walk:
         features = np.concatenate([reversing(recent, rank), np.broadcast_to(week, (len(move), WEEK))], axis=1)
         innovation = to_points(history.basis, move - (known[-1][2] * features).sum(axis=1))
         shocks.append(innovation / _positive(deviation(variances)))
-        variances = updated(variances, decays, innovation)
+        variances = updated(variances, decays, innovation) * followed(history.basis, elasticity, move)
         recent = remembered(recent, move)
         if form.moving_mean:
             regressions.learn(features, move, _positive(np.sqrt(scale)))
@@ -145,7 +155,7 @@ def walk(history: History, form: Form) -> Walk:
         known.append((recent, variances, regressions.coefficients if taught else nothing))
     recents, variance_of, coefficients = (np.stack(part) for part in zip(*known, strict=True))
     states = State(history.coordinates, recents, variance_of)
-    return Walk(form, history.basis, states, coefficients, np.stack(shocks), weeks)
+    return Walk(form, history.basis, states, coefficients, np.stack(shocks), weeks, elasticity)
 
 
 def _penalties(returns: int) -> Array:

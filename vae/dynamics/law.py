@@ -7,7 +7,9 @@ the underlying is known, its log return r is one more coordinate and one more po
 
 - The mean is linear in recent moves, which partly reverse, and in the days of the week that pass: vols are quoted for
   fixed tenors, so that a weekend moves them. ``vae.dynamics.fit`` estimates it, shrunk to no mean at all.
-- Each point has a volatility of its own that moves: after a wild day tomorrow's band is wide.
+- Each point has a volatility of its own that moves: after a wild day tomorrow's band is wide. Or the surface says how
+  far it moves, as in models whose variance is their state: deviations are then proportional to a power of the level of
+  vols, the elasticity. ``vae.dynamics.choice`` finds out which of both forecasts better.
 - The shock of all points and of the return is drawn as one from past innovations, each divided by the deviation that
   was forecast for it. So tails and dependence are those of the data. An old shock is drawn less often than a new one,
   as dependence changes. Where the law has a mean, shocks have none: 20 steps of a mean by chance would be a trend.
@@ -44,7 +46,7 @@ class Form(NamedTuple):
         decays: factors by which squared innovations count less with each step; 1 for a volatility that is constant.
         moving_mean: whether the mean depends on recent moves and on the days that pass; else it is 0.
         half_life: steps after which a shock is drawn half as often; infinite for shocks that do not age. Where it is
-            finite, it is a start: ``vae.dynamics.ageing`` chooses another.
+            finite, it is a start: ``vae.dynamics.choice`` chooses another.
     """
 
     decays: tuple[float, ...]
@@ -56,13 +58,16 @@ class Form(NamedTuple):
         """Factor by which a shock is drawn less often with each step."""
         return float(0.5 ** (1.0 / self.half_life))
 
-    def with_ageing(self, ageing: float) -> "Form":
-        """The form with another such factor.
+    def of(self, law: "Law") -> "Form":
+        """The form with the decays and the half-life of a law.
 
-        >>> [FORMS["reverting"].with_ageing(ageing).half_life for ageing in (0.5, 1.0)]
-        [1.0, inf]
+        >>> law = Law(*[np.zeros(0)] * 3, decays=np.ones(1), ageing=np.array([0.5]), shocks=np.zeros((2, 1)))
+        >>> FORMS["reverting"].of(law)
+        Form(decays=(1.0,), moving_mean=True, half_life=1.0)
         """
-        return self._replace(half_life=float(np.inf if ageing == 1.0 else np.log(0.5) / np.log(ageing)))
+        ageing = float(law.ageing[0])
+        half_life = np.inf if ageing == 1.0 else float(np.log(0.5) / np.log(ageing))
+        return self._replace(decays=tuple(law.decays.tolist()), half_life=half_life)
 
 
 FORMS = {
@@ -97,6 +102,7 @@ class Law(NamedTuple):
         decays: of the variances, [decay].
         ageing: factor by which a shock is drawn less often with each step of its age, [1].
         shocks: past innovations in units of their deviations, the newest last, [shock, P].
+        elasticity: of deviations with respect to the geometric mean of the vols, [P], or 0 for none, [].
     """
 
     basis: Array
@@ -105,6 +111,7 @@ class Law(NamedTuple):
     decays: Array
     ageing: Array
     shocks: Array
+    elasticity: Array = np.zeros(())
 
     @property
     def has_return(self) -> bool:
@@ -186,6 +193,17 @@ def updated(variances: Array, decays: Array, innovation: Array) -> Array:
     return kept * variances + (1.0 - kept) * np.square(innovation)[..., None, :]
 
 
+def followed(basis: Array, elasticity: Array, moves: Array) -> Array:
+    """Factors of variances as these follow the level of the surface through moves [*batch, C], [*batch, 1, P or 1].
+
+    >>> followed(np.eye(2), np.array([0.0, 0.5]), np.log([4.0, 4.0]))  # all vols become four times as large
+    array([[1., 4.]])
+    """
+    level = moves[..., : basis.shape[1]] @ basis.mean(axis=0)
+    found: Array = np.exp(2.0 * level[..., None, None] * elasticity)
+    return found
+
+
 def forecast(law: Law, state: State, week: Array) -> Forecast:
     """The next move, given how many of each day of the week it goes through, [7]."""
     own = (law.reversal * reversing(state.recent, law.basis.shape[1])).sum(axis=-1)
@@ -198,7 +216,7 @@ def advanced(law: Law, state: State, week: Array, move: Array) -> State:
     return State(
         state.coordinates + move[..., : law.basis.shape[1]],
         remembered(state.recent, move),
-        updated(state.variances, law.decays, innovation),
+        updated(state.variances, law.decays, innovation) * followed(law.basis, law.elasticity, move),
     )
 
 

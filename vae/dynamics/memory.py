@@ -9,7 +9,8 @@ independent, and by how much is not known. Their covariance intersection is righ
 completion shows. The filter itself goes on without the static law, whose errors would stay in it.
 
 The law knows whole steps. A part of one has its share of the mean and of the covariance that the step had at its
-start, and moves become recent ones at its end: so parts without quotes add up to the step, wherever it is cut.
+start. At its end moves become recent ones, and variances follow the level: so parts without quotes add up to the step,
+wherever it is cut.
 
 References: Bell, Cathey (1993), "The iterated Kalman filter update as a Gauss-Newton method", IEEE Transactions on
 Automatic Control 38(2); Julier, Uhlmann (1997), "A non-divergent estimation algorithm in the presence of unknown
@@ -21,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae.dynamics.law import WEEK, Array, Law, State, forecast, remembered, shares, to_coordinates, to_points
+from vae.dynamics.law import WEEK, Array, Law, State, followed, forecast, remembered, shares, to_coordinates, to_points
 
 _LINEARISATIONS = 3
 _LEAST_VARIANCE = 1e-12  # smallest squared vol at a quote; a spline may undershoot zero
@@ -109,8 +110,9 @@ def waited(law: Law, known: Known, steps: Iterable[Step]) -> Known:
     for step in steps:
         (state, covariance, moved), rank = known, len(known.covariance)
         mean, moving = _move(law, state, step)
-        recent, moved = _recent(state.recent, moved + mean, step)
-        after = State(state.coordinates + mean[:rank], recent, state.variances)
+        recent, moved, whole = _closed(state.recent, moved + mean, step)
+        variances = state.variances * followed(law.basis, law.elasticity, whole)
+        after = State(state.coordinates + mean[:rank], recent, variances)
         known = Known(after, covariance + moving[:rank, :rank], moved)
     return known
 
@@ -136,8 +138,11 @@ def filtered(law: Law, known: Known, step: Step, quotes: Quotes, center: Array, 
     gain = moving @ prior
     innovation = gain @ (at - start)
     left = moving - gain @ (before - spread) @ gain.T
-    recent, moved = _recent(state.recent, known.moved + mean + innovation, step)
-    after = State(at[:rank], recent, _variances(law, state.variances, step.days, innovation, left, moving))
+    recent, moved, whole = _closed(state.recent, known.moved + mean + innovation, step)
+    revision = at[:rank] - state.coordinates - (mean + innovation)[:rank]
+    variances = _variances(law, state.variances, step.days, innovation, left, moving)
+    risen = followed(law.basis, law.elasticity, whole[:rank] + revision)
+    after = State(at[:rank], recent, variances * risen)
     return Filtered(Known(after, _symmetric(spread[:rank, :rank]), moved), misfit)
 
 
@@ -226,9 +231,10 @@ def _move(law: Law, state: State, step: Step) -> tuple[Array, Array]:
     return step.days * daily.mean + law.calendar @ step.week, step.days * _second_moments(law, rows)
 
 
-def _recent(recent: Array, moved: Array, step: Step) -> tuple[Array, Array]:
-    """Recent moves and the move in the step that has begun, both [C], after a move in it."""
-    return (remembered(recent, moved), np.zeros_like(moved)) if step.ends else (recent, moved)
+def _closed(recent: Array, moved: Array, step: Step) -> tuple[Array, Array, Array]:
+    """Recent moves, the move in the step that has begun, and in the one that has ended, all [C], after a move."""
+    none = np.zeros_like(moved)
+    return (remembered(recent, moved), none, moved) if step.ends else (recent, moved, none)
 
 
 def _second_moments(law: Law, rows: Array) -> Array:

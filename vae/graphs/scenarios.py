@@ -40,13 +40,17 @@ class Motion(nn.Module):
     calendar: Tensor
     decays: Tensor
     table: Tensor
+    elasticity: Tensor
+    level: Tensor
 
     def __init__(self, model: Vae, law: Law, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.model, self.shape, self.rank = model, shape, law.basis.shape[1]
         self.ageing = float(law.ageing[0])
         self.shared = [0, *range(self.rank, len(law.reversal))]
+        self.follows = bool(law.elasticity.any())
         tables = {"reversal": law.reversal, "calendar": law.calendar, "decays": law.decays, "table": law.shocks}
+        tables |= {"elasticity": law.elasticity, "level": law.basis.mean(axis=0)}
         for name, value in tables.items():
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(value)).to(model.center))
 
@@ -74,6 +78,15 @@ class Motion(nn.Module):
     def to_points(self, moves: Tensor) -> Tensor:
         """Moves of points and return [batch, P] of those of coordinates and return, [batch, C]."""
         return torch.cat([moves[:, : self.rank] @ self.model.basis.T, moves[:, self.rank :]], dim=1)
+
+    def learned(self, variances: Tensor, innovation: Tensor, move: Tensor) -> Tensor:
+        """The variances [batch, decay, P] after a move [batch, C]."""
+        kept = self.decays.unsqueeze(1)
+        found = kept * variances + (1.0 - kept) * innovation.square().unsqueeze(1)
+        if not self.follows:
+            return found
+        level = move[:, : self.rank] @ self.level
+        return found * (2.0 * level[:, None, None] * self.elasticity).exp()
 
 
 class Start(nn.Module):
@@ -166,14 +179,13 @@ class End(nn.Module):
         """The outputs, by the names of ``OUTPUTS``, and perhaps ``ARBITRAGE_FREE``."""
         move = torch.where(observed, seen, self.motion.drawn(mean, deviation, places))
         innovation = self.motion.to_points(move - mean)
-        kept = self.motion.decays.unsqueeze(1)
         after = coordinates + move[:, : self.motion.rank]
         return (
             self.motion.surfaces(after),
             move[:, self.motion.rank :].sum(1),
             after,
             MEMORY * (recent + move),
-            kept * variances + (1.0 - kept) * innovation.square().unsqueeze(1),
+            self.motion.learned(variances, innovation, move),
             places,
             *((settled,) if self.tells_arbitrage else ()),
         )

@@ -44,6 +44,9 @@ def test_filtered_historical_simulation_is_that_of_the_paper() -> None:
     np.testing.assert_allclose(moved, today + np.sqrt(variance) * np.array(expected[20:]), rtol=1e-9, atol=1e-12)
 
 
+_ELASTICITY = np.array([-1.0, 0.5, 1.5, 0.0, 2.0])  # of 4 points and the return
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("with_price", [False, True])
 def test_the_future_changes_nothing_of_the_past(form: str, *, with_price: bool) -> None:
@@ -60,10 +63,11 @@ def test_the_future_changes_nothing_of_the_past(form: str, *, with_price: bool) 
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.parametrize("elasticity", [None, _ELASTICITY])
 @pytest.mark.parametrize("form", FORMS)
-def test_the_filter_follows_the_walk(form: str) -> None:
+def test_the_filter_follows_the_walk(form: str, elasticity: Array | None) -> None:
     history, now = wild_history(with_price=True), 120
-    walked = walk(history, FORMS[form])
+    walked = walk(history, FORMS[form], elasticity)
     law = walked.law(now)
     state = motion.advanced(law, walked.state(now), walked.weeks[now], history.moves[now])
     for found, expected in zip(state, walked.state(now + 1), strict=True):
@@ -129,6 +133,24 @@ def test_a_wild_day_widens_the_next_band() -> None:
         motion.forecast(law, motion.advanced(law, state, week, np.full(3, size)), week).deviation for size in (0.0, 0.5)
     )
     assert (wild > 1.5 * calm).all()
+
+
+def test_deviations_are_powers_of_the_level() -> None:
+    """With a decay of 1, on all dates and on the dates of a path, whatever the moves were."""
+    history = wild_history(with_price=True)
+    walked = walk(history, FORMS["historical"], _ELASTICITY)
+    week, places = np.zeros((5, 7)), np.arange(5)[None]
+    paths = scenarios(walked.law(), walked.state(), week, places)
+    state = walked.state()
+    for step in range(5):
+        moved = motion.to_coordinates(history.basis, motion.deviation(state.variances) * walked.law().shocks[step])
+        state = motion.advanced(walked.law(), state, week[step], moved)
+    np.testing.assert_allclose(state.coordinates, paths.coordinates[0, -1])
+    levels = [(each @ history.basis.T).mean(axis=-1) for each in (history.coordinates, state.coordinates)]
+    deviations = [motion.deviation(each) for each in (walked.states.variances, state.variances)]
+    for level, found in zip(levels, deviations, strict=True):
+        expected = deviations[0][0] * np.exp(_ELASTICITY * np.expand_dims(level - levels[0][0], -1))
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_mean_of_an_exact_process_is_found() -> None:

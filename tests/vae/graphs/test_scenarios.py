@@ -1,5 +1,6 @@
 """The graph of a step against the law in double precision: drawn, and observed, with and without a return."""
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -29,15 +30,16 @@ class Case(NamedTuple):
     content: bytes
 
 
+@cache
 def case(form: str, *, with_price: bool) -> Case:
-    """A random walk of surfaces, and perhaps of a price."""
+    """A random walk of surfaces, and perhaps of a price; without one deviations follow the level."""
     random = np.random.default_rng(0)
     x = torch.from_numpy(0.2 * np.exp(np.cumsum(0.02 * random.standard_normal((_DATES, _POINTS)), axis=0)))
     architecture = Architecture(_POINTS, _RANK, 2, 8, 1, transform="log", residual_factors=_RANK)
     model = Vae.from_components(architecture, principal_components(x.log()))
     price = np.cumsum(0.01 * random.standard_normal(_DATES)) if with_price else None
     history = History(model.observe(x).values.numpy(), np.arange(_DATES), model.basis.numpy(), price)
-    walked = walk(history, FORMS[form])
+    walked = walk(history, FORMS[form], None if with_price else np.linspace(-1.0, 2.0, _POINTS))
     single = Vae(architecture)
     single.load_state_dict(model.state_dict())
     content = scenarios_graph(single, walked.law(), _GRID, {"volvae_version": "1"})
