@@ -18,10 +18,10 @@ D is the number of points of a surface.
     precision    float32              float64              float32              float32
     loop         vae.training.trainer              bare                 bare                 pythae's BaseTrainer
 
-- volvae is the recipe of ``make run`` with two differences. Its epochs are as many as fit into the seconds, as its cosine
-  schedule needs the number before it starts. Its principal components are of the surfaces with noise, as those of plain
-  and pythae, where ``make run`` takes those of the law that simulated them. They and the validation are part of its
-  seconds. It is measured with its auxiliary latents until these are removed.
+- volvae is the recipe of ``make run`` with two differences. Its epochs are as many as fit into the seconds, as its
+  cosine schedule needs the number before it starts. Its principal components are of the surfaces with noise, as those
+  of plain and pythae, where ``make run`` takes those of the law that simulated them. They and the validation are part
+  of its seconds. It is measured with its auxiliary latents until these are removed.
 - baghal is the recipe of github.com/sinabaghal/VariationalAutoEncoderforHeston, with no activation after the first
   layer of its decoder and one after the last. The project trains full batches of its 625 surfaces for up to 10^7
   epochs; here a batch is as large and the rate falls within the seconds. So its error says what this recipe does in

@@ -52,7 +52,7 @@ def two_markets() -> Prior:
 
 
 def moving_model(*, with_return: bool) -> tuple[Vae, Motion]:
-    """A model of log vols that are a random walk, with their law of motion. With a return deviations follow the level."""
+    """A model of log vols that are a random walk, with their law of motion. With a return they follow the level."""
     random, dates = np.random.default_rng(0), 150
     x = torch.from_numpy(0.2 * np.exp(np.cumsum(0.01 * random.standard_normal((dates, 8)), axis=0)))
     sizes = Architecture(8, 8, 2, 16, 1, transform="log", residual_factors=7)
