@@ -76,12 +76,16 @@ def measured(name: str) -> tuple[dict[str, float], list[str]]:
     """The figures of one part, and its verdicts.
 
     Raises:
-        InputError: what it measures is not there.
+        InputError: what it measures, or is compared with, is not there.
         StageError: it cannot be made.
     """
     if name in _OF_A_BUNDLE and not BUNDLE.exists():
         raise InputError(f"{BUNDLE} does not exist; `make run` makes it")
-    part = importlib.import_module(f"benchmarks.{name}")
+    try:
+        part = importlib.import_module(f"benchmarks.{name}")
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        raise InputError(f"{package} is not installed; `make bench` installs it") from error
     found: dict[str, float] = part.results()
     return found, part.verdicts(found) if hasattr(part, "verdicts") else []
 

@@ -1,6 +1,7 @@
 import datetime as dt
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -140,15 +141,20 @@ def test_a_line_that_is_no_run_is_named(tmp_path: Path, line: str) -> None:
 
 
 def test_a_part_alone_is_written_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And what lacks its input is left out with a reason."""
+    """And what lacks its input, or a package that it is compared with, is left out with a reason."""
     monkeypatch.setattr(bench, "BUNDLE", tmp_path / "bundle")
     speed = {"values_ratio": 50.0, "seconds": 1.0}
     monkeypatch.setattr("benchmarks.risk.results", lambda: speed)
-    arguments = ["risk", "serving", "--json", str(tmp_path / "out" / "b.json"), "--history", str(tmp_path / "h.jsonl")]
+    for name in ("benchmarks.training", "benchmarks.recipes"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "pythae", None)
+    files = ["--json", str(tmp_path / "out" / "b.json"), "--history", str(tmp_path / "h.jsonl")]
+    arguments = ["risk", "serving", "training", *files]
 
     first = CliRunner().invoke(bench.main, [*arguments, "--record"])
     assert first.exit_code == 0
     assert "serving was left out" in first.stderr
+    assert "training was left out: pythae is not installed; `make bench` installs it" in first.stderr
     written = json.loads((tmp_path / "out" / "b.json").read_text())
     assert written["figures"] == speed
     assert written["machine"] == machine.machine()

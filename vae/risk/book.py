@@ -116,7 +116,8 @@ def valued(book: Book, underlying: Underlying, iv: NDArray[np.floating], grid: G
     expiry = np.where(book.is_option, book.tenor, -1.0)
     order = np.lexsort((book.strike, expiry))  # to find sorted strikes between nodes is quick
     surfaces = Interpolation(iv, grid)
-    found = [np.empty((len(order), len(underlying.spot)), kind) for kind in (float, float, float, bool)]  # rows are quick to write
+    shape = (len(order), len(underlying.spot))  # rows are quicker to write than columns
+    found = [np.empty(shape, kind) for kind in (float, float, float, bool)]
     for places in np.split(order, np.flatnonzero(np.diff(expiry[order])) + 1):
         for whole, part in zip(found, _of_one_expiry(book.at(places), underlying, surfaces, grid), strict=True):
             whole[places] = part.T
