@@ -51,7 +51,7 @@ def scenario_figures(motion: Motion, model: Vae, data: Dataset, settings: Evalua
     forecast = [forecasts(each, found.points, center, first=first, seed=settings.seed) for each in walks]
     figures = scenario_metrics(*forecast) | {
         "scenario_ageing": own.form.ageing,
-        "scenario_elasticity": float(np.abs(own.elasticity).mean()),
+        "scenario_elasticity": float(np.abs(own.basis.sum(axis=0)[: len(own.elasticity)] @ own.elasticity).mean()),
     }
     if own.free is not None:
         figures["scenario_acceptance_rate"] = _acceptance_rate(own, own.free, first)

@@ -59,7 +59,7 @@ def moving_model(*, with_return: bool) -> tuple[Vae, Motion]:
     model = Vae.from_components(sizes, principal_components(x.log()))
     price = np.cumsum(0.01 * random.standard_normal(dates)) if with_return else None
     history = History(model.observe(x).values.numpy(), FIRST_DAY + np.arange(dates), model.basis.numpy(), price)
-    elasticity = np.linspace(-0.5, 1.0, len(history.basis) + 1) if with_return else None
+    elasticity = np.linspace(-0.2, 0.3, 8 * 9).reshape(8, 9) if with_return else None
     walked = walk(history, FORMS["reverting"], elasticity)
     index = "index" if with_return else None
     return model, Motion(walked.law(), walked.state(), int(history.days[-1]), "reverting", index)

@@ -321,7 +321,7 @@ class Motion:
 
     def _followed(self, moves: NDArray[np.floating]) -> NDArray[np.float64]:
         """Factors of variances after moves of coordinates, [n, R]."""
-        return followed(self._law.basis, self._law.elasticity, moves.astype(np.float64))
+        return followed(self._law.elasticity, moves.astype(np.float64))
 
     def _ended(
         self, state: State, begun: Sequence[NDArray[Any]], after: Sequence[NDArray[Any]], left: float

@@ -85,9 +85,7 @@ def test_a_path_that_starts_within_a_day_has_the_state_of_the_filter_at_its_clos
     innovation = to_points(law.basis, move - left * forecast(law, before, week).mean)
     kept = law.decays[:, None] ** left
     expected = kept * before.variances + (1.0 - kept) * np.square(innovation)[:, None] / left
-    expected *= followed(
-        law.basis, law.elasticity, coordinates - state.coordinates + state.moved[: len(known.coordinates)]
-    )
+    expected *= followed(law.elasticity, coordinates - state.coordinates + state.moved[: len(known.coordinates)])
     np.testing.assert_allclose(variances, expected, rtol=2e-3)
 
 

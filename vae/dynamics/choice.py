@@ -1,8 +1,8 @@
 """The law of motion that would have forecast the past best: what its volatilities follow, how fast its shocks age.
 
 The volatilities of a market move on their own, and decayed means of squared innovations show them. Those of a model
-whose variance is its own state are a function of the surface, and decayed means err by chance. Where the level of the
-surface forecast the second half of the past significantly better, by elasticities of the first half, it does so.
+whose variance is its own state are a function of the surface, and decayed means err by chance. They follow the surface
+where that would have forecast the second half of the past significantly better, by elasticities of the first half.
 
 For each half-life the law of each date forecasts the next one. A market whose dependence changes asks for few, new
 shocks; a law that stays for all.
@@ -26,6 +26,7 @@ _FIRST = 100  # date that is forecast
 _DATES = 500  # that are forecast, at most
 _FREEDOM = 4.0  # degrees of freedom of the kernels
 _SIGNIFICANT = 2.0  # standard errors of the mean difference of log scores
+_DIRECTIONS = 2  # of surfaces, which deviations follow: one factor bends, and the second direction shows how far
 _ITERATIONS, _LARGEST = 50, 20.0  # of the regression, and the largest square in it, in units of the one expected
 _PACE = 0.5  # share of a step of the regression that is taken, so that large squares do not throw it about
 
@@ -39,13 +40,13 @@ def chosen_walk(history: History, form: Form) -> Walk:
     walked = walk(history, form)
     if form.half_life == np.inf:
         return walked
-    if level_forecasts_better(history, form):
+    if surface_forecasts_better(history, form):
         walked = walk(history, form._replace(decays=(1.0,)), elasticities(history))
     return walked._replace(form=walked.form._replace(half_life=best_half_life(walked)))
 
 
-def level_forecasts_better(history: History, form: Form) -> bool:
-    """Whether deviations that follow the level of surfaces forecast the second half of a history better than decays."""
+def surface_forecasts_better(history: History, form: Form) -> bool:
+    """Whether deviations that follow the surface forecast the second half of a history better than decayed means."""
     first = len(history.days) // 2
     if first <= _FIRST:
         return False
@@ -61,22 +62,24 @@ def level_forecasts_better(history: History, form: Form) -> bool:
 
 
 def elasticities(history: History) -> Array:
-    """Of the deviation of each point's moves with respect to the level of surfaces, [P].
+    """Slopes of the log deviation of each point's moves in the coordinates, [R, P].
 
-    A gamma regression of squared moves on the level, with a logarithmic link, by iterated least squares.
+    A gamma regression of squared moves on the first principal components of the coordinates, with a logarithmic link,
+    by iterated least squares.
 
     Reference: McCullagh, Nelder (1989), "Generalized Linear Models", chapter 8.
     """
     squares = np.square(to_points(history.basis, history.moves))
     squares = squares / np.maximum(squares.mean(axis=0), np.finfo(float).tiny)
-    level = history.coordinates[:-1] @ history.basis.mean(axis=0)
-    regressors = np.stack([np.ones(len(level)), level - level.mean()], axis=1)
+    apart = history.coordinates[:-1] - history.coordinates[:-1].mean(axis=0)
+    directions = np.linalg.svd(apart, full_matrices=False)[2][:_DIRECTIONS].T
+    regressors = np.concatenate([np.ones((len(apart), 1)), apart @ directions], axis=1)
     inverse = np.linalg.pinv(regressors)
-    found = np.zeros((2, squares.shape[1]))
+    found = np.zeros((regressors.shape[1], squares.shape[1]))
     for _ in range(_ITERATIONS):
         errors = squares * np.exp(-regressors @ found) - 1.0
         found += _PACE * inverse @ np.minimum(errors, _LARGEST)
-    elasticity: Array = 0.5 * found[1]
+    elasticity: Array = directions @ (0.5 * found[1:])
     return elasticity
 
 

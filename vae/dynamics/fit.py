@@ -127,7 +127,7 @@ def walk(history: History, form: Form, elasticity: Array | None = None) -> Walk:
     Args:
         history: of the surfaces.
         form: of the law.
-        elasticity: of deviations with respect to the level, [P]; none by default.
+        elasticity: of deviations, [R, P]; none by default.
 
     Raises:
         ValueError: fewer than ``FEWEST_DATES`` dates, or dates that do not rise.
@@ -136,7 +136,7 @@ def walk(history: History, form: Form, elasticity: Array | None = None) -> Walk:
     moves, weeks, rank = history.moves, passed(history.days), history.basis.shape[1]
     squares = np.square(to_points(history.basis, moves))
     recent, decays = np.zeros(moves.shape[1]), np.array(form.decays)
-    elasticity = np.zeros(()) if elasticity is None else elasticity
+    elasticity = np.zeros((1, 1)) if elasticity is None else elasticity
     variances = np.repeat(squares[None, :_FIRST].mean(axis=1), len(decays), axis=0)
     scale = np.square(moves[:_FIRST]).mean(axis=0)
     regressions = ShrunkenRegressions(moves.shape[1], _penalties(moves.shape[1] - rank))
@@ -146,7 +146,7 @@ def walk(history: History, form: Form, elasticity: Array | None = None) -> Walk:
         features = np.concatenate([reversing(recent, rank), np.broadcast_to(week, (len(move), WEEK))], axis=1)
         innovation = to_points(history.basis, move - (known[-1][2] * features).sum(axis=1))
         shocks.append(innovation / _positive(deviation(variances)))
-        variances = updated(variances, decays, innovation) * followed(history.basis, elasticity, move)
+        variances = updated(variances, decays, innovation) * followed(elasticity, move)
         recent = remembered(recent, move)
         if form.moving_mean:
             regressions.learn(features, move, _positive(np.sqrt(scale)))

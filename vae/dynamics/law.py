@@ -8,8 +8,8 @@ the underlying is known, its log return r is one more coordinate and one more po
 - The mean is linear in recent moves, which partly reverse, and in the days of the week that pass: vols are quoted for
   fixed tenors, so that a weekend moves them. ``vae.dynamics.fit`` estimates it, shrunk to no mean at all.
 - Each point has a volatility of its own that moves: after a wild day tomorrow's band is wide. Or the surface says how
-  far it moves, as in models whose variance is their state: deviations are then proportional to a power of the level of
-  vols, the elasticity. ``vae.dynamics.choice`` finds out which of both forecasts better.
+  far it moves, as in models whose variance is their state: log deviations are then linear in the coordinates, with
+  elasticities as slopes. ``vae.dynamics.choice`` finds out which of both forecasts better.
 - The shock of all points and of the return is drawn as one from past innovations, each divided by the deviation that
   was forecast for it. So tails and dependence are those of the data. An old shock is drawn less often than a new one,
   as dependence changes. Where the law has a mean, shocks have none: 20 steps of a mean by chance would be a trend.
@@ -102,7 +102,7 @@ class Law(NamedTuple):
         decays: of the variances, [decay].
         ageing: factor by which a shock is drawn less often with each step of its age, [1].
         shocks: past innovations in units of their deviations, the newest last, [shock, P].
-        elasticity: of deviations with respect to the geometric mean of the vols, [P], or 0 for none, [].
+        elasticity: slopes of the log deviations of points in the coordinates, [R, P]; a single 0 for none, [1, 1].
     """
 
     basis: Array
@@ -111,7 +111,7 @@ class Law(NamedTuple):
     decays: Array
     ageing: Array
     shocks: Array
-    elasticity: Array = np.zeros(())
+    elasticity: Array = np.zeros((1, 1))
 
     @property
     def has_return(self) -> bool:
@@ -193,14 +193,13 @@ def updated(variances: Array, decays: Array, innovation: Array) -> Array:
     return kept * variances + (1.0 - kept) * np.square(innovation)[..., None, :]
 
 
-def followed(basis: Array, elasticity: Array, moves: Array) -> Array:
-    """Factors of variances as these follow the level of the surface through moves [*batch, C], [*batch, 1, P or 1].
+def followed(elasticity: Array, moves: Array) -> Array:
+    """Factors of variances as these follow the surface through moves [*batch, C], [*batch, 1, P or 1].
 
-    >>> followed(np.eye(2), np.array([0.0, 0.5]), np.log([4.0, 4.0]))  # all vols become four times as large
+    >>> followed(np.array([[0.0, 0.5], [0.0, 0.0]]), np.log([4.0, 7.0]))  # the first coordinate is a log vol
     array([[1., 4.]])
     """
-    level = moves[..., : basis.shape[1]] @ basis.mean(axis=0)
-    found: Array = np.exp(2.0 * level[..., None, None] * elasticity)
+    found: Array = np.exp(2.0 * moves[..., : len(elasticity)] @ elasticity)[..., None, :]
     return found
 
 
@@ -216,7 +215,7 @@ def advanced(law: Law, state: State, week: Array, move: Array) -> State:
     return State(
         state.coordinates + move[..., : law.basis.shape[1]],
         remembered(state.recent, move),
-        updated(state.variances, law.decays, innovation) * followed(law.basis, law.elasticity, move),
+        updated(state.variances, law.decays, innovation) * followed(law.elasticity, move),
     )
 
 

@@ -9,8 +9,8 @@ independent, and by how much is not known. Their covariance intersection is righ
 completion shows. The filter itself goes on without the static law, whose errors would stay in it.
 
 The law knows whole steps. A part of one has its share of the mean and of the covariance that the step had at its
-start. At its end moves become recent ones, and variances follow the level: so parts without quotes add up to the step,
-wherever it is cut.
+start. At its end moves become recent ones, and variances follow the surface: so parts without quotes add up to the
+step, wherever it is cut.
 
 References: Bell, Cathey (1993), "The iterated Kalman filter update as a Gauss-Newton method", IEEE Transactions on
 Automatic Control 38(2); Julier, Uhlmann (1997), "A non-divergent estimation algorithm in the presence of unknown
@@ -111,7 +111,7 @@ def waited(law: Law, known: Known, steps: Iterable[Step]) -> Known:
         (state, covariance, moved), rank = known, len(known.covariance)
         mean, moving = _move(law, state, step)
         recent, moved, whole = _closed(state.recent, moved + mean, step)
-        variances = state.variances * followed(law.basis, law.elasticity, whole)
+        variances = state.variances * followed(law.elasticity, whole)
         after = State(state.coordinates + mean[:rank], recent, variances)
         known = Known(after, covariance + moving[:rank, :rank], moved)
     return known
@@ -141,7 +141,7 @@ def filtered(law: Law, known: Known, step: Step, quotes: Quotes, center: Array, 
     recent, moved, whole = _closed(state.recent, known.moved + mean + innovation, step)
     revision = at[:rank] - state.coordinates - (mean + innovation)[:rank]
     variances = _variances(law, state.variances, step.days, innovation, left, moving)
-    risen = followed(law.basis, law.elasticity, whole[:rank] + revision)
+    risen = followed(law.elasticity, whole[:rank] + revision)
     after = State(at[:rank], recent, variances * risen)
     return Filtered(Known(after, _symmetric(spread[:rank, :rank]), moved), misfit)
 

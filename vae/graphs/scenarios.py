@@ -41,7 +41,6 @@ class Motion(nn.Module):
     decays: Tensor
     table: Tensor
     elasticity: Tensor
-    level: Tensor
 
     def __init__(self, model: Vae, law: Law, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -50,7 +49,7 @@ class Motion(nn.Module):
         self.shared = [0, *range(self.rank, len(law.reversal))]
         self.follows = bool(law.elasticity.any())
         tables = {"reversal": law.reversal, "calendar": law.calendar, "decays": law.decays, "table": law.shocks}
-        tables |= {"elasticity": law.elasticity, "level": law.basis.mean(axis=0)}
+        tables |= {"elasticity": law.elasticity}
         for name, value in tables.items():
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(value)).to(model.center))
 
@@ -85,8 +84,7 @@ class Motion(nn.Module):
         found = kept * variances + (1.0 - kept) * innovation.square().unsqueeze(1)
         if not self.follows:
             return found
-        level = move[:, : self.rank] @ self.level
-        return found * (2.0 * level[:, None, None] * self.elasticity).exp()
+        return found * (2.0 * move[:, : self.rank] @ self.elasticity).exp().unsqueeze(1)
 
 
 class Start(nn.Module):

@@ -1,9 +1,9 @@
-"""The choices of the past: shocks age where dependence changes, deviations follow the level of vols where they do."""
+"""The choices of the past: shocks age where dependence changes, deviations follow the surface where they do."""
 
 import numpy as np
 import pytest
 
-from vae.dynamics.choice import best_half_life, chosen_walk, elasticities, level_forecasts_better
+from vae.dynamics.choice import best_half_life, chosen_walk, elasticities, surface_forecasts_better
 from vae.dynamics.fit import History, walk
 from vae.dynamics.law import FORMS, Array
 
@@ -69,7 +69,7 @@ def test_elasticities_of_an_exact_process_are_found(expected: float) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_deviations_follow_the_level_where_they_do(seed: int) -> None:
+def test_deviations_follow_the_surface_where_they_do(seed: int) -> None:
     chosen = chosen_walk(_elastic_history(1200, seed), FORMS["reverting"])
     assert chosen.form.decays == (1.0,)
     np.testing.assert_allclose(chosen.law().elasticity, 1.0, atol=0.3)
@@ -82,7 +82,7 @@ def test_deviations_that_move_on_their_own_do_not_follow(seed: int) -> None:
     assert not chosen.law().elasticity.any()
 
 
-def test_few_dates_and_other_forms_do_not_follow_the_level() -> None:
-    assert not level_forecasts_better(_elastic_history(200, 0), FORMS["reverting"])
+def test_few_dates_and_other_forms_do_not_follow_the_surface() -> None:
+    assert not surface_forecasts_better(_elastic_history(200, 0), FORMS["reverting"])
     for form in ("filtered_historical", "historical"):
         assert chosen_walk(_elastic_history(400, 0), FORMS[form]).form == FORMS[form]

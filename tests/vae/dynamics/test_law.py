@@ -44,7 +44,7 @@ def test_filtered_historical_simulation_is_that_of_the_paper() -> None:
     np.testing.assert_allclose(moved, today + np.sqrt(variance) * np.array(expected[20:]), rtol=1e-9, atol=1e-12)
 
 
-_ELASTICITY = np.array([-1.0, 0.5, 1.5, 0.0, 2.0])  # of 4 points and the return
+_ELASTICITY = np.array([[-1.0, 0.5, 1.5, 0.0, 2.0], [0.3, 0.0, 0.0, -0.4, 1.0], [0.0] * 5])  # [R, points and return]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -135,7 +135,7 @@ def test_a_wild_day_widens_the_next_band() -> None:
     assert (wild > 1.5 * calm).all()
 
 
-def test_deviations_are_powers_of_the_level() -> None:
+def test_log_deviations_are_linear_in_the_coordinates() -> None:
     """With a decay of 1, on all dates and on the dates of a path, whatever the moves were."""
     history = wild_history(with_price=True)
     walked = walk(history, FORMS["historical"], _ELASTICITY)
@@ -146,11 +146,13 @@ def test_deviations_are_powers_of_the_level() -> None:
         moved = motion.to_coordinates(history.basis, motion.deviation(state.variances) * walked.law().shocks[step])
         state = motion.advanced(walked.law(), state, week[step], moved)
     np.testing.assert_allclose(state.coordinates, paths.coordinates[0, -1])
-    levels = [(each @ history.basis.T).mean(axis=-1) for each in (history.coordinates, state.coordinates)]
-    deviations = [motion.deviation(each) for each in (walked.states.variances, state.variances)]
-    for level, found in zip(levels, deviations, strict=True):
-        expected = deviations[0][0] * np.exp(_ELASTICITY * np.expand_dims(level - levels[0][0], -1))
-        np.testing.assert_allclose(found, expected, rtol=1e-9)
+    first = motion.deviation(walked.states.variances[0])
+    for coordinates, variances in (
+        (history.coordinates, walked.states.variances),
+        (state.coordinates, state.variances),
+    ):
+        expected = first * np.exp((coordinates - history.coordinates[0]) @ _ELASTICITY)
+        np.testing.assert_allclose(motion.deviation(variances), expected, rtol=1e-9)
 
 
 def test_mean_of_an_exact_process_is_found() -> None:

@@ -80,7 +80,7 @@ def test_a_whole_surface_moves_the_state_as_the_law_does() -> None:
     random = np.random.default_rng(3)
     basis = np.linalg.qr(random.standard_normal((_POINTS, _POINTS)))[0]
     history = History(np.cumsum(0.02 * random.standard_normal((150, _POINTS)), axis=0), np.arange(150), basis)
-    walked = walk(history, FORMS["reverting"], np.linspace(-1.0, 2.0, _POINTS))
+    walked = walk(history, FORMS["reverting"], np.linspace(-1.0, 2.0, _POINTS**2).reshape(_POINTS, -1))
     law, week = walked.law(), np.array([1.0, 0, 0, 0, 0, 1.0, 1.0])
     move = 0.02 * random.standard_normal(_POINTS)
     expected = advanced(law, walked.state(), week, move)
@@ -133,7 +133,9 @@ _CUTS = st.lists(st.floats(0.01, 0.99), max_size=6, unique=True)
 def test_parts_of_a_step_add_up_to_the_step(cuts: list[float], quoted: bool) -> None:  # noqa: FBT001  by hypothesis
     """Without quotes the law after two steps is the same, to rounding, wherever these are cut."""
     law = _reverting(_law(with_return=True))
-    law = law._replace(decays=np.array([0.9, 0.98]), elasticity=np.linspace(-1.0, 2.0, _POINTS + 1))
+    law = law._replace(
+        decays=np.array([0.9, 0.98]), elasticity=np.linspace(-1.0, 2.0, _RANK * (_POINTS + 1)).reshape(_RANK, -1)
+    )
     known = _known(law)
     variances = np.array([[4e-4], [1e-4]]) * np.linspace(0.5, 1.5, _POINTS + 1)
     recent = np.linspace(-0.05, 0.08, _RANK + 1)

@@ -39,7 +39,9 @@ def case(form: str, *, with_price: bool) -> Case:
     model = Vae.from_components(architecture, principal_components(x.log()))
     price = np.cumsum(0.01 * random.standard_normal(_DATES)) if with_price else None
     history = History(model.observe(x).values.numpy(), np.arange(_DATES), model.basis.numpy(), price)
-    walked = walk(history, FORMS[form], None if with_price else np.linspace(-1.0, 2.0, _POINTS))
+    walked = walk(
+        history, FORMS[form], None if with_price else np.linspace(-1.0, 2.0, _RANK * _POINTS).reshape(_RANK, -1)
+    )
     single = Vae(architecture)
     single.load_state_dict(model.state_dict())
     content = scenarios_graph(single, walked.law(), _GRID, {"volvae_version": "1"})
