@@ -128,12 +128,16 @@ class Models:
 
 
 @contextmanager
-def serving(model: Path, workers: int, log: Path, *, poll: float = 0.5) -> Iterator[tuple[psutil.Process, int]]:
-    """Run `volvae serve`. Yields its process and its port."""
+def serving(
+    model: Path, workers: int, log: Path, *options: str, poll: float = 0.5
+) -> Iterator[tuple[psutil.Process, int]]:
+    """Run `volvae serve` with these options. Yields its process and its port."""
     command = [sys.executable, "-c", "from pipeline.cli.main import main; main()", "serve", "--model", str(model)]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--port", "0", "--poll", str(poll), "--workers", str(workers)], stdout=output, stderr=output
+            [*command, "--port", "0", "--poll", str(poll), "--workers", str(workers), *options],
+            stdout=output,
+            stderr=output,
         )
     try:
         while (port := _port(log)) is None or not _answers(port):

@@ -127,6 +127,11 @@ def not_acceptable(*kinds: str) -> HTTPException:
     return HTTPException(406, f"there is no such answer; Accept may name {', '.join(first)} or {last}")
 
 
+def request_timeout() -> HTTPException:
+    """408: the request did not arrive in time."""
+    return HTTPException(408, "the request did not arrive in time")
+
+
 def body_too_large(most: int) -> HTTPException:
     """413: the body has more bytes than this."""
     return HTTPException(413, f"the body is too large; allowed: {most} bytes")

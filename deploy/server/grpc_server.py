@@ -1,5 +1,6 @@
 """The Open Inference Protocol over gRPC: the same models, limits, token and bits as over HTTP, at a port of its own."""
 
+import asyncio
 import math
 import os
 import socket
@@ -20,7 +21,8 @@ from deploy.server import errors, logs, oip_messages, oip_protocol
 from deploy.server.answers import ModelMetadata
 from deploy.server.bearer import bears
 from deploy.server.endpoints import Array, Endpoint, check, check_outputs
-from deploy.server.errors import ProtocolError
+from deploy.server.errors import BusyError, ProtocolError
+from deploy.server.limits import MAX_HEAD
 from deploy.server.oip_messages import MESSAGES, MOST_FIELDS
 from deploy.server.oip_protocol import DATATYPES, Input
 from deploy.server.oip_routes import EXTENSIONS, PACKAGE, metadata
@@ -30,14 +32,19 @@ from deploy.server.state import Service
 _HEAD = 64 * 1024  # bytes of a request beside its raw tensors, as of an answer
 _QUOTED = 100  # letters of a name in a refusal; names of outputs are shorter
 _GONE = 499  # status of a call that its client gave up; it is only counted
-_PROBES = 16  # calls beside those that the queue takes, which learn whether the server is ready
-_OPEN = frozenset({"ServerLive", "ServerReady"})  # methods that need no token
+_OPEN = frozenset({"ServerLive", "ServerReady"})  # methods that need no token and no place, as probes call them
+_STREAMS = 100  # calls at once over one connection, as Go's and Java's servers advise
+_IDLE = 75.0  # seconds, as over HTTP
+_AGE = 300.0  # seconds after which a client is asked to connect anew; what it does not read is in memory until then
+_UNREAD = 4  # answers of the largest size that fit into the memory for those that are sent
+_PING = 60.0  # seconds without a frame after which a client is asked whether it is there
 _CONTENTS = {"BOOL": "bool", "INT64": "int64", "UINT64": "uint64", "FP32": "fp32", "FP64": "fp64"}
 #: Codes of gRPC for the statuses that a refusal has over HTTP.
 _CODES: Final = {
     400: StatusCode.INVALID_ARGUMENT,
     401: StatusCode.UNAUTHENTICATED,
     404: StatusCode.NOT_FOUND,
+    408: StatusCode.DEADLINE_EXCEEDED,
     413: StatusCode.INVALID_ARGUMENT,
     429: StatusCode.RESOURCE_EXHAUSTED,
     504: StatusCode.DEADLINE_EXCEEDED,
@@ -67,23 +74,51 @@ def reserved(settings: Settings) -> Iterator[Settings]:
 async def serving(service: Service) -> AsyncIterator[None]:
     """Answer calls over gRPC for as long as the block runs; then those in flight have ``grace`` seconds."""
     settings = service.settings
-    server = grpc.aio.server(
-        maximum_concurrent_rpcs=settings.queue + _PROBES,
-        options=[
-            ("grpc.max_receive_message_length", settings.max_body + _HEAD),
-            ("grpc.max_send_message_length", settings.max_answer + _HEAD),
-            ("grpc.compression_enabled_algorithms_bitset", 1),  # none: a small message could fill the memory
-            ("grpc.so_reuseport", 1),
-        ],
-    )
+    server = grpc.aio.server(options=_options(settings))
     server.add_generic_rpc_handlers((_Routes(service).handler(),))
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     server.add_insecure_port(f"{host}:{settings.grpc_port}")
     await server.start()
+    ended = asyncio.create_task(_end(server, service))
     try:
         yield
     finally:
-        await server.stop(settings.grace)
+        service.stopping.set()
+        await ended
+
+
+async def _end(server: grpc.aio.Server, service: Service) -> None:
+    """Stop when HTTP does: a client that is not served there is not served here either, and both have the same time."""
+    await service.stopping.wait()
+    await server.stop(service.settings.grace)
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    """Limits of connections, streams and messages; each is one that HTTP has too.
+
+    Reference: grpc/include/grpc/impl/channel_arg_names.h.
+    """
+    seconds = {
+        "grpc.server_handshake_timeout_ms": settings.receive,  # for a connection that says nothing
+        "grpc.http2.settings_timeout": settings.receive,
+        "grpc.max_connection_idle_ms": _IDLE,
+        "grpc.max_connection_age_ms": _AGE,
+        "grpc.max_connection_age_grace_ms": settings.receive + 2.0 * settings.deadline,  # the longest call
+        "grpc.keepalive_time_ms": _PING,
+        "grpc.keepalive_timeout_ms": settings.receive,
+    }
+    return [
+        ("grpc.max_allowed_incoming_connections", settings.connections),
+        ("grpc.max_concurrent_streams", _STREAMS),
+        ("grpc.http2.write_buffer_size", 1),  # byte: an answer counts as sent when its reader has room for all of it
+        ("grpc.max_metadata_size", MAX_HEAD),  # one beyond the other would refuse by chance between them
+        ("grpc.absolute_max_metadata_size", MAX_HEAD),
+        ("grpc.max_receive_message_length", settings.max_body + _HEAD),
+        ("grpc.max_send_message_length", settings.max_answer + _HEAD),
+        ("grpc.compression_enabled_algorithms_bitset", 1),  # none: a small message could fill the memory
+        ("grpc.so_reuseport", 1),
+        *((name, math.ceil(1000.0 * value)) for name, value in seconds.items()),
+    ]
 
 
 class _Routes:
@@ -91,6 +126,7 @@ class _Routes:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._unread = 0  # bytes of answers that are sent
         self._token = None if service.settings.token is None else service.settings.token.encode()
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -105,23 +141,28 @@ class _Routes:
         }
         return grpc.method_handlers_generic_handler(
             oip_messages.SERVICE,
+            # Calls of one message each way look the same on the wire; only as streams can their time be limited.
             {
-                name: grpc.unary_unary_rpc_method_handler(
-                    self._answering(name, method), response_serializer=MESSAGES[f"{name}Response"].SerializeToString
-                )
+                name: grpc.stream_stream_rpc_method_handler(self._answering(name, method))
                 for name, method in methods.items()
             },
         )
 
     def _answering(self, name: str, method: _Handler) -> _Handler:
         """The method with a check of the token and size; its exceptions become codes of gRPC, and each call counts."""
+        limits = self._service.limits
 
-        async def answer(content: bytes, context: Any) -> Any:  # noqa: ANN401 - of grpc, which has no types
+        async def answer(_: object, context: Any) -> None:  # noqa: ANN401 - of grpc, which has no types
             start, status = time.perf_counter(), _GONE
             try:
                 self._check(name, context)
-                with self._service.limits.holding(len(content)):
-                    found = await method(self._message(name, content), context)
+                if name in _OPEN:
+                    await self._send(await method(None, context), context)
+                else:
+                    content = await self._arrived(context)
+                    with limits.holding(len(content)):
+                        await self._send(await method(self._message(name, content), context), context)
+                status = 200
             except Exception as error:  # noqa: BLE001 - answered
                 refusal = errors.response_to(error)
                 status = refusal.status_code
@@ -129,13 +170,52 @@ class _Routes:
                     logs.failure("a request failed", error, route=f"grpc_{name}")
                 reason = msgspec.json.decode(refusal.body)["error"]
                 await context.abort(_CODES.get(status, StatusCode.INTERNAL), reason)
-            else:
-                status = 200
-                return found
             finally:
                 self._service.metrics.answered(f"grpc_{name}", status, time.perf_counter() - start)
 
         return answer
+
+    async def _arrived(self, context: Any) -> bytes:  # noqa: ANN401 - as above
+        """The bytes of a request, which has a place in the queue while they arrive.
+
+        Raises:
+            BusyError: there is no place, or answers that nobody takes fill the memory for them.
+            HTTPException: they did not arrive in time.
+            ProtocolError: the client sent none.
+        """
+        limits = self._service.limits
+        if self._unread > _UNREAD * self._service.settings.max_answer:
+            raise BusyError
+        try:
+            async with asyncio.timeout(limits.receive):
+                with limits.admission.arriving():
+                    content = await context.read()
+        except TimeoutError as error:
+            raise errors.request_timeout() from error
+        if not isinstance(content, bytes):
+            raise ProtocolError("the call ended before its request")
+        return content
+
+    async def _send(self, answer: Any, context: Any) -> None:  # noqa: ANN401 - as above
+        """Send an answer, for which its reader has the time of a call.
+
+        Raises:
+            CancelledError: he took too long. The answer stays in memory until grpc ends his connection.
+        """
+        content = answer.SerializeToString()
+        size = len(content) + _HEAD
+        self._unread += size
+
+        def taken(sending: asyncio.Task[None]) -> None:
+            self._unread -= size
+            _ = sending.cancelled() or sending.exception()  # of a connection that ended
+
+        sending = asyncio.ensure_future(context.write(content))
+        sending.add_done_callback(taken)
+        await asyncio.wait([sending], timeout=self._service.settings.deadline)
+        if not sending.done():
+            raise asyncio.CancelledError
+        sending.result()
 
     def _check(self, name: str, context: Any) -> None:  # noqa: ANN401 - as above
         """Raise HTTPException for a wrong token."""

@@ -51,6 +51,21 @@ class Admission:
         self.running -= 1
 
     @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Count a request whose head has arrived, until its route starts.
+
+        Raises:
+            BusyError: there is no place for it.
+        """
+        if self.full:
+            raise BusyError
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+
+    @contextmanager
     def readmitted(self) -> Iterator[None]:
         """Count a call of a stream that has begun, which is never refused: its answer could not say so any more."""
         self.running += 1

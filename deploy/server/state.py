@@ -1,5 +1,7 @@
 """State of one worker, shared by all routes."""
 
+import asyncio
+
 from deploy.server.batching import Engine
 from deploy.server.challenger import Challenge
 from deploy.server.limits import Limits
@@ -19,6 +21,7 @@ class Service:
         limits: how much it takes on.
         engine: runs the graphs.
         draining: whether the worker is about to stop.
+        stopping: set when calls in flight are the last ones.
     """
 
     def __init__(
@@ -28,3 +31,4 @@ class Service:
         self.limits = Limits(settings)
         self.engine = Engine(deadline=settings.deadline, metrics=metrics)
         self.draining = False
+        self.stopping = asyncio.Event()

@@ -91,6 +91,7 @@ class Worker(uvicorn.Server):
         await super().main_loop()
         self._service.draining = True
         await asyncio.sleep(self._service.settings.drain)
+        self._service.stopping.set()
 
     async def _beat(self) -> None:
         """Note again and again that the event loop runs."""

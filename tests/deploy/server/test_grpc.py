@@ -181,10 +181,13 @@ class AbortedError(Exception):
 
 
 class Context:
-    """A call without metadata."""
+    """A call without metadata, whose request is empty."""
 
     def invocation_metadata(self) -> None:
         return None
+
+    async def read(self) -> bytes:
+        return b""
 
     async def abort(self, code: grpc.StatusCode, reason: str) -> None:
         raise AbortedError(code.name, reason)
@@ -208,7 +211,7 @@ def test_errors_have_codes_and_a_fault_of_the_server_tells_nothing(
         raise error
 
     with pytest.raises(AbortedError) as raised:
-        asyncio.run(routes._answering("ServerLive", fails)(b"", Context()))
+        asyncio.run(routes._answering("ServerLive", fails)(None, Context()))
     assert raised.value.args == (code, reason)
 
 

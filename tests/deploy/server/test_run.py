@@ -276,11 +276,12 @@ def test_idle_connections_neither_use_up_the_descriptors_nor_silence_the_health_
     bundle: Path, tmp_path: Path
 ) -> None:
     """More connections than the limit of open files allows, which is counted at the start."""
-    limited = ["prlimit", "--nofile=256:256"]
-    with serving(bundle, tmp_path, "--receive", "60", prefix=limited) as server, contextlib.ExitStack() as stack:
+    limited, options = ["prlimit", "--nofile=256:256"], ("--receive", "60", "--grpc-port", "0")
+    with serving(bundle, tmp_path, *options, prefix=limited) as server, contextlib.ExitStack() as stack:
         assert server.said("fewer connections than asked for: the limit of open files is too low")
-        for _ in range(400):
-            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        for port in (server.said("listens")[0]["grpc_port"], server.port):
+            for _ in range(400):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port)))
         for _ in range(5):
             assert server.ask("GET", "/v2/health/live").status == 200
         assert server.process.poll() is None
