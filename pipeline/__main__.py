@@ -12,14 +12,15 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pipeline import openmp, telemetry
+from pipeline import openmp, telemetry, tracing
 
 openmp.bound_spinning()  # before the modules below import numpy
 
 from pipeline.errors import InputError, StageError  # noqa: E402
+from pipeline.files import formats  # noqa: E402
 from pipeline.registry import cached, lineage  # noqa: E402
 from pipeline.settings.params import Params, read_params  # noqa: E402
 from pipeline.settings.types import Block  # noqa: E402
@@ -39,9 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "DVC_STAGE" in os.environ:  # else a person tries a stage on files of their own
             cached.check_inputs(stage, paths.values())
         run: Callable[..., None] = importlib.import_module(f"pipeline.{stage}").main
-        start = time.monotonic()
-        run(_settings(params, stage), **paths)
-        _note(stage, paths["metrics"], lineage.Run(round(time.monotonic() - start, 1), _device()))
+        with tracing.span(stage):
+            start = time.monotonic()
+            run(_settings(params, stage), **paths)
+            _note(stage, paths["metrics"], lineage.Run(round(time.monotonic() - start, 1), _device()))
+            if tracing.on():
+                _trace(stage, paths)
     except InputError as error:
         print(f"{stage}: {error}", file=sys.stderr)
         return 2
@@ -76,6 +80,16 @@ def _note(stage: str, metrics: Path, run: lineage.Run) -> None:
         lineage.note_run(stage, metrics, run)
     except InputError as error:
         print(f"{stage}: how long it took is not kept: {error}", file=sys.stderr)
+
+
+def _trace(stage: str, paths: Mapping[str, Path]) -> None:
+    """Note what a stage worked on, and what came of it, in its span."""
+    tracing.note(stage=stage, commit=lineage.git().commit)
+    if "surfaces" in paths:
+        tracing.note(data=lineage.md5(paths["surfaces"]))
+    if stage == "register":
+        outcome = formats.read_json(paths["metrics"])
+        tracing.note(**{name: outcome[name] for name in tracing.OUTCOME})
 
 
 def _settings(params: Params, stage: str) -> Block:

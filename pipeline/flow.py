@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline import telemetry
+from pipeline import telemetry, tracing
 from pipeline.credentials import without_credentials
 from pipeline.errors import InputError, StageError
 
@@ -52,6 +52,7 @@ from prefect.settings import (  # noqa: E402
 from prefect.states import Completed, Crashed, Failed, State  # noqa: E402
 from prefect.utilities.asyncutils import run_coro_as_sync  # noqa: E402
 
+from pipeline.registry import lineage  # noqa: E402
 from pipeline.report import picture  # noqa: E402
 from pipeline.runs import checkout, command, prefect_server  # noqa: E402
 from pipeline.runs.lock import locked  # noqa: E402
@@ -80,14 +81,15 @@ class Workspace(NamedTuple):
 
     def run(self, *module: str) -> str:
         """Run ``python -m module ...`` in the folder, and log its lines; the last line."""
-        return command.run(
-            module,
-            folder=self.folder,
-            log=get_run_logger().info,
-            lock=self.lock,
-            seconds=self.seconds,
-            tracking_uri=self.store,
-        )
+        with tracing.span(" ".join(word for word in module if not word.startswith("-"))):
+            return command.run(
+                module,
+                folder=self.folder,
+                log=get_run_logger().info,
+                lock=self.lock,
+                seconds=self.seconds,
+                tracking_uri=self.store,
+            )
 
 
 def _curable(_task: object, _run: object, state: State[Any]) -> bool:
@@ -169,23 +171,24 @@ def volvae(
     folder = root / checkout.SCHEDULED if clean else root
     seconds = None if stage_minutes is None else 60.0 * stage_minutes
     try:
-        if notify is not None:
-            _notifier(notify)
-        if clean and not allow_dirty:
-            checkout.check_clean(root)
-        with locked(folder, holder=str(runtime.flow_run.id), wait_seconds=wait_seconds) as held:
-            if held.killed_holder is not None:
-                _close_killed_run(held.killed_holder, notify)
-            if clean:
-                checkout.check_out(root)
-            workspace = Workspace(folder, f"sqlite:///{root}/mlflow.db", held.descriptor, seconds)
-            if pull:
-                exchange("pull", workspace)
-            if clean:
-                _link_data(root, folder)
-            outcome = _run(workspace, if_needed=if_needed, pull=pull, notify=notify)
-            if push:
-                exchange("push", workspace)
+        with tracing.span("volvae"):
+            if notify is not None:
+                _notifier(notify)
+            if clean and not allow_dirty:
+                checkout.check_clean(root)
+            with locked(folder, holder=str(runtime.flow_run.id), wait_seconds=wait_seconds) as held:
+                if held.killed_holder is not None:
+                    _close_killed_run(held.killed_holder, notify)
+                if clean:
+                    checkout.check_out(root)
+                workspace = Workspace(folder, f"sqlite:///{root}/mlflow.db", held.descriptor, seconds)
+                if pull:
+                    exchange("pull", workspace)
+                if clean:
+                    _link_data(root, folder)
+                outcome = _run(workspace, if_needed=if_needed, pull=pull, notify=notify)
+                if push:
+                    exchange("push", workspace)
     except (InputError, StageError) as error:
         return Failed(message=str(error), data=error)
     return Completed(message=outcome)
@@ -210,6 +213,9 @@ def _run(workspace: Workspace, *, if_needed: bool, pull: bool, notify: str | Non
     for stage in stage_order(workspace.folder / "dvc.yaml"):
         run_stage(stage, workspace, pull=pull, force=stage == "register" and not registered)
     registration = _publish(workspace.folder / _RESULTS)
+    if tracing.on():
+        known = {name: registration[name] for name in tracing.OUTCOME}
+        tracing.note(commit=lineage.git(workspace.folder).commit, **known)
     outcome = "{model} version {version} {verdict}: {reason}".format_map(registration)
     if registration["verdict"] == "refused":
         _notify(notify, "volvae: a version was refused", outcome)

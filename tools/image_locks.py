@@ -19,7 +19,15 @@ PLATFORM = "x86_64-manylinux_2_28"
 TORCH_FOR_CPU = os.environ.get("TORCH_FOR_CPU", "https://download.pytorch.org/whl/cpu/torch/")
 
 _SERVICES = ["deploy/requirements.txt"]
-_PIPELINE = ["pyproject.toml", "--extra=pipeline", "--extra=schedule", "--extra=dask", "--extra=sign", *_SERVICES]
+_PIPELINE = [
+    "pyproject.toml",
+    "--extra=pipeline",
+    "--extra=schedule",
+    "--extra=dask",
+    "--extra=sign",
+    "--extra=otel",
+    *_SERVICES,
+]
 # A server of tables reads none, and follows an alias by MLflow's client alone.
 _SERVER = [
     "pyproject.toml",

@@ -4,7 +4,8 @@ import socket
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 
-from deploy.server import logs, metrics, tracing
+from deploy import collector
+from deploy.server import logs, metrics
 from deploy.server.descriptors import within_limit
 from deploy.server.served import fingerprint, load
 from deploy.server.settings import Settings
@@ -26,7 +27,7 @@ def run(settings: Settings, *, wait: bool = False) -> None:
         ValueError: the bundle cannot be served, the server cannot listen at the address, or a package is missing.
     """
     logs.configure()
-    tracing.check()
+    collector.check()
     settings = within_limit(settings)
     with stop_at_signals() as stop:
         trials = Trials(stop=stop)

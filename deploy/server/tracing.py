@@ -2,58 +2,25 @@
 
 A span has the route, the status and the client's address of a request, and is a child of the caller's span where the
 request has a ``traceparent``. Bodies are in no span.
-
-Reference: https://opentelemetry.io/docs/specs/otel/protocol/exporter.
 """
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_COLLECTORS = tuple(f"OTEL_EXPORTER_OTLP_{kind}ENDPOINT" for kind in ("", "TRACES_", "METRICS_"))
+from deploy import collector
+
 _QUIET = "/v2/health,/metrics"  # what probes ask every few seconds
-
-
-def check() -> None:
-    """Find missing packages before there are workers to fail.
-
-    Raises:
-        ValueError: a collector is named, and OpenTelemetry is not installed.
-    """
-    if not asked():
-        return
-    try:
-        import opentelemetry.exporter.otlp.proto.http  # noqa: PLC0415  where it is asked for
-        import opentelemetry.instrumentation.asgi  # noqa: F401, PLC0415
-    except ImportError as error:
-        raise ValueError(f"{asked()} is set, which needs OpenTelemetry: pip install 'volvae[otel]'") from error
-
-
-def asked() -> str | None:
-    """The variable that names a collector; None where none does."""
-    return next((name for name in _COLLECTORS if os.environ.get(name)), None)
 
 
 def traced(app: ASGIApp) -> ASGIApp:
     """The application whose requests are told to the collector; itself where none is named."""
-    if not asked():
+    if not collector.asked():
         return app
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
     from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware  # noqa: PLC0415
-    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415
-    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
-    os.environ.setdefault("OTEL_SERVICE_NAME", "volvae")
-    resource = Resource.create()
-    spans = TracerProvider(resource=resource)
-    spans.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    meters = MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())], resource=resource)
+    spans, meters = collector.providers(in_batches=True)
     told = OpenTelemetryMiddleware(
         app, excluded_urls=_QUIET, tracer_provider=spans, meter_provider=meters, exclude_spans=["receive", "send"]
     )

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pipeline import tracing
 from pipeline.errors import StageError
 from pipeline.runs.supervise import GRACE_SECONDS
 
@@ -101,7 +102,7 @@ def _environment(tracking_uri: str | None) -> dict[str, str]:
     """This environment, with the running Python first on the path, as the commands of dvc.yaml call ``python``."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     store = {} if tracking_uri is None else {"MLFLOW_TRACKING_URI": tracking_uri}
-    return {**store, **os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    return {**store, **os.environ, **tracing.handed_on(), "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def _close(process: subprocess.Popen[str]) -> None:

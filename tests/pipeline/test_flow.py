@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.repositories import init
 from tests.services import (
@@ -124,9 +126,24 @@ def make_project(root: Path, folder: Path, server: str | None, told: list[Any]) 
     return made
 
 
-def test_stages_run_in_the_order_of_their_data_and_show_their_figures(project: Project) -> None:
-    code, output = project.run("--notify", "webhook/told")
+def check_trace(spans: list[Span]) -> None:
+    """One trace of a run: the flow, which knows the verdict, and each stage within it."""
+    *steps, run = spans
+    assert [span.name for span in spans] == ["dvc repro prepare", "dvc repro register", "volvae"]
+    assert {(span.trace_id, span.parent_span_id) for span in steps} == {(run.trace_id, run.span_id)}
+    facts = {each.key: each.value.string_value for each in run.attributes}
+    assert facts.pop("vcs.ref.head.revision")
+    assert facts == {"volvae.model": "volvae", "volvae.version": "1", "volvae.verdict": "accepted"}
+
+
+def test_stages_run_in_the_order_of_their_data_and_show_their_figures(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with receiver(lambda _, body: ExportTraceServiceRequest.FromString(body)) as (address, sent):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{address}/v1/traces")
+        code, output = project.run("--notify", "webhook/told")
     assert code == 0, output
+    check_trace([s for t in sent for r in t.resource_spans for scope in r.scope_spans for s in scope.spans])
     assert output.index("Task run 'prepare'") < output.index("Task run 'register'")
     assert "volvae version 1 accepted: it was accepted" in output.splitlines()
     state = project.last()["state"]

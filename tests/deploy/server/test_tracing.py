@@ -9,6 +9,7 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from deploy import collector
 from deploy.server import tracing
 from tests.deploy.serving import serving
 from tests.services import receiver
@@ -24,7 +25,7 @@ async def _app(*_: object) -> None:
 @pytest.fixture
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """No collector is named."""
-    for name in tracing._COLLECTORS:
+    for name in collector.COLLECTORS:
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
@@ -63,7 +64,7 @@ def test_nothing_is_traced_where_no_collector_is_named(nowhere: pytest.MonkeyPat
 
 def test_missing_packages_are_found_at_the_start(nowhere: pytest.MonkeyPatch) -> None:
     nowhere.setitem(sys.modules, "opentelemetry.instrumentation.asgi", None)
-    tracing.check()
+    collector.check()
     nowhere.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:4318/v1/traces")
     with pytest.raises(ValueError, match=r"TRACES_ENDPOINT is set, which needs .*: pip install 'volvae\[otel\]'"):
-        tracing.check()
+        collector.check()
