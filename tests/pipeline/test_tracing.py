@@ -27,7 +27,7 @@ _KINDS = {"/v1/traces": ExportTraceServiceRequest, "/v1/metrics": ExportMetricsS
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What a collector gets that the environment names."""
+    """All that is sent to the collector that the environment names."""
     for name in (*collector.COLLECTORS, "TRACEPARENT"):
         monkeypatch.delenv(name, raising=False)
     tracing._providers.cache_clear()

@@ -41,7 +41,7 @@ class Running(NamedTuple):
     do: Callable[[Callable[[], object]], object]
 
     def live(self) -> bytes:
-        """What a new client is told that asks whether the server lives."""
+        """The answer to a new client that asks whether the server lives."""
         with grpc.insecure_channel(f"127.0.0.1:{self.port}") as channel:
             return channel.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"", timeout=30)
 
