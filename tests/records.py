@@ -1,11 +1,13 @@
 """Records that tests register."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from pipeline.registry import registry
+from pipeline.files import formats
+from pipeline.registry import attestation, registry
 from pipeline.registry.mlflow_store import Record
 from tests.shared import built_once
 from tests.workspace import Workspace
@@ -34,9 +36,18 @@ def own_registry(workspace: Workspace, empty_store: Path, monkeypatch: pytest.Mo
     return workspace.folder
 
 
+def provenance(bundle: Path) -> str:
+    """A statement that somebody made these files."""
+    files = {path.name: formats.sha256(path.read_bytes()) for path in bundle.iterdir()}
+    code = {"commit": "none", "remote": "none"}
+    made = attestation.provenance(builder="me@here", code=code, settings={}, inputs={}, texts={}, files=files)
+    return json.dumps(made, indent=2, sort_keys=True)
+
+
 def record(bundle: Path, content: str) -> Record:
     return Record(
         content=content, parameters={"train.seed": 7}, metrics={"evaluate/elbo_nats": 1.0},
         tags={"git.commit": "none", **registry.manifest_tag(bundle)}, datasets={"data/surfaces": "0" * 32 + ".dir"},
-        artifacts={bundle: registry.BUNDLE}, texts={"lineage/params.yaml": "text"}, decoder=bundle / DECODER,
+        artifacts={bundle: registry.BUNDLE}, decoder=bundle / DECODER,
+        texts={"lineage/params.yaml": "text", f"lineage/{attestation.PROVENANCE}": provenance(bundle)},
     )  # fmt: skip

@@ -76,6 +76,7 @@ for title, commands in {
         versions.fetch,
         versions.history,
         versions.sign,
+        versions.verify,
     ),
     "Serve and schedule": (serve.serve, serve.export_triton, flow.flow),
 }.items():

@@ -108,7 +108,7 @@ def _moment(text: str) -> datetime:
 @click.argument("version", default="challenger")
 @one_line_errors
 def sign(version: str) -> None:
-    """Sign the bundle of VERSION, a number or an alias, by the private key that VOLVAE_SIGNING_KEY names.
+    """Sign bundle and provenance of VERSION, a number or an alias, by the private key that VOLVAE_SIGNING_KEY names.
 
     `register` signs new versions where the variable is set; this command signs older ones.
     """
@@ -121,6 +121,24 @@ def sign(version: str) -> None:
         found = models.find(version)
         models.sign(found, key)
     click.echo(f"{models.model} version {found.number} is signed")
+
+
+@click.command(short_help="Verify the signatures of a version.", epilog="Example: volvae verify champion")
+@click.argument("version", default="champion")
+@one_line_errors
+def verify(version: str) -> None:
+    """Say whether the key that VOLVAE_VERIFY_KEY names signed bundle and provenance of VERSION, a number or an alias.
+
+    It ends with exit code 1 where one of them was changed or is not signed. No command loads such a version.
+    """
+    from vae.bundle import VERIFY_KEY, verify_key
+
+    if verify_key() is None:
+        raise InputError(f"{VERIFY_KEY} is not set; allowed: the path of a public key's PEM file")
+    with _registry() as models:
+        found = models.find(version)
+        models.load(found)
+    click.echo(f"{models.model} version {found.number}: bundle and provenance are as they were signed")
 
 
 @click.command(

@@ -5,13 +5,24 @@ Both hold no time and nothing random, so that the same version has the same byte
 References: CycloneDX 1.6; in-toto Statement v1 with the predicate SLSA Provenance v1.
 """
 
+import json
 import platform
 import re
 from collections.abc import Mapping
 from importlib.metadata import distributions, version
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.registry import dsse
+from vae.bundle import BundleError, read_file
+from vae.signature import FaultError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 SBOM, PROVENANCE = "sbom.cdx.json", "provenance.json"  # files of the lineage
+SIGNED_PROVENANCE = "provenance.intoto.jsonl"  # beside them, where a key is set
+_STATEMENT, _PREDICATE = "https://in-toto.io/Statement/v1", "https://slsa.dev/provenance/v1"
 _FOLDER = ".dir"  # suffix of DVC's hash of a folder
 
 
@@ -82,9 +93,9 @@ def provenance(
     made_from += [{"name": path, "digest": _dvc_digest(digest)} for path, digest in inputs.items()]
     volvae = version("volvae")
     return {
-        "_type": "https://in-toto.io/Statement/v1",
+        "_type": _STATEMENT,
         "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in files.items()],
-        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicateType": _PREDICATE,
         "predicate": {
             "buildDefinition": {
                 "buildType": f"pkg:pypi/volvae@{volvae}#dvc-repro",
@@ -99,6 +110,46 @@ def provenance(
             },
         },
     }
+
+
+def check_subjects(statement: bytes, files: Mapping[str, str]) -> None:
+    """Refuse a text that does not state who made exactly these files.
+
+    Args:
+        statement: content of ``PROVENANCE``.
+        files: sha256 of the files of the bundle, by name.
+
+    Raises:
+        FaultError: it is no such statement, or one about other files.
+    """
+    try:
+        found = json.loads(statement)
+        kind = found["_type"], found["predicateType"]
+        named = [(each["name"], each["digest"]["sha256"]) for each in found["subject"]]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise FaultError("is no provenance") from error
+    if kind != (_STATEMENT, _PREDICATE):  # the key signs other statements, too
+        raise FaultError("is no provenance")
+    if sorted(named) != sorted(files.items()):
+        raise FaultError("is of other files than those of the bundle")
+
+
+def check_signed(lineage: Path, files: Mapping[str, str], key: "EllipticCurvePublicKey") -> None:
+    """Refuse the provenance in a folder of lineage that this key did not sign, or that is not of these files.
+
+    Raises:
+        FaultError: the message says what is wrong with it.
+    """
+    try:
+        envelope, plain = (read_file(lineage / name) for name in (SIGNED_PROVENANCE, PROVENANCE))
+    except FileNotFoundError as error:
+        raise FaultError(f"has no {Path(error.filename).name}") from error
+    except (OSError, BundleError) as error:
+        raise FaultError(f"cannot be read ({error})") from error
+    statement = dsse.opened(envelope, key)
+    if statement != plain:
+        raise FaultError(f"differs from what {SIGNED_PROVENANCE} states")
+    check_subjects(statement, files)
 
 
 def _dvc_digest(digest: str) -> dict[str, str]:

@@ -13,13 +13,26 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pipeline.errors import InputError, StageError, listed
+from pipeline.files import formats
 from pipeline.files.atomic import new_folder
-from pipeline.registry import champions, history, mlflow_store
+from pipeline.registry import attestation, champions, history, mlflow_store
 from pipeline.registry.mlflow_store import CONTENT, Record, Store
 from pipeline.registry.signing import SigningKey
 from vae import runtime
-from vae.bundle import GRAPHS, MANIFEST, SCENARIOS, SIGNATURE, FormatError, SignatureError, read_manifest, read_whole
+from vae.bundle import (
+    GRAPHS,
+    MANIFEST,
+    SCENARIOS,
+    SIGNATURE,
+    FormatError,
+    SignatureError,
+    read_file,
+    read_manifest,
+    read_whole,
+    verify_key,
+)
 from vae.runtime import BundleError, SurfaceModel, VectorModel
+from vae.signature import FaultError
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 BUNDLE, LINEAGE = "bundle", "lineage"  # folders of a run's artifacts
@@ -228,7 +241,7 @@ class Registry:
         self._store.attach(version.run_id, path, folder)
 
     def sign(self, version: Version, key: SigningKey, bundle: Path | None = None) -> None:
-        """Keep the signature of a version's bundle with it, unless it has one by this key.
+        """Keep the signatures of a version's bundle and provenance with it, unless it has those by this key.
 
         Args:
             version: to sign.
@@ -243,6 +256,48 @@ class Registry:
                 made = bundle or stored
                 path = self._verified(made, version, lambda: key.sign(made, Path(folder)))
                 self.attach(version, path, BUNDLE)
+            self._sign_provenance(version, key, stored, Path(folder))
+
+    def _sign_provenance(self, version: Version, key: SigningKey, bundle: Path, into: Path) -> None:
+        with self.files(version, LINEAGE) as kept, self._refusing_provenance(version):
+            files = _digests(bundle)
+            with contextlib.suppress(FaultError):
+                attestation.check_signed(kept, files, key.public)
+                return
+            try:
+                statement = read_file(kept / attestation.PROVENANCE)
+            except OSError as error:
+                raise FaultError(f"cannot be read ({error.strerror})") from error
+            attestation.check_subjects(statement, files)
+            signed = into / attestation.SIGNED_PROVENANCE
+            signed.write_bytes(key.sealed(statement))
+            self.attach(version, signed, LINEAGE)
+
+    def check_provenance(self, version: Version, bundle: Path) -> None:
+        """Refuse a version whose provenance the key of ``VOLVAE_VERIFY_KEY`` did not sign; none where that is unset.
+
+        Args:
+            version: that the provenance belongs to.
+            bundle: its bundle, which is verified.
+
+        Raises:
+            StageError: the provenance lacks a signature by the key, was changed, or is of other files.
+        """
+        key = verify_key()
+        if key is not None:
+            with self.files(version, LINEAGE) as kept, self._refusing_provenance(version):
+                attestation.check_signed(kept, _digests(bundle), key)
+
+    @contextlib.contextmanager
+    def _refusing_provenance(self, version: Version) -> Iterator[None]:
+        """Name the version whose provenance has a fault."""
+        try:
+            yield
+        except FaultError as error:
+            raise StageError(
+                f"the provenance of {self.model} version {version.number} is refused: it {error}; if nobody changed "
+                f"it, `volvae sign {version.number}` signs it"
+            ) from error
 
     def describe(self, version: Version, text: str) -> None:
         """Set the description of a version, Markdown that MLflow shows, in place of an earlier one."""
@@ -284,7 +339,9 @@ class Registry:
             StageError: its files are gone, or not those that were registered.
         """
         with self.files(version, BUNDLE) as folder:
-            return self._verified(folder, version, lambda: runtime.load(folder, provider="cpu", threads=1))
+            model = self._verified(folder, version, lambda: runtime.load(folder, provider="cpu", threads=1))
+            self.check_provenance(version, folder)
+        return model
 
     def fetch(self, version: Version, folder: Path) -> None:
         """Replace ``folder`` by the bundle of a version, completely or not at all.
@@ -299,6 +356,7 @@ class Registry:
             found = self._download(version, BUNDLE, fresh, disk=folder.parent)
             # which runs no graph: whoever serves the bundle tries it within limits
             self._verified(found, version, lambda: read_whole(found, GRAPHS, optional=(SCENARIOS,)))
+            self.check_provenance(version, found)
             for file in found.iterdir():
                 file.rename(fresh / file.name)
             found.rmdir()
@@ -357,6 +415,11 @@ def opened(*, model: str, experiment: str) -> Iterator[Registry]:
 def manifest_tag(folder: Path) -> dict[str, str]:
     """The tag that ties a version to the files of its bundle."""
     return {_MANIFEST: hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()}
+
+
+def _digests(bundle: Path) -> dict[str, str]:
+    """The sha256 of the files of a bundle, by name, without its signature."""
+    return {path.name: formats.sha256(path.read_bytes()) for path in bundle.iterdir() if path.name != SIGNATURE}
 
 
 def _is_of_bundle(path: Path) -> bool:

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import InputError
+from pipeline.registry import dsse
 from vae import bundle
 from vae.bundle import GRAPHS, HALF_DECODER, MANIFEST, SCENARIOS, SIGNATURE, BundleError
 from vae.signature import CURVES
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
 SIGNING_KEY = "VOLVAE_SIGNING_KEY"  # of the environment: the private key that signs versions
 
@@ -29,6 +30,15 @@ class SigningKey:
         except BundleError:
             return False
         return True
+
+    @property
+    def public(self) -> "EllipticCurvePublicKey":
+        """The public key."""
+        return self._key.public_key()
+
+    def sealed(self, statement: bytes) -> bytes:
+        """The envelope of a statement that this key signs."""
+        return dsse.sealed(statement, self._key)
 
     def sign(self, folder: Path, into: Path) -> Path:
         """Write the signature of a bundle into a folder; its path.

@@ -1,20 +1,25 @@
 """Versions that are signed when they are registered, and verified before they are used."""
 
+import copy
 import json
 import shutil
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from chaos import tamper
 from pipeline.cli.main import main as cli
 from pipeline.errors import InputError, StageError
 from pipeline.registry import registry
-from pipeline.registry.registry import BUNDLE, CHAMPION
-from pipeline.registry.signing import SIGNING_KEY, signing_key
+from pipeline.registry.attestation import PROVENANCE, SIGNED_PROVENANCE
+from pipeline.registry.registry import BUNDLE, CHAMPION, LINEAGE
+from pipeline.registry.signing import SIGNING_KEY, SigningKey, signing_key
 from tests.records import record
 from tests.vae.test_signature import wrong_keys
 from vae.bundle import DECODER, SIGNATURE, VERIFY_KEY
@@ -68,6 +73,92 @@ def test_with_a_key_only_signed_versions_are_promoted_and_fetched(
     monkeypatch.setenv(SIGNING_KEY, str(keys["foreign"][0]))
     assert call("sign", "champion").exit_code == 0  # a new key takes the place of the old one
     assert call("fetch", "-o", str(tmp_path / "out")).exit_code == 0
+
+
+@pytest.mark.slow
+def test_provenance_is_signed_with_the_bundle_and_refused_when_it_was_changed(
+    own_registry: Path, linear_bundle: Path, keys: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the change is another statement that the key signed, or one that another key signed."""
+    monkeypatch.setenv(SIGNING_KEY, str(keys["ours"][0]))
+    monkeypatch.setenv(VERIFY_KEY, str(keys["ours"][1]))
+    with opened() as models:
+        version = models.register(record(linear_bundle, "a"))
+        with pytest.raises(
+            StageError, match=r"1 is refused: it has no provenance\.intoto\.jsonl; if nobody changed it"
+        ):
+            models.check_provenance(version, linear_bundle)
+        models.sign(version, signing_key(), linear_bundle)
+        folder = stored(own_registry, version.run_id).with_name(LINEAGE)
+        signed, plain = folder / SIGNED_PROVENANCE, folder / PROVENANCE
+        envelope, statement = signed.read_bytes(), plain.read_bytes()
+        models.sign(version, signing_key(), linear_bundle)
+        assert signed.read_bytes() == envelope, "a signature by this key stays"
+        check = partial(models.check_provenance, version, linear_bundle)
+        check()
+
+        ours, foreign = (
+            signing_key(),
+            SigningKey(keys["foreign"][0], load_pem_private_key(keys["foreign"][0].read_bytes(), None)),
+        )
+        other = json.dumps({**json.loads(statement), "predicateType": "https://model_signing/signature/v1.0"}).encode()
+        for faulty, content, fault in (
+            (foreign.sealed(statement), statement, "was signed by another key"),
+            (ours.sealed(other), other, "is no provenance"),
+            (ours.sealed(b"[]"), b"[]", "is no provenance"),
+            (envelope, statement + b" ", "differs from what provenance.intoto.jsonl states"),
+            *((envelope, edited, "differs from") for edited in edits(json.loads(statement))),
+        ):
+            signed.write_bytes(faulty)
+            plain.write_bytes(content)
+            with pytest.raises(StageError, match=f"the provenance of volvae version 1 is refused: it {fault}"):
+                check()
+        signed.write_bytes(envelope)
+        plain.write_bytes(statement)
+        check()
+        for path in (plain, signed):
+            content = path.read_bytes()
+            path.unlink()
+            with pytest.raises(StageError, match=f"it has no {path.name}"):
+                check()
+            path.write_bytes(content)
+
+        more = own_registry / "more"
+        shutil.copytree(linear_bundle, more)
+        (more / "more.onnx").write_bytes(b"")
+        with pytest.raises(StageError, match="is of other files than those of the bundle"):
+            models.check_provenance(version, more)
+        plain.write_text("{}")
+        for refused in (call("promote"), call("verify", "1"), call("fetch", "1", "-o", "out")):
+            assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+            assert "the provenance of volvae version 1 is refused" in refused.stderr
+        assert not (own_registry / "out").exists()
+        refused = call("sign", "1")
+        assert "it is no provenance" in refused.stderr
+        plain.write_bytes(statement)
+        verified = call("verify", "1")
+        assert verified.stdout == "volvae version 1: bundle and provenance are as they were signed\n"
+        monkeypatch.delenv(VERIFY_KEY)
+        assert call("verify", "1").stderr.startswith("volvae: VOLVAE_VERIFY_KEY is not set")
+
+
+def edits(statement: object) -> Iterator[bytes]:
+    """The statement with each of its texts changed, one at a time."""
+
+    def paths(value: object) -> Iterator[tuple]:
+        if isinstance(value, dict | list):
+            for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+                yield from ((key, *rest) for rest in paths(inner))
+        else:
+            yield ()
+
+    for path in paths(statement):
+        edited = copy.deepcopy(statement)
+        place = edited
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = f"{place[path[-1]]}x"
+        yield json.dumps(edited, indent=2, sort_keys=True).encode()
 
 
 def test_a_version_whose_files_were_changed_is_not_signed(
