@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pipeline import openmp, telemetry
-from pipeline.cli import demo, flow, own_data, risk, scenarios, serve, surfaces, versions
+from pipeline.cli import demo, drift, flow, own_data, risk, scenarios, serve, surfaces, versions
 from pipeline.cli.common import BUNDLE, bundle_option, one_line_errors
 from pipeline.cli.sections import Sections
 
@@ -69,6 +69,7 @@ for title, commands in {
     "Train on data of your own": (own_data.inspect, own_data.init, own_data.check),
     "See results and choose a version": (
         report,
+        drift.drift,
         versions.compare,
         versions.lineage,
         versions.promote,

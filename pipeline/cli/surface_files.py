@@ -14,11 +14,18 @@ from vae.surface.grid import Grid
 
 
 class SurfaceFile(NamedTuple):
-    """Surfaces iv [surface, tenor, node], NaN where missing, their grid, and the date and market of each, if known."""
+    """Surfaces iv [surface, tenor, node], NaN where missing, their grid, and of each what is known.
+
+    Attributes:
+        iv, grid: the surfaces.
+        titles: date and market of each; None where they are not known.
+        days: date of each, days since 1970-01-01, [surface]; None likewise.
+    """
 
     iv: NDArray[np.floating]
     grid: Grid
-    titles: list[str] | None
+    titles: list[str] | None = None
+    days: NDArray[np.integer] | None = None
 
 
 def read(path: Path, given: Options, model_grid: Callable[[], Grid]) -> SurfaceFile:
@@ -35,9 +42,9 @@ def read(path: Path, given: Options, model_grid: Callable[[], Grid]) -> SurfaceF
         InputError: the file cannot be read as surfaces or as quotes.
     """
     if path.suffix == ".npy":
-        return SurfaceFile(surface_tables.read_array(path, model_grid()), model_grid(), None)
+        return SurfaceFile(surface_tables.read_array(path, model_grid()), model_grid())
     if surface_tables.is_table_of_surfaces(path) and not has_settings(path, given):
-        return SurfaceFile(*surface_tables.read_surfaces(path), None)
+        return SurfaceFile(*surface_tables.read_surfaces(path))
     from pipeline.sources import quotes
     from pipeline.sources.one_surface import time_text
 
@@ -48,4 +55,4 @@ def read(path: Path, given: Options, model_grid: Callable[[], Grid]) -> SurfaceF
         raise hinted(error, given) from error
     names = [found.markets[market] if found.markets else "" for market in found.market.tolist()]
     titles = [f"{time_text(time)} {name}".rstrip() for time, name in zip(found.time.tolist(), names, strict=True)]
-    return SurfaceFile(found.iv, grid, titles)
+    return SurfaceFile(found.iv, grid, titles, found.dates)

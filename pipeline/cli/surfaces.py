@@ -283,7 +283,8 @@ def arbitrage(
 
         return SurfaceModel.load(bundle, provider="cpu").grid
 
-    iv, grid, _ = surface_files.read(surfaces, reading, grid_of_model)
+    file = surface_files.read(surfaces, reading, grid_of_model)
+    iv, grid = file.iv, file.grid
     plausible.check_surfaces(iv, plausible.Interval(0.0, plausible.MEDIAN_VOL.high))
     blocks = checks.violation_blocks(iv, grid)
     with _progress(blocks, length=checks.block_count(len(iv)), label="arbitrage") as shown:

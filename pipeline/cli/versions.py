@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def _registry() -> Iterator["Registry"]:
+def opened_registry() -> Iterator["Registry"]:
     """The registry that params.yaml names."""
     from pipeline.registry import registry
     from pipeline.settings.params import read_params
@@ -37,7 +37,7 @@ _reason = click.option("--reason", default="", metavar="TEXT", help="Why, for th
 @one_line_errors
 def promote(version: str, *, force: bool, reason: str) -> None:
     """Make VERSION, a number or an alias, the champion; the challenger where none is given."""
-    with _registry() as models:
+    with opened_registry() as models:
         found = models.find(version)
         if found.refused is not None and not force:
             raise InputError(
@@ -54,7 +54,7 @@ def promote(version: str, *, force: bool, reason: str) -> None:
 @one_line_errors
 def rollback(reason: str) -> None:
     """Make the champion's predecessor champion again."""
-    with _registry() as models:
+    with opened_registry() as models:
         left, former = models.roll_back(reason=reason)
     click.echo(f"{models.model} version {former.number} is champion again, after version {left.number}")
 
@@ -71,7 +71,7 @@ def history(moment: str | None, *, as_json: bool) -> None:
     from pipeline.registry.history import champion_at
 
     at = None if moment is None else _moment(moment)
-    with _registry() as models:
+    with opened_registry() as models:
         entries = models.history()
     if not entries:
         raise InputError(f"{models.model} has no history in {models.store}; the first promotion begins one")
@@ -117,7 +117,7 @@ def sign(version: str) -> None:
     key = signing_key()
     if key is None:
         raise InputError(f"{SIGNING_KEY} is not set; allowed: the path of a private key's PEM file")
-    with _registry() as models:
+    with opened_registry() as models:
         found = models.find(version)
         models.sign(found, key)
     click.echo(f"{models.model} version {found.number} is signed")
@@ -135,7 +135,7 @@ def verify(version: str) -> None:
 
     if verify_key() is None:
         raise InputError(f"{VERIFY_KEY} is not set; allowed: the path of a public key's PEM file")
-    with _registry() as models:
+    with opened_registry() as models:
         found = models.find(version)
         models.load(found)
     click.echo(f"{models.model} version {found.number}: bundle and provenance are as they were signed")
@@ -150,7 +150,7 @@ def verify(version: str) -> None:
 def fetch(version: str, output: Path) -> None:
     """Write the bundle of VERSION, a number or an alias, to a folder; the champion where none is given."""
     folder = output.absolute()
-    with _registry() as models:
+    with opened_registry() as models:
         found = models.find(version)
         models.fetch(found, folder)
     click.echo(f"{models.model} version {found.number}: {output}")
@@ -169,7 +169,7 @@ def lineage(version: str, output: Path | None, *, check: bool, as_json: bool) ->
     from pipeline.registry import rebuild, registry
 
     folder = output and output.absolute()
-    with _registry() as models:
+    with opened_registry() as models:
         found = models.find(version)
         with models.files(found, registry.LINEAGE) as kept:
             record = rebuild.read(found, kept, model=models.model, store=models.store)
@@ -199,7 +199,7 @@ def compare(first: str, second: str, *, as_json: bool) -> None:
     from pipeline.settings.params import PARAMS, read_params
 
     with contextlib.ExitStack() as stack:
-        models = None if all(map(sides.is_folder, (first, second))) else stack.enter_context(_registry())
+        models = None if all(map(sides.is_folder, (first, second))) else stack.enter_context(opened_registry())
         a, b = (
             sides.of_folder(Path(name)) if models is None or sides.is_folder(name) else sides.of_version(models, name)
             for name in (first, second)

@@ -4,7 +4,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-CARD = "model_card.md"  # beside the report
+CARD, DRIFT = "model_card.md", "drift.html"  # beside the report
 UNJUDGED = (
     '<section class="verdict unjudged"><h2>Not judged yet</h2>'
     "<p>The stage register puts the verdict of the gate here.</p></section>"
@@ -51,5 +51,6 @@ def _section(judged: Judged) -> str:
         f'<section class="verdict {colour}"><h2>{html.escape(judged.title)}: {words}</h2>'
         f"<p>{html.escape(judged.reason)}</p>{f'<ul>{more}</ul>' if more else ''}"
         f"<details><summary>Checks of the gate</summary><ul>{checks}</ul></details><dl>{facts}</dl>"
-        f'<p><a href="{CARD}">Model card</a>: what it is for, and where it ends.</p></section>'
+        f'<p><a href="{CARD}">Model card</a>: what it is for, and where it ends. <a href="{DRIFT}">Drift</a> of newer '
+        "data, once <code>volvae drift</code> has looked at them.</p></section>"
     )

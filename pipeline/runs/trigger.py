@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from pipeline.errors import InputError, StageError
-from pipeline.files import surface_tables
+from pipeline.files import formats, surface_tables
 from pipeline.registry import registry
 from pipeline.registry.registry import Registry
+from pipeline.report import drift
+from pipeline.report.verdict import DRIFT
 from pipeline.runs.checkout import output
 from pipeline.settings.params import Params, read_params
 from pipeline.settings.prepare import PrepareParams
@@ -25,7 +25,7 @@ from pipeline.sources import own_file
 from pipeline.sources.vector_file import read_vectors
 from vae.runtime import VectorModel
 
-_ODD_PERCENT = 1.0  # percentile among held-out surfaces below which a surface is odd
+_RESULTS, _SURFACES = Path("results"), Path("data/surfaces")
 
 
 class Situation(NamedTuple):
@@ -84,7 +84,7 @@ def situation_in(folder: Path, params: Params) -> Situation:
     with registry.opened(model=block.model, experiment=block.experiment) as models:
         newest = models.get(registry.CHALLENGER)
         age = (datetime.now(UTC) - newest.created).total_seconds() / 86_400.0 if newest else 0.0
-        odd = odd_share(models, incoming) if incoming else None
+        odd = odd_share(models, incoming, params.retrain, folder) if incoming else None
     return Situation(changed, newest.number if newest else None, age, odd)
 
 
@@ -116,10 +116,11 @@ def _names(entries: list[str | dict[str, dict[str, object]]]) -> set[str]:
     return names
 
 
-def odd_share(models: Registry, incoming: Path) -> float | None:
+def odd_share(models: Registry, incoming: Path, settings: RetrainParams, folder: Path) -> float | None:
     """Share of a file's surfaces or vectors that score below 99 % of the champion's held-out data; None for none.
 
-    None too where the champion's bundle has another format: then the code is new, which is a reason to run.
+    None too where the champion's bundle has another format: then the code is new, which is a reason to run. The page of
+    the drift, which shows what the share was made from, is written to the results in ``folder``.
     """
     champion = models.get(registry.CHAMPION)
     if champion is None:
@@ -129,11 +130,13 @@ def odd_share(models: Registry, incoming: Path) -> float | None:
     except registry.OtherFormatError:
         return None
     if isinstance(model, VectorModel):
-        percentile = model.score(read_vectors(incoming, model.dimension)).percentile
+        scores = model.score(read_vectors(incoming, model.dimension))
     else:
-        percentile = model.score(surface_tables.read_on_grid(incoming, model.grid)).percentile
-    known = percentile[np.isfinite(percentile)]
-    return float((known < _ODD_PERCENT).mean()) if len(known) else None
+        scores = model.score(surface_tables.read_on_grid(incoming, model.grid))
+    rule, name = drift.Rule(settings.odd_share, "drift" in settings.when), f"{models.model} version {champion.number}"
+    page = drift.drift_page(name, drift.of_test_split(model, folder / _SURFACES), drift.Watched(scores), rule)
+    formats.write_bytes(folder / _RESULTS / DRIFT, page.encode())
+    return drift.odd_share(scores)
 
 
 if __name__ == "__main__":

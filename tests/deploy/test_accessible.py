@@ -3,13 +3,16 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser
 
 from pipeline.cli.main import main
+from pipeline.report.drift import Rule, Watched, drift_page
 from tests.deploy.browser import Explorer, chromium, findings
 from tests.deploy.serving import Server
 from tests.workspace import Workspace
+from vae.runtime import SurfaceModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("node")]
 
@@ -33,6 +36,19 @@ def completion(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "surface.html"
 
 
+@pytest.fixture(scope="module")
+def drift(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a drift, beside test dates."""
+    folder = tmp_path_factory.mktemp("drift")
+    model = SurfaceModel.load(bundle, provider="cpu")
+    iv = np.concatenate([model.sample(30, seed=1), 1.5 * model.sample(10, seed=2)])
+    scores = model.score(iv)
+    test = Watched(model.score(model.sample(30, seed=3)), np.arange(20_000, 20_030))
+    page = drift_page("volvae version 1", test, Watched(scores, np.arange(20_030, 20_070)), Rule(0.05, watched=True))
+    (folder / "drift.html").write_text(page)
+    return folder / "drift.html"
+
+
 @pytest.mark.parametrize(("width", "scheme"), _LOOKS)
 def test_the_explorer_is_accessible(browser: Browser, server: Server, width: int, scheme: str) -> None:
     with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}) as context:
@@ -52,7 +68,7 @@ def test_the_explorer_is_accessible(browser: Browser, server: Server, width: int
 
 @pytest.mark.parametrize(("width", "scheme"), _LOOKS)
 def test_pages_to_read_are_accessible(
-    browser: Browser, server: Server, finished: Workspace, completion: Path, width: int, scheme: str
+    browser: Browser, server: Server, finished: Workspace, completion: Path, drift: Path, width: int, scheme: str
 ) -> None:
     with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}) as context:
         page = context.new_page()
@@ -60,6 +76,7 @@ def test_pages_to_read_are_accessible(
             (f"http://{server.address}/reference", "section"),
             ((finished.folder / "results/evaluate.html").as_uri(), "main"),
             (completion.as_uri(), "main"),
+            (drift.as_uri(), "main"),
         ):
             page.goto(address)
             page.wait_for_selector(part)

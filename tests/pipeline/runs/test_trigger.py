@@ -1,5 +1,7 @@
 """When a scheduled run trains: decisions on situations that are known, and the drift that the champion sees."""
 
+from functools import partial
+
 import pytest
 
 from pipeline.files import surface_tables
@@ -53,10 +55,18 @@ def test_drift_is_what_the_champion_finds_odd(
         files[name] = workspace.folder / f"{name}.parquet"
         surface_tables.write_surfaces(files[name], [iv], model.grid, count=len(iv))
     with registry.opened(model="volvae", experiment="volvae") as models:
-        assert trigger.odd_share(models, files["usual"]) is None  # there is no champion yet
+        share = partial(trigger.odd_share, models, settings=settings("drift"), folder=workspace.folder)
+        page = workspace.folder / "results/drift.html"
+        assert share(files["usual"]) is None  # there is no champion yet
+        assert not page.exists()
         models.promote(models.register(record(bundle, "a")))
-        assert trigger.odd_share(models, files["usual"]) < 0.05
-        assert trigger.odd_share(models, files["broken"]) == pytest.approx(0.25, abs=0.03)
+        assert share(files["usual"]) < 0.05
+        assert "<h2>No drift</h2>" in page.read_text()
+        found = share(files["broken"])
+        assert found == pytest.approx(0.25, abs=0.03)
+        assert (
+            f"<h2>The data drift</h2><p>The data drift: {found:.1%} of 40 incoming surfaces are odd" in page.read_text()
+        )
 
 
 def test_bad_settings_are_named(workspace: Workspace) -> None:

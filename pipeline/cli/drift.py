@@ -1,0 +1,86 @@
+"""The command that says whether data drift from what the champion learned."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.cli.common import one_line_errors
+from pipeline.cli.quotes_options import Options, reading_options
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.report.drift import Watched
+    from vae.runtime import SurfaceModel, VectorModel
+
+
+@click.command(short_help="Say whether data drift from what the champion learned.", epilog="Example: volvae drift")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@reading_options
+@click.option("--bundle", type=click.Path(path_type=Path), help="Folder of a model, in place of the champion.")
+@click.option(
+    "--surfaces",
+    type=click.Path(path_type=Path),
+    default=Path("data/surfaces"),
+    show_default=True,
+    help="Folder of the data whose test dates are shown beside, where it exists.",
+)
+@click.option(
+    "-o", "output", type=click.Path(path_type=Path), help="The page; drift.html beside the report by default."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@one_line_errors
+def drift(
+    file: Path | None, reading: Options, bundle: Path | None, surfaces: Path, output: Path | None, *, as_json: bool
+) -> None:
+    """Score the surfaces of FILE by the champion, and write a page with the score of each date.
+
+    FILE is read as by `volvae score`; by default it is retrain.incoming of params.yaml. The share of odd surfaces is
+    the figure by which a scheduled run decides on drift.
+    """
+    from pipeline.files import formats
+    from pipeline.report import drift as judged
+    from pipeline.report.verdict import DRIFT
+    from pipeline.settings.params import read_params
+
+    settings = read_params().retrain
+    file = file or (None if settings.incoming is None else Path(settings.incoming))
+    if file is None:
+        raise InputError("no FILE is given, and retrain.incoming of params.yaml names none; name the newer surfaces")
+    output = output or Path("results") / DRIFT
+    name, model = _model(bundle)
+    incoming = _incoming(model, file, reading)
+    rule = judged.Rule(settings.odd_share, "drift" in settings.when)
+    formats.write_bytes(output, judged.drift_page(name, judged.of_test_split(model, surfaces), incoming, rule).encode())
+    share, line = judged.odd_share(incoming.scores), judged.text(incoming, rule)
+    figures = {"surfaces": len(incoming.scores.nats), "odd_share": share, "allowed": rule.odd_share}
+    drifts = None if share is None else share > rule.odd_share
+    click.echo(json.dumps({**figures, "drift": drifts, "page": str(output)}) if as_json else f"{line}: {output}")
+
+
+def _model(bundle: Path | None) -> "tuple[str, SurfaceModel | VectorModel]":
+    """The model of a bundle, or the champion, with its name."""
+    from pipeline.cli.versions import opened_registry
+    from pipeline.registry.registry import CHAMPION
+    from vae import runtime
+
+    if bundle is not None:
+        return str(bundle), runtime.load(bundle, provider="cpu")
+    with opened_registry() as models:
+        champion = models.find(CHAMPION)
+        return f"{models.model} version {champion.number}", models.load(champion)
+
+
+def _incoming(model: "SurfaceModel | VectorModel", file: Path, reading: Options) -> "Watched":
+    from pipeline.cli import surface_files
+    from pipeline.files import surface_tables
+    from pipeline.report.drift import Watched
+    from pipeline.sources.vector_file import read_vectors
+    from vae.runtime import VectorModel
+
+    if isinstance(model, VectorModel):
+        return Watched(model.score(read_vectors(file, model.dimension)))
+    found = surface_files.read(file, reading, lambda: model.grid)
+    surface_tables.check_grid(file, found.grid, model.grid)
+    return Watched(model.score(found.iv), found.days, found.titles)

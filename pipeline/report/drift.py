@@ -1,0 +1,222 @@
+"""Whether data drift from what a model learned: the share of odd surfaces, and a page with the score of each date."""
+
+import datetime as dt
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.files.dataset import Dataset
+from pipeline.report import blocks
+from pipeline.report.blocks import Card, Section
+from pipeline.report.charts import Axis, Level, Mark, chart
+from vae.runtime import Scores, SurfaceModel, VectorModel
+
+Array = NDArray[np.float64]
+
+ODD_PERCENT = 1.0  # percentile among held-out surfaces below which a surface is odd
+_FLOOR = 0.01  # percentile as which lower ones are drawn
+_WINDOW = 20  # surfaces, of which the share of odd ones is drawn
+_ROWS = 10  # of the table of the oddest
+_DAYS_OF_YEAR = 365.25
+
+
+class Watched(NamedTuple):
+    """Surfaces or vectors with their scores by a model, in the order of time.
+
+    Attributes:
+        scores: of each.
+        days: date of each, days since 1970-01-01, [surface]; None where dates are not known.
+        titles: name of each, such as its date; None where they have none but their place.
+    """
+
+    scores: Scores
+    days: NDArray[np.integer] | None = None
+    titles: Sequence[str] | None = None
+
+
+class Rule(NamedTuple):
+    """How a scheduled run judges drift.
+
+    Attributes:
+        odd_share: the largest share of odd surfaces that is no drift.
+        watched: whether drift is among the reasons to train.
+    """
+
+    odd_share: float
+    watched: bool
+
+
+def odd_share(scores: Scores) -> float | None:
+    """Share of odd ones among those that can be ranked; None where none can."""
+    known = scores.percentile[np.isfinite(scores.percentile)]
+    return float((known < ODD_PERCENT).mean()) if len(known) else None
+
+
+def of_test_split(model: SurfaceModel | VectorModel, folder: Path) -> Watched | None:
+    """The test split of a data set; None where there is none, or one of another kind than the model's."""
+    data = Dataset(folder)
+    if not data.file("test").exists() or data.of_vectors != isinstance(model, VectorModel):
+        return None
+    if isinstance(model, VectorModel):
+        vectors = data.points("test")
+        return Watched(model.score(vectors)) if vectors.shape[1] == model.dimension else None
+    if data.grid.to_dict() != model.grid.to_dict():
+        return None
+    return Watched(model.score(data.arrays("test")["iv"]), data.date("test"))
+
+
+def text(incoming: Watched, rule: Rule) -> str:
+    """The verdict in one line."""
+    share = odd_share(incoming.scores)
+    if share is None:
+        return "drift cannot be judged: no incoming surface has as many known points as held-out ones"
+    counted = (
+        f"{share:.1%} of {len(incoming.scores.percentile):,} incoming surfaces are odd, {rule.odd_share:.1%} may be"
+    )
+    return f"the data drift: {counted}" if share > rule.odd_share else f"no drift: {counted}"
+
+
+def drift_page(model: str, test: Watched | None, incoming: Watched, rule: Rule) -> str:
+    """The page; the same arguments give the same text.
+
+    Args:
+        model: that scored, in words.
+        test: the test split, which the percentiles are among or beside; None where it is not known.
+        incoming: the surfaces that are watched.
+        rule: of ``retrain``.
+    """
+    shown = [(*each, watched) for each, watched in zip(_NAMES, (test, incoming), strict=True) if watched is not None]
+    sections = [
+        _percentiles(shown, "percentile", "Log density", "held-out ones less likely, %", ODD_PERCENT),
+        _percentiles(shown, "misfit_percentile", "Fit", "held-out ones fit worse, %", 100.0 - ODD_PERCENT),
+        _shares(shown, rule),
+    ]
+    content = (
+        f"{_verdict(incoming, rule)}{blocks.cards(_cards(test, incoming, rule))}{blocks.charts(sections)}"
+        f"{blocks.table('The oddest incoming surfaces', _oddest(incoming))}"
+    )
+    return blocks.document("volvae: drift", f"incoming data beside what {model} learned", content)
+
+
+_NAMES = (("test dates", "quiet-mark"), ("incoming", "own"))
+_Shown = Sequence[tuple[str, str, Watched]]
+
+
+def _verdict(incoming: Watched, rule: Rule) -> str:
+    share = odd_share(incoming.scores)
+    if share is None:
+        colour, title = "amber", "Drift cannot be judged"
+    elif share > rule.odd_share:
+        colour, title = "amber", "The data drift"
+    else:
+        colour, title = "green", "No drift"
+    if not rule.watched:
+        then = "Scheduled runs do not watch for drift: it is not in retrain.when."
+    elif colour == "green":
+        then = "For drift alone, a scheduled run would not train."
+    else:
+        then = "A scheduled run trains, if data, code or settings changed."
+    if share is None:
+        then = "A scheduled run does not train for drift."
+    line = text(incoming, rule)
+    return (
+        f'<section class="verdict {colour}"><h2>{title}</h2><p>{html.escape(line[0].upper() + line[1:])}. A '
+        f"surface is odd if its log density lies below that of {100.0 - ODD_PERCENT:g} % of the held-out ones. "
+        f'{then}</p><p><a href="report.html">Report</a> of the newest version.</p></section>'
+    )
+
+
+def _cards(test: Watched | None, incoming: Watched, rule: Rule) -> list[Card]:
+    share, of_test = odd_share(incoming.scores), None if test is None else odd_share(test.scores)
+    anchor = "" if of_test is None else f"test dates: {of_test:.1%}"
+    odd = Card("unknown" if share is None else f"{share:.1%}", "of incoming surfaces are odd", anchor)
+    known = incoming.scores.misfit_percentile[np.isfinite(incoming.scores.misfit_percentile)]
+    worse = Card(
+        f"{(known > 100.0 - ODD_PERCENT).mean():.1%}" if len(known) else "unknown",
+        f"fit worse than {100.0 - ODD_PERCENT:g} % of held-out ones",
+        f"without drift: {ODD_PERCENT:g} %",
+    )
+    return [odd, worse, Card(f"{rule.odd_share:.1%}", "may be odd, retrain.odd_share")]
+
+
+def _percentiles(shown: _Shown, name: str, title: str, axis: str, beyond: float) -> Section:
+    """Where each surface lies among the held-out ones, by its distance from the end of the odd ones, 0 or 100."""
+    low = beyond < 50.0
+    marks = []
+    for legend, colour, watched in shown:
+        percent = getattr(watched.scores, name)
+        ends = np.clip(percent if low else 100.0 - percent, _FLOOR, None)
+        notes = [f"{label}: {value:.3g} %" for label, value in zip(_labels(watched), percent.tolist(), strict=True)]
+        marks.append(Mark(_places(watched, shown), ends, legend, colour, "dots", notes=notes))
+    picture = chart(
+        marks,
+        _axis(shown),
+        Axis(axis, log=True, holds=(_FLOOR, 100.0), style="g"),
+        levels=[Level(ODD_PERCENT, f"{ODD_PERCENT:g} %")],
+        label=f"{title} of each surface, as percentile among held-out surfaces",
+    )
+    return Section(
+        title, picture, f"One in a hundred held-out surfaces lies below the line; {_FLOOR:g} % or less at the bottom."
+    )
+
+
+def _shares(shown: _Shown, rule: Rule) -> Section:
+    """The share of odd surfaces among the last ones."""
+    marks = []
+    for legend, colour, watched in shown:
+        odd = watched.scores.percentile < ODD_PERCENT
+        count = min(_WINDOW, len(odd))
+        share = 100.0 * np.convolve(odd, np.full(count, 1.0 / count), "valid")
+        marks.append(Mark(_places(watched, shown)[count - 1 :], share, legend, colour, "line dots"))
+    picture = chart(
+        marks,
+        _axis(shown),
+        Axis(f"odd ones of the last {_WINDOW}, %", holds=(0.0,)),
+        levels=[Level(100.0 * rule.odd_share, "retrain.odd_share")],
+        label="Share of odd surfaces over time",
+    )
+    return Section("Odd surfaces over time", picture, "The rule of retrain counts all incoming surfaces together.")
+
+
+def _axis(shown: _Shown) -> Axis:
+    return Axis("year", style=".2f") if _dated(shown) else Axis("surface, in the order of the file", style=",.0f")
+
+
+def _dated(shown: _Shown) -> bool:
+    return all(watched.days is not None for _, _, watched in shown)
+
+
+def _places(watched: Watched, shown: _Shown) -> Array:
+    """Where the surfaces stand on the horizontal axis: years, or numbers that go on from the sets before."""
+    if watched.days is not None and _dated(shown):
+        return 1970.0 + np.asarray(watched.days, np.float64) / _DAYS_OF_YEAR
+    before = 0
+    for _, _, each in shown:
+        if each is watched:
+            break
+        before += len(each.scores.nats)
+    return before + np.arange(len(watched.scores.nats), dtype=np.float64)
+
+
+def _labels(watched: Watched) -> list[str]:
+    if watched.titles is not None:
+        return list(watched.titles)
+    if watched.days is not None:
+        return [str(dt.date(1970, 1, 1) + dt.timedelta(int(day))) for day in watched.days]
+    return [str(number) for number in range(len(watched.scores.nats))]
+
+
+def _oddest(incoming: Watched) -> list[tuple[str, ...]]:
+    """The incoming surfaces of the lowest percentile, the least likely first."""
+    scores, labels = incoming.scores, _labels(incoming)
+    order = np.argsort(np.where(np.isfinite(scores.percentile), scores.percentile, np.inf), kind="stable")
+    columns = (scores.percentile, scores.misfit_percentile, scores.distance_percentile, scores.error_percentile)
+    rows = [
+        (labels[place], *(f"{column[place]:.3g} %" if np.isfinite(column[place]) else "-" for column in columns))
+        for place in order[:_ROWS].tolist()
+    ]
+    return [("surface", "less likely", "fit better", "more common", "smaller largest error"), *rows]
