@@ -46,13 +46,11 @@ def read(path: Path, given: Options, model_grid: Callable[[], Grid]) -> SurfaceF
     if surface_tables.is_table_of_surfaces(path) and not has_settings(path, given):
         return SurfaceFile(*surface_tables.read_surfaces(path))
     from pipeline.sources import quotes
-    from pipeline.sources.one_surface import time_text
+    from pipeline.sources.one_surface import titles
 
     params, grid = settings_of(path, given), model_grid()
     try:
         found = quotes.read(params, grid)
     except InputError as error:
         raise hinted(error, given) from error
-    names = [found.markets[market] if found.markets else "" for market in found.market.tolist()]
-    titles = [f"{time_text(time)} {name}".rstrip() for time, name in zip(found.time.tolist(), names, strict=True)]
-    return SurfaceFile(found.iv, grid, titles, found.dates)
+    return SurfaceFile(found.iv, grid, titles(found), found.dates)

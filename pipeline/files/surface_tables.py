@@ -85,6 +85,15 @@ def is_table_of_surfaces(path: Path) -> bool:
     return _SURFACE in names or set(_NEEDED) <= names
 
 
+def numbers_surfaces(path: Path) -> bool:
+    """Whether a file is an array, or a table with the number of each surface, which quotes do not have.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    return path.suffix == ".npy" or (path.suffix in (".parquet", ".csv") and _SURFACE in _names(path))
+
+
 def write_completion(
     path: Path, grid: Grid, iv: NDArray[np.floating], std: NDArray[np.floating], half_width: float
 ) -> None:

@@ -16,14 +16,16 @@ from pipeline.files import formats, surface_tables
 from pipeline.registry import registry
 from pipeline.registry.registry import Registry
 from pipeline.report import drift
+from pipeline.report.drift import Watched
 from pipeline.report.verdict import DRIFT
 from pipeline.runs.checkout import output
 from pipeline.settings.params import Params, read_params
-from pipeline.settings.prepare import PrepareParams
+from pipeline.settings.prepare import PrepareParams, QuotesPrepare
 from pipeline.settings.retrain import RetrainParams
-from pipeline.sources import own_file
+from pipeline.sources import own_file, quotes
+from pipeline.sources.one_surface import titles
 from pipeline.sources.vector_file import read_vectors
-from vae.runtime import VectorModel
+from vae.runtime import SurfaceModel, VectorModel
 
 _RESULTS, _SURFACES = Path("results"), Path("data/surfaces")
 
@@ -84,7 +86,7 @@ def situation_in(folder: Path, params: Params) -> Situation:
     with registry.opened(model=block.model, experiment=block.experiment) as models:
         newest = models.get(registry.CHALLENGER)
         age = (datetime.now(UTC) - newest.created).total_seconds() / 86_400.0 if newest else 0.0
-        odd = odd_share(models, incoming, params.retrain, folder) if incoming else None
+        odd = odd_share(models, incoming, params, folder) if incoming else None
     return Situation(changed, newest.number if newest else None, age, odd)
 
 
@@ -116,11 +118,14 @@ def _names(entries: list[str | dict[str, dict[str, object]]]) -> set[str]:
     return names
 
 
-def odd_share(models: Registry, incoming: Path, settings: RetrainParams, folder: Path) -> float | None:
+def odd_share(models: Registry, incoming: Path, params: Params, folder: Path) -> float | None:
     """Share of a file's surfaces or vectors that score below 99 % of the champion's held-out data; None for none.
 
     None too where the champion's bundle has another format: then the code is new, which is a reason to run. The page of
     the drift, which shows what the share was made from, is written to the results in ``folder``.
+
+    Raises:
+        InputError: the file cannot be read.
     """
     champion = models.get(registry.CHAMPION)
     if champion is None:
@@ -129,14 +134,21 @@ def odd_share(models: Registry, incoming: Path, settings: RetrainParams, folder:
         model = models.load(champion)
     except registry.OtherFormatError:
         return None
+    found = _watched(model, incoming, params.prepare)
+    rule = drift.Rule(params.retrain.odd_share, "drift" in params.retrain.when)
+    test, name = drift.of_test_split(model, folder / _SURFACES), f"{models.model} version {champion.number}"
+    formats.write_bytes(folder / _RESULTS / DRIFT, drift.drift_page(name, test, found, rule).encode())
+    return drift.odd_share(found.scores)
+
+
+def _watched(model: SurfaceModel | VectorModel, incoming: Path, prepare: PrepareParams) -> Watched:
+    """The scores of a file: vectors, a table of surfaces, or quotes such as ``prepare`` reads."""
     if isinstance(model, VectorModel):
-        scores = model.score(read_vectors(incoming, model.dimension))
-    else:
-        scores = model.score(surface_tables.read_on_grid(incoming, model.grid))
-    rule, name = drift.Rule(settings.odd_share, "drift" in settings.when), f"{models.model} version {champion.number}"
-    page = drift.drift_page(name, drift.of_test_split(model, folder / _SURFACES), drift.Watched(scores), rule)
-    formats.write_bytes(folder / _RESULTS / DRIFT, page.encode())
-    return drift.odd_share(scores)
+        return Watched(model.score(read_vectors(incoming, model.dimension)))
+    if isinstance(prepare, QuotesPrepare) and not surface_tables.numbers_surfaces(incoming):
+        quoted = quotes.read(prepare.quotes.model_copy(update={"path": str(incoming)}), model.grid)
+        return Watched(model.score(quoted.iv), quoted.dates, titles(quoted))
+    return Watched(model.score(surface_tables.read_on_grid(incoming, model.grid)))
 
 
 if __name__ == "__main__":

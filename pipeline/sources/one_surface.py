@@ -12,6 +12,7 @@ from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import quote_rows
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_rows import EPOCH, EXPECTED_REASONS, REASONS, Index, Mask, QuoteTable, iso
+from pipeline.sources.quoted_surfaces import QuotedSurfaces
 from pipeline.sources.usable_quotes import usable
 from vae.surface.normal import normal_cdf
 
@@ -210,6 +211,12 @@ def _elasticity(table: QuoteTable) -> Array:
     price = np.where(table["put"] == 1.0, call - 1.0 + np.exp(k), call)
     vega: Array = np.exp(-0.5 * d1**2) / np.sqrt(2.0 * np.pi)
     return vega * total_vol / price
+
+
+def titles(found: QuotedSurfaces) -> list[str]:
+    """Date or time of each surface, with its market where there are some."""
+    names = [found.markets[market] if found.markets else "" for market in found.market.tolist()]
+    return [f"{time_text(time)} {name}".rstrip() for time, name in zip(found.time.tolist(), names, strict=True)]
 
 
 def time_text(days: float) -> str:

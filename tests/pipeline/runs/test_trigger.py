@@ -1,10 +1,14 @@
 """When a scheduled run trains: decisions on situations that are known, and the drift that the champion sees."""
 
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from pipeline.files import surface_tables
+from pipeline.files.csv_tables import write_csv
 from pipeline.registry import registry
 from pipeline.runs import trigger
 from pipeline.runs.trigger import Situation, decide
@@ -55,7 +59,7 @@ def test_drift_is_what_the_champion_finds_odd(
         files[name] = workspace.folder / f"{name}.parquet"
         surface_tables.write_surfaces(files[name], [iv], model.grid, count=len(iv))
     with registry.opened(model="volvae", experiment="volvae") as models:
-        share = partial(trigger.odd_share, models, settings=settings("drift"), folder=workspace.folder)
+        share = partial(trigger.odd_share, models, params=workspace.params(), folder=workspace.folder)
         page = workspace.folder / "results/drift.html"
         assert share(files["usual"]) is None  # there is no champion yet
         assert not page.exists()
@@ -67,6 +71,30 @@ def test_drift_is_what_the_champion_finds_odd(
         assert (
             f"<h2>The data drift</h2><p>The data drift: {found:.1%} of 40 incoming surfaces are odd" in page.read_text()
         )
+
+
+def test_quotes_are_watched_by_the_settings_of_prepare(linear_bundle: Path, workspace: Workspace) -> None:
+    """By the columns, units and dates of the training file; the page has the dates."""
+    model = SurfaceModel.load(linear_bundle, provider="cpu")
+    iv = model.sample(6, seed=1)
+    iv[2] *= 1.5
+    tenors, nodes = np.meshgrid(model.grid.tenors, model.grid.nodes, indexing="ij")
+    k = nodes * (np.sqrt(tenors) if model.grid.convention == "sqrt_time" else 1.0)
+    rows = [
+        (f"2026-11-{9 + day:02d}", *(f"{value:.9g}" for value in point))
+        for day, surface in enumerate(iv)
+        for point in zip(tenors.ravel(), k.ravel(), 100.0 * surface.ravel(), strict=True)
+    ]
+    write_csv(workspace.folder / "today.csv", ("day", "years", "k", "vol"), rows)
+    columns = {"date": "day", "tenor_years": "years", "log_moneyness": "k", "iv": "vol"}
+    settings = {"path": "before.csv", "columns": columns, "vol_unit": "percent"}
+    workspace.set(prepare__source="quotes", prepare__quotes=settings, retrain__incoming="today.csv")
+    models = SimpleNamespace(get=lambda _: SimpleNamespace(number="7"), load=lambda _: model, model="volvae")
+    found = trigger.odd_share(models, Path("today.csv"), workspace.params(), workspace.folder)
+    assert found == float((model.score(iv).percentile < 1.0).mean()) > 0.0
+    page = (workspace.folder / "results/drift.html").read_text()
+    assert "volvae version 7" in page
+    assert '<th scope="row">2026-11-11</th>' in page
 
 
 def test_bad_settings_are_named(workspace: Workspace) -> None:
