@@ -265,8 +265,8 @@ def test_vectors_are_registered_and_judged(
     assert signature.outputs.inputs[0].shape == (-1, POINTS)
     np.save("incoming.npy", held_out)
     with register.registry.opened(model="volvae", experiment="volvae") as models:
-        assert odd_share(models, Path("incoming.npy"), run.params(), tmp_path) < 0.2
-    assert "<h2>No drift</h2>" in (tmp_path / "results/drift.html").read_text()
+        assert odd_share(models, Path("incoming.npy"), run.params(), tmp_path / "watched") < 0.2
+    assert "<h2>No drift</h2>" in (tmp_path / "watched/results/drift.html").read_text()
 
 
 FIGURES = {
