@@ -4,9 +4,6 @@ import io
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
 from pipeline.files.csv_tables import csv_columns
 
 
@@ -53,6 +50,9 @@ _VECTORS = (
 
 def picture(results: Path) -> bytes:
     """A PNG with one plot for each table in ``results/plots``; that of a missing table is empty."""
+    import matplotlib as mpl  # noqa: PLC0415  takes half a second of each start of the flow, which may draw nothing
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     mpl.use("agg")
     of_vectors = (results / "plots" / _VECTORS[1].path).exists()
     panels = _VECTORS if of_vectors else _SURFACES
