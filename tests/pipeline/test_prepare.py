@@ -1,5 +1,6 @@
 """Simulated data in shards: the same bytes from every engine, and after a kill at any moment."""
 
+import itertools
 import math
 import os
 import re
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
+from pipeline import __main__ as stages
 from pipeline.errors import StageError
 from pipeline.evaluate import true_log_density
 from pipeline.files import tensor_files
@@ -25,6 +28,7 @@ from pipeline.files.dataset import Dataset
 from pipeline.files.join import join_tensors
 from pipeline.settings.prepare import HestonPrepare
 from pipeline.sources import executors, shards, simulated, simulation
+from tests.forks import forked
 from tests.services import wait_for
 from tests.workspace import PATHS, Workspace, write_tiny_params
 from vae.pricing import compiled, heston_surfaces
@@ -129,30 +133,26 @@ def test_two_processes_make_the_bytes_of_one(straight: dict[str, bytes], workspa
     assert prepared(workspace.folder) == straight
 
 
-KILLED = """
-import os, signal, sys
-moment, calls, fsync = int(sys.argv[1]), 0, os.fsync
-def counted(descriptor):
-    global calls
-    calls += 1
-    if calls == moment:
-        os.kill(os.getpid(), signal.SIGKILL)
-    fsync(descriptor)
-os.fsync = counted
-from pipeline.__main__ import main
-sys.exit(main(sys.argv[2:]))
-"""
+def killed_at(moment: int) -> int:
+    """The stage in a process that is killed before it writes to the disk for so many times."""
+    fsync, numbers = os.fsync, itertools.count(1)
+
+    def counted(descriptor: int) -> None:
+        if next(numbers) == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+        fsync(descriptor)
+
+    os.fsync = counted
+    return stages.main(ARGUMENTS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", [1, 4, 12, 15, 22])
 def test_a_run_killed_at_any_write_resumes_to_the_same_bytes(
-    root: Path, straight: dict[str, bytes], workspace: Workspace, moment: int, capfd: pytest.CaptureFixture[str]
+    straight: dict[str, bytes], workspace: Workspace, moment: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """SIGKILL before the content or the name of a file is on disk: of a shard, a split, the grid or the report."""
-    command = [sys.executable, "-c", KILLED, str(moment), *ARGUMENTS]
-    ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(root)}, check=False)
-    assert ended.returncode == -signal.SIGKILL
+    assert forked(partial(killed_at, moment), workspace.folder).code == -signal.SIGKILL
     assert not Path("data/surfaces").exists() or moment == 22
     kept = list(shards.CHECKPOINTS.glob("*/*-*.safetensors"))
 

@@ -1,44 +1,48 @@
 """The stage train on a tiny design: processes that share a batch, a kill, and other data than complete surfaces."""
 
+import itertools
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from pipeline import __main__ as stages
 from pipeline import train
 from pipeline.files import formats, tensor_files, trained_model
 from pipeline.files.csv_tables import csv_columns
 from pipeline.files.dataset import SPLITS, Dataset
 from pipeline.settings.params import read_params
+from tests.forks import forked
 from tests.workspace import PATHS, Workspace, write_tiny_params
 from vae.model.linear import principal_components
 from vae.runtime import SurfaceModel
 from vae.surface.smile_features import functionals
+from vae.training.soap import Soap
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = [part for name, path in PATHS["train"].items() for part in (f"--{name}", path)]
 PENALISED = {"train__arbitrage": {"epochs": 1, "samples": 8, "nats": 1.0}}
-KILLED = """
-import os, signal, sys
-from pipeline.__main__ import main
-from vae.training.soap import Soap
-step, count = Soap.step, 0
-def killed(self, *arguments, **named):
-    global count
-    count += 1
-    if count > int(sys.argv[1]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, *arguments, **named)
-Soap.step = killed
-main(["train", *sys.argv[2:]])
-"""
+
+
+def killed_at(step: int) -> int:
+    """The stage in a process that is killed before this step of the optimiser."""
+    take, numbers = Soap.step, itertools.count(1)
+
+    def killed(self: Soap, *arguments: object, **named: object) -> object:
+        if next(numbers) > step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return take(self, *arguments, **named)
+
+    Soap.step = killed
+    return stages.main(["train", *ARGUMENTS])
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -116,7 +120,7 @@ def test_a_killed_training_ends_in_the_same_bytes(
 ) -> None:
     """SIGKILL with the scaffold, without it, and while arbitrage is penalised; 8 steps an epoch."""
     untrained.set(**PENALISED)
-    assert run(untrained.folder, "-c", KILLED, str(steps), *ARGUMENTS).returncode == -signal.SIGKILL
+    assert forked(partial(killed_at, steps), untrained.folder).code == -signal.SIGKILL
     assert train.CHECKPOINT.exists()
     assert untrained.run("train") == 0
 

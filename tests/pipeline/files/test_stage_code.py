@@ -1,33 +1,20 @@
 """A stage that was killed goes on only with the code that began: on copies of the packages, which the tests change."""
 
+import importlib
+import itertools
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline import train
+from tests.forks import forked, import_from
 from tests.workspace import PATHS, Workspace
 
 pytestmark = pytest.mark.slow
 
-KILLED = """
-import os, signal, sys
-from pipeline.__main__ import main
-from pipeline.files import {module}
-write, number = {module}.{write}, 0
-def killed(*arguments):
-    global number
-    write(*arguments)
-    number += 1
-    if number == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-{module}.{write} = killed
-main(sys.argv[1:])
-"""
 WRITES = {"prepare": ("formats", "write_bytes"), "train": ("tensor_files", "write_tensors")}  # a shard, a checkpoint
 
 
@@ -42,14 +29,30 @@ def code(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(code: Path, folder: Path, stage: str, *, killed: bool = False) -> str:
     """Run a stage of these packages, killed after its second checkpoint or shard; what it prints."""
-    module, write = WRITES[stage]
-    program = ["-c", KILLED.format(module=module, write=write)] if killed else ["-m", "pipeline"]
     arguments = [part for name, path in PATHS[stage].items() for part in (f"--{name}", path)]
-    command = [sys.executable, *program, stage, *arguments]
-    environment = os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert ended.returncode == (-signal.SIGKILL if killed else 0), ended.stderr
-    return ended.stderr
+
+    def work() -> int:
+        import_from(code)
+        if killed:
+            kill_at_second_write(*WRITES[stage])
+        return importlib.import_module("pipeline.__main__").main([stage, *arguments])
+
+    ended = forked(work, folder)
+    assert ended.code == (-signal.SIGKILL if killed else 0), ended.said
+    return ended.said
+
+
+def kill_at_second_write(module: str, name: str) -> None:
+    """Let this process end after a function has written for the second time."""
+    files = importlib.import_module(f"pipeline.files.{module}")
+    write, numbers = getattr(files, name), itertools.count(1)
+
+    def killed(*arguments: object) -> None:
+        write(*arguments)
+        if next(numbers) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(files, name, killed)
 
 
 def replace(path: Path, old: str, new: str) -> None:
