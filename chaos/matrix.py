@@ -56,11 +56,11 @@ def _rows(asked: argparse.Namespace, folder: Path) -> Iterable[Row]:
     names = [subject.name for subject in chosen]
     losses = [loss for loss in remote.LOSSES if asked.fault is None or loss.name in asked.fault]
     on_server = remote.of_server(registry, templates, bundle.absolute()) if losses else []
-    subjects.rehearse([*stages, *registry, *on_server], folder / "rehearsal")
+    distant = [subject for subject in on_server if subject.name in names]
+    subjects.rehearse([*chosen, *distant], folder / "rehearsal")
     shared = {"seed": asked.seed, "workers": asked.workers}
     for subject in chosen:
         yield from nth_call.rows(subject, folder / "trial", faults, most=asked.most, **shared)
-    distant = [subject for subject in on_server if subject.name in names]
     yield from remote.rows(distant, folder / "trial", losses, most=asked.most, **shared)
     if asked.pairs:
         yield from together.rows(chosen, folder / "trial", trials=asked.pairs, **shared)

@@ -162,6 +162,7 @@ def check_parser(sent: Sent) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover  # as of every property, see tests/conftest.py
 def test_the_parser_reads_what_was_sent_or_refuses() -> None:
     check_parser()
     assert min(_read.values()) > 300, "both ends are tried"
@@ -246,6 +247,7 @@ def check_refusal(answer: Answer) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover  # as of every property, see tests/conftest.py
 @pytest.mark.parametrize("name", _MODELS)
 def test_inference_is_right_or_refused(
     server: Server, model: SurfaceModel, connection: http.client.HTTPConnection, name: str
@@ -277,6 +279,7 @@ def test_inference_is_right_or_refused(
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover  # as of every property, see tests/conftest.py
 def test_surface_routes_answer_or_refuse(server: Server, connection: http.client.HTTPConnection) -> None:
     fields = ["count", "seed", "offset", "temperature", "conditions", "iv", "tenor", "log_moneyness", "call_delta"]
     fields += ["days", "dates", "state", "previous", "elapsed", "log_return"]

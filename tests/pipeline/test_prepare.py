@@ -174,8 +174,12 @@ def test_an_interrupt_is_one_line_and_keeps_the_shards(root: Path, workspace: Wo
     with subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
-        while not list(shards.CHECKPOINTS.glob("*/*-*.safetensors")):
+
+        def has_a_shard() -> bool:
             assert process.poll() is None
+            return any(shards.CHECKPOINTS.glob("*/*-*.safetensors"))
+
+        wait_for(has_a_shard, seconds=300, what="the first shard")
         os.killpg(process.pid, signal.SIGINT)
         message = process.communicate(timeout=60)[1]
     assert process.returncode == 130
@@ -231,15 +235,10 @@ def test_surfaces_on_a_grid_in_deltas(workspace: Workspace) -> None:
     torch.testing.assert_close(split["clean"], exact.float(), rtol=0.0, atol=0.0)
 
 
-def _die(_: int) -> bytes:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return b""
-
-
 @pytest.mark.slow
 def test_a_killed_worker_is_one_line() -> None:
     with pytest.raises(StageError, match="a worker was killed"):
-        list(executors.local(_die, [1, 2, 3], workers=2))
+        list(executors.local(signal.raise_signal, [signal.SIGKILL] * 3, workers=2))
 
 
 @pytest.fixture
