@@ -185,12 +185,13 @@ def test_missing_points_are_trained_on_and_completed(untrained: Workspace) -> No
 def test_samples_can_be_asked_for_features_and_columns_of_the_quotes(untrained: Workspace) -> None:
     """The level, and an index on most dates, the level in percent and some noise: samples follow each.
 
-    Evaluation says how far they miss what they are asked for.
+    Evaluation says how far they miss what they are asked for; it compares 50 test surfaces with samples, which takes
+    seconds, and fewer not.
     """
     data, generator = untrained.folder / "data/surfaces", np.random.default_rng(3)
     read = functionals(("atm_level",), Dataset(data).grid)[0]
     for split in SPLITS:
-        iv = Dataset(data).arrays(split)["iv"]
+        iv = Dataset(data).arrays(split)["iv"][: 48 if split == "test" else None]
         index = 100.0 * (iv.astype(float) * read).sum((1, 2)) + 0.3 * generator.standard_normal(len(iv))
         index[::7] = np.nan
         (data / f"{split}.safetensors").unlink()
