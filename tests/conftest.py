@@ -27,6 +27,7 @@ from pipeline import telemetry  # noqa: E402
 from tests.bundles import conditional_bundle, linear_bundle, moving_bundle  # noqa: E402, F401  fixtures of every folder
 from tests.exports import _export_is_quick, kept_graphs  # noqa: E402, F401
 from tests.repositories import repository  # noqa: E402, F401
+from tests.services import prefect_store  # noqa: E402, F401
 from tests.shared import common_folder  # noqa: E402
 from tests.workspace import finished, in_finished, workspace  # noqa: E402, F401
 

@@ -23,6 +23,8 @@ from typing import Any
 import psycopg2
 import pytest
 
+from tests.shared import built_once
+
 _DEBIAN = Path("/usr/lib/postgresql")
 
 
@@ -38,18 +40,18 @@ def free_port() -> int:
             return port
 
 
-def wait_for(ready: Callable[[], bool], *, seconds: float, what: str) -> None:
-    """Ask until the answer is yes.
+def wait_for(ready: Callable[[], bool], *, seconds: float, what: str, pause: float = 0.1) -> None:
+    """Ask until the answer is yes, with pauses of so many seconds: longer ones where a question costs a server work.
 
     Raises:
         TimeoutError: it was not after so many seconds.
     """
     end = time.monotonic() + seconds
-    pause = threading.Event()
+    nothing = threading.Event()
     while not ready():
         if time.monotonic() > end:
             raise TimeoutError(f"{what} is not ready after {seconds:g} s")
-        pause.wait(0.1)
+        nothing.wait(pause)
 
 
 def answers(url: str) -> bool:
@@ -162,10 +164,23 @@ def _passwords(folder: Path, password: str) -> dict[str, str]:
     return {"MLFLOW_AUTH_CONFIG_PATH": str(users), "MLFLOW_FLASK_SERVER_SECRET_KEY": "of a test"}
 
 
+@pytest.fixture(scope="session")
+def prefect_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home of Prefect whose store has no runs, to be copied: Prefect takes ten seconds to make one."""
+
+    def build(folder: Path) -> None:
+        command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
+        environment = {**os.environ, "PREFECT_HOME": str(folder)}
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+
+    return built_once(tmp_path_factory, "prefect_store", build)
+
+
 @contextlib.contextmanager
-def prefect_server(folder: Path) -> Iterator[str]:
-    """A Prefect server with a store of its own; the address of its API."""
+def prefect_server(folder: Path, store: Path) -> Iterator[str]:
+    """A Prefect server with a copy of this store; the address of its API."""
     port = free_port()
+    shutil.copytree(store, folder / "prefect")
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     environment = {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     url = f"http://127.0.0.1:{port}/api"

@@ -94,10 +94,10 @@ class Project(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[Any]]]:
+def services(tmp_path_factory: pytest.TempPathFactory, prefect_store: Path) -> Iterator[tuple[str, list[Any]]]:
     """A server whose block webhook/told calls a receiver; its address and what the receiver got."""
     folder = tmp_path_factory.mktemp("prefect")
-    with prefect_server(folder) as server, receiver() as (url, told):
+    with prefect_server(folder, prefect_store) as server, receiver() as (url, told):
         program = f"from prefect.blocks.webhook import Webhook; Webhook(url={url!r}).save('told')"
         environment = {**os.environ, "PREFECT_API_URL": server, "PREFECT_HOME": str(folder / "home")}
         subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True)
@@ -321,8 +321,9 @@ class Served(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def served(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(root: Path, tmp_path_factory: pytest.TempPathFactory, prefect_store: Path) -> Iterator[Served]:
     folder, port = tmp_path_factory.mktemp("served"), free_port()
+    shutil.copytree(prefect_store, folder / "home")
     project = make_project(root, folder / "project", None, [])
     log = folder / "serve.log"
     command = [sys.executable, "-c", "from pipeline.cli.main import main; main()", "flow", "serve", "--cron",
@@ -396,7 +397,7 @@ def test_a_server_that_does_not_take_the_schedule_is_named(served: Served, tmp_p
 def test_a_schedule_runs_and_ends_cleanly_at_sigterm_with_the_run_that_it_started(served: Served) -> None:
     """The last test of this server."""
     first = served.start_run()
-    wait_for(lambda: served.state(first) == "COMPLETED", seconds=120, what="the first run")
+    wait_for(lambda: served.state(first) == "COMPLETED", seconds=120, what="the first run", pause=1.0)
     hang = served.project.folder / "hang"
     hang.touch()
     (served.project.folder / "stage.py").write_text(f"{STAGE}# so that it runs again\n")
@@ -411,10 +412,11 @@ def test_a_schedule_runs_and_ends_cleanly_at_sigterm_with_the_run_that_it_starte
 
 
 def test_the_temporary_server_of_a_run_obeys_no_page_and_nobody_else(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, tmp_path: Path, prefect_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(root))
     project = make_project(root, tmp_path / "project", None, [])
+    shutil.copytree(prefect_store, tmp_path / "home")
     hang = project.folder / "hang"
     hang.touch()
     with project.start() as process:

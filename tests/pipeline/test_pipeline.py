@@ -15,9 +15,11 @@ from typing import Any
 import mlflow
 import onnx
 import pytest
+from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from chaos import tamper
+from pipeline.cli.main import main as volvae
 from pipeline.files import formats
 from pipeline.runs.lock import heal
 from tests.pipeline.registry.test_attestation import check_packages, check_provenance
@@ -91,18 +93,18 @@ def copy_code(root: Path, folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def first_run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first_run(root: Path, tmp_path_factory: pytest.TempPathFactory, prefect_store: Path) -> Path:
     """A git repository with the code of the working tree and tiny settings, after one `dvc repro`."""
 
     def build(parent: Path) -> None:
         folder = parent / "volvae"
         copy_code(root, folder)
         write_tiny_params(root, folder)
+        shutil.copytree(prefect_store, parent / "home/.prefect")
         for command in (
             ["git", "init", "--quiet"],
             ["git", "add", "."],
             ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "-m", "tiny"],
-            ["prefect", "server", "database", "upgrade", "--yes"],  # else each clone would take its seconds
             ["dvc", "repro"],
         ):
             result = shell(folder, *command)
@@ -228,7 +230,7 @@ def test_registering_again_finds_the_same_version(clone: Path, tmp_path: Path, m
     assert again["reason"] == "it is champion already"
 
 
-def test_from_a_version_alone_the_same_artifacts_are_built_again(clone: Path) -> None:
+def test_from_a_version_alone_the_same_artifacts_are_built_again(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the three commands that the version tells, in another folder, without the cache of the first."""
     told = shell(clone, "volvae", "lineage", "1", "--json")
     assert told.returncode == 0, told.stderr
@@ -237,7 +239,9 @@ def test_from_a_version_alone_the_same_artifacts_are_built_again(clone: Path) ->
     assert found["parent"] == "none"
     assert found["seeds"]["train"] == "7"
     assert set(found["seconds"]) == {"prepare", "train", "evaluate", "export"}
-    text = shell(clone, "volvae", "lineage", "champion").stdout
+    monkeypatch.chdir(clone)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    text = CliRunner().invoke(volvae, ["lineage", "champion"]).stdout
     assert all(command in text for command in found["rebuild"])
     for command in found["rebuild"]:
         result = shell(clone, "bash", "-c", command)
@@ -249,16 +253,17 @@ def test_from_a_version_alone_the_same_artifacts_are_built_again(clone: Path) ->
     }  # fmt: skip
     lock = clone / "volvae-1/dvc.lock"
     lock.write_text(lock.read_text().replace(found["outputs"]["artifacts/bundle"], "0" * 32 + ".dir"))
-    store = f"MLFLOW_TRACKING_URI=sqlite:///{clone}/mlflow.db"
-    differs = shell(clone / "volvae-1", "bash", "-c", f"{store} volvae lineage 1 --check")
-    assert differs.returncode == 1
+    monkeypatch.chdir(clone / "volvae-1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{clone}/mlflow.db")
+    differs = CliRunner().invoke(volvae, ["lineage", "1", "--check"])
+    assert differs.exit_code == 1
     assert differs.stderr == "volvae: not what volvae version 1 was made of: artifacts/bundle\n"
 
 
 def test_a_schedule_fires_and_does_nothing_where_nothing_is_new(clone: Path) -> None:
-    """On a fresh machine: the first run, of the schedule's own tick, makes the checkout; two more see nothing new.
+    """On a fresh machine: the first run, of the schedule's own tick, makes the checkout; the next sees nothing new.
 
-    The schedule is paused before the two, which are scheduled for now, so that no tick falls into one of them.
+    The schedule is paused before that one, which is scheduled for now, so that no tick falls into it.
     """
     port, log = free_port(), clone.parent / "serve.log"
     server = f"http://127.0.0.1:{port}/api"
@@ -278,19 +283,19 @@ def test_a_schedule_fires_and_does_nothing_where_nothing_is_new(clone: Path) -> 
                 assert process.poll() is None, log.read_text()
                 return answers(f"{server}/health") and len(ended()) >= number
 
-            wait_for(has_ended, seconds=300, what=f"run {number}")
+            wait_for(has_ended, seconds=300, what=f"run {number}", pause=1.0)
 
         wait_for_run(1)
         (deployment,) = post(f"{server}/deployments/filter", {}, login())
         post(f"{server}/deployments/{deployment['id']}/pause_deployment", {}, login())
-        for number in (2, 3):
-            post(f"{server}/deployments/{deployment['id']}/create_flow_run", {}, login())
-            wait_for_run(number)
+        before = len(ended())
+        post(f"{server}/deployments/{deployment['id']}/create_flow_run", {}, login())
+        wait_for_run(before + 1)
         states = [(run["state"]["type"], run["state"]["message"]) for run in ended()]
     nothing = "nothing new: data, code and settings are those of version 1"
     first, *others = states
     assert first == ("COMPLETED", "volvae version 1 accepted: it is champion already"), log.read_text()
-    assert len(others) >= 2
+    assert len(others) >= 1
     assert set(others) == {("COMPLETED", nothing)}
     assert not answers(f"{server}/health")
 
