@@ -26,13 +26,23 @@ class Ended(NamedTuple):
 
 def forked(work: Callable[[], int], folder: Path) -> Ended:
     """Do a work in a child whose current folder this is; what the work returns is its exit code."""
-    with tempfile.TemporaryFile() as said:
-        child = os.fork()
-        if not child:
-            _in_child(work, folder, said.fileno())
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        said.seek(0)
-        return Ended(code, said.read().decode())
+    return start(work, folder)()
+
+
+def start(work: Callable[[], int], folder: Path) -> Callable[[], Ended]:
+    """Start the child of ``forked``; a function that waits for its end."""
+    said = tempfile.TemporaryFile()  # noqa: SIM115  closed at the end of the child
+    child = os.fork()
+    if not child:
+        _in_child(work, folder, said.fileno())
+
+    def finish() -> Ended:
+        with said:
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            said.seek(0)
+            return Ended(code, said.read().decode())
+
+    return finish
 
 
 def _in_child(work: Callable[[], int], folder: Path, said: int) -> None:
