@@ -18,7 +18,7 @@ from pipeline.registry import alias_link, registry
 from pipeline.registry.alias_link import _Mirror, mirrored
 from pipeline.registry.registry import CHAMPION, Registry, Version
 from tests.deploy.serving import Server, decoder_request, ready, started, variant
-from tests.records import record
+from tests.records import empty_store, record  # noqa: F401
 from tests.services import free_port, wait_for
 from vae.bundle import MANIFEST
 from vae.runtime import SurfaceModel
@@ -34,9 +34,10 @@ def opened() -> contextlib.AbstractContextManager[Registry]:
 
 
 @pytest.fixture(scope="module")
-def filled(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def filled(bundle: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
     """A folder with an embedded store: three versions, no champion."""
     folder = tmp_path_factory.mktemp("store")
+    shutil.copy(empty_store, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         for number, factor in enumerate(_FACTORS, 1):

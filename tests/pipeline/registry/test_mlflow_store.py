@@ -20,7 +20,7 @@ import pytest
 from pipeline.errors import StageError
 from pipeline.registry import mlflow_store, registry
 from pipeline.registry.registry import BUNDLE, Registry
-from tests.records import record
+from tests.records import empty_store, record  # noqa: F401
 from tests.services import answering, free_port, healthy
 from tests.workspace import Workspace
 from vae.bundle import DECODER, MANIFEST
@@ -39,6 +39,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return folder
+
+
+@pytest.fixture
+def with_store(here: Path, empty_store: Path) -> Path:  # noqa: F811
+    """The same with an embedded store, which is empty."""
+    shutil.copy(empty_store, here)
+    return here
 
 
 def opened() -> contextlib.AbstractContextManager[Registry]:
@@ -110,20 +117,21 @@ def test_two_threads_work_with_two_stores_at_once(
     assert list(here.iterdir()) == []
 
 
-@pytest.mark.slow
-def test_a_copy_of_a_store_has_files_of_its_own(here: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_of_a_store_has_files_of_its_own(
+    with_store: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Runs have the same names in both, within one process."""
     with opened() as models:
         models.promote(models.register(record(bundle, "a")))
-    copy = here.parent / "copy"
-    shutil.copytree(here, copy)
-    shutil.rmtree(here / "mlartifacts")
+    copy = with_store.parent / "copy"
+    shutil.copytree(with_store, copy)
+    shutil.rmtree(with_store / "mlartifacts")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copy}/mlflow.db")
     with opened() as models:
-        models.fetch(models.find("champion"), here / "fetched")
+        models.fetch(models.find("champion"), with_store / "fetched")
         models.register(record(bundle, "b"))
-    assert (here / "fetched" / DECODER).read_bytes() == (bundle / DECODER).read_bytes()
-    assert not (here / "mlartifacts").exists()
+    assert (with_store / "fetched" / DECODER).read_bytes() == (bundle / DECODER).read_bytes()
+    assert not (with_store / "mlartifacts").exists()
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     with (
         pytest.raises(StageError, match=r"bundle of m version 1 cannot be read from sqlite:///mlflow\.db"),
@@ -132,9 +140,8 @@ def test_a_copy_of_a_store_has_files_of_its_own(here: Path, bundle: Path, monkey
         models.load(models.find("champion"))
 
 
-@pytest.mark.slow
 def test_a_version_that_is_asked_for_twice_is_there_once(
-    here: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+    with_store: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As MLflow's client asks again where a server's answer is lost."""
     with opened() as models:
@@ -149,12 +156,11 @@ def test_a_version_that_is_asked_for_twice_is_there_once(
         assert models._known() == "versions 1"
 
 
-@pytest.mark.slow
-def test_mlflow_loads_the_registered_decoder_in_the_folder_of_the_store(here: Path, bundle: Path) -> None:
+def test_mlflow_loads_the_registered_decoder_in_the_folder_of_the_store(with_store: Path, bundle: Path) -> None:
     with opened() as models:
         models.register(record(bundle, "a"))
-    uri = f"sqlite:///{here}/mlflow.db"
-    with contextlib.closing(sqlite3.connect(here / "mlflow.db")) as database:
+    uri = f"sqlite:///{with_store}/mlflow.db"
+    with contextlib.closing(sqlite3.connect(with_store / "mlflow.db")) as database:
         (location,) = database.execute("SELECT storage_location FROM model_versions").fetchone()
     assert location.startswith("mlartifacts/")
     client = mlflow.MlflowClient(uri)
@@ -168,14 +174,14 @@ def test_mlflow_loads_the_registered_decoder_in_the_folder_of_the_store(here: Pa
 
 
 @pytest.mark.slow
-def test_the_page_of_mlflow_in_the_folder_shows_the_artifacts(here: Path, bundle: Path) -> None:
+def test_the_page_of_mlflow_in_the_folder_shows_the_artifacts(with_store: Path, bundle: Path) -> None:
     with opened() as models:
         run = models.register(record(bundle, "a")).run_id
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", "sqlite:///mlflow.db"]
     command += ["--port", str(port), "--workers", "1"]
     url = f"http://127.0.0.1:{port}"
-    with healthy(url, command, here / "mlflow.log", {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}):
+    with healthy(url, command, with_store / "mlflow.log", {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}):
         address = f"{url}/get-artifact?run_uuid={run}&path={BUNDLE}/{MANIFEST}"
         with urllib.request.urlopen(address, timeout=60) as answer:
             assert answer.read() == (bundle / MANIFEST).read_bytes()

@@ -305,12 +305,12 @@ def test_fetch_refuses_a_bundle_whose_graph_of_scenarios_is_damaged(
 
 @pytest.mark.slow
 def test_the_embedded_registry_moves_with_its_folder(
+    empty: None,
     workspace: Workspace,
     bundles: dict[str, Path],
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     params = workspace.params()
     with opened(params) as models:
         models.promote(models.register(record(bundles["good"], "a")))
@@ -405,10 +405,14 @@ def test_a_store_that_cannot_be_reached_is_one_line_without_the_password(
 
 
 @pytest.mark.slow
-def test_wrong_credentials_are_one_clear_line(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_credentials_are_one_clear_line(
+    workspace: Workspace,
+    empty_store: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
-    store = f"sqlite:///{workspace.folder}/server.db"
+    store = f"sqlite:///{shutil.copy(empty_store, workspace.folder / 'server.db')}"
     with mlflow_server(workspace.folder, store=store, password="a long password") as url:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
         with (
