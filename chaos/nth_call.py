@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from chaos import faults
-from chaos.faults import Fault, Outcome
+from chaos.faults import NONE, Fault, Kind, Outcome
 from chaos.spread import Violation, spread
 from chaos.subjects import Strike, Subject
 
@@ -55,13 +55,19 @@ def rows(
         workers: processes that share the trials.
     """
     expected = whole(subject, folder)
+    counts = {kinds: trial(subject, folder, NONE._replace(kinds=kinds), _NEVER).calls for kinds in _kinds(chosen)}
     for fault in chosen:
-        calls = trial(subject, folder, fault, _NEVER).calls
+        calls = counts[fault.kinds]
         numbers = range(1, calls + 1)
         drawn = random.Random(f"{seed} {subject.name} {fault.name}")  # noqa: S311 - no secret
         picked = sorted(drawn.sample(numbers, most)) if calls > most else list(numbers)
         found = spread(partial(_numbered, subject, fault, expected), picked, folder, workers=workers)
         yield Row(subject.name, fault.name, calls, len(picked), found)
+
+
+def _kinds(chosen: tuple[Fault, ...]) -> list[Kind]:
+    """The kinds of calls that faults may strike, each once: a run without a fault counts the calls."""
+    return list(dict.fromkeys(fault.kinds for fault in chosen))
 
 
 def _numbered(subject: Subject, fault: Fault, expected: Whole, n: int, folder: Path) -> Iterator[Violation]:
@@ -135,7 +141,7 @@ def trial(subject: Subject, folder: Path, fault: Fault, n: int) -> Outcome:
     return _run(subject, folder, fault, n)
 
 
-def _run(subject: Subject, folder: Path, fault: Fault = faults.NONE, n: int = 0) -> Outcome:
+def _run(subject: Subject, folder: Path, fault: Fault = NONE, n: int = 0) -> Outcome:
     return faults.run(subject.work, folder / PROJECT, fault, n)
 
 

@@ -1,6 +1,7 @@
 """Vectors without a grid, binary and Gaussian, through all stages to a bundle, the registry, the commands and HTTP."""
 
 import json
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -20,6 +21,7 @@ from pipeline.runs.trigger import odd_share
 from pipeline.settings.register import GateParams, ShareRange
 from tests.deploy.serving import serving
 from tests.documents import blocks
+from tests.records import empty_store  # noqa: F401
 from tests.vectors import LIKELIHOODS, POINTS, trained_on_vectors
 from tests.workspace import PATHS, Workspace
 from vae.bundle import MANIFEST
@@ -231,11 +233,16 @@ def test_the_server_serves_vectors_and_says_that_there_are_no_surfaces(
 
 @pytest.mark.slow
 def test_vectors_are_registered_and_judged(
-    run: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held_out: np.ndarray
+    run: Workspace,
+    empty_store: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    held_out: np.ndarray,
 ) -> None:
     """The first is champion; the same under another name is compared with it; MLflow knows shape and name of x."""
     for path in run.folder.iterdir():
         (tmp_path / path.name).symlink_to(path)
+    shutil.copy(empty_store, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(cached, "check", lambda _: None)
