@@ -26,7 +26,7 @@ def model(linear_bundle: Path) -> SurfaceModel:
 def frame(request: pytest.FixtureRequest) -> Callable[[dict], Any]:
     """Makes a frame of columns."""
     package, _, name = request.param.rpartition(".")
-    return getattr(pytest.importorskip(package) if package == "polars" else importlib.import_module(package), name)
+    return getattr(importlib.import_module(package), name)
 
 
 def test_a_frame_of_quotes_is_completed_as_its_columns(model: SurfaceModel, frame: Callable[[dict], Any]) -> None:
