@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RUNTIME_INSTALLED := $(VENV)/.runtime-installed
 RIVALS := $(VENV)/rivals
+TRITON := $(VENV)/triton
 # The two onnxruntime wheels overwrite each other, so one is chosen: the GPU one where there is an NVIDIA GPU.
 RUNTIME := $(if $(shell nvidia-smi --list-gpus 2>/dev/null),gpu,cpu)
 
@@ -15,7 +16,7 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo run test test-quick docs lint audit deps chaos images story bench bench-gpu experiments lock vendor screenshots \
+.PHONY: demo run test test-quick docs lint audit deps chaos images story triton bench bench-gpu experiments lock vendor screenshots \
   clean
 
 demo: $(RUNTIME_INSTALLED)
@@ -73,6 +74,10 @@ images:
 story: $(INSTALLED)
 	pytest -m story -s tests/deploy/test_story.py
 
+# A bundle in a real Triton; Linux on x86-64, glibc 2.35 or later.
+triton: $(INSTALLED) $(TRITON)
+	pytest -m triton tests/deploy/test_real_triton.py
+
 # make bench PARTS="risk serving" runs these alone, make bench RECORD=1 adds the ratios to benchmarks/history.jsonl.
 bench: $(INSTALLED) $(RIVALS)
 	PYTHONPATH=$(RIVALS) python -m benchmarks $(PARTS) $(if $(RECORD),--record)
@@ -89,6 +94,13 @@ experiments: $(INSTALLED)
 # Beside the environment and without what it asks for: its requirement dataclasses hides that of Python from prefect.
 $(RIVALS): Makefile
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $@ pythae==0.1.2 imageio==2.38.1 fast-vollib==0.2.4
+	@touch $@
+
+# An environment of its own: Triton's backend of Python knows numpy below 2 alone. What pytriton adds is not needed.
+$(TRITON): Makefile requirements.lock
+	$(BIN)/python -m venv --clear $@
+	$@/bin/python -m pip install --quiet 'numpy<2' $$(sed -n '/^onnxruntime==/p' requirements.lock)
+	$@/bin/python -m pip install --quiet --no-deps nvidia-pytriton==0.7.0
 	@touch $@
 
 $(BIN)/python:

@@ -29,10 +29,13 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
+from benchmarks import triton
 from benchmarks.turns import in_turns
+from deploy import triton as repository
 from deploy.server import app, metrics, worker
 from deploy.server.middleware import route
 from deploy.server.settings import Settings
+from pipeline.errors import InputError
 from vae import bundle
 from vae.runtime import SurfaceModel
 
@@ -47,7 +50,7 @@ def results() -> dict[str, float]:
     """All figures of the server."""
     model = SurfaceModel.load(BUNDLE, provider="cpu", threads=1)
     with serving() as port:
-        found = {**decoding(port, model), **sampling(port, model)}
+        found = {**decoding(port, model), **beside_triton(port, model), **sampling(port, model)}
         return {**found, **loaded(port, model, found["serve_decode_binary_per_second"])}
 
 
@@ -72,6 +75,23 @@ def decoding(port: int, model: SurfaceModel) -> dict[str, float]:
         "serve_decode_share_of_echo": rates["binary"] / rates["echo"],
         "serve_decode_binary_ratio_to_mlflow": rates["binary"] / rates["mlflow"],
         "serve_decode_json_ratio_to_mlflow": rates["json"] / rates["mlflow"],
+    }
+
+
+def beside_triton(port: int, model: SurfaceModel) -> dict[str, float]:
+    """Requests a second to decode one surface, beside a real Triton with a backend in Python, where there is one."""
+    request = infer(np.zeros((1, model.latents), np.float32), binary=True)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            repository.write(BUNDLE, Path(folder))
+            with triton.serving(Path(folder)) as ports:
+                rates = rates_in_turns({"ours": (port, request), "triton": (ports.http, request)})
+    except InputError as error:
+        print(f"Triton was left out: {error}", file=sys.stderr)
+        return {}
+    return {
+        "triton_python_decode_binary_per_second": rates["triton"],
+        "serve_decode_binary_ratio_to_triton_python": rates["ours"] / rates["triton"],
     }
 
 
