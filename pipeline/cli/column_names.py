@@ -112,7 +112,7 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
     "volume": ("volume", "tradevolume", "vol", "totalvolume"),
     "open_interest": ("openinterest", "oi"),
 }
-_MOMENTS = ("date", "snapshot", "quoted_at", "expiry")
+MOMENTS = ("date", "snapshot", "quoted_at", "expiry")
 _TEXTS = ("market", "type", "exercise")
 _FEW_WORDS = 4  # different words in a column of types
 _MOST_STRANGE = 0.05  # share of the cells that may be no value of the column, as files have bad rows
@@ -162,7 +162,7 @@ def candidates(columns: Mapping[str, Column]) -> dict[str, list[str]]:
 
 def can_be(canonical: str, column: Column) -> bool:
     """Whether the values of a column can be those of a canonical one, whatever its name."""
-    if canonical in _MOMENTS:
+    if canonical in MOMENTS:
         return column.moments is not None and bool(np.isfinite(column.moments).any())
     if canonical == "tenor":
         return column.labels

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from pipeline.cli import quote_arbitrage
-from pipeline.cli.column_names import FIELD_NAMES, Column, candidates, plain
+from pipeline.cli.column_names import FIELD_NAMES, MOMENTS, Column, candidates, plain
 from pipeline.cli.quotes_options import ALTERNATIVES, NO_DATE, Options
 from pipeline.cli.table_shapes import fx_parts, shapes
 from pipeline.errors import InputError
@@ -105,7 +105,9 @@ def find(path: Path, given: Options, date: str | None = None) -> Findings:
             refusals.setdefault(why)
         elif not any(_same(reading, other) for other in readings):
             readings.append(reading)
-    return Findings(source, named, _likely(readings), [*_misfits(columns, named), *refusals], shown)
+    return Findings(
+        source, named, _likely(readings), [*_misfits(columns, named), *_unread_dates(source, named), *refusals], shown
+    )
 
 
 def columns_of(block: Block) -> dict[str, list[str]]:
@@ -150,6 +152,20 @@ def _misfits(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]]) 
             known = column.numbers[np.isfinite(column.numbers)]
             values = f"{known.min():.6g} to {known.max():.6g}" if len(known) else "no numbers"
             lines.append(f"column {name} is named as {' or '.join(wanted)}, but holds {values}")
+    return lines
+
+
+def _unread_dates(source: Columns, named: Mapping[str, Sequence[str]]) -> list[str]:
+    """Columns that are named as dates and hold dates, in an order of day and month that only the user knows."""
+    lines = []
+    for name in dict.fromkeys(source.names):
+        if any(plain(name) in FIELD_NAMES[moment] for moment in MOMENTS) and not any(
+            name in found for found in named.values()
+        ):
+            try:
+                source.instants(name)
+            except InputError as error:
+                lines += [str(error)] if "date_format" in str(error) else []
     return lines
 
 

@@ -92,10 +92,8 @@ def text(found: Mapping[str, Any]) -> str:
         for name, count in found["flags"].items()
     ]
     if not found["readings"]:
-        refusals = [
-            *found["refusals"],
-            "it needs columns of tenor, strike or delta, and vol or price; --columns names them",
-        ]
+        mended = any("prepare.quotes" in why for why in found["refusals"])  # by the setting that it names
+        refusals = [*found["refusals"], *([] if mended else [_NEEDED])]
         return "\n".join([*lines, "", "it cannot be read as it is:", *(f"  {why}" for why in refusals)])
     several = len(found["readings"]) > 1
     lines += [f"not used: {why}" for why in found["refusals"]] if not several else []

@@ -55,7 +55,8 @@ def inspect(file: Path, date: dt.datetime | None, reading: Options, *, as_json: 
 def init(file: Path, date: dt.datetime | None, reading: Options, params: Path, *, force: bool) -> None:
     """Write the settings that read a file of quotes into params.yaml, with a grid and a model that suit it.
 
-    Comments and other keys are kept. Where `volvae inspect` lists several readings, options must choose one.
+    Comments and other keys are kept. Where there is no params.yaml, one is written that says how to read the file and
+    nothing else. Where `volvae inspect` lists several readings, options must choose one.
     """
     from pipeline.cli import inspect_file, params_yaml
 
@@ -71,11 +72,11 @@ def init(file: Path, date: dt.datetime | None, reading: Options, params: Path, *
     block = {**chosen["block"], "path": _from_project(file, params)}
     changed = params_yaml.write(params, {**chosen, "block": block}, force=force)
     click.echo(f"{params}: {', '.join(changed) or 'nothing'} changed")
-    trains = "source" in params_yaml.blocks(chosen)["prepare"]
+    trains = "source" in params_yaml.blocks(chosen)["prepare"] and not params_yaml.reads_alone(params)
     click.echo(
         "next: `make run`, or `dvc repro`"
         if trains
-        else f"next: `volvae complete {file} -o surface.csv`; so few surfaces cannot train a model"
+        else f"next: `volvae complete {file} -o surface.csv`; {_untrained(params)}"
     )
 
 
@@ -87,6 +88,15 @@ def check(params: Path) -> None:
     from pipeline.cli import check_settings
 
     click.echo(check_settings.check(params))
+
+
+def _untrained(params: Path) -> str:
+    """Why nothing trains by the settings that were written."""
+    from pipeline.cli import params_yaml
+
+    if params_yaml.reads_alone(params):
+        return f"{params} was not here: a model is trained in a clone of the project, by its own"
+    return "so few surfaces cannot train a model"
 
 
 def _found(file: Path, date: dt.datetime | None, reading: Options) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pipeline import yaml_text
 from pipeline.cli.suggested_settings import FEWEST_SURFACES
 from pipeline.errors import InputError
 from pipeline.files.atomic import new_file
-from pipeline.settings.params import checked, read_values
+from pipeline.settings.params import checked, quotes_alone, read_values
 
 _WIDTH = 110
 _REPLACED = "prepare.quotes"  # as a whole: a key of another file would stay
@@ -35,24 +35,33 @@ def text(reading: Mapping[str, Any]) -> str:
     return stream.getvalue().rstrip()
 
 
+def reads_alone(path: Path) -> bool:
+    """Whether a params.yaml is missing, or says how to read a file and nothing else, as ``write`` makes it then."""
+    return not path.exists() or quotes_alone(path) is not None
+
+
 def write(path: Path, reading: Mapping[str, Any], *, force: bool) -> list[str]:
     """Write the blocks of a reading into a params.yaml; the keys that changed.
+
+    Where there is none it gets ``prepare.quotes`` alone: other commands read the file by it, and nothing trains by it.
 
     Raises:
         InputError: the file cannot be read or written, its settings are wrong with the blocks, or it has another block
             ``prepare.quotes`` and ``force`` is False.
     """
-    values, yaml = read_values(path), _yaml()
+    alone, yaml = reads_alone(path), _yaml()
+    values = read_values(path) if path.exists() else {"prepare": {}}
     if not isinstance(values, dict) or not isinstance(values.get("prepare"), dict):
         raise InputError(f"{path} has no block prepare")
-    content = yaml.load(path)
+    content = yaml.load(path) if path.exists() else CommentedMap(prepare=CommentedMap())
     own, new = content["prepare"].get("quotes"), dict(reading["block"])
     if own is not None and dict(own) != new and not force:
         raise InputError(f"{path} has another prepare.quotes, of {own.get('path')}; --force replaces it")
-    changed = _merge(content, _formatted(blocks(reading)))
+    changed = _merge(content, _formatted({"prepare": {"quotes": new}} if alone else blocks(reading)))
     stream = io.StringIO()
     yaml.dump(content, stream)
-    checked(yaml_text.load(stream.getvalue()), path)
+    if not alone:
+        checked(yaml_text.load(stream.getvalue()), path)
     with new_file(path) as target:
         target.write(stream.getvalue().encode())
     return changed

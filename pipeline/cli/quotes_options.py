@@ -61,6 +61,8 @@ def _settings(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
 def _yaml(text: str) -> Any:  # noqa: ANN401 - any value of YAML
     from pipeline import yaml_text
 
+    if text.startswith("%"):  # a date_format, which YAML takes for a directive
+        return text
     try:
         return yaml_text.load(text)
     except yaml_text.TextError as error:
@@ -169,12 +171,13 @@ def _guess(file: Path) -> str:
 
 def _base(file: Path, settings: Path | None) -> dict[str, Any] | None:
     """The block ``prepare.quotes`` of the settings that are given, or of params.yaml here where it is of this file."""
-    from pipeline.settings.params import read_params
+    from pipeline.settings.params import quotes_alone, read_params, read_quotes
 
     if settings is None and not PARAMS.exists():
         return None
     path = PARAMS if settings is None else settings
-    block = read_params(path).prepare.quotes
+    alone = quotes_alone(path)
+    block = read_params(path).prepare.quotes if alone is None else read_quotes(alone)
     if block is None and settings is not None:
         raise InputError(f"{path} has no prepare.quotes; `volvae init {file}` writes it")
     if block is None or (settings is None and not _same(path.parent / block.path, file)):

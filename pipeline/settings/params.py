@@ -73,6 +73,18 @@ def read_values(path: Path) -> object:
         raise InputError(f"{path} is not YAML: {error}") from error
 
 
+def quotes_alone(path: Path) -> Mapping[str, Any] | None:
+    """The values of ``prepare.quotes`` where ``path`` holds that block and nothing else, as `volvae init` writes it.
+
+    Raises:
+        InputError: the file is missing or not YAML.
+    """
+    match read_values(path):
+        case {"prepare": {"quotes": dict(block), **others}, **rest} if not others and not rest:
+            return block
+    return None
+
+
 def checked(values: object, path: Path) -> Params:
     """The settings of plain values, which stand in ``path`` or shall.
 

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
 
 from pipeline.cli.main import main
+from pipeline.cli.quotes_options import Options, settings_of
 from pipeline.cli.suggested_settings import training
 from pipeline.settings.params import read_params
 
@@ -141,6 +142,38 @@ def test_init_refuses_what_is_no_params_yaml(project: Path, text: str) -> None:
     assert refused.stderr.startswith("volvae: params.yaml ")
     assert len(refused.stderr.splitlines()) == 1
     assert (project / "params.yaml").read_text() == text
+
+
+def test_init_where_there_is_no_params_yaml_says_how_to_read_the_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written again as another file, and `inspect` reads the file by it."""
+    monkeypatch.chdir(tmp_path)
+    file = currency_file(tmp_path)
+    for _ in range(2):
+        written = volvae("init", file)
+        assert written.exit_code == 0, written.stderr
+        assert "a model is trained in a clone of the project" in written.stdout
+    content = YAML(typ="safe").load(Path("params.yaml"))
+    assert list(content) == ["prepare"]
+    assert list(content["prepare"]) == ["quotes"]
+    expected = settings_of(Path(file), Options(Path("params.yaml"), {}, {}))
+    assert settings_of(Path(file), Options(None, {}, {})) == expected
+    assert expected.columns.iv == content["prepare"]["quotes"]["columns"]["iv"]
+    refused = volvae("check")
+    assert refused.exit_code == 2
+    assert "params.yaml" in refused.stderr
+
+
+def test_a_format_of_dates_is_set_as_it_is_shown(tmp_path: Path) -> None:
+    """Without the quotes that YAML asks for; what names its own remedy is not followed by another."""
+    rows = [("06.10.2021", "05.11.2021", 74 + i, 100, 0.4) for i in range(20)]
+    path = write(tmp_path / "e.csv", "date,expiry,strike,spot,iv", rows)
+    printed = volvae("inspect", path).stdout
+    assert "set prepare.quotes.date_format to '%d.%m.%Y' or '%m.%d.%Y'" in printed
+    assert "it needs columns" not in printed
+    (reading,) = inspected(path, "--set", "date_format=%d.%m.%Y")["readings"]
+    assert reading["tenors_days"] == [30.0, 30.0, 30.0]
 
 
 def test_a_setting_that_is_no_yaml_is_named(project: Path) -> None:
