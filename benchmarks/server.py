@@ -26,6 +26,7 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
+import psutil
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -85,13 +86,16 @@ def beside_triton(port: int, model: SurfaceModel) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as folder:
             repository.write(BUNDLE, Path(folder))
             with triton.serving(Path(folder)) as ports:
-                rates = rates_in_turns({"ours": (port, request), "triton": (ports.http, request)})
+                rates, costs = costs_in_turns({"ours": (port, request), "triton": (ports.http, request)})
     except InputError as error:
         print(f"Triton was left out: {error}", file=sys.stderr)
         return {}
     return {
         "triton_python_decode_binary_per_second": rates["triton"],
+        "triton_python_decode_binary_cpu_us": 1e6 * costs["triton"],
+        "serve_decode_binary_cpu_us": 1e6 * costs["ours"],
         "serve_decode_binary_ratio_to_triton_python": rates["ours"] / rates["triton"],
+        "serve_decode_binary_cpu_ratio_to_triton_python": costs["triton"] / costs["ours"],
     }
 
 
@@ -183,11 +187,28 @@ def answer_size(start: bytes) -> int:
 
 def rates_in_turns(targets: dict[str, tuple[int, bytes]]) -> dict[str, float]:
     """The median of the answers a second of each target, each with a few connections."""
-    found: dict[str, list[float]] = {name: [] for name in targets}
+    return costs_in_turns(targets)[0]
+
+
+def costs_in_turns(targets: dict[str, tuple[int, bytes]]) -> tuple[dict[str, float], dict[str, float]]:
+    """The same, and the seconds of processors that the processes of a target take for an answer.
+
+    Targets are children of this process, of which one works at a time. A server that runs in several threads answers
+    more a second on idle cores, and fewer answers a core.
+    """
+    rates: dict[str, list[float]] = {name: [] for name in targets}
+    costs: dict[str, list[float]] = {name: [] for name in targets}
     for _ in range(_ROUNDS):
         for name, (port, request) in targets.items():
-            found[name].append(closed_loop(port, request))
-    return {name: median(rates) for name, rates in found.items()}
+            before = _seconds_of_children()
+            rate = closed_loop(port, request)
+            rates[name].append(rate)
+            costs[name].append((_seconds_of_children() - before) / (rate * _SECONDS))
+    return {name: median(each) for name, each in rates.items()}, {name: median(each) for name, each in costs.items()}
+
+
+def _seconds_of_children() -> float:
+    return sum(sum(child.cpu_times()[:2]) for child in psutil.Process().children(recursive=True))
 
 
 def closed_loop(port: int, request: bytes) -> float:
