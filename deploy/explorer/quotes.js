@@ -39,8 +39,10 @@ export const table = (text) => {
   if (!lines.length) throw new QuoteError("there are no quotes; paste lines of tenor_years, log_moneyness, iv");
   const separator = [";", "\t", ","].find((mark) => lines[0].includes(mark)) ?? /\s+/;
   const comma = separator === ";" || separator === "\t"; // may be a decimal mark
-  const tidy = (cell) => cell.trim().replace(/^"(.*)"$/, "$1");
-  const cells = lines.map((line) => line.split(separator).map(tidy).map((cell) => (comma ? cell.replace(/^(-?\d*),(\d+\s*%?)$/, "$1.$2") : cell)));
+  const outside = separator instanceof RegExp ? separator : new RegExp(`${separator}(?=(?:[^"]*"[^"]*")*[^"]*$)`); // of quotation marks
+  const thousands = (cell) => (separator === "," && /^-?\d{1,3}(,\d{3})+(\.\d+)?$/.test(cell) ? cell.replaceAll(",", "") : cell);
+  const tidy = (cell) => thousands(cell.trim().replace(/^"(.*)"$/, "$1"));
+  const cells = lines.map((line) => line.split(outside).map(tidy).map((cell) => (comma ? cell.replace(/^(-?\d*),(\d+\s*%?)$/, "$1.$2") : cell)));
   const headed = Number.isNaN(Number(cells[0][0]));
   const names = headed ? cells.shift() : PLAIN;
   if (!cells.length) throw new QuoteError("there is a header, but no quote below it");
@@ -130,7 +132,7 @@ const tenorFrom = {
   expiry: (_, words) => {
     const [dates, ends] = ["date", "expiry"].map((name) => words(name).map((cell, i) => day(cell, name, i + 1)));
     const other = dates.findIndex((date) => date !== dates[0]);
-    if (other >= 0) throw wrong(other + 1, "date", `is another than in row 1; one surface has the quotes of one date`);
+    if (other >= 0) throw wrong(other + 1, "date", `is another than in row 1; one surface has the quotes of one date: paste those, or open the file, which asks for the date`);
     const past = ends.findIndex((end) => end <= dates[0]);
     if (past >= 0) throw wrong(past + 1, "expiry", `is not after the date`);
     return ends.map((end) => (end - dates[0]) / DAYS);

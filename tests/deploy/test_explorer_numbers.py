@@ -160,6 +160,7 @@ _LAYOUTS = {
     "expiry": "date,expiry,strike,forward,bid_iv,ask_iv\n"
     "2026-03-02,2026-06-19,90,100,0.25,0.27\n2026-03-02,2027-03-19,110,100,0.2,0.21\n",
     "labels": "tenor,call_delta,iv\n3M,0.25,0.2\n1Y,0.6,0.22\n2W,0.5,0.25\n",
+    "thousands": 'days,strike,forward,iv\n30,"3,900.50","4,000",0.25\n90,"4,100",4000,0.2\n',
     "plain": "days,log_moneyness,iv,weight\n30,-0.1,0.25,1\n90,0.05,0.2,0.5\n",
 }
 
