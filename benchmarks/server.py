@@ -34,6 +34,7 @@ from benchmarks import triton
 from benchmarks.turns import in_turns
 from deploy import triton as repository
 from deploy.server import app, metrics, worker
+from deploy.server.children import temporary_folder
 from deploy.server.middleware import route
 from deploy.server.settings import Settings
 from pipeline.errors import InputError
@@ -324,8 +325,8 @@ def _serve(listener: socket.socket) -> None:
     async def echo(request: Request) -> Response:
         return Response(await request.body(), media_type="application/octet-stream")
 
-    with metrics.shared():
-        service = worker.ready(Settings(BUNDLE))
+    with temporary_folder("volvae-benchmark-") as folder, metrics.shared(folder):
+        service = worker.ready(Settings(BUNDLE), folder / "tried")
         routes = [route("/echo", echo, "POST"), *app.routes(service)]
         worker.Worker(service, app.application(service, routes), SimpleNamespace(value=0.0)).run([listener])
 

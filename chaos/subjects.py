@@ -24,7 +24,7 @@ from sqlalchemy.util import LRUCache
 from chaos import faults
 from chaos.faults import Work
 from deploy.server.metrics import Metrics
-from deploy.server.reload import Follower
+from deploy.server.reload import Follower, champion
 from deploy.server.served import fingerprint
 from deploy.server.trial import Trials
 from pipeline import __main__ as stages
@@ -288,8 +288,10 @@ def _exchange(strike: Strike) -> str:
     """
     mirror = _Mirror(Path(tempfile.mkdtemp()), _MODEL, CHAMPION)
     mirror.update()
-    trials = Trials(fingerprint(path).manifest for path in Path("bundles").iterdir())  # which no fault concerns
-    follower = Follower(mirror.link, provider="cpu", threads=1, metrics=_metrics(), trials=trials)
+    trials = Trials(Path(tempfile.mkdtemp()))
+    for path in Path("bundles").iterdir():
+        trials.note_fit(fingerprint(path))  # no fault concerns a trial
+    follower = Follower(champion(mirror.link, _metrics()), provider="cpu", threads=1, trials=trials)
     follower.refresh()
     with opened() as models:
         models.promote(models.find("3"))

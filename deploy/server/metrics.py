@@ -6,20 +6,19 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from deploy.server.children import temporary_folder, use
+from deploy.server.children import use
 
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 @contextmanager
-def shared() -> Iterator[None]:
-    """A folder for the counters of child processes; enter it before a child imports prometheus_client."""
-    with temporary_folder("volvae-metrics-") as folder:
-        os.environ[_FOLDER] = str(folder)
-        try:
-            yield
-        finally:
-            del os.environ[_FOLDER]
+def shared(folder: Path) -> Iterator[None]:
+    """A temporary folder has the counters of child processes; enter it before a child imports prometheus_client."""
+    os.environ[_FOLDER] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[_FOLDER]
 
 
 class Metrics:

@@ -1,8 +1,9 @@
 """Hot reload: the model of a folder, replaced as a whole when the folder's manifest changes."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, NamedTuple
 
 from deploy.server import logs
 from deploy.server.metrics import Metrics
@@ -11,9 +12,40 @@ from deploy.server.trial import Stopped, Trials
 from vae.bundle import BundleError
 from vae.runtime import Provider
 
-Role = Literal["champion", "challenger"]
-_SAYS = {"champion": "serves a model", "challenger": "compares a challenger"}
-_REFUSES = {"champion": "a bundle is refused, the former stays", "challenger": "a challenger is refused"}
+if TYPE_CHECKING:  # it decides at its import whether counters are shared
+    from prometheus_client import Gauge
+
+
+class Role(NamedTuple):
+    """For what the model of a folder is taken, and so what is said and counted where it changes.
+
+    Attributes:
+        folder: which is followed; a symbolic link in most cases.
+        taken: the line of the log where a model is taken.
+        refused: the line of the log where one is refused.
+        workers: the gauge of workers that hold a version.
+        count_swap: called where a model takes the place of another.
+        count_refusal: called where a bundle is refused, once for each reason.
+    """
+
+    folder: Path
+    taken: str
+    refused: str
+    workers: "Gauge"
+    count_swap: Callable[[], None]
+    count_refusal: Callable[[], None]
+
+
+def champion(folder: Path, metrics: Metrics) -> Role:
+    """The role of the model that is served."""
+    said = ("serves a model", "a bundle is refused, the former stays")
+    return Role(folder, *said, metrics.workers, metrics.swaps.inc, metrics.refused.inc)
+
+
+def challenger(folder: Path, metrics: Metrics) -> Role:
+    """The role of a model beside it, whose exchange and refusal change no answer."""
+    said = ("compares a challenger", "a challenger is refused")
+    return Role(folder, *said, metrics.challengers, lambda: None, lambda: None)
 
 
 class Follower:
@@ -25,19 +57,9 @@ class Follower:
 
     served: Served
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        provider: Provider,
-        threads: int,
-        metrics: Metrics,
-        trials: Trials,
-        role: Role = "champion",
-    ) -> None:
-        self.folder, self._provider, self._threads, self._metrics = folder, provider, threads, metrics
-        self._trials, self._role = trials, role
-        self._workers = metrics.workers if role == "champion" else metrics.challengers
+    def __init__(self, role: Role, *, provider: Provider, threads: int, trials: Trials) -> None:
+        self.folder, self._role = role.folder, role
+        self._provider, self._threads, self._trials = provider, threads, trials
         self._fingerprint: Fingerprint | None = None
         self._refused = logs.Once()
 
@@ -57,8 +79,8 @@ class Follower:
         except Stopped:
             return False
         except Exception as error:  # noqa: BLE001 - the next check may succeed, whatever failed
-            if self._refused.warning(_REFUSES[self._role], str(error)) and self._role == "champion":
-                self._metrics.refused.inc()
+            if self._refused.warning(self._role.refused, str(error)):
+                self._role.count_refusal()
             return False
         self._refused.reset()
         return True
@@ -78,8 +100,7 @@ class Follower:
         old = self._fingerprint and self.served.version
         self.served = new
         if old is not None:
-            if self._role == "champion":
-                self._metrics.swaps.inc()
-            self._workers.labels(old).set(0)
-        self._workers.labels(new.version).set(1)
-        logs.info(_SAYS[self._role], version=new.version, former=old, provider=new.model.provider)
+            self._role.count_swap()
+            self._role.workers.labels(old).set(0)
+        self._role.workers.labels(new.version).set(1)
+        logs.info(self._role.taken, version=new.version, former=old, provider=new.model.provider)

@@ -6,6 +6,7 @@ from functools import partial
 
 from deploy import collector
 from deploy.server import logs, metrics
+from deploy.server.children import temporary_folder
 from deploy.server.descriptors import within_limit
 from deploy.server.served import fingerprint, load
 from deploy.server.settings import Settings
@@ -29,15 +30,15 @@ def run(settings: Settings, *, wait: bool = False) -> None:
     logs.configure()
     collector.check()
     settings = within_limit(settings)
-    with stop_at_signals() as stop:
-        trials = Trials(stop=stop)
+    with stop_at_signals() as stop, temporary_folder("volvae-server-") as folder, metrics.shared(folder):
+        tried = folder / "tried"
         try:  # before there are workers to fail
-            found = _wait_for_model(settings, trials) if wait else _checked_model(settings, trials)
+            (_wait_for_model if wait else _check_model)(settings, Trials(tried, stop=stop))
         except Stopped:
             return
-        with _with_grpc(settings) as settings, closing(_listen(settings)) as listener, metrics.shared():
+        with _with_grpc(settings) as settings, closing(_listen(settings)) as listener:
             _log_start(settings, listener)
-            workers = Workers(partial(work, settings, listener, (found,)), settings.workers)
+            workers = Workers(partial(work, settings, listener, tried), settings.workers)
             try:
                 workers.keep_alive(stop)
             finally:
@@ -45,8 +46,8 @@ def run(settings: Settings, *, wait: bool = False) -> None:
                 workers.stop(seconds=settings.drain + settings.grace)
 
 
-def _checked_model(settings: Settings, trials: Trials) -> str:
-    """The manifest of the model, which can be served.
+def _check_model(settings: Settings, trials: Trials) -> None:
+    """Return if the model can be served.
 
     Raises:
         ValueError: there is none, it cannot be served, or the provider does not start.
@@ -57,11 +58,10 @@ def _checked_model(settings: Settings, trials: Trials) -> str:
     trials.check(found)
     if settings.provider not in ("auto", "cpu"):  # the trial is on the CPU; this one may lack its driver
         load(found, provider=settings.provider, threads=settings.threads)
-    return found.manifest
 
 
-def _wait_for_model(settings: Settings, trials: Trials) -> str:
-    """The manifest of the model, once there is one that can be served.
+def _wait_for_model(settings: Settings, trials: Trials) -> None:
+    """Return once there is a model that can be served.
 
     Raises:
         Stopped: the server is asked to end.
@@ -70,9 +70,11 @@ def _wait_for_model(settings: Settings, trials: Trials) -> str:
     while not trials.stop.is_set():
         if settings.bundle.exists():  # while it does not, the link to the alias logs the reason
             try:
-                return _checked_model(settings, trials)
+                _check_model(settings, trials)
             except ValueError as error:
                 problem.warning("waits for a model that is fit to serve", str(error))
+            else:
+                return
         trials.stop.wait(settings.poll)
     raise Stopped
 

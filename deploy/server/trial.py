@@ -1,18 +1,20 @@
 """A new bundle is tried in a child process before it is taken: its graphs may never end, or take all memory.
 
-The child has a limit of memory and of time. Its outcome is kept, as the manifest holds the checksums of all files.
+The child has a limit of memory and of time. Its outcome is kept for all processes of the server, as the manifest holds
+the checksums of all files.
 """
 
+import fcntl
+import json
 import os
 import signal
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from deploy.server import served
 from deploy.server.children import spawn, with_parent
@@ -27,38 +29,35 @@ _NICE = 5  # by how much a trial gives way to the calls of the server
 _MEMORY = 2 * 2**30  # bytes of the child, an eighth of which Python, numpy and onnxruntime take
 _LOOK = 0.1  # seconds between two looks at the outcome of a trial
 _REST = 10.0  # times as long as a trial that failed took, until the same bundle is tried again
-_KEPT = 16  # bundles that passed, so that a way back to one of them is quick
+_KEPT = 16  # outcomes, so that a way back to a bundle that passed is quick
 
 
 class Stopped(Exception):  # noqa: N818 - no error: the process is about to end
     """The trial was ended before it had an outcome."""
 
 
-class _Failure(NamedTuple):
-    """Why a bundle failed, and the time of ``time.monotonic`` from which on it may be tried again."""
+class _Outcome(NamedTuple):
+    """Why a bundle failed, empty where it passed, and the ``time.monotonic`` from which on it may be tried again."""
 
-    manifest: str
     reason: str
     until: float
 
 
 class Trials:
-    """The bundles that this process tried.
+    """The bundles that the processes of a server tried: one trial does for all of them.
+
+    Each bundle has a file, whose lock the process holds that tries it, and which holds the outcome afterwards. The
+    kernel frees the lock of a process that is killed, and the next one tries.
 
     Args:
-        passed: manifests of bundles that passed the trial of another process.
+        folder: of these files, which the processes share; it is made where it is missing.
         stop: at which a trial ends.
     """
 
-    def __init__(self, passed: Iterable[str] = (), *, stop: Stop | None = None) -> None:
-        self._passed: OrderedDict[str, None] = OrderedDict.fromkeys(passed)
-        self._failed: _Failure | None = None
+    def __init__(self, folder: Path, *, stop: Stop | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
         self.stop = stop or Stop()
-
-    @property
-    def passed(self) -> tuple[str, ...]:
-        """Manifests of the bundles that passed."""
-        return tuple(self._passed)
 
     def check(self, found: Fingerprint, is_wanted: Callable[[], bool] = lambda: True) -> None:
         """Return if a bundle is fit to be served; it is tried unless that is known.
@@ -71,29 +70,93 @@ class Trials:
             BundleError: it is not fit, or no longer wanted.
             Stopped: the end was asked for.
         """
-        if found.manifest in self._passed:
-            return
-        # which is quick: a copy that is under way is not tried
-        bundle.read_whole(found.folder, bundle.GRAPHS, optional=(bundle.SCENARIOS,))
-        start, before = time.monotonic(), self._failed
-        if before is not None and before.manifest == found.manifest and start < before.until:
-            raise BundleError(before.reason)
-        try:
-            _try(found, self.stop, is_wanted)
-        except BundleError as error:
-            now = time.monotonic()
-            self._failed = _Failure(found.manifest, str(error), now + _REST * (now - start))
-            raise
-        self._passed[found.manifest] = None
-        while len(self._passed) > _KEPT:
-            self._passed.popitem(last=False)
+        with self._turn(found, partial(self._check_wanted, found, is_wanted)) as file:
+            known = _read(file)
+            if known is None or (known.reason and time.monotonic() >= known.until):
+                # which is quick: a copy that is under way is not tried
+                bundle.read_whole(found.folder, bundle.GRAPHS, optional=(bundle.SCENARIOS,))
+                known = _tried(found, partial(self._check_wanted, found, is_wanted))
+                _write(file, known)
+                self._forget()
+        if known.reason:
+            raise BundleError(known.reason)
+
+    def note_fit(self, found: Fingerprint) -> None:
+        """Note that a bundle passed, so that it is not tried."""
+        with self._turn(found, lambda: None) as file:
+            _write(file, _Outcome("", 0.0))
+
+    @contextmanager
+    def _turn(self, found: Fingerprint, check: Callable[[], None]) -> Iterator[IO[str]]:
+        """The file of a bundle, which no other process holds; ``check`` ends the wait by what it raises."""
+        with (self._folder / found.manifest).open("a+") as file:
+            while not _lock(file):
+                check()
+                time.sleep(_LOOK)
+            yield file
+
+    def _check_wanted(self, found: Fingerprint, is_wanted: Callable[[], bool]) -> None:
+        if self.stop.is_set():
+            raise Stopped
+        if not is_wanted():
+            raise BundleError(f"{found.folder} was replaced before its trial ended")
+
+    def _forget(self) -> None:
+        """Remove the oldest files; a process that holds one keeps its lock."""
+        for path in sorted(self._folder.iterdir(), key=_age)[:-_KEPT]:
+            path.unlink(missing_ok=True)
 
 
-def _try(found: Fingerprint, stop: Stop, is_wanted: Callable[[], bool]) -> None:
-    """Load and run a bundle in a child.
+def _age(path: Path) -> float:
+    """The time at which a file was written, 0 where another process removed it."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _lock(file: IO[str]) -> bool:
+    """Lock a file, whose lock a child does not inherit; returns whether no other process holds it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(file: IO[str]) -> _Outcome | None:
+    """The outcome in a file; None where there is none, or a process was killed while it wrote."""
+    file.seek(0)
+    try:
+        return _Outcome(*json.load(file))
+    except (ValueError, TypeError):
+        return None
+
+
+def _write(file: IO[str], outcome: _Outcome) -> None:
+    file.truncate(0)
+    json.dump(outcome, file)
+    file.flush()
+
+
+def _tried(found: Fingerprint, check_wanted: Callable[[], None]) -> _Outcome:
+    """The outcome of a trial.
 
     Raises:
-        BundleError: it cannot be, or not within the limits, or it is no longer wanted.
+        BundleError: the bundle is no longer wanted.
+        Stopped: the end was asked for.
+    """
+    start = time.monotonic()
+    reason = _try(found, check_wanted)
+    now = time.monotonic()
+    return _Outcome(reason, now + _REST * (now - start))
+
+
+def _try(found: Fingerprint, check_wanted: Callable[[], None]) -> str:
+    """Load and run a bundle in a child; returns why that cannot be done within the limits, nothing where it can.
+
+    Raises:
+        BundleError: the bundle is no longer wanted.
         Stopped: the end was asked for.
     """
     outcome, sender = spawn.Pipe(duplex=False)
@@ -103,23 +166,18 @@ def _try(found: Fingerprint, stop: Stop, is_wanted: Callable[[], bool]) -> None:
     end = time.monotonic() + _SECONDS
     try:
         while not wait([outcome], timeout=_LOOK):
-            if stop.is_set():
-                raise Stopped
-            if not is_wanted():
-                raise BundleError(f"{found.folder} was replaced before its trial ended")
+            check_wanted()
             if time.monotonic() > end:
-                raise BundleError(f"{found.folder} cannot be run: its graphs do not end within {_SECONDS:g} s")
+                return f"{found.folder} cannot be run: its graphs do not end within {_SECONDS:g} s"
         try:
-            reason: str = outcome.recv()
+            return str(outcome.recv())
         except EOFError:
             child.join()
-            raise BundleError(f"{found.folder} cannot be run: {_end(child.exitcode)}") from None
+            return f"{found.folder} cannot be run: {_end(child.exitcode)}"
     finally:
         outcome.close()
         child.kill()
         child.join()
-    if reason:
-        raise BundleError(reason)
 
 
 def _end(code: int | None) -> str:

@@ -4,12 +4,13 @@ import asyncio
 import gc
 import socket
 import time
-from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from deploy.server import logs
+from deploy.server import logs, reload
 from deploy.server.app import application, routes
 from deploy.server.challenger import Challenge
 from deploy.server.connection import bounded_protocol
@@ -25,41 +26,30 @@ _BEAT = 1.0  # seconds between two notes that the event loop runs
 _KEEP_ALIVE = 75  # seconds: longer than load balancers keep idle connections, so that they close first
 
 
-def work(settings: Settings, listener: socket.socket, tried: Sequence[str], pulse: Pulse) -> None:
-    """Serve on a socket until a signal ends the process; the bundles with the manifests ``tried`` need no trial."""
+def work(settings: Settings, listener: socket.socket, tried: Path, pulse: Pulse) -> None:
+    """Serve on a socket until a signal ends the process; the folder has the outcomes of trials of all workers."""
     service = ready(settings, tried)
     Worker(service, traced(application(service, routes(service))), pulse).run([listener])
 
 
-def ready(settings: Settings, tried: Sequence[str] = ()) -> Service:
+def ready(settings: Settings, tried: Path) -> Service:
     """A service whose model is loaded and warm."""
     logs.configure()
-    counters = Metrics()
-    follower = Follower(
-        settings.bundle,
-        provider=settings.provider,
-        threads=settings.threads,
-        metrics=counters,
-        trials=Trials(tried),
-    )
+    counters, trials = Metrics(), Trials(tried)
+    follow = partial(Follower, provider=settings.provider, threads=settings.threads, trials=trials)
+    follower = follow(reload.champion(settings.bundle, counters))
     follower.wait_for_model(poll=settings.poll)
     gc.freeze()  # these objects stay for good; scanning them in each collection delays one answer in a hundred
-    return Service(settings, follower, counters, _challenge(settings, counters))
-
-
-def _challenge(settings: Settings, counters: Metrics) -> Challenge | None:
-    """The challenger, if there is one; its bundle is looked for while the server runs."""
     if settings.challenger is None:
-        return None
-    follower = Follower(
-        settings.challenger,
-        provider=settings.provider,
-        threads=settings.threads,
+        return Service(settings, follower, counters)
+    # its bundle is looked for while the server runs
+    challenge = Challenge(
+        follow(reload.challenger(settings.challenger, counters)),
+        share=settings.challenger_share,
+        answers=settings.challenger_answers,
         metrics=counters,
-        trials=Trials(),
-        role="challenger",
     )
-    return Challenge(follower, share=settings.challenger_share, answers=settings.challenger_answers, metrics=counters)
+    return Service(settings, follower, counters, challenge)
 
 
 class Worker(uvicorn.Server):

@@ -19,7 +19,7 @@ from deploy.server.app import _repeat
 from deploy.server.challenger import Challenge, Foretold, Record, crps, foretold
 from deploy.server.errors import LateError
 from deploy.server.metrics import Metrics
-from deploy.server.reload import Follower
+from deploy.server.reload import Follower, challenger
 from deploy.server.served import Served, fingerprint, load
 from deploy.server.trial import Trials
 from tests.bundles import write_checksum
@@ -155,8 +155,10 @@ def with_fitted(bundle: Path, folder: Path, added: float) -> Path:
 
 
 def challenge(folder: Path, counters: Metrics, *, share: float = 1.0, answers: float = 0.0) -> Challenge:
-    trials = Trials([fingerprint(folder).manifest] if folder.exists() else [])
-    follower = Follower(folder, provider="cpu", threads=1, metrics=counters, trials=trials, role="challenger")
+    trials = Trials(folder.with_name("tried"))
+    if folder.exists():
+        trials.note_fit(fingerprint(folder))
+    follower = Follower(challenger(folder, counters), provider="cpu", threads=1, trials=trials)
     found = Challenge(follower, share=share, answers=answers, metrics=counters)
     found.refresh()
     return found

@@ -12,11 +12,10 @@ _DEAD = 2**22 + 1  # beyond what Linux gives
 
 @pytest.mark.parametrize("refusal", [None, PermissionError, "gone"])
 def test_gauges_of_the_dead_vanish_also_where_another_has_their_number(
-    refusal: type[Exception] | str | None, monkeypatch: pytest.MonkeyPatch
+    refusal: type[Exception] | str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with metrics.shared():
-        folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-        left = folder / f"gauge_livesum_{_DEAD}.db"
+    with metrics.shared(tmp_path):
+        left = tmp_path / f"gauge_livesum_{_DEAD}.db"
         left.touch()
         if refusal is PermissionError:
             monkeypatch.setattr(os, "kill", lambda *_: (_ for _ in ()).throw(PermissionError))

@@ -11,6 +11,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ from benchmarks.clients import clients
 from chaos import tamper
 from deploy.server import logs, trial
 from deploy.server.metrics import Metrics
-from deploy.server.reload import Follower
+from deploy.server.reload import Follower, champion
 from deploy.server.served import Fingerprint, fingerprint
 from deploy.server.trial import Trials
 from pipeline.files.atomic import point
@@ -362,16 +363,19 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def trials(variants: dict[str, Path]) -> Trials:
+def trials(variants: dict[str, Path], tmp_path: Path) -> Trials:
     """The variants are known to be fit."""
-    return Trials(fingerprint(folder).manifest for folder in variants.values())
+    found = Trials(tmp_path / "tried")
+    for folder in variants.values():
+        found.note_fit(fingerprint(folder))
+    return found
 
 
 @pytest.fixture
 def follower(variants: dict[str, Path], counters: Metrics, trials: Trials, tmp_path: Path) -> Follower:
     """It serves the version one, through a link."""
     point(tmp_path / "current", variants["one"])
-    found = Follower(tmp_path / "current", provider="cpu", threads=1, metrics=counters, trials=trials)
+    found = Follower(champion(tmp_path / "current", counters), provider="cpu", threads=1, trials=trials)
     assert found.refresh()
     return found
 
@@ -419,13 +423,14 @@ def test_a_bundle_with_a_damaged_file_is_refused_before_its_trial(
     """As it may be a copy that is under way, for which no child need be started."""
     whole = with_scenarios(shutil.copytree(bundle, tmp_path / "bundle"))
     tried: list[Fingerprint] = []
-    monkeypatch.setattr(trial, "_try", lambda found, *_: tried.append(found))
+    monkeypatch.setattr(trial, "_try", lambda found, *_: tried.append(found) or "")
+    trials = Trials(tmp_path / "tried")
     damaged = shutil.copytree(whole, tmp_path / "damaged")
     (damaged / name).write_bytes((whole / name).read_bytes()[:-1])
     with pytest.raises(BundleError, match=f"{name} was altered"):
-        Trials().check(fingerprint(damaged))
+        trials.check(fingerprint(damaged))
     assert tried == []
-    Trials().check(fingerprint(whole))
+    trials.check(fingerprint(whole))
     assert tried == [fingerprint(whole)]
 
 
@@ -436,9 +441,10 @@ def test_where_a_key_is_set_only_what_it_signed_is_taken(
     known = tamper.signed_bundles(bundle, tmp_path)
     monkeypatch.setenv(VERIFY_KEY, str(known.key))
     tried: list[str] = []
-    monkeypatch.setattr(trial, "_try", lambda found, *_: tried.append(found.version))
+    monkeypatch.setattr(trial, "_try", lambda found, *_: tried.append(found.version) or "")
     point(tmp_path / "current", known.foreign)
-    follower = Follower(tmp_path / "current", provider="cpu", threads=1, metrics=counters, trials=Trials())
+    trials = Trials(tmp_path / "tried")
+    follower = Follower(champion(tmp_path / "current", counters), provider="cpu", threads=1, trials=trials)
     assert not follower.refresh()
     point(tmp_path / "current", known.ours)
     assert follower.refresh()
@@ -461,7 +467,7 @@ def test_a_bundle_that_arrives_in_pieces_is_served_when_it_is_whole(
     """Copied over the one that is served, with a look after each file, and one in the midst of each."""
     folder = tmp_path / "bundle"
     shutil.copytree(variants["one"], folder)
-    follower = Follower(folder, provider="cpu", threads=1, metrics=counters, trials=trials)
+    follower = Follower(champion(folder, counters), provider="cpu", threads=1, trials=trials)
     assert follower.refresh()
     former = follower.served
     names = sorted((path.name for path in variants["double"].iterdir()), key=MANIFEST.__eq__, reverse=manifest_first)
@@ -547,7 +553,7 @@ def never_ending(variants: dict[str, Path], tmp_path: Path) -> Path:
 
 def test_sigterm_ends_a_start_whose_model_is_tried_still(never_ending: Path, tmp_path: Path) -> None:
     with started(never_ending, tmp_path) as server:
-        wait_for(lambda: processes(server) > 0, seconds=60, what="the trial")
+        wait_for(lambda: processes(server) > 1, seconds=60, what="the trial")  # one removes the temporary folder
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(20) == 0
         assert not server.said("listens")
@@ -587,6 +593,64 @@ def test_the_next_good_model_does_not_wait_for_a_trial_without_end(
     assert follower.served.version == "double"
 
 
+def test_one_trial_does_for_all_workers(
+    variants: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, tried, both = fingerprint(variants["double"]), [], threading.Event()
+    ours, theirs = Trials(tmp_path), Trials(tmp_path)  # as those of two workers
+
+    def fails(_: Fingerprint, check_wanted: Callable[[], None]) -> str:
+        tried.append(1)
+        both.wait(60.0)
+        check_wanted()
+        return "it is not fit"
+
+    def wanted() -> bool:  # asked by the one that waits for the other
+        both.set()
+        return True
+
+    monkeypatch.setattr(trial, "_try", fails)
+    monkeypatch.setattr(trial, "_REST", 1e6)
+    with ThreadPoolExecutor() as pool:
+        for outcome in [pool.submit(trials.check, found, wanted) for trials in (ours, theirs)]:
+            assert str(outcome.exception()) == "it is not fit"
+    assert tried == [1]
+
+
+@pytest.mark.parametrize("left", ["", '["it is n'])
+def test_a_trial_whose_worker_was_killed_is_done_by_the_next(
+    left: str, variants: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, tried = fingerprint(variants["double"]), []
+    (tmp_path / found.manifest).write_text(left)
+    monkeypatch.setattr(trial, "_try", lambda *_: tried.append(1) or "")
+    for _ in range(2):
+        Trials(tmp_path).check(found)
+    assert tried == [1]
+
+
+def test_a_trial_that_another_bundle_ended_says_nothing_of_its_own(
+    variants: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials, found = Trials(tmp_path), fingerprint(variants["double"])
+    monkeypatch.setattr(trial, "_try", lambda _, check_wanted: check_wanted() or "")
+    with pytest.raises(BundleError, match="was replaced before its trial ended"):
+        trials.check(found, lambda: False)
+    trials.check(found)
+
+
+def test_outcomes_of_old_are_forgotten(
+    variants: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "_try", lambda *_: "")
+    monkeypatch.setattr(trial, "_KEPT", 2)
+    trials, found = Trials(tmp_path), [fingerprint(folder) for folder in variants.values()]
+    for age, one in zip((2, 1, 0), found, strict=True):
+        trials.check(one)
+        os.utime(tmp_path / one.manifest, (1000 - age, 1000 - age))
+    assert {path.name for path in tmp_path.iterdir()} == {one.manifest for one in found[1:]}
+
+
 def processes(server: Server) -> int:
     """Python's children of the supervisor and of its workers; one that multiprocessing needs counts, too."""
     return len(psutil.Process(server.process.pid).children(recursive=True))
@@ -600,13 +664,13 @@ def test_a_bundle_that_failed_is_not_tried_again_at_each_look(
     shutil.copytree(variants["double"], bad)
     negative_vols(bad)
     monkeypatch.setattr(trial, "_REST", 1e6)
-    monkeypatch.setattr(trial, "_try", lambda *arguments: (tried.append(1), really(*arguments)))
+    monkeypatch.setattr(trial, "_try", lambda *arguments: tried.append(1) or really(*arguments))
     point(follower.folder, bad)
     for _ in range(5):
         assert not follower.refresh()
     assert len(tried) == len(warnings) == 1
-    monkeypatch.setattr(trial, "_REST", 0.0)
-    follower._trials._failed = None
+    trials_file = tmp_path / "tried" / fingerprint(bad).manifest
+    trials_file.write_text(json.dumps([warnings[0], 0.0]))  # the time is over
     assert not follower.refresh()
     assert len(tried) == 2
 
