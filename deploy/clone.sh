@@ -10,11 +10,13 @@ exec 9>repository.lock
 flock -w 600 9 || { echo "another clone runs" >&2; exit 1; }
 if [ -d repository/.git ]; then
   find repository/.git -type f -name '*.lock' -delete
-  # `git init` does not mend what a power cut leaves, such as an empty HEAD.
-  GIT_CEILING_DIRECTORIES="$PWD" git -C repository rev-parse --git-dir >/dev/null 2>&1 || rm -rf repository/.git
+  # `git init` does not mend what a power cut leaves, such as an empty HEAD or object; 1 is for old forms of whole objects.
+  GIT_CEILING_DIRECTORIES="$PWD" git -C repository fsck --no-dangling --no-progress >/dev/null 2>&1 || [ $? -eq 1 ] \
+    || rm -rf repository/.git
 fi
 git init --quiet repository
 cd repository
+git config gc.autoDetach false # else one that tidies up lives on and holds the lock
 git remote remove origin 2>/dev/null || true
 git remote add origin "$1"
 if [ -n "${GIT_PASSWORD:-}" ]; then

@@ -180,7 +180,7 @@ def volvae(
                 if held.killed_holder is not None:
                     _close_killed_run(held.killed_holder, notify)
                 if clean:
-                    checkout.check_out(root)
+                    checkout.check_out(root, held.descriptor)
                 workspace = Workspace(folder, f"sqlite:///{root}/mlflow.db", held.descriptor, seconds)
                 if pull:
                     exchange("pull", workspace)

@@ -16,6 +16,13 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
+def empty_objects(folder: Path) -> None:
+    """Empty the objects of a repository, as a power cut may leave those that git does not sync."""
+    for path in (folder / ".git/objects").glob("??/*"):
+        path.chmod(0o644)
+        path.write_bytes(b"")
+
+
 def init(folder: Path) -> None:
     """Make a folder a git and DVC repository, all of whose files are to be committed."""
     git(folder, "init", "--quiet")

@@ -40,7 +40,7 @@ def free_port() -> int:
             return port
 
 
-def wait_for(ready: Callable[[], bool], *, seconds: float, what: str, pause: float = 0.1) -> None:
+def wait_for(ready: Callable[[], object], *, seconds: float, what: str, pause: float = 0.1) -> None:
     """Ask until the answer is yes, with pauses of so many seconds: longer ones where a question costs a server work.
 
     Raises:

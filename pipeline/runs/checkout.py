@@ -16,6 +16,15 @@ from pipeline.runs.lock import heal
 SCHEDULED = Path(".scheduled")  # the checkout, inside the folder whose commit it holds
 _SOURCES = (".py", ".yaml", ".yml", ".toml", ".dvc")  # endings of files that decide what a run does
 _NAMED = 3  # changed files that a refusal names
+_MALFORMED = 1  # exit code of `git fsck` where all objects are whole, and some have a form that git no longer writes
+
+
+class ProgramError(StageError):
+    """git or DVC failed; ``code`` is its exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def check_clean(folder: Path) -> None:
@@ -46,19 +55,24 @@ def _changes(folder: Path) -> list[str]:
     return [name for name in names if name]
 
 
-def check_out(source: Path) -> Path:
+def check_out(source: Path, lock: int) -> Path:
     """The clean checkout of ``source`` at its commit; both share one DVC cache.
 
     The folder is kept from run to run, with the outputs of DVC in it and the checkpoints of a killed run.
+
+    Args:
+        source: the folder with the user's repository.
+        lock: descriptor of the checkout's lock, which git and DVC hold too as long as they live.
 
     Raises:
         StageError: git or DVC failed.
     """
     folder = source / SCHEDULED
     # In a checkout without a repository git must not take the one around it, which is the user's.
-    git = partial(output, "git", GIT_CEILING_DIRECTORIES=str(source.absolute()))
+    git = partial(output, "git", lock=lock, GIT_CEILING_DIRECTORIES=str(source.absolute()))
     _mend(folder, git)
     git("init", "--quiet", str(folder), folder=source)
+    git("config", "gc.autoDetach", "false", folder=folder)  # else one that tidies up outlives the run, with its lock
     git("fetch", "--quiet", str(source.absolute()), "HEAD", folder=folder)
     git("checkout", "--quiet", "--force", "--detach", "FETCH_HEAD", folder=folder)
     git("clean", "-ffdq", f"--exclude={lineage.LOCK}", folder=folder)
@@ -68,7 +82,8 @@ def check_out(source: Path) -> Path:
     local = source / ".dvc/config.local"
     if local.exists():  # it has the user's own remotes and their passwords
         (folder / ".dvc/config.local").write_bytes(local.read_bytes())
-    output("dvc", "cache", "dir", "--local", output("dvc", "cache", "dir", folder=source), folder=folder)
+    dvc = partial(output, "dvc", "cache", "dir", lock=lock)
+    dvc("--local", dvc(folder=source), folder=folder)
     heal(folder)
     return folder
 
@@ -76,14 +91,15 @@ def check_out(source: Path) -> Path:
 def _mend(folder: Path, git: Callable[..., str]) -> None:
     """Remove what a killed git or a power cut left of the checkout's repository, which `git init` does not mend."""
     kept = folder / ".git"
-    for lock in kept.rglob("*.lock"):  # of a git that was killed: the folder has one run at a time
-        if lock.is_file():
-            lock.unlink(missing_ok=True)
+    for left in kept.rglob("*.lock"):  # of a git that was killed: who holds the folder's lock is alone
+        if left.is_file():
+            left.unlink(missing_ok=True)
     if kept.exists():
         try:
-            git("rev-parse", "--git-dir", folder=folder)
-        except StageError:
-            shutil.rmtree(kept)
+            git("fsck", "--no-dangling", "--no-progress", folder=folder)
+        except ProgramError as error:
+            if error.code > _MALFORMED:  # nothing there is the user's own: all is fetched again
+                shutil.rmtree(kept)
 
 
 def link(path: Path, *, source: Path, folder: Path) -> None:
@@ -93,17 +109,25 @@ def link(path: Path, *, source: Path, folder: Path) -> None:
         point(folder / path, (source / path).absolute())
 
 
-def output(program: str, *arguments: str, folder: Path, **environment: str) -> str:
+def output(program: str, *arguments: str, folder: Path, lock: int | None = None, **environment: str) -> str:
     """The standard output of ``git`` or of the running Python's ``dvc``, with variables beside those of this process.
 
+    Args:
+        program: git or dvc.
+        arguments: of the program.
+        folder: working directory.
+        lock: descriptor of a lock, which the program holds as long as it lives; None for none.
+        environment: the variables.
+
     Raises:
-        StageError: the program failed.
+        ProgramError: the program failed.
     """
     command = [sys.executable, "-m", program] if program == "dvc" else [program]
     found = subprocess.run(
         [*command, *arguments],
         cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+        pass_fds=() if lock is None else (lock,),
     )  # fmt: skip
     if found.returncode:
-        raise StageError(f"{program} {' '.join(arguments)}: {' '.join(found.stderr.split())}")
+        raise ProgramError(f"{program} {' '.join(arguments)}: {' '.join(found.stderr.split())}", found.returncode)
     return found.stdout.strip()

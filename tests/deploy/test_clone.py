@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.repositories import git
+from tests.repositories import empty_objects, git
 
 Clone = Callable[..., subprocess.CompletedProcess[str]]
 STATE = ".scheduled/.checkpoints/train.safetensors"
@@ -115,6 +115,35 @@ def test_a_head_that_a_power_cut_left_empty_is_fetched_again(clone: Clone, sourc
     assert (after.returncode, after.stderr) == (0, "")
     assert git(cloned, "rev-parse", "HEAD") == newest
     assert state.read_text() == "half a training"
+
+
+def test_objects_that_a_power_cut_left_empty_are_fetched_again(clone: Clone, source: Path, cloned: Path) -> None:
+    clone(source)
+    state = cloned / STATE
+    state.parent.mkdir(parents=True)
+    state.write_text("half a training")
+    empty_objects(cloned)
+    newest = commit(source, "two")
+    after = clone(source)
+    assert (after.returncode, after.stderr) == (0, "")
+    assert git(cloned, "rev-parse", "HEAD") == newest
+    assert git(cloned, "fsck") == ""
+    assert state.read_text() == "half a training"
+
+
+def test_a_clone_whose_objects_are_whole_is_not_fetched_again(clone: Clone, source: Path, cloned: Path) -> None:
+    """Whatever forms of objects its history has that git does not write today."""
+    tree = git(source, "rev-parse", "HEAD^{tree}").strip()
+    odd = f"tree {tree}\nauthor a<a@b> 1 +0000\ncommitter a<a@b> 1 +0000\n\nold\n"
+    (source / "odd").write_text(odd)
+    old = git(source, "hash-object", "-t", "commit", "-w", "--literally", "odd").strip()
+    git(source, "reset", "--quiet", "--hard", old)
+    clone(source)
+    mark = cloned / ".git/mark"
+    mark.touch()
+    assert clone(source).returncode == 0
+    assert mark.exists()
+    assert git(cloned, "config", "gc.autoDetach") == "false\n"
 
 
 def test_a_password_is_written_nowhere(clone: Clone, source: Path, cloned: Path) -> None:

@@ -1,15 +1,22 @@
 """Clean checkouts: what they refuse, what they hold and what they keep."""
 
+import os
 import re
 import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.errors import InputError
 from pipeline.runs import checkout
-from pipeline.runs.checkout import check_clean, check_out
-from tests.repositories import git
+from pipeline.runs.checkout import check_clean
+from pipeline.runs.lock import BusyError, locked
+from tests.repositories import empty_objects, git
+from tests.services import wait_for
 
 
 def test_a_tree_that_differs_from_its_commit_is_refused(repository: Path, tmp_path: Path) -> None:
@@ -73,8 +80,48 @@ def test_outputs_of_the_commands_in_the_readme_are_no_changes(root: Path, reposi
     assert {name.rstrip("/") for name in ignored} == {name.rstrip("/") for name in names}
 
 
+@pytest.fixture
+def check_out(repository: Path) -> Iterator[Callable[[Path], Path]]:
+    """Makes the checkout as the holder of its lock."""
+    with locked(repository / checkout.SCHEDULED, holder="run") as held:
+        yield partial(checkout.check_out, lock=held.descriptor)
+
+
+CHECK_OUT = """
+import sys
+from pathlib import Path
+from pipeline.runs.checkout import SCHEDULED, check_out
+from pipeline.runs.lock import locked
+source = Path(sys.argv[1])
+with locked(source / SCHEDULED, holder="run") as held:
+    check_out(source, held.descriptor)
+"""
+
+
+def test_a_git_that_outlives_a_killed_run_holds_the_lock(repository: Path, tmp_path: Path) -> None:
+    """Else the next run would remove the locks of a git that writes."""
+    path = tmp_path / "path"
+    path.mkdir()
+    (path / "git").write_text("#!/bin/sh\nexec sleep 600\n")
+    (path / "git").chmod(0o755)
+    command = [sys.executable, "-c", CHECK_OUT, str(repository)]
+    with subprocess.Popen(command, env={**os.environ, "PATH": f"{path}:{os.environ['PATH']}"}) as run:
+        try:
+            wait_for(psutil.Process(run.pid).children, seconds=60, what="git")
+            (child,) = psutil.Process(run.pid).children()
+        finally:
+            run.kill()
+    try:
+        with pytest.raises(BusyError), locked(repository / checkout.SCHEDULED, holder="next"):
+            pass
+    finally:
+        child.kill()
+    with locked(repository / checkout.SCHEDULED, holder="next", wait_seconds=60.0) as held:
+        assert held.killed_holder == "run"
+
+
 @pytest.mark.slow
-def test_a_checkout_is_the_commit_and_keeps_what_was_made(repository: Path) -> None:
+def test_a_checkout_is_the_commit_and_keeps_what_was_made(repository: Path, check_out: Callable[[Path], Path]) -> None:
     (repository / ".dvc/config.local").write_text('[remote "mine"]\n    url = /elsewhere\n')
     git(repository, "remote", "add", "origin", "https://example.org/project.git")
     (repository / "code.py").write_text("not committed\n")
@@ -85,6 +132,7 @@ def test_a_checkout_is_the_commit_and_keeps_what_was_made(repository: Path) -> N
     assert (folder / "code.py").read_text() == "one\n"
     assert git(folder, "rev-parse", "HEAD") == git(repository, "rev-parse", "HEAD")
     assert git(folder, "remote", "get-url", "origin") == "https://example.org/project.git\n"
+    assert git(folder, "config", "gc.autoDetach") == "false\n"
     local = (folder / ".dvc/config.local").read_text()
     assert f"dir = {repository}/.dvc/cache" in local
     assert "url = /elsewhere" in local
@@ -106,12 +154,14 @@ def test_a_checkout_is_the_commit_and_keeps_what_was_made(repository: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("left", ["nothing", "an empty HEAD"])
-def test_a_git_that_was_killed_stops_no_later_checkout(repository: Path, left: str) -> None:
+def test_a_git_that_was_killed_stops_no_later_checkout(
+    repository: Path, check_out: Callable[[Path], Path], left: str
+) -> None:
     own = repository / "code.py"
     own.write_text("not committed\n")
     folder = repository / checkout.SCHEDULED
     kept = folder / ".git"
-    kept.mkdir(parents=True)
+    kept.mkdir()
     if left == "an empty HEAD":  # as a power cut leaves it
         git(folder, "init", "--quiet")
         (kept / "HEAD").write_bytes(b"")
@@ -127,7 +177,26 @@ def test_a_git_that_was_killed_stops_no_later_checkout(repository: Path, left: s
 
 
 @pytest.mark.slow
-def test_a_relative_path_leads_to_data_that_git_does_not_track(repository: Path) -> None:
+def test_objects_that_a_power_cut_left_empty_are_fetched_again(
+    repository: Path, check_out: Callable[[Path], Path]
+) -> None:
+    folder = check_out(repository)
+    made = folder / "made/checkpoint"
+    made.parent.mkdir()
+    made.write_text("half a training")
+    empty_objects(folder)
+    (repository / "code.py").write_text("two\n")
+    git(repository, "commit", "--quiet", "-am", "second")
+    check_out(repository)
+    assert (folder / "code.py").read_text() == "two\n"
+    assert made.read_text() == "half a training"
+    assert git(folder, "fsck") == ""
+
+
+@pytest.mark.slow
+def test_a_relative_path_leads_to_data_that_git_does_not_track(
+    repository: Path, check_out: Callable[[Path], Path]
+) -> None:
     own = repository / "quotes/own.csv"
     own.parent.mkdir()
     own.write_text("first")
