@@ -165,11 +165,21 @@ class BundleModel:
         """
         options = Options(provider, threads, tf32)
         options.check()
-        folder = Path(folder)
         names = [*bundle.GRAPHS, *([bundle.HALF_DECODER] if half else [])]
-        manifest, contents = bundle.read_whole(
-            folder, names, optional=(bundle.SCENARIOS,), kind=cls.kind, check_signature=check_signature
+        whole = bundle.read_whole(
+            Path(folder), names, optional=(bundle.SCENARIOS,), kind=cls.kind, check_signature=check_signature
         )
+        return cls.of_content(Path(folder), *whole, options)
+
+    @classmethod
+    def of_content(
+        cls, folder: Path, manifest: Mapping[str, Any], contents: Mapping[str, bytes], options: Options
+    ) -> Self:
+        """The model of a bundle that was read and checked by ``bundle.read_whole``.
+
+        Raises:
+            BundleError: the manifest of the folder has other values than a bundle's, or a graph cannot be run.
+        """
         try:
             model = cls(contents, manifest, options)  # type: ignore[call-arg]  # a subclass knows the rest
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:

@@ -765,6 +765,10 @@ def load(
             signed by the key that is set.
         ValueError: a provider that is unknown or that this onnxruntime lacks, or a negative number of threads.
     """
-    manifest, _ = bundle.read_whole(Path(folder), (), check_signature=check_signature)
+    options, folder = Options(provider, threads), Path(folder)
+    options.check()
+    manifest, contents = bundle.read_whole(
+        folder, bundle.GRAPHS, optional=(bundle.SCENARIOS,), check_signature=check_signature
+    )
     kind = VectorModel if bundle.kind_of(manifest) == VECTORS else SurfaceModel
-    return kind.load(folder, provider=provider, threads=threads, check_signature=check_signature)
+    return kind.of_content(folder, manifest, contents, options)

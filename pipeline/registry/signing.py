@@ -1,5 +1,6 @@
 """Signing the bundles of versions, by sigstore's ``model-signing`` with a key of one's own."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -46,12 +47,16 @@ class SigningKey:
         A copy of the files that were checked against the manifest is signed, and no other file.
 
         Raises:
-            BundleError: the bundle is damaged.
+            BundleError: the bundle is damaged, or changed while it was read.
         """
         from model_signing import hashing, signing  # noqa: PLC0415  which takes a second, and only a signature needs it
 
-        _, contents = bundle.read_whole(folder, GRAPHS, optional=(SCENARIOS, HALF_DECODER), check_signature=False)
+        manifest, contents = bundle.read_whole(
+            folder, GRAPHS, optional=(SCENARIOS, HALF_DECODER), check_signature=False
+        )
         contents[MANIFEST] = bundle.read_file(folder / MANIFEST)
+        if json.loads(contents[MANIFEST]) != manifest:  # else a manifest would be signed that nobody checked
+            raise BundleError(f"{folder} changed while it was read")
         with tempfile.TemporaryDirectory(prefix="volvae-") as copy:
             model = Path(copy) / folder.name
             model.mkdir()

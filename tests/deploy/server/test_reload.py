@@ -33,6 +33,7 @@ from pipeline.files.atomic import point
 from tests.bundles import with_scenarios, write_checksum
 from tests.deploy.serving import Answer, Server, ask, decoder_request, serving, started, variant
 from tests.services import wait_for
+from vae import runtime
 from vae.bundle import DECODER, GRAPHS, MANIFEST, SCENARIOS, SCORER, SIGNATURE, VERIFY_KEY, BundleError
 from vae.runtime import SurfaceModel
 
@@ -490,16 +491,16 @@ def test_a_bundle_that_is_exchanged_while_it_is_read_is_read_again(
     follower: Follower, variants: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
 ) -> None:
     """Else it would be served by the name of another."""
-    folder, former, load = tmp_path / "bundle", follower.served, SurfaceModel.load
+    folder, former, load = tmp_path / "bundle", follower.served, runtime.load
     shutil.copytree(variants["double"], folder)
     point(follower.folder, folder)
 
     def late(found: Path, **options: object) -> SurfaceModel:
-        monkeypatch.setattr(SurfaceModel, "load", load)
+        monkeypatch.setattr(runtime, "load", load)
         shutil.copytree(variants["half"], folder, dirs_exist_ok=True)
         return load(found, **options)
 
-    monkeypatch.setattr(SurfaceModel, "load", late)
+    monkeypatch.setattr(runtime, "load", late)
     assert not follower.refresh()
     assert follower.served is former
     assert warnings == [f"{folder} changed while it was read"]

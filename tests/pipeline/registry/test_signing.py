@@ -22,12 +22,31 @@ from pipeline.registry.registry import BUNDLE, CHAMPION, LINEAGE
 from pipeline.registry.signing import SIGNING_KEY, SigningKey, signing_key
 from tests.records import record
 from tests.vae.test_signature import wrong_keys
-from vae.bundle import DECODER, SIGNATURE, VERIFY_KEY
+from vae import bundle
+from vae.bundle import DECODER, MANIFEST, SIGNATURE, VERIFY_KEY
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> dict[str, tuple[Path, Path]]:
     return {name: tamper.write_key(tmp_path, name) for name in ("ours", "foreign")}
+
+
+def test_a_manifest_that_takes_the_place_of_the_checked_one_is_not_signed(
+    linear_bundle: Path, keys: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, whole = shutil.copytree(linear_bundle, tmp_path / "bundle"), bundle.read_whole
+    content = json.loads((folder / MANIFEST).read_text())
+
+    def read_and_exchange(*arguments: object, **named: object) -> object:
+        found = whole(*arguments, **named)
+        (folder / MANIFEST).write_text(json.dumps(content | {"observation_scale_vol": 1.0}))
+        return found
+
+    monkeypatch.setattr(bundle, "read_whole", read_and_exchange)
+    monkeypatch.setenv(SIGNING_KEY, str(keys["ours"][0]))
+    with pytest.raises(bundle.BundleError, match="changed while it was read"):
+        signing_key().sign(folder, tmp_path)
+    assert not (tmp_path / SIGNATURE).exists()
 
 
 def opened():
