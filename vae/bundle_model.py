@@ -173,7 +173,7 @@ class BundleModel:
 
     @classmethod
     def of_content(
-        cls, folder: Path, manifest: Mapping[str, Any], contents: Mapping[str, bytes], options: Options
+        cls, folder: Path, manifest: dict[str, Any], contents: Mapping[str, bytes], options: Options
     ) -> Self:
         """The model of a bundle that was read and checked by ``bundle.read_whole``.
 

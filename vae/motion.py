@@ -90,7 +90,9 @@ class Scenarios(NamedTuple):
     effective_size: float | None = None
     told: NDArray[np.bool_] | None = None
 
-    def arbitrage_free(self, grid: Grid, dates: slice = slice(None)) -> NDArray[np.bool_]:
+    def arbitrage_free(
+        self, grid: Grid, dates: slice = slice(None), check: Callable[[], object] = lambda: None
+    ) -> NDArray[np.bool_]:
         """Whether each surface is free of static arbitrage, [n, date].
 
         Paths are drawn given that it is, but none of a few candidates may have been, and nothing is given on a grid in
@@ -99,10 +101,11 @@ class Scenarios(NamedTuple):
         Args:
             grid: of the model.
             dates: that are asked for.
+            check: called after each few hundred surfaces that are measured; what it raises ends a long request.
         """
         if self.told is not None:
             return self.told[:, dates]
-        return _free(self.iv[:, dates], grid)
+        return _free(self.iv[:, dates], grid, check)
 
 
 class Motion:
@@ -117,6 +120,7 @@ class Motion:
         facts, self._grid, self._shape = manifest["dynamics"], grid, grid.shape
         self._told = ("arbitrage_free",) if facts.get("tells_arbitrage") else ()  # not by bundles of earlier versions
         coordinates, recent, variances, iv = (np.array(facts[name], np.float32) for name in (*PARTS, "iv"))
+        self._check: Callable[[], object] = lambda: None
         self._law = Law(**{name: np.array(part, np.float64) for name, part in facts["law"].items()})
         self._center = np.array(facts["center"], np.float64)
         self._noise = float(facts["noise"]) ** 2  # variance of log vols
@@ -142,9 +146,9 @@ class Motion:
         )
 
     def checked(self, check: Callable[[], object]) -> Self:
-        """The same law, which calls ``check`` before each call of its graph."""
+        """The same law, which calls ``check`` before each call of its graph, and after each piece of a measurement."""
         twin = copy.copy(self)
-        vars(twin).update(_graph=self._graph.checked(check))
+        vars(twin).update(_graph=self._graph.checked(check), _check=check)
         return twin
 
     def after(self, state: State, iv: Array, date: dt.date, log_return: float) -> State:
@@ -284,7 +288,7 @@ class Motion:
             new = np.unique(chosen[rows])
             new = new[~measured[new]]
             if len(new):
-                free[new], measured[new] = _free(self._surfaces(coordinates[new]), self._grid), True
+                free[new], measured[new] = _free(self._surfaces(coordinates[new]), self._grid, self._check), True
             rows = rows[~free[chosen[rows]].all(axis=1)]
             if not len(rows):
                 break
@@ -357,11 +361,13 @@ class Motion:
         }
 
 
-def _free(iv: Array, grid: Grid) -> NDArray[np.bool_]:
+def _free(iv: Array, grid: Grid, check: Callable[[], object]) -> NDArray[np.bool_]:
     """Whether surfaces iv [n, date, tenor, node] are free of static arbitrage, [n, date]."""
-    flat = iv.reshape(-1, *grid.shape)
-    found: NDArray[np.bool_] = arbitrage.violations(flat, grid).profit <= arbitrage.PRICE_TOLERANCE
-    return found.reshape(iv.shape[:2])
+    found: list[NDArray[np.bool_]] = []
+    for block in arbitrage.violation_blocks(iv.reshape(-1, *grid.shape), grid):
+        found.append(block.profit <= arbitrage.PRICE_TOLERANCE)
+        check()
+    return np.concatenate(found).reshape(iv.shape[:2])
 
 
 def working_days(after: dt.date, count: int) -> tuple[dt.date, ...]:

@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from deploy.server import answers, errors, json_arrays
 from deploy.server.answers import BINARY, JSON, LINES, SEED, SHAPE, TABLES, VERSION, json_response, to_json
 from deploy.server.challenger import Challenge
-from deploy.server.endpoints import Array
+from deploy.server.endpoints import Array, check_time
 from deploy.server.errors import ProtocolError, RefusedError
 from deploy.server.limits import QUICK_JSON, Body
 from deploy.server.middleware import route
@@ -400,7 +400,7 @@ class _Paths(NamedTuple):
         found = self.rows(0, self.request.count, model)
         dates = [date.isoformat() for date in found.dates]
         own = self.served.version, self.seed, answers.Grid.of(model.grid)
-        free = found.arbitrage_free(model.grid)
+        free = found.arbitrage_free(model.grid, check=partial(check_time, deadline))
         paths = answers.Paths(*own, dates, found.iv, found.log_return, free, int((~free).sum()), found.effective_size)
         return _response(paths, _headers(self))
 

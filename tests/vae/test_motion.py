@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vae import motion
 from vae.dynamics import law as law_of_motion
 from vae.dynamics.law import MEMORY, followed, forecast, to_points
 from vae.motion import MOST_GIVEN_STEPS
 from vae.runtime import Scenarios, State, SurfaceModel
+from vae.surface.grid import Grid
 
 _QUOTES = {"tenor": np.array([0.1, 0.5]), "log_moneyness": np.array([0.0, 0.05])}
 
@@ -140,6 +142,22 @@ def _measured(found: Scenarios, model: SurfaceModel) -> np.ndarray:
     return found._replace(told=None).arbitrage_free(model.grid)
 
 
+def test_a_long_measurement_of_arbitrage_can_be_ended() -> None:
+    """As the server does at the deadline of a request."""
+    grid, looks = Grid([0.5, 1.0], [-0.2, 0.0, 0.2]), []
+    found = Scenarios(np.full((700, 2, *grid.shape), 0.2, np.float32), np.zeros((700, 2)), (), np.zeros((700, 2)))
+
+    def check() -> None:
+        looks.append(1)
+        if len(looks) == 2:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        found.arbitrage_free(grid, check=check)
+    assert found.arbitrage_free(grid, slice(-1, None), check=check).tolist() == [[True]] * 700
+    assert len(looks) == 4, "700 surfaces are two blocks"
+
+
 @pytest.mark.parametrize("elapsed", [0.0, 0.5])
 def test_surfaces_that_still_have_arbitrage_are_told(model: SurfaceModel, elapsed: float) -> None:
     """Where no candidate is free of it, a path says so, and all others are free, within a day too."""
@@ -163,6 +181,19 @@ def test_surfaces_of_a_given_return_are_drawn_without_arbitrage_too(model: Surfa
     assert 0.9 < told.all(axis=1).mean() < 1.0
     hopeless = model.scenarios(_near_arbitrage(model, 0.5), n=50, seed=1, log_return=0.005)
     assert not hopeless.arbitrage_free(model.grid).any()
+
+
+def test_paths_of_a_given_return_are_measured_with_the_deadline_in_view(
+    model: SurfaceModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, looks = motion._free, []
+    monkeypatch.setattr(motion, "_free", lambda iv, grid, check: looks.append(check) or measure(iv, grid, check))
+    model.checked(_look).scenarios(n=20, days=2, seed=1, log_return=0.005)
+    assert set(looks) == {_look}
+
+
+def _look() -> None:
+    pass
 
 
 def test_surfaces_of_a_bundle_that_does_not_tell_are_measured(
