@@ -1,6 +1,5 @@
 """The risk of a book over scenarios, as figures and as text."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError, listed
+from pipeline.files.formats import finite_or_none
 from vae.risk.book import CALL, PUT, Book, Underlying, enclosed, valued
 from vae.risk.explain import explained, least_variance_hedge
 from vae.risk.measures import fewest, knows, risk
@@ -81,11 +81,7 @@ def figures(
 def _risk(pnl: Array, level: float, size: float) -> dict[str, float | None]:
     """Risk figures, their errors those of ``size`` independent scenarios, None where these are not known."""
     found, wider = risk(pnl, level)._asdict(), float(np.sqrt(len(pnl) / size))
-    return {name: value if not name.endswith("_se") else _known(value * wider) for name, value in found.items()}
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    return {name: finite_or_none(value * wider) if name.endswith("_se") else value for name, value in found.items()}
 
 
 def text(found: Mapping[str, Any]) -> str:

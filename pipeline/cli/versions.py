@@ -192,12 +192,14 @@ def lineage(version: str, output: Path | None, *, check: bool, as_json: bool) ->
 def compare(first: str, second: str, *, as_json: bool) -> None:
     """Compare the figures of A and B, what made them, and say whether their samples are of one kind.
 
-    A and B are numbers or aliases of versions, or folders of bundles. A figure of B counts as better or worse beyond
-    what the gate allows, register.gate of params.yaml.
+    A and B are numbers or aliases of versions, or folders of bundles; ./champion is a folder of that name. A figure of
+    B counts as better or worse beyond what the gate allows, register.gate of params.yaml.
     """
     from pipeline.registry import compare, sides
     from pipeline.settings.params import PARAMS, read_params
 
+    for name in filter(sides.hidden_folder, (first, second)):
+        click.echo(f"compare: {name} is the version; the folder of that name is ./{name}", err=True)
     with contextlib.ExitStack() as stack:
         models = None if all(map(sides.is_folder, (first, second))) else stack.enter_context(opened_registry())
         a, b = (

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,11 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     with new_file(path) as stream:
         stream.write(content)
+
+
+def finite_or_none(value: float) -> float | None:
+    """A number for JSON, which has neither NaN nor infinity: None in their place."""
+    return value if math.isfinite(value) else None
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

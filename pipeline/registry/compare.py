@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pipeline.files.formats import finite_or_none
 from pipeline.headlines import HEADLINES
 from pipeline.registry.gate import STANDARD_ERRORS
 from pipeline.registry.sides import Side
@@ -26,6 +27,7 @@ _BETTER = {
     "sample_arbitrage_free_rate": _MORE,
     "scenario_energy_ratio": _MORE,
 }
+_PROTOCOL = "evaluate."  # before the settings that say how figures are measured
 _COVERAGE, _LEVEL = "interval_coverage_90", 0.9
 
 
@@ -36,7 +38,7 @@ class Figure(NamedTuple):
         name: of the figure, with its unit.
         first, second: its values.
         gain: by how much the second is better, negative where the first is; None where no value is better than another,
-            or where the two are not measured on the same data.
+            or where the two are not measured on the same data in the same way.
         allowed: the difference up to which they count as equal.
     """
 
@@ -88,7 +90,7 @@ def compared(first: Side, second: Side, gate: GateParams | None) -> Compared:
         gate: whose margins say from where on a difference counts; without them nothing is said to be better.
     """
     other_kind = next(_other_kind(first.manifest, second.manifest), "")
-    obstacle = other_kind or _other_data(first, second)
+    obstacle = other_kind or _other_data(first, second) or _other_protocol(first, second)
     shared = [name for name in HEADLINES if name in first.figures and name in second.figures]
     return Compared(
         first,
@@ -148,12 +150,20 @@ def _other_kind(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator
 
 def _other_data(first: Side, second: Side) -> str:
     """Why figures of models of one kind cannot be compared; empty where they were measured on the same data."""
-    unknown = [side.name for side in (first, second) if not side.data]
-    if unknown:
-        return f"the data of {' and of '.join(unknown)} is not known: no dvc.lock around it records this bundle"
+    for side in (first, second):
+        if not side.data:
+            why = "no dvc.lock around it records this bundle" if side.is_folder else "its dvc.lock has no data/surfaces"
+            return f"the data of {side.name} is not known: {why}"
     if first.data == second.data:
         return ""
     return f"data/surfaces is {first.data[:_DIGITS]} in A, {second.data[:_DIGITS]} in B"
+
+
+def _other_protocol(first: Side, second: Side) -> str:
+    """Why figures of the same data cannot be compared: they were measured in another way."""
+    changed = _changed(first.settings, second.settings)
+    differ = [f"{key} is {a} in A, {b} in B" for key, (a, b) in changed.items() if key.startswith(_PROTOCOL)]
+    return ", ".join(differ)
 
 
 def _size(grid: Mapping[str, Any]) -> str:
@@ -182,22 +192,18 @@ def record(found: Compared) -> dict[str, Any]:
         "obstacle": found.obstacle,
         "figures": {
             figure.name: {
-                "first": _finite(figure.first),
-                "second": _finite(figure.second),
-                "difference": _finite(figure.second - figure.first),
-                "allowed": None if figure.gain is None else _finite(figure.allowed),
+                "first": finite_or_none(figure.first),
+                "second": finite_or_none(figure.second),
+                "difference": finite_or_none(figure.second - figure.first),
+                "allowed": None if figure.gain is None else finite_or_none(figure.allowed),
                 "better": figure.better,
-                "beyond": _finite(figure.beyond),
+                "beyond": finite_or_none(figure.beyond),
             }
             for figure in found.figures
         },
         "settings": {key: list(values) for key, values in found.settings.items()},
         "code": {key: list(values) for key, values in found.code.items()},
     }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def text(found: Compared) -> str:
@@ -209,7 +215,10 @@ def text(found: Compared) -> str:
         lines += ["", *_figures(found.figures)]
     for letter, side in sides:
         if not side.figures:
-            lines += ["", f"the figures and settings of {letter} are not known: a bundle does not carry them"]
+            what = "figures and settings of {} are not known: a bundle does not carry them"
+            if not side.is_folder:
+                what = "figures of {} are not known: it was registered without those of evaluate"
+            lines += ["", f"the {what.format(letter)}"]
     for title, values in (
         ("settings that differ", found.settings),
         ("code and machine, where they differ", found.code),
@@ -226,9 +235,10 @@ def _verdict(found: Compared) -> str:
     """Whether figures and samples can be compared, in a line."""
     one, other = ("grid", "markets") if "grid" in found.first.manifest else ("dimension", "likelihood")
     if not found.obstacle:
-        return f"comparable: the same {one}, {other} and held-out data (data/surfaces {found.first.data[:_DIGITS]})"
+        data = f"held-out data (data/surfaces {found.first.data[:_DIGITS]})"
+        return f"comparable: the same {one}, {other}, {data} and settings of evaluate"
     samples = f"samples can be compared, as {one} and {other} agree" if found.samples else "nor are samples"
-    return f"figures of different data are not comparable: {found.obstacle}; {samples}"
+    return f"figures are not comparable: {found.obstacle}; {samples}"
 
 
 def _figures(figures: Sequence[Figure]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pipeline.files import formats
 from pipeline.registry import lineage
-from pipeline.registry.registry import LINEAGE, Registry
+from pipeline.registry.registry import CHALLENGER, CHAMPION, LINEAGE, Registry
 from vae.bundle import read_manifest
 
 _SURFACES = "data/surfaces"
@@ -36,6 +36,11 @@ class Side(NamedTuple):
     settings: Mapping[str, Any]
     data: str
     code: Mapping[str, str]
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder, of which there is no verdict."""
+        return not self.verdict
 
 
 def of_version(models: Registry, name: str) -> Side:
@@ -87,8 +92,20 @@ def of_folder(folder: Path) -> Side:
 
 
 def is_folder(name: str) -> bool:
-    """Whether an argument is a folder and not a version, which has no separator in its name."""
-    return "/" in name or Path(name).is_dir()
+    """Whether an argument is a folder and not a version.
+
+    A version has no separator in its name; an alias of the gate and a number are versions, whatever folders there are.
+    """
+    return "/" in name or (Path(name).is_dir() and not _is_of_registry(name))
+
+
+def hidden_folder(name: str) -> bool:
+    """Whether an argument that is a version is the name of a folder too."""
+    return Path(name).is_dir() and not is_folder(name)
+
+
+def _is_of_registry(name: str) -> bool:
+    return name in (CHAMPION, CHALLENGER) or name.isdecimal()
 
 
 def _is(project: Path, path: Path, made: Mapping[str, str]) -> bool:

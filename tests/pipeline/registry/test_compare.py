@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from pipeline.cli.main import main as cli
 from pipeline.headlines import HEADLINES
-from pipeline.registry import compare, lineage, registry
+from pipeline.registry import compare, lineage, registry, sides
 from pipeline.registry.compare import compared
 from pipeline.registry.sides import Side
 from pipeline.settings.params import read_params
@@ -69,7 +69,9 @@ def test_each_headline_is_judged_but_the_number_of_active_latents(name: str) -> 
     ("changes", "samples", "words"),
     [
         ({"data": "2" * 32}, True, "data/surfaces is 111111111111 in A, 222222222222 in B; samples can be compared"),
-        ({"data": ""}, True, "the data of one is not known"),
+        ({"data": ""}, True, "the data of one is not known: no dvc.lock around it records this bundle; samples can"),
+        ({"data": "", "verdict": "accepted"}, True, "the data of one is not known: its dvc.lock has no data/"),
+        ({"settings": {"train.seed": 7, "evaluate.seed": 8}}, True, "evaluate.seed is None in A, 8 in B; samples can"),
         ({"manifest": {"grid": GRID, "markets": ["B"]}}, False, "the markets differ: A has A, B B; nor are samples"),
         (
             {"manifest": {"grid": {**GRID, "nodes": [0.1, 0.5, 0.9]}, "markets": ["A"]}},
@@ -85,7 +87,7 @@ def test_figures_of_different_data_are_not_ranked(changes: dict[str, Any], *, sa
     found = compared(first, first._replace(figures={"elbo_nats": 20.0}, **changes), GATE)
     assert (found.samples, found.figures[0].better) == (samples, None)
     told = compare.text(found)
-    assert "figures of different data are not comparable: " in told
+    assert "figures are not comparable: " in told
     assert words in told
     assert "better" not in told
 
@@ -99,9 +101,26 @@ def test_vectors_of_another_length_are_not_compared() -> None:
 def test_what_two_models_of_vectors_share_is_named() -> None:
     first = SIDE._replace(manifest={"dimension": 3, "likelihood": "gaussian"})
     same = compare.text(compared(first, first, GATE))
-    assert "comparable: the same dimension, likelihood and held-out data (" in same
+    assert "comparable: the same dimension, likelihood, held-out data (" in same
     other = compare.text(compared(first, first._replace(data="2" * 32), GATE))
     assert "samples can be compared, as dimension and likelihood agree\n" in other
+
+
+def test_what_has_no_figures_is_called_what_it_is() -> None:
+    told = compare.text(compared(SIDE, SIDE._replace(verdict="accepted"), GATE))
+    assert "the figures and settings of A are not known: a bundle does not carry them" in told
+    assert "the figures of B are not known: it was registered without those of evaluate" in told
+
+
+def test_a_folder_does_not_take_the_place_of_a_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("champion", "challenger", "3", "mine"):
+        Path(name).mkdir()
+        assert sides.is_folder(f"./{name}")
+        assert sides.is_folder(name) == (name == "mine")
+        assert sides.hidden_folder(name) == (name != "mine")
+        assert not sides.hidden_folder(f"./{name}")
+    assert not sides.hidden_folder("4")
 
 
 def test_a_figure_that_is_not_known_is_null_in_json() -> None:
