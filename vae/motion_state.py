@@ -13,6 +13,11 @@ PARTS = ("coordinates", "recent", "variances")  # of a state that scenarios move
 _ARRAYS = (*PARTS, "iv", "spread", "filtered", "covariance", "moved")
 _ROUNDING = 1e-12  # share of all variance by which a covariance may miss being positive
 _KEYS = ("model", "date", "elapsed", *_ARRAYS)
+WANTED = (
+    f"the state must have {', '.join(_KEYS)} and nothing else, as complete returns it; one of an earlier version of "
+    "volvae cannot be read: start anew from the bundle's, which is model.state, newest over HTTP, and in the shell "
+    "what counts without --state or its file"
+)
 
 
 class State(NamedTuple):
@@ -62,11 +67,7 @@ def of_plain(found: object, like: State, model: str) -> State:
         ValueError: it is no state, one of another model, or its numbers cannot be.
     """
     if not isinstance(found, Mapping) or set(found) != set(_KEYS):
-        raise ValueError(
-            f"the state must have {', '.join(_KEYS)} and nothing else, as complete returns it; one of an earlier "
-            "version of volvae cannot be read: start anew from the bundle's, which is model.state, newest over HTTP, "
-            "and in the shell what counts without --state or its file"
-        )
+        raise ValueError(WANTED)
     if found["model"] != model:
         raise ValueError("the state is of another model; start from a state of this one")
     try:

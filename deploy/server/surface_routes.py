@@ -5,6 +5,7 @@ Bodies and answers are JSON or tables; large answers of the first two are stream
 
 import datetime as dt
 import math
+import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -30,11 +31,13 @@ from deploy.server.served import Served
 from deploy.server.state import Service
 from vae import runtime
 from vae.motion import MOST_STEPS
+from vae.motion_state import WANTED
 from vae.runtime import PriorName, State, SurfaceModel
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_LACKING_STATE = re.compile(r"missing required field `\w+` - at `\$\.(state|previous)`")  # as one of an earlier version
 _CHUNK_BINARY = 1024  # surfaces of a stream that are computed at a time
 _CHUNK_LINES = 64  # the same for text, which takes longer to write
 _CHUNK_TABLE = 256  # the same for tables, which have a row for each point
@@ -499,7 +502,8 @@ def _decoded(content: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"the request cannot be read: {error}") from error
+        hint = f"; {WANTED}" if _LACKING_STATE.search(str(error)) else ""
+        raise ProtocolError(f"the request cannot be read: {error}{hint}") from error
 
 
 def _completed(challenge: Challenge | None, served: Served, sent: _Sent, deadline: float) -> Response:

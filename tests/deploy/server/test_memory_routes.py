@@ -132,6 +132,16 @@ def test_scenarios_are_streamed(moving: Server, own: SurfaceModel, count: int) -
         ),
         ("/complete", {**_QUOTES, "previous": "yesterday"}, "the request cannot be read"),
         ("/complete", {**_QUOTES, "previous": {"model": "x"}}, "missing required field `date`"),
+        (
+            "/complete",
+            {**_QUOTES, "previous": {"model": "x"}},
+            "one of an earlier version of volvae cannot be read",
+        ),
+        (
+            "/scenarios",
+            {"state": {"model": "x"}},
+            "start anew from the bundle's, which is model.state",
+        ),
         ("/complete", {**_QUOTES, "previous": {"filtered": [0.0]}}, "filtered of the state must be finite numbers [8]"),
         ("/complete", {**_QUOTES, "previous": {"model": "x"}, "whole": True}, "the state is of another model"),
         ("/scenarios", {"state": {"filtered": [0.0] * 9}}, "filtered of the state must be finite numbers [8], not [9]"),
