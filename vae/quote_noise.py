@@ -28,6 +28,7 @@ _SURELY_FITS = 0.05  # ... and with a larger one inside, once wild quotes are le
 _ROBUST_STEPS, _STEPS = 3, 6  # in the first ones a median takes the place of the mean ...
 _FEWEST_OF_MEDIAN = 20  # ... with as many quotes: of few it is too rough
 _MEDIAN_SQUARE = 0.455  # of a standard normal number
+_LEAST_STATED = 0.1  # bp: a smaller number would be stated as none
 _FAR, _WILD = 3.0, 5.0  # deviations from which a quote counts less, and is called wild
 _FEWEST = 10  # quotes with which noise can be told from shape
 _MOST = 1000  # quotes whose neighbours are looked at
@@ -181,7 +182,9 @@ MISFIT_OF_WEIGHTS = (
 
 def of_state(error: float, *, kept: bool) -> str:
     """Part of a sentence: the worth of the state after quotes that the surface misses by ``error``, decimal."""
-    missed = f"the surface misses the quotes by {BASIS_POINTS * error:.1f} bp beyond their noise"
+    size = BASIS_POINTS * error
+    stated = f"{size:.1f}" if round(size, 1) >= _LEAST_STATED else f"less than {_LEAST_STATED}"
+    missed = f"the surface misses the quotes by {stated} bp beyond their noise"
     if kept:
         return f"{missed}, and the state that goes on is wider by that"
     return f"{missed}, more than a day moves it, so that no state goes on: the previous one stays the newest"

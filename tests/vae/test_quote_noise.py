@@ -90,3 +90,8 @@ def test_few_quotes_do_not_tell_noise_from_shape() -> None:
 def test_thousands_of_quotes_are_told_apart_in_bounded_memory() -> None:
     line = Line(0, count=5_000)
     assert line.estimate(2e-3 * line.random.standard_normal(5_000)).noise == pytest.approx(2e-3, rel=0.05)
+
+
+@pytest.mark.parametrize(("error", "stated"), [(4e-6, "less than 0.1"), (5.1e-6, "0.1"), (2.34e-4, "2.3")])
+def test_no_miss_is_stated_as_zero(error: float, stated: str) -> None:
+    assert f"misses the quotes by {stated} bp beyond" in quote_noise.of_state(error, kept=True)
