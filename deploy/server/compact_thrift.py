@@ -18,15 +18,16 @@ class ThriftError(ValueError):
     """The bytes are no struct."""
 
 
-def read_struct(content: bytes, start: int = 0) -> tuple[Struct, int]:
-    """The struct that begins at an offset, its fields by number, and the offset after it.
+def read_struct(content: bytes) -> tuple[Struct, int]:
+    """The struct with which the bytes begin, its fields by number, and the offset after it.
 
-    Bytes and doubles stay bytes. Nothing is read twice, so that it takes no longer than the bytes are many.
+    Bytes and doubles stay bytes. Nothing is read twice, so that it takes no longer than the bytes are many; a byte may
+    become a value of fifty. So the caller bounds the bytes.
 
     Raises:
         ThriftError: the bytes end within it, or it is no struct.
     """
-    reader = _Reader(content, start)
+    reader = _Reader(content)
     try:
         found = reader.struct(_DEEPEST)
     except IndexError as error:
@@ -35,8 +36,8 @@ def read_struct(content: bytes, start: int = 0) -> tuple[Struct, int]:
 
 
 class _Reader:
-    def __init__(self, content: bytes, place: int) -> None:
-        self._content, self.place = content, place
+    def __init__(self, content: bytes) -> None:
+        self._content, self.place = content, 0
         self._values: dict[int, Callable[[int], Any]] = {
             _TRUE: lambda _: self._byte() == _TRUE,  # in a list; a field has its value in its head
             _FALSE: lambda _: self._byte() == _TRUE,

@@ -15,6 +15,7 @@ from deploy.server.compact_thrift import Struct, ThriftError, read_struct
 _MAGIC = b"PAR1"
 _MOST_FOOTER = 256 * 1024  # bytes
 _MOST_PAGES = 10_000
+_MOST_HEAD = 64 * 1024  # bytes of the head of a page, which of a column of numbers has 100; each becomes a Python value
 # numbers of fields
 _SCHEMA, _ROWS, _GROUPS = 2, 3, 4  # of the footer
 _CHILDREN = 5  # of an element of the schema
@@ -93,7 +94,8 @@ def _page_sizes(column: Struct, content: bytes, end: int) -> Iterator[int]:
     if not 4 <= start < stop <= end:
         raise ParquetError("a column lies outside of the file")
     while start < stop:
-        page, body = read_struct(content, start)
+        page, length = read_struct(content[start : min(start + _MOST_HEAD, stop)])
+        body = start + length
         if page[_PAGE_UNPACKED] < 0 or page[_PAGE_PACKED] < 0:
             raise ParquetError("a page has a negative size")
         yield body - start + page[_PAGE_UNPACKED]

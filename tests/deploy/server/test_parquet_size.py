@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.server.parquet_size import ParquetError, unpacked
+from deploy.server.compact_thrift import ThriftError
+from deploy.server.parquet_size import ParquetError, _page_sizes, unpacked
 
 _TABLE = pa.table(
     {
@@ -81,6 +82,16 @@ def test_a_page_that_states_too_much_counts() -> None:
     assert content[4:8] == b"\x15\x00\x15\x1c"  # a data page of 14 bytes
     content[4:8] = b"\x15\x00\x15\x7e"
     assert unpacked(bytes(content)) == (before.rows, before.bytes + 63 - 14)
+
+
+def test_the_head_of_a_page_has_a_bound() -> None:
+    """It is read into Python values, of which a list of bytes makes one of each byte."""
+    head = b"\x15\x00" * 3 + b"\x19\xf3" + varint(100_000) + b"\x01" * 100_000 + b"\x00"
+    small, large = (b"PAR1" + head[:6] + middle + b"\x00" * 8 for middle in (b"\x00", head[6:]))
+    column = {9: 4, 7: 7}
+    assert list(_page_sizes(column, small, len(small))) == [7]
+    with pytest.raises(ThriftError, match="ends too early"):
+        list(_page_sizes(column | {7: len(head)}, large, len(large)))
 
 
 @pytest.mark.parametrize(
