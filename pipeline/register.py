@@ -67,8 +67,9 @@ def main(
     loaded = runtime.load(bundle, provider="cpu", threads=1, check_signature=False)
     measured = {p.stem: p for p in (prepare_metrics, train_metrics, evaluate_metrics, export_metrics)}
     cached.check((surfaces, model, bundle))
-    record = make_record(params, measured, bundle=bundle)
-    figures = {name: value for path in measured.values() for name, value in formats.read_json(path).items()}
+    found = {stage: formats.read_json(path) for stage, path in measured.items()}
+    record = make_record(params, measured, found, bundle=bundle)
+    figures = {name: value for stage in found.values() for name, value in stage.items()}
     figures["decode_ms"] = gate.decode_ms(loaded)
     data = Dataset(surfaces)
     held_out = read_held_out(data)
@@ -87,7 +88,7 @@ def main(
             title=f"{settings.model} version {version.number}",
         )
         formats.write_bytes(report, judged_page(formats.read_bytes(page).decode(), told).encode())
-        prepared = formats.read_json(prepare_metrics)
+        prepared = found[prepare_metrics.stem]
         subject = card_subject(told, params.prepare.source, data.noise_bp, figures, prepared, loaded.manifest)
         formats.write_bytes(card, model_card(subject).encode())
         for path in (report, card):
@@ -204,12 +205,15 @@ def compare(challenger: SurfaceModel, champion: SurfaceModel | VectorModel, held
     }
 
 
-def make_record(params: Params, measured: Mapping[str, Path], *, bundle: Path) -> Record:
+def make_record(
+    params: Params, measured: Mapping[str, Path], figures: Mapping[str, Mapping[str, Any]], *, bundle: Path
+) -> Record:
     """The record of a run: settings, figures, and the lineage as tags and files.
 
     Args:
         params: all settings.
         measured: stage -> file of its metrics.
+        figures: stage -> what that file holds.
         bundle: folder of the bundle.
     """
     settings = lineage.flatten(params.model_dump(mode="json", by_alias=True, exclude_none=True))
@@ -238,7 +242,7 @@ def make_record(params: Params, measured: Mapping[str, Path], *, bundle: Path) -
     return Record(
         content=content,
         parameters=settings,
-        metrics=_numbers(measured) | {f"{stage}/seconds": run.seconds for stage, run in runs.items()},
+        metrics=_numbers(figures) | {f"{stage}/seconds": run.seconds for stage, run in runs.items()},
         tags={
             **_code_tags(git),
             "device": runs["train"].device if "train" in runs else "unknown",
@@ -313,7 +317,7 @@ def _result(check: Check) -> str:
     return f"{'pass' if check.passed else 'fail'}: {check}"
 
 
-def _numbers(measured: Mapping[str, Path]) -> dict[str, float]:
+def _numbers(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """The figures of each stage that are numbers; MLflow takes no other metrics."""
-    figures = {f"{stage}/{k}": v for stage, path in measured.items() for k, v in formats.read_json(path).items()}
-    return {name: value for name, value in figures.items() if isinstance(value, int | float)}
+    named = {f"{stage}/{name}": value for stage, found in figures.items() for name, value in found.items()}
+    return {name: value for name, value in named.items() if isinstance(value, int | float)}
