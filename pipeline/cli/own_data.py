@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipeline.cli.common import one_line_errors
+from pipeline.cli.common import BUNDLE, DEMO, one_line_errors
 from pipeline.cli.quotes_options import PARAMS, Options, reading_options
 from pipeline.errors import InputError
 
@@ -76,8 +76,13 @@ def init(file: Path, date: dt.datetime | None, reading: Options, params: Path, *
     click.echo(
         "next: `make run`, or `dvc repro`"
         if trains
-        else f"next: `volvae complete {file} -o surface.csv`; {_untrained(params)}"
+        else f"next: `volvae complete {file}{_bundle_option()} -o surface.csv`; {_untrained(params)}"
     )
+
+
+def _bundle_option() -> str:
+    """The option that names the demo's bundle, where there is no other."""
+    return f" --bundle {DEMO}" if DEMO.exists() and not BUNDLE.exists() else ""
 
 
 @click.command(short_help="Check params.yaml and the file that it names.", epilog="Example: volvae check")

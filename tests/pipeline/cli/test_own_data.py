@@ -192,7 +192,12 @@ def test_a_chain_of_one_day_is_dated_by_its_expiries_and_trains_nothing(project:
     }  # fmt: skip
     result = volvae("init", path)
     assert "1 surface cannot train a model" in volvae("inspect", path).stdout
-    assert "next: `volvae complete" in result.stdout
+    assert f"next: `volvae complete {path} -o surface.csv`; " in result.stdout
+    (project / "demo/bundle").mkdir(parents=True)
+    again = volvae("init", path, "--force")
+    assert f"next: `volvae complete {path} --bundle demo/bundle -o surface.csv`; " in again.stdout
+    (project / "artifacts/bundle").mkdir(parents=True)
+    assert "--bundle" not in volvae("init", path, "--force").stdout
     prepare = read_params().prepare
     assert prepare.source == "heston"
     assert prepare.quotes is not None
