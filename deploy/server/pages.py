@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute
 from deploy.server import errors, model_card, packed
 from deploy.server.answers import BINARY, JSON, VERSION, to_json
 from deploy.server.middleware import route
+from deploy.server.served import Served
 from deploy.server.state import Service
 from vae import bundle
 from vae.surface import plausible
@@ -24,6 +25,7 @@ class Pages:
 
     def __init__(self, service: Service) -> None:
         self._service, self._files = service, packed.Folder(_EXPLORER)
+        self._with_card: Served | None = None  # the model that was found to have a card
 
     def routes(self) -> list[BaseRoute]:
         """All of them; the explorer is at the root."""
@@ -53,8 +55,10 @@ class Pages:
     async def manifest(self, request: Request) -> Response:
         """The manifest of the served bundle."""
         served = self._service.follower.served
-        card = await asyncio.to_thread(model_card.read, served.folder, served.model.manifest)
-        headers = {VERSION: served.version, **({_CARD: model_card.NAME} if card is not None else {})}
+        if self._with_card is not served:  # one that comes later, as after the bundle of an alias, is looked for again
+            found = await asyncio.to_thread(model_card.read, served.folder, served.model.manifest)
+            self._with_card = None if found is None else served
+        headers = {VERSION: served.version, **({_CARD: model_card.NAME} if self._with_card is served else {})}
         return packed.content(to_json(served.model.manifest), JSON, request, headers, again=False)
 
     async def card(self, request: Request) -> Response:

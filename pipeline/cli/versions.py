@@ -27,6 +27,9 @@ def opened_registry() -> Iterator["Registry"]:
         yield models
 
 
+_OF_CARDS = b"library_name: volvae"  # in the head of each model card
+
+
 _reason = click.option("--reason", default="", metavar="TEXT", help="Why, for the history.")
 
 
@@ -148,12 +151,30 @@ def verify(version: str) -> None:
 @click.option("-o", "output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write.")
 @one_line_errors
 def fetch(version: str, output: Path) -> None:
-    """Write the bundle of VERSION, a number or an alias, to a folder; the champion where none is given."""
+    """Write the bundle of VERSION, a number or an alias, to a folder; the champion where none is given.
+
+    The model card of the version goes beside the folder: FOLDER.md.
+    """
+    from deploy.server.model_card import beside
+
     folder = output.absolute()
     with opened_registry() as models:
         found = models.find(version)
         models.fetch(found, folder)
+        card = models.card(found)
     click.echo(f"{models.model} version {found.number}: {output}")
+    if card is not None:
+        _write_card(card, beside(folder))
+
+
+def _write_card(card: bytes, path: Path) -> None:
+    """Write a model card in one step, but not over a file that is none."""
+    from pipeline.files import formats
+
+    if path.exists() and _OF_CARDS not in path.read_bytes():
+        click.echo(f"fetch: {path} is no model card of volvae and stays; the card has that name", err=True)
+    else:
+        formats.write_bytes(path, card)
 
 
 @click.command(

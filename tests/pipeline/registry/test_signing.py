@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from chaos import tamper
+from deploy.server import model_card
 from pipeline.cli.main import main as cli
 from pipeline.errors import InputError, StageError
 from pipeline.registry import registry
@@ -55,6 +56,25 @@ def opened():
 
 def call(*arguments: str) -> Result:
     return CliRunner().invoke(cli, arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_registry")
+def test_the_card_of_a_fetched_version_lies_beside_it(linear_bundle: Path, tmp_path: Path) -> None:
+    made = record(linear_bundle, "a")
+    text = f"library_name: volvae\n{json.loads((linear_bundle / MANIFEST).read_text())['weights_sha256']}"
+    with opened() as models:
+        models.register(made._replace(texts={**made.texts, "report/model_card.md": text}))
+    folder, card = tmp_path / "got", tmp_path / "got.md"
+    for before in (None, "library_name: volvae\nof an earlier one"):
+        if before:
+            card.write_text(before)
+        assert call("fetch", "1", "-o", str(folder)).exit_code == 0
+        assert model_card.read(folder, bundle.read_manifest(folder)) == text.encode()
+    card.write_text("notes of a year")
+    told = call("fetch", "1", "-o", str(folder))
+    assert (told.exit_code, card.read_text()) == (0, "notes of a year")
+    assert f"{card} is no model card of volvae and stays" in told.stderr
 
 
 def stored(store: Path, run_id: str) -> Path:
