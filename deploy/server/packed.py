@@ -24,6 +24,7 @@ _KINDS = {
     ".wasm": "application/wasm",
 }
 _SHIPPED = {"br": ".br", "gzip": ".gz"}  # endings of files that are packed in the package, the smallest first
+# Both are needed: browsers take brotli by https and from their own machine alone, and clients may take neither.
 _KEPT = 64  # packed contents
 
 
