@@ -10,7 +10,9 @@ exec 9>repository.lock
 flock -w 600 9 || { echo "another clone runs" >&2; exit 1; }
 if [ -d repository/.git ]; then
   find repository/.git -type f -name '*.lock' -delete
-  # `git init` does not mend what a power cut leaves, such as an empty HEAD or object; 1 is for old forms of whole objects.
+  # A power cut leaves objects empty, which git then believes to have; those of a fetch that it cut are of no commit yet.
+  find repository/.git -path '*/objects/*' -type f -size 0 -delete
+  # `git init` does not mend what is damaged, such as an empty HEAD; 1 is for old forms of whole objects.
   GIT_CEILING_DIRECTORIES="$PWD" git -C repository fsck --no-dangling --no-progress >/dev/null 2>&1 || [ $? -eq 1 ] \
     || rm -rf repository/.git
 fi

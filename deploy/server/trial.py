@@ -50,12 +50,11 @@ class Trials:
     kernel frees the lock of a process that is killed, and the next one tries.
 
     Args:
-        folder: of these files, which the processes share; it is made where it is missing.
+        folder: of these files, which the processes share; it is made where it is missing, also later.
         stop: at which a trial ends.
     """
 
     def __init__(self, folder: Path, *, stop: Stop | None = None) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self.stop = stop or Stop()
 
@@ -89,6 +88,7 @@ class Trials:
     @contextmanager
     def _turn(self, found: Fingerprint, check: Callable[[], None]) -> Iterator[IO[str]]:
         """The file of a bundle, which no other process holds; ``check`` ends the wait by what it raises."""
+        self._folder.mkdir(parents=True, exist_ok=True)  # temporary folders are tidied by age
         with (self._folder / found.manifest).open("a+") as file:
             while not _lock(file):
                 check()

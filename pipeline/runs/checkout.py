@@ -94,6 +94,9 @@ def _mend(folder: Path, git: Callable[..., str]) -> None:
     for left in kept.rglob("*.lock"):  # of a git that was killed: who holds the folder's lock is alone
         if left.is_file():
             left.unlink(missing_ok=True)
+    for written in (kept / "objects").rglob("*"):  # of a power cut; git believes that it has an object that is empty
+        if written.is_file() and not written.stat().st_size:
+            written.unlink()
     if kept.exists():
         try:
             git("fsck", "--no-dangling", "--no-progress", folder=folder)

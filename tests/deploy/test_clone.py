@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.repositories import empty_objects, git
+from tests.repositories import empty_objects, fetch_half, git
 
 Clone = Callable[..., subprocess.CompletedProcess[str]]
 STATE = ".scheduled/.checkpoints/train.safetensors"
@@ -129,6 +129,16 @@ def test_objects_that_a_power_cut_left_empty_are_fetched_again(clone: Clone, sou
     assert git(cloned, "rev-parse", "HEAD") == newest
     assert git(cloned, "fsck") == ""
     assert state.read_text() == "half a training"
+
+
+def test_a_fetch_that_a_power_cut_ended_is_done_again(clone: Clone, source: Path, cloned: Path) -> None:
+    clone(source)
+    newest = commit(source, "two")
+    fetch_half(cloned, source)
+    after = clone(source)
+    assert (after.returncode, after.stderr) == (0, "")
+    assert git(cloned, "rev-parse", "HEAD") == newest
+    assert git(cloned, "fsck") == ""
 
 
 def test_a_clone_whose_objects_are_whole_is_not_fetched_again(clone: Clone, source: Path, cloned: Path) -> None:

@@ -15,7 +15,7 @@ from pipeline.errors import InputError
 from pipeline.runs import checkout
 from pipeline.runs.checkout import check_clean
 from pipeline.runs.lock import BusyError, locked
-from tests.repositories import empty_objects, git
+from tests.repositories import empty_objects, fetch_half, git
 from tests.services import wait_for
 
 
@@ -190,6 +190,17 @@ def test_objects_that_a_power_cut_left_empty_are_fetched_again(
     check_out(repository)
     assert (folder / "code.py").read_text() == "two\n"
     assert made.read_text() == "half a training"
+    assert git(folder, "fsck") == ""
+
+
+@pytest.mark.slow
+def test_a_fetch_that_a_power_cut_ended_is_done_again(repository: Path, check_out: Callable[[Path], Path]) -> None:
+    folder = check_out(repository)
+    (repository / "code.py").write_text("two\n")
+    git(repository, "commit", "--quiet", "-am", "second")
+    fetch_half(folder, repository)
+    check_out(repository)
+    assert (folder / "code.py").read_text() == "two\n"
     assert git(folder, "fsck") == ""
 
 
