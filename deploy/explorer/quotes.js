@@ -31,25 +31,46 @@ export class QuoteError extends Error {
   }
 }
 
+// Decimal marks and the numbers that can be read with them, alone or with thousands that the other mark separates, as
+// pipeline/tables/numbers.py has them.
+const MARKS = [".", ","];
+const NUMBERS = {
+  ".": /^[-+]?(\d*(\.\d*)?(e[-+]?\d+)?|[1-9]\d{0,2}(,\d{3})+(\.\d*)?)$/i,
+  ",": /^[-+]?(\d*(,\d*)?(e[-+]?\d+)?|[1-9]\d{0,2}(\.\d{3})+(,\d*)?)$/i,
+};
+const isNumber = (cell, mark) => /\d/.test(cell) && NUMBERS[mark].test(cell);
+const bare = (cell) => cell.replace(/\s*%$/, "");
+
+/** The decimal marks without which some of the cells cannot be read. */
+const shown = (cells) => MARKS.filter((mark, i) => cells.some((cell) => isNumber(bare(cell), mark) && !isNumber(bare(cell), MARKS[1 - i])));
+
+/** The decimal mark of each column: the one that it shows, else the one that the text shows; null where neither tells. */
+const marksOf = ({ names, cells, commas }) => {
+  const own = names.map((_, place) => shown(cells.map((row) => row[place] ?? "")));
+  const all = [...new Set(own.flat())];
+  const common = all.length === 1 ? all[0] : commas && !all.length ? "." : null;
+  return own.map((marks) => (marks.length ? (marks.length === 1 ? marks[0] : null) : common));
+};
+
 const wrong = (row, column, message) => new QuoteError(`row ${row}: ${column} ${message}`, row, column);
 
-/** The cells of a text: {names, cells}, names as the text has them, and the lines that they are of, the first the header. */
+/**
+ * The cells of a text: {names, cells}, as the text has them, the lines that they are of, the first the header, and
+ * whether commas separate the cells.
+ */
 export const table = (text) => {
   const lines = text.split(/\r?\n/).map((line) => line.trim()).filter((line) => line && !line.startsWith("#"));
   if (!lines.length) throw new QuoteError("there are no quotes; paste lines of tenor_years, log_moneyness, iv");
   const separator = [";", "\t", ","].find((mark) => lines[0].includes(mark)) ?? /\s+/;
-  const comma = separator === ";" || separator === "\t"; // may be a decimal mark
   const outside = separator instanceof RegExp ? separator : new RegExp(`${separator}(?=(?:[^"]*"[^"]*")*[^"]*$)`); // of quotation marks
-  const thousands = (cell) => (separator === "," && /^-?\d{1,3}(,\d{3})+(\.\d+)?$/.test(cell) ? cell.replaceAll(",", "") : cell);
-  const tidy = (cell) => thousands(cell.trim().replace(/^"(.*)"$/, "$1"));
-  const cells = lines.map((line) => line.split(outside).map(tidy).map((cell) => (comma ? cell.replace(/^(-?\d*),(\d+\s*%?)$/, "$1.$2") : cell)));
-  const headed = Number.isNaN(Number(cells[0][0]));
+  const cells = lines.map((line) => line.split(outside).map((cell) => cell.trim().replace(/^"(.*)"$/, "$1")));
+  const headed = !MARKS.some((mark) => isNumber(cells[0][0], mark));
   const names = headed ? cells.shift() : PLAIN;
   if (!cells.length) throw new QuoteError("there is a header, but no quote below it");
   if (cells.length > MAX_QUOTES) throw new QuoteError(`${cells.length} quotes; allowed: 1 to ${MAX_QUOTES}`);
   const long = cells.findIndex((row) => row.length > names.length);
   if (long >= 0) throw new QuoteError(`row ${long + 1} has ${cells[long].length} cells for ${names.length} columns; with decimal commas, separate the columns by semicolons`, long + 1);
-  return { names, cells, lines: headed ? lines : [PLAIN.join(","), ...lines] };
+  return { names, cells, lines: headed ? lines : [PLAIN.join(","), ...lines], commas: separator === "," };
 };
 
 /** The dates of a text in the order of their names; none where it has no such column. */
@@ -85,7 +106,9 @@ const known = (written) => {
  * is named so, or their cells end with %.
  */
 export const parse = (text, noise, unit = "decimal") => {
-  const { names, cells } = table(text);
+  const read = table(text);
+  const { names, cells } = read;
+  const marks = marksOf(read);
   const columns = names.map(known);
   const has = (name) => columns.some((column) => column.name === name);
   for (const { name } of columns) {
@@ -93,13 +116,13 @@ export const parse = (text, noise, unit = "decimal") => {
   }
   const place = (name) => columns.findIndex((column) => column.name === name);
   const words = (name) => cells.map((row) => row[place(name)] ?? "");
-  const column = (name) => words(name).map((cell, i) => number(cell, name, i + 1));
+  const column = (name) => words(name).map((cell, i) => number(cell, marks[place(name)], name, i + 1));
   const one = (...choices) => {
     const found = choices.filter(has);
     if (found.length !== 1) throw new QuoteError(`quotes need exactly one column of ${choices.join(", ")}, not ${found.length}; known: ${Object.keys(NAMES).join(", ")}`);
     return found[0];
   };
-  const vols = (name) => within(words(name).map((cell, i) => vol(cell, name, i + 1, unit === "percent" || columns[place(name)].inPercent)), name, 0, Infinity);
+  const vols = (name) => within(words(name).map((cell, i) => vol(cell, marks[place(name)], name, i + 1, unit === "percent" || columns[place(name)].inPercent)), name, 0, Infinity);
 
   const [time, position] = [one(...TIMES), one(...PLACES)];
   for (const name of [one("iv", "bid_iv") === "bid_iv" ? "ask_iv" : "iv", ...(position === "strike" ? ["forward"] : []), ...(time === "expiry" ? ["date"] : [])]) one(name);
@@ -164,15 +187,18 @@ const delta = (cell, row) => {
   return match[2][0] === "C" ? match[1] / 100 : 1 - match[1] / 100;
 };
 
-const vol = (cell, name, row, inPercent) => {
-  const sign = cell.endsWith("%");
-  const value = number(sign ? cell.slice(0, -1).trim() : cell, name, row);
-  return sign || inPercent ? value / 100 : value;
+const vol = (cell, mark, name, row, inPercent) => {
+  const value = number(bare(cell), mark, name, row);
+  return cell.endsWith("%") || inPercent ? value / 100 : value;
 };
 
-const number = (cell, name, row) => {
-  const value = cell ? Number(cell) : NaN;
-  if (!Number.isFinite(value)) throw wrong(row, name, `is ${cell ? `"${cell}"` : "missing"}, not a number`);
+const number = (cell, mark, name, row) => {
+  if (!cell) throw wrong(row, name, "is missing, not a number");
+  if (!MARKS.some((one) => isNumber(cell, one))) throw wrong(row, name, `is "${cell}", not a number`);
+  if (!mark && /[.,]/.test(cell)) throw wrong(row, name, `is "${cell}", decimals or thousands; write decimals with a point and not three of them, such as 1.0850, and thousands without a mark`);
+  const [decimal, thousands] = mark === "," ? [",", "."] : [".", ","];
+  const value = Number(cell.replaceAll(thousands, "").replace(decimal, "."));
+  if (!Number.isFinite(value)) throw wrong(row, name, `is "${cell}", not a number`);
   return value;
 };
 

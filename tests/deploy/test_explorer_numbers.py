@@ -161,6 +161,12 @@ _LAYOUTS = {
     "2026-03-02,2026-06-19,90,100,0.25,0.27\n2026-03-02,2027-03-19,110,100,0.2,0.21\n",
     "labels": "tenor,call_delta,iv\n3M,0.25,0.2\n1Y,0.6,0.22\n2W,0.5,0.25\n",
     "thousands": 'days,strike,forward,iv\n30,"3,900.50","4,000",0.25\n90,"4,100",4000,0.2\n',
+    "quoted decimal commas": 'tenor_years,log_moneyness,iv\n"0,250","-0,105","0,085"\n"1,085","0,125","1,250"\n',
+    "commas of other columns": 'days,strike,forward,iv\n30,"1,085","1,080","0,085"\n90,"1,100","1,090","0,09"\n',
+    "thousands beside points": 'days,strike,forward,iv\n30,"1,085","1,080",0.085\n',
+    "thousands by rule": 'days,strike,forward,iv\n30,"1,085","1,080",1\n',
+    "marks by column": 'days;strike;forward;iv\n30;"1.085,5";1.080,5;0.085\n90;1.100;1.090,5;0.09\n',
+    "decimal commas": "days;strike;forward;iv\n30;18.600,00;18.500;0,25\n90;19000;18.500;0,2\n",
     "plain": "days,log_moneyness,iv,weight\n30,-0.1,0.25,1\n90,0.05,0.2,0.5\n",
 }
 
@@ -204,6 +210,17 @@ _REFUSED = {
     "days,delta,iv\n30,ATM,0.2": (1, "delta", 'row 1: delta is "ATM"; allowed: 25C'),
     "days,delta,iv\n30,0.25,0.2": (1, "delta", 'row 1: delta is "0.25"; allowed: 25C'),
     "days,k,iv,vol\n30,0,0.2,0.2": (None, None, "two columns are iv; leave one out"),
+    "days;strike;forward;iv\n30;90;100;1\n30;1,085;1;1": (
+        2,
+        "strike",
+        'row 2: strike is "1,085", decimals or thousands',
+    ),
+    "days;strike;forward;iv\n30;1.085;1;1": (1, "strike", 'row 1: strike is "1.085", decimals or thousands'),
+    'days,k,iv\n30,"0,105",0.2\n30,0.1,0.2': (
+        1,
+        "log_moneyness",
+        'row 1: log_moneyness is "0,105", decimals or thousands',
+    ),
     "expiry,log_moneyness,iv\n2026-03-02,0,0.2": (None, None, "quotes need exactly one column of date, not 0"),
 }
 
