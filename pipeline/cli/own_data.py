@@ -60,6 +60,8 @@ def init(file: Path, date: dt.datetime | None, reading: Options, params: Path, *
     """
     from pipeline.cli import inspect_file, params_yaml
 
+    if params != PARAMS and not params.exists():
+        raise InputError(f"{params} does not exist; without --params, {PARAMS} is written here")
     found = _found(file, date, reading)
     if not found["readings"]:
         raise InputError(inspect_file.text(found))

@@ -214,10 +214,10 @@ def compare(first: str, second: str, *, as_json: bool) -> None:
     """Compare the figures of A and B, what made them, and say whether their samples are of one kind.
 
     A and B are numbers or aliases of versions, or folders of bundles; ./champion is a folder of that name. A figure of
-    B counts as better or worse beyond what the gate allows, register.gate of params.yaml.
+    B counts as better or worse beyond what the gate allows, register.gate of params.yaml where it has all settings.
     """
     from pipeline.registry import compare, sides
-    from pipeline.settings.params import PARAMS, read_params
+    from pipeline.settings.params import PARAMS, quotes_alone, read_params
 
     for name in filter(sides.hidden_folder, (first, second)):
         click.echo(f"compare: {name} is the version; the folder of that name is ./{name}", err=True)
@@ -227,6 +227,6 @@ def compare(first: str, second: str, *, as_json: bool) -> None:
             sides.of_folder(Path(name)) if models is None or sides.is_folder(name) else sides.of_version(models, name)
             for name in (first, second)
         )
-    gate = read_params().register_.gate if PARAMS.exists() else None
+    gate = read_params().register_.gate if PARAMS.exists() and quotes_alone(PARAMS) is None else None
     found = compare.compared(a, b, gate)
     click.echo(json.dumps(compare.record(found), indent=2, allow_nan=False) if as_json else compare.text(found))

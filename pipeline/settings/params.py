@@ -54,9 +54,16 @@ def read_params(path: Path = PARAMS) -> Params:
     """The settings in ``path``.
 
     Raises:
-        InputError: the file is missing or not YAML, or keys are missing, unknown or out of range; all are named.
+        InputError: the file is missing or not YAML, says how to read quotes and nothing else, or keys are missing,
+            unknown or out of range; all are named.
     """
-    return checked(read_values(path), path)
+    values = read_values(path)
+    if _quotes_alone(values) is not None:
+        raise InputError(
+            f"{path} says how to read a file of quotes and nothing else, for `volvae complete` and `score`; for all "
+            "settings, run `volvae init` on that file in a clone of the project"
+        )
+    return checked(values, path)
 
 
 def read_values(path: Path) -> object:
@@ -79,7 +86,11 @@ def quotes_alone(path: Path) -> Mapping[str, Any] | None:
     Raises:
         InputError: the file is missing or not YAML.
     """
-    match read_values(path):
+    return _quotes_alone(read_values(path))
+
+
+def _quotes_alone(values: object) -> Mapping[str, Any] | None:
+    match values:
         case {"prepare": {"quotes": dict(block), **others}, **rest} if not others and not rest:
             return block
     return None

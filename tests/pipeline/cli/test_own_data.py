@@ -162,7 +162,16 @@ def test_init_where_there_is_no_params_yaml_says_how_to_read_the_file_alone(
     assert expected.columns.iv == content["prepare"]["quotes"]["columns"]["iv"]
     refused = volvae("check")
     assert refused.exit_code == 2
-    assert "params.yaml" in refused.stderr
+    assert refused.stderr.startswith("volvae: params.yaml says how to read a file of quotes and nothing else")
+    assert "run `volvae init` on that file in a clone of the project" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_init_makes_no_file_of_a_name_that_was_mistyped(project: Path) -> None:
+    refused = volvae("init", currency_file(project), "--params", "parms.yaml")
+    assert refused.exit_code == 2
+    assert refused.stderr == "volvae: parms.yaml does not exist; without --params, params.yaml is written here\n"
+    assert not (project / "parms.yaml").exists()
 
 
 def test_a_format_of_dates_is_set_as_it_is_shown(tmp_path: Path) -> None:

@@ -218,3 +218,16 @@ def test_folders_are_compared_with_what_their_projects_record(
     assert "the data of two/artifacts/bundle is not known" in stale
     assert "the figures and settings of B are not known" in stale
     assert call("one", "two").stderr.startswith("volvae: one is not a bundle: ")
+
+
+def test_folders_are_compared_beside_a_params_yaml_that_only_reads_quotes(
+    linear_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    without = call(str(linear_bundle), str(linear_bundle))
+    Path("params.yaml").write_text("prepare: {quotes: {path: fx.csv, columns: {iv: Vol}}}\n")
+    assert (without.exit_code, without.stderr) == (0, "")
+    assert call(str(linear_bundle), str(linear_bundle)).stdout == without.stdout
+    refused = call("1", "2")
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("volvae: params.yaml says how to read a file of quotes and nothing else")
