@@ -80,6 +80,16 @@ def test_each_part_is_a_module() -> None:
     assert set(bench._OF_A_BUNDLE) <= set(bench.PARTS)
 
 
+@pytest.mark.parametrize("name", ["benchmarks.risk", "benchmarks.card", "pipeline.errors", "vae.bundle"])
+def test_a_broken_import_of_the_project_is_no_package_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(bench.importlib, "import_module", broken)
+    with pytest.raises(ModuleNotFoundError, match=name):
+        bench.measured("risk")
+
+
 @pytest.mark.slow
 def test_what_a_gpu_does_is_measured_on_the_cpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "_PRICED", {"cpu": 4})
