@@ -31,6 +31,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from benchmarks import triton
+from benchmarks.ending import end
 from benchmarks.turns import in_turns
 from deploy import triton as repository
 from deploy.server import app, metrics, worker
@@ -45,6 +46,7 @@ BUNDLE = Path("artifacts/bundle")
 _CONNECTIONS = 8
 _ROUNDS, _SECONDS = 7, 1.0
 _LOAD_SECONDS, _MANY = 10.0, 320
+_SECONDS_TO_END = 30.0  # before a worker is killed
 _SAMPLES = 1000
 
 
@@ -209,7 +211,16 @@ def costs_in_turns(targets: dict[str, tuple[int, bytes]]) -> tuple[dict[str, flo
 
 
 def _seconds_of_children() -> float:
-    return sum(sum(child.cpu_times()[:2]) for child in psutil.Process().children(recursive=True))
+    """Seconds of the processor that the children of this process have taken; those that have ended do not count."""
+    return sum(map(_seconds_of, psutil.Process().children(recursive=True)))
+
+
+def _seconds_of(child: psutil.Process) -> float:
+    try:
+        user, system, *_ = child.cpu_times()
+    except psutil.NoSuchProcess:  # it ended since it was listed
+        return 0.0
+    return float(user + system)
 
 
 def closed_loop(port: int, request: bytes) -> float:
@@ -318,6 +329,8 @@ def serving() -> Iterator[int]:
             yield listener.getsockname()[1]
         finally:
             process.terminate()
+            process.join(_SECONDS_TO_END)
+            process.kill()
             process.join()
 
 
@@ -353,8 +366,7 @@ def mlflow_serving() -> Iterator[int]:
                 time.sleep(0.2)
             yield port
         finally:
-            process.terminate()
-            process.wait()
+            end(process)
 
 
 def _answers(url: str) -> bool:

@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.ending import end
 from pipeline.errors import InputError, StageError
 
 ENVIRONMENT = Path(sys.prefix, "triton")
@@ -55,8 +56,7 @@ def serving(repository: Path) -> Iterator[Ports]:
             _wait(process, f"http://127.0.0.1:{ports.http}/v2/health/ready", Path(log.name))
             yield ports
         finally:
-            process.terminate()
-            process.wait()
+            end(process)
 
 
 def _backends(folder: Path) -> Path:

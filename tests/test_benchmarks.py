@@ -1,17 +1,21 @@
 import datetime as dt
 import importlib.util
 import json
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import QuantLib as ql
 import torch
 from click.testing import CliRunner
 
 from benchmarks import __main__ as bench
-from benchmarks import gpu, history, machine, static_arbitrage
+from benchmarks import gpu, history, machine, server, static_arbitrage
+from benchmarks.ending import end
 from benchmarks.frames import FRAMES, HEIGHT, WIDTH, film
 from benchmarks.off_grid import exact_quotes
 from benchmarks.outside import sabr
@@ -174,3 +178,20 @@ def test_a_part_alone_is_written_and_compared(tmp_path: Path, monkeypatch: pytes
     assert second.exit_code == 1
     assert "values_ratio fell from 50 to 30" in second.stderr
     assert len(history.read(tmp_path / "h.jsonl")) == 1
+
+
+def test_a_server_that_does_not_end_is_killed_with_its_children() -> None:
+    deaf = "trap '' TERM; (trap '' TERM; while :; do sleep 1; done) & echo $!; wait; wait"
+    with subprocess.Popen(["/bin/sh", "-c", deaf], stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        int(process.stdout.readline())  # the child lives
+        end(process, seconds=0.1)
+        assert process.returncode == -signal.SIGKILL
+        assert process.stdout.read() == b""  # returns once no process holds the pipe
+
+
+def test_a_child_that_ended_since_it_was_listed_took_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["/bin/true"]) as process:
+        ended = psutil.Process(process.pid)
+    monkeypatch.setattr(psutil.Process, "children", lambda *_, **__: [ended])
+    assert server._seconds_of_children() == 0.0
