@@ -52,7 +52,7 @@ def read(folder: Path) -> Motion | None:
     arrays, metadata = formats.read_arrays(path)
     try:
         facts = json.loads(metadata[_FACTS])
-        law = Law._make(arrays[name] for name in Law._fields)
+        law = Law(**{name: arrays[name] for name in Law._fields if name in arrays})  # a file of before lacks new fields
         state = State._make(arrays[name] for name in State._fields)
         form = str(facts["form"])
         if form not in FORMS:

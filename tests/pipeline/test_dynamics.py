@@ -18,6 +18,7 @@ from pipeline.files import formats, motion_file
 from pipeline.files.dataset import Dataset
 from pipeline.files.surface_tables import write_surfaces
 from tests.workspace import Workspace
+from vae.dynamics.law import Law, State
 from vae.runtime import SurfaceModel
 
 _TENORS, _NODES = (0.25, 1.0), (-0.1, 0.0, 0.1)
@@ -211,6 +212,26 @@ def test_data_without_dates_have_no_law(workspace: Workspace, capsys: pytest.Cap
     assert workspace.run("prepare") == 0
     assert workspace.run("train") == 2
     assert "train.dynamics is set, but the data have no dates; allowed: null" in capsys.readouterr().err
+
+
+def test_a_law_without_the_fields_that_have_come_since_is_read(tmp_path: Path) -> None:
+    """Such as elasticity: their defaults are what the version before did."""
+    required = {name: np.full((1, 2), 0.5 + place) for place, name in enumerate(Law._fields) if name != "elasticity"}
+    state = {name: np.zeros(2) for name in State._fields}
+    facts = {"facts": json.dumps({"date": 20000, "form": "reverting", "underlying": None})}
+    formats.write_arrays(tmp_path / "dynamics.safetensors", required | state, facts)
+    motion = motion_file.read(tmp_path)
+    assert motion is not None
+    np.testing.assert_array_equal(motion.law.elasticity, [[0.0]])
+    for name, value in required.items():
+        np.testing.assert_array_equal(getattr(motion.law, name), value)
+    motion_file.write(tmp_path, motion)
+    assert motion_file.read(tmp_path) is not None
+
+    del required["shocks"]
+    formats.write_arrays(tmp_path / "dynamics.safetensors", required | state, facts)
+    with pytest.raises(motion_file.InputError, match="shocks"):
+        motion_file.read(tmp_path)
 
 
 def test_a_damaged_law_is_named(tmp_path: Path) -> None:
