@@ -2,12 +2,16 @@
 
 import importlib
 import os
+import select
+import signal
 import sys
 import tempfile
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 _OURS = ("pipeline", "vae")
 
@@ -26,23 +30,57 @@ class Ended(NamedTuple):
 
 def forked(work: Callable[[], int], folder: Path) -> Ended:
     """Do a work in a child whose current folder this is; what the work returns is its exit code."""
-    return start(work, folder)()
+    (ended,) = together([work], folder)
+    return ended
 
 
-def start(work: Callable[[], int], folder: Path) -> Callable[[], Ended]:
-    """Start the child of ``forked``; a function that waits for its end."""
-    said = tempfile.TemporaryFile()  # noqa: SIM115  closed at the end of the child
+def together(works: Sequence[Callable[[], int]], folder: Path, *, seconds: float = 600.0) -> list[Ended]:
+    """Do works side by side, each as ``forked``. Where one fails, or after some seconds, the others are killed.
+
+    A process that waits for another one, which has failed, would wait for ever.
+    """
+    with ExitStack() as stack:
+        said = [stack.enter_context(tempfile.TemporaryFile()) for _ in works]
+        children = [_start(work, folder, file.fileno()) for work, file in zip(works, said, strict=True)]
+        codes = _codes(children, seconds)
+        return [Ended(codes[child], _text(file)) for child, file in zip(children, said, strict=True)]
+
+
+def _codes(children: Sequence[int], seconds: float) -> dict[int, int]:
+    """Exit codes of children by their numbers."""
+    running = {os.pidfd_open(child): child for child in children}
+    codes: dict[int, int] = {}
+
+    def reap(handle: int) -> None:
+        child = running.pop(handle)
+        codes[child] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.close(handle)
+
+    end = time.monotonic() + seconds
+    try:
+        while running and not any(codes.values()):
+            ended, *_ = select.select(list(running), [], [], max(0.0, end - time.monotonic()))
+            if not ended:
+                break
+            for handle in ended:
+                reap(handle)
+    finally:
+        for handle, child in list(running.items()):
+            os.kill(child, signal.SIGKILL)
+            reap(handle)
+    return codes
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()
+
+
+def _start(work: Callable[[], int], folder: Path, said: int) -> int:
     child = os.fork()
     if not child:
-        _in_child(work, folder, said.fileno())
-
-    def finish() -> Ended:
-        with said:
-            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            said.seek(0)
-            return Ended(code, said.read().decode())
-
-    return finish
+        _in_child(work, folder, said)
+    return child
 
 
 def _in_child(work: Callable[[], int], folder: Path, said: int) -> None:

@@ -20,7 +20,7 @@ from pipeline.files import formats, tensor_files, trained_model
 from pipeline.files.csv_tables import csv_columns
 from pipeline.files.dataset import SPLITS, Dataset
 from pipeline.settings.params import read_params
-from tests.forks import forked, start
+from tests.forks import forked, together
 from tests.services import free_port
 from tests.workspace import PATHS, Workspace, write_tiny_params
 from vae.model.linear import principal_components
@@ -114,8 +114,8 @@ def test_two_processes_train_as_one_where_arbitrage_is_penalised(untrained: Work
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", **address}
         return stages.main(["train", *ARGUMENTS])
 
-    for ended in [finish() for finish in [start(partial(train_as, rank), untrained.folder) for rank in (0, 1)]]:
-        assert ended.code == 0, ended.said
+    ended = together([partial(train_as, rank) for rank in (0, 1)], untrained.folder)
+    assert [one.code for one in ended] == [0, 0], ended
     check_weights(untrained.folder, penalised, tolerance=1e-4)
 
 
