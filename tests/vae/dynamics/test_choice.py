@@ -68,6 +68,19 @@ def test_elasticities_of_an_exact_process_are_found(expected: float) -> None:
     np.testing.assert_allclose(found, expected, atol=0.06)
 
 
+def test_elasticities_in_two_coordinates_are_found_beside_one_without_effect() -> None:
+    """Of independent moves of three points, in a basis that is none of them; the third coordinate hardly moves."""
+    expected = np.array([[0.6, -0.4, 0.2], [0.3, 0.5, -0.6], [0.0, 0.0, 0.0]])
+    random, place, path = np.random.default_rng(3), np.zeros(3), []
+    basis = np.linalg.qr(random.standard_normal((3, 3)))[0]
+    for _ in range(20_000):
+        path.append(place)
+        of_points = 0.06 * np.exp(place @ expected) * random.standard_normal(3)
+        place = place * [0.97, 0.97, 0.5] + of_points @ basis
+    found = elasticities(History(np.array(path), np.arange(len(path)), basis))
+    np.testing.assert_allclose(found, expected, atol=0.1)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_deviations_follow_the_surface_where_they_do(seed: int) -> None:
     chosen = chosen_walk(_elastic_history(1200, seed), FORMS["reverting"])
