@@ -150,18 +150,19 @@ class _Routes:
 
     def _answering(self, name: str, method: _Handler) -> _Handler:
         """The method with a check of the token and size; its exceptions become codes of gRPC, and each call counts."""
-        limits = self._service.limits
 
-        async def answer(_: object, context: Any) -> None:  # noqa: ANN401 - of grpc, which has no types
+        async def answer_to(context: Any) -> Any:  # noqa: ANN401 - of grpc, which has no types, and below
+            if name in _OPEN:
+                return await method(None, context)
+            content = await self._arrived(context)
+            with self._service.limits.holding(len(content)):
+                return await method(self._message(name, content), context)
+
+        async def answer(_: object, context: Any) -> None:  # noqa: ANN401
             start, status = time.perf_counter(), _GONE
             try:
                 self._check(name, context)
-                if name in _OPEN:
-                    await self._send(await method(None, context), context)
-                else:
-                    content = await self._arrived(context)
-                    with limits.holding(len(content)):
-                        await self._send(await method(self._message(name, content), context), context)
+                await self._send(await answer_to(context), context)
                 status = 200
             except Exception as error:  # noqa: BLE001 - answered
                 refusal = errors.response_to(error)
@@ -197,25 +198,23 @@ class _Routes:
         return content
 
     async def _send(self, answer: Any, context: Any) -> None:  # noqa: ANN401 - as above
-        """Send an answer, for which its reader has the time of a call.
+        """Send an answer, for which its reader has as long as his connection may grow old.
+
+        grpc says when all of an answer is taken, not how much: no limit of its own could tell a slow reader from one
+        that takes nothing. The end of the connection ends the call for both sides.
 
         Raises:
-            CancelledError: he took too long. The answer stays in memory until grpc ends his connection.
+            CancelledError: the call or its connection ended before.
         """
         content = answer.SerializeToString()
         size = len(content) + _HEAD
         self._unread += size
-
-        def taken(sending: asyncio.Task[None]) -> None:
+        try:
+            await context.write(content)
+        except grpc.aio.BaseError as error:  # nobody is there to be told
+            raise asyncio.CancelledError from error
+        finally:
             self._unread -= size
-            _ = sending.cancelled() or sending.exception()  # of a connection that ended
-
-        sending = asyncio.ensure_future(context.write(content))
-        sending.add_done_callback(taken)
-        await asyncio.wait([sending], timeout=self._service.settings.deadline)
-        if not sending.done():
-            raise asyncio.CancelledError
-        sending.result()
 
     def _check(self, name: str, context: Any) -> None:  # noqa: ANN401 - as above
         """Raise HTTPException for a wrong token."""

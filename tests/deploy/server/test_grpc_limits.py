@@ -13,7 +13,7 @@ import grpc
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import Event, ResponseReceived, StreamEnded, TrailersReceived
+from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, TrailersReceived
 from h2.settings import SettingCodes
 
 from deploy.server import grpc_server
@@ -180,6 +180,40 @@ def test_answers_that_nobody_takes_fill_a_memory_of_their_own(counters: Metrics)
         assert server.live()
         reader.socket.close()
         wait_for(lambda: other.statuses(other.call("ServerMetadata", b"")) == [_OK], seconds=10, what="memory")
+
+
+def test_a_slow_reader_gets_its_answer_and_the_status(counters: Metrics) -> None:
+    """He takes it a few bytes at a time, and begins after the deadline of calls."""
+    with (
+        running(counters, deadline=0.1) as server,
+        Client(server.port, window=0) as reader,
+        Client(server.port) as other,
+    ):
+        stream = reader.call("ServerMetadata", b"")
+        reader.until(lambda events: any(isinstance(event, ResponseReceived) for event in events))
+        assert other.statuses(other.call("ServerMetadata", None)) == [_LATE]  # half a second later
+        taken = bytearray()
+        while b"volvae" not in taken:
+            reader.frames.increment_flow_control_window(4, stream)
+            reader.send()
+            events = reader.until(lambda events: any(isinstance(event, DataReceived) for event in events))
+            taken += b"".join(event.data for event in events if isinstance(event, DataReceived))
+        reader.frames.increment_flow_control_window(65536, stream)
+        reader.send()
+        assert reader.statuses(stream) == [_OK]
+
+
+def test_an_answer_that_nobody_takes_ends_with_its_connection(
+    counters: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses: list[int] = []
+    monkeypatch.setattr(grpc_server, "_AGE", 0.5)
+    monkeypatch.setattr(counters, "answered", lambda _route, status, _seconds: statuses.append(status))
+    with running(counters, receive=0.2, deadline=0.1) as server, Client(server.port, window=0) as reader:
+        reader.call("ServerMetadata", b"")
+        while reader.socket.recv(65536):  # which ends
+            pass
+        wait_for(lambda: statuses == [grpc_server._GONE], seconds=10, what="the end of the call")
 
 
 def test_metadata_are_as_large_as_a_head_over_http(strict: Running) -> None:
