@@ -12,6 +12,7 @@ from pipeline.errors import InputError
 
 if TYPE_CHECKING:
     from pipeline.report.drift import Watched
+    from pipeline.settings.params import Params
     from vae.runtime import SurfaceModel, VectorModel
 
 
@@ -36,21 +37,22 @@ def drift(
 ) -> None:
     """Score the surfaces of FILE by the champion, and write a page with the score of each date.
 
-    FILE is read as by `volvae score`; by default it is retrain.incoming of params.yaml. The share of odd surfaces is
-    the figure by which a scheduled run decides on drift.
+    FILE is read as by `volvae score`; by default it is retrain.incoming of params.yaml, which is read as by a scheduled
+    run: quotes by prepare.quotes. The share of odd surfaces is the figure by which a scheduled run decides on drift.
     """
     from pipeline.files import formats
     from pipeline.report import drift as judged
     from pipeline.report.verdict import DRIFT
     from pipeline.settings.params import read_params
 
-    settings = read_params().retrain
+    params = read_params()
+    settings = params.retrain
     file = file or (None if settings.incoming is None else Path(settings.incoming))
     if file is None:
         raise InputError("no FILE is given, and retrain.incoming of params.yaml names none; name the newer surfaces")
     output = output or Path("results") / DRIFT
     name, model = _model(bundle)
-    incoming = _incoming(model, file, reading)
+    incoming = _incoming(model, file, reading, params)
     rule = judged.Rule(settings.odd_share, "drift" in settings.when)
     formats.write_bytes(output, judged.drift_page(name, judged.of_test_split(model, surfaces), incoming, rule).encode())
     share, line = judged.odd_share(incoming.scores), judged.text(incoming, rule)
@@ -72,15 +74,18 @@ def _model(bundle: Path | None) -> "tuple[str, SurfaceModel | VectorModel]":
         return f"{models.model} version {champion.number}", models.load(champion)
 
 
-def _incoming(model: "SurfaceModel | VectorModel", file: Path, reading: Options) -> "Watched":
+def _incoming(model: "SurfaceModel | VectorModel", file: Path, reading: Options, params: "Params") -> "Watched":
+    """The scores of a file: as a scheduled run reads it where it is the one that runs watch, and no option says how."""
     from pipeline.cli import surface_files
     from pipeline.files import surface_tables
     from pipeline.report.drift import Watched
-    from pipeline.sources.vector_file import read_vectors
+    from pipeline.runs import trigger
     from vae.runtime import VectorModel
 
-    if isinstance(model, VectorModel):
-        return Watched(model.score(read_vectors(file, model.dimension)))
+    named = params.retrain.incoming
+    watched_by_runs = named is not None and file.absolute() == Path(named).absolute()
+    if isinstance(model, VectorModel) or (watched_by_runs and not any(reading)):
+        return trigger.watched(model, file, params.prepare)
     found = surface_files.read(file, reading, lambda: model.grid)
     surface_tables.check_grid(file, found.grid, model.grid)
     return Watched(model.score(found.iv), found.days, found.titles)

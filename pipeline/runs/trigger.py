@@ -134,15 +134,19 @@ def odd_share(models: Registry, incoming: Path, params: Params, folder: Path) ->
         model = models.load(champion)
     except registry.OtherFormatError:
         return None
-    found = _watched(model, incoming, params.prepare)
+    found = watched(model, incoming, params.prepare)
     rule = drift.Rule(params.retrain.odd_share, "drift" in params.retrain.when)
     test, name = drift.of_test_split(model, folder / _SURFACES), f"{models.model} version {champion.number}"
     formats.write_bytes(folder / _RESULTS / DRIFT, drift.drift_page(name, test, found, rule).encode())
     return drift.odd_share(found.scores)
 
 
-def _watched(model: SurfaceModel | VectorModel, incoming: Path, prepare: PrepareParams) -> Watched:
-    """The scores of a file: vectors, a table of surfaces, or quotes such as ``prepare`` reads."""
+def watched(model: SurfaceModel | VectorModel, incoming: Path, prepare: PrepareParams) -> Watched:
+    """The scores of a file: vectors, a table of surfaces, or quotes such as ``prepare`` reads.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     if isinstance(model, VectorModel):
         return Watched(model.score(read_vectors(incoming, model.dimension)))
     if isinstance(prepare, QuotesPrepare) and not surface_tables.numbers_surfaces(incoming):

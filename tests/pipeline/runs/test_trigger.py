@@ -1,12 +1,15 @@
 """When a scheduled run trains: decisions on situations that are known, and the drift that the champion sees."""
 
+import json
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from pipeline.cli.main import main as cli
 from pipeline.files import surface_tables
 from pipeline.files.csv_tables import write_csv
 from pipeline.registry import registry
@@ -73,8 +76,10 @@ def test_drift_is_what_the_champion_finds_odd(
         )
 
 
-def test_quotes_are_watched_by_the_settings_of_prepare(linear_bundle: Path, workspace: Workspace) -> None:
-    """By the columns, units and dates of the training file; the page has the dates."""
+def test_quotes_are_watched_by_the_settings_of_prepare(
+    linear_bundle: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the columns, units and dates of the training file; the page has the dates, and the command the same share."""
     model = SurfaceModel.load(linear_bundle, provider="cpu")
     iv = model.sample(6, seed=1)
     iv[2] *= 1.5
@@ -95,6 +100,11 @@ def test_quotes_are_watched_by_the_settings_of_prepare(linear_bundle: Path, work
     page = (workspace.folder / "results/drift.html").read_text()
     assert "volvae version 7" in page
     assert '<th scope="row">2026-11-11</th>' in page
+    monkeypatch.chdir(workspace.folder)
+    for file in ([], ["today.csv"]):
+        done = CliRunner().invoke(cli, ["drift", *file, "--bundle", str(linear_bundle), "--json"])
+        assert done.exit_code == 0, done.stderr
+        assert json.loads(done.stdout)["odd_share"] == found
 
 
 def test_bad_settings_are_named(workspace: Workspace) -> None:
