@@ -74,9 +74,10 @@ def text(incoming: Watched, rule: Rule) -> str:
     share = odd_share(incoming.scores)
     if share is None:
         return "drift cannot be judged: no incoming surface has as many known points as held-out ones"
-    counted = (
-        f"{share:.1%} of {len(incoming.scores.percentile):,} incoming surfaces are odd, {rule.odd_share:.1%} may be"
-    )
+    ranked = int(np.isfinite(incoming.scores.percentile).sum())
+    others = len(incoming.scores.percentile) - ranked
+    among, rest = (" that can be ranked", f"; {others:,} cannot be ranked") if others else ("", "")
+    counted = f"{share:.1%} of {ranked:,} incoming surfaces{among} are odd, {rule.odd_share:.1%} may be{rest}"
     return f"the data drift: {counted}" if share > rule.odd_share else f"no drift: {counted}"
 
 
@@ -165,13 +166,16 @@ def _percentiles(shown: _Shown, name: str, title: str, axis: str, beyond: float)
 
 
 def _shares(shown: _Shown, rule: Rule) -> Section:
-    """The share of odd surfaces among the last ones."""
+    """The share of odd surfaces among the last ones that can be ranked."""
     marks = []
     for legend, colour, watched in shown:
-        odd = watched.scores.percentile < ODD_PERCENT
+        ranked = np.isfinite(watched.scores.percentile)
+        if not ranked.any():
+            continue
+        odd = watched.scores.percentile[ranked] < ODD_PERCENT
         count = min(_WINDOW, len(odd))
         share = 100.0 * np.convolve(odd, np.full(count, 1.0 / count), "valid")
-        marks.append(Mark(_places(watched, shown)[count - 1 :], share, legend, colour, "line dots"))
+        marks.append(Mark(_places(watched, shown)[ranked][count - 1 :], share, legend, colour, "line dots"))
     picture = chart(
         marks,
         _axis(shown),

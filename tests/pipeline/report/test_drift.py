@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from pipeline.cli.main import main as cli
 from pipeline.files import surface_tables
 from pipeline.report import drift
+from pipeline.report.charts import Mark
 from pipeline.report.drift import Rule, Watched
 from pipeline.runs.trigger import Situation, decide
 from pipeline.settings.retrain import RetrainParams
@@ -46,6 +47,26 @@ def test_the_verdict_is_that_of_a_scheduled_run(percentile: list[float], share: 
     assert decision.run == ("<h2>The data drift</h2>" in page)
     assert (share is None) == ("<h2>Drift cannot be judged</h2>" in page)
     assert ("drift:" in drift.text(incoming, _RULE)) == (share is not None)
+
+
+def test_the_line_counts_what_can_be_ranked() -> None:
+    few = drift.text(watched([0.5] * 10 + [np.nan] * 990), _RULE)
+    assert few == (
+        "the data drift: 100.0% of 10 incoming surfaces that can be ranked are odd, 5.0% may be; 990 cannot be ranked"
+    )
+    assert drift.text(watched([0.5] + [50.0] * 999), _RULE) == (
+        "no drift: 0.1% of 1,000 incoming surfaces are odd, 5.0% may be"
+    )
+
+
+def test_surfaces_that_cannot_be_ranked_are_not_in_the_moving_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two odd ones of three make 67 %, whatever stands between them, at the place of the third."""
+    drawn: list[Mark] = []
+    monkeypatch.setattr(drift, "chart", lambda marks, *_, **__: drawn.extend(marks) or "")
+    drift._shares([("incoming", "own", watched([0.5, np.nan, np.nan, 50.0, np.nan, 0.5, np.nan]))], _RULE)
+    drift._shares([("incoming", "own", watched([np.nan]))], _RULE)
+    assert [mark.y for mark in drawn] == [pytest.approx([200.0 / 3.0])]
+    assert drawn[0].x.tolist() == [5.0]
 
 
 def test_the_page_says_whether_runs_watch_and_names_the_oddest_dates() -> None:
