@@ -77,7 +77,7 @@ def main(
     with registry.opened(model=settings.model, experiment=settings.experiment) as models:
         version = models.register(record)
         if key is not None:
-            models.sign(version, key, bundle)
+            models.sign(version, key, bundle, record.texts[f"{registry.LINEAGE}/{attestation.PROVENANCE}"].encode())
         outcome = decide(models, version, loaded, figures, held_out, settings)
         version = models.find(version.number)  # with the tags of the verdict
         told = judged(

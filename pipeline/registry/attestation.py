@@ -140,16 +140,29 @@ def check_signed(lineage: Path, files: Mapping[str, str], key: "EllipticCurvePub
     Raises:
         FaultError: the message says what is wrong with it.
     """
-    try:
-        envelope, plain = (read_file(lineage / name) for name in (SIGNED_PROVENANCE, PROVENANCE))
-    except FileNotFoundError as error:
-        raise FaultError(f"has no {Path(error.filename).name}") from error
-    except (OSError, BundleError) as error:
-        raise FaultError(f"cannot be read ({error})") from error
+    envelope, plain = _read(lineage / SIGNED_PROVENANCE), stated(lineage)
     statement = dsse.opened(envelope, key)
     if statement != plain:
         raise FaultError(f"differs from what {SIGNED_PROVENANCE} states")
     check_subjects(statement, files)
+
+
+def stated(lineage: Path) -> bytes:
+    """The plain provenance in a folder of lineage.
+
+    Raises:
+        FaultError: it cannot be read.
+    """
+    return _read(lineage / PROVENANCE)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_file(path)
+    except FileNotFoundError as error:
+        raise FaultError(f"has no {path.name}") from error
+    except (OSError, BundleError) as error:
+        raise FaultError(f"cannot be read ({error})") from error
 
 
 def _dvc_digest(digest: str) -> dict[str, str]:

@@ -26,7 +26,6 @@ from vae.bundle import (
     SIGNATURE,
     FormatError,
     SignatureError,
-    read_file,
     read_manifest,
     read_whole,
     verify_key,
@@ -240,13 +239,16 @@ class Registry:
         """Put a file into a folder among the artifacts of a version's run, in place of an earlier one."""
         self._store.attach(version.run_id, path, folder)
 
-    def sign(self, version: Version, key: SigningKey, bundle: Path | None = None) -> None:
+    def sign(
+        self, version: Version, key: SigningKey, bundle: Path | None = None, statement: bytes | None = None
+    ) -> None:
         """Keep the signatures of a version's bundle and provenance with it, unless it has those by this key.
 
         Args:
             version: to sign.
             key: that signs.
             bundle: the bundle as it was made, which is signed; by default the one that the store has.
+            statement: the provenance as it was made, likewise.
 
         Raises:
             StageError: the files are not those that were registered.
@@ -256,22 +258,20 @@ class Registry:
                 made = bundle or stored
                 path = self._verified(made, version, lambda: key.sign(made, Path(folder)))
                 self.attach(version, path, BUNDLE)
-            self._sign_provenance(version, key, stored, Path(folder))
+            self._sign_provenance(version, key, stored, statement, Path(folder))
 
-    def _sign_provenance(self, version: Version, key: SigningKey, bundle: Path, into: Path) -> None:
+    def _sign_provenance(self, version: Version, key: SigningKey, bundle: Path, made: bytes | None, into: Path) -> None:
         with self.files(version, LINEAGE) as kept, self._refusing_provenance(version):
             files = _digests(bundle)
             with contextlib.suppress(FaultError):
                 attestation.check_signed(kept, files, key.public)
                 return
-            try:
-                statement = read_file(kept / attestation.PROVENANCE)
-            except OSError as error:
-                raise FaultError(f"cannot be read ({error.strerror})") from error
+            statement = attestation.stated(kept) if made is None else made
             attestation.check_subjects(statement, files)
-            signed = into / attestation.SIGNED_PROVENANCE
-            signed.write_bytes(key.sealed(statement))
-            self.attach(version, signed, LINEAGE)
+            texts = {attestation.PROVENANCE: statement, attestation.SIGNED_PROVENANCE: key.sealed(statement)}
+            for name, text in texts.items():
+                (into / name).write_bytes(text)
+                self.attach(version, into / name, LINEAGE)
 
     def check_provenance(self, version: Version, bundle: Path) -> None:
         """Refuse a version whose provenance the key of ``VOLVAE_VERIFY_KEY`` did not sign; none where that is unset.

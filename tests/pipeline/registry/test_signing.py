@@ -213,6 +213,22 @@ def test_a_version_whose_files_were_changed_is_not_signed(
     assert not (stored(own_registry, version.run_id) / SIGNATURE).exists()
 
 
+def test_register_signs_its_own_provenance_and_not_that_of_the_store(
+    own_registry: Path, linear_bundle: Path, keys: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SIGNING_KEY, str(keys["ours"][0]))
+    monkeypatch.setenv(VERIFY_KEY, str(keys["ours"][1]))
+    with opened() as models:
+        version = models.register(record(linear_bundle, "a"))
+        plain = stored(own_registry, version.run_id).with_name(LINEAGE) / PROVENANCE
+        made = plain.read_bytes()
+        plain.write_bytes(made.replace(b"urn:", b"urn:x:"))
+        assert plain.read_bytes() != made
+        models.sign(version, signing_key(), linear_bundle, made)
+        assert plain.read_bytes() == made
+        models.check_provenance(version, linear_bundle)
+
+
 def test_a_champion_that_was_changed_with_its_signature_is_not_rolled_back_to(
     own_registry: Path, linear_bundle: Path, keys: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
