@@ -147,6 +147,15 @@ def check_signed(lineage: Path, files: Mapping[str, str], key: "EllipticCurvePub
     check_subjects(statement, files)
 
 
+def is_sound(lineage: Path, files: Mapping[str, str]) -> bool:
+    """Whether the plain provenance in a folder of lineage is of exactly these files, so that it can be signed."""
+    try:
+        check_subjects(stated(lineage), files)
+    except FaultError:
+        return False
+    return True
+
+
 def stated(lineage: Path) -> bytes:
     """The plain provenance in a folder of lineage.
 

@@ -261,7 +261,7 @@ class Registry:
             self._sign_provenance(version, key, stored, statement, Path(folder))
 
     def _sign_provenance(self, version: Version, key: SigningKey, bundle: Path, made: bytes | None, into: Path) -> None:
-        with self.files(version, LINEAGE) as kept, self._refusing_provenance(version):
+        with self.files(version, LINEAGE) as kept, self._refusing_provenance(version, can_be_signed=False):
             files = _digests(bundle)
             with contextlib.suppress(FaultError):
                 attestation.check_signed(kept, files, key.public)
@@ -285,18 +285,25 @@ class Registry:
         """
         key = verify_key()
         if key is not None:
-            with self.files(version, LINEAGE) as kept, self._refusing_provenance(version):
-                attestation.check_signed(kept, _digests(bundle), key)
+            with self.files(version, LINEAGE) as kept:
+                files = _digests(bundle)
+                with self._refusing_provenance(version, can_be_signed=attestation.is_sound(kept, files)):
+                    attestation.check_signed(kept, files, key)
 
     @contextlib.contextmanager
-    def _refusing_provenance(self, version: Version) -> Iterator[None]:
-        """Name the version whose provenance has a fault."""
+    def _refusing_provenance(self, version: Version, *, can_be_signed: bool) -> Iterator[None]:
+        """Name the version whose provenance has a fault, and what mends it."""
         try:
             yield
         except FaultError as error:
+            step = (
+                f"if nobody changed it, `volvae sign {version.number}` signs it"
+                if can_be_signed
+                else "`dvc repro --single-item --force register` in the folder that made the version states it anew, "
+                "where VOLVAE_SIGNING_KEY is set"
+            )
             raise StageError(
-                f"the provenance of {self.model} version {version.number} is refused: it {error}; if nobody changed "
-                f"it, `volvae sign {version.number}` signs it"
+                f"the provenance of {self.model} version {version.number} is refused: it {error}; {step}"
             ) from error
 
     def describe(self, version: Version, text: str) -> None:

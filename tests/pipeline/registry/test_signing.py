@@ -158,8 +158,10 @@ def test_provenance_is_signed_with_the_bundle_and_refused_when_it_was_changed(
         for path in (plain, signed):
             content = path.read_bytes()
             path.unlink()
-            with pytest.raises(StageError, match=f"it has no {path.name}"):
+            with pytest.raises(StageError, match=f"it has no {path.name}") as refusal:
                 check()
+            assert ("`volvae sign 1` signs it" in str(refusal.value)) == (path == signed)  # nothing else can be signed
+            assert ("force register` in the folder that made" in str(refusal.value)) == (path == plain)
             path.write_bytes(content)
 
         more = own_registry / "more"
@@ -173,7 +175,7 @@ def test_provenance_is_signed_with_the_bundle_and_refused_when_it_was_changed(
             assert "the provenance of volvae version 1 is refused" in refused.stderr
         assert not (own_registry / "out").exists()
         refused = call("sign", "1")
-        assert "it is no provenance" in refused.stderr
+        assert "it is no provenance; `dvc repro" in refused.stderr
         plain.write_bytes(statement)
         verified = call("verify", "1")
         assert verified.stdout == "volvae version 1: bundle and provenance are as they were signed\n"
