@@ -40,7 +40,7 @@ def opened(envelope: bytes, key: "EllipticCurvePublicKey") -> bytes:
         raise FaultError("is no envelope with one signature") from error
     if name != _name_of(key):
         raise FaultError("was signed by another key")
-    if envelope != _written(statement, signature, key):  # so that no letter of it can be changed
+    if envelope != _written(statement, signature, key):  # one spelling: no letter beside the signature's can be changed
         raise FaultError("was edited")
     try:
         key.verify(signature, _encoded(statement), _algorithm(key))

@@ -425,8 +425,12 @@ def manifest_tag(folder: Path) -> dict[str, str]:
 
 
 def _digests(bundle: Path) -> dict[str, str]:
-    """The sha256 of the files of a bundle, by name, without its signature."""
-    return {path.name: formats.sha256(path.read_bytes()) for path in bundle.iterdir() if path.name != SIGNATURE}
+    """The sha256 of the files of a bundle, by name, without its signature; empty for a folder, which none has."""
+    return {
+        path.name: formats.sha256(path.read_bytes()) if path.is_file() else ""
+        for path in bundle.iterdir()
+        if path.name != SIGNATURE
+    }
 
 
 def _is_of_bundle(path: Path) -> bool:

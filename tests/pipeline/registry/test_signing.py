@@ -164,11 +164,11 @@ def test_provenance_is_signed_with_the_bundle_and_refused_when_it_was_changed(
             assert ("force register` in the folder that made" in str(refusal.value)) == (path == plain)
             path.write_bytes(content)
 
-        more = own_registry / "more"
-        shutil.copytree(linear_bundle, more)
-        (more / "more.onnx").write_bytes(b"")
-        with pytest.raises(StageError, match="is of other files than those of the bundle"):
-            models.check_provenance(version, more)
+        for name, add in (("file", Path.touch), ("folder", Path.mkdir)):
+            more = shutil.copytree(linear_bundle, own_registry / name)
+            add(more / "more.onnx")
+            with pytest.raises(StageError, match="is of other files than those of the bundle"):
+                models.check_provenance(version, more)
         plain.write_text("{}")
         for refused in (call("promote"), call("verify", "1"), call("fetch", "1", "-o", "out")):
             assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
