@@ -1,5 +1,6 @@
 """The stage register: one MLflow version for each distinct bundle, data and parameters; the gate; the champion."""
 
+import contextlib
 import json
 import sys
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from pipeline.market_figures import name_of
 from pipeline.register_report import card_subject, judged
 from pipeline.registry import attestation, cached, gate, lineage, registry, vector_gate
 from pipeline.registry.gate import Check, Comparison, Verdict
-from pipeline.registry.mlflow_store import Record, user
+from pipeline.registry.mlflow_store import CONTENT, Record, user
 from pipeline.registry.registry import Registry, Version
 from pipeline.registry.signing import signing_key
 from pipeline.report.model_card import model_card, summary
@@ -75,6 +76,7 @@ def main(
     held_out = read_held_out(data)
     settings = params.register_
     with registry.opened(model=settings.model, experiment=settings.experiment) as models:
+        check_champion(models, record.content)
         version = models.register(record)
         if key is not None:
             models.sign(version, key, bundle, record.texts[f"{registry.LINEAGE}/{attestation.PROVENANCE}"].encode())
@@ -107,6 +109,22 @@ def read_held_out(data: Dataset) -> HeldOut:
         return HeldOut(vectors, vectors)
     test = data.arrays("test")
     return HeldOut(test["iv"], test.get("clean", test["iv"]), data.market("test"), data.markets)
+
+
+def check_champion(models: Registry, content: str) -> None:
+    """Refuse a champion that cannot be trusted before a version is registered, which could not be judged beside it.
+
+    Args:
+        models: registry.
+        content: that identifies the version; where it is the champion's own, there is nothing to compare.
+
+    Raises:
+        StageError: the champion's files are gone, not those that were registered, or not signed by the key that is set.
+    """
+    champion = models.get(registry.CHAMPION)
+    if champion is not None and champion.tags.get(CONTENT) != content:
+        with contextlib.suppress(registry.OtherFormatError):
+            models.load(champion)
 
 
 def decide(
