@@ -597,10 +597,9 @@ def test_training_says_what_it_lacks(
     assert message in capsys.readouterr().err
 
 
-def test_only_numbers_become_metrics_of_a_registered_model(tmp_path: Path) -> None:
+def test_only_numbers_become_metrics_of_a_registered_model() -> None:
     """The sha256 of the quotes stays in the file."""
-    (tmp_path / "prepare.json").write_text('{"sha256": "ab12", "dates": 3}')
-    assert register._numbers({"prepare": tmp_path / "prepare.json"}) == {"prepare/dates": 3}
+    assert register._numbers({"prepare": {"sha256": "ab12", "dates": 3}}) == {"prepare/dates": 3}
 
 
 def market_data(name: str) -> Path:
