@@ -14,8 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -31,7 +29,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from benchmarks import triton
-from benchmarks.ending import end
+from benchmarks.started import end, wait
 from benchmarks.turns import in_turns
 from deploy import triton as repository
 from deploy.server import app, metrics, worker
@@ -362,19 +360,10 @@ def mlflow_serving() -> Iterator[int]:
                 [*command, "--port", str(port), "--workers", "1"], stdout=log, stderr=log, start_new_session=True
             )
         try:
-            while not _answers(f"http://127.0.0.1:{port}/ping"):
-                time.sleep(0.2)
+            wait(process, f"http://127.0.0.1:{port}/ping", Path(log.name))
             yield port
         finally:
             end(process)
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 if __name__ == "__main__":

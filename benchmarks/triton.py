@@ -11,21 +11,17 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.ending import end
-from pipeline.errors import InputError, StageError
+from benchmarks.started import end, wait
+from pipeline.errors import InputError
 
 ENVIRONMENT = Path(sys.prefix, "triton")
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _PACKAGES = ENVIRONMENT / f"lib/python{_PYTHON}/site-packages"
-_SECONDS = 120  # to load five graphs beside other work
 
 
 class Ports(NamedTuple):
@@ -53,7 +49,7 @@ def serving(repository: Path) -> Iterator[Ports]:
                    "--http-address=127.0.0.1", "--grpc-address=127.0.0.1"]  # fmt: skip
         process = subprocess.Popen(command, env=_environment(), stdout=log, stderr=log, start_new_session=True)
         try:
-            _wait(process, f"http://127.0.0.1:{ports.http}/v2/health/ready", Path(log.name))
+            wait(process, f"http://127.0.0.1:{ports.http}/v2/health/ready", Path(log.name))
             yield ports
         finally:
             end(process)
@@ -82,20 +78,3 @@ def _free_ports(number: int) -> list[int]:
     with ExitStack() as stack:
         listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
         return [listener.getsockname()[1] for listener in listeners]
-
-
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    """Return once Triton is ready."""
-    end = time.monotonic() + _SECONDS
-    while not _answers(url):
-        if process.poll() is not None or time.monotonic() > end:
-            raise StageError(f"Triton does not start:\n{log.read_text('utf-8', 'replace')[-2000:]}")
-        time.sleep(0.2)
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except (urllib.error.URLError, OSError):
-        return False

@@ -15,10 +15,10 @@ from click.testing import CliRunner
 
 from benchmarks import __main__ as bench
 from benchmarks import gpu, history, machine, server, static_arbitrage
-from benchmarks.ending import end
 from benchmarks.frames import FRAMES, HEIGHT, WIDTH, film
 from benchmarks.off_grid import exact_quotes
 from benchmarks.outside import sabr
+from benchmarks.started import end
 from pipeline.errors import InputError
 from vae.pricing import compiled, heston_surfaces
 from vae.pricing.heston_surfaces import Kernels
