@@ -40,14 +40,14 @@ def chosen_walk(history: History, form: Form) -> Walk:
     walked = walk(history, form)
     if form.half_life == np.inf:
         return walked
-    if surface_forecasts_better(history, form):
+    if surface_forecasts_better(history, walked):
         walked = walk(history, form._replace(decays=(1.0,)), elasticities(history))
     return walked._replace(form=walked.form._replace(half_life=best_half_life(walked)))
 
 
-def surface_forecasts_better(history: History, form: Form) -> bool:
-    """Whether deviations that follow the surface forecast the second half of a history better than decayed means."""
-    first = len(history.days) // 2
+def surface_forecasts_better(history: History, walked: Walk) -> bool:
+    """Whether deviations that follow the surface forecast the second half of a history better than those of a walk."""
+    form, first = walked.form, len(history.days) // 2
     if first <= _FIRST:
         return False
     past = history._replace(
@@ -57,7 +57,7 @@ def surface_forecasts_better(history: History, form: Form) -> bool:
     )
     other = walk(history, form._replace(decays=(1.0,)), elasticities(past))
     dates = _dates(first, len(other.shocks))
-    gain = _log_scores(other, form.half_life, dates) - _log_scores(walk(history, form), form.half_life, dates)
+    gain = _log_scores(other, form.half_life, dates) - _log_scores(walked, form.half_life, dates)
     return bool(gain.mean() > _SIGNIFICANT * gain.std(ddof=1) / math.sqrt(len(gain)))
 
 

@@ -96,6 +96,7 @@ def test_deviations_that_move_on_their_own_do_not_follow(seed: int) -> None:
 
 
 def test_few_dates_and_other_forms_do_not_follow_the_surface() -> None:
-    assert not surface_forecasts_better(_elastic_history(200, 0), FORMS["reverting"])
+    few = _elastic_history(200, 0)
+    assert not surface_forecasts_better(few, walk(few, FORMS["reverting"]))
     for form in ("filtered_historical", "historical"):
         assert chosen_walk(_elastic_history(400, 0), FORMS[form]).form == FORMS[form]
