@@ -152,7 +152,7 @@ def _other_data(first: Side, second: Side) -> str:
     """Why figures of models of one kind cannot be compared; empty where they were measured on the same data."""
     for side in (first, second):
         if not side.data:
-            why = "no dvc.lock around it records this bundle" if side.is_folder else "its dvc.lock has no data/surfaces"
+            why = "its dvc.lock has no data/surfaces" if side.is_judged else "no dvc.lock around it records this bundle"
             return f"the data of {side.name} is not known: {why}"
     if first.data == second.data:
         return ""
@@ -216,7 +216,7 @@ def text(found: Compared) -> str:
     for letter, side in sides:
         if not side.figures:
             what = "figures and settings of {} are not known: a bundle does not carry them"
-            if not side.is_folder:
+            if side.is_judged:
                 what = "figures of {} are not known: it was registered without those of evaluate"
             lines += ["", f"the {what.format(letter)}"]
     for title, values in (

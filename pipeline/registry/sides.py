@@ -38,9 +38,9 @@ class Side(NamedTuple):
     code: Mapping[str, str]
 
     @property
-    def is_folder(self) -> bool:
-        """Whether it is a folder, of which there is no verdict."""
-        return not self.verdict
+    def is_judged(self) -> bool:
+        """Whether it is a version, of which there is a verdict, and no folder."""
+        return bool(self.verdict)
 
 
 def of_version(models: Registry, name: str) -> Side:
