@@ -171,7 +171,7 @@ def _write_card(card: bytes, path: Path) -> None:
     """Write a model card in one step, but not over a file that is none."""
     from pipeline.files import formats
 
-    if path.exists() and _OF_CARDS not in path.read_bytes():
+    if path.exists() and not (path.is_file() and _OF_CARDS in path.read_bytes()):
         click.echo(f"fetch: {path} is no model card of volvae and stays; the card has that name", err=True)
     else:
         formats.write_bytes(path, card)

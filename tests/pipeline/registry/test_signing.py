@@ -76,6 +76,10 @@ def test_the_card_of_a_fetched_version_lies_beside_it(linear_bundle: Path, tmp_p
     told = call("fetch", "1", "-o", str(folder))
     assert (told.exit_code, card.read_text()) == (0, "notes of a year")
     assert f"{card} is no model card of volvae and stays" in told.stderr
+    card.unlink()
+    card.mkdir()
+    told = call("fetch", "1", "-o", str(folder))
+    assert (told.exit_code, told.stderr.count("no model card of volvae and stays")) == (0, 1)
 
 
 def stored(store: Path, run_id: str) -> Path:
