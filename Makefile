@@ -6,7 +6,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PIPELINE_INSTALLED := $(VENV)/.pipeline-installed
 RUNTIME_INSTALLED := $(VENV)/.runtime-installed
+# What is run needs no tools, what is shown no torch; an environment that has more is kept as it is.
+FOR_RUN := $(or $(wildcard $(INSTALLED)),$(PIPELINE_INSTALLED))
+FOR_DEMO := $(or $(wildcard $(INSTALLED)),$(wildcard $(PIPELINE_INSTALLED)),$(RUNTIME_INSTALLED))
 RIVALS := $(VENV)/rivals
 TRITON := $(VENV)/triton
 # The two onnxruntime wheels overwrite each other, so one is chosen: the GPU one where there is an NVIDIA GPU.
@@ -19,10 +23,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: demo run test test-quick docs lint audit deps chaos images story triton bench bench-gpu experiments lock vendor screenshots \
   clean
 
-demo: $(RUNTIME_INSTALLED)
+demo: $(FOR_DEMO)
 	@$(BIN)/volvae demo
 
-run: $(INSTALLED)
+run: $(FOR_RUN)
 	@volvae check
 	@python -c 'from pathlib import Path; from pipeline.runs.lock import heal; heal(Path())'
 	dvc repro
@@ -88,7 +92,7 @@ bench-gpu: $(INSTALLED)
 
 # Parameters that differ from one experiment to another, and the metrics that fit beside them.
 LEFT_OUT := elbo_gap_.*|reconstruction_.*|opponent_.*|sample_energy_.*|active_units
-experiments: $(INSTALLED)
+experiments: $(FOR_RUN)
 	@dvc exp show --no-pager --only-changed --drop '^(Created|(.*[:.])?($(LEFT_OUT)))$$'
 
 # Beside the environment and without what it asks for: its requirement dataclasses hides that of Python from prefect.
@@ -108,11 +112,15 @@ $(BIN)/python:
 	  "volvae needs Python 3.11 to 3.13, not %d.%d: make PYTHON=python3.11" % v)'
 	$(PYTHON) -m venv $(VENV)
 
-# Where `make run` has installed everything, there is nothing to add.
 $(RUNTIME_INSTALLED): pyproject.toml requirements.lock | $(BIN)/python
-	@[ -e $(INSTALLED) ] || { \
-	  echo "installing the runtime and the server, without torch: half a gigabyte, about a minute" && \
-	  $(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[serve,quotes,$(RUNTIME)]'; }
+	@echo "installing the runtime and the server, without torch: half a gigabyte, about a minute"
+	@$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[serve,quotes,$(RUNTIME)]'
+	@touch $@
+
+$(PIPELINE_INSTALLED): pyproject.toml requirements.lock | $(BIN)/python
+	@echo "installing the pipeline and the server: two gigabytes, about two minutes"
+	@$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[pipeline,serve,$(RUNTIME)]'
+	$(BIN)/python -m pip check
 	@touch $@
 
 $(INSTALLED): pyproject.toml requirements.lock | $(BIN)/python
