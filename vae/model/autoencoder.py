@@ -399,7 +399,9 @@ class Vae(nn.Module):
     def decode_with_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """``decode`` of z [batch, latent] and its derivatives by the latents, [batch, latent, R]."""
         layer, slope = _with_jacobian(self.decoder_network, z)
-        return (self.decoder_linear(z) + layer) * self.unit, (self.decoder_linear.weight.T + slope) * self.unit
+        # The sum is laid out as its first part: a product with a matrix is then one, not one for each row.
+        slope = slope + self.decoder_linear.weight.T
+        return (self.decoder_linear(z) + layer) * self.unit, slope * self.unit
 
     def without_last_latents(self, count: int) -> "Vae":
         """The model without its last ``count`` latents, which are set to 0; the same where these had no KL."""

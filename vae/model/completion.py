@@ -26,7 +26,7 @@ from vae.model.point_posterior import PointProblem, encoded_mean, pose_points, p
 from vae.model.quote_weights import QuoteInterpolator, QuoteWeights
 
 MOST_STEPS = 30  # three are enough from ten quotes on
-_ROWS = 512  # surfaces at a time: bounds the memory of their Jacobians
+_ROWS = 64  # surfaces at a time: their Jacobians stay in the cache
 _LEAST_VARIANCE = 1e-12  # smallest total variance of a quote; a spline may undershoot zero
 
 
@@ -278,7 +278,7 @@ def completion_at(model: Vae, mode: Mode, errors: Errors | None) -> Completion:
     z = mode.z
     values, jacobian = model.decode_with_jacobian(z)
     factors = model.residual_factors
-    factors = None if factors is None else factors.double().unsqueeze(0)
+    factors = None if factors is None else factors.double()
     residual, variance = _given_errors((jacobian @ model.basis.T).double(), factors, mode, errors)
     natural = model.natural(values) + residual.to(z.dtype)
     if model.architecture.likelihood == "bernoulli":

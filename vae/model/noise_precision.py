@@ -20,7 +20,7 @@ class NoisePrecision(NamedTuple):
 
     Attributes:
         diagonal: P, 0 where a point is not known, [batch or 1, point].
-        factors: F at the points, [batch or 1, point, factor]; None where the noise is independent.
+        factors: F at the points, [batch, point, factor] or [point, factor]; None where the noise is independent.
         factor_covariance: M^-1, the covariance of the factors' scores given the errors, [batch or 1, factor, factor].
     """
 
@@ -30,11 +30,11 @@ class NoisePrecision(NamedTuple):
 
     @classmethod
     def of(cls, diagonal: Tensor, factors: Tensor | None) -> Self:
-        """From P [batch or 1, point] and F at the points, [batch or 1, point, factor] or [point, factor]."""
+        """From P [batch or 1, point] and F at the points, [batch, point, factor] or [point, factor]."""
         diagonal = diagonal.double()
         if factors is None:
             return cls(diagonal)
-        factors = factors.double().unsqueeze(0) if factors.dim() == 2 else factors.double()
+        factors = factors.double()
         inner = (factors * diagonal.unsqueeze(2)).mT @ factors
         identity = torch.eye(inner.shape[-1], dtype=inner.dtype, device=inner.device)
         return cls(diagonal, factors, linear_systems.inverse(inner + identity))

@@ -17,7 +17,7 @@ _DEGREES = (4.0, 5.0, 6.0, 8.0, 10.0, 14.0, 20.0, 30.0, 50.0, 100.0, 300.0, NORM
 _FEWEST = 80  # completions near a place of ``OPEN``; with fewer the factor is that of all of its row
 _NOISE = (10.0, 50.0)  # of noisy quotes, in units of the model's ...
 _NOISY_COUNTS = (5, 10, 20, 40, 100)  # ... and how many of them are known
-_ROWS = 256  # surfaces at a time: bounds the memory of their Jacobians
+_ROWS = 64  # surfaces at a time: their Jacobians stay in the cache
 
 
 class _Trials(NamedTuple):
