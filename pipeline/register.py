@@ -1,6 +1,5 @@
 """The stage register: one MLflow version for each distinct bundle, data and parameters; the gate; the champion."""
 
-import contextlib
 import json
 import sys
 from collections.abc import Mapping
@@ -46,6 +45,19 @@ class HeldOut(NamedTuple):
     markets: tuple[str, ...] = ()
 
 
+class Champion(NamedTuple):
+    """The champion that a version is held against.
+
+    Attributes:
+        version: that the alias names.
+        model: of it; None where there is nothing to compare: it is the version itself, or of a format that this version
+            of volvae does not read.
+    """
+
+    version: Version
+    model: SurfaceModel | VectorModel | None
+
+
 def main(
     params: Params,
     *,
@@ -76,11 +88,11 @@ def main(
     held_out = read_held_out(data)
     settings = params.register_
     with registry.opened(model=settings.model, experiment=settings.experiment) as models:
-        check_champion(models, record.content)
+        champion = trusted_champion(models, record.content)
         version = models.register(record)
         if key is not None:
             models.sign(version, key, bundle, record.texts[f"{registry.LINEAGE}/{attestation.PROVENANCE}"].encode())
-        outcome = decide(models, version, loaded, figures, held_out, settings)
+        outcome = decide(models, version, champion, loaded, figures, held_out, settings)
         version = models.find(version.number)  # with the tags of the verdict
         told = judged(
             version,
@@ -111,42 +123,48 @@ def read_held_out(data: Dataset) -> HeldOut:
     return HeldOut(test["iv"], test.get("clean", test["iv"]), data.market("test"), data.markets)
 
 
-def check_champion(models: Registry, content: str) -> None:
-    """Refuse a champion that cannot be trusted before a version is registered, which could not be judged beside it.
+def trusted_champion(models: Registry, content: str) -> Champion | None:
+    """The champion, read before a version is registered, which could not be judged beside one that is not trusted.
 
     Args:
         models: registry.
-        content: that identifies the version; where it is the champion's own, there is nothing to compare.
+        content: that identifies the version; where it is the champion's own, the champion is not read.
 
     Raises:
         StageError: the champion's files are gone, not those that were registered, or not signed by the key that is set.
     """
     champion = models.get(registry.CHAMPION)
-    if champion is not None and champion.tags.get(CONTENT) != content:
-        with contextlib.suppress(registry.OtherFormatError):
-            models.load(champion)
+    if champion is None:
+        return None
+    if champion.tags.get(CONTENT) == content:
+        return Champion(champion, None)
+    try:
+        return Champion(champion, models.load(champion))
+    except registry.OtherFormatError as error:
+        print(f"register: no comparison with the champion: {error}", file=sys.stderr)
+        return Champion(champion, None)
 
 
 def decide(
     models: Registry,
     version: Version,
+    champion: Champion | None,
     loaded: SurfaceModel | VectorModel,
     figures: Mapping[str, float],
     held_out: HeldOut,
     settings: RegisterParams,
 ) -> dict[str, Any]:
     """Judge a version alone and against the champion; promote an accepted one if the settings say so."""
-    champion = models.get(registry.CHAMPION)
-    if champion is not None and champion.number == version.number:
-        return {"verdict": "accepted", "reason": "it is champion already", "champion": champion.number}
-    rival = None if champion is None else _rival(models, champion)
+    parent = None if champion is None else champion.version.number
+    if parent == version.number:
+        return {"verdict": "accepted", "reason": "it is champion already", "champion": parent}
+    rival = None if champion is None else champion.model
     if isinstance(loaded, VectorModel):
         checks, compared = judge_vectors(loaded, rival, figures, held_out, settings.gate)
     else:
         checks, compared = judge_surfaces(loaded, rival, figures, held_out, settings.gate)
     verdict = Verdict(tuple(checks))
-    parent = champion.number if champion else "none"
-    tags = {f"gate.{check.name}": _result(check) for check in checks} | {"volvae.parent": parent}
+    tags = {f"gate.{check.name}": _result(check) for check in checks} | {"volvae.parent": parent or "none"}
     models.judge(version, accepted=verdict.accepted, reason=verdict.reason, tags=tags)
     if verdict.accepted and settings.promote and not version.rolled_back:
         models.promote(version, reason=f"gate: {verdict.reason}")
@@ -154,19 +172,10 @@ def decide(
     return {
         "verdict": "accepted" if verdict.accepted else "refused",
         "reason": verdict.reason,
-        "champion": parent,
+        "champion": parent or "none",
         **{f"gate_{check.name}": check.value for check in checks},
         **compared,
     }
-
-
-def _rival(models: Registry, champion: Version) -> SurfaceModel | VectorModel | None:
-    """The champion's model; None, with a line, where its bundle has another format, so that it cannot be compared."""
-    try:
-        return models.load(champion)
-    except registry.OtherFormatError as error:
-        print(f"register: no comparison with the champion: {error}", file=sys.stderr)
-        return None
 
 
 def judge_surfaces(

@@ -53,6 +53,13 @@ class Decision(NamedTuple):
     reason: str
 
 
+class Champion(NamedTuple):
+    """The champion's name in words, and its model; None where its bundle has another format, as the code is new."""
+
+    name: str
+    model: SurfaceModel | VectorModel | None
+
+
 def decide(found: Situation, settings: RetrainParams) -> Decision:
     """Run if no version is registered, or if something changed and one of the reasons that the settings name holds."""
     if found.newest is None:
@@ -78,7 +85,8 @@ def situation_in(folder: Path, params: Params) -> Situation:
 
     Raises:
         InputError: the incoming surfaces cannot be read.
-        StageError: DVC or the registry failed.
+        StageError: DVC or the registry failed, or the champion cannot be trusted: a version that is trained could not
+            be registered beside it, and hours later is too late to say so.
     """
     block = params.register_
     incoming = Path(params.retrain.incoming).absolute() if params.retrain.incoming else None
@@ -86,7 +94,8 @@ def situation_in(folder: Path, params: Params) -> Situation:
     with registry.opened(model=block.model, experiment=block.experiment) as models:
         newest = models.get(registry.CHALLENGER)
         age = (datetime.now(UTC) - newest.created).total_seconds() / 86_400.0 if newest else 0.0
-        odd = odd_share(models, incoming, params, folder) if incoming else None
+        champion = read_champion(models) if changed or incoming else None
+        odd = odd_share(champion, incoming, params, folder) if champion and incoming else None
     return Situation(changed, newest.number if newest else None, age, odd)
 
 
@@ -118,7 +127,23 @@ def _names(entries: list[str | dict[str, dict[str, object]]]) -> set[str]:
     return names
 
 
-def odd_share(models: Registry, incoming: Path, params: Params, folder: Path) -> float | None:
+def read_champion(models: Registry) -> Champion | None:
+    """The champion; None where there is none.
+
+    Raises:
+        StageError: its files are gone, not those that were registered, or not signed by the key that is set.
+    """
+    version = models.get(registry.CHAMPION)
+    if version is None:
+        return None
+    name = f"{models.model} version {version.number}"
+    try:
+        return Champion(name, models.load(version))
+    except registry.OtherFormatError:
+        return Champion(name, None)
+
+
+def odd_share(champion: Champion, incoming: Path, params: Params, folder: Path) -> float | None:
     """Share of a file's surfaces or vectors that score below 99 % of the champion's held-out data; None for none.
 
     None too where the champion's bundle has another format: then the code is new, which is a reason to run. The page of
@@ -127,17 +152,13 @@ def odd_share(models: Registry, incoming: Path, params: Params, folder: Path) ->
     Raises:
         InputError: the file cannot be read.
     """
-    champion = models.get(registry.CHAMPION)
-    if champion is None:
-        return None
-    try:
-        model = models.load(champion)
-    except registry.OtherFormatError:
+    model = champion.model
+    if model is None:
         return None
     found = watched(model, incoming, params.prepare)
     rule = drift.Rule(params.retrain.odd_share, "drift" in params.retrain.when)
-    test, name = drift.of_test_split(model, folder / _SURFACES), f"{models.model} version {champion.number}"
-    formats.write_bytes(folder / _RESULTS / DRIFT, drift.drift_page(name, test, found, rule).encode())
+    test = drift.of_test_split(model, folder / _SURFACES)
+    formats.write_bytes(folder / _RESULTS / DRIFT, drift.drift_page(champion.name, test, found, rule).encode())
     return drift.odd_share(found.scores)
 
 

@@ -12,12 +12,13 @@ from click.testing import CliRunner, Result
 
 from pipeline import register
 from pipeline.cli.main import main
+from pipeline.errors import StageError
 from pipeline.files import formats, trained_model
 from pipeline.files.dataset import SPLITS, Dataset
-from pipeline.registry import cached, lineage, vector_gate
+from pipeline.registry import cached, lineage, registry, vector_gate
 from pipeline.registry.vector_gate import VectorComparison
 from pipeline.report import picture, text
-from pipeline.runs.trigger import odd_share
+from pipeline.runs import trigger
 from pipeline.settings.register import GateParams, ShareRange
 from tests.deploy.serving import serving
 from tests.documents import blocks
@@ -239,7 +240,10 @@ def test_vectors_are_registered_and_judged(
     monkeypatch: pytest.MonkeyPatch,
     held_out: np.ndarray,
 ) -> None:
-    """The first is champion; the same under another name is compared with it; MLflow knows shape and name of x."""
+    """The first is champion; the same under another name is compared with it; MLflow knows shape and name of x.
+
+    Beside a champion that cannot be trusted nothing is registered.
+    """
     for path in run.folder.iterdir():
         (tmp_path / path.name).symlink_to(path)
     shutil.copy(empty_store, tmp_path)
@@ -254,13 +258,20 @@ def test_vectors_are_registered_and_judged(
         "metrics": "register.json",
     }
     paths |= {f"{stage}_metrics": f"results/{stage}.json" for stage in PATHS}
-    outcomes = []
-    for digest in ("1", "2"):
+    outcomes, loaded, load = [], [], registry.Registry.load
+    note = loaded.append
+    monkeypatch.setattr(registry.Registry, "load", lambda models, one: note(one.number) or load(models, one))
+
+    def register_as(digest: str) -> None:
         deps = {"train": {"deps": {"data/surfaces": digest}, "outs": {"artifacts/model": digest}}}
         deps["export"] = {"deps": {"artifacts/model": digest}, "outs": {"artifacts/bundle": digest}}
         monkeypatch.setattr(lineage, "recorded", lambda deps=deps: deps)
         register.main(run.params(), **{name: Path(path) for name, path in paths.items()})
+
+    for digest in ("1", "2"):
+        register_as(digest)
         outcomes.append(json.loads(Path("register.json").read_text()))
+    assert loaded == ["1", "1", "2"]  # to promote it, to compare with it, to promote the second
     assert [outcome["verdict"] for outcome in outcomes] == ["accepted", "accepted"], outcomes
     assert "<h2>volvae version 2: accepted" in Path("report.html").read_text()
     assert "VectorModel.load" in Path("model_card.md").read_text()
@@ -271,9 +282,16 @@ def test_vectors_are_registered_and_judged(
     assert signature.outputs.input_names() == ["x"]
     assert signature.outputs.inputs[0].shape == (-1, POINTS)
     np.save("incoming.npy", held_out)
-    with register.registry.opened(model="volvae", experiment="volvae") as models:
-        assert odd_share(models, Path("incoming.npy"), run.params(), tmp_path / "watched") < 0.2
+    with registry.opened(model="volvae", experiment="volvae") as models:
+        champion = trigger.read_champion(models)
+    assert trigger.odd_share(champion, Path("incoming.npy"), run.params(), tmp_path / "watched") < 0.2
     assert "<h2>No drift</h2>" in (tmp_path / "watched/results/drift.html").read_text()
+    for manifest in tmp_path.glob("mlartifacts/*/artifacts/bundle/manifest.json"):
+        manifest.write_text("{}")
+    with pytest.raises(StageError, match="the bundle of volvae version 2 is damaged"):
+        register_as("3")
+    with registry.opened(model="volvae", experiment="volvae") as models:
+        assert models.get("3") is None
 
 
 FIGURES = {

@@ -21,7 +21,7 @@ from pipeline.cli.main import main as cli
 from pipeline.errors import InputError, StageError
 from pipeline.files import formats
 from pipeline.files.dataset import Dataset
-from pipeline.register import HeldOut, decide
+from pipeline.register import HeldOut, decide, trusted_champion
 from pipeline.registry import mlflow_store, registry
 from pipeline.registry.registry import CHAMPION, Registry
 from pipeline.settings.params import Params
@@ -109,8 +109,8 @@ def opened(params: Params):
 
 def add(models: Registry, bundle: Path, content: str, held_out: HeldOut, params: Params) -> dict:
     version = models.register(record(bundle, content))
-    loaded = SurfaceModel.load(bundle, provider="cpu")
-    return {"version": version.number, **decide(models, version, loaded, FIGURES, held_out, params.register_)}
+    loaded, champion = SurfaceModel.load(bundle, provider="cpu"), trusted_champion(models, content)
+    return {"version": version.number, **decide(models, version, champion, loaded, FIGURES, held_out, params.register_)}
 
 
 def with_gate(params: Params, **changes: float | None) -> Params:

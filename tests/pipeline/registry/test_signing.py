@@ -17,7 +17,7 @@ from chaos import tamper
 from deploy.server import model_card
 from pipeline.cli.main import main as cli
 from pipeline.errors import InputError, StageError
-from pipeline.register import check_champion
+from pipeline.register import trusted_champion
 from pipeline.registry import registry
 from pipeline.registry.attestation import PROVENANCE, SIGNED_PROVENANCE
 from pipeline.registry.registry import BUNDLE, CHAMPION, LINEAGE
@@ -241,21 +241,21 @@ def test_a_champion_without_signature_is_refused_before_a_version_is_registered(
 ) -> None:
     """Its own content is registered all the same, and so signed."""
     with opened() as models:
-        check_champion(models, "a")
+        trusted_champion(models, "a")
         version = models.register(record(linear_bundle, "a"))
         models.promote(version)
         monkeypatch.setenv(VERIFY_KEY, str(keys["ours"][1]))
         monkeypatch.setenv(SIGNING_KEY, str(keys["ours"][0]))
-        check_champion(models, "a")
+        trusted_champion(models, "a")
         with pytest.raises(StageError, match=r"the bundle of volvae version 1 is refused: it has no model\.sig"):
-            check_champion(models, "b")
+            trusted_champion(models, "b")
         models.sign(version, signing_key())
         envelope = stored(own_registry, version.run_id).with_name(LINEAGE) / SIGNED_PROVENANCE
         envelope.unlink()  # as of a version that was signed before provenance was
         with pytest.raises(StageError, match="`volvae sign 1` signs it"):
-            check_champion(models, "b")
+            trusted_champion(models, "b")
         models.sign(version, signing_key())
-        check_champion(models, "b")
+        trusted_champion(models, "b")
 
 
 def test_a_champion_that_was_changed_with_its_signature_is_not_rolled_back_to(

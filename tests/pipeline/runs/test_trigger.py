@@ -3,21 +3,23 @@
 import json
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from chaos import tamper
 from pipeline.cli.main import main as cli
+from pipeline.errors import StageError
 from pipeline.files import surface_tables
 from pipeline.files.csv_tables import write_csv
 from pipeline.registry import registry
 from pipeline.runs import trigger
 from pipeline.runs.trigger import Situation, decide
 from pipeline.settings.retrain import RetrainParams
-from tests.pipeline.registry.test_registry import record
+from tests.records import empty_store, own_registry, record  # noqa: F401
 from tests.workspace import Workspace
+from vae.bundle import VERIFY_KEY
 from vae.runtime import SurfaceModel
 
 CHANGED = {"prepare": ["data/quotes.parquet"], "train": ["train"]}
@@ -62,18 +64,16 @@ def test_drift_is_what_the_champion_finds_odd(
         files[name] = workspace.folder / f"{name}.parquet"
         surface_tables.write_surfaces(files[name], [iv], model.grid, count=len(iv))
     with registry.opened(model="volvae", experiment="volvae") as models:
-        share = partial(trigger.odd_share, models, params=workspace.params(), folder=workspace.folder)
-        page = workspace.folder / "results/drift.html"
-        assert share(files["usual"]) is None  # there is no champion yet
-        assert not page.exists()
+        assert trigger.read_champion(models) is None
         models.promote(models.register(record(bundle, "a")))
-        assert share(files["usual"]) < 0.05
-        assert "<h2>No drift</h2>" in page.read_text()
-        found = share(files["broken"])
-        assert found == pytest.approx(0.25, abs=0.03)
-        assert (
-            f"<h2>The data drift</h2><p>The data drift: {found:.1%} of 40 incoming surfaces are odd" in page.read_text()
-        )
+        champion = trigger.read_champion(models)
+    share = partial(trigger.odd_share, champion, params=workspace.params(), folder=workspace.folder)
+    page = workspace.folder / "results/drift.html"
+    assert share(files["usual"]) < 0.05
+    assert "<h2>No drift</h2>" in page.read_text()
+    found = share(files["broken"])
+    assert found == pytest.approx(0.25, abs=0.03)
+    assert f"<h2>The data drift</h2><p>The data drift: {found:.1%} of 40 incoming surfaces are odd" in page.read_text()
 
 
 def test_quotes_are_watched_by_the_settings_of_prepare(
@@ -94,8 +94,8 @@ def test_quotes_are_watched_by_the_settings_of_prepare(
     columns = {"date": "day", "tenor_years": "years", "log_moneyness": "k", "iv": "vol"}
     settings = {"path": "before.csv", "columns": columns, "vol_unit": "percent"}
     workspace.set(prepare__source="quotes", prepare__quotes=settings, retrain__incoming="today.csv")
-    models = SimpleNamespace(get=lambda _: SimpleNamespace(number="7"), load=lambda _: model, model="volvae")
-    found = trigger.odd_share(models, Path("today.csv"), workspace.params(), workspace.folder)
+    champion = trigger.Champion("volvae version 7", model)
+    found = trigger.odd_share(champion, Path("today.csv"), workspace.params(), workspace.folder)
     assert found == float((model.score(iv).percentile < 1.0).mean()) > 0.0
     page = (workspace.folder / "results/drift.html").read_text()
     assert "volvae version 7" in page
@@ -105,6 +105,38 @@ def test_quotes_are_watched_by_the_settings_of_prepare(
         done = CliRunner().invoke(cli, ["drift", *file, "--bundle", str(linear_bundle), "--json"])
         assert done.exit_code == 0, done.stderr
         assert json.loads(done.stdout)["odd_share"] == found
+
+
+@pytest.mark.parametrize(
+    ("changed", "watched", "refused"),
+    [
+        ({"train": ["train"]}, False, True),
+        ({}, True, True),
+        ({}, False, False),  # it would not train
+    ],
+)
+def test_a_champion_that_cannot_be_trusted_ends_a_run_before_it_trains(
+    own_registry: Path,  # noqa: F811
+    linear_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    workspace: Workspace,
+    *,
+    changed: dict[str, list[str]],
+    watched: bool,
+    refused: bool,
+) -> None:
+    """The stage register would refuse what it trained. Whether drift is watched makes no difference."""
+    with registry.opened(model="volvae", experiment="volvae") as models:
+        models.promote(models.register(record(linear_bundle, "a")))
+    monkeypatch.setenv(VERIFY_KEY, str(tamper.write_key(own_registry, "ours")[1]))
+    monkeypatch.setattr(trigger, "changes", lambda *_: changed)
+    if watched:
+        workspace.set(retrain__incoming="incoming.csv")
+    if refused:
+        with pytest.raises(StageError, match=r"version 1 is refused: it has no model\.sig, and .* `volvae sign "):
+            trigger.situation_in(own_registry, workspace.params())
+    else:
+        assert trigger.situation_in(own_registry, workspace.params()).newest == "1"
 
 
 def test_bad_settings_are_named(workspace: Workspace) -> None:
