@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -69,6 +69,7 @@ _ARTIFACTS = "mlartifacts"
 _LONGEST_REASON = 400  # characters
 _BEGUN = re.compile(r"\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(-journal|-wal|-shm)?")  # end of a begun store's name
 _HOUR = 3600.0  # seconds
+_SYNCS = 3  # of a transaction of SQLite's that are tried
 _PATIENCE, _PAUSE = 300.0, 0.02  # seconds in which another process ends, and between two looks
 # They log the errors that they raise, with tracebacks.
 _NOISY = ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.utils", "mlflow.models", "mlflow.onnx", "sqlalchemy")
@@ -107,7 +108,7 @@ class Store:
     """
 
     def __init__(self, uri: str, *, address: str, database: Path | None) -> None:
-        self.address, self.client = address, mlflow.MlflowClient(uri)
+        self.address, self.client = address, _Client(uri) if database else mlflow.MlflowClient(uri)
         self._uri, self._database = uri, database
 
     def log(self, experiment: str, record: Record) -> LoggedModel:
@@ -277,6 +278,38 @@ class Store:
         if self._database and not urlsplit(location).scheme:
             location = (self._database.parent / location).as_uri()
         return get_artifact_repository(location, tracking_uri=self._uri)
+
+
+class _Client:
+    """MLflow's client of an embedded store, which asks again where a sync of SQLite's failed.
+
+    SQLite does not repeat a sync that a signal interrupted, and its error has no word of the signal. It then takes back
+    all of the transaction, so that nothing is changed twice; a call of several transactions, as a client that asks a
+    server again, may leave an empty run.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._client = mlflow.MlflowClient(uri)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  MLflow's client has no types
+        call = getattr(self._client, name)
+
+        def persistent(*arguments: object, **named: object) -> object:
+            for _ in range(_SYNCS - 1):
+                try:
+                    return call(*arguments, **named)
+                except MlflowException as error:
+                    if not _lacks_sync(error):
+                        raise
+            return call(*arguments, **named)
+
+        return persistent
+
+
+def _lacks_sync(error: MlflowException) -> bool:
+    """Whether a sync of SQLite's failed."""
+    refusal = getattr(error.__cause__, "orig", None)  # of SQLAlchemy's error, which MLflow's is made from
+    return getattr(refusal, "sqlite_errorname", "") in ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC")
 
 
 @contextlib.contextmanager

@@ -16,6 +16,10 @@ from uuid import uuid4
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy.exc import OperationalError
 
 from pipeline.errors import StageError
 from pipeline.registry import mlflow_store, registry
@@ -46,6 +50,42 @@ def with_store(here: Path, empty_store: Path) -> Path:  # noqa: F811
     """The same with an embedded store, which is empty."""
     shutil.copy(empty_store, here)
     return here
+
+
+@pytest.mark.parametrize(
+    ("name", "failures", "done"),
+    [
+        ("SQLITE_IOERR_FSYNC", 2, True),
+        ("SQLITE_IOERR_DIR_FSYNC", 1, True),
+        ("SQLITE_IOERR_FSYNC", 99, False),
+        ("SQLITE_IOERR_WRITE", 1, False),
+    ],
+)
+def test_a_sync_that_a_signal_interrupts_is_made_again(
+    with_store: Path, linear_bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str, failures: int, *, done: bool
+) -> None:
+    """A few times, as a disk that fails has no other error; whoever reads finds one promotion or none."""
+    with opened() as models:
+        version = models.register(record(linear_bundle, "a"))
+    whole, calls = SqlAlchemyStore.set_registered_model_alias, []
+
+    def interrupted(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) > failures:
+            return whole(*arguments)
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorname = name
+        cause = OperationalError("COMMIT", None, error)
+        raise MlflowException(cause, TEMPORARILY_UNAVAILABLE) from cause
+
+    monkeypatch.setattr(SqlAlchemyStore, "set_registered_model_alias", interrupted)
+    refusal = pytest.raises(StageError, match=r"sqlite:///mlflow\.db refused: .*disk I/O error[^\n]*$")
+    with contextlib.nullcontext() if done else refusal, opened() as models:
+        models.promote(version)
+    assert len(calls) == {2: 3, 99: 3}.get(failures, 1 + done)
+    with opened() as models:
+        assert [entry.version for entry in models.history()] == ["1"] * done
+        assert (models.get("champion") is not None) is done
 
 
 def opened() -> contextlib.AbstractContextManager[Registry]:
