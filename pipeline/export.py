@@ -1,6 +1,5 @@
 """The stage export: the ONNX bundle, published only if it agrees with torch in double precision."""
 
-import datetime as dt
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -48,6 +47,7 @@ from vae.model import completion
 from vae.model.autoencoder import Vae
 from vae.model.quote_weights import QuoteInterpolator
 from vae.runtime import SurfaceModel, VectorModel
+from vae.surface.days import date_of, day_of
 from vae.surface.grid import Grid
 from vae.surface.reading_error import ReadingError, reading_error
 from vae.surface.units import BASIS_POINTS
@@ -56,7 +56,6 @@ _ROWS = 256  # surfaces scored at a time
 _READ = 1000  # training surfaces, at most, from which the error of reading between points is learned
 _KNOWN = 40  # points from which surfaces are completed to compare
 _PATHS, _STEPS = 200, 5  # of scenarios that are compared
-_EPOCH = dt.date(1970, 1, 1)
 
 
 def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, metrics: Path) -> None:
@@ -187,7 +186,7 @@ def stated(moved: Motion, model: Vae, grid: Grid) -> dict[str, object]:
     return {
         "form": moved.form,
         "underlying": moved.underlying,
-        "date": (_EPOCH + dt.timedelta(moved.date)).isoformat(),
+        "date": date_of(moved.date).isoformat(),
         "center": model.center.tolist(),
         "noise": _root_mean_square(model.scale),
         "tells_arbitrage": tells_arbitrage(grid),
@@ -199,7 +198,7 @@ def stated(moved: Motion, model: Vae, grid: Grid) -> dict[str, object]:
 def scenarios_parity(moved: Motion, model: Vae, bundle: Path, *, seed: int) -> float:
     """Largest difference of vols of scenarios of the bundle from those of the law, in double precision."""
     drawn = SurfaceModel.load(bundle, provider="cpu", check_signature=False).scenarios(n=_PATHS, days=_STEPS, seed=seed)
-    days = [moved.date, *((date - _EPOCH).days for date in drawn.dates)]
+    days = [moved.date, *(day_of(date) for date in drawn.dates)]
     found = scenarios(moved.law, moved.state, passed(np.array(days)), drawn.shocks)
     with torch.no_grad():
         expected = model.expand(torch.from_numpy(found.coordinates)).numpy()

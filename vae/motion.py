@@ -23,6 +23,7 @@ from vae.dynamics.random_rows import uniform_rows
 from vae.motion_state import PARTS, State
 from vae.sessions import Graph, Options
 from vae.surface import arbitrage
+from vae.surface.days import day_of
 from vae.surface.grid import Grid
 from vae.surface.normal import normal_quantile
 
@@ -35,7 +36,6 @@ _BLOCK = 4096  # paths at a time
 _CANDIDATES = 8192  # paths that those with a given return are chosen among
 _STARTS, _CHOICES = 1, 2  # streams of random numbers beside the graph's
 _SATURDAY = 5
-_EPOCH = dt.date(1970, 1, 1)
 _SHORTEST, _LONGEST = 1e-6, 1000.0  # working days from a state to the next quotes
 _ROUNDING = 1e-9  # of sums of parts of a day
 _NEXT = tuple(f"next_{name}" for name in PARTS)
@@ -386,7 +386,7 @@ def working_days(after: dt.date, count: int) -> tuple[dt.date, ...]:
 
 def _week(before: dt.date, date: dt.date) -> Array:
     """How many of each day of the week a step goes through, [7]."""
-    week: Array = passed(np.array([(day - _EPOCH).days for day in (before, date)]))[0].astype(np.float32)
+    week: Array = passed(np.array([day_of(day) for day in (before, date)]))[0].astype(np.float32)
     return week
 
 

@@ -20,8 +20,9 @@ from pipeline.settings.params import read_quotes
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import quote_rows
 from pipeline.sources.columns import Columns
-from pipeline.sources.quote_rows import EPOCH, REASONS, STRIKE, QuoteTable
+from pipeline.sources.quote_rows import REASONS, STRIKE, QuoteTable
 from pipeline.sources.usable_quotes import usable
+from vae.surface.days import date_of
 from vae.surface.plausible import vol_readings
 from vae.surface.units import DAYS_PER_YEAR
 
@@ -217,7 +218,7 @@ def _date_shown(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]
             days = moments - size * numbers
             days = days[np.isfinite(days)]
             if len(days) and np.ptp(days) <= _SAME_DAY:
-                return str(np.datetime64(EPOCH) + int(np.floor(np.median(days) + 0.5)))
+                return str(date_of(np.floor(np.median(days) + 0.5)))
     return None
 
 

@@ -1,6 +1,5 @@
 """Whether data drift from what a model learned: the share of odd surfaces, and a page with the score of each date."""
 
-import datetime as dt
 import html
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from pipeline.report import blocks
 from pipeline.report.blocks import Card, Section
 from pipeline.report.charts import Axis, Level, Mark, chart
 from vae.runtime import Scores, SurfaceModel, VectorModel
+from vae.surface.days import date_of
 
 Array = NDArray[np.float64]
 
@@ -210,7 +210,7 @@ def _labels(watched: Watched) -> list[str]:
     if watched.titles is not None:
         return list(watched.titles)
     if watched.days is not None:
-        return [str(dt.date(1970, 1, 1) + dt.timedelta(int(day))) for day in watched.days]
+        return [str(date_of(day)) for day in watched.days]
     return [str(number) for number in range(len(watched.scores.nats))]
 
 

@@ -12,6 +12,7 @@ from pipeline.sources import columns
 from pipeline.sources.columns import Columns, Wanted
 from pipeline.tables.words import OPTION_TYPES
 from vae.risk.book import CALL, PUT, UNDERLYING, Book
+from vae.surface.days import day_of
 from vae.surface.units import DAYS_PER_YEAR
 
 Array = NDArray[np.float64]
@@ -71,7 +72,7 @@ def _years(values: Array, name: str, today: dt.date | None) -> Array:
     """Years to expiry from values of that column."""
     if name == "tenor_years":
         return values
-    days = values if today is None or name == "days" else values - (today - dt.date(1970, 1, 1)).days
+    days = values if today is None or name == "days" else values - day_of(today)
     return days / DAYS_PER_YEAR
 
 

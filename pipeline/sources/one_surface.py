@@ -11,9 +11,10 @@ from pipeline.errors import InputError, listed
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import quote_rows
 from pipeline.sources.columns import Array
-from pipeline.sources.quote_rows import EPOCH, EXPECTED_REASONS, REASONS, Index, Mask, QuoteTable, iso
+from pipeline.sources.quote_rows import EXPECTED_REASONS, REASONS, Index, Mask, QuoteTable, iso
 from pipeline.sources.quoted_surfaces import QuotedSurfaces
 from pipeline.sources.usable_quotes import usable
+from vae.surface.days import EPOCH
 from vae.surface.normal import normal_cdf
 
 _SECOND = 1.0 / 86_400.0  # of a day
@@ -221,5 +222,5 @@ def titles(found: QuotedSurfaces) -> list[str]:
 
 def time_text(days: float) -> str:
     """A date, or a time where it is not midnight."""
-    moment = dt.datetime.combine(EPOCH, dt.time()) + dt.timedelta(seconds=round(days / _SECOND))
+    moment = EPOCH + dt.timedelta(seconds=round(days / _SECOND))
     return iso(days) if moment.time() == dt.time() else moment.isoformat(timespec="seconds")

@@ -1,6 +1,5 @@
 """The rows of a file of quotes as one table: canonical columns in canonical units, and why a row is rejected."""
 
-import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import columns, layouts, quote_deltas, quote_tenors, row_filters
 from pipeline.sources.columns import Array, Columns, Wanted
 from pipeline.tables.words import EXERCISES, OPTION_TYPES
+from vae.surface.days import date_of, day_of
 from vae.surface.plausible import VOL_UNITS
 
 REASONS = (
@@ -68,7 +68,6 @@ EXPECTED_REASONS = (
     "in_the_money",
     "no_time_value",
 )
-EPOCH = dt.date(1970, 1, 1)
 PERCENT = 0.01
 VOLS = ("iv", "bid_iv", "ask_iv")
 RATES = ("rate", "dividend_yield")
@@ -181,7 +180,7 @@ class QuoteTable:
 
 def iso(day: float) -> str:
     """The date of a day since 1970-01-01, as ISO text."""
-    return (EPOCH + dt.timedelta(days=int(day))).isoformat()
+    return date_of(day).isoformat()
 
 
 def read(params: QuotesParams) -> QuoteTable:
@@ -265,7 +264,7 @@ def _times(found: Mapping[str, Array], params: QuotesParams) -> dict[str, Array]
     """The date of each row and the time of its snapshot."""
     rows = len(next(iter(found.values())))
     if params.date is not None:
-        date = np.full(rows, float((params.date - EPOCH).days))
+        date = np.full(rows, float(day_of(params.date)))
     else:
         date = np.floor(_first(found, "date", "snapshot"))
     return {"date": date, "time": found.get("snapshot", date)}

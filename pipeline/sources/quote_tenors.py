@@ -1,6 +1,5 @@
 """Years to expiry of the rows of a file, in whole days, in hours where times of day are known, or in business time."""
 
-import datetime as dt
 from collections.abc import Mapping
 from zoneinfo import ZoneInfo
 
@@ -12,12 +11,11 @@ from pipeline.settings.times import part_of_day, zone_in, zone_of
 from pipeline.sources import tenor_units
 from pipeline.sources.columns import Array
 from vae.surface import clock
+from vae.surface.days import instant_of, moment_of
 from vae.surface.units import DAYS_PER_YEAR
 
 _DIGITS = 9  # decimals of a year: rounding must not split an expiry
 _LONGEST = 20.0  # days of an option whose vol may be off by more than 0.5 % of itself where hours are left out
-_EPOCH = dt.datetime(1970, 1, 1)
-_DAY = dt.timedelta(days=1)
 
 
 def years(found: Mapping[str, Array], dates: Array, params: QuotesParams) -> Array:
@@ -143,9 +141,8 @@ def _in_zone(instant: float, zone: ZoneInfo, other: ZoneInfo) -> float:
     """An instant on the clock of a zone, on that of another."""
     if np.isnan(instant):
         return instant
-    moment = (_EPOCH + instant * _DAY).replace(tzinfo=zone).astimezone(other)
-    return (moment.replace(tzinfo=None) - _EPOCH) / _DAY
+    return instant_of(moment_of(instant).replace(tzinfo=zone).astimezone(other))
 
 
 def _text(instant: float) -> str:
-    return (_EPOCH + instant * _DAY).isoformat(" ", "minutes")
+    return moment_of(instant).isoformat(" ", "minutes")

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.tables.cell_errors import CellError, cells
+from vae.surface.days import instant_of
 
 Array = NDArray[np.float64]
 
@@ -18,7 +19,6 @@ ALLOWED = (
     "millionths or billionths of them, or a column of dates; others by prepare.quotes.date_format"
 )
 _LAST_DAY = 2_932_896  # 9999-12-31, in days since 1970-01-01
-_EPOCH = dt.datetime(1970, 1, 1)
 _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
            "november", "december")  # fmt: skip
 _CLOCK = r"(?:[T ]\s*(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?P<fraction>\.\d{1,9})?)?"
@@ -134,7 +134,7 @@ def _of_many(texts: pa.Array) -> Array | None:
 def _of_one(text: str, form: str | None) -> float:
     """Days of a date, NaN where the text is none."""
     moment = _moment(text) if form is None else _by_format(text, form)
-    return np.nan if moment is None else (moment.replace(tzinfo=None) - _EPOCH) / dt.timedelta(days=1)
+    return np.nan if moment is None else instant_of(moment)
 
 
 def _moment(text: str) -> dt.datetime | None:
