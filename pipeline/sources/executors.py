@@ -8,8 +8,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pipeline.errors import InputError, StageError
 
@@ -69,10 +70,9 @@ def dask(function: Callable[[Task], Result], tasks: Sequence[Task], *, address: 
         try:
             client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
             workers = client.nthreads()
+            client.subscribe_topic("all", partial(_tell_of_loss, set(workers)))
             with client.get_executor(pure=False, retries=_RETRIES) as executor:
-                for done in _as_done(executor, function, tasks, _QUEUED * sum(workers.values())):
-                    yield done
-                    workers = _told_of_losses(workers, client.nthreads())
+                yield from _as_done(executor, function, tasks, _QUEUED * sum(workers.values()))
         except TimeoutError as error:
             raise StageError(f"prepare.address: the Dask scheduler at {address} has no workers") from error
         except KilledWorker as error:
@@ -81,11 +81,21 @@ def dask(function: Callable[[Task], Result], tasks: Sequence[Task], *, address: 
             ) from error
 
 
-def _told_of_losses(before: Mapping[str, int], now: Mapping[str, int]) -> Mapping[str, int]:
-    """The workers that there are now, by address; a line for each that is gone."""
-    for worker in sorted(before.keys() - now.keys()):
-        print(f"prepare: the Dask worker {worker} is gone, {len(now)} are left", file=sys.stderr, flush=True)
-    return now
+def _tell_of_loss(workers: set[str], event: tuple[float, Mapping[str, Any]]) -> None:
+    """Print a line for a worker that is gone, at once: where all are, no result comes to tell it by.
+
+    Args:
+        workers: addresses of those that there are, which an event changes.
+        event: of the scheduler: when, and what.
+    """
+    _, found = event
+    if found.get("action") == "add-worker":
+        workers.add(found["worker"])
+    elif found.get("action") == "remove-worker":
+        workers.discard(found["worker"])
+        print(
+            f"prepare: the Dask worker {found['worker']} is gone, {len(workers)} are left", file=sys.stderr, flush=True
+        )
 
 
 def _as_done(
