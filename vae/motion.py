@@ -29,7 +29,7 @@ from vae.surface.normal import normal_quantile
 
 Array = NDArray[np.float32]
 
-_ROWS = 2**50  # random rows of a step; those of the next step follow
+_ROWS = 2**40  # random rows of a step; those of the next follow, up to 2^53, from which on onnxruntime miscounts them
 MOST_STEPS = 2**13
 MOST_GIVEN_STEPS = 64  # of paths whose return is given, which are all drawn before one is chosen
 _BLOCK = 4096  # paths at a time
@@ -225,7 +225,8 @@ class Motion:
             log_return: of the underlying over all dates, where it is given.
 
         Raises:
-            ValueError: the dates do not rise or are too many, or the law cannot say what follows from the return.
+            ValueError: the dates do not rise or are too many, paths too many are skipped, or the law cannot say what
+                follows from the return.
         """
         most = MOST_STEPS if log_return is None else MOST_GIVEN_STEPS
         if not 1 <= len(dates) <= most or any(one >= two for one, two in itertools.pairwise([state.date, *dates])):
@@ -233,6 +234,8 @@ class Motion:
             raise ValueError(
                 f"days must be 1 to {most} dates that rise from {state.date}, the date of the state{given}"
             )
+        if offset > _ROWS - n:
+            raise ValueError(f"offset is {offset}; allowed: 0 to 2^40 less the number of paths")
         if log_return is not None:
             return self._given_return(state, dates, n, seed, offset, log_return)
         iv = np.empty((n, len(dates), *self._shape), np.float32)
