@@ -54,9 +54,12 @@ def drift(
     name, model = _model(bundle)
     incoming = _incoming(model, file, reading, params)
     rule = judged.Rule(settings.odd_share, "drift" in settings.when)
-    formats.write_bytes(output, judged.drift_page(name, judged.of_test_split(model, surfaces), incoming, rule).encode())
+    test = judged.of_test_split(model, surfaces)
+    formats.write_bytes(output, judged.drift_page(name, test, incoming, rule).encode())
     share, line = judged.odd_share(incoming.scores), judged.text(incoming, rule)
     figures = {"surfaces": len(incoming.scores.nats), "odd_share": share, "allowed": rule.odd_share}
+    if incoming.motion is not None:
+        figures |= judged.motion_figures(test, incoming)
     drifts = None if share is None else share > rule.odd_share
     click.echo(json.dumps({**figures, "drift": drifts, "page": str(output)}) if as_json else f"{line}: {output}")
 
@@ -78,6 +81,7 @@ def _incoming(model: "SurfaceModel | VectorModel", file: Path, reading: Options,
     """The scores of a file: as a scheduled run reads it where it is the one that runs watch, and no option says how."""
     from pipeline.cli import surface_files
     from pipeline.files import surface_tables
+    from pipeline.report import motion_drift
     from pipeline.report.drift import Watched
     from pipeline.runs import trigger
     from vae.runtime import VectorModel
@@ -88,4 +92,6 @@ def _incoming(model: "SurfaceModel | VectorModel", file: Path, reading: Options,
         return trigger.watched(model, file, params.prepare)
     found = surface_files.read(file, reading, lambda: model.grid)
     surface_tables.check_grid(file, found.grid, model.grid)
-    return Watched(model.score(found.iv), found.days, found.titles)
+    price = found.conditions.get(motion_drift.underlying_of(model) or "")
+    dates = None if found.days is None else motion_drift.Dates(found.iv, found.days, price)
+    return Watched(model.score(found.iv), found.days, found.titles, motion_drift.of_incoming(model, dates))

@@ -1,6 +1,6 @@
 """Surfaces of a file for score and arbitrage: a table of surfaces, an array, or quotes as ``prepare`` reads them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,12 +20,14 @@ class SurfaceFile(NamedTuple):
         iv, grid: the surfaces.
         titles: date and market of each; None where they are not known.
         days: date of each, days since 1970-01-01, [surface]; None likewise.
+        conditions: numbers of each by name, [surface].
     """
 
     iv: NDArray[np.floating]
     grid: Grid
     titles: list[str] | None = None
     days: NDArray[np.integer] | None = None
+    conditions: Mapping[str, NDArray[np.float64]] = {}
 
 
 def read(path: Path, given: Options, model_grid: Callable[[], Grid]) -> SurfaceFile:
@@ -53,4 +55,4 @@ def read(path: Path, given: Options, model_grid: Callable[[], Grid]) -> SurfaceF
         found = quotes.read(params, grid)
     except InputError as error:
         raise hinted(error, given) from error
-    return SurfaceFile(found.iv, grid, titles(found), found.dates)
+    return SurfaceFile(found.iv, grid, titles(found), found.dates, found.conditions)

@@ -1,7 +1,7 @@
 """Whether data drift from what a model learned: the share of odd surfaces, and a page with the score of each date."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.files.dataset import Dataset
-from pipeline.report import blocks
+from pipeline.report import blocks, motion_drift
 from pipeline.report.blocks import Card, Section
 from pipeline.report.charts import Axis, Level, Mark, chart
+from pipeline.report.motion_drift import LogScores
 from vae.runtime import Scores, SurfaceModel, VectorModel
 from vae.surface.days import date_of
 
@@ -22,6 +23,7 @@ _FLOOR = 0.01  # percentile as which lower ones are drawn
 _WINDOW = 20  # surfaces, of which the share of odd ones is drawn
 _ROWS = 10  # of the table of the oddest
 _DAYS_OF_YEAR = 365.25
+_SIGNIFICANT = 2.0  # standard errors of a difference of mean log scores
 
 
 class Watched(NamedTuple):
@@ -31,11 +33,13 @@ class Watched(NamedTuple):
         scores: of each.
         days: date of each, days since 1970-01-01, [surface]; None where dates are not known.
         titles: name of each, such as its date; None where they have none but their place.
+        motion: log scores of the dates by the law of motion; None where there is none.
     """
 
     scores: Scores
     days: NDArray[np.integer] | None = None
     titles: Sequence[str] | None = None
+    motion: LogScores | None = None
 
 
 class Rule(NamedTuple):
@@ -66,7 +70,8 @@ def of_test_split(model: SurfaceModel | VectorModel, folder: Path) -> Watched | 
         return Watched(model.score(vectors)) if vectors.shape[1] == model.dimension else None
     if data.grid.to_dict() != model.grid.to_dict():
         return None
-    return Watched(model.score(data.arrays("test")["iv"]), data.date("test"))
+    scores = model.score(data.arrays("test")["iv"])
+    return Watched(scores, data.date("test"), motion=motion_drift.of_test_split(model, data))
 
 
 def text(incoming: Watched, rule: Rule) -> str:
@@ -95,6 +100,7 @@ def drift_page(model: str, test: Watched | None, incoming: Watched, rule: Rule) 
         _percentiles(shown, "percentile", "Log density", "held-out ones less likely, %", ODD_PERCENT),
         _percentiles(shown, "misfit_percentile", "Fit", "held-out ones fit worse, %", 100.0 - ODD_PERCENT),
         _shares(shown, rule),
+        *_motion(shown),
     ]
     content = (
         f"{_verdict(incoming, rule)}{blocks.cards(_cards(test, incoming, rule))}{blocks.charts(sections)}"
@@ -141,7 +147,79 @@ def _cards(test: Watched | None, incoming: Watched, rule: Rule) -> list[Card]:
         f"fit worse than {100.0 - ODD_PERCENT:g} % of held-out ones",
         f"without drift: {ODD_PERCENT:g} %",
     )
-    return [odd, worse, Card(f"{rule.odd_share:.1%}", "may be odd, retrain.odd_share")]
+    cards = [odd, worse, Card(f"{rule.odd_share:.1%}", "may be odd, retrain.odd_share")]
+    if incoming.motion is None:
+        return cards
+    found, beside = motion_figures(test, incoming), "test dates: not known"
+    if found["log_score_excess_test"] is not None:
+        mean, deviation = found["log_score_excess_test"], found["log_score_excess_test_deviation"]
+        beside = f"test dates: {mean:+.2f}, standard deviation of a date {deviation:.2f}"
+    nats = "unknown" if found["log_score_excess"] is None else f"{found['log_score_excess']:+.2f} nats"
+    return [*cards, Card(nats, "log score of a date beyond what the law of motion expects", beside)]
+
+
+def motion_figures(test: Watched | None, incoming: Watched) -> dict[str, float | None]:
+    """Mean log scores of dates by the law of motion, nats; None where they are not known.
+
+    ``log_score_excess``: of the incoming dates, beyond what the law expects; ``log_score_excess_test`` and
+    ``log_score_excess_test_deviation``: of the test dates, with the standard deviation of a date;
+    ``log_score_excess_error``: standard error of the difference of both means.
+    """
+    own = np.zeros(0) if incoming.motion is None else incoming.motion.known
+    other = np.zeros(0) if test is None or test.motion is None else test.motion.known
+    spread = float(other.std(ddof=1)) if len(other) > 1 else None
+    error = spread * float(1.0 / len(own) + 1.0 / len(other)) ** 0.5 if spread and len(own) else None
+    return {
+        "log_score_excess": float(own.mean()) if len(own) else None,
+        "log_score_excess_test": None if spread is None else float(other.mean()),
+        "log_score_excess_test_deviation": spread,
+        "log_score_excess_error": error,
+    }
+
+
+def motion_text(found: Mapping[str, float | None]) -> str:
+    """What the mean log scores say, in a line."""
+    own, other, error = (
+        found[name] for name in ("log_score_excess", "log_score_excess_test", "log_score_excess_error")
+    )
+    if own is None:
+        return "The law of motion foretold none of the incoming dates."
+    if other is None or error is None:
+        return "Nothing is known to compare with: the test dates are not here."
+    gap = own - other
+    if abs(gap) <= _SIGNIFICANT * error:
+        return f"Incoming dates are foretold as well as test dates: {gap:+.2f} nats a date, standard error {error:.2f}."
+    better = "better" if gap > 0.0 else "worse"
+    return f"Incoming dates are foretold {better} than test dates: {gap:+.2f} nats a date, standard error {error:.2f}."
+
+
+def _motion(shown: _Shown) -> list[Section]:
+    """The log score of each date by the law of motion, if there is one."""
+    test, incoming = (next((each for name, _, each in shown if name == wanted), None) for wanted, _ in _NAMES)
+    if incoming is None or incoming.motion is None:
+        return []
+    found = motion_figures(test, incoming)
+    caption = " ".join(
+        [motion_text(found), *(f"{reason[0].upper()}{reason[1:]}." for reason in incoming.motion.reasons)]
+    )
+    marks = []
+    for legend, colour, watched in shown:
+        if watched.motion is not None and len(watched.motion.known):
+            nats = watched.motion.nats
+            places, labels = _places(watched, shown)[-len(nats) :], _labels(watched)[-len(nats) :]
+            notes = [f"{label}: {value:.2f} nats" for label, value in zip(labels, nats.tolist(), strict=True)]
+            marks.append(Mark(places, nats, legend, colour, "dots", notes=notes))
+    if not marks:
+        return [Section("Law of motion", "", caption)]
+    known = found["log_score_excess_test"]
+    picture = chart(
+        marks,
+        _axis(shown),
+        Axis("log score less its mean by the law, nats", style=".1f"),
+        levels=[] if known is None else [Level(known, "mean of test dates")],
+        label="Log score of each date by the law of motion, one step ahead",
+    )
+    return [Section("Law of motion, one step ahead", picture, f"{caption} Scheduled runs do not decide by it.")]
 
 
 def _percentiles(shown: _Shown, name: str, title: str, axis: str, beyond: float) -> Section:

@@ -15,7 +15,7 @@ from pipeline.errors import InputError, StageError
 from pipeline.files import formats, surface_tables
 from pipeline.registry import registry
 from pipeline.registry.registry import Registry
-from pipeline.report import drift
+from pipeline.report import drift, motion_drift
 from pipeline.report.drift import Watched
 from pipeline.report.verdict import DRIFT
 from pipeline.runs.checkout import output
@@ -172,8 +172,11 @@ def watched(model: SurfaceModel | VectorModel, incoming: Path, prepare: PrepareP
         return Watched(model.score(read_vectors(incoming, model.dimension)))
     if isinstance(prepare, QuotesPrepare) and not surface_tables.numbers_surfaces(incoming):
         quoted = quotes.read(prepare.quotes.model_copy(update={"path": str(incoming)}), model.grid)
-        return Watched(model.score(quoted.iv), quoted.dates, titles(quoted))
-    return Watched(model.score(surface_tables.read_on_grid(incoming, model.grid)))
+        price = quoted.conditions.get(motion_drift.underlying_of(model) or "")
+        motion = motion_drift.of_incoming(model, motion_drift.Dates(quoted.iv, quoted.dates, price))
+        return Watched(model.score(quoted.iv), quoted.dates, titles(quoted), motion)
+    iv = surface_tables.read_on_grid(incoming, model.grid)
+    return Watched(model.score(iv), motion=motion_drift.of_incoming(model, None))
 
 
 if __name__ == "__main__":

@@ -106,15 +106,20 @@ def _log_scores(walked: Walk, half_life: float, dates: range) -> Array:
         law, spread = aged.law(date), deviation(walked.states.variances[date])
         both = np.concatenate([law.shocks, walked.shocks[date : date + 1]]) * spread
         moves = np.concatenate([both[:, :points].mean(axis=1, keepdims=True), both[:, points:]], axis=1)
-        scores.append(_log_density(moves[:-1], shares(len(law.shocks), float(law.ageing[0])), moves[-1]))
+        scores.append(log_density(moves[:-1], shares(len(law.shocks), float(law.ageing[0])), moves[-1]))
     return np.array(scores)
 
 
-def _log_density(moves: Array, weights: Array, seen: Array) -> float:
-    """Of a move [M], by kernels of Scott's width around moves [shock, M] with weights, up to a constant."""
+def log_density(moves: Array, weights: Array, seen: Array) -> float:
+    """Of a move [M], by kernels of Scott's width around moves [shock, M] with weights, nats.
+
+    Reference: Scott (1992), "Multivariate Density Estimation", section 6.3.
+    """
     count = len(seen)
+    constant = math.lgamma(0.5 * (_FREEDOM + count)) - math.lgamma(0.5 * _FREEDOM)
+    constant -= 0.5 * count * math.log(_FREEDOM * math.pi)
     covariance = np.atleast_2d(np.cov(moves.T, aweights=weights)) * (weights @ weights) ** (2.0 / (count + 4.0))
     lower = np.linalg.cholesky(covariance)
     distances = np.square(np.linalg.solve(lower, (moves - seen).T)).sum(axis=0)
     kernels = (1.0 + distances / _FREEDOM) ** (-0.5 * (_FREEDOM + count))
-    return float(np.log(weights @ kernels) - np.log(np.diag(lower)).sum())
+    return float(constant + np.log(weights @ kernels) - np.log(np.diag(lower)).sum())

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.stats import multivariate_t
 
-from vae.dynamics.choice import best_half_life, chosen_walk, elasticities, surface_forecasts_better
+from vae.dynamics.choice import best_half_life, chosen_walk, elasticities, log_density, surface_forecasts_better
 from vae.dynamics.fit import History, walk
 from vae.dynamics.law import FORMS, Array
 
@@ -25,6 +26,18 @@ def test_shocks_age_where_their_dependence_changes() -> None:
     correlation = np.where(np.arange(700) // 150 % 2, 0.9, -0.9)
     history = _history(correlation, np.random.default_rng(3))
     assert best_half_life(walk(history, FORMS["reverting"])) == 60.0
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_log_density_is_that_of_a_mixture_of_students(count: int) -> None:
+    """Of scipy: four degrees of freedom, and Scott's width of what the weights are worth."""
+    random = np.random.default_rng(3)
+    moves, weights = random.standard_normal((50, count)), random.random(50)
+    weights /= weights.sum()
+    width = np.square(weights).sum() ** (2.0 / (count + 4.0))
+    shape, seen = np.atleast_2d(np.cov(moves.T, aweights=weights)) * width, np.full(count, 0.3)
+    density = sum(w * multivariate_t(move, shape, df=4).pdf(seen) for w, move in zip(weights, moves, strict=True))
+    assert log_density(moves, weights, seen) == pytest.approx(np.log(density), rel=1e-12)
 
 
 @pytest.mark.parametrize("wild", [300, 1100])
