@@ -34,10 +34,12 @@ MOST_STEPS = 2**13
 MOST_GIVEN_STEPS = 64  # of paths whose return is given, which are all drawn before one is chosen
 _BLOCK = 4096  # paths at a time
 _CANDIDATES = 8192  # paths that those with a given return are chosen among
+_JUDGED = 256  # draws of them by which is known how many have no static arbitrage
 _STARTS, _CHOICES = 1, 2  # streams of random numbers beside the graph's
 _SATURDAY = 5
 _SHORTEST, _LONGEST = 1e-6, 1000.0  # working days from a state to the next quotes
 _ROUNDING = 1e-9  # of sums of parts of a day
+_Free = Callable[[NDArray[np.intp]], NDArray[np.bool_]]  # of places of paths [n]: of each of their surfaces, [n, step]
 _NEXT = tuple(f"next_{name}" for name in PARTS)
 
 
@@ -79,7 +81,8 @@ class Scenarios(NamedTuple):
         log_return: of the underlying since the state, [n, date]; 0 where the law has no return.
         dates: of the surfaces.
         shocks: places, in the history of the law, of the dates whose innovations made each step, [n, date].
-        effective_size: of paths with a given return, how many equally probable ones say as much; None of others.
+        effective_size: of paths with a given return, how many equally probable ones, drawn without static arbitrage,
+            say as much; None of others.
         told: whether each surface is free of static arbitrage, where drawing looks at that, [n, date]; else None.
     """
 
@@ -268,34 +271,30 @@ class Motion:
         cumulated = np.cumsum(found.weights)
         uniform = uniform_rows(seed, _CHOICES, offset, n, dynamics.TRIES)
         places = np.searchsorted(cumulated, uniform * cumulated[-1])
-        chosen, told = self._first_free(found.paths.coordinates, places)
+        free = self._measured(found.paths.coordinates)
+        judged = np.searchsorted(cumulated, (np.arange(_JUDGED) + 0.5) / _JUDGED * cumulated[-1])
+        size = found.size_of_kept(judged, np.asarray(free(judged).all(axis=1)), dynamics.TRIES)
+        chosen = _first_free(places, free)
         moved = found.paths.log_return[chosen].astype(np.float32)
         surfaces = self._surfaces(found.paths.coordinates[chosen])
-        return Scenarios(surfaces, moved, tuple(dates), shocks[chosen], found.effective_size, told)
+        return Scenarios(surfaces, moved, tuple(dates), shocks[chosen], size, free(chosen))
 
-    def _first_free(
-        self, coordinates: NDArray[np.float64], candidates: NDArray[np.intp]
-    ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-        """The first candidate of each path, or the last, whose surfaces are free of static arbitrage.
-
-        Also whether each of its surfaces is, [n, step]. Paths share candidates, and each of these is measured once.
+    def _measured(self, coordinates: NDArray[np.float64]) -> _Free:
+        """Whether the surfaces of paths are free of static arbitrage; each path is measured once, when it is asked for.
 
         Args:
-            coordinates: of the surfaces of all candidates, [all, step, R].
-            candidates: places there, [n, candidate].
+            coordinates: of the surfaces of all paths, [all, step, R].
         """
         free, measured = np.zeros(coordinates.shape[:2], np.bool_), np.zeros(len(coordinates), np.bool_)
-        chosen, rows = candidates[:, 0].copy(), np.arange(len(candidates))
-        for places in candidates.T:
-            chosen[rows] = places[rows]
-            new = np.unique(chosen[rows])
+
+        def found(places: NDArray[np.intp]) -> NDArray[np.bool_]:
+            new = np.unique(places)
             new = new[~measured[new]]
             if len(new):
                 free[new], measured[new] = _free(self._surfaces(coordinates[new]), self._grid, self._check), True
-            rows = rows[~free[chosen[rows]].all(axis=1)]
-            if not len(rows):
-                break
-        return chosen, free[chosen]
+            return free[places]
+
+        return found
 
     def _surfaces(self, coordinates: NDArray[np.float64]) -> Array:
         """Vols [*batch, tenor, node] of coordinates [*batch, R]."""
@@ -362,6 +361,22 @@ class Motion:
             "surface_return": np.zeros(1, np.float32),
             "observed": np.array([False]),
         }
+
+
+def _first_free(candidates: NDArray[np.intp], free: _Free) -> NDArray[np.intp]:
+    """The place of the first candidate of each path, or the last, whose surfaces are all free of static arbitrage, [n].
+
+    Args:
+        candidates: places of paths, [n, candidate].
+        free: tells such surfaces.
+    """
+    chosen, rows = candidates[:, 0].copy(), np.arange(len(candidates))
+    for places in candidates.T:
+        chosen[rows] = places[rows]
+        rows = rows[~free(chosen[rows]).all(axis=1)]
+        if not len(rows):
+            break
+    return chosen
 
 
 def _free(iv: Array, grid: Grid, check: Callable[[], object]) -> NDArray[np.bool_]:

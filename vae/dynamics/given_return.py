@@ -42,12 +42,29 @@ class Given(NamedTuple):
     Attributes:
         paths: moved to the return, in the order of the paths that they were made of.
         weights: their probabilities, [path].
+        together: probabilities of all paths with the shocks of each, [path].
         effective_size: number of equally probable paths that would say as much.
     """
 
     paths: Paths
     weights: Array
+    together: Array
     effective_size: float
+
+    def size_of_kept(self, drawn: NDArray[np.intp], free: NDArray[np.bool_], tries: int) -> float:
+        """The effective size of the paths that rejection leaves: the first of some draws that is free, or the last.
+
+        Args:
+            drawn: places of paths drawn by their probabilities, [draw].
+            free: whether they are free of static arbitrage, [draw].
+            tries: number of draws of which one is taken.
+        """
+        share = float(free.mean())
+        missed = 1.0 - share
+        taken = (1.0 - missed**tries) / share if share else 0.0  # times as often as drawn
+        ratio = np.where(free, taken, missed ** (tries - 1))
+        together = self.together[drawn]
+        return self.effective_size * float(together.mean() / (np.square(ratio) * together).mean())
 
 
 def given_return(paths: Paths, log_return: float) -> Given:
@@ -58,7 +75,7 @@ def given_return(paths: Paths, log_return: float) -> Given:
     """
     returns = paths.log_return[:, -1]
     same = np.unique(paths.shocks, axis=0, return_inverse=True)[1].reshape(-1)
-    weights, size = _weighed(returns, same, log_return)
+    weights, together, size = _weighed(returns, same, log_return)
     if size < LEAST:
         low, high = (_end(returns, same, end) for end in (returns.min(), returns.max()))
         raise ValueError(
@@ -70,26 +87,28 @@ def given_return(paths: Paths, log_return: float) -> Given:
     return Given(
         Paths(_moved(paths.coordinates, weights, missing), _moved(paths.log_return, weights, missing), paths.shocks),
         weights,
+        together,
         size,
     )
 
 
-def _weighed(returns: Array, same: NDArray[np.intp], log_return: float) -> tuple[Array, float]:
-    """Weights of paths and their effective size; paths of the same shocks count as one, and beyond all paths none."""
+def _weighed(returns: Array, same: NDArray[np.intp], log_return: float) -> tuple[Array, Array, float]:
+    """Weights of paths, of all with the same shocks, which count as one, and the effective size; beyond all paths 0."""
     width = _WIDTH * returns.std()
     if not (width > 0.0 and returns.min() <= log_return <= returns.max()):
-        return np.zeros(len(returns)), 0.0
+        return np.zeros(len(returns)), np.zeros(len(returns)), 0.0
     exponents = -0.5 * np.square((returns - log_return) / width)
     weights = np.exp(exponents - exponents.max())
     weights /= weights.sum()
-    return weights, float(1.0 / np.square(np.bincount(same, weights)).sum())
+    groups = np.bincount(same, weights).astype(np.float64)
+    return weights, groups[same], float(1.0 / np.square(groups).sum())
 
 
 def _end(returns: Array, same: NDArray[np.intp], extreme: float) -> float:
     """The last return on the way from the median to an extreme one near which enough paths lie."""
     last = float(np.median(returns))
     for tried in np.linspace(last, extreme, _TRIED).tolist():
-        if _weighed(returns, same, tried)[1] < LEAST:
+        if _weighed(returns, same, tried)[2] < LEAST:
             break
         last = tried
     return last

@@ -100,3 +100,19 @@ def test_a_price_that_never_moves_says_nothing() -> None:
     paths = gaussian_paths()[0]
     with pytest.raises(ValueError, match=r"0\.0 of the paths .* allowed: 0\.0000 to 0\.0000"):
         given_return(paths._replace(log_return=np.zeros_like(paths.log_return)), 0.0)
+
+
+@pytest.mark.parametrize(("share", "tries"), [(1.0, 16), (0.6, 3), (0.2, 4), (0.0, 2)])
+def test_the_effective_size_is_that_of_what_rejection_leaves(share: float, tries: int) -> None:
+    """As of very many paths drawn so, whose shocks are counted: the first of some that is free, or the last."""
+    paths, random = gaussian_paths()[0], np.random.default_rng(5)
+    few = Paths(paths.coordinates[:300], paths.log_return[:300], np.repeat(np.arange(100), 3)[:, None])
+    found = given_return(few, float(np.quantile(few.log_return[:, -1], 0.3)))
+    free = np.repeat(random.random(100) < share, 3)
+    candidates = random.choice(300, size=(400_000, tries), p=found.weights)
+    first = np.where(free[candidates].any(axis=1), free[candidates].argmax(axis=1), tries - 1)
+    counts = np.bincount(candidates[np.arange(len(first)), first] // 3) / len(first)
+    drawn = random.choice(300, size=100_000, p=found.weights)
+    size = found.size_of_kept(drawn, free[drawn], tries)
+    assert size == pytest.approx(1.0 / np.square(counts).sum(), rel=0.03)
+    assert (size == found.effective_size) is (share in (0.0, 1.0))
