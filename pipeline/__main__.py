@@ -52,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StageError as error:
         print(f"{stage} failed: {error}", file=sys.stderr)
         return 1
+    except MemoryError as error:
+        print(f"{stage} failed: memory ran out: {error or 'it needs more than this machine has'}", file=sys.stderr)
+        return 1
     except OSError as error:
         if error.filename is None:
             raise

@@ -16,7 +16,8 @@ _WITHOUT_SCHEME = re.compile(
     r"(?<![\w/:@.%+-])(?:[\w.%+-]+:[^\s@/:]+|[\w%+-]+:[^\s@/][^\s@]*)@(?:[^\s/@]*@)*(?=[\w\[])"
 )
 _PARAMETER = re.compile(
-    r"([\w-]*(?:password|passwd|pwd|token|secret|api[_-]?key|signature|credential|odbc_connect)[\w-]*=['\"]?)[^\s&;#'\"]+",
+    r"((?:[\w-]*(?:password|passwd|pwd|token|secret|api[_-]?key|signature|credential|odbc_connect)[\w-]*|(?<=[?&])sig)"
+    r"=['\"]?)[^\s&;#'\"]+",  # sig: that of a shared address of Azure
     re.IGNORECASE,
 )
 

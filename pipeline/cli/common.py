@@ -32,6 +32,8 @@ def one_line_errors(command: Callable[Parameters, None]) -> Callable[Parameters,
             _end(f"{error}{_where_bundles_come_from(error)}", code=2)
         except StageError as error:
             _end(str(error), code=1)
+        except MemoryError as error:
+            _end(f"memory ran out: {error or 'a file is too large for this machine'}", code=1)
 
     return run
 

@@ -12,6 +12,7 @@ from pipeline.errors import InputError
 from pipeline.tables import header
 
 _HEAD = 500  # rows in which the header is looked for
+_MOST_ROWS = 2**20  # of a sheet of Excel; a file of megabytes may claim billions
 
 Row = Sequence[object]
 
@@ -24,7 +25,7 @@ def read(content: bytes, sheet: str | None) -> pa.Table:
 
     Raises:
         InputError: openpyxl is not installed.
-        ValueError: the content is no workbook, or several sheets have rows and none is named.
+        ValueError: the content is no workbook, or several sheets have rows and none is named, or a sheet has too many.
     """
     try:
         import openpyxl  # noqa: PLC0415 - an extra, and only workbooks need it
@@ -44,7 +45,13 @@ def read(content: bytes, sheet: str | None) -> pa.Table:
 
 
 def _rows(cells: Iterable[Row]) -> list[Row]:
-    return [row for row in cells if any(cell is not None for cell in row)]
+    found = []
+    for number, row in enumerate(cells):
+        if number == _MOST_ROWS:
+            raise ValueError(f"a sheet has more than {_MOST_ROWS:,} rows, the most that Excel has")
+        if any(cell is not None for cell in row):
+            found.append(row)
+    return found
 
 
 def _table(rows: list[Row]) -> pa.Table:

@@ -8,13 +8,14 @@ import sys
 import tomllib
 from pathlib import Path
 
+import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline.cli.common import extras_with
+from pipeline.cli.common import extras_with, one_line_errors
 from pipeline.cli.main import main
 from pipeline.files import surface_tables
 from tests.workspace import Workspace
@@ -499,3 +500,16 @@ def test_doctor_finds_a_sound_bundle_and_a_damaged_one(bundle: str, tmp_path: Pa
     assert damaged.exit_code == 1
     assert "FAULT bundle" in damaged.stdout
     assert "sampler.onnx was altered" in damaged.stdout
+
+
+def test_what_does_not_fit_into_memory_is_one_line(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a command and of a stage."""
+
+    def too_large(*_: object, **__: object) -> None:
+        np.zeros(2**50)
+
+    told = CliRunner().invoke(click.command()(one_line_errors(too_large)))
+    assert (told.exit_code, told.stderr.count("\n")) == (1, 1)
+    assert told.stderr.startswith("volvae: memory ran out: Unable to allocate 8.00 PiB")
+    monkeypatch.setattr("pipeline.prepare.main", too_large)
+    assert workspace.run("prepare") == 1

@@ -97,6 +97,10 @@ def test_the_token_in_the_address_of_the_remote_is_not_recorded(tmp_path: Path) 
         ("me:token@host.example:5000", "host.example:5000"),
         ("postgresql:///db?host=/run&password=token&x=1", "postgresql:///db?host=/run&password=***&x=1"),
         ("https://host.example/a?X-Amz-Signature=token", "https://host.example/a?X-Amz-Signature=***"),
+        (
+            "https://a.blob.core.windows.net/c?sv=1&sig=token%3D&se=2",
+            "https://a.blob.core.windows.net/c?sv=1&sig=***&se=2",
+        ),
         ("mssql:///?odbc_connect=DRIVER%3Dx%3BPWD%3Dtoken", "mssql:///?odbc_connect=***"),
         ("https://host.example/?private_token=token#a", "https://host.example/?private_token=***#a"),
         ("cannot reach (http://host:5000) for a@b", "cannot reach (http://host:5000) for a@b"),

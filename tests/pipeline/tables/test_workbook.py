@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.tables import table_file
+from pipeline.tables import table_file, workbook
 
 openpyxl = pytest.importorskip("openpyxl")
 
@@ -53,6 +53,16 @@ def test_what_is_no_workbook_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "q.xlsx"
     path.write_bytes(b"PK\x03\x04 not a workbook")
     with pytest.raises(InputError, match=r"q\.xlsx cannot be read as a table: it is no workbook"):
+        table_file.read(path)
+
+
+def test_a_sheet_longer_than_those_of_excel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few megabytes unpack to billions of rows."""
+    path = saved(tmp_path / "q.xlsx", {"one": ROWS})
+    monkeypatch.setattr(workbook, "_MOST_ROWS", len(ROWS))
+    assert table_file.read(path).table.num_rows == 2
+    monkeypatch.setattr(workbook, "_MOST_ROWS", 2)
+    with pytest.raises(InputError, match=r"a sheet has more than 2 rows, the most that Excel has"):
         table_file.read(path)
 
 
