@@ -69,6 +69,7 @@ _ARTIFACTS = "mlartifacts"
 _LONGEST_REASON = 400  # characters
 _BEGUN = re.compile(r"\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(-journal|-wal|-shm)?")  # end of a begun store's name
 _HOUR = 3600.0  # seconds
+_NUMBER = re.compile(r"[0-9]{1,18}")  # of a version; SQLite takes no longer ones
 _SYNCS = 3  # of a transaction of SQLite's that are tried
 _PATIENCE, _PAUSE = 300.0, 0.02  # seconds in which another process ends, and between two looks
 # They log the errors that they raise, with tracebacks.
@@ -143,7 +144,7 @@ class Store:
     def find_version(self, name: str, version: str) -> ModelVersion | None:
         """The version with this number or alias; None where there is none."""
         try:
-            if version.isdigit():
+            if _NUMBER.fullmatch(version):
                 return self.client.get_model_version(name, version)
             return self.client.get_model_version_by_alias(name, version)
         except MlflowException as error:

@@ -450,6 +450,9 @@ def test_an_unknown_version_is_named_with_those_there_are(
         models.register(record(bundles["good"], "a"))
         with pytest.raises(InputError, match=r"volvae has no version '7' in sqlite:///mlflow\.db; it has versions 1"):
             models.find("7")
+        for name in ("9" * 30, "\N{ARABIC-INDIC DIGIT ONE}", "../1", "1\n"):
+            with pytest.raises(InputError, match="volvae has no version"):
+                models.find(name)
 
 
 def test_a_store_that_refuses_within_a_promotion_is_one_line(
