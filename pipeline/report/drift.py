@@ -178,7 +178,7 @@ def motion_figures(test: Watched | None, incoming: Watched) -> dict[str, float |
 
 
 def motion_text(found: Mapping[str, float | None]) -> str:
-    """What the mean log scores say, in a line."""
+    """How the mean log scores compare, in a line."""
     own, other, error = (
         found[name] for name in ("log_score_excess", "log_score_excess_test", "log_score_excess_error")
     )

@@ -26,7 +26,7 @@ def date_of(day: float) -> dt.date:
 
 
 def instant_of(moment: dt.datetime) -> float:
-    """Days from 1970-01-01 to what a clock shows.
+    """Days from 1970-01-01 to the time on a clock.
 
     >>> instant_of(dt.datetime(1970, 1, 2, 18))
     1.75
@@ -35,7 +35,7 @@ def instant_of(moment: dt.datetime) -> float:
 
 
 def moment_of(instant: float) -> dt.datetime:
-    """What a clock shows at an instant.
+    """The time on a clock at an instant.
 
     >>> moment_of(1.75)
     datetime.datetime(1970, 1, 2, 18, 0)
