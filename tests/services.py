@@ -26,9 +26,9 @@ import pytest
 from tests.shared import built_once
 
 _DEBIAN = Path("/usr/lib/postgresql")
-
-
 _PORTS = range(20_000, 32_000)  # below those that a system gives to whoever asks for any port
+# Linux then sends a program SIGTERM when its parent dies: a killed run of the tests ends no fixture.
+_WITH_PARENT = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
 
 
 def free_port() -> int:
@@ -64,10 +64,10 @@ def answers(url: str) -> bool:
 
 @contextlib.contextmanager
 def running(command: list[str], folder: Path, log: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen]:
-    """A program in a process group of its own. The group ends with the block."""
+    """A program in a process group of its own. The group ends with the block, the program with this process too."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            [*_WITH_PARENT, *command], cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **environment},
         )  # fmt: skip
         try:
@@ -129,7 +129,8 @@ def postgres(folder: Path) -> Iterator[str]:
     )  # fmt: skip
     command = [programs / "postgres", "-D", data, "-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c",
                f"unix_socket_directories={data}", "-c", "fsync=off"]  # fmt: skip
-    server = subprocess.Popen(command, user=user, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen([*_WITH_PARENT, *command], user=user, cwd="/", **quiet)
     try:
         address = f"postgresql://volvae@127.0.0.1:{port}/postgres"
         wait_for(lambda: connects(address), seconds=60, what="PostgreSQL")
