@@ -33,6 +33,13 @@ def keys(tmp_path: Path) -> dict[str, tuple[Path, Path]]:
     return {name: tamper.write_key(tmp_path, name) for name in ("ours", "foreign")}
 
 
+@pytest.fixture
+def our_keys(keys: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bundles are signed, and must be."""
+    monkeypatch.setenv(SIGNING_KEY, str(keys["ours"][0]))
+    monkeypatch.setenv(VERIFY_KEY, str(keys["ours"][1]))
+
+
 def test_a_manifest_that_takes_the_place_of_the_checked_one_is_not_signed(
     linear_bundle: Path, keys: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,12 +127,11 @@ def test_with_a_key_only_signed_versions_are_promoted_and_fetched(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("our_keys")
 def test_provenance_is_signed_with_the_bundle_and_refused_when_it_was_changed(
     own_registry: Path, linear_bundle: Path, keys: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the change is another statement that the key signed, or one that another key signed."""
-    monkeypatch.setenv(SIGNING_KEY, str(keys["ours"][0]))
-    monkeypatch.setenv(VERIFY_KEY, str(keys["ours"][1]))
     with opened() as models:
         version = models.register(record(linear_bundle, "a"))
         with pytest.raises(
@@ -220,11 +226,8 @@ def test_a_version_whose_files_were_changed_is_not_signed(
     assert not (stored(own_registry, version.run_id) / SIGNATURE).exists()
 
 
-def test_register_signs_its_own_provenance_and_not_that_of_the_store(
-    own_registry: Path, linear_bundle: Path, keys: dict, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(SIGNING_KEY, str(keys["ours"][0]))
-    monkeypatch.setenv(VERIFY_KEY, str(keys["ours"][1]))
+@pytest.mark.usefixtures("our_keys")
+def test_register_signs_its_own_provenance_and_not_that_of_the_store(own_registry: Path, linear_bundle: Path) -> None:
     with opened() as models:
         version = models.register(record(linear_bundle, "a"))
         plain = stored(own_registry, version.run_id).with_name(LINEAGE) / PROVENANCE
@@ -258,11 +261,10 @@ def test_a_champion_without_signature_is_refused_before_a_version_is_registered(
         trusted_champion(models, "b")
 
 
+@pytest.mark.usefixtures("our_keys")
 def test_a_champion_that_was_changed_with_its_signature_is_not_rolled_back_to(
-    own_registry: Path, linear_bundle: Path, keys: dict, monkeypatch: pytest.MonkeyPatch
+    own_registry: Path, linear_bundle: Path
 ) -> None:
-    monkeypatch.setenv(SIGNING_KEY, str(keys["ours"][0]))
-    monkeypatch.setenv(VERIFY_KEY, str(keys["ours"][1]))
     with opened() as models:
         versions = [models.register(record(linear_bundle, name)) for name in "ab"]
         for version in versions:
