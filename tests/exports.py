@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ def versions_and_code() -> tuple[object, ...]:
 
 
 def content(value: Any) -> bytes:
-    """The bytes of tensors and arrays, of containers of them, and of the text of anything else."""
+    """The bytes of tensors and arrays, of containers, modules and functions with them, and of the text of others."""
     if isinstance(value, torch.Tensor | np.ndarray):
         array = value.detach().numpy() if isinstance(value, torch.Tensor) else value
         return repr((array.dtype, array.shape)).encode() + array.tobytes()
@@ -91,4 +91,11 @@ def content(value: Any) -> bytes:
         return b"".join(repr(key).encode() + content(part) for key, part in value.items())
     if isinstance(value, list | tuple):
         return b"".join(map(content, value))
-    return repr(value).encode()
+    if isinstance(value, nn.Module):
+        return content(value.state_dict())
+    if isinstance(value, FunctionType):
+        code, cells = value.__code__, value.__closure__ or ()
+        return code.co_code + content(code.co_names) + content([cell.cell_contents for cell in cells])
+    text = repr(sorted(value) if isinstance(value, set) else value)
+    assert " at 0x" not in text, f"another process would not find a graph by {text}"
+    return text.encode()
