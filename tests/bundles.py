@@ -1,6 +1,9 @@
 """Small models made without training, and bundles of them."""
 
+import copy
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +14,11 @@ from pipeline.files import formats
 from pipeline.files.motion_file import Motion
 from pipeline.files.trained_model import Prior
 from tests.shared import built_once
-from vae.bundle import MANIFEST, SCENARIOS
+from vae.bundle import DECODER, GRAPHS, MANIFEST, SAMPLER, SCENARIOS
 from vae.dynamics.fit import History, walk
 from vae.dynamics.law import FORMS
+from vae.graphs.export import decoder_graph
+from vae.graphs.sampler import sampler_graph
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.linear import principal_components
 from vae.model.mixture import Mixture
@@ -33,22 +38,22 @@ def linear_model(*, sees_missing: bool = False) -> Vae:
     return Vae.from_components(Architecture(8, 8, 3, 16, 2, sees_missing=sees_missing), principal_components(data()))
 
 
-def two_conditions(model: Vae) -> Prior:
-    """The prior of a linear model with two of the surface's vols as conditions."""
+def two_markets(model: Vae) -> Prior:
+    """The prior of a linear model of two markets, one of them of two components; two vols are its conditions."""
+    means = np.array([[-2.0, 0.0, 0.0], [2.0, 1.0, 0.0], [2.0, -1.0, 0.0]])
+    latents = Mixture(np.array([0.25, 0.25, 0.5]), means, np.array([0.3, 0.2, 0.1])[:, None, None] * np.eye(3))
+    return Prior(_with_vols(model, latents), ("first", "atm_level"), ("AUDUSD", "EUR/USD"), np.array([0, 1, 1]))
+
+
+def _with_vols(model: Vae, latents: Mixture) -> Mixture:
+    """The joint law of the first vol, the sixth and the latents of a linear model."""
     with torch.no_grad():
         points = model.expand(model.decode(torch.eye(3, dtype=torch.float64))) - model.center
-    slopes, level = points[:, [0, 5]].T.numpy(), model.center[[0, 5]].numpy()
-    joint = np.concatenate([slopes, np.eye(3)])  # of z, which the conditions are linear in
-    covariance = joint @ joint.T + 1e-9 * np.eye(5)
-    mixture = Mixture(np.ones(1), np.concatenate([level, np.zeros(3)])[None], np.linalg.cholesky(covariance)[None])
-    return Prior(mixture, ("first", "sixth"))
-
-
-def two_markets() -> Prior:
-    """The prior of a linear model whose data are two markets, one of them of two components."""
-    means = np.array([[-2.0, 0.0, 0.0], [2.0, 1.0, 0.0], [2.0, -1.0, 0.0]])
-    mixture = Mixture(np.array([0.25, 0.25, 0.5]), means, np.array([0.3, 0.2, 0.1])[:, None, None] * np.eye(3))
-    return Prior(mixture, markets=("AUDUSD", "EUR/USD"), component_market=np.array([0, 1, 1]))
+    joint = np.concatenate([points[:, [0, 5]].T.numpy(), np.eye(3)])  # of z, which both vols are linear in
+    level = np.concatenate([model.center[[0, 5]].numpy(), np.zeros(3)])
+    factors = joint @ latents.factors
+    covariances = factors @ factors.swapaxes(1, 2) + 1e-9 * np.eye(5)
+    return Mixture(latents.weights, level + latents.means @ joint.T, np.linalg.cholesky(covariances))
 
 
 def moving_model(*, with_return: bool) -> tuple[Vae, Motion]:
@@ -66,20 +71,38 @@ def moving_model(*, with_return: bool) -> tuple[Vae, Motion]:
 
 
 def write_bundle(folder: Path, model: Vae, prior: Prior, motion: Motion | None = None) -> Path:
-    folder.mkdir()
     contents = export.graph_files(model, prior, GRID, memory=motion is not None)
     if motion is not None:
         contents[SCENARIOS] = export.motion_graph(model, prior, GRID, motion)
-    for name, graph in contents.items():
-        formats.write_bytes(folder / name, graph)
+    manifest = export.make_manifest(model, prior, GRID, contents, _scores(), prior.markets)
+    if motion is not None:
+        manifest["dynamics"] = export.stated(motion, model, GRID)
+    return _written(folder, contents, manifest)
+
+
+def write_sampler(folder: Path, model: Vae, prior: Prior, grid: Grid) -> Path:
+    """A bundle that only decodes and draws: its other graphs cannot be run, and take most of the time of an export."""
+    layout, metadata = export.layout_of(model, grid), {"volvae_version": "1"}
+    single = copy.deepcopy(model).float()
+    contents = dict.fromkeys(GRAPHS, b"a graph") | {
+        DECODER: decoder_graph(single, layout, metadata),
+        SAMPLER: sampler_graph(single, prior.law, len(prior.conditions), layout, metadata),
+    }
+    return _written(folder, contents, export.make_manifest(model, prior, grid, contents, _scores(), prior.markets))
+
+
+def _scores() -> dict[str, Any]:
     ranks = {
         "nats_a_point": (1.0, 5.0), "misfit_a_point": (0.5, 1.5), "distance": (0.0, 10.0), "largest_error": (1.0, 5.0)
     }  # fmt: skip
     scores = {name: np.linspace(*ends, 1001).tolist() for name, ends in ranks.items()}
-    scores |= {"fewest_points": 8, "surfaces": 2}
-    manifest = export.make_manifest(model, prior, GRID, contents, scores, prior.markets)
-    if motion is not None:
-        manifest["dynamics"] = export.stated(motion, model, GRID)
+    return scores | {"fewest_points": 8, "surfaces": 2}
+
+
+def _written(folder: Path, contents: Mapping[str, bytes], manifest: dict[str, Any]) -> Path:
+    folder.mkdir()
+    for name, graph in contents.items():
+        formats.write_bytes(folder / name, graph)
     formats.write_json(folder / MANIFEST, manifest)
     return folder
 
@@ -109,14 +132,14 @@ def linear_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def conditional_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of ``linear_model()`` whose prior has ``two_conditions``, made once; do not change it."""
+def market_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of a linear model of ``two_markets`` that reads missing points, made once; do not change it."""
 
     def build(folder: Path) -> None:
-        model = linear_model()
-        write_bundle(folder / "bundle", model, two_conditions(model))
+        model = linear_model(sees_missing=True)
+        write_bundle(folder / "bundle", model, two_markets(model))
 
-    return built_once(tmp_path_factory, "conditional_bundle", build) / "bundle"
+    return built_once(tmp_path_factory, "market_bundle", build) / "bundle"
 
 
 @pytest.fixture(scope="session")

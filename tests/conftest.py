@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers fill the cores; alo
 import torch  # noqa: E402
 
 from pipeline import telemetry  # noqa: E402
-from tests.bundles import conditional_bundle, linear_bundle, moving_bundle  # noqa: E402, F401  fixtures of every folder
+from tests.bundles import linear_bundle, market_bundle, moving_bundle  # noqa: E402, F401  fixtures of every folder
 from tests.exports import _export_is_quick, kept_graphs  # noqa: E402, F401
 from tests.repositories import repository  # noqa: E402, F401
 from tests.services import prefect_store  # noqa: E402, F401

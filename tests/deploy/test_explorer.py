@@ -14,12 +14,10 @@ from scipy.stats import norm
 
 from pipeline.cli import complete_quotes
 from pipeline.cli.quotes_options import Options
-from pipeline.files.trained_model import Prior
 from pipeline.sources.one_surface import Choice
-from tests.bundles import linear_model, two_conditions, write_bundle
+from tests.bundles import linear_model
 from tests.deploy.browser import Explorer, chromium
 from tests.deploy.serving import ROOT, Server, serving
-from vae.model.mixture import Mixture
 from vae.runtime import Completion, SurfaceModel
 from vae.surface import arbitrage, plausible
 from vae.surface.grid import Grid
@@ -359,17 +357,11 @@ def test_letters_that_are_typed_into_a_field_are_no_commands(explorer: Explorer)
 
 
 @pytest.mark.slow
-def test_samples_can_be_asked_for_conditions(browser: Browser, tmp_path: Path) -> None:
+def test_samples_can_be_asked_for_conditions(browser: Browser, market_bundle: Path, tmp_path: Path) -> None:
     """Two numbers, and one of two markets, of which the second has its latents elsewhere."""
-    linear = linear_model()
-    prior = two_conditions(linear)
-    other = prior.joint._replace(means=prior.joint.means + np.array([0.0, 0.0, 2.0, 0.0, 0.0]))
-    joint = Mixture.joined([prior.joint, other], np.array([0.5, 0.5]))
-    prior = Prior(joint, ("first", "atm_level"), ("AUD/USD", "EUR/USD"), np.arange(2))
-    bundle = write_bundle(tmp_path / "bundle", linear, prior)
-    model = SurfaceModel.load(bundle, provider="cpu")
-    asked = round(float(linear.center[5]) + 0.02, 4)
-    with serving(bundle, tmp_path) as server:
+    model = SurfaceModel.load(market_bundle, provider="cpu")
+    asked = round(float(linear_model().center[5]) + 0.02, 4)
+    with serving(market_bundle, tmp_path) as server:
         explorer = Explorer(browser, server.address).ready()
     explorer.page.fill("#given-atm_level", str(asked))
     drawn = explorer.does("#sample")

@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 
 from pipeline.files import formats
-from tests.bundles import GRID, data, linear_model, two_markets, write_bundle, write_checksum
+from tests.bundles import GRID, data, linear_model, two_markets, write_checksum
 from vae.model.autoencoder import Vae
 from vae.model.completion import Quotes, complete_quotes
 from vae.model.linear import principal_components
@@ -30,11 +30,9 @@ def untrained() -> Vae:
 
 
 @pytest.fixture(scope="module")
-def reading(tmp_path_factory: pytest.TempPathFactory) -> tuple[Vae, SurfaceModel]:
+def reading(market_bundle: Path) -> tuple[Vae, SurfaceModel]:
     """A linear model of two markets that reads missing points, as it is and from its bundle."""
-    vae = linear_model(sees_missing=True)
-    folder = tmp_path_factory.mktemp("reading") / "bundle"
-    return vae, SurfaceModel.load(write_bundle(folder, vae, two_markets()), provider="cpu")
+    return linear_model(sees_missing=True), SurfaceModel.load(market_bundle, provider="cpu")
 
 
 @pytest.fixture
@@ -67,21 +65,20 @@ def test_a_row_does_not_depend_on_the_size_of_the_request(model: SurfaceModel) -
 
 
 @pytest.mark.slow
-def test_samples_have_the_conditions_that_they_are_asked_for(untrained: Vae, conditional_bundle: Path) -> None:
+def test_samples_have_the_conditions_that_they_are_asked_for(reading: tuple[Vae, SurfaceModel]) -> None:
     """Two conditions that are vols of the surface, one of them asked for; the other stays free."""
-    model = SurfaceModel.load(conditional_bundle)
+    vae, model = reading
+    asked = float(vae.center[5] + 0.02)
+    surfaces = model.sample(2000, seed=1, conditions={"atm_level": asked}).reshape(2000, 8)
 
-    asked = float(untrained.center[5] + 0.02)
-    surfaces = model.sample(2000, seed=1, conditions={"sixth": asked}).reshape(2000, 8)
-
-    assert model.conditions == ("first", "sixth")
+    assert model.conditions == ("first", "atm_level")
     np.testing.assert_allclose(surfaces[:, 5], asked, atol=1e-3)
     assert surfaces[:, 0].std() > 5e-3
-    first = model.sample(5, seed=1, conditions={"sixth": asked}).reshape(5, 8)
+    first = model.sample(5, seed=1, conditions={"atm_level": asked}).reshape(5, 8)
     np.testing.assert_allclose(first, surfaces[:5], atol=1e-6)
     for conditions, message in (
-        ({"vix": 0.2}, "'vix' is not a condition; allowed: first, sixth"),
-        ({"sixth": math.nan}, "the condition sixth is nan; it must be finite"),
+        ({"vix": 0.2}, "'vix' is not a condition; allowed: first, atm_level"),
+        ({"atm_level": math.nan}, "the condition atm_level is nan; it must be finite"),
     ):
         with pytest.raises(ValueError, match=message):
             model.sample(1, seed=1, conditions=conditions)
@@ -90,7 +87,8 @@ def test_samples_have_the_conditions_that_they_are_asked_for(untrained: Vae, con
 @pytest.mark.slow
 def test_samples_and_completions_can_be_asked_for_a_market(reading: tuple[Vae, SurfaceModel]) -> None:
     """Samples by the components of the market, completions by the model in torch; an unknown name is refused."""
-    (vae, model), prior = reading, two_markets()
+    vae, model = reading
+    prior = two_markets(vae)
     assert model.markets == prior.markets
     assert model.market_is_condition
 
