@@ -42,7 +42,7 @@ settings.register_profile("same", settings.get_profile("search"), derandomize=Tr
 settings.load_profile("same")
 
 ROOT = Path(__file__).parents[1]
-SHARED_RUNS = ("first_run", "finished")  # built once, see tests/shared.py
+SHARED_RUNS = ("finished", "first_run")  # built once, see tests/shared.py; the second is made of the first
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
@@ -79,17 +79,19 @@ def is_slow(item: pytest.Item) -> bool:
 def order_for_workers(items: list[pytest.Item]) -> None:
     """Slow tests first, so that workers end together.
 
-    A worker that needs a run which another one still makes would wait. So one test a run goes first and makes it; the
-    others that need it come after the slow tests that need none.
+    A worker that needs a run which another one still makes would wait. So one test goes first and makes the run that
+    most tests need; those come after the slow tests that need none, first the one that makes the other run.
     """
-    first = {run: next((item for item in items if run in item.fixturenames), None) for run in SHARED_RUNS}
+    makes_finished, makes_first_run = (next((i for i in items if run in i.fixturenames), None) for run in SHARED_RUNS)
 
     def rank(item: pytest.Item) -> int:
-        if item in first.values():
+        if item is makes_finished:
             return 0
+        if item is makes_first_run:
+            return 2
         if not is_slow(item):
-            return 3
-        return 2 if any(run in item.fixturenames for run in SHARED_RUNS) else 1
+            return 4
+        return 3 if any(run in item.fixturenames for run in SHARED_RUNS) else 1
 
     items.sort(key=rank)
 
