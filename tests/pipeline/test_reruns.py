@@ -58,10 +58,16 @@ def rerun(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("changed", "stages"),
     [
-        ({"retrain__age_days": 3.0}, []),
-        ({"prepare__workers": 3}, []),
-        ({"prepare__engine": "dask", "prepare__address": "tcp://scheduler:8786"}, []),
-        ({"train__checkpoint_epochs": 3}, []),
+        (
+            {
+                "retrain__age_days": 3.0,
+                "prepare__workers": 3,
+                "prepare__engine": "dask",
+                "prepare__address": "tcp://scheduler:8786",
+                "train__checkpoint_epochs": 3,
+            },
+            [],
+        ),
         ({"register__gate__decode_ms": 3.0}, ["register"]),
         ({"evaluate__prior_samples": 300}, ["evaluate", "register"]),
         ({"train__weight_decay": 0.5}, ["train", "evaluate", "export", "register"]),
