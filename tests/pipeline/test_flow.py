@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from click.testing import CliRunner
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from pipeline.cli.main import main as volvae
 from tests.repositories import init
 from tests.services import (
     flow_runs,
@@ -281,14 +283,12 @@ def test_a_clean_run_works_on_the_commit_and_a_lost_volume_is_filled_by_the_remo
     assert json.loads((project.folder / ".scheduled/results/register.json").read_text())["verdict"] == "accepted"
 
 
-def test_a_schedule_that_is_none_is_refused(project: Project) -> None:
-    program = "from pipeline.cli.main import main; main()"
+def test_a_schedule_that_is_none_is_refused(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.folder)
     for option, value in (("--cron", "every day"), ("--timezone", "Mars/Base")):
         arguments = {"--cron": "* * * * *", option: value}
-        words = [word for pair in arguments.items() for word in pair]
-        command = [sys.executable, "-c", program, "flow", "serve", *words]
-        result = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
-        assert result.returncode == 2
+        result = CliRunner().invoke(volvae, ["flow", "serve", *(word for pair in arguments.items() for word in pair)])
+        assert result.exit_code == 2
         assert result.stderr.startswith("volvae: no schedule: ")
         assert value in result.stderr
 
