@@ -10,14 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import onnx
 import pytest
 import torch
 from onnx import NodeProto, TensorProto, defs, parser, shape_inference
 
 from pipeline.export import graph_files
-from pipeline.files.trained_model import Prior
+from tests.vae.graphs.test_export import DELTAS, MARKETS, READING, trained
 from tests.vae.graphs.test_scenarios import case
 from tests.vectors import LIKELIHOODS, trained_on_vectors
 from tests.workspace import Workspace
@@ -27,8 +26,6 @@ from vae.graphs.sampler import sampler_graph
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.flow import Flow, FlowShape
 from vae.model.linear import principal_components
-from vae.model.mixture import Mixture
-from vae.surface.grid import Grid
 
 FOLDED = {"Constant"}  # onnxruntime turns them into weights before it places nodes
 
@@ -95,13 +92,7 @@ def formals(parameters: list, actual: tuple[str, ...]) -> list[tuple[str, str]]:
 
 def with_every_option() -> dict[str, bytes]:
     """Graphs of a model whose every option differs from the trained bundle's, and the decoder in half precision."""
-    x = 0.2 + 0.02 * torch.rand(300, 10, dtype=torch.float64)
-    architecture = Architecture(10, 10, 2, 8, 1, transform="log", scale="point", sees_missing=True)
-    model = Vae.from_components(architecture, principal_components(x.log()))
-    mixture = Mixture(np.full(2, 0.5), np.zeros((2, 4)), np.stack([np.eye(4), 2.0 * np.eye(4)]))
-    grid = Grid(np.array([0.1, 0.5]), np.linspace(0.1, 0.9, 5), "delta")
-    prior = Prior(mixture, ("level", "vix"), ("AUDUSD", "EURUSD"), np.arange(2))
-    return graph_files(model, prior, grid, half=True)
+    return graph_files(trained("log", "point"), MARKETS, DELTAS, READING, half=True)
 
 
 def sampler_of_a_flow() -> bytes:

@@ -5,18 +5,28 @@ import onnxruntime
 import pytest
 import torch
 
+from pipeline.files.trained_model import Prior
 from vae.bundle import Layout
 from vae.graphs import export
 from vae.graphs.completer import completer_graph
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.completion import Quotes, complete_quotes
 from vae.model.linear import principal_components
+from vae.model.mixture import Mixture
 from vae.model.quote_weights import QuoteInterpolator
 from vae.surface.grid import Grid
 from vae.surface.reading_error import ReadingError
 
 TENORS = np.array([0.1, 0.5])
 METADATA = {"volvae_version": "1"}
+DELTAS = Grid(TENORS, np.linspace(0.1, 0.9, 5), "delta")
+READING = ReadingError(np.full((len(TENORS) - 1, 5), 0.001), np.full((len(TENORS), 4), 0.0005))
+MARKETS = Prior(
+    Mixture(np.full(2, 0.5), np.zeros((2, 4)), np.stack([np.eye(4), 2.0 * np.eye(4)])),
+    ("level", "vix"),
+    ("AUDUSD", "EURUSD"),
+    np.arange(2),
+)
 
 
 def trained(transform: str, scale: str) -> Vae:
@@ -39,18 +49,22 @@ def trained(transform: str, scale: str) -> Vae:
     ],
 )
 def test_quotes_off_the_grid_are_completed_as_in_torch(convention: str, transform: str, scale: str) -> None:
-    nodes = np.linspace(0.1, 0.9, 5) if convention == "delta" else np.linspace(-0.2, 0.2, 5)
-    grid, model = Grid(TENORS, nodes, convention), trained(transform, scale)
+    """The first model is asked for the second of its markets."""
+    grid = DELTAS if convention == "delta" else Grid(TENORS, np.linspace(-0.2, 0.2, 5))
+    model, markets = trained(transform, scale), MARKETS.markets if convention == "delta" else ()
     k, tenor, iv = (torch.tensor(part).double() for part in ([0.02, -0.03, 0.01], [0.3, 0.15, 0.5], [0.21, 0.2, 0.19]))
     weight = torch.tensor([1.0, 0.5, 2.0]).double()
-    error = ReadingError(np.full((len(TENORS) - 1, 5), 0.001), np.full((len(TENORS), 4), 0.0005))
+    priors = [MARKETS.in_market(name) for name in markets]
+    quotes = Quotes(k, tenor, iv, weight)
     with torch.no_grad():
-        expected, weights = complete_quotes(model, QuoteInterpolator(grid, error), Quotes(k, tenor, iv, weight))
+        expected, weights = complete_quotes(model, QuoteInterpolator(grid, READING), quotes, *priors[1:])
     single = trained(transform, scale).float().eval()
-    session = onnxruntime.InferenceSession(completer_graph(single, grid, METADATA, reading=error))
+    session = onnxruntime.InferenceSession(completer_graph(single, grid, METADATA, priors, READING))
     inputs = {"log_moneyness": k, "tenor": tenor, "iv": iv, "weight": weight}
 
     feeds = {name: part.float().numpy() for name, part in inputs.items()}
+    if markets:
+        feeds["market"] = np.array([1])
     surface, std, z, fitted, fitted_std, misfit, _, used = session.run(None, feeds)
 
     assert used.all()
