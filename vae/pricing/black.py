@@ -66,12 +66,16 @@ class LogPrice(NamedTuple):
 
 
 class Step(NamedTuple):
-    """The next s, the bracket of the root, and whether the step was so short that the root is reached."""
+    """The next s, the bracket of the root, and the length of the step over s.
+
+    Where the length is at most ``_LAST_STEP``, the root is reached. It is no boolean, as compiled code takes as long to
+    store one as to make the step.
+    """
 
     s: Tensor
     low: Tensor
     high: Tensor
-    settled: Tensor
+    length: Tensor
 
 
 def log_price(x: Tensor, s: Tensor) -> LogPrice:
@@ -208,16 +212,18 @@ def solve(x: Tensor, log_b: Tensor, first: Step, advance: Callable[..., Step]) -
         first: the result of a first step.
         advance: ``black.advance``, plain or compiled.
     """
-    s, low, high, settled = first
+    s, low, high, length = first
     for _ in range(_MOST_ITERATIONS):
-        left = torch.nonzero(~settled).squeeze(-1)
-        if not len(left):
+        settled = length <= _LAST_STEP
+        count = len(s) - int(settled.count_nonzero())
+        if not count:
             return s
-        if 2 * len(left) < len(s):
-            rest = Step(*(part[left] for part in (s, low, high, settled)))
+        if 2 * count < len(s):
+            left = torch.nonzero(~settled).squeeze(-1)
+            rest = Step(*(part[left] for part in (s, low, high, length)))
             return s.index_copy(0, left, solve(x[left], log_b[left], rest, advance))
-        s, low, high, settled = advance(x, log_b, s, low, high, coefficients(s.device), wide=is_wide(s))
-    return torch.where(settled, s, torch.nan)
+        s, low, high, length = advance(x, log_b, s, low, high, coefficients(s.device), wide=is_wide(s))
+    return torch.where(length <= _LAST_STEP, s, torch.nan)
 
 
 def advance(
@@ -245,7 +251,7 @@ def householder(x: Tensor, log_b: Tensor, s: Tensor, low: Tensor, high: Tensor, 
     following = s + step
     inside = (following >= low) & (following <= high)
     following = torch.where(inside, following, torch.minimum(2.0 * s, 0.5 * (low + high)))
-    return Step(following, low, high, (following - s).abs() <= _LAST_STEP * s)
+    return Step(following, low, high, (following - s).abs() * inverse)
 
 
 @functools.cache
@@ -256,4 +262,4 @@ def coefficients(device: torch.device) -> Tensor:
 
 def is_wide(s: Tensor) -> bool:
     """Whether some z1 may be below -1; this needs s > 2 sqrt(2) at the money and a larger s elsewhere."""
-    return bool((s > 2.0 * _SQRT_2).any())
+    return s.numel() > 0 and not bool(s.amax() <= 2.0 * _SQRT_2)  # NaN is wide, so that it hides no other s

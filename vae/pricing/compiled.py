@@ -17,6 +17,7 @@ from vae.pricing.heston import Heston
 from vae.pricing.heston_surfaces import Kernels
 
 _T = TypeVar("_T")
+_CONTRACTED = "cpp.enable_floating_point_contract_flag"  # a product and a sum in one instruction, rounded once
 
 
 class CompilerError(RuntimeError):
@@ -31,10 +32,10 @@ def kernels(device: torch.device) -> Kernels:
         CompilerError: there is no compiler.
     """
     result = Kernels(
-        integrand=torch.compile(fourier.straight_integrand, fullgraph=True),
+        fourier=fourier.Kernels(_compiled(fourier.straight_integrand), _compiled(fourier.fall)),
         start=_narrow(heston_surfaces.start),
         advance=_narrow(black.advance),
-        finish=torch.compile(heston_surfaces.finish, fullgraph=True),
+        finish=_compiled(heston_surfaces.finish),
     )
     try:
         _warm_up(result, device)
@@ -43,9 +44,13 @@ def kernels(device: torch.device) -> Kernels:
     return result
 
 
+def _compiled(function: Callable[..., _T]) -> Callable[..., _T]:
+    return torch.compile(function, fullgraph=True, options={_CONTRACTED: "fast"})
+
+
 def _narrow(function: Callable[..., _T]) -> Callable[..., _T]:
     """The function compiled; plain where ``wide``, as few designs have such total vols and compiling takes longer."""
-    narrow = torch.compile(function, fullgraph=True)
+    narrow = _compiled(function)
 
     def chosen(*arrays: Tensor, wide: bool) -> _T:
         return (function if wide else narrow)(*arrays, wide=wide)
@@ -56,13 +61,15 @@ def _narrow(function: Callable[..., _T]) -> Callable[..., _T]:
 def _warm_up(compiled: Kernels, device: torch.device) -> None:
     """Compile each kernel once for all sizes; without this, every new size compiles again."""
 
-    def some(value: float, dtype: torch.dtype = torch.float64) -> Tensor:
-        result = torch.full((8,), value, dtype=dtype, device=device)
+    def some(value: float) -> Tensor:
+        result = torch.full((8,), value, dtype=torch.float64, device=device)
         torch._dynamo.mark_dynamic(result, 0)  # noqa: SLF001 - torch documents it under this name
         return result
 
-    compiled.integrand(Rows(Heston(*(some(0.04) for _ in Heston._fields)), some(1.0), some(0.04)), some(1.0))
+    rows = Rows(Heston(*(some(0.04) for _ in Heston._fields)), some(1.0), some(0.04))
+    compiled.fourier.integrand(rows, some(1.0))
+    compiled.fourier.fall(rows, some(4.0), some(3.0), some(0.0))
     coefficients, tolerance = black.coefficients(device), torch.full((1,), 1e-6, dtype=torch.float64, device=device)
     compiled.start(some(0.1), some(0.2), some(1e-3), coefficients, wide=False)
     compiled.advance(some(0.1), some(-3.0), some(0.2), some(0.1), some(0.3), coefficients, wide=False)
-    compiled.finish(some(0.1), some(0.2), some(1.0, torch.bool), some(0.0), some(1.0), tolerance)
+    compiled.finish(some(0.1), some(0.2), some(1.0), some(0.0), some(1.0), tolerance)

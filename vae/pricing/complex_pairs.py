@@ -36,14 +36,10 @@ class Pair(NamedTuple):
         return self._replace(re=self.re * factor, im=self.im * factor)
 
 
-def where(condition: Tensor, first: Pair, second: Pair) -> Pair:
-    """Elements of ``first`` where ``condition`` holds, of ``second`` elsewhere."""
-    return Pair(torch.where(condition, first.re, second.re), torch.where(condition, first.im, second.im))
-
-
 def sqrt_right_half_plane(z: Pair) -> Pair:
     """Principal square root of numbers with a positive real part (no cancellation there)."""
-    re = torch.sqrt(0.5 * (torch.hypot(z.re, z.im) + z.re))
+    size = torch.sqrt(z.re.square() + z.im.square())
+    re = torch.sqrt(0.5 * (size + z.re))
     return Pair(re, 0.5 * z.im / re)
 
 

@@ -47,7 +47,7 @@ class Rows(NamedTuple):
     def of(cls, model: Heston, tenor: Tensor) -> "Rows":
         """Each model at its tenor."""
         origin = torch.zeros(1, dtype=torch.float64, device=tenor.device)
-        return cls(model, tenor, -8.0 * log_characteristic_function(model, tenor, Pair(origin, origin)).re.squeeze(-1))
+        return cls(model, tenor, -8.0 * log_characteristic_function(model, tenor, Pair(origin, origin)).re)
 
     def at(self, rows: Tensor | slice) -> "Rows":
         """The rows with these indices."""
@@ -87,24 +87,43 @@ Integrand = Callable[[Rows, Tensor], Tensor]
 
 
 def straight_integrand(rows: Rows, y: Tensor) -> Tensor:
-    """(phi_Black - phi_Heston) / q at real nodes y [node]: real parts beside imaginary parts, [row, 2 node]."""
-    u = y / rows.tenor.sqrt().unsqueeze(-1)
+    """(phi_Black - phi_Heston) / q at real nodes y [node]: real parts above imaginary parts, [2 node, row]."""
+    u = y.unsqueeze(-1) / rows.tenor.sqrt()
     log_phi = log_characteristic_function(rows.model, rows.tenor, Pair(u, torch.zeros_like(u[:1, :1])))
-    weight = 1.0 / (u.square() + 0.25)
+    q = u.square() + 0.25
+    weight = 1.0 / q
     phi = torch.exp(log_phi.re) * weight
-    control = torch.exp(-0.5 * rows.variance.unsqueeze(-1) / weight) * weight
-    return torch.cat((control - phi * torch.cos(log_phi.im), -phi * torch.sin(log_phi.im)), dim=-1)
+    control = torch.exp(-0.5 * rows.variance * q) * weight
+    return torch.cat((control - phi * torch.cos(log_phi.im), -phi * torch.sin(log_phi.im)))
 
 
 def bent_integrand(rows: Rows, y: Pair) -> Tensor:
     """The integrand of ``straight_integrand`` at complex nodes y [node]."""
-    years, variance = rows.tenor.sqrt().unsqueeze(-1), rows.variance.unsqueeze(-1)
-    u = Pair(y.re / years, y.im / years)
+    root = rows.tenor.sqrt()
+    u = Pair(y.re.unsqueeze(-1) / root, y.im.unsqueeze(-1) / root)
     square = u.times(u)
     q = Pair(square.re + 0.25, square.im)
     heston = complex_pairs.exp(log_characteristic_function(rows.model, rows.tenor, u))
-    control = complex_pairs.exp(q.scaled(-0.5 * variance))
-    return torch.cat(Pair(control.re - heston.re, control.im - heston.im).over(q), dim=-1)
+    control = complex_pairs.exp(q.scaled(-0.5 * rows.variance))
+    return torch.cat(Pair(control.re - heston.re, control.im - heston.im).over(q))
+
+
+def fall(rows: Rows, scale: Tensor, t: Tensor, bend: Tensor) -> Tensor:
+    """-ln of the integrand's size at t, [row]; at least 1, so that its logarithm exists."""
+    y = _nodes(t, scale / rows.tenor.sqrt(), torch.sin(bend), torch.cos(bend))
+    heston = -log_characteristic_function(rows.model, rows.tenor, y).re
+    control = 0.5 * rows.variance * (y.times(y).re + 0.25)
+    return (torch.minimum(heston, control) + torch.log(y.re)).clamp_min(1.0)
+
+
+class Kernels(NamedTuple):
+    """The functions that work element by element on the real line, plain or compiled."""
+
+    integrand: Integrand
+    fall: Callable[[Rows, Tensor, Tensor, Tensor], Tensor]
+
+
+EAGER = Kernels(straight_integrand, fall)
 
 
 def otm_prices(model: Heston, tenor: float | Tensor, log_moneyness: Tensor) -> Prices:
@@ -140,42 +159,42 @@ def otm_prices(model: Heston, tenor: float | Tensor, log_moneyness: Tensor) -> P
 
 def prices(rows: Rows, strikes: Tensor) -> Prices:
     """Prices at scaled strikes kappa, [strike] for all rows or [row, strike]."""
-    integral, error = integrate(rows, strikes, straight_integrand)
+    integral, error = integrate(rows, strikes, EAGER)
     k = strikes * rows.tenor.sqrt().unsqueeze(-1)
     damping = torch.exp(0.5 * k)
     control = black.otm_price(k, rows.variance.sqrt().unsqueeze(-1))
     return Prices(control + damping * integral, damping * (error + ROUNDING))
 
 
-def integrate(rows: Rows, strikes: Tensor, integrand: Integrand) -> tuple[Tensor, Tensor]:
+def integrate(rows: Rows, strikes: Tensor, kernels: Kernels) -> tuple[Tensor, Tensor]:
     """The integral of ``otm_prices`` over pi for scaled strikes kappa [strike] or [row, strike], and its error.
 
     Both are [row, strike], in units of sqrt(forward strike).
     """
-    value, error = _along_contours(rows, strikes, 0, integrand)
+    value, error = _along_contours(rows, strikes, 0, kernels)
     error = error.unsqueeze(-1).expand_as(value).clone()
     stuck = torch.nonzero(~(error[:, 0] <= CONVERGED)).squeeze(-1)
     if len(stuck):
         hard, far = rows.at(stuck), strikes.expand_as(value)[stuck]
         for side, kept in ((-1, far.clamp_min(0.0)), (1, far.clamp_max(0.0))):
-            bent, bent_error = _along_contours(hard, kept, side, integrand)
+            bent, bent_error = _along_contours(hard, kept, side, kernels)
             better = (bent_error.unsqueeze(-1) < error[stuck]) & (kept == far)
             value[stuck] = torch.where(better, bent, value[stuck])
             error[stuck] = torch.where(better, bent_error.unsqueeze(-1), error[stuck])
     return value, error
 
 
-def _along_contours(rows: Rows, strikes: Tensor, side: int, integrand: Integrand) -> tuple[Tensor, Tensor]:
+def _along_contours(rows: Rows, strikes: Tensor, side: int, kernels: Kernels) -> tuple[Tensor, Tensor]:
     """The integral along the real line or contours bent to one side, [row, strike], and its error, [row]."""
     value = torch.full((len(rows.tenor), strikes.shape[-1]), torch.nan, dtype=torch.float64, device=rows.tenor.device)
     error = torch.full_like(rows.tenor, torch.inf)
-    for members, contour in _contours(rows, strikes.abs().amax(-1), side):
+    for members, contour in _contours(rows, strikes.abs().amax(-1), side, kernels):
         some = strikes if strikes.ndim == 1 else strikes[members]
-        value[members], error[members] = _refined(rows.at(members), some, contour, integrand)
+        value[members], error[members] = _refined(rows.at(members), some, contour, kernels.integrand)
     return value, error
 
 
-def _contours(rows: Rows, farthest: Tensor, side: int) -> Iterator[tuple[Tensor, Contour]]:
+def _contours(rows: Rows, farthest: Tensor, side: int, kernels: Kernels) -> Iterator[tuple[Tensor, Contour]]:
     """Rows that share one contour, which makes the sum over nodes a matrix product.
 
     Scale and reach are rounded to a coarse ladder, so that rows can share nodes while the nodes of a row follow from
@@ -187,12 +206,13 @@ def _contours(rows: Rows, farthest: Tensor, side: int) -> Iterator[tuple[Tensor,
         rows: models at tenors.
         farthest: the largest scaled strike, one for all or [row].
         side: 0 for the real line, -1 or 1 for contours bent below or above it.
+        kernels: plain or compiled.
     """
     rows = Rows(Heston(*(part.detach() for part in rows.model)), rows.tenor, rows.variance.detach())
     width = torch.ceil(-0.5 * torch.log2(rows.variance / rows.tenor))
     level = torch.minimum(width, torch.floor(-torch.log2(farthest * _FIRST_STEP)))
     bend = _bend(rows.model.rho, side)
-    step = torch.ceil(_reach(rows, torch.exp2(level), bend) / _REACH_STEP)
+    step = torch.ceil(_reach(rows, torch.exp2(level), bend, kernels) / _REACH_STEP)
     falls = step * _REACH_STEP <= _LONGEST_REACH
     for angle in bend[falls].unique().tolist():
         for exponent in level[falls & (bend == angle)].unique().tolist():
@@ -215,7 +235,7 @@ def _bend(rho: Tensor, side: int) -> Tensor:
     return side * _BEND * torch.exp2(-halvings)
 
 
-def _reach(rows: Rows, scale: Tensor, bend: Tensor) -> Tensor:
+def _reach(rows: Rows, scale: Tensor, bend: Tensor, kernels: Kernels) -> Tensor:
     """t at which the integrand has fallen to its truncation, [row]; infinite where it does not.
 
     The logarithm of the size falls with a power of u between 1 and 2; the iteration assumes 1.5. Where it ends too
@@ -223,23 +243,14 @@ def _reach(rows: Rows, scale: Tensor, bend: Tensor) -> Tensor:
     """
     t = torch.full_like(scale, 3.0)
     for _ in range(5):
-        t = (t + torch.log(_LOG_TRUNCATION / _fall(rows, scale, t, bend)) / 1.5).clamp(1.0, _LONGEST_REACH)
-    short = torch.nonzero(_fall(rows, scale, t, bend) < _LOG_TRUNCATION - 1.0).squeeze(-1)
+        t = (t + torch.log(_LOG_TRUNCATION / kernels.fall(rows, scale, t, bend)) / 1.5).clamp(1.0, _LONGEST_REACH)
+    short = torch.nonzero(kernels.fall(rows, scale, t, bend) < _LOG_TRUNCATION - 1.0).squeeze(-1)
     while len(short):
         t[short] += _REACH_STEP
         t[short[t[short] > _LONGEST_REACH]] = torch.inf
         short = short[t[short] <= _LONGEST_REACH]
-        short = short[_fall(rows.at(short), scale[short], t[short], bend[short]) < _LOG_TRUNCATION - 1.0]
+        short = short[fall(rows.at(short), scale[short], t[short], bend[short]) < _LOG_TRUNCATION - 1.0]
     return t
-
-
-def _fall(rows: Rows, scale: Tensor, t: Tensor, bend: Tensor) -> Tensor:
-    """-ln of the integrand's size at t, [row]; at least 1, so that its logarithm exists."""
-    y = _nodes(t, scale / rows.tenor.sqrt(), torch.sin(bend), torch.cos(bend))
-    u = Pair(y.re.unsqueeze(-1), y.im.unsqueeze(-1))
-    heston = -log_characteristic_function(rows.model, rows.tenor, u).re.squeeze(-1)
-    control = 0.5 * rows.variance * (u.times(u).re.squeeze(-1) + 0.25)
-    return (torch.minimum(heston, control) + torch.log(y.re)).clamp_min(1.0)
 
 
 def _refined(rows: Rows, strikes: Tensor, contour: Contour, integrand: Integrand) -> tuple[Tensor, Tensor]:
@@ -282,9 +293,9 @@ def _sum(rows: Rows, strikes: Tensor, contour: Contour, t: Tensor, integrand: In
         some = rows.at(chunk)
         f = integrand(some, y.re) if contour.bend == 0.0 else bent_integrand(some, y)
         if shared is None:
-            parts.append((f.unsqueeze(-2) @ _waves(strikes[chunk], y, slope)).squeeze(-2))
+            parts.append((f.T.unsqueeze(-2) @ _waves(strikes[chunk], y, slope)).squeeze(-2))
         else:
-            parts.append(f @ shared)
+            parts.append((shared.T @ f).T)  # most libraries are slower if f is the one to transpose
     return torch.cat(parts) / (math.pi * rows.tenor.sqrt().unsqueeze(-1))  # du = dy / sqrt(T)
 
 

@@ -45,13 +45,12 @@ def log_characteristic_function(model: Heston, tenor: Tensor, u: Pair) -> Pair:
     Args:
         model: parameters of shape [row].
         tenor: years, [row].
-        u: nodes of shape [node] or [row, node].
+        u: nodes of shape [node, 1] or [node, row]. Vector units work along the last axis, and rows are many.
 
     Returns:
-        Real and imaginary part, both [row, node].
+        Real and imaginary part, both [node, row].
     """
-    v0, kappa, theta, xi, rho = (p.unsqueeze(-1) for p in model)
-    years = tenor.unsqueeze(-1)
+    v0, kappa, theta, xi, rho = model
     slope, xi_squared = rho * xi, xi.square()
     base = kappa - 0.5 * slope
     square = u.times(u)
@@ -64,18 +63,18 @@ def log_characteristic_function(model: Heston, tenor: Tensor, u: Pair) -> Pair:
             torch.addcmul(curvature * square.im, -line, u.re),
         )
     )
-    drift = complex_pairs.where(
-        beta.re >= 0.0,
-        q.over(Pair(-beta.re - d.re, -beta.im - d.im)),
-        Pair(beta.re - d.re, beta.im - d.im).scaled(1.0 / xi_squared),
-    )
-    decay = complex_pairs.expm1(d.scaled(-years))
+    # (beta - d)/xi^2 by whichever of its two forms subtracts nothing in its real part.
+    added = (beta.re >= 0.0).to(beta.re)
+    whole = Pair(beta.re.abs() + d.re, (2.0 * added - 1.0) * beta.im + d.im)
+    quotient, multiple = q.over(whole).scaled(-added), whole.scaled((added - 1.0) / xi_squared)
+    drift = Pair(quotient.re + multiple.re, quotient.im + multiple.im)
+    decay = complex_pairs.expm1(d.scaled(-tenor))
     ratio = decay.over(d)  # -2 times (1 - e^{-dT}) / 2d
     growth = drift.times(ratio).scaled(-0.5 * xi_squared)
     log_growth = complex_pairs.log1p(growth)
     spot_variance = q.times(ratio).over(Pair(1.0 + growth.re, growth.im))
     level, mean = 0.5 * v0, kappa * theta
     return Pair(
-        mean * (drift.re * years - log_growth.re * (2.0 / xi_squared)) + level * spot_variance.re,
-        mean * (drift.im * years - log_growth.im * (2.0 / xi_squared)) + level * spot_variance.im,
+        mean * (drift.re * tenor - log_growth.re * (2.0 / xi_squared)) + level * spot_variance.re,
+        mean * (drift.im * tenor - log_growth.im * (2.0 / xi_squared)) + level * spot_variance.im,
     )

@@ -28,7 +28,7 @@ class Start(NamedTuple):
 
     Attributes:
         log_b: logarithm of the normalised price b; any number where b is out of bounds.
-        solvable: whether b is inside its bounds, so that a vol exists.
+        solvable: 1 where b is inside its bounds, so that a vol exists, else 0.
         step: the first step from the control variate's vol.
     """
 
@@ -52,29 +52,26 @@ def start(x: Tensor, s: Tensor, integral: Tensor, coefficients: Tensor, *, wide:
     solvable = (b > 0.0) & (b < bound)
     log_b = torch.log(torch.where(solvable, b, 0.5 * bound))
     low, high = torch.zeros_like(s), torch.full_like(s, torch.inf)
-    return Start(log_b, solvable, black.householder(x, log_b, s, low, high, control))
+    return Start(log_b, solvable.to(s.dtype), black.householder(x, log_b, s, low, high, control))
 
 
-def finish(
-    x: Tensor, s: Tensor, solvable: Tensor, error: Tensor, root: Tensor, tolerance: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Vols and flags from total vols, the errors of their prices and sqrt(tenor); all [point]."""
+def finish(x: Tensor, s: Tensor, solvable: Tensor, error: Tensor, root: Tensor, tolerance: Tensor) -> Tensor:
+    """Vols, NaN where unknown, from total vols, the errors of their prices and sqrt(tenor); all [point]."""
     vega = torch.exp(-0.5 * ((x / s).square() + 0.25 * s.square())) / math.sqrt(2.0 * math.pi)
-    known = solvable & (error + fourier.ROUNDING <= tolerance * vega * root)
-    reason = torch.where(error > fourier.CONVERGED, NOT_CONVERGED, PRICE_TOO_SMALL)
-    return torch.where(known, s / root, torch.nan), torch.where(known, OK, reason).to(torch.uint8)
+    known = (solvable > 0.0) & (error + fourier.ROUNDING <= tolerance * vega * root)
+    return torch.where(known, s / root, torch.nan)
 
 
 class Kernels(NamedTuple):
     """The functions that work element by element, plain or compiled."""
 
-    integrand: Callable[[Rows, Tensor], Tensor]
+    fourier: fourier.Kernels
     start: Callable[..., Start]
     advance: Callable[..., black.Step]
-    finish: Callable[..., tuple[Tensor, Tensor]]
+    finish: Callable[..., Tensor]
 
 
-EAGER = Kernels(fourier.straight_integrand, start, black.advance, finish)
+EAGER = Kernels(fourier.EAGER, start, black.advance, finish)
 
 
 def surfaces(
@@ -122,7 +119,7 @@ def joined(parts: Sequence[Tensor], batch: int) -> Tensor:
 
 def _smiles(rows: Rows, strikes: Tensor, vol_tolerance: float, kernels: Kernels) -> PricedSurfaces:
     """Vols and flags at scaled strikes kappa [strike] or [row, strike], both [row, strike]."""
-    integral, error = fourier.integrate(rows, strikes, kernels.integrand)
+    integral, error = fourier.integrate(rows, strikes, kernels.fourier)
     parts = []
     for chunk in fourier.chunks(rows, strikes.shape[-1]):
         some = strikes if strikes.ndim == 1 else strikes[chunk]
@@ -141,8 +138,9 @@ def _inverted(
     coefficients, tolerance = black.coefficients(x.device), torch.full_like(root[:1], vol_tolerance)
     log_b, solvable, step = kernels.start(x, control, integral.reshape(-1), coefficients, wide=wide)
     s = black.solve(x, log_b, step, kernels.advance)
-    vol, flag = kernels.finish(x, s, solvable, error.reshape(-1), root, tolerance)
-    return PricedSurfaces(vol.reshape(shape), flag.reshape(shape))
+    vol = kernels.finish(x, s, solvable, error.reshape(-1), root, tolerance).reshape(shape)
+    reason = torch.where(error > fourier.CONVERGED, NOT_CONVERGED, PRICE_TOO_SMALL).to(torch.uint8)
+    return PricedSurfaces(vol, torch.where(vol.isnan(), reason, OK))
 
 
 def _smiles_in_deltas(rows: Rows, d1: Tensor, vol_tolerance: float, kernels: Kernels) -> PricedSurfaces:

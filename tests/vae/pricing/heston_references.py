@@ -26,8 +26,10 @@ def model(values: dict) -> heston.Heston:
 
 
 def log_phi(parameters: list[float], tenor: float, u: torch.Tensor) -> Pair:
+    """[node, 1] at real nodes u [node]."""
     row = heston.Heston.of(torch.tensor([parameters], dtype=torch.float64))
-    return heston.log_characteristic_function(row, torch.tensor([tenor], dtype=torch.float64), Pair(u, 0.0 * u))
+    nodes = Pair(u.unsqueeze(-1), torch.zeros(len(u), 1, dtype=torch.float64))
+    return heston.log_characteristic_function(row, torch.tensor([tenor], dtype=torch.float64), nodes)
 
 
 def wings() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -25,7 +25,7 @@ def test_characteristic_function_is_hestons(tenor: float) -> None:
 
     ours = log_phi(TYPICAL, tenor, torch.from_numpy(u))
 
-    np.testing.assert_allclose(ours.re[0] + 1j * ours.im[0].numpy(), expected, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(ours.re[:, 0] + 1j * ours.im[:, 0].numpy(), expected, rtol=1e-11, atol=1e-13)
 
 
 def test_price_matches_quadrature_over_the_variance_path_when_uncorrelated() -> None:

@@ -38,9 +38,9 @@ def test_return_over_all_variances_has_the_characteristic_function_of_heston(
     found = (density * np.exp(1j * np.outer(u - 0.5j, log_return))).sum(axis=1) * (log_return[1] - log_return[0])
     kappa, theta, xi, rho = (torch.tensor([each], dtype=torch.float64) for each in process)
     model = Heston(torch.tensor([before], dtype=torch.float64), kappa, theta, xi, rho)
-    tenor, real = torch.tensor([years], dtype=torch.float64), torch.from_numpy(u)[None]
+    tenor, real = torch.tensor([years], dtype=torch.float64), torch.from_numpy(u)[:, None]
     expected = log_characteristic_function(model, tenor, Pair(real, torch.zeros_like(real)))
-    np.testing.assert_allclose(found, np.exp(expected.re[0].numpy() + 1j * expected.im[0].numpy()), atol=1e-8)
+    np.testing.assert_allclose(found, np.exp(expected.re[:, 0].numpy() + 1j * expected.im[:, 0].numpy()), atol=1e-8)
 
 
 def test_variance_has_the_mean_and_the_variance_of_cox_ingersoll_ross() -> None:

@@ -175,7 +175,7 @@ def test_prices_are_made_on_the_device() -> None:
     with fake_tensors(), torch.no_grad():
         one = torch.ones(4, device=DEVICE, dtype=torch.float64)
         model = heston.Heston.of(torch.ones(4, 5, device=DEVICE, dtype=torch.float64))
-        nodes = Pair(*torch.ones(2, 4, 9, device=DEVICE, dtype=torch.float64))
+        nodes = Pair(*torch.ones(2, 9, 4, device=DEVICE, dtype=torch.float64))
         assert_on_device(*heston.log_characteristic_function(model, one, nodes))
         coefficients = black.coefficients(DEVICE)
         for wide in (False, True):
