@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 import torch
+from threadpoolctl import threadpool_limits
 
 from benchmarks import card, history
 from benchmarks.machine import machine
@@ -89,7 +90,8 @@ def measured(name: str) -> tuple[dict[str, float], list[str]]:
         if package in _OURS:  # a fault of the code, which no installation mends
             raise
         raise InputError(f"{package} is not installed; `make bench` installs it") from error
-    found: dict[str, float] = part.results()
+    with threadpool_limits(1, user_api="blas"):  # of numpy and scipy, which take all cores otherwise
+        found: dict[str, float] = part.results()
     return found, part.verdicts(found) if hasattr(part, "verdicts") else []
 
 
