@@ -38,7 +38,7 @@ class Pair(NamedTuple):
 
 def sqrt_right_half_plane(z: Pair) -> Pair:
     """Principal square root of numbers with a positive real part (no cancellation there)."""
-    size = torch.sqrt(z.re.square() + z.im.square())
+    size = torch.sqrt(torch.addcmul(z.re.square(), z.im, z.im))
     re = torch.sqrt(0.5 * (size + z.re))
     return Pair(re, 0.5 * z.im / re)
 

@@ -66,8 +66,8 @@ def log_characteristic_function(model: Heston, tenor: Tensor, u: Pair) -> Pair:
     # (beta - d)/xi^2 by whichever of its two forms subtracts nothing in its real part.
     added = (beta.re >= 0.0).to(beta.re)
     whole = Pair(beta.re.abs() + d.re, (2.0 * added - 1.0) * beta.im + d.im)
-    quotient, multiple = q.over(whole).scaled(-added), whole.scaled((added - 1.0) / xi_squared)
-    drift = Pair(quotient.re + multiple.re, quotient.im + multiple.im)
+    quotient, factor = q.scaled(-added).over(whole), (added - 1.0) / xi_squared
+    drift = Pair(torch.addcmul(quotient.re, whole.re, factor), torch.addcmul(quotient.im, whole.im, factor))
     decay = complex_pairs.expm1(d.scaled(-tenor))
     ratio = decay.over(d)  # -2 times (1 - e^{-dT}) / 2d
     growth = drift.times(ratio).scaled(-0.5 * xi_squared)
