@@ -4,6 +4,7 @@ A guess needs both: a name that the field uses for the column, and values that t
 arrays in, names out.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -32,11 +33,11 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
         *("tenoryears", "texp", "tte", "ttm", "tau", "t", "yearfraction", "yearstoexpiry", "timetomaturity"),
         *("timetoexpiry", "maturityyears", "yte", "years", "tenor", "maturity"),
     ),
-    "tenor": ("tenor", "maturity", "term", "expiry", "expiration", "laufzeit"),
+    "tenor": ("tenor", "maturity", "term", "expiry", "expiration", "exp", "laufzeit"),
     "days": ("days", "dte", "daystoexpiry", "daystomaturity", "daystoexpiration", "dtm", "tenordays", "daystoexp"),
     "expiry": (
         *("expiry", "expiration", "expirationdate", "expirydate", "expdate", "exdate", "expiredate", "maturitydate"),
-        *("maturity", "exp", "expire", "verfall", "verfallstag", "verfalldatum"),
+        *("expirdate", "maturity", "exp", "expire", "verfall", "verfallstag", "verfalldatum", "laufzeit"),
     ),
     "log_moneyness": ("logmoneyness", "logforwardmoneyness", "lnkf", "logkf", "logm", "k", "moneyness"),
     "call_delta": ("calldelta", "delta", "forwarddelta"),
@@ -56,10 +57,10 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "spot": (
         *("spot", "spotprice", "underlyingprice", "underlyinglast", "underlyingvalue", "stockprice", "undprice"),
-        *("indexprice", "s", "s0", "underlying", "underlyingclose", "close", "kurs"),
+        *("indexprice", "stkpx", "s", "s0", "underlying", "underlyingclose", "close", "kurs"),
     ),
-    "rate": ("rate", "interestrate", "riskfreerate", "rf", "r", "domesticrate", "discountrate"),
-    "dividend_yield": ("dividendyield", "divyield", "dividend", "q", "foreignrate"),
+    "rate": ("rate", "interestrate", "riskfreerate", "rf", "r", "irate", "domesticrate", "discountrate"),
+    "dividend_yield": ("dividendyield", "divyield", "dividend", "q", "divrate", "foreignrate"),
     "iv": (
         *(
             "iv",
@@ -92,8 +93,19 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
         ),
         *("settlementprice", "last", "lastprice", "ltp", "close"),
     ),
-    "bid": ("bid", "bidprice", "bestbid", "bestbidprice", "bid1545", "bideod"),
-    "ask": ("ask", "askprice", "bestask", "bestaskprice", "offer", "bestoffer", "offerprice", "ask1545", "askeod"),
+    "bid": ("bid", "bidprice", "bidpx", "bestbid", "bestbidprice", "bid1545", "bideod"),
+    "ask": (
+        "ask",
+        "askprice",
+        "askpx",
+        "bestask",
+        "bestaskprice",
+        "offer",
+        "bestoffer",
+        "offerprice",
+        "ask1545",
+        "askeod",
+    ),
     "type": (
         "type",
         "optiontype",
@@ -135,12 +147,22 @@ class Column(NamedTuple):
 
 
 def plain(name: str) -> str:
-    """A name without case, blanks and signs.
+    """A name without case, blanks, signs and the word that says percent.
 
-    >>> plain("[STRIKE_Price ]")
-    'strikeprice'
+    >>> plain("[STRIKE_Price ]"), plain("IV_percent")
+    ('strikeprice', 'iv')
     """
-    return "".join(letter for letter in name.casefold() if letter.isalnum())
+    letters = "".join(letter for letter in name.casefold() if letter.isalnum())
+    return letters.removesuffix("percent").removesuffix("pct") or letters
+
+
+def says_percent(name: str) -> bool:
+    """Whether a column's name says that its numbers are percent.
+
+    >>> [says_percent(name) for name in ("IV (%)", "iv_pct", "iv", "90%")]
+    [True, True, False, False]
+    """
+    return re.search(r"[^0-9.]\s*\(?%\)?$|[_ ]\(?(percent|pct)\)?$", name.strip(), re.IGNORECASE) is not None
 
 
 def candidates(columns: Mapping[str, Column]) -> dict[str, list[str]]:

@@ -4,6 +4,9 @@ Names and values of columns make candidates (``column_names``). A candidate is a
 checks of units, markets and parity stand there, and nowhere else. Two readings of the same quotes are one.
 """
 
+import json
+import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -12,9 +15,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from pipeline.cli import quote_arbitrage
-from pipeline.cli.column_names import FIELD_NAMES, MOMENTS, Column, candidates, plain
+from pipeline.cli.column_names import FIELD_NAMES, MOMENTS, Column, candidates, plain, says_percent
 from pipeline.cli.quotes_options import ALTERNATIVES, NO_DATE, Options
-from pipeline.cli.table_shapes import fx_parts, shapes
+from pipeline.cli.table_shapes import fx_parts, shapes, vols_by_delta
 from pipeline.errors import InputError
 from pipeline.settings.params import read_quotes
 from pipeline.settings.quotes import QuotesParams
@@ -47,6 +50,10 @@ _SAME_SIDES = 0.3  # median |ln(call / put)| of the vols at a strike
 _MOST_ARBITRAGE = 0.25  # of the smiles of a reading that is taken beside others
 _SAME_SHARE = 0.95  # of the quotes of two readings that are one
 _SAME_TENOR, _SAME_K, _SAME_VOL = 0.02, 0.01, 0.01  # relative, absolute, relative
+_PLAIN_SCALAR = re.compile(r"(?!(?:true|false|yes|no|on|off|null)$)[A-Za-z_][A-Za-z0-9_ .()/-]*", re.IGNORECASE)
+_CONTRACT = re.compile(r"[A-Z.^]{1,6} *[0-9]{6}[CP][0-9]{8}|[A-Z_]+-[0-9]{1,2}[A-Z]{3}[0-9]{2}-[0-9]+-[CP]")
+_FEWEST_DELTAS = 2  # columns named by deltas that make a table of them
+_UNDATED = "no column says when its rows were quoted, from which dates of expiry count: --date YYYY-MM-DD says it"
 
 
 class Reading(NamedTuple):
@@ -95,13 +102,14 @@ def find(path: Path, given: Options, date: str | None = None) -> Findings:
     kinds = given.values
     source = Columns.read(path, sheet=kinds.get("sheet"), decimal_mark=kinds.get("decimal_mark"))
     date_format = kinds.get("date_format")
-    columns = {name: _column(source, name, date_format) for name in dict.fromkeys(source.names)}
+    columns = {name: _column(source, name, date_format) for name in source.distinct_names}
     named = {**candidates(columns), **{key: [name] for key, name in given.columns.items()}}
     shown = None if date or "date" in named or "snapshot" in named else _date_shown(columns, named)
     readings: list[Reading] = []
-    refusals: dict[str, None] = dict.fromkeys(_unstated(columns, given))
+    refusals: dict[str, None] = dict.fromkeys(_unstated(columns, named, given))
     for block in _blocks(path, columns, named, given, date or shown):
-        reading, why = _tried(block, given)
+        undated = block.get("date") == NO_DATE and "expiry" in block["columns"]
+        reading, why = (None, _UNDATED) if undated else _tried(block, given)
         if reading is None:
             refusals.setdefault(why)
         elif not any(_same(reading, other) for other in readings):
@@ -133,9 +141,18 @@ def choices(readings: Sequence[Reading]) -> list[str]:
 
 def _options(block: Block, keys: Sequence[str]) -> str:
     columns = [f"{key}={block['columns'][key]}" for key in keys if key in block["columns"]]
-    values = [f"--set '{key}={_flow(block[key])}'" for key in keys if key in block and key != "vol_unit"]
+    values = [option(key, block[key]) for key in keys if key in block and key != "vol_unit"]
     unit = [f"--vol-unit {block.get('vol_unit', 'decimal')}"] if "vol_unit" in keys else []
-    return " ".join([*([f"--columns {','.join(columns)}"] if columns else []), *unit, *values])
+    return " ".join([*([f"--columns {shlex.quote(','.join(columns))}"] if columns else []), *unit, *values])
+
+
+def option(key: str, value: object) -> str:
+    """The option that sets a key of ``prepare.quotes``, as a shell takes it.
+
+    >>> print(option("call_put", {"call": {"iv": "[C_IV]"}, "put": {"iv": "P_IV"}}))
+    --set 'call_put={call: {iv: "[C_IV]"}, put: {iv: P_IV}}'
+    """
+    return f"--set {shlex.quote(f'{key}={_flow(value)}')}"
 
 
 def _likely(readings: Sequence[Reading]) -> list[Reading]:
@@ -159,7 +176,7 @@ def _misfits(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]]) 
 def _unread_dates(source: Columns, named: Mapping[str, Sequence[str]]) -> list[str]:
     """Columns that are named as dates and hold dates, in an order of day and month that only the user knows."""
     lines = []
-    for name in dict.fromkeys(source.names):
+    for name in source.distinct_names:
         if any(plain(name) in FIELD_NAMES[moment] for moment in MOMENTS) and not any(
             name in found for found in named.values()
         ):
@@ -170,7 +187,40 @@ def _unread_dates(source: Columns, named: Mapping[str, Sequence[str]]) -> list[s
     return lines
 
 
-def _unstated(columns: Mapping[str, Column], given: Options) -> list[str]:
+def _unstated(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]], given: Options) -> list[str]:
+    """What only the user can say of a table: conventions of deltas, and what names of contracts hold."""
+    return [*_unstated_fx(columns, given), *_unstated_deltas(columns, given), *_contracts(columns, named)]
+
+
+def _contracts(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]]) -> list[str]:
+    """Columns of names of contracts, whose parts no reader takes, in a file that has these nowhere else."""
+    if "strike" in named and any(tenor in named for (tenor,) in _TENORS):
+        return []
+    lines = []
+    for name, column in columns.items():
+        contract = next((word for word in column.words[:1] if _CONTRACT.fullmatch(word)), None)
+        if contract is not None:
+            lines.append(
+                f"column {name} holds names of contracts such as {contract}, which are not read: expiry, strike and "
+                "type must be columns of their own"
+            )
+    return lines
+
+
+def _unstated_deltas(columns: Mapping[str, Column], given: Options) -> list[str]:
+    """The option that reads vols in columns by delta, which are forward deltas or spot deltas."""
+    deltas = vols_by_delta(columns)
+    if len(deltas) < _FEWEST_DELTAS or "wide" in given.values:
+        return []
+    stated = option("wide", {"coordinate": "delta", "columns": deltas})
+    return [
+        f"columns {', '.join(deltas)} are vols by delta, of which only you know whether they are forward deltas: "
+        f"state it by {stated}, and add --set delta_kind=spot where they are spot deltas; a column ATM has the delta "
+        "that its convention gives"
+    ]
+
+
+def _unstated_fx(columns: Mapping[str, Column], given: Options) -> list[str]:
     """The options that a table of risk reversals and butterflies needs, as no convention is right for all pairs."""
     parts = fx_parts(columns)
     if parts is None or "fx" in given.values:
@@ -186,7 +236,9 @@ def _unstated(columns: Mapping[str, Column], given: Options) -> list[str]:
 def _flow(value: object) -> str:
     """A value of YAML in one line."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
+        return "{" + ", ".join(f"{_flow(key)}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, str) and not _PLAIN_SCALAR.fullmatch(value):
+        return json.dumps(value, ensure_ascii=False)  # [C_IV] alone would be a list
     return str(value)
 
 
@@ -226,7 +278,7 @@ def _blocks(
     path: Path, columns: Mapping[str, Column], named: Mapping[str, Sequence[str]], given: Options, date: str | None
 ) -> Iterator[dict[str, Any]]:
     """Settings that names and values of the columns suggest, the most usual first."""
-    for (tenor,), shape in product(_TENORS, shapes(columns, named, given.values.get("fx"))):
+    for (tenor,), shape in product(_TENORS, shapes(columns, named, given.values)):
         needed = (tenor, *shape.needed)
         if not all(name in named for name in needed) or _is_replaced(needed, given.columns):
             continue
@@ -267,6 +319,8 @@ def _vol_units(columns: Mapping[str, Column], vols: Sequence[str]) -> list[str |
     if not vols:
         return [None]
     numbers = [numbers for name in vols if (numbers := columns[name].numbers) is not None]
+    if vols and all(says_percent(name) for name in vols):
+        return ["percent"]
     known = np.concatenate([np.zeros(0), *numbers])
     known = known[np.isfinite(known) & (known > 0.0)]
     units: list[str | None] = list(vol_readings(float(np.median(known)))) if len(known) else []

@@ -15,7 +15,6 @@ from pipeline.cli.table_shapes import number_of
 from pipeline.errors import InputError
 from pipeline.settings.prepare import GridParams
 from pipeline.sources import quotes
-from pipeline.sources.columns import Columns
 from pipeline.sources.quote_rows import EXPIRY, SURFACE, iso
 from vae.surface.units import DAYS_PER_YEAR
 
@@ -32,8 +31,8 @@ def figures(path: Path, found: Findings) -> dict[str, Any]:
     return {
         "path": str(path),
         "format": None if source.format is None else str(source.format),
-        "columns": {name: _roles(found, name) for name in source.names},
-        "flags": _flags(source),
+        "columns": {name: _roles(found, name) for name in source.distinct_names},
+        "flags": _flags(found),
         "date": found.date,
         "readings": [of_reading(reading) for reading in found.readings],
         "choices": file_readings.choices(found.readings) if len(found.readings) > 1 else [],
@@ -88,21 +87,26 @@ def text(found: Mapping[str, Any]) -> str:
     if found["date"]:
         lines += ["", f"no column of dates; expiries less tenors give {found['date']}"]
     lines += [
-        f"{name} is true in {count:,} rows; --set drop_where={name} leaves these out"
+        f"{name} is true in {count:,} rows; {file_readings.option('drop_where', name)} leaves these out"
         for name, count in found["flags"].items()
     ]
     if not found["readings"]:
-        mended = any("prepare.quotes" in why for why in found["refusals"])  # by the setting that it names
+        mended = any("prepare.quotes" in why or "--" in why for why in found["refusals"])  # by what it names
         refusals = [*found["refusals"], *([] if mended else [_NEEDED])]
         return "\n".join([*lines, "", "it cannot be read as it is:", *(f"  {why}" for why in refusals)])
     several = len(found["readings"]) > 1
+    undated = any(reading["undated"] for reading in found["readings"])
     lines += [f"not used: {why}" for why in found["refusals"]] if not several else []
     for number, reading in enumerate(found["readings"]):
         title = f"reading {number + 1} of {len(found['readings'])}: {found['choices'][number]}" if several else "quotes"
         lines += ["", title, *(f"  {line}" for line in _reading_text(reading))]
     if several:
         return "\n".join([*lines, "", "Only you know which to use: repeat the command with the options of one."])
-    return "\n".join([*lines, "", "params.yaml (`volvae init` writes it)", "", params_yaml.text(found["readings"][0])])
+    (reading,) = found["readings"]
+    if undated:
+        lines += ["", "nothing says when its rows were quoted: `volvae init` needs it as --date YYYY-MM-DD"]
+        reading = {**reading, "block": {**reading["block"], "date": "YYYY-MM-DD"}}
+    return "\n".join([*lines, "", "params.yaml (`volvae init` writes it)", "", params_yaml.text(reading)])
 
 
 def _reading_text(reading: Mapping[str, Any]) -> list[str]:
@@ -147,13 +151,16 @@ def _roles(found: Findings, name: str) -> str:
     return ", ".join(used) or (f"not used; may be {', '.join(may)}" if may else "not used")
 
 
-def _flags(source: Columns) -> dict[str, int]:
-    """Columns of true and false, with the number of rows that are true."""
-    found = {}
-    for name in dict.fromkeys(source.names):
+def _flags(found: Findings) -> dict[str, int]:
+    """Columns of true and false that are nothing else, with the number of rows that are true, which is not all."""
+    source, flags = found.source, {}
+    for name in source.distinct_names:
+        if not _roles(found, name).startswith("not used") or "may be" in _roles(found, name):
+            continue
         with contextlib.suppress(InputError):
-            found[name] = int(source.flags(name).sum())
-    return {name: count for name, count in found.items() if count}
+            true = source.flags(name)
+            flags[name] = int(true.sum()) if not true.all() else 0
+    return {name: count for name, count in flags.items() if count}
 
 
 def _count(count: int, name: str) -> str:

@@ -142,6 +142,8 @@ def settings_of(file: Path, given: Options, *, date: Any = None) -> "QuotesParam
                 columns = {key: own for key, own in columns.items() if key not in group or key in given.columns}
         columns[name] = column
     values = {**values, **given.values, "path": str(file), "columns": columns}
+    if date is not None and "date" in values:  # of all rows: an option replaces what the settings say
+        values["date"] = date
     if "date" not in columns and "snapshot" not in columns and "date" not in values:
         needs_date = "expiry" in columns or "quoted_at" in columns
         values["date"] = date if needs_date or date is not None else NO_DATE

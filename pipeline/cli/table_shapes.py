@@ -7,6 +7,7 @@ Pure: columns and their canonical candidates in, blocks of ``prepare.quotes`` ou
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ _WING_PARTS = {
 }
 _PART, _DELTA = f"({'|'.join(_WING_PARTS)})", "([0-9]{1,2})"
 _WING = re.compile(f"{_DELTA}(?:d|delta)?{_PART}|{_PART}{_DELTA}(?:d|delta)?")
+_OWN_DELTA = re.compile("([0-9]{1,2})(?:d|delta)?(c|p)(?:all|ut)?")
+_HALVES = ("calls", "puts")  # columns that stand before those of calls and of puts
 _FEWEST_NUMBERS = 3  # columns named by numbers that make a table of strikes
 
 
@@ -47,37 +50,55 @@ class Shape(NamedTuple):
 
 
 def shapes(
-    columns: Mapping[str, Column], named: Mapping[str, Sequence[str]], conventions: Mapping[str, Any] | None = None
+    columns: Mapping[str, Column], named: Mapping[str, Sequence[str]], stated: Mapping[str, Any] = MappingProxyType({})
 ) -> Iterator[Shape]:
     """The shapes that a table may have, the most usual first.
 
     Args:
         columns: of the file by name.
         named: columns of the file by canonical name.
-        conventions: keys of the block ``fx`` that the user states; without them no table of butterflies can be read.
+        stated: keys of ``prepare.quotes`` that the user states: without ``fx`` no table of butterflies can be read, and
+            without ``wide`` none whose columns are named by deltas.
     """
     yield from _long(columns, named)
     yield from _call_put(columns, named)
     yield from _wide(columns)
+    if isinstance(wide := stated.get("wide"), Mapping) and isinstance(vols := wide.get("columns"), Mapping):
+        yield Shape((), ("rate", "dividend_yield"), {"wide": wide}, tuple(name for name in vols if name in columns))
     parts = fx_parts(columns)
-    if parts is not None and conventions is not None:
+    if parts is not None and isinstance(conventions := stated.get("fx"), Mapping):
         yield Shape((), _CARRY, {"fx": {**parts, **conventions}}, (parts["atm"],))
 
 
 def fx_parts(names: Iterable[str]) -> dict[str, Any] | None:
     """The columns of a table of risk reversals and butterflies as keys of the block ``fx``; None where it is none.
 
-    >>> fx_parts(["Tenor", "ATM", "25D RR", "BF25"])
-    {'atm': 'ATM', 'wings': [{'delta': 0.25, 'risk_reversal': '25D RR', 'butterfly': 'BF25'}]}
+    >>> fx_parts(["Tenor", "ATM", "25D RR(Mid)", "BF25"])
+    {'atm': 'ATM', 'wings': [{'delta': 0.25, 'risk_reversal': '25D RR(Mid)', 'butterfly': 'BF25'}]}
     """
     names = list(names)
-    atm = next((name for name in names if plain(name) in _ATM), None)
+    atm = next((name for name in names if _of_mid(name) in _ATM), None)
     found: dict[int, dict[str, str]] = {}
     for name in names:
-        if match := _WING.fullmatch(plain(name)):
+        if match := _WING.fullmatch(_of_mid(name)):
             found.setdefault(int(match[1] or match[4]), {})[_WING_PARTS[match[2] or match[3]]] = name
     wings = [{"delta": delta / 100, **own} for delta, own in sorted(found.items(), reverse=True) if len(own) == 2]
     return None if atm is None or not wings else {"atm": atm, "wings": wings}
+
+
+def vols_by_delta(names: Iterable[str]) -> dict[str, float]:
+    """The delta of each column that is named by one, puts below 0, as a block ``wide`` has it.
+
+    >>> vols_by_delta(["Exp", "10D Put", "ATM", "25C"])
+    {'10D Put': -0.1, '25C': 0.25}
+    """
+    found = {name: match for name in names if (match := _OWN_DELTA.fullmatch(_of_mid(name)))}
+    return {name: (-0.01 if match[2] == "p" else 0.01) * int(match[1]) for name, match in found.items()}
+
+
+def _of_mid(name: str) -> str:
+    """The plain name of a column without the word mid."""
+    return plain(name).removesuffix("mid")
 
 
 def _long(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]]) -> Iterator[Shape]:
@@ -128,13 +149,28 @@ def _beside(place: str, quote: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _sides(columns: Mapping[str, Column], canonical: str) -> tuple[str, str] | None:
-    """The columns of calls and of puts for a canonical one, such as C_BID and P_BID."""
+    """The columns of calls and of puts for a canonical one, such as C_BID and P_BID, or two of one name."""
     able = {plain(name): name for name, column in columns.items() if can_be(canonical, column)}
+    if _calls_first(columns):
+        for name in FIELD_NAMES[canonical]:
+            if f"{name}1" in able and f"{name}2" in able:  # as the reader calls two columns of one name: Bid[1], Bid[2]
+                return able[f"{name}1"], able[f"{name}2"]
     for (call, put), name in product(_SIDES, FIELD_NAMES[canonical]):
         for ends in (((call + name), (put + name)), ((name + call), (name + put))):
             if ends[0] in able and ends[1] in able:
                 return able[ends[0]], able[ends[1]]
     return None
+
+
+def _calls_first(columns: Mapping[str, Column]) -> bool:
+    """Whether columns Calls and Puts head two halves of the table, the first of each name before Puts."""
+    names = list(columns)
+    place = {plain(name): i for i, name in enumerate(names)}
+    if not all(half in place for half in _HALVES):
+        return False
+    calls, puts = (place[half] for half in _HALVES)
+    first, second = ([i for i, name in enumerate(names) if name.endswith(f"[{n}]")] for n in (1, 2))
+    return all(calls < i < puts for i in first) and all(i > puts for i in second)
 
 
 def _many_values(column: Column) -> bool:

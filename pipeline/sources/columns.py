@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -113,6 +114,17 @@ class Columns:
 
     def __contains__(self, name: str) -> bool:
         return bool(self._places(name))
+
+    @property
+    def distinct_names(self) -> list[str]:
+        """A name for each column, in order; of two named IV they are ``IV[1]`` and ``IV[2]``."""
+        seen: Counter[str] = Counter()
+        several = {name for name, count in Counter(self.names).items() if count > 1}
+        found = []
+        for name in self.names:
+            seen[name] += 1
+            found.append(f"{name}[{seen[name]}]" if name in several else name)
+        return found
 
     def lack(self, *names: str) -> str:
         """A message on columns that the file has not, with those that it has."""

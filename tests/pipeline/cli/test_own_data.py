@@ -1,6 +1,9 @@
 """inspect, init and check on small files of quotes."""
 
+import datetime as dt
 import json
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from statistics import NormalDist
 
@@ -310,6 +313,135 @@ def test_a_file_that_cannot_be_read_says_what_is_missing(tmp_path: Path) -> None
     assert refused.exit_code == 2
     found = inspected(path, "--columns", "days=tenor_years")
     assert found["readings"][0]["block"]["columns"]["days"] == "tenor_years"
+
+
+def option_file(folder: Path, header: str, row: Callable[[float, float, float], tuple], *, titles: str = "") -> str:
+    """Calls and puts of 91 and 182 days at nine strikes around 100, each row made of expiry, strike and vol."""
+    rows = [
+        row(days, strike, float(smile(np.log(strike / 100.0), days / 365)))
+        for days in (91, 182)
+        for strike in range(80, 121, 5)
+    ]
+    return write(folder / "chain.csv", titles + header, rows)
+
+
+def prices(strike: float, days: float, vol: float) -> tuple[float, float]:
+    call = black_call(100.0, strike, vol * np.sqrt(days / 365))
+    return call, call - 100.0 + strike
+
+
+def test_options_that_choose_a_reading_are_taken_as_they_are_shown(tmp_path: Path) -> None:
+    """Names in brackets, as OptionsDX writes them, are lists in YAML unless they are quoted."""
+
+    def row(days: float, strike: float, vol: float) -> tuple:
+        call, put = prices(strike, days, vol)
+        return ("2024-01-02", days, strike, 103.0, vol, vol, call, put)  # a spot beside the forward of parity
+
+    header = "[QUOTE_DATE],[DTE],[STRIKE],[UNDERLYING_LAST],[C_IV],[P_IV],[C_LAST],[P_LAST]"
+    path = option_file(tmp_path, header, row)
+    choices = inspected(path)["choices"]
+    assert len(choices) == 2
+    for choice, side in zip(choices, ("[C_IV]", "[C_LAST]"), strict=True):
+        (reading,) = inspected(path, *shlex.split(choice))["readings"]
+        assert side in reading["block"]["call_put"]["call"].values()
+
+
+def test_a_file_of_expiries_without_a_date_asks_for_it(project: Path) -> None:
+    """It is not read as of 1970, from which its tenors would be of 50 years and more, or of 30 and plausible."""
+
+    def row(days: float, strike: float, vol: float) -> tuple:
+        return (np.datetime64("2005-01-03") + int(days), strike, 100.0, vol)
+
+    path = option_file(project, "expiration,strike,forward,impliedVolatility", row)
+    found = inspected(path)
+    assert found["readings"] == []
+    assert found["refusals"] == [
+        "no column says when its rows were quoted, from which dates of expiry count: --date YYYY-MM-DD says it"
+    ]
+    refused = volvae("init", path)
+    assert refused.exit_code == 2
+    assert "--date YYYY-MM-DD" in refused.stderr
+    (reading,) = inspected(path, "--date", "2005-01-03")["readings"]
+    assert reading["tenors_days"] == [91.0, 136.5, 182.0]
+
+
+def test_a_file_whose_tenors_need_no_date_shows_none(tmp_path: Path) -> None:
+    path = option_file(tmp_path, "days,strike,forward,iv", lambda days, strike, vol: (days, strike, 100.0, vol))
+    text = volvae("inspect", path).stdout
+    assert "1970" not in text
+    assert "`volvae init` needs it as --date YYYY-MM-DD" in text
+
+
+def test_a_date_on_the_command_line_replaces_that_of_the_settings(tmp_path: Path) -> None:
+    header = "expiry,strike,forward,iv"
+    path = option_file(tmp_path, header, lambda days, strike, vol: (f"2024-0{5 + days // 91}-01", strike, 100.0, vol))
+    columns = {name: name for name in header.split(",")}
+    given = Options(None, columns, {"date": "2024-01-01"})
+    assert str(settings_of(Path(path), given).date) == "2024-01-01"
+    assert str(settings_of(Path(path), given, date=dt.date(2024, 2, 1)).date) == "2024-02-01"
+
+
+def test_calls_and_puts_whose_columns_share_names_are_told_apart_by_their_halves(tmp_path: Path) -> None:
+    """The layout of CBOE's page: titles, then Calls, their columns, Strike, Puts, and theirs."""
+
+    def row(days: float, strike: float, vol: float) -> tuple:
+        expiry = (dt.date(2024, 1, 2) + dt.timedelta(days)).strftime("%a %b %d %Y")
+        call, put = prices(strike, days, vol)
+        return (expiry, "C1", call - 0.01, call + 0.01, strike, "P1", put - 0.01, put + 0.01)
+
+    header = "Expiration Date,Calls,Bid,Ask,Strike,Puts,Bid,Ask"
+    path = option_file(tmp_path, header, row, titles="\nINDEX,Last: 100\n")
+    (reading,) = inspected(path, "--date", "2024-01-02")["readings"]
+    assert reading["block"]["call_put"] == {
+        "call": {"bid": "Bid[1]", "ask": "Ask[1]"}, "put": {"bid": "Bid[2]", "ask": "Ask[2]"},
+    }  # fmt: skip
+    assert reading["forward"] == pytest.approx([100.0, 100.0])
+    swapped = option_file(tmp_path, "Expiration Date,Puts,Bid,Ask,Strike,Calls,Bid,Ask", row)
+    assert inspected(swapped, "--date", "2024-01-02")["readings"] == []
+
+
+@pytest.mark.parametrize(
+    ("header", "part"),
+    [
+        ("Exp,ATM(Mid),25D RR(Mid),25D BF(Mid)", "are at-the-money vols, risk reversals and butterflies"),
+        ("Exp,25D Put,ATM,25D Call", "columns 25D Put, 25D Call are vols by delta"),
+    ],
+)
+def test_tables_by_delta_name_what_only_the_user_knows(tmp_path: Path, header: str, part: str) -> None:
+    path = write(tmp_path / "grid.csv", header, [(f"{months}M", 20.0, 19.0, 18.5) for months in (1, 2, 3, 6, 9, 12)])
+    assert any(part in why for why in inspected(path)["refusals"])
+
+
+def test_the_option_that_reads_vols_by_delta_is_taken_as_it_is_shown(tmp_path: Path) -> None:
+    path = write(tmp_path / "grid.csv", "Exp,25D Put,25D Call", [(f"{months}M", 20.0, 18.5) for months in range(1, 7)])
+    (shown,) = [why for why in inspected(path)["refusals"] if "by delta" in why]
+    _, _, words = shown.partition("state it by ")
+    (reading,) = inspected(path, *shlex.split(words.partition("', and ")[0] + "'"), "--vol-unit", "percent")["readings"]
+    assert reading["used"] == 12
+
+
+def test_names_of_contracts_are_said_to_be_no_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.csv", "instrument_name,mark_iv", [(f"BTC-27MAR26-{k}-C", 60.0) for k in range(90, 99)])
+    (why,) = inspected(path)["refusals"]
+    assert why.startswith("column instrument_name holds names of contracts such as BTC-27MAR26-90-C")
+
+
+def test_a_column_whose_name_says_percent_is_in_percent(tmp_path: Path) -> None:
+    """Without the name, 1.5 could be 150 %."""
+    path = option_file(tmp_path, "days,strikePrice,Forward,IV (%)", lambda days, k, vol: (days, k, 100.0, 7.5 * vol))
+    (reading,) = inspected(path)["readings"]
+    assert reading["block"]["vol_unit"] == "percent"
+    assert reading["vols_percent"][1] == pytest.approx(1.5, rel=0.1)
+
+
+def test_only_flags_that_are_nothing_else_are_offered(tmp_path: Path) -> None:
+    """A volume of 1 is none, nor is a column that is true in all rows."""
+    path = option_file(
+        tmp_path,
+        "days,strike,forward,iv,volume,all,in the money",
+        lambda days, strike, vol: (days, strike, 100.0, vol, strike % 2, 1, strike > 100),
+    )
+    assert inspected(path)["flags"] == {"in the money": 8}
 
 
 def test_check_names_the_faults_of_settings_and_of_their_file(project: Path) -> None:
