@@ -21,10 +21,10 @@ from pipeline.cli.table_shapes import fx_parts, shapes, vols_by_delta
 from pipeline.errors import InputError
 from pipeline.settings.params import read_quotes
 from pipeline.settings.quotes import QuotesParams
-from pipeline.sources import quote_rows
+from pipeline.sources import usable_quotes
 from pipeline.sources.columns import Columns
 from pipeline.sources.quote_rows import REASONS, STRIKE, QuoteTable
-from pipeline.sources.usable_quotes import usable
+from pipeline.sources.usable_quotes import same_quotes
 from vae.surface.days import date_of
 from vae.surface.plausible import vol_readings
 from vae.surface.units import DAYS_PER_YEAR
@@ -48,8 +48,6 @@ _LARGEST_MARKETS = 0.2  # of the rows: a column with more names names options
 _SAME_DAY = 1.5  # days between the earliest and the latest date that expiries less tenors give
 _SAME_SIDES = 0.3  # median |ln(call / put)| of the vols at a strike
 _MOST_ARBITRAGE = 0.25  # of the smiles of a reading that is taken beside others
-_SAME_SHARE = 0.95  # of the quotes of two readings that are one
-_SAME_TENOR, _SAME_K, _SAME_VOL = 0.02, 0.01, 0.01  # relative, absolute, relative
 _PLAIN_SCALAR = re.compile(r"(?!(?:true|false|yes|no|on|off|null)$)[A-Za-z_][A-Za-z0-9_ .()/-]*", re.IGNORECASE)
 _CONTRACT = re.compile(r"[A-Z.^]{1,6} *[0-9]{6}[CP][0-9]{8}|[A-Z_]+-[0-9]{1,2}[A-Z]{3}[0-9]{2}-[0-9]+-[CP]")
 _FEWEST_DELTAS = 2  # columns named by deltas that make a table of them
@@ -99,6 +97,16 @@ def find(path: Path, given: Options, date: str | None = None) -> Findings:
     Raises:
         InputError: the file cannot be read.
     """
+    found = _findings(path, given, date)
+    refused = any("decimal_mark" in why for why in found.refusals)
+    if found.readings or refused or not found.source.unclear:
+        return found
+    decimals = _findings(path, given._replace(values={**given.values, "decimal_mark": ","}), date)
+    return decimals if decimals.readings else found
+
+
+def _findings(path: Path, given: Options, date: str | None) -> Findings:
+    """The readings of a file, whose commas are thousands where nothing shows what they are."""
     kinds = given.values
     source = Columns.read(path, sheet=kinds.get("sheet"), decimal_mark=kinds.get("decimal_mark"))
     date_format = kinds.get("date_format")
@@ -112,7 +120,7 @@ def find(path: Path, given: Options, date: str | None = None) -> Findings:
         reading, why = (None, _UNDATED) if undated else _tried(block, given)
         if reading is None:
             refusals.setdefault(why)
-        elif not any(_same(reading, other) for other in readings):
+        elif not any(same_quotes(reading.table, other.table) for other in readings):
             readings.append(reading)
     return Findings(
         source, named, _likely(readings), [*_misfits(columns, named), *_unread_dates(source, named), *refusals], shown
@@ -344,7 +352,7 @@ def _read(block: Block) -> tuple[Reading | None, str]:
     """The quotes by settings, or why the reader does not take them."""
     try:
         params = read_quotes(block)
-        table = usable(quote_rows.read(params), params)
+        table = usable_quotes.read(params)
     except InputError as error:
         return None, str(error)
     if not table.kept.any():
@@ -364,22 +372,3 @@ def _sides_differ(table: QuoteTable) -> bool:
         return False
     ratio = table["value"][row[second]] / table["value"][row[second - 1]]
     return bool(np.median(np.abs(np.log(ratio))) > _SAME_SIDES)
-
-
-def _same(one: Reading, other: Reading) -> bool:
-    """Whether two readings are of the same quotes, but for rounding."""
-    tables = one.table, other.table
-    rows = max(int(table.order.max()) for table in tables) + 1
-    kept = [np.zeros(rows, bool) for _ in tables]
-    values = np.full((2, 3, rows), np.nan)
-    for table, own, columns in zip(tables, kept, values, strict=True):
-        row = table.kept_rows
-        own[table.order[row]] = True
-        columns[:, table.order[row]] = table["tenor"][row], table["k"][row], table["vol"][row]
-    both = kept[0] & kept[1]
-    if both.sum() < _SAME_SHARE * max(own.sum() for own in kept):
-        return False
-    (tenor, k, vol), (tenor2, k2, vol2) = values[:, :, both]
-    close = np.abs(tenor - tenor2) <= _SAME_TENOR * tenor
-    close &= (np.abs(k - k2) <= _SAME_K) & (np.abs(vol - vol2) <= _SAME_VOL * vol)
-    return bool(close.mean() >= _SAME_SHARE)

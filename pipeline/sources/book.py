@@ -52,6 +52,8 @@ def read_book(path: Path, *, today: dt.date | None = None) -> Book:
         when[0]: _TENORS[when[0]],
     }
     found = file.found({name: Wanted(name, kind) for name, kind in kinds.items()})
+    if file.unclear:
+        raise InputError(f"{path}: {file.unclear[0].partition('?')[0]}? Write it without separators of thousands")
     type_, strike, quantity = found["type"], found["strike"], found["quantity"]
     tenor = _years(found[when[0]], when[0], today)
     option = type_ < len(OPTION_TYPES)

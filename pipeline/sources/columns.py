@@ -104,6 +104,7 @@ class Columns:
         self.path = path
         self.names = [table_file.plain_name(name) for name in file.table.column_names]
         self._table, self._format, self._given_mark = file.table, file.format, decimal_mark
+        self._unclear: dict[str, str] = {}
         if not file.table.num_rows:
             raise InputError(f"{path} has no rows")
 
@@ -134,8 +135,9 @@ class Columns:
 
     @property
     def format(self) -> TextFormat | None:
-        """Encoding, separator and decimal mark of a file of text; None for other files."""
-        return None if self._format is None else self._format._replace(decimal_mark=self.decimal_mark)
+        """Encoding, separator and decimal mark of a file of text, as far as they are clear; None for other files."""
+        mark = None if self.unclear else self.decimal_mark
+        return None if self._format is None else self._format._replace(decimal_mark=mark)
 
     @property
     def decimal_mark(self) -> Mark | None:
@@ -149,6 +151,14 @@ class Columns:
             return next(iter(self._shown_marks))
         separated = self._format is not None and self._format.separator == ","
         return "." if separated and not self._shown_marks else None
+
+    @property
+    def unclear(self) -> list[str]:
+        """Faults of the columns that were read as numbers, and whose marks could be decimals or thousands.
+
+        Commas separate the cells of the file, and no other number shows its mark: they were read as thousands.
+        """
+        return list(self._unclear.values())
 
     @cached_property
     def _shown_marks(self) -> set[Mark]:
@@ -198,7 +208,7 @@ class Columns:
         kind = column.type
         with self._naming(name):
             if pa.types.is_large_string(kind):
-                found = self._written(column, percent=percent)
+                found = self._written(name, column, percent=percent)
             elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
                 found = _plain(column.cast(pa.float64(), safe=False))
             else:
@@ -249,13 +259,15 @@ class Columns:
         code = pc.index_in(column, pa.array(values, pa.large_string()), skip_nulls=True)
         return Texts(_plain(code.cast(pa.float64())), values)
 
-    def _written(self, column: pa.Array, *, percent: bool) -> Array:
+    def _written(self, name: str, column: pa.Array, *, percent: bool) -> Array:
         """Numbers written as text."""
         try:
             return numbers.read(column, self._given_mark, percent=percent)
-        except numbers.UnclearMarkError:
+        except numbers.UnclearMarkError as fault:
             if self.decimal_mark is None:
                 raise
+            if not self._shown_marks:
+                self._unclear[name] = f"column {name} {fault}"
         return numbers.read(column, self.decimal_mark, percent=percent)
 
     def _text(self, name: str, what: str) -> pa.Array:

@@ -9,11 +9,10 @@ import numpy as np
 
 from pipeline.errors import InputError, listed
 from pipeline.settings.quotes import QuotesParams
-from pipeline.sources import quote_rows
+from pipeline.sources import usable_quotes
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_rows import EXPECTED_REASONS, REASONS, Index, Mask, QuoteTable, iso
 from pipeline.sources.quoted_surfaces import QuotedSurfaces
-from pipeline.sources.usable_quotes import usable
 from vae.surface.days import EPOCH
 from vae.surface.normal import normal_cdf
 
@@ -95,10 +94,8 @@ def read(params: QuotesParams, choice: Choice) -> OneSurface:
         InputError: the file cannot be read, has several surfaces of which none is chosen, or no usable quote; or its
             numbers are in another unit than the settings say.
     """
-    table = quote_rows.read(params)
-    place = _place(table, params, choice)
-    own = _only(table, place.rows)
-    own = usable(own, params)
+    own = usable_quotes.read(params, only=lambda table: _only(table, _place(table, params, choice).rows))
+    place = _place(own, params, choice)
     rejected = sorted(
         Rejected(int(own.order[i]) + 1, REASONS[own.reason[i]], float(own["value"][i]))
         for i in np.flatnonzero(~own.kept)

@@ -16,11 +16,10 @@ from pipeline.files.dataset import REPORT, Dataset
 from pipeline.progress import track
 from pipeline.settings.prepare import QuotesPrepare
 from pipeline.settings.quotes import QuotesParams
-from pipeline.sources import quote_checks, quote_exercise, quote_reach, quote_rows, quote_summary, repeated_smiles
+from pipeline.sources import quote_checks, quote_exercise, quote_reach, quote_summary, repeated_smiles, usable_quotes
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_rows import SURFACE, Index, QuoteTable, iso
 from pipeline.sources.quoted_surfaces import QuotedSurfaces
-from pipeline.sources.usable_quotes import usable
 from vae.pricing import quoted_surface
 from vae.surface.grid import Grid
 
@@ -62,7 +61,7 @@ def read_table(params: QuotesParams) -> QuoteTable:
     Raises:
         InputError: as ``read`` does, but for the grid.
     """
-    table = quote_checks.check_counts(usable(quote_rows.read(params), params), params)
+    table = quote_checks.check_counts(usable_quotes.read(params), params)
     if not table.kept.any():
         raise InputError(f"{params.path} has no usable quote: {quote_summary.counts(table.rejected)}")
     return table

@@ -1,0 +1,76 @@
+"""Commas that may separate thousands or decimals, where no number of the file shows which."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.settings.quotes import QuotesParams
+from pipeline.sources import usable_quotes
+from pipeline.sources.book import read_book
+from pipeline.sources.quote_rows import QuoteTable
+
+
+def read(folder: Path, header: str, *rows: str, **values: object) -> QuoteTable:
+    path = folder / "q.csv"
+    path.write_text("\n".join([header, *rows]) + "\n")
+    columns = {name: name for name in header.split(",") if name not in values.get("conditions", {})}
+    settings = {"path": str(path), "date": "2024-01-02", "columns": columns, "vol_unit": "percent", **values}
+    return usable_quotes.read(QuotesParams.model_validate(settings))
+
+
+def test_strikes_beside_a_forward_are_thousands(tmp_path: Path) -> None:
+    rows = [f'91,"{strike}",1085,20' for strike in ("1,000", "1,085", "1,100")]
+    found = read(tmp_path, "days,strike,forward,iv", *rows)
+    np.testing.assert_allclose(np.exp(found["k"]), np.array([1000.0, 1085.0, 1100.0]) / 1085.0)
+
+
+def test_strikes_beside_a_rate_of_exchange_are_decimals(tmp_path: Path) -> None:
+    rows = [f'91,"{strike}",1,20' for strike in ("1,000", "1,085", "1,100")]
+    found = read(tmp_path, "days,strike,forward,iv", *rows)
+    np.testing.assert_allclose(np.exp(found["k"]), [1.0, 1.085, 1.1])
+
+
+def test_strike_and_forward_that_are_both_unclear_have_one_ratio(tmp_path: Path) -> None:
+    found = read(tmp_path, "days,strike,forward,iv", *(f'91,"{k}","1,085",20' for k in ("1,000", "1,085", "1,100")))
+    np.testing.assert_allclose(np.exp(found["k"]), np.array([1000.0, 1085.0, 1100.0]) / 1085.0)
+
+
+def test_prices_are_decimals_where_no_vol_gives_them_as_thousands(tmp_path: Path) -> None:
+    rows = [f'{days},1000,1000,C,"{price}"' for days, price in ((30, "22,867"), (91, "39,800"), (182, "56,300"))]
+    found = read(tmp_path, "days,strike,forward,type,price", *rows, vol_unit="decimal")
+    np.testing.assert_allclose(found["vol"], 0.2, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "column"),
+    [
+        ("days,log_moneyness,iv", ['"1,050",0,20', '"1,095",0,21', '"1,100",0,20'], "days"),
+        ("days,log_moneyness,iv,weight", ['30,0,20,"1,000"', '91,0,20,"2,000"'], "weight"),
+    ],
+)
+def test_numbers_that_both_readings_take_are_refused_with_the_setting_that_settles_it(
+    tmp_path: Path, header: str, rows: list[str], column: str
+) -> None:
+    with pytest.raises(InputError, match=f"column {column} holds '1,0[05]0' in row 1.*prepare.quotes.decimal_mark"):
+        read(tmp_path, header, *rows)
+    assert read(tmp_path, header, *rows, decimal_mark=",").kept.any()
+
+
+def test_a_condition_is_one_of_these_numbers(tmp_path: Path) -> None:
+    rows = [f'91,{k},20,"1,250"' for k in (-1, 0, 1)]
+    with pytest.raises(InputError, match="column index holds '1,250'"):
+        read(tmp_path, "days,log_moneyness,iv,index", *rows, conditions={"index": "index"})
+
+
+def test_a_number_with_a_point_elsewhere_in_the_file_settles_it(tmp_path: Path) -> None:
+    found = read(tmp_path, "days,log_moneyness,iv", '"1,050",0.0,20', '"1,095",0.0,21')
+    np.testing.assert_allclose(found["tenor"], [1050 / 365, 1095 / 365])
+
+
+def test_a_book_of_such_numbers_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "book.csv"
+    path.write_text('type,strike,quantity,days\ncall,4500,"1,000",30\n')
+    with pytest.raises(InputError, match="column quantity holds '1,000' in row 1: thousands or decimals"):
+        read_book(path)
