@@ -58,11 +58,12 @@ docs: $(INSTALLED)
 	@echo "build/site/index.html"
 	$(if $(SERVE),python -m http.server --bind 127.0.0.1 --directory build/site 8010)
 
-# The code of each stage, as its imports are, into dvc.yaml; the types of the settings into params.schema.json; the
-# tutorials into notebooks.
+# The code of each stage, as its imports are, into dvc.yaml; the types of the settings into params.schema.json; the names
+# of columns into the explorer; the tutorials into notebooks.
 deps: $(INSTALLED)
 	PYTHONPATH=. python tools/stage_deps.py
 	PYTHONPATH=. python tools/params_schema.py
+	PYTHONPATH=. python tools/column_names.py
 	PYTHONPATH=. python tools/notebooks.py
 
 # The fault matrix of docs/reliability.md: two hours of a core; a part of it is in `make test`.

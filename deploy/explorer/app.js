@@ -281,8 +281,7 @@ const complete = async () => {
   await moving;
   const text = at("quotes").value;
   try {
-    const read = quotesText.parse(text, model.noise, at("unit").value);
-    check(model.limits, read);
+    const read = quotesText.parse(text, model.noise, at("unit").value, (found) => check(model.limits, found));
     const since = memory();
     const found = await completed(read, since);
     checkSurface(found);
@@ -432,7 +431,7 @@ let opened = ""; // the file of quotes, of which the page takes one date
 
 /** Take the newest date of a file of quotes, or all of a file that names none, and complete it. */
 const openQuotes = async (file) => {
-  opened = await file.text();
+  opened = quotesText.textOf(new Uint8Array(await file.arrayBuffer()));
   try {
     const found = quotesText.dates(opened);
     at("date").replaceChildren(...found.map((date) => new Option(date, date)));

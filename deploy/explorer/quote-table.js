@@ -31,7 +31,7 @@ export const showErrors = (text, { iv, fitted, used, wild }) => {
 export const showWrong = (text, error) => {
   if (!error.row || !error.column) return clearQuoteTable();
   const { names, cells } = table(text);
-  const wrong = placeOf(names, error.column);
+  const wrong = placeOf({ names, cells }, error.column);
   const first = Math.max(0, error.row - 3);
   const rows = cells.slice(first, error.row + 2).map((row, i) => {
     const own = first + i + 1 === error.row;

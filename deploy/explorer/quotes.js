@@ -1,25 +1,11 @@
 // Reads and writes quotes as text, separated by commas, semicolons, tabs or blanks, in the layouts of docs/quotes.md.
+import { columnsOf, dayOf, yearsOf } from "./columns.js";
+import { NAMES } from "./column-names.js";
 import { DAYS, ofDelta } from "./grid.js";
 
 const PLAIN = ["tenor_years", "log_moneyness", "iv"]; // columns of text without a header
 const MAX_QUOTES = 10_000;
-const NAMES = {
-  date: ["quote_date", "trade_date", "asof"],
-  expiry: ["expiration", "expiry_date", "expiration_date"],
-  tenor: ["term"],
-  tenor_years: ["years", "ttm"],
-  days: ["dte", "days_to_expiry"],
-  log_moneyness: ["k", "logm"],
-  moneyness: ["k/f"],
-  call_delta: [],
-  delta: [],
-  strike: [],
-  forward: ["fwd"],
-  iv: ["vol", "implied_vol", "implied_volatility", "mid_iv"],
-  bid_iv: ["bid_vol", "iv_bid"],
-  ask_iv: ["ask_vol", "iv_ask"],
-  weight: [],
-};
+const SAME = 0.01; // relative, of two vols of one option, and of numbers of two readings
 const TIMES = ["tenor_years", "days", "tenor", "expiry"];
 const PLACES = ["log_moneyness", "moneyness", "call_delta", "delta", "strike"];
 
@@ -31,12 +17,18 @@ export class QuoteError extends Error {
   }
 }
 
-// Decimal marks and the numbers that can be read with them, alone or with thousands that the other mark separates, as
+// Decimal marks and the numbers that can be read with them, alone or with thousands that one other mark separates, as
 // pipeline/tables/numbers.py has them.
 const MARKS = [".", ","];
+const BLANKS = "[ \u00a0\u202f]";
+const APOSTROPHES = "['\u2019]";
+const pattern = (mark, other, ...more) => {
+  const groups = [other, BLANKS, APOSTROPHES].map((thousands) => `[1-9]\\d{0,2}(${thousands}\\d{3})+([${mark}]\\d*)?`);
+  return new RegExp(`^[-+]?(\\d*([${mark}]\\d*)?(e[-+]?\\d+)?|${[...groups, ...more].join("|")})$`, "i");
+};
 const NUMBERS = {
-  ".": /^[-+]?(\d*(\.\d*)?(e[-+]?\d+)?|[1-9]\d{0,2}(,\d{3})+(\.\d*)?)$/i,
-  ",": /^[-+]?(\d*(,\d*)?(e[-+]?\d+)?|[1-9]\d{0,2}(\.\d{3})+(,\d*)?)$/i,
+  ".": pattern(".", ",", "[1-9]\\d?(,\\d{2})+,\\d{3}(\\.\\d*)?"), // the last: groups of two, as India has them
+  ",": pattern(",", "[.]"),
 };
 const isNumber = (cell, mark) => /\d/.test(cell) && NUMBERS[mark].test(cell);
 const bare = (cell) => cell.replace(/\s*%$/, "");
@@ -45,14 +37,27 @@ const bare = (cell) => cell.replace(/\s*%$/, "");
 const shown = (cells) => MARKS.filter((mark, i) => cells.some((cell) => isNumber(bare(cell), mark) && !isNumber(bare(cell), MARKS[1 - i])));
 
 /** The decimal mark of each column: the one that it shows, else the one that the text shows; null where neither tells. */
-const marksOf = ({ names, cells, commas }) => {
+const marksOf = ({ names, cells }) => {
   const own = names.map((_, place) => shown(cells.map((row) => row[place] ?? "")));
   const all = [...new Set(own.flat())];
-  const common = all.length === 1 ? all[0] : commas && !all.length ? "." : null;
+  const common = all.length === 1 ? all[0] : null;
   return own.map((marks) => (marks.length ? (marks.length === 1 ? marks[0] : null) : common));
 };
 
 const wrong = (row, column, message) => new QuoteError(`row ${row}: ${column} ${message}`, row, column);
+
+/** The text of a file in UTF-8, UTF-16 or windows-1252, as pipeline/tables/text_file.py tells them apart. */
+export const textOf = (bytes) => {
+  const [first, second] = bytes;
+  if (first === 0xfe && second === 0xff) return new TextDecoder("utf-16be").decode(bytes);
+  const head = bytes.slice(0, 200).filter((_, i) => i % 2); // Latin letters in UTF-16 have a zero byte each
+  if ((first === 0xff && second === 0xfe) || 2 * head.filter((byte) => byte === 0).length > head.length) return new TextDecoder("utf-16le").decode(bytes);
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return new TextDecoder("windows-1252").decode(bytes);
+  }
+};
 
 /**
  * The cells of a text: {names, cells}, as the text has them, the lines that they are of, the first the header, and
@@ -61,8 +66,8 @@ const wrong = (row, column, message) => new QuoteError(`row ${row}: ${column} ${
 export const table = (text) => {
   const lines = text.split(/\r?\n/).map((line) => line.trim()).filter((line) => line && !line.startsWith("#"));
   if (!lines.length) throw new QuoteError("there are no quotes; paste lines of tenor_years, log_moneyness, iv");
-  const separator = [";", "\t", ","].find((mark) => lines[0].includes(mark)) ?? /\s+/;
-  const outside = separator instanceof RegExp ? separator : new RegExp(`${separator}(?=(?:[^"]*"[^"]*")*[^"]*$)`); // of quotation marks
+  const separator = [";", "\t", "|", ","].find((mark) => lines[0].includes(mark)) ?? /\s+/;
+  const outside = separator instanceof RegExp ? separator : new RegExp(`[${separator}](?=(?:[^"]*"[^"]*")*[^"]*$)`); // of quotation marks
   const cells = lines.map((line) => line.split(outside).map((cell) => cell.trim().replace(/^"(.*)"$/, "$1")));
   const headed = !MARKS.some((mark) => isNumber(cells[0][0], mark));
   const names = headed ? cells.shift() : PLAIN;
@@ -76,24 +81,15 @@ export const table = (text) => {
 /** The dates of a text in the order of their names; none where it has no such column. */
 export const dates = (text) => {
   const { names, cells } = table(text);
-  const place = placeOf(names, "date");
+  const place = placeOf({ names, cells }, "date");
   return place < 0 ? [] : [...new Set(cells.map((row) => row[place] ?? ""))].sort();
 };
 
 /** The quotes of one date of a text. */
 export const ofDate = (text, date) => {
   const { names, cells, lines } = table(text);
-  const place = placeOf(names, "date");
+  const place = placeOf({ names, cells }, "date");
   return [lines[0], ...lines.slice(1).filter((_, i) => cells[i][place] === date)].join("\n");
-};
-
-/** The name of the house and whether it says percent, of a name as people write it. */
-const known = (written) => {
-  const lower = written.toLowerCase().trim();
-  const inPercent = /(%|[_ ](percent|pct))\)?$/.test(lower);
-  const bare = lower.replace(/[_ ]?\(?(%|percent|pct)\)?$/, "").replace(/[\s-]+/g, "_");
-  const name = Object.keys(NAMES).find((one) => one === bare || NAMES[one].includes(bare));
-  return { name: name ?? bare, inPercent };
 };
 
 /**
@@ -104,12 +100,49 @@ const known = (written) => {
  * A quote of bid_iv and ask_iv is their mean, and half their spread its noise: its weight is (noise / half the spread)^2,
  * at most 1; `noise` is that of a quote of weight 1. Vols are decimal, or percent where `unit` is "percent", their column
  * is named so, or their cells end with %.
+ *
+ * `check` throws where quotes cannot be. Where commas separate the cells and no number shows what its own comma is, it is
+ * what makes quotes; where both readings do, and differ, a QuoteError says so.
  */
-export const parse = (text, noise, unit = "decimal") => {
+export const parse = (text, noise, unit = "decimal", check = () => {}) => {
   const read = table(text);
-  const { names, cells } = read;
+  const columns = columnsOf(read.names, read.cells);
+  const quotesBy = (marks) => {
+    const found = quotesOf(read.cells, columns, marks, noise, unit);
+    check(found);
+    return found;
+  };
   const marks = marksOf(read);
-  const columns = names.map(known);
+  const unclear = read.commas && marks.every((mark) => !mark) && firstUnclear(read.cells, columns);
+  if (!unclear) return quotesBy(marks);
+  const [points, commas] = MARKS.map((mark) => {
+    try {
+      return quotesBy(marks.map(() => mark));
+    } catch (error) {
+      return error;
+    }
+  });
+  if (points instanceof Error) {
+    if (commas instanceof Error) throw points;
+    return commas;
+  }
+  if (!(commas instanceof Error) && !areSame(points, commas)) throw unclear;
+  return points;
+};
+
+/** What is wrong with the first cell of a column of the house whose comma may be a decimal mark; undefined for none. */
+const firstUnclear = (cells, columns) => {
+  for (const [i, row] of cells.entries()) {
+    const place = columns.findIndex(({ name }, j) => name in NAMES && bare(row[j] ?? "").includes(",") && isNumber(bare(row[j]), "."));
+    if (place >= 0) return unclearMark(row[place], columns[place].name, i + 1);
+  }
+};
+
+const areSame = (one, other) =>
+  ["tenor", "iv", "weight"].every((name) => (one[name] ?? []).every((value, i) => Math.abs(value - other[name][i]) <= SAME * value)) &&
+  one.logMoneyness.every((k, i) => Math.abs(k - other.logMoneyness[i]) <= SAME);
+
+const quotesOf = (cells, columns, marks, noise, unit) => {
   const has = (name) => columns.some((column) => column.name === name);
   for (const { name } of columns) {
     if (name in NAMES && columns.filter((other) => other.name === name).length > 1) throw new QuoteError(`two columns are ${name}; leave one out`);
@@ -135,22 +168,31 @@ export const parse = (text, noise, unit = "decimal") => {
   const weight = has("weight") ? within(column("weight"), "weight", 0, Infinity) : has("iv") ? null : bid.map(ofSpread);
   const forward = has("forward") ? within(column("forward"), "forward", 0, Infinity) : null;
   const logMoneyness = logMoneynessFrom[position](column, words, iv, tenor, forward);
+  if (!has("weight")) checkLevels(tenor, logMoneyness, iv);
   return { tenor, logMoneyness, iv, weight, forward, date: has("date") ? words("date")[0] : null, ...(has("bid_iv") && { bid, ask }) };
 };
 
-const UNITS = { d: 1 / DAYS, w: 7 / DAYS, m: 1 / 12, y: 1 }; // years, as pipeline/tables/tenors.py has them
-const NIGHTS = { on: 1, "o/n": 1, tn: 2, "t/n": 2, sn: 3, "s/n": 3 };
+/** An Error where two quotes of one option are at different levels, which one surface cannot have. */
+const checkLevels = (tenor, logMoneyness, iv) => {
+  const first = new Map();
+  iv.forEach((vol, i) => {
+    const option = `${tenor[i].toPrecision(9)} ${logMoneyness[i].toFixed(9)}`;
+    const before = first.get(option) ?? i;
+    if (Math.abs(vol - iv[before]) > SAME * vol) {
+      throw wrong(i + 1, "iv", `is ${vol}, but row ${before + 1}, of the same tenor and strike, has ${iv[before]}; leave one of them out`);
+    }
+    first.set(option, before);
+  });
+};
 
 const tenorFrom = {
   tenor_years: (column) => column("tenor_years"),
   days: (column) => column("days").map((days) => days / DAYS),
   tenor: (column, words) =>
     words("tenor").map((cell, i) => {
-      const label = cell.toLowerCase();
-      if (label in NIGHTS) return NIGHTS[label] / DAYS;
-      const match = label.match(/^(\d+(?:\.\d+)?)\s*(d|w|m|y)(?:ays?|eeks?|onths?|ears?)?$/);
-      if (!match) throw wrong(i + 1, "tenor", `is "${cell}"; allowed: ON, or days, weeks, months or years such as 2W, 3M or 1Y; numbers are tenor_years or days`);
-      return Number(match[1]) * UNITS[match[2]];
+      const years = yearsOf(cell);
+      if (years === null) throw wrong(i + 1, "tenor", `is "${cell}"; allowed: ON, or days, weeks, months or years such as 2W, 3M or 1Y; numbers are tenor_years or days`);
+      return years;
     }),
   expiry: (_, words) => {
     const [dates, ends] = ["date", "expiry"].map((name) => words(name).map((cell, i) => day(cell, name, i + 1)));
@@ -162,12 +204,10 @@ const tenorFrom = {
   },
 };
 
-/** Whole days of a date such as 2026-03-02 or 20260302. */
 const day = (cell, name, row) => {
-  const match = cell.match(/^(\d{4})-?(\d\d)-?(\d\d)(?:[T ]00:00(?::00)?)?$/);
-  const time = match ? Date.UTC(match[1], match[2] - 1, match[3]) : NaN;
-  if (!match || new Date(time).getUTCDate() !== Number(match[3])) throw wrong(row, name, `is "${cell}"; it must be a date such as 2026-03-02`);
-  return time / 86_400_000;
+  const found = dayOf(cell);
+  if (found === null) throw wrong(row, name, `is "${cell}"; it must be a date such as 2026-03-02`);
+  return found;
 };
 
 const logMoneynessFrom = {
@@ -195,12 +235,17 @@ const vol = (cell, mark, name, row, inPercent) => {
 const number = (cell, mark, name, row) => {
   if (!cell) throw wrong(row, name, "is missing, not a number");
   if (!MARKS.some((one) => isNumber(cell, one))) throw wrong(row, name, `is "${cell}", not a number`);
-  if (!mark && /[.,]/.test(cell)) throw wrong(row, name, `is "${cell}", decimals or thousands; write decimals with a point and not three of them, such as 1.0850, and thousands without a mark`);
+  if (!mark && /[.,]/.test(cell)) throw unclearMark(cell, name, row);
+  if (mark && !isNumber(cell, mark)) throw wrong(row, name, `is "${cell}", no number with the decimal mark "${mark}" that others show`);
   const [decimal, thousands] = mark === "," ? [",", "."] : [".", ","];
-  const value = Number(cell.replaceAll(thousands, "").replace(decimal, "."));
+  const digits = [thousands, " ", "\u00a0", "\u202f", "'", "\u2019"].reduce((left, sign) => left.replaceAll(sign, ""), cell);
+  const value = Number(digits.replace(decimal, "."));
   if (!Number.isFinite(value)) throw wrong(row, name, `is "${cell}", not a number`);
   return value;
 };
+
+const unclearMark = (cell, name, row) =>
+  wrong(row, name, `is "${cell}", decimals or thousands; write decimals with a point and not three of them, such as 1.0850, and thousands without a mark`);
 
 const within = (values, name, low, high) => {
   const row = values.findIndex((value) => !(value > low && value < high));
@@ -212,5 +257,5 @@ const within = (values, name, low, high) => {
 export const text = ({ tenor, logMoneyness, iv }) =>
   [PLAIN.join(","), ...tenor.map((years, i) => [years, logMoneyness[i], iv[i]].map((value) => +value.toPrecision(6)).join(","))].join("\n");
 
-/** The place of a column of the house among names as people write them; -1 for none. */
-export const placeOf = (names, column) => names.findIndex((name) => known(name).name === column);
+/** The place of a column of the house in a table; -1 for none. */
+export const placeOf = ({ names, cells }, column) => columnsOf(names, cells).findIndex(({ name }) => name === column);

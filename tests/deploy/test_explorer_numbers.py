@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize, stats
 
-from pipeline.cli import complete_quotes
+from pipeline.cli import complete_quotes, file_readings
 from pipeline.cli.quotes_options import Options
 from pipeline.sources.one_surface import Choice
+from tools import column_names
 from vae.surface import arbitrage
 from vae.surface.grid import Grid
 from vae.surface.spline import Curve
@@ -185,6 +186,57 @@ def test_layouts_are_read_as_the_command_reads_them(node: str, layout: str, tmp_
     assert found["date"] == ("2026-03-02" if layout == "expiry" else None)
 
 
+_OF_THE_FIELD = {
+    "camel case": "quoteDate,expirationDate,strikePrice,forwardPrice,impliedVol\n"
+    "2026-03-02,2026-06-19,90,100,0.25\n2026-03-02,2027-03-19,110,100,0.2\n",
+    "apostrophes": "Datum;Verfall;Basispreis;Forward;Impl. Vola %\n"
+    "2026-03-02;19-Jun-2026;1'050;1'085.5;25.5\n2026-03-02;19-Mar-2027;1'100;1'090.25;20.5\n",
+    "blanks": "date;expiry;Strike Price;fwd;IV\n"
+    "2 Mar 2026;Jun 19 2026;1\u202f050;1\u00a0085,5;0,255\n2 Mar 2026;Mar 19, 2027;1 100;1 090,25;0,205\n",
+    "labels named expiry": "Expiry|k|IV (%)\n3M|-0.1|25.5\n18 mths|0.05|20.5\n",
+    "years named maturity": "maturity,call delta,vol\n0.25,0.25,0.255\n1.5,0.6,0.205\n",
+    "groups of India": 'DTE,strike,fut,vol\n30,"1,05,000.00","1,00,000.00",0.25\n90,"1,10,000.50",100000.00,0.2\n',
+    "strikes beside a forward": 'dte,strike,forward,iv\n30,"1,085",1080,1\n90,"1,100",1090,1\n',
+    "strikes beside a rate": 'dte,strike,forward,iv\n30,"1,085",1,1\n90,"1,100",1,1\n',
+}
+
+
+@pytest.fixture(scope="module")
+def of_the_field(node: str) -> dict[str, Any]:
+    """Texts in layouts of the field as the page reads them."""
+    program = """Object.entries(value.texts).map(([name, text]) =>
+      [name, m.parse(text, 0.001, "decimal", ({ logMoneyness }) => {
+        if (logMoneyness.some((k) => Math.abs(k) > 2)) throw new Error("strike and forward are in different units");
+      })])"""
+    return dict(called(node, "quotes.js", program, {"texts": _OF_THE_FIELD}))
+
+
+@pytest.mark.parametrize("layout", _OF_THE_FIELD)
+def test_names_of_the_field_are_those_of_the_command(of_the_field: dict[str, Any], layout: str, tmp_path: Path) -> None:
+    path = tmp_path / "quotes.csv"
+    path.write_text(_OF_THE_FIELD[layout])
+    reading, *_ = file_readings.find(path, Options(None, {}, {})).readings
+    row = reading.table.kept_rows[np.argsort(reading.table.order[reading.table.kept_rows])]
+    found, rounded = of_the_field[layout], {"rtol": 2e-8, "atol": 1e-9}
+    np.testing.assert_allclose(found["tenor"], reading.table["tenor"][row], **rounded)
+    np.testing.assert_allclose(found["logMoneyness"], reading.table["k"][row], **rounded)
+    np.testing.assert_allclose(found["iv"], reading.table["vol"][row], rtol=1e-14)
+
+
+def test_the_page_has_the_names_of_the_command() -> None:
+    assert column_names.NAMES.read_text("utf-8") == column_names.text(), "run `make deps`"
+
+
+def test_files_are_read_in_the_encodings_of_the_command(node: str) -> None:
+    text = "days;strike;forward;iv\n30;1\u00a0050;1\u00a0085,5;0,25\n"
+    files = [text.encode(name) for name in ("utf-8", "utf-16", "utf-16-le", "windows-1252")]
+    files += [b"\xef\xbb\xbf" + text.encode(), b"\xfe\xff" + text.encode("utf-16-be")]
+    found = called(
+        node, "quotes.js", "value.map((one) => m.textOf(Uint8Array.from(one)))", [list(one) for one in files]
+    )
+    assert found == [text] * len(files)
+
+
 @pytest.mark.parametrize(
     ("text", "unit"),
     [
@@ -221,6 +273,15 @@ _REFUSED = {
         "log_moneyness",
         'row 1: log_moneyness is "0,105", decimals or thousands',
     ),
+    'days,k,iv\n"1,050",0,1\n"1,095",0,1': (1, "days", 'row 1: days is "1,050", decimals or thousands'),
+    'days,k,iv,weight\n30,0,1,"1,000"\n91,0,1,"2,000"': (
+        1,
+        "weight",
+        'row 1: weight is "1,000", decimals or thousands',
+    ),
+    "days,k,iv\n30,0,0.2\n91,0,0.2\n30,0,0.25": (3, "iv", "row 3: iv is 0.25, but row 1, of the same tenor and strike"),
+    "days,kovers,iv\n30,1,0.2": (None, None, "quotes need exactly one column of log_moneyness, moneyness"),
+    "days,strike,forward,bid,ask\n30,90,100,0.2,0.3": (None, None, "quotes need exactly one column of iv, bid_iv"),
     "expiry,log_moneyness,iv\n2026-03-02,0,0.2": (None, None, "quotes need exactly one column of date, not 0"),
 }
 
