@@ -10,7 +10,7 @@ from pipeline.cli.common import one_line_errors
 from pipeline.errors import InputError, listed
 
 _SHIPPED = Path(str(files("deploy"))) / "demo"
-_PARTS = ("bundle", "quotes")
+_PARTS = ("bundle", "bundle.md", "quotes")  # the second is the model card
 
 
 @click.command(short_help="Show a small trained model, with quotes to complete.", epilog="Example: volvae demo")
@@ -52,11 +52,16 @@ def write(folder: Path) -> None:
     Raises:
         InputError: the folder holds other files, or cannot be written.
     """
+    from pipeline.files import formats
     from pipeline.files.atomic import copy_folder
 
     others = sorted(path.name for path in folder.iterdir() if path.name not in _PARTS) if folder.exists() else []
     if others:
         raise InputError(f"{folder} holds {listed(others)}; name another folder")
     for part in _PARTS:
-        if not (folder / part).exists():
+        if (folder / part).exists():
+            continue
+        if (_SHIPPED / part).is_dir():
             copy_folder(_SHIPPED / part, folder / part)
+        else:
+            formats.write_bytes(folder / part, (_SHIPPED / part).read_bytes())

@@ -88,10 +88,7 @@ Data: {_source(subject)}. {_count(subject, "train")} and, to choose the weights,
 ## Quantitative analyses
 
 {_figures(subject.main)}
-
-The gate checked:
-
-{"".join(f"- {'passed' if passed else 'FAILED'}: {text}" + chr(10) for passed, text in judged.checks)}
+{_checks(judged)}
 ## Ethical considerations
 
 {_ethics(subject)}
@@ -110,8 +107,7 @@ drawn = model.sample(1000, seed=7)
 
 ## How to reproduce
 
-`{judged.facts.get("to rebuild", "volvae lineage VERSION")}` names the commit, the data, the settings, the seeds and the
-versions of all packages, and the commands that make the same bundle of them; its weights have the sha256
+{_rebuild(judged)}; its weights have the sha256
 `{subject.manifest["weights_sha256"]}`.
 """
 
@@ -127,7 +123,7 @@ def summary(subject: Subject) -> str:
 def _metadata(subject: Subject) -> str:
     """Metadata in YAML; JSON is YAML, too."""
     metrics = "".join(
-        f"      - type: {name}\n        value: {json.dumps(value)}\n"
+        f"\n      - type: {name}\n        value: {json.dumps(value)}"
         for name, value in headlines(subject.evaluated).items()
     )
     kind = "implied-volatility" if subject.of_surfaces else "vectors"
@@ -143,13 +139,31 @@ model-index:
         type: {subject.source}
         name: {json.dumps(_source(subject))}
         split: test
-      metrics:
-{metrics}""".rstrip()
+      metrics:{metrics or " []"}"""
 
 
 def _verdict(judged: Judged) -> str:
+    if judged.accepted is None:
+        return f"Not judged by a gate: {judged.reason}."
     words = "Accepted" if judged.accepted else "**Refused**"
     return f"{words} by the gate: {judged.reason}."
+
+
+def _checks(judged: Judged) -> str:
+    """What the gate checked; nothing where there was none."""
+    checks = [f"- {'passed' if passed else 'FAILED'}: {text}\n" for passed, text in judged.checks]
+    return f"\nThe gate checked:\n\n{''.join(checks)}" if checks else ""
+
+
+def _rebuild(judged: Judged) -> str:
+    """The command that makes the version anew, or the one that names what made it."""
+    command = judged.facts.get("to rebuild", "volvae lineage VERSION")
+    if judged.accepted is None:
+        return f"`{command}` makes it anew, by the settings and versions of packages that lie beside it"
+    return (
+        f"`{command}` names the commit, the data, the settings, the seeds and the\nversions of all packages, and the "
+        "commands that make the same bundle of them"
+    )
 
 
 def _details(subject: Subject) -> str:

@@ -16,7 +16,7 @@ class Judged(NamedTuple):
 
     Attributes:
         title: model and version.
-        accepted: whether the gate accepts it.
+        accepted: whether the gate accepts it; None where no gate has judged it.
         reason: of the verdict.
         checks: of the gate: whether each is passed, and what it says.
         reservations: what an accepted version still lacks; none where nothing is to be said.
@@ -24,7 +24,7 @@ class Judged(NamedTuple):
     """
 
     title: str
-    accepted: bool
+    accepted: bool | None
     reason: str
     checks: Sequence[tuple[bool, str]]
     reservations: Sequence[str]

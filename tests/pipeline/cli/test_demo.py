@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from deploy.server import run
+from deploy.server import model_card, run
 from deploy.server.settings import Settings
+from pipeline.cli import demo
 from pipeline.cli.main import main
 from pipeline.settings.params import read_params
 from pipeline.settings.prepare import HestonPathsPrepare
@@ -49,6 +50,24 @@ def test_the_folder_is_written_once_and_its_page_served(tmp_path: Path, monkeypa
     assert volvae("demo").exit_code == 0
     assert (tmp_path / "demo/quotes/smile.csv").read_text() == "mine"
     assert served == [Settings(tmp_path / "demo/bundle", port=8123), Settings(tmp_path / "demo/bundle")]
+
+
+def test_the_model_has_a_card_which_the_page_finds(tmp_path: Path, model: SurfaceModel) -> None:
+    demo.write(tmp_path / "demo")
+    card = model_card.read(tmp_path / "demo/bundle", model.manifest)
+    assert card is not None
+    assert b"Not judged by a gate" in card
+    assert card == model_card.read(DEMO / "bundle", model.manifest)
+
+
+def test_the_figures_of_the_card_are_right_for_surfaces_of_the_model(model: SurfaceModel) -> None:
+    """Samples have the law that its intervals are of."""
+    clean = model.sample(60, seed=3).astype(np.float64)
+    noise = np.random.default_rng(4).normal(scale=1e-4, size=clean.shape)
+    found = maker.held_out_figures(model, clean + noise, clean)
+    assert 0.85 < found["interval_coverage_90"] < 0.99
+    assert 0.5 < found["completion_hidden_mae_bp_10"] < 4.0
+    assert found["sample_arbitrage_free_rate"] == 1.0
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
