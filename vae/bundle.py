@@ -145,9 +145,9 @@ def verify_key() -> "EllipticCurvePublicKey | None":
         fault = str(error)
     except ImportError as error:
         raise KeyFileError(f"{VERIFY_KEY} is set, which needs cryptography: pip install 'volvae[verify]'") from error
+    command = "openssl ec -in PRIVATE -pubout"
     raise KeyFileError(
-        f"{VERIFY_KEY} is {name!r}, which {fault}; allowed: the PEM file of an elliptic public key, which "
-        f"`openssl ec -in PRIVATE -pubout` writes, or no {VERIFY_KEY}, and nothing is verified"
+        signature.refused_key(VERIFY_KEY, name, fault, kind="a public key", command=command, undone="verified")
     )
 
 

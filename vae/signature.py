@@ -42,8 +42,25 @@ def public_key(pem: bytes) -> "EllipticCurvePublicKey":
     except (ValueError, UnsupportedAlgorithm) as error:
         raise FaultError("is not the PEM file of a public key") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in CURVES:
-        raise FaultError(f"is not a key on one of the curves {', '.join(CURVES)}")
+        raise FaultError("is another kind of key")
     return key
+
+
+def refused_key(variable: str, name: str, fault: str, *, kind: str, command: str, undone: str) -> str:
+    """The message on the environment's variable of a key, public or private.
+
+    Args:
+        variable: of the environment.
+        name: its value, the path of a file.
+        fault: what is wrong with the file.
+        kind: of the key that is wanted.
+        command: that writes one.
+        undone: what does not happen without the variable.
+    """
+    return (
+        f"{variable} is {name!r}, which {fault}; allowed: the PEM file of {kind} on one of the curves "
+        f"{', '.join(CURVES)}, which `{command}` writes, or no {variable}, and nothing is {undone}"
+    )
 
 
 def signed_files(text: bytes, key: "EllipticCurvePublicKey") -> dict[str, str]:

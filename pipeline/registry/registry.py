@@ -297,7 +297,8 @@ class Registry:
             yield
         except FaultError as error:
             step = (
-                f"if nobody changed it, `volvae sign {version.number}` signs it"
+                f"look at `volvae lineage {version.number}`: if that is what was registered, "
+                f"`volvae sign {version.number}` signs it"
                 if can_be_signed
                 else "`dvc repro --single-item --force register` in the folder that made the version states it anew, "
                 "where VOLVAE_SIGNING_KEY is set"

@@ -10,7 +10,7 @@ from pipeline.errors import InputError
 from pipeline.registry import dsse
 from vae import bundle
 from vae.bundle import GRAPHS, HALF_DECODER, MANIFEST, SCENARIOS, SIGNATURE, BundleError
-from vae.signature import CURVES
+from vae.signature import CURVES, FaultError, refused_key
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
@@ -84,21 +84,22 @@ def signing_key() -> SigningKey | None:
         return SigningKey(Path(name), _private_key(bundle.read_file(Path(name))))
     except OSError as error:
         fault = f"cannot be read ({error.strerror})"
-    except (ValueError, TypeError):  # also BundleError; TypeError of a key that a password protects
-        fault = "is no private key without a password on one of these curves"
+    except BundleError:
+        fault = "is not a file with a key"
+    except FaultError as error:
+        fault = str(error)
     except ImportError as error:
         raise InputError(f"{SIGNING_KEY} is set, which needs model-signing: pip install 'volvae[sign]'") from error
-    raise InputError(
-        f"{SIGNING_KEY} is {name!r}, which {fault}; allowed: a PEM file on the curve {', '.join(CURVES)}, as "
-        f"`openssl ecparam -name prime256v1 -genkey -noout` writes it, or no {SIGNING_KEY}, and nothing is signed"
-    )
+    command = "openssl ecparam -name prime256v1 -genkey -noout"
+    kind = "a private key without a password"
+    raise InputError(refused_key(SIGNING_KEY, name, fault, kind=kind, command=command, undone="signed"))
 
 
 def _private_key(pem: bytes) -> "EllipticCurvePrivateKey":
     """The private key of a PEM file.
 
     Raises:
-        ValueError, TypeError: it is none, has a password, or is on another curve.
+        FaultError: it is none, has a password, or is on another curve.
         ImportError: a package is missing.
     """
     import model_signing  # noqa: F401, PLC0415  which signs later; missing packages are found now
@@ -108,8 +109,10 @@ def _private_key(pem: bytes) -> "EllipticCurvePrivateKey":
 
     try:
         key = serialization.load_pem_private_key(pem, password=None)
-    except UnsupportedAlgorithm as error:
-        raise ValueError(str(error)) from error
+    except TypeError as error:
+        raise FaultError("is protected by a password") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise FaultError("is not the PEM file of a private key") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in CURVES:
-        raise ValueError("another kind of key")
+        raise FaultError("is another kind of key")
     return key

@@ -135,7 +135,7 @@ def test_provenance_is_signed_with_the_bundle_and_refused_when_it_was_changed(
     with opened() as models:
         version = models.register(record(linear_bundle, "a"))
         with pytest.raises(
-            StageError, match=r"1 is refused: it has no provenance\.intoto\.jsonl; if nobody changed it"
+            StageError, match=r"1 is refused: it has no provenance\.intoto\.jsonl; look at `volvae lineage 1`: if"
         ):
             models.check_provenance(version, linear_bundle)
         models.sign(version, signing_key(), linear_bundle)
@@ -290,7 +290,12 @@ def test_a_signing_key_that_is_none_is_refused_in_one_line(
     elif name == "folder":
         path.mkdir()
     monkeypatch.setenv(SIGNING_KEY, str(path))
-    with pytest.raises(InputError, match=r"VOLVAE_SIGNING_KEY is '.*', which .*; allowed: a PEM file on the curve"):
+    fault = {
+        "protected": "is protected by a password",
+        "folder": "is not a file with a",
+    }
+    words = fault.get(name, "cannot be read" if name == "gone" else "is not the PEM file of a private key")
+    with pytest.raises(InputError, match=rf"VOLVAE_SIGNING_KEY is '.*', which {words}.*; allowed: the PEM file of a p"):
         signing_key()
 
 
