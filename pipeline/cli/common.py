@@ -78,8 +78,29 @@ def extras_with(module: str, requirements: Iterable[str]) -> list[str]:
     return sorted((extra for extra in found if extra != "dev"), key=lambda extra: len(members[extra]))
 
 
-bundle_option = click.option(
-    "--bundle", type=click.Path(path_type=Path), default=BUNDLE, show_default=True, help="Folder of the model."
+Command = Callable[..., None]
+
+
+def option_of_bundle(use: str, *, default: Path | None = BUNDLE) -> Callable[[Command], Command]:
+    """The option that names a bundle.
+
+    Args:
+        use: what it is for, a sentence of the help.
+        default: the folder, or None for another model than that of a folder.
+    """
+    return click.option(
+        "--bundle", type=click.Path(path_type=Path), default=default, show_default=default is not None, help=use
+    )
+
+
+bundle_option = option_of_bundle("Folder of the model.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+results_option = click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Folder of the evaluation.",
 )
 provider_option = click.option(
     "--provider",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.common import one_line_errors
+from pipeline.cli.common import json_option, one_line_errors, option_of_bundle
 from pipeline.cli.quotes_options import Options, reading_options
 from pipeline.errors import InputError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Say whether data drift from what the champion learned.", epilog="Example: volvae drift")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @reading_options
-@click.option("--bundle", type=click.Path(path_type=Path), help="Folder of a model, in place of the champion.")
+@option_of_bundle("Folder of a model, in place of the champion.", default=None)
 @click.option(
     "--surfaces",
     type=click.Path(path_type=Path),
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "output", type=click.Path(path_type=Path), help="The page; drift.html beside the report by default."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@json_option
 @one_line_errors
 def drift(
     file: Path | None, reading: Options, bundle: Path | None, surfaces: Path, output: Path | None, *, as_json: bool

@@ -9,7 +9,7 @@ import click
 
 from pipeline import openmp, telemetry
 from pipeline.cli import demo, drift, flow, own_data, risk, scenarios, serve, surfaces, versions
-from pipeline.cli.common import BUNDLE, bundle_option, one_line_errors
+from pipeline.cli.common import BUNDLE, bundle_option, json_option, one_line_errors, results_option
 from pipeline.cli.sections import Sections
 
 
@@ -26,7 +26,7 @@ def main() -> None:
 
 @click.command(short_help="Check this environment and the bundle.", epilog="Example: volvae doctor")
 @bundle_option
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@json_option
 @one_line_errors
 def doctor(bundle: Path, *, as_json: bool) -> None:
     """Check versions, providers, threads, telemetry, and the bundle with one call of each graph."""
@@ -42,9 +42,9 @@ def doctor(bundle: Path, *, as_json: bool) -> None:
 
 
 @click.command(epilog="Example: volvae report --open")
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+@results_option
 @click.option("--open", "in_browser", is_flag=True, help="Open the evaluation report in a browser.")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@json_option
 @one_line_errors
 def report(results: Path, *, in_browser: bool, as_json: bool) -> None:
     """Say how good the model is and where everything lies."""

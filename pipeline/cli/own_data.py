@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipeline.cli.common import BUNDLE, DEMO, one_line_errors
+from pipeline.cli.common import BUNDLE, DEMO, json_option, one_line_errors
 from pipeline.cli.quotes_options import PARAMS, Options, reading_options
 from pipeline.errors import InputError
 
@@ -29,7 +29,7 @@ _params_option = click.option(
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @_date_option
 @reading_options
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@json_option
 @one_line_errors
 def inspect(file: Path, date: dt.datetime | None, reading: Options, *, as_json: bool) -> None:
     """Look at a file of quotes: columns, units, dates, quality, and the settings that read it.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.common import bundle_option, one_line_errors, provider_option
+from pipeline.cli.common import bundle_option, json_option, one_line_errors, provider_option
 from pipeline.cli.scenario_start import Start, given_return_option, start_options
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _FEWEST = 100  # scenarios
 @start_options
 @bundle_option
 @provider_option
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@json_option
 @one_line_errors
 def risk(
     book: Path,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.common import bundle_option, one_line_errors, provider_option
+from pipeline.cli.common import bundle_option, json_option, one_line_errors, provider_option
 from pipeline.cli.scenario_start import Start, given_return_option, start_options
 from pipeline.errors import InputError
 
@@ -32,7 +32,7 @@ _PATHS = 256  # written at a time
 @start_options
 @bundle_option
 @provider_option
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@json_option
 @one_line_errors
 def scenarios(
     count: int,

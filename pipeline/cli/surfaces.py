@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from pipeline.cli.common import BUNDLE, bundle_option, one_line_errors, provider_option
+from pipeline.cli.common import (
+    bundle_option,
+    json_option,
+    one_line_errors,
+    option_of_bundle,
+    provider_option,
+    results_option,
+)
 from pipeline.cli.quotes_options import Options, reading_options
 from pipeline.errors import InputError
 
@@ -71,7 +78,7 @@ def _conditions(_: click.Context, __: click.Parameter, values: tuple[str, ...]) 
     help="Law of the latents: as in the training surfaces, or N(0, I), with which the model was trained.",
 )
 @click.option("--noise", is_flag=True, help="Add the noise of quotes, as the training surfaces have it.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@json_option
 @one_line_errors
 def sample(
     count: int,
@@ -129,7 +136,7 @@ def sample(
 @click.option("--plot", is_flag=True, help="Write a page beside the output that shows the smiles and the quotes.")
 @bundle_option
 @provider_option
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@json_option
 @one_line_errors
 def complete(
     quotes: Path,
@@ -208,7 +215,7 @@ def complete(
 @reading_options
 @bundle_option
 @provider_option
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@json_option
 @one_line_errors
 def score(
     surfaces: Path, output: Path | None, reading: Options, bundle: Path, provider: "Provider", *, as_json: bool
@@ -250,21 +257,9 @@ def score(
     help="What a trade may earn, in units of the forward.",
 )
 @reading_options
-@click.option(
-    "--bundle",
-    type=click.Path(path_type=Path),
-    default=BUNDLE,
-    show_default=True,
-    help="Folder of the model; a .npy file and quotes need it, for the grid.",
-)
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Folder of the evaluation that has the data's own rates.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@option_of_bundle("Folder of the model; a .npy file and quotes need it, for the grid.")
+@results_option
+@json_option
 @one_line_errors
 def arbitrage(
     surfaces: Path, tolerance: float, reading: Options, bundle: Path, results: Path, *, as_json: bool

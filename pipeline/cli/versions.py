@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.common import one_line_errors
+from pipeline.cli.common import json_option, one_line_errors
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def rollback(reason: str) -> None:
     epilog="Example: volvae history --at 2026-11-27T14:03",
 )
 @click.option("--at", "moment", metavar="TIME", help="The champion at this time, in UTC unless it has an offset.")
-@click.option("--json", "as_json", is_flag=True, help="Print the entries as JSON.")
+@json_option
 @one_line_errors
 def history(moment: str | None, *, as_json: bool) -> None:
     """List each promotion and roll-back; exit code 1 if an entry was changed, removed or put at another place."""
@@ -183,7 +183,7 @@ def _write_card(card: bytes, path: Path) -> None:
 @click.argument("version")
 @click.option("-o", "output", type=click.Path(path_type=Path), help="Write its files to this new folder as well.")
 @click.option("--check", is_flag=True, help="Compare what dvc.lock of this folder records; exit code 1 if it differs.")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@json_option
 @one_line_errors
 def lineage(version: str, output: Path | None, *, check: bool, as_json: bool) -> None:
     """Say which code, data, settings and machine made VERSION, a number or an alias, and how to make it again."""
@@ -208,7 +208,7 @@ def lineage(version: str, output: Path | None, *, check: bool, as_json: bool) ->
 )
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
-@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+@json_option
 @one_line_errors
 def compare(first: str, second: str, *, as_json: bool) -> None:
     """Compare the figures of A and B, what made them, and say whether their samples are of one kind.

@@ -292,7 +292,7 @@ def test_a_signing_key_that_is_none_is_refused_in_one_line(
     monkeypatch.setenv(SIGNING_KEY, str(path))
     fault = {
         "protected": "is protected by a password",
-        "folder": "is not a file with a",
+        "folder": "cannot be read",
     }
     words = fault.get(name, "cannot be read" if name == "gone" else "is not the PEM file of a private key")
     with pytest.raises(InputError, match=rf"VOLVAE_SIGNING_KEY is '.*', which {words}.*; allowed: the PEM file of a p"):
