@@ -5,12 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.errors import InputError
 from vae.surface import arbitrage
 from vae.surface.arbitrage import Summary, Violations
 from vae.surface.grid import Grid
 
 _OVERALL = "arbitrage"
+_FEWEST = 2  # known points of a smile in which arbitrage is measured
 
 
 def read_data_rates(results: Path) -> dict[str, float]:
@@ -30,6 +34,20 @@ def read_data_rates(results: Path) -> dict[str, float]:
         raise InputError(f"{path} cannot be read: {error}") from error
     keys = {kind: f"data_{kind}_free_rate" for kind in (_OVERALL, *arbitrage.KINDS)}
     return {kind: metrics[key] for kind, key in keys.items() if key in metrics}
+
+
+def known_rate(path: Path, iv: NDArray[np.floating]) -> float:
+    """The share of the points of surfaces [surface, tenor, node] that are known.
+
+    Raises:
+        InputError: no smile has two known points, so that nothing can be measured.
+    """
+    known = ~np.isnan(iv)
+    if not (known.sum(axis=2) >= _FEWEST).any():
+        raise InputError(
+            f"{path} reaches {known.sum():,} points of the grid, no two of one tenor: there is no arbitrage to measure"
+        )
+    return float(known.mean())
 
 
 def figures(found: Violations, grid: Grid, *, tolerance: float, data: Mapping[str, float]) -> dict[str, Any]:
@@ -72,10 +90,12 @@ def _kind(kind: str, summary: Summary, data: float | None) -> dict[str, Any]:
 
 
 def _headline(figures: Mapping[str, Any]) -> str:
-    unusable = figures["unusable_surfaces"]
+    count, unusable, known = figures["surfaces"], figures["unusable_surfaces"], figures.get("known_rate", 1.0)
     return (
-        f"{figures['surfaces']:,} surfaces, {figures['free_rate']:.2%} free of arbitrage"
-        f" beyond {figures['tolerance']:g} of the forward; data {_rate(figures['data_free_rate'])}"
+        f"{count:,} surface{'s' if count != 1 else ''}, {figures['free_rate']:.2%} free of arbitrage"
+        f" beyond {figures['tolerance']:g} of the forward"
+        + (f" at the {known:.0%} of the points that are known" if known < 1.0 else "")
+        + f"; data {_rate(figures['data_free_rate'])}"
         + (f"; {unusable:,} with a vol that is not positive and finite" if unusable else "")
     )
 

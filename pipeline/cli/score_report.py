@@ -63,15 +63,24 @@ def figures(scores: Scores, kind: str) -> dict[str, float]:
 
 
 def text(found: dict[str, float], kind: str) -> str:
-    """The figures in two lines."""
-    unranked = found[f"unranked_{kind}s"]
-    things = kind if found[f"{kind}s"] == 1 else f"{kind}s"
+    """The figures in two lines, which say of no surface that it is usual where none can be compared."""
+    count, unranked = found[f"{kind}s"], found[f"unranked_{kind}s"]
+    things = kind if count == 1 else f"{kind}s"
+    first = (
+        f"{count:,} {things}, median {found['median_nats']:,.1f} nats, lowest {found['lowest_nats']:,.1f} "
+        f"({kind} {found[f'lowest_{kind}']})"
+    )
+    if unranked == count:
+        return (
+            f"{first}\nnone can be compared with held-out {kind}s, which needs more known points; the largest error: "
+            f"{found['largest_error']:,.1f} deviations, {kind} {found[f'largest_error_{kind}']}"
+        )
     lines = (
-        f"{found[f'{kind}s']:,} {things}, median {found['median_nats']:,.1f} nats, lowest {found['lowest_nats']:,.1f} "
-        f"({kind} {found[f'lowest_{kind}']})",
+        first,
         f"{found[f'odd_{kind}s']:,} are odder than {ODD_PERCENTILE:g} % of held-out {kind}s: "
         f"{found['fit_worse']:,} fit worse, {found['fit_better']:,} have less noise, {found['rarer']:,} are rarer, "
         f"{found['with_odd_point']:,} have an odd point (the largest error: {found['largest_error']:,.1f} deviations, "
-        f"{kind} {found[f'largest_error_{kind}']})" + (f"; {unranked:,} have too few points" if unranked else ""),
+        f"{kind} {found[f'largest_error_{kind}']})"
+        + (f"; {unranked:,} have too few points to be compared" if unranked else ""),
     )
     return "\n".join(lines)

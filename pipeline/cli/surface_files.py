@@ -55,4 +55,5 @@ def read(path: Path, given: Options, model_grid: Callable[[], Grid]) -> SurfaceF
         found = quotes.read(params, grid)
     except InputError as error:
         raise hinted(error, given) from error
-    return SurfaceFile(found.iv, grid, titles(found), found.dates, found.conditions)
+    named, dated = titles(found), found.dates.any()
+    return SurfaceFile(found.iv, grid, named if any(named) else None, found.dates if dated else None, found.conditions)

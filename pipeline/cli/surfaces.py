@@ -281,10 +281,12 @@ def arbitrage(
     file = surface_files.read(surfaces, reading, grid_of_model)
     iv, grid = file.iv, file.grid
     plausible.check_surfaces(iv, plausible.Interval(0.0, plausible.MEDIAN_VOL.high))
+    known_rate = arbitrage_table.known_rate(surfaces, iv)
     blocks = checks.violation_blocks(iv, grid)
     with _progress(blocks, length=checks.block_count(len(iv)), label="arbitrage") as shown:
         found = checks.join(shown)
     figures = arbitrage_table.figures(found, grid, tolerance=tolerance, data=arbitrage_table.read_data_rates(results))
+    figures["known_rate"] = known_rate
     click.echo(json.dumps(figures, indent=2) if as_json else arbitrage_table.text(figures, results))
 
 

@@ -212,9 +212,10 @@ def _elasticity(table: QuoteTable) -> Array:
 
 
 def titles(found: QuotedSurfaces) -> list[str]:
-    """Date or time of each surface, with its market where there are some."""
+    """Date or time of each surface, if it has one, with its market where there are some."""
     names = [found.markets[market] if found.markets else "" for market in found.market.tolist()]
-    return [f"{time_text(time)} {name}".rstrip() for time, name in zip(found.time.tolist(), names, strict=True)]
+    times = [time_text(time) if time else "" for time in found.time.tolist()]
+    return [f"{time} {name}".strip() for time, name in zip(times, names, strict=True)]
 
 
 def time_text(days: float) -> str:

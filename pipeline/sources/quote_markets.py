@@ -12,7 +12,7 @@ from pipeline.errors import InputError, listed
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources.columns import Array
 from pipeline.sources.groups import labels, medians
-from pipeline.sources.quote_rows import EXPIRY, SURFACE, Index, QuoteTable, iso
+from pipeline.sources.quote_rows import EXPIRY, SURFACE, Index, QuoteTable, iso_if_dated
 
 Mask = NDArray[np.bool_]
 
@@ -184,8 +184,9 @@ def _refuse(table: QuoteTable, params: QuotesParams, conflict: Conflict, odd: Ma
     at = int(np.argmax(odd))
     own = conflict.value[conflict.group == conflict.group[at]]
     other = own[np.abs(own / conflict.value[at] - 1.0).argmax()]
-    day = iso(table["date"][conflict.row[at]])
-    values = f"{min(conflict.value[at], other):.6g} and {max(conflict.value[at], other):.6g} on {day}"
+    day = iso_if_dated(table["date"][conflict.row[at]])
+    when = f" on {day}" if day else ""
+    values = f"{min(conflict.value[at], other):.6g} and {max(conflict.value[at], other):.6g}{when}"
     raise InputError(
         f"{params.path}: {what} {values}, which cannot be one market at one time; {_remedy(table, params, conflict)}"
         + (f" ({limit})" if limit else "")

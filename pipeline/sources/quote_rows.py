@@ -183,6 +183,11 @@ def iso(day: float) -> str:
     return date_of(day).isoformat()
 
 
+def iso_if_dated(day: float) -> str:
+    """The same; empty for quotes that have no date, as their tenors need none: commands read them as of 1970-01-01."""
+    return iso(day) if day else ""
+
+
 def read(params: QuotesParams) -> QuoteTable:
     """The table of a file; no row is rejected yet.
 

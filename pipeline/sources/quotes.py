@@ -18,7 +18,7 @@ from pipeline.settings.prepare import QuotesPrepare
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import quote_checks, quote_exercise, quote_reach, quote_summary, repeated_smiles, usable_quotes
 from pipeline.sources.columns import Array
-from pipeline.sources.quote_rows import SURFACE, Index, QuoteTable, iso
+from pipeline.sources.quote_rows import SURFACE, Index, QuoteTable, iso, iso_if_dated
 from pipeline.sources.quoted_surfaces import QuotedSurfaces
 from vae.pricing import quoted_surface
 from vae.surface.grid import Grid
@@ -123,7 +123,9 @@ def _surfaces(table: QuoteTable, grid: Grid) -> Iterator[tuple[int, Array]]:
     """The first row of each surface, and its vols, in order."""
     row = table.kept_rows
     surfaces = np.split(row, np.flatnonzero(table.starts(row, SURFACE))[1:])
-    for own in track(surfaces, total=len(surfaces), label="prepare", note=lambda own: iso(table["date"][own[0]])):
+    for own in track(
+        surfaces, total=len(surfaces), label="prepare", note=lambda own: iso_if_dated(table["date"][own[0]])
+    ):
         yield int(own[0]), surface_of(table, own, grid)
 
 

@@ -158,7 +158,7 @@ def test_quotes_that_cannot_be_read_are_named_and_change_nothing(explorer: Explo
         ("tenor_years,log_moneyness,iv\n0.5,0", "row 1: iv is missing, not a number"),
         ("0.5 0 -0.2", "row 1: iv is -0.2; it must be positive"),
         (
-            "tenor_years,x,iv\n1,0,0.2",
+            "tenor_years,place,iv\n1,0,0.2",
             "one column of log_moneyness, moneyness, call_delta, delta, strike, not 0",
         ),
         ("days,strike,iv\n1,90,0.2", "exactly one column of forward, not 0"),

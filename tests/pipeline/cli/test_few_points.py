@@ -1,0 +1,58 @@
+"""Quotes that reach few points of the model's grid: what cannot be judged from them is said, and not called usual."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pipeline.cli.main import main
+from tools.demo import DEMO
+from vae.runtime import SurfaceModel
+
+SMILES = [(days, k, vol) for days, vol in ((30, 0.4), (91, 0.2)) for k in (-0.1, 0.0, 0.1)]
+
+
+def volvae(command: str, path: Path, *more: str) -> Result:
+    arguments = [command, str(path), "--bundle", str(DEMO / "bundle"), *more]
+    return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+
+def quotes(folder: Path, rows: list[tuple[float, ...]]) -> Path:
+    path = folder / "quotes.csv"
+    path.write_text("\n".join(["days,log_moneyness,iv", *(",".join(map(str, row)) for row in rows)]) + "\n")
+    return path
+
+
+def test_a_surface_of_few_points_is_not_called_usual(tmp_path: Path) -> None:
+    """Total variance falls with the tenor, which no held-out surface does: it is far from usual."""
+    said = volvae("score", quotes(tmp_path, SMILES), "-o", str(tmp_path / "scores.csv"))
+    assert said.exit_code == 0
+    assert "none can be compared with held-out surfaces, which needs more known points" in said.stdout
+    assert "0 are odder" not in said.stdout
+    assert "1970" not in said.output
+    assert "date" not in (tmp_path / "scores.csv").read_text()
+
+
+def test_arbitrage_says_at_how_many_points_it_was_measured(tmp_path: Path) -> None:
+    said = volvae("arbitrage", quotes(tmp_path, SMILES))
+    assert said.stdout.startswith("1 surface, 0.00% free of arbitrage beyond 1e-06 of the forward at the 2")
+    assert "of the points that are known" in said.stdout.splitlines()[0]
+    assert "calendar      0.00%" in said.stdout
+
+
+def test_arbitrage_of_no_smile_is_refused(tmp_path: Path) -> None:
+    """One point a tenor has neither butterflies nor strikes that two tenors share."""
+    grid = SurfaceModel.load(DEMO / "bundle", provider="cpu").grid
+    path = quotes(
+        tmp_path, [(365 * years, k[6], 0.2) for years, k in zip(grid.tenors, grid.log_moneyness, strict=True)]
+    )
+    refused = volvae("arbitrage", path)
+    assert refused.exit_code == 2
+    assert "no two of one tenor: there is no arbitrage to measure" in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["arbitrage", "score"])
+def test_quotes_without_a_date_have_none_in_messages(tmp_path: Path, command: str) -> None:
+    said = volvae(command, quotes(tmp_path, [*SMILES, (91, 0.0, 0.3)]))
+    assert said.exit_code == 2
+    assert "quoted again at another level: 0.2 and 0.3, which cannot be" in said.stderr
