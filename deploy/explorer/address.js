@@ -17,7 +17,7 @@ export const read = async (fragment) => {
   const fields = new URLSearchParams(fragment.replace(/^#/, ""));
   const settings = {};
   for (const name of ["axis", "quantity"]) if (fields.has(name)) settings[name] = fields.get(name);
-  if (Number(fields.get("forward")) > 0) settings.forward = Number(fields.get("forward"));
+  if (Number(fields.get("forward")) > 0 && Number.isFinite(Number(fields.get("forward")))) settings.forward = Number(fields.get("forward"));
   const tenor = fields.has("tenor") ? Number(fields.get("tenor")) : undefined;
   return { version: fields.get("model"), source: await sourceOf(fields, ""), kept: await sourceOf(fields, "kept."), settings, tenor };
 };
@@ -48,7 +48,7 @@ const sourceOf = async (fields, prefix) => {
     return { kind: "latents", z };
   }
   if (!get("seed")) return null;
-  if (!/^\d{1,20}$/.test(get("seed"))) throw new Error(`the seed in this address is "${get("seed").slice(0, 60)}", not a whole number`);
+  if (!/^\d{1,20}$/.test(get("seed")) || BigInt(get("seed")) >= 2n ** 64n) throw new Error(`the seed in this address is "${get("seed").slice(0, 60)}", not a whole number below 2^64`);
   return { kind: "seed", seed: BigInt(get("seed")), given: get("given")?.split(",").map(Number) ?? [], market };
 };
 

@@ -163,6 +163,7 @@ const restore = async (fragment) => {
 
 const showSource = async (from) => {
   if (from.market && !model.markets.includes(from.market)) throw new Error(`the address names the market "${from.market}", which this model does not have`);
+  if (from.given?.length && from.given.length !== model.conditions.length) throw new Error(`the address asks for ${from.given.length} conditions, but this model has ${model.conditions.length || "none"}`);
   setGiven(model.conditions, from.given ?? [], from.market);
   if (from.kind === "seed") return draw(from.seed);
   if (from.kind === "latents") {
@@ -313,7 +314,8 @@ const showCompletion = (text, read, found, since) => {
   showErrors(text, { ...read, ...found, iv: read.iv });
   const errors = used.map((i) => BASIS_POINTS * Math.abs(found.fitted[i] - read.iv[i]));
   const median = BASIS_POINTS * Array.from(found.std).sort((a, b) => a - b)[found.std.length >> 1];
-  fit(`${used.length} of ${read.iv.length} quotes used${used.length < read.iv.length ? ", the others are out of reach of the grid" : ""}; ` +
+  const repeated = read.repeated ? ` (${read.repeated} rows repeat one)` : "";
+  fit(`${used.length} of ${read.iv.length} quotes used${repeated}${used.length < read.iv.length ? ", the others are out of reach of the grid" : ""}; ` +
     `errors ${mean(errors).toFixed(1)} bp on average, ${Math.max(...errors).toFixed(1)} bp at most; median std of the surface ${median.toFixed(1)} bp`);
 };
 

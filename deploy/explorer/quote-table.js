@@ -14,15 +14,15 @@ const show = (names, rows) => {
 export const clearQuoteTable = () => show([], []);
 
 /** The quotes of a completion, with the vol of the surface and the error of each; those farthest off of many. */
-export const showErrors = (text, { iv, fitted, used, wild }) => {
+export const showErrors = (text, { iv, fitted, used, wild, rows: places }) => {
   const { names, cells } = table(text);
-  const order = cells.map((_, i) => i);
+  const order = iv.map((_, i) => i);
   const far = (i) => (used[i] ? Math.abs(fitted[i] - iv[i]) : Infinity);
-  if (cells.length > MOST) order.sort((a, b) => far(b) - far(a));
+  if (order.length > MOST) order.sort((a, b) => far(b) - far(a));
   const rows = order.slice(0, MOST).map((i) => {
     const error = used[i] ? [plain(100 * fitted[i], 2), plain(BASIS_POINTS * (fitted[i] - iv[i]), 1)] : ["out of reach", ""];
     const className = used[i] && !wild?.[i] ? "" : "bad";
-    return make("tr", { className }, ...[...error, ...names.map((_, j) => cells[i][j] ?? "")].map((textContent) => make("td", { textContent })));
+    return make("tr", { className }, ...[...error, ...names.map((_, j) => cells[places[i]][j] ?? "")].map((textContent) => make("td", { textContent })));
   });
   show(["surface, %", "off by, bp", ...names], rows);
 };

@@ -78,24 +78,26 @@ export const table = (text) => {
   return { names, cells, lines: headed ? lines : [PLAIN.join(","), ...lines], commas: separator === "," };
 };
 
-/** The dates of a text in the order of their names; none where it has no such column. */
+/** The dates of a text, rising; none where it has no such column, or where one of them cannot be read. */
 export const dates = (text) => {
   const { names, cells } = table(text);
   const place = placeOf({ names, cells }, "date");
-  return place < 0 ? [] : [...new Set(cells.map((row) => row[place] ?? ""))].sort();
+  const found = place < 0 ? [] : [...new Map(cells.map((row) => [dayOf(row[place] ?? ""), row[place]]))];
+  return found.some(([day]) => day === null) ? [] : found.sort(([one], [other]) => one - other).map(([, date]) => date);
 };
 
 /** The quotes of one date of a text. */
 export const ofDate = (text, date) => {
   const { names, cells, lines } = table(text);
   const place = placeOf({ names, cells }, "date");
-  return [lines[0], ...lines.slice(1).filter((_, i) => cells[i][place] === date)].join("\n");
+  return [lines[0], ...lines.slice(1).filter((_, i) => dayOf(cells[i][place] ?? "") === dayOf(date))].join("\n");
 };
 
 /**
  * {tenor, logMoneyness, iv, weight, forward, date}, lists of numbers but for the date of the first row; a QuoteError names
  * the row that is wrong. Without a column, the forward and the date are null, and so is the weight where nothing is known
- * of the noise. Quotes of bid and ask have both as lists of vols too.
+ * of the noise. Quotes of bid and ask have both as lists of vols too. `rows` are the places of the quotes in the text, from
+ * 0, and `repeated` counts those that repeat one.
  *
  * A quote of bid_iv and ask_iv is their mean, and half their spread its noise: its weight is (noise / half the spread)^2,
  * at most 1; `noise` is that of a quote of weight 1. Vols are decimal, or percent where `unit` is "percent", their column
@@ -110,7 +112,7 @@ export const parse = (text, noise, unit = "decimal", check = () => {}) => {
   const quotesBy = (marks) => {
     const found = quotesOf(read.cells, columns, marks, noise, unit);
     check(found);
-    return found;
+    return columns.some(({ name }) => name === "weight") ? found : distinct(found);
   };
   const marks = marksOf(read);
   const unclear = read.commas && marks.every((mark) => !mark) && firstUnclear(read.cells, columns);
@@ -168,21 +170,29 @@ const quotesOf = (cells, columns, marks, noise, unit) => {
   const weight = has("weight") ? within(column("weight"), "weight", 0, Infinity) : has("iv") ? null : bid.map(ofSpread);
   const forward = has("forward") ? within(column("forward"), "forward", 0, Infinity) : null;
   const logMoneyness = logMoneynessFrom[position](column, words, iv, tenor, forward);
-  if (!has("weight")) checkLevels(tenor, logMoneyness, iv);
-  return { tenor, logMoneyness, iv, weight, forward, date: has("date") ? words("date")[0] : null, ...(has("bid_iv") && { bid, ask }) };
+  const rows = iv.map((_, i) => i);
+  return { tenor, logMoneyness, iv, weight, forward, rows, repeated: 0, date: has("date") ? words("date")[0] : null, ...(has("bid_iv") && { bid, ask }) };
 };
 
-/** An Error where two quotes of one option are at different levels, which one surface cannot have. */
-const checkLevels = (tenor, logMoneyness, iv) => {
+/**
+ * The first quote of each tenor and strike: a call and a put say the same vol, which counts once. A QuoteError where they
+ * are at different levels, which one surface cannot have.
+ */
+const distinct = (quotes) => {
+  const { tenor, logMoneyness, iv } = quotes;
   const first = new Map();
   iv.forEach((vol, i) => {
     const option = `${tenor[i].toPrecision(9)} ${logMoneyness[i].toFixed(9)}`;
     const before = first.get(option) ?? i;
     if (Math.abs(vol - iv[before]) > SAME * vol) {
-      throw wrong(i + 1, "iv", `is ${vol}, but row ${before + 1}, of the same tenor and strike, has ${iv[before]}; leave one of them out`);
+      const [own, other] = [vol, iv[before]].map((one) => +one.toPrecision(6));
+      throw wrong(i + 1, "iv", `is ${own}, but row ${before + 1}, of the same tenor and strike, has ${other}; leave one of them out`);
     }
     first.set(option, before);
   });
+  const kept = [...first.values()];
+  const lists = Object.entries(quotes).map(([name, value]) => [name, Array.isArray(value) ? kept.map((i) => value[i]) : value]);
+  return { ...Object.fromEntries(lists), repeated: iv.length - kept.length };
 };
 
 const tenorFrom = {

@@ -223,6 +223,24 @@ def test_names_of_the_field_are_those_of_the_command(of_the_field: dict[str, Any
     np.testing.assert_allclose(found["iv"], reading.table["vol"][row], rtol=1e-14)
 
 
+def test_a_quote_that_is_repeated_counts_once(node: str) -> None:
+    """A call and a put of one strike say one vol; twice as many quotes would make the intervals too narrow."""
+    text = "days,strike,forward,type,iv\n30,90,100,C,0.25\n30,90,100,P,0.2501\n30,110,100,C,0.2\n"
+    found = called(node, "quotes.js", "m.parse(value, 0.001)", text)
+    assert (found["iv"], found["rows"], found["repeated"]) == ([0.25, 0.2], [0, 2], 1)
+    weighted = "days,strike,forward,iv,weight\n30,90,100,0.25,1\n30,90,100,0.2501,2\n30,110,100,0.2,1\n"
+    assert called(node, "quotes.js", "m.parse(value, 0.001).iv", weighted) == [0.25, 0.2501, 0.2]
+
+
+def test_the_newest_date_is_last_however_it_is_written(node: str) -> None:
+    rows = "".join(f"{date},30,0,0.2\n" for date in ("10-Mar-2026", "9-Feb-2026", "2026-03-10", "9-Mar-2026"))
+    program = (
+        "[m.dates(value), m.ofDate(value, '10-Mar-2026').split('\\n').length, m.dates(value.replace('9-Feb', '1/2/'))]"
+    )
+    dates, lines, unclear = called(node, "quotes.js", program, f"date,days,k,iv\n{rows}")
+    assert (dates, lines, unclear) == (["9-Feb-2026", "9-Mar-2026", "2026-03-10"], 3, [])
+
+
 def test_the_page_has_the_names_of_the_command() -> None:
     assert column_names.NAMES.read_text("utf-8") == column_names.text(), "run `make deps`"
 
@@ -313,6 +331,7 @@ def test_an_address_gives_back_what_was_written_into_it(node: str) -> None:
     for wrong, why in (
         ("#seed=x", "the seed in this address"),
         ("#z=1,b", "the latents in this address"),
+        ("#seed=18446744073709551616", "the seed in this address"),
         ("#quotes=AAAA", "cut short"),
     ):
         said = called(node, "address.js", "m.read(value).catch((error) => error.message)", wrong)

@@ -38,6 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "artifacts/bundle").symlink_to(DEMO / "bundle")
     (tmp_path / "demo").symlink_to(DEMO)
+    (tmp_path / "bundle").symlink_to(DEMO / "bundle")  # as a model card calls the one that was fetched
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     monkeypatch.chdir(tmp_path)
