@@ -18,6 +18,9 @@ export const read = async (fragment) => {
   const settings = {};
   for (const name of ["axis", "quantity"]) if (fields.has(name)) settings[name] = fields.get(name);
   if (Number(fields.get("forward")) > 0 && Number.isFinite(Number(fields.get("forward")))) settings.forward = Number(fields.get("forward"));
+  const from = fields.get("from")?.split(",").map(Number) ?? [];
+  if (from.length === 2 && from.every(Number.isFinite)) settings.from = from;
+  for (const name of ["days", "fan"]) if (fields.has(name)) settings[name] = fields.get(name);
   const tenor = fields.has("tenor") ? Number(fields.get("tenor")) : undefined;
   return { version: fields.get("model"), source: await sourceOf(fields, ""), kept: await sourceOf(fields, "kept."), settings, tenor };
 };

@@ -14,7 +14,7 @@ import { check } from "./plausible.js";
 import { QUANTITIES } from "./quantities.js";
 import { clearQuoteTable, showErrors, showWrong } from "./quote-table.js";
 import * as quotesText from "./quotes.js";
-import { paintRelief } from "./relief.js";
+import { paintRelief, seenFrom, turnTo } from "./relief.js";
 import { picture, saveAs } from "./save.js";
 import { forgetScore, showChecks, showMarks, showScore } from "./tables.js";
 
@@ -36,6 +36,12 @@ let scenarios = null; // that were drawn
 
 const fit = say("fit");
 const settings = () => ({ axis: at("axis").value, quantity: at("quantity").value, forward: forward() });
+
+/** What an address says beside: from where the surface is seen, and the scenarios. */
+const seen = () => ({
+  from: seenFrom(at("surface")).map((angle) => +angle.toFixed(3)),
+  ...(scenarios && { days: scenarios.steps, fan: at("fan-of").value }),
+});
 
 const forward = () => {
   const value = Number(at("forward").value.trim());
@@ -99,15 +105,20 @@ const others = () => [
 /** Show a surface and where it comes from in the figures, the sliders and the tables. */
 const show = (surface, from) => {
   [shown, source] = [surface, from];
-  if (from.kind !== "quotes") {
-    before = null;
-    warn(null);
-  }
+  if (from.kind !== "quotes") forgetCompletion();
   showLatents(surface.z);
   redraw();
   showChecks(model.grid, surface.iv);
   forgetScore();
   settle();
+};
+
+/** Show no quotes: another surface than theirs is shown. */
+const forgetCompletion = () => {
+  quotes = before = null;
+  warn(null);
+  fit("");
+  clearQuoteTable();
 };
 
 const redraw = () => {
@@ -142,7 +153,7 @@ const settle = () => {
 
 /** The address of what is shown; null if it cannot hold it. */
 const written = async () =>
-  source.chained ? null : address.written({ version: model.version, source, kept: kept?.source ?? null, settings: settings(), tenor: at("tenor").value });
+  source.chained ? null : address.written({ version: model.version, source, kept: kept?.source ?? null, settings: { ...settings(), ...seen() }, tenor: at("tenor").value });
 
 /** Show what an address says. */
 const restore = async (fragment) => {
@@ -156,9 +167,17 @@ const restore = async (fragment) => {
   }
   if (asked.source) await showSource(asked.source);
   if (asked.tenor >= 0 && asked.tenor < model.grid.tenors.length && shown) pick(Math.floor(asked.tenor));
+  if (asked.settings.from && shown) turnTo(at("surface"), asked.settings.from);
+  if (asked.settings.fan && model.dynamics) await restoreFan(asked.settings);
   if (asked.source && asked.version && asked.version !== model.version) {
     status(`the address was made with version ${asked.version}; this is version ${model.version}, which may show another surface`, true);
   }
+};
+
+const restoreFan = async ({ days, fan }) => {
+  at("days").value = days;
+  if ([...at("fan-of").options].some(({ value }) => value === fan)) at("fan-of").value = fan;
+  await drawScenarios();
 };
 
 const showSource = async (from) => {
@@ -168,7 +187,6 @@ const showSource = async (from) => {
   if (from.kind === "seed") return draw(from.seed);
   if (from.kind === "latents") {
     if (from.z.length !== model.latents) throw new Error(`the address has ${from.z.length} latents, but the model ${model.latents}`);
-    quotes = before = null;
     return show(await model.decode(from.z), from);
   }
   at("quotes").value = from.text;
@@ -345,10 +363,7 @@ const takeExample = () => {
 const clear = () => {
   at("quotes").value = "";
   at("dated").hidden = true;
-  quotes = before = null;
-  fit("");
-  warn(null);
-  clearQuoteTable();
+  forgetCompletion();
   redraw();
 };
 
@@ -393,6 +408,7 @@ const drawScenarios = () => attempt(async () => {
   if (!Number.isInteger(days) || days < 1 || days > 60) throw new Error(`the number of working days is ${days}; allowed: 1 to 60`);
   scenarios = await drawn(model, days, 1, reached ?? start);
   showFan();
+  settle();
   const { paths, steps, withArbitrage } = scenarios;
   const lacking = withArbitrage ? `; ${withArbitrage} of ${paths * steps} surfaces have static arbitrage` : "";
   say("fan-text")(`${paths} paths from ${(reached ?? start)?.date ?? model.dynamics.date}${lacking}`);
@@ -415,7 +431,12 @@ at("draw").addEventListener("submit", (event) => {
   drawSeed();
 });
 at("tenor").addEventListener("input", () => pick(Number(at("tenor").value)));
-at("fan-of").addEventListener("change", () => scenarios && showFan());
+at("fan-of").addEventListener("change", () => {
+  if (!scenarios) return;
+  showFan();
+  settle();
+});
+at("surface").addEventListener("turned", () => settle());
 for (const id of ["axis", "quantity"]) at(id).addEventListener("change", () => pick(Number(at("tenor").value)));
 at("forward").addEventListener("input", () => {
   const bad = !(Number(at("forward").value) > 0);

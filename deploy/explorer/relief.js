@@ -42,10 +42,23 @@ const start = (element) => {
   });
 };
 
+/** The angles in radians from which a relief is seen, [yaw, pitch]; undefined before it is drawn. */
+export const seenFrom = (element) => {
+  const view = reliefs.get(element)?.view;
+  return view && [view.yaw, view.pitch];
+};
+
+/** Turn a relief to angles. */
+export const turnTo = (element, [yaw, pitch]) => {
+  const [own, up] = seenFrom(element);
+  turn(element, yaw - own, pitch - up);
+};
+
 const turn = (element, yaw, pitch) => {
   const { view } = reliefs.get(element);
   view.yaw += yaw;
   view.pitch = Math.min(Math.max(view.pitch + pitch, 0), 1.5);
+  element.dispatchEvent(new Event("turned"));
   paintRelief(element);
 };
 

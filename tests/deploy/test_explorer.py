@@ -548,7 +548,9 @@ def test_an_address_restores_all_that_is_shown(explorer: Explorer, browser: Brow
     explorer.page.fill("#quotes", "days,strike,forward,iv\n182,3900,4100,22\n182,4100,4100,20")
     explorer.page.select_option("#unit", "percent")
     explorer.does("#complete")
-    explorer.until("location.hash.includes('quotes=')")
+    explorer.page.focus("#surface")
+    explorer.page.keyboard.press("ArrowLeft")
+    explorer.until("location.hash.includes('quotes=') && location.hash.includes('from=-0.85')")
     address = explorer.page.url.partition("/#")[2]
     again = Explorer(browser, f"{server.address}/#{address}").ready()
     again.until("document.getElementById('fit').textContent.includes('quotes used')")
@@ -557,6 +559,7 @@ def test_an_address_restores_all_that_is_shown(explorer: Explorer, browser: Brow
     for control in ("forward", "axis", "quantity", "unit", "quotes", "tenor"):
         assert again.page.input_value(f"#{control}") == explorer.page.input_value(f"#{control}")
     assert again.page.input_value("#forward") == "4100"  # of the quotes
+    again.until("location.hash.includes('from=-0.85')")
     assert again.faults == []
     again.page.close()
     explorer.page.click("#forget")
@@ -578,7 +581,20 @@ def test_one_date_of_a_file_is_completed_and_another_compared(explorer: Explorer
     assert not explorer.page.is_visible("#date")
 
 
-@pytest.mark.parametrize("fragment", ["z=1,2", "seed=abc", "quotes=AAAA", "seed=1&market=nowhere"])
+def test_quotes_are_not_shown_with_another_surface_than_theirs(explorer: Explorer) -> None:
+    """Nor are their errors, which would be taken for those of the surface that is shown."""
+    explorer.page.fill("#quotes", "days,log_moneyness,iv\n182,-0.1,0.22\n182,0,0.2")
+    explorer.does("#complete")
+    assert [trace["kind"] for trace in explorer.smiles()].count("points")
+    explorer.page.focus("#z1")
+    explorer.does("ArrowRight")
+    assert not [trace["kind"] for trace in explorer.smiles()].count("points")
+    assert explorer.text("fit") == ""
+    assert not explorer.page.is_visible("#quote-rows")
+    assert "182,0,0.2" in explorer.page.input_value("#quotes")
+
+
+@pytest.mark.parametrize("fragment", ["z=1,2", "seed=abc", "quotes=AAAA", "seed=1&market=nowhere", "seed=1&given=0.3"])
 def test_an_address_that_cannot_be_is_said(
     browser: Browser, server: Server, fragment: str, model: SurfaceModel
 ) -> None:

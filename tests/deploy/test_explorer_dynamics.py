@@ -66,6 +66,11 @@ def test_scenarios_are_the_quantiles_of_the_runtime(browser: Browser, moving: Se
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     lacking = int((~own.scenarios(days=3, n=200, seed=1).arbitrage_free(own.grid)).sum())
     assert explorer.text("fan-text").endswith(f"; {lacking} of 600 surfaces have static arbitrage")
+    explorer.until("location.hash.includes('fan=return')")
+    again = Explorer(browser, moving.address + "/#" + explorer.page.url.partition("#")[2]).ready()
+    again.until("document.getElementById('fan').data")
+    assert again.page.evaluate("document.getElementById('fan').data") == [outer, inner, median]
+    again.page.close()
     explorer.page.fill("#days", "0")
     explorer.page.click("#draw-fan")
     explorer.until_text("fan-text", "allowed: 1 to 60")

@@ -319,7 +319,7 @@ def test_an_address_gives_back_what_was_written_into_it(node: str) -> None:
     since = {"elapsed": 1.5, "logReturn": -0.01}
     source = {"kind": "quotes", "text": quotes, "unit": "percent", "market": "AUD/USD", "since": since}
     kept = {"kind": "latents", "z": [0.5, -1.25e-7, 2.0]}
-    settings = {"axis": "strike", "quantity": "density", "forward": 4012.5}
+    settings = {"axis": "strike", "quantity": "density", "forward": 4012.5, "from": [-0.5, 0.75]}
     value = {"version": "abc 1", "source": source, "kept": kept, "settings": settings, "tenor": 3}
     program = "m.written(value).then(m.read)"
     found = called(node, "address.js", program, value)
