@@ -1,5 +1,6 @@
 """Shared by the commands: how an error ends a command, and options that several of them have."""
 
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -79,6 +80,17 @@ def extras_with(module: str, requirements: Iterable[str]) -> list[str]:
 
 
 Command = Callable[..., None]
+
+
+class Finite(click.FloatRange):
+    """A number in a range, any by default; click takes nan as one of every range, and infinity as one of some."""
+
+    def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number of an argument."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 def option_of_bundle(use: str, *, default: Path | None = BUNDLE) -> Callable[[Command], Command]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import click
 
-from pipeline.cli.common import one_line_errors
+from pipeline.cli.common import Finite, one_line_errors
 
 
 @click.group()
@@ -27,7 +27,7 @@ def _run_options(*, scheduled: bool) -> Callable[[Callable[..., None]], Callable
         click.option(
             "--wait",
             "wait_seconds",
-            type=click.FloatRange(min=0.0),
+            type=Finite(min=0.0),
             default=0.0,
             metavar="SECONDS",
             help="How long to wait for another run in the same folder.",
@@ -43,7 +43,7 @@ def _run_options(*, scheduled: bool) -> Callable[[Callable[..., None]], Callable
         ),
         click.option(
             "--stage-minutes",
-            type=click.FloatRange(min=0.0, min_open=True),
+            type=Finite(min=0.0, min_open=True),
             metavar="MINUTES",
             help="How long a stage may take.",
         ),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.common import bundle_option, json_option, one_line_errors, provider_option
+from pipeline.cli.common import Finite, bundle_option, json_option, one_line_errors, provider_option
 from pipeline.cli.scenario_start import Start, given_return_option, start_options
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ _FEWEST = 100  # scenarios
     epilog="Example: volvae risk book.csv --spot 4500 --days 1 --seed 7 --stress spot=-0.1,level=0.05",
 )
 @click.argument("book", type=click.Path(path_type=Path))
-@click.option("--spot", type=click.FloatRange(min=0.0, min_open=True), required=True, help="Price of the underlying.")
-@click.option("--rate", type=float, default=0.0, show_default=True, help="Continuous interest rate, such as 0.03.")
-@click.option("--dividend-yield", type=float, default=0.0, show_default=True, help="Continuous, such as 0.01.")
+@click.option("--spot", type=Finite(min=0.0, min_open=True), required=True, help="Price of the underlying.")
+@click.option("--rate", type=Finite(), default=0.0, show_default=True, help="Continuous interest rate, such as 0.03.")
+@click.option("--dividend-yield", type=Finite(), default=0.0, show_default=True, help="Continuous, such as 0.01.")
 @click.option("-n", "count", type=click.IntRange(_FEWEST), default=10_000, show_default=True, help="Scenarios.")
 @click.option("--days", type=click.IntRange(1, 250), default=1, show_default=True, help="Days, Monday to Friday.")
 @click.option(
@@ -31,7 +31,7 @@ _FEWEST = 100  # scenarios
 @click.option(
     "--level",
     "levels",
-    type=click.FloatRange(0.5, 1.0, max_open=True),
+    type=Finite(0.5, 1.0, max_open=True),
     multiple=True,
     default=(0.95, 0.99),
     show_default=True,

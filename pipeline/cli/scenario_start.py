@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from pipeline.cli.common import Finite
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Start(NamedTuple):
 
 given_return_option = click.option(
     "--given-return",
-    type=float,
+    type=Finite(),
     help="Log return of the underlying over all of these days, if it is given: -0.0513 for a fall of 5 %.",
 )
 
@@ -75,7 +76,9 @@ def start_options(command: Callable[..., None]) -> Callable[..., None]:
         help="One whole surface of a newer date, as `complete` or `sample` writes it, where paths start.",
     )
     @click.option("--date", type=click.DateTime(["%Y-%m-%d"]), help="Date of that surface.")
-    @click.option("--log-return", type=float, help="Log return of the underlying up to that date, if the law has one.")
+    @click.option(
+        "--log-return", type=Finite(), help="Log return of the underlying up to that date, if the law has one."
+    )
     @wraps(command)
     def run(
         *args: Any,  # noqa: ANN401  a command's own arguments

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from pipeline.cli.common import (
+    Finite,
     bundle_option,
     json_option,
     one_line_errors,
@@ -131,8 +132,8 @@ def sample(
     type=click.Path(path_type=Path, dir_okay=False),
     help="A .json file with what is known so far, which is read and written anew; the model's newest where none is.",
 )
-@click.option("--elapsed", type=float, help="Working days since that state; those between the dates by default.")
-@click.option("--log-return", type=float, help="Log return of the underlying on the last working day, if known.")
+@click.option("--elapsed", type=Finite(), help="Working days since that state; those between the dates by default.")
+@click.option("--log-return", type=Finite(), help="Log return of the underlying on the last working day, if known.")
 @click.option("--plot", is_flag=True, help="Write a page beside the output that shows the smiles and the quotes.")
 @bundle_option
 @provider_option
@@ -251,7 +252,7 @@ def score(
 @click.argument("surfaces", type=click.Path(path_type=Path))
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0.0),
+    type=Finite(min=0.0),
     default=1e-6,
     show_default=True,
     help="What a trade may earn, in units of the forward.",

@@ -113,7 +113,7 @@ def waited(law: Law, known: Known, steps: Iterable[Step]) -> Known:
         recent, moved, whole = _closed(state.recent, moved + mean, step)
         variances = state.variances * followed(law.elasticity, whole)
         after = State(state.coordinates + mean[:rank], recent, variances)
-        known = Known(after, covariance + moving[:rank, :rank], moved)
+        known = Known(after, _symmetric(covariance + moving[:rank, :rank]), moved)
     return known
 
 
@@ -164,7 +164,7 @@ def doubted(law: Law, state: State, covariances: Sequence[Array], error: Array) 
     missed, moved = float(np.square(error).mean()), float(((law.basis @ moving) * law.basis).sum(axis=1).mean())
     if missed > moved:
         return None
-    return [covariance + (missed / moved if missed else 0.0) * moving for covariance in covariances]
+    return [_symmetric(covariance + (missed / moved if missed else 0.0) * moving) for covariance in covariances]
 
 
 def intersection(past: Belief, alone: Belief, noise: float) -> Belief:

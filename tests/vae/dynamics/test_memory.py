@@ -184,6 +184,9 @@ def test_doubt_is_the_part_of_a_day_that_moves_as_far_as_the_surface_misses() ->
         assert found is not None
         for covariance, before in zip(found, own, strict=True):
             np.testing.assert_allclose(covariance, before + size**2 * moving, rtol=1e-9, atol=1e-15)
+    crooked = [np.triu(one) + np.nextafter(np.tril(one, -1), np.inf) for one in own]  # by the rounding of products
+    for one in memory.doubted(law, state, crooked, np.full(_POINTS, 0.5 * moved)) or ():
+        np.testing.assert_array_equal(one, one.T)  # or the state could be written and not be read
     assert memory.doubted(law, state, own, np.full(_POINTS, 1.01 * moved)) is None
     still = state._replace(variances=np.zeros_like(state.variances))
     assert memory.doubted(law, still, own, np.full(_POINTS, 1e-9)) is None
