@@ -196,7 +196,7 @@ def _unread_dates(source: Columns, named: Mapping[str, Sequence[str]]) -> list[s
 
 
 def _unstated(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]], given: Options) -> list[str]:
-    """What only the user can say of a table: conventions of deltas, and what names of contracts hold."""
+    """Lines on a table of which only the user knows a part: conventions of deltas, the parts of names of contracts."""
     return [*_unstated_fx(columns, given), *_unstated_deltas(columns, given), *_contracts(columns, named)]
 
 

@@ -150,7 +150,7 @@ def _verdict(judged: Judged) -> str:
 
 
 def _checks(judged: Judged) -> str:
-    """What the gate checked; nothing where there was none."""
+    """The checks of the gate; nothing where there was none."""
     checks = [f"- {'passed' if passed else 'FAILED'}: {text}\n" for passed, text in judged.checks]
     return f"\nThe gate checked:\n\n{''.join(checks)}" if checks else ""
 
