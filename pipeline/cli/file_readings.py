@@ -165,7 +165,7 @@ def option(key: str, value: object) -> str:
 
 def _likely(readings: Sequence[Reading]) -> list[Reading]:
     """Without readings whose smiles have butterfly arbitrage, such as prices taken as vols, where others do not."""
-    rates = [quote_arbitrage.rates(reading.table).butterfly for reading in readings]
+    rates = [quote_arbitrage.rates(reading.table).butterfly or 0.0 for reading in readings]
     return [one for one, rate in zip(readings, rates, strict=True) if rate <= _MOST_ARBITRAGE or rate == min(rates)]
 
 

@@ -118,7 +118,7 @@ def _reading_text(reading: Mapping[str, Any]) -> list[str]:
         f"{reading['used']:,} of {reading['rows']:,} rows used, {rejected / reading['rows']:.1%} rejected"
         + (f": {reasons}" if reasons else ""),
         *([f"markets {', '.join(reading['markets'])}"] if reading["markets"] else []),
-        f"{_count(reading['surfaces'], 'surface')} {_period(reading)}, {reading['expiries']:,} expiries of "
+        f"{_count(reading['surfaces'], 'surface')} {_period(reading)}, {_expiries(reading)} of "
         f"{days[0]} to {days[2]} days, the median {days[1]}",
         f"vols from {low:.3g} % to {high:.3g} %, the median {middle:.3g} %",
     ]
@@ -126,9 +126,11 @@ def _reading_text(reading: Mapping[str, Any]) -> list[str]:
         lines.append(f"forwards from {reading['forward'][0]:.6g} to {reading['forward'][1]:.6g}")
     lines += [f"assumed: {assumption}" for assumption in reading["assumed"]]
     lines.append(
-        f"static arbitrage of the quotes: butterflies beyond {quote_arbitrage.TOLERANCE:g} of the forward in "
-        f"{reading['butterfly_rate']:.1%} of the smiles, calendars in {reading['calendar_rate']:.1%} of "
-        "neighbouring expiries"
+        f"static arbitrage of the quotes: butterflies beyond {quote_arbitrage.TOLERANCE:g} of the forward "
+        f"{_share(reading['butterfly_rate'], 'of the smiles', 'not known, as no smile has three quotes')}, calendars "
+        + _share(
+            reading["calendar_rate"], "of neighbouring expiries", "not known, as no two expiries enclose the money"
+        )
     )
     if "no_grid" in reading:
         lines.append(f"no grid suits all surfaces: {reading['no_grid']}")
@@ -161,6 +163,14 @@ def _flags(found: Findings) -> dict[str, int]:
             true = source.flags(name)
             flags[name] = int(true.sum()) if not true.all() else 0
     return {name: count for name, count in flags.items() if count}
+
+
+def _expiries(reading: Mapping[str, Any]) -> str:
+    return f"{reading['expiries']:,} {'expiry' if reading['expiries'] == 1 else 'expiries'}"
+
+
+def _share(rate: float | None, of: str, unknown: str) -> str:
+    return unknown if rate is None else f"in {rate:.1%} {of}"
 
 
 def _count(count: int, name: str) -> str:

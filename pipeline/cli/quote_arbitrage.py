@@ -12,18 +12,21 @@ Array = NDArray[np.float64]
 
 TOLERANCE = 1e-3  # of the forward: more than bid and ask explain
 _SAME_STRIKE = 1e-9
+_FEWEST = 3  # quotes of a smile that may have a butterfly
 
 
 class Rates(NamedTuple):
     """Shares of quotes with static arbitrage.
 
     Attributes:
-        butterfly: share of the smiles in which a call costs more than its neighbours allow, beyond ``TOLERANCE``.
-        calendar: share of neighbouring expiries of a surface between which the at-the-money total variance falls.
+        butterfly: share of the smiles of three quotes and more in which a call costs more than its neighbours allow,
+            beyond ``TOLERANCE``; None where there is no such smile.
+        calendar: share of neighbouring expiries of a surface between which the at-the-money total variance falls; None
+            where no two are quoted on both sides of the money.
     """
 
-    butterfly: float
-    calendar: float
+    butterfly: float | None
+    calendar: float | None
 
 
 def rates(table: QuoteTable) -> Rates:
@@ -34,11 +37,12 @@ def rates(table: QuoteTable) -> Rates:
     butterfly, at_money = [], []
     for own in smiles:
         k, variance = table["k"][own], table["vol"][own] ** 2 * table["tenor"][own]
-        butterfly.append(has_butterfly(k, np.sqrt(variance)))
+        if len(own) >= _FEWEST:
+            butterfly.append(has_butterfly(k, np.sqrt(variance)))
         at_money.append(np.interp(0.0, k, variance) if k[0] <= 0.0 <= k[-1] else np.nan)
     rises = np.diff(at_money)[~table.starts(row[starts], SURFACE)[1:]]
     rises = rises[np.isfinite(rises)]
-    return Rates(float(np.mean(butterfly)), float((rises < 0.0).mean()) if len(rises) else 0.0)
+    return Rates(float(np.mean(butterfly)) if butterfly else None, float((rises < 0.0).mean()) if len(rises) else None)
 
 
 def has_butterfly(k: Array, total_vol: Array) -> bool:
@@ -50,7 +54,7 @@ def has_butterfly(k: Array, total_vol: Array) -> bool:
     """
     distinct = np.diff(k, prepend=-np.inf) > _SAME_STRIKE
     k, total_vol = k[distinct], total_vol[distinct]
-    if len(k) < 3:
+    if len(k) < _FEWEST:
         return False
     d1 = 0.5 * total_vol - k / total_vol
     strike, call = np.exp(k), normal_cdf(d1) - np.exp(k) * normal_cdf(d1 - total_vol)

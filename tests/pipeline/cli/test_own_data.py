@@ -426,6 +426,14 @@ def test_names_of_contracts_are_said_to_be_no_columns(tmp_path: Path) -> None:
     assert why.startswith("column instrument_name holds names of contracts such as BTC-27MAR26-90-C")
 
 
+def test_arbitrage_of_too_few_quotes_is_not_called_none(tmp_path: Path) -> None:
+    text = volvae("inspect", write(tmp_path / "one.csv", "days,log_moneyness,iv", [(91, 0.0, 0.2)])).stdout
+    assert (
+        "butterflies beyond 0.001 of the forward not known, as no smile has three quotes, calendars not known" in text
+    )
+    assert "1 expiry of 91" in text
+
+
 def test_a_column_whose_name_says_percent_is_in_percent(tmp_path: Path) -> None:
     """Without the name, 1.5 could be 150 %."""
     path = option_file(tmp_path, "days,strikePrice,Forward,IV (%)", lambda days, k, vol: (days, k, 100.0, 7.5 * vol))
