@@ -107,29 +107,3 @@ def test_a_long_side_keeps_its_own_basis() -> None:
     weight.grad = torch.ones(4, 600)
     optimizer.step()
     assert set(optimizer.state[weight]) == {"step", "first", "second", "left_factor", "left_basis"}
-
-
-def test_parameters_of_one_shape_step_as_each_would_alone() -> None:
-    generator = torch.Generator().manual_seed(6)
-    together, alone = ([torch.nn.Parameter(torch.ones(4, 3, dtype=torch.float64)) for _ in range(3)] for _ in range(2))
-    optimizers = [Soap(together, lr=0.01), *(Soap([one], lr=0.01) for one in alone)]
-    for _ in range(25):
-        for one, other in zip(together, alone, strict=True):
-            one.grad = torch.randn(4, 3, generator=generator, dtype=torch.float64)
-            other.grad = one.grad.clone()
-        for optimizer in optimizers:
-            optimizer.step()
-    for one, other in zip(together, alone, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
-
-
-def test_a_group_without_gradients_stays_and_others_of_it_are_refused_later() -> None:
-    parameters = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
-    optimizer = Soap(parameters, lr=0.1)
-    optimizer.step()
-    assert all(torch.equal(parameter, torch.ones(3)) for parameter in parameters)
-    parameters[0].grad = torch.ones(3)
-    optimizer.step()
-    parameters[1].grad = torch.ones(3)
-    with pytest.raises(ValueError, match="those of its first step"):
-        optimizer.step()
