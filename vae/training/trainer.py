@@ -331,11 +331,11 @@ def _optimizer(model: Vae, schedule: Schedule) -> Soap:
 
     Weight decay applies to the networks only, so that it draws the model towards the linear one.
     """
-    groups: dict[str, list[nn.Parameter]] = {"partial_network": [], "network": [], "linear": [], "scale": []}
+    groups: dict[str, list[nn.Parameter]] = {"network": [], "linear": [], "scale": []}
     for name, parameter in model.named_parameters():
-        groups[_kind(name)].append(parameter)
+        kind = "network" if "_network." in name else "scale" if name == "log_scale" else "linear"
+        groups[kind].append(parameter)
     settings = {
-        "partial_network": {"rate": 1.0, "decay": schedule.weight_decay},
         "network": {"rate": 1.0, "decay": schedule.weight_decay},
         "linear": {"rate": 1.0, "decay": 0.0},
         "scale": {"rate": schedule.scale_rate, "decay": 0.0},
@@ -343,14 +343,6 @@ def _optimizer(model: Vae, schedule: Schedule) -> Soap:
     return Soap(
         [{"params": groups[kind], **settings[kind]} for kind in groups if groups[kind]], lr=schedule.learning_rate
     )
-
-
-def _kind(name: str) -> str:
-    """The group of a parameter; the network that reads missing points has no gradients while no points are masked."""
-    if name == "log_scale":
-        return "scale"
-    network = name.partition(".")[0]
-    return network if network == "partial_network" else "network" if network.endswith("_network") else "linear"
 
 
 def _generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:
