@@ -156,6 +156,7 @@ def rehearse(subjects: Sequence[Subject], folder: Path) -> None:
         RuntimeError: a thread was left, which a fork would lose.
     """
     _remember()
+    folder.mkdir(parents=True)
     for number, subject in enumerate(subjects):
         project = folder / str(number) / "project"
         shutil.copytree(subject.template, project)
