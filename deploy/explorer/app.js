@@ -457,7 +457,7 @@ const openQuotes = async (file) => {
   opened = quotesText.textOf(new Uint8Array(await file.arrayBuffer()));
   try {
     const found = quotesText.dates(opened);
-    at("date").replaceChildren(...found.map((date) => new Option(date, date)));
+    at("date").replaceChildren(...found.map((date) => new Option(date || "no date", date)));
     at("dated").hidden = found.length < 2;
     at("date").value = found.at(-1) ?? "";
     at("quotes").value = found.length > 1 ? quotesText.ofDate(opened, found.at(-1)) : opened;

@@ -7,11 +7,13 @@ const LABEL = /^(\d+(?:\.\d+)?)\s*(?:(d)(?:ays?)?|(w)(?:ks?|eeks?)?|(m)(?:os?|th
 const NIGHTS = { on: 1, "o/n": 1, tn: 2, "t/n": 2, sn: 3, "s/n": 3 };
 const UNITS = { d: 1 / 365, w: 7 / 365, m: 1 / 12, y: 1 }; // years, as pipeline/tables/tenors.py has them
 const MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const CLOCK = /(?:[T ] *(?<hour>\d{1,2}):(?<minute>\d\d)(?::(?<second>\d\d(?:\.\d{1,9})?))? *(?:Z|UTC|GMT|[+-]\d\d:?\d\d)?)?/.source;
 const FORMS = [
-  /^(?<year>\d{4})([-/.]?)(?<month>\d\d)\2(?<day>\d\d)(?:[T ]00:00(?::00)?)?$/,
-  /^(?<day>\d{1,2})[-/. ]?(?<name>[a-z]{3,9})[-/., ]*(?<year>\d{4})$/i,
-  /^(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?(?<name>[a-z]{3,9})[-. ]+(?<day>\d{1,2}),?[- ](?<year>\d{4})$/i,
-];
+  /(?<year>\d{4})(?<mark>[-/.]?)(?<month>\d\d)\k<mark>(?<day>\d\d)/,
+  /(?<year>\d{4})(?<mark>[-/.])(?<month>\d{1,2})\k<mark>(?<day>\d{1,2})/,
+  /(?<day>\d{1,2})[-/. ]?(?<name>[a-z]{3,9})[-/., ]*(?<year>\d{4})/,
+  /(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?(?<name>[a-z]{3,9})[-. ]+(?<day>\d{1,2}),?[- ](?<year>\d{4})/,
+].map(({ source }) => new RegExp(`^${source}${CLOCK}$`, "i"));
 
 /** The years of a label such as 3M, 1Y or ON; null where it is none. */
 export const yearsOf = (cell) => {
@@ -20,13 +22,15 @@ export const yearsOf = (cell) => {
   return match && Number(match[1]) * UNITS[match.slice(2).find(Boolean).toLowerCase()];
 };
 
-/** Whole days since 1970 of a date whose order shows, such as 2026-03-02, 20260302 or 2-Mar-2026; null where it is none. */
-export const dayOf = (cell) => {
+/** Days since 1970 of a date whose order shows, such as 2026-03-02 16:00, 20260302 or 2-Mar-2026; null where it is none. */
+export const instantOf = (cell) => {
   const part = FORMS.map((form) => form.exec(cell)?.groups).find(Boolean);
   if (!part) return null;
   const month = part.month ? Number(part.month) : 1 + MONTHS.indexOf(part.name.slice(0, 3).toLowerCase());
   const time = Date.UTC(part.year, month - 1, part.day);
-  return month >= 1 && month <= 12 && new Date(time).getUTCDate() === Number(part.day) ? time / 86_400_000 : null;
+  const [hour, minute, second] = [part.hour, part.minute, part.second].map((one) => Number(one ?? 0));
+  if (!(month >= 1 && month <= 12) || new Date(time).getUTCDate() !== Number(part.day)) return null;
+  return hour < 24 && minute < 60 && second < 60 ? time / 86_400_000 + (hour * 3600 + minute * 60 + second) / 86_400 : null;
 };
 
 const plain = (name) => {
@@ -40,8 +44,8 @@ const mostly = (values, right) => values.length > 0 && values.filter(right).leng
 const numbers = (right) => (cells) => mostly(cells.map(rough), (value) => Number.isFinite(value) && right(value));
 
 const FITS = {
-  date: (cells) => mostly(cells, (cell) => dayOf(cell) !== null),
-  expiry: (cells) => mostly(cells, (cell) => dayOf(cell) !== null),
+  date: (cells) => mostly(cells, (cell) => instantOf(cell) !== null),
+  expiry: (cells) => mostly(cells, (cell) => instantOf(cell) !== null),
   tenor: (cells) => mostly(cells, (cell) => yearsOf(cell) !== null),
   tenor_years: numbers((value) => value >= 0 && value <= LONGEST_TENOR),
   log_moneyness: (cells) => numbers((value) => Math.abs(value) < 5)(cells) && Math.min(...cells.map(rough)) < 0.2,

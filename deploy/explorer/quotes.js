@@ -1,5 +1,5 @@
 // Reads and writes quotes as text, separated by commas, semicolons, tabs or blanks, in the layouts of docs/quotes.md.
-import { columnsOf, dayOf, yearsOf } from "./columns.js";
+import { columnsOf, instantOf, yearsOf } from "./columns.js";
 import { NAMES } from "./column-names.js";
 import { DAYS, ofDelta } from "./grid.js";
 
@@ -78,12 +78,20 @@ export const table = (text) => {
   return { names, cells, lines: headed ? lines : [PLAIN.join(","), ...lines], commas: separator === "," };
 };
 
-/** The dates of a text, rising; none where it has no such column, or where one of them cannot be read. */
+/** What tells dates apart: the day, or the text of a date that cannot be read. */
+const dayOf = (cell) => {
+  const instant = instantOf(cell);
+  return instant === null ? cell : Math.floor(instant);
+};
+
+/** The dates of a text, rising, behind those that cannot be read, which stand in the order of their letters. */
 export const dates = (text) => {
   const { names, cells } = table(text);
   const place = placeOf({ names, cells }, "date");
-  const found = place < 0 ? [] : [...new Map(cells.map((row) => [dayOf(row[place] ?? ""), row[place]]))];
-  return found.some(([day]) => day === null) ? [] : found.sort(([one], [other]) => one - other).map(([, date]) => date);
+  const found = place < 0 ? [] : [...new Map(cells.map((row) => [dayOf(row[place] ?? ""), row[place] ?? ""]))];
+  const isRead = (day) => Number(typeof day === "number");
+  const order = ([one], [other]) => isRead(one) - isRead(other) || (one < other ? -1 : 1);
+  return found.sort(order).map(([, date]) => date);
 };
 
 /** The quotes of one date of a text. */
@@ -157,6 +165,9 @@ const quotesOf = (cells, columns, marks, noise, unit) => {
     if (found.length !== 1) throw new QuoteError(`quotes need exactly one column of ${choices.join(", ")}, not ${found.length}; known: ${Object.keys(NAMES).join(", ")}`);
     return found[0];
   };
+  const days = has("date") ? words("date").map(dayOf) : [];
+  const other = days.findIndex((day) => day !== days[0]);
+  if (other >= 0) throw wrong(other + 1, "date", `is "${words("date")[other]}", another than in row 1; one surface has the quotes of one date: paste those, or open the file, which asks for the date`);
   const vols = (name) => within(words(name).map((cell, i) => vol(cell, marks[place(name)], name, i + 1, unit === "percent" || columns[place(name)].inPercent)), name, 0, Infinity);
 
   const [time, position] = [one(...TIMES), one(...PLACES)];
@@ -205,17 +216,19 @@ const tenorFrom = {
       return years;
     }),
   expiry: (_, words) => {
-    const [dates, ends] = ["date", "expiry"].map((name) => words(name).map((cell, i) => day(cell, name, i + 1)));
-    const other = dates.findIndex((date) => date !== dates[0]);
-    if (other >= 0) throw wrong(other + 1, "date", `is another than in row 1; one surface has the quotes of one date: paste those, or open the file, which asks for the date`);
-    const past = ends.findIndex((end) => end <= dates[0]);
+    const instants = ["date", "expiry"].map((name) => words(name).map((cell, i) => instant(cell, name, i + 1)));
+    const timed = instants.every((list) => list.some((one) => one % 1)); // else whole days, as the commands count
+    const [starts, ends] = timed ? instants : instants.map((list) => list.map(Math.floor));
+    const other = starts.findIndex((start) => start !== starts[0]);
+    if (other >= 0) throw wrong(other + 1, "date", "has another time of day than row 1; one surface has the quotes of one time");
+    const past = ends.findIndex((end) => end <= starts[0]);
     if (past >= 0) throw wrong(past + 1, "expiry", `is not after the date`);
-    return ends.map((end) => (end - dates[0]) / DAYS);
+    return ends.map((end) => (end - starts[0]) / DAYS);
   },
 };
 
-const day = (cell, name, row) => {
-  const found = dayOf(cell);
+const instant = (cell, name, row) => {
+  const found = instantOf(cell);
   if (found === null) throw wrong(row, name, `is "${cell}"; it must be a date such as 2026-03-02`);
   return found;
 };

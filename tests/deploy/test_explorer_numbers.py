@@ -160,6 +160,8 @@ def test_quantiles_of_fans_are_those_of_numpy(node: str) -> None:
 _LAYOUTS = {
     "expiry": "date,expiry,strike,forward,bid_iv,ask_iv\n"
     "2026-03-02,2026-06-19,90,100,0.25,0.27\n2026-03-02,2027-03-19,110,100,0.2,0.21\n",
+    "times of day": "date,expiry,log_moneyness,iv\n"
+    "2026-03-02 10:00,2026-03-06 16:00,-0.1,0.25\n2026-03-02 10:00,2026-03-13 16:00,0.1,0.2\n",
     "labels": "tenor,call_delta,iv\n3M,0.25,0.2\n1Y,0.6,0.22\n2W,0.5,0.25\n",
     "thousands": 'days,strike,forward,iv\n30,"3,900.50","4,000",0.25\n90,"4,100",4000,0.2\n',
     "quoted decimal commas": 'tenor_years,log_moneyness,iv\n"0,250","-0,105","0,085"\n"1,085","0,125","1,250"\n',
@@ -183,7 +185,7 @@ def test_layouts_are_read_as_the_command_reads_them(node: str, layout: str, tmp_
     np.testing.assert_allclose(found["tenor"], expected.tenor[order], **rounded)
     np.testing.assert_allclose(found["logMoneyness"], expected.k[order], **rounded)
     np.testing.assert_allclose(found["iv"], expected.iv[order], rtol=1e-14)
-    assert found["date"] == ("2026-03-02" if layout == "expiry" else None)
+    assert found["date"] == {"expiry": "2026-03-02", "times of day": "2026-03-02 10:00"}.get(layout)
 
 
 _OF_THE_FIELD = {
@@ -238,7 +240,32 @@ def test_the_newest_date_is_last_however_it_is_written(node: str) -> None:
         "[m.dates(value), m.ofDate(value, '10-Mar-2026').split('\\n').length, m.dates(value.replace('9-Feb', '1/2/'))]"
     )
     dates, lines, unclear = called(node, "quotes.js", program, f"date,days,k,iv\n{rows}")
-    assert (dates, lines, unclear) == (["9-Feb-2026", "9-Mar-2026", "2026-03-10"], 3, [])
+    assert (dates, lines) == (["9-Feb-2026", "9-Mar-2026", "2026-03-10"], 3)
+    assert unclear == ["1/2/-2026", "9-Mar-2026", "2026-03-10"]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        ("03/02/2026", "03/03/2026"),
+        ("2026-03-02 16:00:00", "2026-03-03T09:30Z"),
+        ("2026-3-2", "2026-3-10"),
+        ("", "2026-03-03"),
+    ],
+)
+def test_dates_are_kept_apart_whether_or_not_they_can_be_read(node: str, written: tuple[str, str]) -> None:
+    text = f"date,days,log_moneyness,iv\n{written[0]},30,0,.20\n{written[1]},30,.01,.22\n"
+    program = """[m.dates(value), m.parse(m.ofDate(value, m.dates(value)[0]), 0.001).iv, (() => {
+      try { m.parse(value, 0.001); } catch (error) { return error.message; }
+    })()]"""
+    dates, first, refusal = called(node, "quotes.js", program, text)
+    assert (dates, first) == (list(written), [0.2])
+    assert refusal.startswith(f'row 2: date is "{written[1]}", another than in row 1')
+
+
+def test_rows_of_one_date_at_several_times_are_of_one_surface(node: str) -> None:
+    text = "date,days,k,iv\n2026-03-02 16:00,30,0,0.2\n2026-03-02 16:05,30,-0.1,0.22\n"
+    assert called(node, "quotes.js", "[m.dates(value).length, m.parse(value, 0.001).iv]", text) == [1, [0.2, 0.22]]
 
 
 def test_the_page_has_the_names_of_the_command() -> None:
@@ -276,7 +303,11 @@ _REFUSED = {
     "tenor,log_moneyness,iv\n30,0,0.2": (1, "tenor", 'row 1: tenor is "30"; allowed: ON, or days'),
     "date,expiry,log_moneyness,iv\n2026-03-02,2026-03-02,0,0.2": (1, "expiry", "row 1: expiry is not after the date"),
     "date,expiry,log_moneyness,iv\n2026-02-30,2026-03-02,0,0.2": (1, "date", 'row 1: date is "2026-02-30"; it must'),
-    "date,expiry,k,iv\n2026-03-02,2026-04-02,0,0.2\n2026-03-03,2026-04-02,0,0.2": (2, "date", "row 2: date is another"),
+    "date,expiry,k,iv\n2026-03-02,2026-04-02,0,0.2\n2026-03-03,2026-04-02,0,0.2": (
+        2,
+        "date",
+        'row 2: date is "2026-03-03", another',
+    ),
     "days,delta,iv\n30,ATM,0.2": (1, "delta", 'row 1: delta is "ATM"; allowed: 25C'),
     "days,delta,iv\n30,0.25,0.2": (1, "delta", 'row 1: delta is "0.25"; allowed: 25C'),
     "days,k,iv,vol\n30,0,0.2,0.2": (None, None, "two columns are iv; leave one out"),
