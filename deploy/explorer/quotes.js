@@ -136,7 +136,7 @@ export const parse = (text, noise, unit = "decimal", check = () => {}) => {
     if (commas instanceof Error) throw points;
     return commas;
   }
-  if (!(commas instanceof Error) && !areSame(points, commas)) throw unclear;
+  if (!(commas instanceof Error) && !areSame(points, commas, columns.some(({ name }) => name === "strike"))) throw unclear;
   return points;
 };
 
@@ -148,8 +148,10 @@ const firstUnclear = (cells, columns) => {
   }
 };
 
-const areSame = (one, other) =>
-  ["tenor", "iv", "weight"].every((name) => (one[name] ?? []).every((value, i) => Math.abs(value - other[name][i]) <= SAME * value)) &&
+/** Whether two readings are of the same quotes; strikes and their forwards may both be in other units. */
+const areSame = (one, other, byStrike) =>
+  one.rows.length === other.rows.length &&
+  ["tenor", "iv", "weight", ...(byStrike ? [] : ["forward"])].every((name) => (one[name] ?? []).every((value, i) => Math.abs(value - other[name][i]) <= SAME * value)) &&
   one.logMoneyness.every((k, i) => Math.abs(k - other.logMoneyness[i]) <= SAME);
 
 const quotesOf = (cells, columns, marks, noise, unit) => {

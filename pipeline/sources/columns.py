@@ -105,6 +105,7 @@ class Columns:
         self.names = [table_file.plain_name(name) for name in file.table.column_names]
         self._table, self._format, self._given_mark = file.table, file.format, decimal_mark
         self._unclear: dict[str, str] = {}
+        self._unclear_rows = np.zeros(file.table.num_rows, bool)
         if not file.table.num_rows:
             raise InputError(f"{path} has no rows")
 
@@ -159,6 +160,11 @@ class Columns:
         Commas separate the cells of the file, and no other number shows its mark: they were read as thousands.
         """
         return list(self._unclear.values())
+
+    @property
+    def unclear_rows(self) -> NDArray[np.bool_]:
+        """Where a cell of these columns has such a mark, [row]."""
+        return self._unclear_rows
 
     @cached_property
     def _shown_marks(self) -> set[Mark]:
@@ -268,6 +274,8 @@ class Columns:
                 raise
             if not self._shown_marks:
                 self._unclear[name] = f"column {name} {fault}"
+                marked = pc.fill_null(pc.match_substring_regex(column, "[.,]"), False)  # noqa: FBT003
+                self._unclear_rows |= marked.to_numpy(zero_copy_only=False)
         return numbers.read(column, self.decimal_mark, percent=percent)
 
     def _text(self, name: str, what: str) -> pa.Array:

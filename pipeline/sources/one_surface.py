@@ -187,6 +187,7 @@ def _only(table: QuoteTable, rows: Mask) -> QuoteTable:
         columns={name: values[rows] for name, values in table.columns.items()},
         conditions={name: values[rows] for name, values in table.conditions.items()},
         order=table.order[rows],
+        place=table.place[rows],
         reason=table.reason[rows],
     )
 

@@ -109,6 +109,7 @@ class QuoteTable:
         markets: sorted names in the column of markets; none where the settings name no such column.
         weighted: whether the file has weights; without them all are 1.
         order: the row of the file, counted from 0, [row]; quotes that stand in one row share it.
+        place: of the quote among those of its row of the file, counted from 0, [row].
         reason: index into ``REASONS`` of a rejected row, else -1, [row].
     """
 
@@ -118,6 +119,7 @@ class QuoteTable:
     markets: tuple[str, ...]
     weighted: bool
     order: Index
+    place: Index
     reason: Index
 
     def __len__(self) -> int:
@@ -217,8 +219,17 @@ def read(params: QuotesParams) -> QuoteTable:
         markets=markets,
         weighted=weighted,
         order=row[order],
+        place=_places(row)[order],
         reason=np.full(len(order), -1),
     )
+
+
+def _places(row: Index) -> Index:
+    """How many quotes of the same row of the file stand before each, [quote]."""
+    by_row = np.argsort(row, kind="stable")
+    places = np.empty(len(row), np.int64)
+    places[by_row] = np.arange(len(row)) - np.searchsorted(row[by_row], row[by_row])
+    return places
 
 
 def _wanted(params: QuotesParams, file_names: list[str]) -> dict[str, Wanted]:

@@ -328,6 +328,7 @@ _REFUSED = {
         "weight",
         'row 1: weight is "1,000", decimals or thousands',
     ),
+    'days,delta,forward,iv\n30,25C,"1,085",20%': (1, "forward", 'row 1: forward is "1,085", decimals or thousands'),
     "days,k,iv\n30,0,0.2\n91,0,0.2\n30,0,0.25": (3, "iv", "row 3: iv is 0.25, but row 1, of the same tenor and strike"),
     "days,kovers,iv\n30,1,0.2": (None, None, "quotes need exactly one column of log_moneyness, moneyness"),
     "days,strike,forward,bid,ask\n30,90,100,0.2,0.3": (None, None, "quotes need exactly one column of iv, bid_iv"),

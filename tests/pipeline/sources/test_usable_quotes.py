@@ -48,6 +48,9 @@ def test_prices_are_decimals_where_no_vol_gives_them_as_thousands(tmp_path: Path
     [
         ("days,log_moneyness,iv", ['"1,050",0,20', '"1,095",0,21', '"1,100",0,20'], "days"),
         ("days,log_moneyness,iv,weight", ['30,0,20,"1,000"', '91,0,20,"2,000"'], "weight"),
+        ("days,log_moneyness,iv,weight", ['30,0,20,"1,050"', *[f"{day},0,20,1" for day in range(31, 125)]], "weight"),
+        ("days,log_moneyness,iv", ['"1,050",0,20', *[f"{day},0,20" for day in range(31, 125)]], "days"),
+        ("days,log_moneyness,forward,iv", ['30,0,"1,050",20', "91,0,1100,20"], "forward"),
     ],
 )
 def test_numbers_that_both_readings_take_are_refused_with_the_setting_that_settles_it(
@@ -56,6 +59,26 @@ def test_numbers_that_both_readings_take_are_refused_with_the_setting_that_settl
     with pytest.raises(InputError, match=f"column {column} holds '1,0[05]0' in row 1.*prepare.quotes.decimal_mark"):
         read(tmp_path, header, *rows)
     assert read(tmp_path, header, *rows, decimal_mark=",").kept.any()
+
+
+def test_rows_that_make_quotes_by_one_reading_alone_are_of_that(tmp_path: Path) -> None:
+    """Read as decimals, the dear calls of a chain cost less than exercise brings, and are no quotes."""
+    calls = {4500: 512, 4600: 420, 4700: 333, 4800: 254, 4900: 186, 5000: 130, 5100: 86, 5200: 55, 5300: 34, 5400: 20}
+    rows = [f"30,{strike},5000,C,{price}" for strike, price in calls.items()]
+    dear = ['30,3800,5000,C,"1,203"', '30,3900,5000,C,"1,104"']
+    found = read(tmp_path, "days,strike,forward,type,price", *rows, *dear, vol_unit="decimal")
+    assert found.kept.all()
+    assert set(found["value"]) == {*calls.values(), 1203.0, 1104.0}
+
+
+def test_all_quotes_of_a_row_are_compared(tmp_path: Path) -> None:
+    wide = {"coordinate": "moneyness", "columns": "numbers"}
+
+    def table(vols: str) -> QuoteTable:
+        return read(tmp_path, "days,0.9,1.1", f"30,{vols}", columns={"days": "days"}, wide=wide)
+
+    assert usable_quotes.same_quotes(table("20,30"), table("20,30"))
+    assert not usable_quotes.same_quotes(table("20,30"), table("25,30"))
 
 
 def test_a_condition_is_one_of_these_numbers(tmp_path: Path) -> None:
