@@ -108,7 +108,7 @@ def find(path: Path, given: Options, date: str | None = None) -> Findings:
 def _findings(path: Path, given: Options, date: str | None) -> Findings:
     """The readings of a file, whose commas are thousands where nothing shows what they are."""
     kinds = given.values
-    source = Columns.read(path, sheet=kinds.get("sheet"), decimal_mark=kinds.get("decimal_mark"))
+    source = Columns.read(path, sheet=kinds.get("sheet"), decimal_mark=kinds.get("decimal_mark"), takes_unclear=True)
     date_format = kinds.get("date_format")
     columns = {name: _column(source, name, date_format) for name in source.distinct_names}
     named = {**candidates(columns), **{key: [name] for key, name in given.columns.items()}}

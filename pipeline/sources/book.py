@@ -36,7 +36,7 @@ def read_book(path: Path, *, today: dt.date | None = None) -> Book:
     Raises:
         InputError: a column is missing or cannot be read, or a position cannot be: a line for each reason.
     """
-    file = Columns.read(path)
+    file = Columns.read(path, takes_unclear=True)
     when = [name for name in _TENORS if name in file]
     if len(when) != 1:
         raise InputError(

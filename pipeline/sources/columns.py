@@ -100,19 +100,36 @@ class Columns:
         InputError: the file has no rows.
     """
 
-    def __init__(self, path: Path, file: TableFile, decimal_mark: Mark | None = None) -> None:
+    def __init__(
+        self, path: Path, file: TableFile, decimal_mark: Mark | None = None, *, takes_unclear: bool = False
+    ) -> None:
         self.path = path
         self.names = [table_file.plain_name(name) for name in file.table.column_names]
         self._table, self._format, self._given_mark = file.table, file.format, decimal_mark
+        self._takes_unclear = takes_unclear
         self._unclear: dict[str, str] = {}
         self._unclear_rows = np.zeros(file.table.num_rows, bool)
         if not file.table.num_rows:
             raise InputError(f"{path} has no rows")
 
     @classmethod
-    def read(cls, path: Path, *, sheet: str | None = None, decimal_mark: Mark | None = None) -> Self:
-        """All columns of a file of text (its separator and header are found), a workbook or a Parquet file."""
-        return cls(path, table_file.read(path, sheet), decimal_mark)
+    def read(
+        cls,
+        path: Path,
+        *,
+        sheet: str | None = None,
+        decimal_mark: Mark | None = None,
+        takes_unclear: bool = False,
+    ) -> Self:
+        """All columns of a file of text (its separator and header are found), a workbook or a Parquet file.
+
+        Args:
+            path: the file.
+            sheet: of a workbook; None for its only one.
+            decimal_mark: of numbers written as text; None where they show it.
+            takes_unclear: whether the caller settles the numbers of ``unclear``; else those with a comma are refused.
+        """
+        return cls(path, table_file.read(path, sheet), decimal_mark, takes_unclear=takes_unclear)
 
     def __contains__(self, name: str) -> bool:
         return bool(self._places(name))
@@ -273,10 +290,20 @@ class Columns:
             if self.decimal_mark is None:
                 raise
             if not self._shown_marks:
-                self._unclear[name] = f"column {name} {fault}"
-                marked = pc.fill_null(pc.match_substring_regex(column, "[.,]"), False)  # noqa: FBT003
-                self._unclear_rows |= marked.to_numpy(zero_copy_only=False)
+                self._take_unclear(name, column, fault)
         return numbers.read(column, self.decimal_mark, percent=percent)
+
+    def _take_unclear(self, name: str, column: pa.Array, fault: CellError) -> None:
+        """Note a column of numbers of which none shows its mark.
+
+        Raises:
+            CellError: the caller does not settle them, and a comma stands in one; points are decimal in such a file.
+        """
+        if not self._takes_unclear and pc.any(pc.match_substring(column, ",")).as_py():
+            raise CellError(f"{str(fault).partition('?')[0]}? Write it without separators of thousands") from fault
+        self._unclear[name] = f"column {name} {fault}"
+        marked = pc.fill_null(pc.match_substring_regex(column, "[.,]"), False)  # noqa: FBT003
+        self._unclear_rows |= marked.to_numpy(zero_copy_only=False)
 
     def _text(self, name: str, what: str) -> pa.Array:
         column = self._column(name, empty=pa.large_string())

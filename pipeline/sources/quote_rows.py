@@ -196,7 +196,7 @@ def read(params: QuotesParams) -> QuoteTable:
     Raises:
         InputError: the file cannot be read, or lacks a column or has one of a wrong type.
     """
-    source = Columns.read(Path(params.path), sheet=params.sheet, decimal_mark=params.decimal_mark)
+    source = Columns.read(Path(params.path), sheet=params.sheet, decimal_mark=params.decimal_mark, takes_unclear=True)
     of_file = _with_decimal_rates(source.found(_wanted(params, source.names)), params)
     found, row = layouts.long(of_file, _times(of_file, params)["date"], params, source.names)
     conditions = {key: found.pop(f"{_CONDITION}{key}") for key in params.conditions}

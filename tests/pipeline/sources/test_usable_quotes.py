@@ -10,6 +10,7 @@ from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import usable_quotes
 from pipeline.sources.book import read_book
 from pipeline.sources.quote_rows import QuoteTable
+from pipeline.sources.vector_file import read_vectors
 
 
 def read(folder: Path, header: str, *rows: str, **values: object) -> QuoteTable:
@@ -97,3 +98,14 @@ def test_a_book_of_such_numbers_is_refused(tmp_path: Path) -> None:
     path.write_text('type,strike,quantity,days\ncall,4500,"1,000",30\n')
     with pytest.raises(InputError, match="column quantity holds '1,000' in row 1: thousands or decimals"):
         read_book(path)
+
+
+def test_vectors_of_such_numbers_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.csv"
+    path.write_text('a,b\n"1,085",2\n3,4\n')
+    with pytest.raises(InputError, match=r"column a holds '1,085' in row 1: thousands or decimals.*without separators"):
+        read_vectors(path, 2)
+    path.write_text("a,b\n18.600,2.000\n3.250,4.000\n")
+    assert read_vectors(path, 2).tolist() == [[18.6, 2.0], [3.25, 4.0]]
+    path.write_text('a,b\n"1,085.5",2\n3,4\n')
+    assert read_vectors(path, 2).tolist() == [[1085.5, 2.0], [3.0, 4.0]]
