@@ -1,5 +1,6 @@
 """The file and the text of `volvae score`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +43,20 @@ def _places(scores: Scores, grid: Grid | None) -> dict[str, list[str]]:
     }
 
 
-def figures(scores: Scores, kind: str) -> dict[str, float]:
-    """Counts, the least likely surface or vector, and the one with the largest error."""
+def figures(scores: Scores, kind: str) -> dict[str, float | None]:
+    """Counts, the least likely surface or vector, and the one with the largest error.
+
+    The counts of odd ones are None where none can be compared.
+    """
     ranked = scores.percentile[np.isfinite(scores.percentile)]
     most, largest = ODD_PERCENTILE, np.abs(scores.largest_error)
+    odd = {
+        f"odd_{kind}s": scores.odd,
+        "fit_worse": scores.misfit_percentile > most,
+        "fit_better": scores.misfit_percentile < 100.0 - most,
+        "rarer": scores.distance_percentile > most,
+        "with_odd_point": scores.error_percentile > most,
+    }
     return {
         f"{kind}s": len(scores.nats),
         "median_nats": float(np.median(scores.nats)),
@@ -53,16 +64,12 @@ def figures(scores: Scores, kind: str) -> dict[str, float]:
         f"lowest_{kind}": int(scores.nats.argmin()),
         "largest_error": float(largest.max()),
         f"largest_error_{kind}": int(largest.argmax()),
-        f"odd_{kind}s": int(scores.odd.sum()),
-        "fit_worse": int((scores.misfit_percentile > most).sum()),
-        "fit_better": int((scores.misfit_percentile < 100.0 - most).sum()),
-        "rarer": int((scores.distance_percentile > most).sum()),
-        "with_odd_point": int((scores.error_percentile > most).sum()),
+        **{name: int(found.sum()) if len(ranked) else None for name, found in odd.items()},
         f"unranked_{kind}s": len(scores.nats) - len(ranked),
     }
 
 
-def text(found: dict[str, float], kind: str) -> str:
+def text(found: Mapping[str, float | None], kind: str) -> str:
     """The figures in two lines, which say of no surface that it is usual where none can be compared."""
     count, unranked = found[f"{kind}s"], found[f"unranked_{kind}s"]
     things = kind if count == 1 else f"{kind}s"

@@ -1,5 +1,6 @@
 """Quotes that reach few points of the model's grid: what cannot be judged from them is said, and not called usual."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,10 @@ def test_a_surface_of_few_points_is_not_called_usual(tmp_path: Path) -> None:
     assert said.exit_code == 0
     assert "none can be compared with held-out surfaces, which needs more known points" in said.stdout
     assert "0 are odder" not in said.stdout
+    found = json.loads(volvae("score", tmp_path / "quotes.csv", "--json").stdout)
+    assert found["surfaces"] == found["unranked_surfaces"] == 1
+    counts = ("odd_surfaces", "fit_worse", "fit_better", "rarer", "with_odd_point")
+    assert [found[name] for name in counts] == [None] * len(counts)
     assert "1970" not in said.output
     assert "date" not in (tmp_path / "scores.csv").read_text()
 
