@@ -37,7 +37,7 @@ const plain = (name) => {
   const letters = name.toLowerCase().replaceAll("ß", "ss").replace(/[^\p{L}\p{N}]/gu, "");
   return letters.replace(/(.)(percent|pct)$/, "$1");
 };
-const inPercent = (name) => /[^\d.]\s*\(?%\)?$|[_ ]\(?(percent|pct)\)?$/i.test(name.trim());
+const inPercent = (name) => /\p{L}[\s_]*\(?%\)?$|[_ ]\(?(percent|pct)\)?$/iu.test(name.trim());
 
 const rough = (cell) => Number(cell.replace(/\s*%$/, "").replace(/[ \u00a0\u202f'\u2019]/g, "").replace(",", ".") || NaN);
 const mostly = (values, right) => values.length > 0 && values.filter(right).length >= (1 - MOST_STRANGE) * values.length;

@@ -159,10 +159,10 @@ def plain(name: str) -> str:
 def says_percent(name: str) -> bool:
     """Whether a column's name says that its numbers are percent.
 
-    >>> [says_percent(name) for name in ("IV (%)", "iv_pct", "iv", "90%")]
-    [True, True, False, False]
+    >>> [says_percent(name) for name in ("IV (%)", "iv_pct", "iv", "90%", "90 %")]
+    [True, True, False, False, False]
     """
-    return re.search(r"[^0-9.]\s*\(?%\)?$|[_ ]\(?(percent|pct)\)?$", name.strip(), re.IGNORECASE) is not None
+    return re.search(r"[^\W\d_][\s_]*\(?%\)?$|[_ ]\(?(percent|pct)\)?$", name.strip(), re.IGNORECASE) is not None
 
 
 def candidates(columns: Mapping[str, Column]) -> dict[str, list[str]]:

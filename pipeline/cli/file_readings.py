@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.cli import quote_arbitrage
 from pipeline.cli.column_names import FIELD_NAMES, MOMENTS, Column, candidates, plain, says_percent
 from pipeline.cli.quotes_options import ALTERNATIVES, NO_DATE, Options
-from pipeline.cli.table_shapes import fx_parts, shapes, vols_by_delta
+from pipeline.cli.table_shapes import fx_parts, number_of, shapes, vols_by_delta
 from pipeline.errors import InputError
 from pipeline.settings.params import read_quotes
 from pipeline.settings.quotes import QuotesParams
@@ -327,7 +327,7 @@ def _vol_units(columns: Mapping[str, Column], vols: Sequence[str]) -> list[str |
     if not vols:
         return [None]
     numbers = [numbers for name in vols if (numbers := columns[name].numbers) is not None]
-    if vols and all(says_percent(name) for name in vols):
+    if all(number_of(name) is None and says_percent(name) for name in vols):
         return ["percent"]
     known = np.concatenate([np.zeros(0), *numbers])
     known = known[np.isfinite(known) & (known > 0.0)]

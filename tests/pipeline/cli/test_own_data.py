@@ -442,6 +442,13 @@ def test_a_column_whose_name_says_percent_is_in_percent(tmp_path: Path) -> None:
     assert reading["vols_percent"][1] == pytest.approx(1.5, rel=0.1)
 
 
+def test_shares_with_a_blank_before_the_sign_say_nothing_of_the_vols(tmp_path: Path) -> None:
+    rows = [(days, 0.24, 0.2, 0.18) for days in (30, 91, 182)]
+    (reading,) = inspected(write(tmp_path / "wide.csv", "days,80 %,100 %,120 %", rows))["readings"]
+    assert "vol_unit" not in reading["block"]  # decimal
+    assert reading["vols_percent"] == pytest.approx([18.0, 20.0, 24.0])
+
+
 def test_only_flags_that_are_nothing_else_are_offered(tmp_path: Path) -> None:
     """A volume of 1 is none, nor is a column that is true in all rows."""
     path = option_file(
