@@ -65,10 +65,14 @@ const candidates = (name) => {
   return [exact, ...found.filter((one) => one !== exact && OF_TEXT.includes(exact) && OF_TEXT.includes(one))];
 };
 
-/** {name, inPercent} of each column of a table: the name of the house, or that of the text where the house has none. */
+/**
+ * {name, written, fits, inPercent} of each column of a table: the name of the house, or that of the text where the house has
+ * none, that of the text, and all names of the house that go with it and with the cells.
+ */
 export const columnsOf = (names, cells) =>
   names.map((written, place) => {
     const own = cells.map((row) => row[place] ?? "").filter(Boolean);
     const may = candidates(written);
-    return { name: may.find((one) => FITS[one]?.(own)) ?? may[0] ?? written, inPercent: inPercent(written) };
+    const fits = may.filter((one) => FITS[one]?.(own));
+    return { name: fits[0] ?? may[0] ?? written, written, fits, inPercent: inPercent(written) };
   });

@@ -120,7 +120,7 @@ export const parse = (text, noise, unit = "decimal", check = () => {}) => {
   const quotesBy = (marks) => {
     const found = quotesOf(read.cells, columns, marks, noise, unit);
     check(found);
-    return columns.some(({ name }) => name === "weight") ? found : distinct(found);
+    return distinct(found, columns.some(({ name }) => name === "weight"));
   };
   const marks = marksOf(read);
   const unclear = read.commas && marks.every((mark) => !mark) && firstUnclear(read.cells, columns);
@@ -159,6 +159,8 @@ const quotesOf = (cells, columns, marks, noise, unit) => {
   for (const { name } of columns) {
     if (name in NAMES && columns.filter((other) => other.name === name).length > 1) throw new QuoteError(`two columns are ${name}; leave one out`);
   }
+  const either = columns.find(({ fits }) => ["log_moneyness", "strike"].every((name) => fits.includes(name)));
+  if (either && has("forward")) throw new QuoteError(`column ${either.written} may be strike or log_moneyness; name it as one of them`);
   const place = (name) => columns.findIndex((column) => column.name === name);
   const words = (name) => cells.map((row) => row[place(name)] ?? "");
   const column = (name) => words(name).map((cell, i) => number(cell, marks[place(name)], name, i + 1));
@@ -188,10 +190,10 @@ const quotesOf = (cells, columns, marks, noise, unit) => {
 };
 
 /**
- * The first quote of each tenor and strike: a call and a put say the same vol, which counts once. A QuoteError where they
- * are at different levels, which one surface cannot have.
+ * The first quote of each tenor and strike: a call and a put say the same vol, which counts once, or as often as their
+ * weights say. A QuoteError where they are at different levels, which one surface cannot have.
  */
-const distinct = (quotes) => {
+const distinct = (quotes, weighted) => {
   const { tenor, logMoneyness, iv } = quotes;
   const first = new Map();
   iv.forEach((vol, i) => {
@@ -203,6 +205,7 @@ const distinct = (quotes) => {
     }
     first.set(option, before);
   });
+  if (weighted) return quotes;
   const kept = [...first.values()];
   const lists = Object.entries(quotes).map(([name, value]) => [name, Array.isArray(value) ? kept.map((i) => value[i]) : value]);
   return { ...Object.fromEntries(lists), repeated: iv.length - kept.length };

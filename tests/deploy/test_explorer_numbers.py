@@ -330,6 +330,12 @@ _REFUSED = {
     ),
     'days,delta,forward,iv\n30,25C,"1,085",20%': (1, "forward", 'row 1: forward is "1,085", decimals or thousands'),
     "days,k,iv\n30,0,0.2\n91,0,0.2\n30,0,0.25": (3, "iv", "row 3: iv is 0.25, but row 1, of the same tenor and strike"),
+    "days,K,F,iv\n30,0.14,0.16,0.2\n30,0.18,0.16,0.2": (
+        None,
+        None,
+        "column K may be strike or log_moneyness; name it as one of them",
+    ),
+    "days,k,iv,weight\n30,0,0.25,1\n30,0,0.45,1": (2, "iv", "row 2: iv is 0.45, but row 1, of the same tenor"),
     "days,kovers,iv\n30,1,0.2": (None, None, "quotes need exactly one column of log_moneyness, moneyness"),
     "days,strike,forward,bid,ask\n30,90,100,0.2,0.3": (None, None, "quotes need exactly one column of iv, bid_iv"),
     "expiry,log_moneyness,iv\n2026-03-02,0,0.2": (None, None, "quotes need exactly one column of date, not 0"),
