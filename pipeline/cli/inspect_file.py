@@ -1,6 +1,7 @@
 """The command inspect: what a file of quotes holds, as plain values and as text."""
 
 import contextlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ _NEEDED = (
     "it needs columns of tenor, of strike or delta, and of vol or price: --columns names them; a table with several "
     "quotes a row (calls and puts, vols by strike or delta, risk reversals) needs a block of docs/quotes.md"
 )
+_REMEDY = re.compile(r"prepare\.quotes\.|(?<!\S)--(columns|date|set|vol-unit) ")  # what a refusal says to state
 _CHECKED_SURFACES = 50  # for the filled share
 
 
@@ -91,7 +93,7 @@ def text(found: Mapping[str, Any]) -> str:
         for name, count in found["flags"].items()
     ]
     if not found["readings"]:
-        mended = any("prepare.quotes" in why or "--" in why for why in found["refusals"])  # by what it names
+        mended = any(_REMEDY.search(why) for why in found["refusals"])
         refusals = [*found["refusals"], *([] if mended else [_NEEDED])]
         return "\n".join([*lines, "", "it cannot be read as it is:", *(f"  {why}" for why in refusals)])
     several = len(found["readings"]) > 1

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from pipeline.cli.common import Finite
 from pipeline.cli.main import main
@@ -21,6 +22,17 @@ def options(command: click.Command) -> Iterator[tuple[str, click.ParamType]]:
 
 
 NUMBERS = dict(pair for pair in options(main) if isinstance(pair[1], click.FloatRange | type(click.FLOAT)))
+
+
+def test_the_options_of_all_commands_are_found() -> None:
+    assert {"risk spot", "complete elapsed"} <= NUMBERS.keys()
+
+
+@pytest.mark.parametrize("number", ["inf", "nan"])
+def test_a_command_refuses_what_is_no_finite_number(number: str) -> None:
+    refused = CliRunner().invoke(main, ["risk", "book.csv", "--spot", number])
+    assert refused.exit_code == 2
+    assert f"'--spot': {number} is not a finite number" in refused.stderr
 
 
 @pytest.mark.parametrize("name", NUMBERS)

@@ -449,6 +449,12 @@ def test_shares_with_a_blank_before_the_sign_say_nothing_of_the_vols(tmp_path: P
     assert reading["vols_percent"] == pytest.approx([18.0, 20.0, 24.0])
 
 
+def test_a_path_is_no_remedy(tmp_path: Path) -> None:
+    """What the file lacks is said although its name looks like an option."""
+    path = write(tmp_path / "spx--2024.csv", "days,log_moneyness,iv", [(0, -0.1, 0.2), (0, 0.1, 0.2)])
+    assert "it needs columns of tenor, of strike or delta" in volvae("inspect", path).stdout
+
+
 def test_only_flags_that_are_nothing_else_are_offered(tmp_path: Path) -> None:
     """A volume of 1 is none, nor is a column that is true in all rows."""
     path = option_file(
