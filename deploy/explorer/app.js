@@ -2,7 +2,7 @@
 import * as address from "./address.js";
 import { AXES } from "./axes.js";
 import { rendered } from "./card.js";
-import { paint } from "./chart.js";
+import { clearChart, paint } from "./chart.js";
 import { addSliders, buildConditions, given, market, setGiven } from "./conditions.js";
 import { drawFan, drawn } from "./fans.js";
 import { drawSmiles, drawSurface } from "./figures.js";
@@ -169,6 +169,7 @@ const restore = async (fragment) => {
   if (asked.tenor >= 0 && asked.tenor < model.grid.tenors.length && shown) pick(Math.floor(asked.tenor));
   if (asked.settings.from && shown) turnTo(at("surface"), asked.settings.from);
   if (asked.settings.fan && model.dynamics) await restoreFan(asked.settings);
+  else if (asked.source) forgetScenarios();
   if (asked.source && asked.version && asked.version !== model.version) {
     status(`the address was made with version ${asked.version}; this is version ${model.version}, which may show another surface`, true);
   }
@@ -413,6 +414,12 @@ const drawScenarios = () => attempt(async () => {
   const lacking = withArbitrage ? `; ${withArbitrage} of ${paths * steps} surfaces have static arbitrage` : "";
   say("fan-text")(`${paths} paths from ${(reached ?? start)?.date ?? model.dynamics.date}${lacking}`);
 }, say("fan-text"));
+
+const forgetScenarios = () => {
+  scenarios = null;
+  clearChart(at("fan"));
+  say("fan-text")("");
+};
 
 const showCard = () => attempt(async () => {
   at("card-text").replaceChildren(...rendered(await model.card()));

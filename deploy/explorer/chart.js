@@ -40,11 +40,18 @@ export const drawChart = (element, traces, x, y, onPick = null) => {
   paint(element);
 };
 
+/** Show no traces in an element. */
+export const clearChart = (element) => {
+  if (charts.has(element)) charts.set(element, { traces: [] });
+  element.data = null;
+  element.replaceChildren();
+};
+
 /** Paint what an element shows again, in the colors of now. */
 export const paint = (element) => {
   const chart = charts.get(element);
   const [width, height] = [element.clientWidth, element.clientHeight];
-  if (!chart || !width || !height) return;
+  if (!chart?.traces.length || !width || !height) return;
   const { traces, x, y } = chart;
   const [x0, x1] = range(traces.flatMap((trace) => trace.x), 0.02);
   const [y0, y1] = range(traces.flatMap((trace) => (trace.kind === "band" ? [...trace.low, ...trace.high] : trace.y)), 0.05);

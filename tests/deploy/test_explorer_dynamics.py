@@ -70,6 +70,9 @@ def test_scenarios_are_the_quantiles_of_the_runtime(browser: Browser, moving: Se
     again = Explorer(browser, moving.address + "/#" + explorer.page.url.partition("#")[2]).ready()
     again.until("document.getElementById('fan').data")
     assert again.page.evaluate("document.getElementById('fan').data") == [outer, inner, median]
+    again.page.evaluate("location.hash = 'seed=5'")
+    again.until("!document.getElementById('fan').data && !location.hash.includes('fan=')")
+    assert again.faults == []
     again.page.close()
     explorer.page.fill("#days", "0")
     explorer.page.click("#draw-fan")
