@@ -65,7 +65,8 @@ def log_characteristic_function(model: Heston, tenor: Tensor, u: Pair) -> Pair:
     )
     # (beta - d)/xi^2 by whichever of its two forms subtracts nothing in its real part.
     added = (beta.re >= 0.0).to(beta.re)
-    whole = Pair(beta.re.abs() + d.re, (2.0 * added - 1.0) * beta.im + d.im)
+    sign = 2.0 * added - 1.0  # abs() has the same value, but no derivative at 0
+    whole = Pair(torch.addcmul(d.re, sign, beta.re), torch.addcmul(d.im, sign, beta.im))
     quotient, factor = q.scaled(-added).over(whole), (added - 1.0) / xi_squared
     drift = Pair(torch.addcmul(quotient.re, whole.re, factor), torch.addcmul(quotient.im, whole.im, factor))
     decay = complex_pairs.expm1(d.scaled(-tenor))

@@ -12,9 +12,18 @@ from vae.pricing import black, heston_jacobian, heston_surfaces
 from vae.surface.grid import Grid
 
 
-def test_jacobian_is_the_derivative_of_quantlibs_vols() -> None:
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        [0.05, 1.2, 0.07, 0.6, -0.5],
+        # kappa at rho vol_of_vol / 2, where the formula changes its form, and to both sides
+        [0.04, 0.25, 0.05, 1.0, 0.5],
+        [0.04, 0.25001, 0.05, 1.0, 0.5],
+        [0.04, 0.24999, 0.05, 1.0, 0.5],
+    ],
+)
+def test_jacobian_is_the_derivative_of_quantlibs_vols(parameters: list[float]) -> None:
     """Each parameter against central differences of QuantLib's prices over vega, extrapolated to step 0."""
-    parameters = [0.05, 1.2, 0.07, 0.6, -0.5]
     grid = Grid(np.array([90, 365]) / 365, np.array([-0.25, 0.0, 0.2]))
     jacobian = heston_jacobian.jacobian(torch.tensor([parameters], dtype=torch.float64), grid)[0]
     vols = heston_surfaces.surfaces(torch.tensor([parameters], dtype=torch.float64), grid).vol[0]
