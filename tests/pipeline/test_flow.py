@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
@@ -285,6 +286,8 @@ def test_a_clean_run_works_on_the_commit_and_a_lost_volume_is_filled_by_the_remo
 
 def test_a_schedule_that_is_none_is_refused(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project.folder)
+    for name in ("prefect_server.running", "_serve"):  # neither ends where a schedule is taken
+        monkeypatch.setattr(f"pipeline.flow.{name}", Mock(side_effect=AssertionError("the schedule is taken")))
     for option, value in (("--cron", "every day"), ("--timezone", "Mars/Base")):
         arguments = {"--cron": "* * * * *", option: value}
         result = CliRunner().invoke(volvae, ["flow", "serve", *(word for pair in arguments.items() for word in pair)])
