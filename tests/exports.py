@@ -5,11 +5,11 @@ exported again after a change of ``vae.graphs`` or of what it imports, not of ot
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from types import FunctionType, SimpleNamespace
+from types import CodeType, FunctionType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -58,18 +58,10 @@ def quick(export: Callable[..., Any], folder: Path) -> Callable[..., Any]:
 
 
 def key(module: nn.Module, inputs: tuple[torch.Tensor, ...], named: dict[str, Any]) -> str:
-    """Hash of all that a graph depends on: code, tensors and other attributes of the module's parts, and the inputs.
-
-    The code of a part is hashed beside that of the files, as a test may replace it.
-    """
+    """Hash of all that a graph depends on: the code of the files, the module, the inputs and the options."""
     whole = hashlib.sha256(repr((versions_and_code(), named)).encode())
-    for name, part in module.named_modules():
-        code = type(part).forward.__code__
-        whole.update(repr((name, type(part).__qualname__, code.co_code, code.co_names)).encode())
-        for attribute, value in sorted(vars(part).items()):
-            if attribute != "_modules":
-                whole.update(attribute.encode() + content(value))
-    return hashlib.sha256(whole.digest() + content(inputs)).hexdigest()
+    whole.update(content(module) + content(inputs))
+    return whole.hexdigest()
 
 
 @cache
@@ -83,19 +75,37 @@ def versions_and_code() -> tuple[object, ...]:
 
 
 def content(value: Any) -> bytes:
-    """The bytes of tensors and arrays, of containers, modules and functions with them, and of the text of others."""
+    """The bytes of tensors and arrays, of what consists of parts, and of the text of others."""
     if isinstance(value, torch.Tensor | np.ndarray):
         array = value.detach().numpy() if isinstance(value, torch.Tensor) else value
         return repr((array.dtype, array.shape)).encode() + array.tobytes()
-    if isinstance(value, dict):
-        return b"".join(repr(key).encode() + content(part) for key, part in value.items())
-    if isinstance(value, list | tuple):
-        return b"".join(map(content, value))
-    if isinstance(value, nn.Module):
-        return content(value.state_dict())
-    if isinstance(value, FunctionType):
-        code, cells = value.__code__, value.__closure__ or ()
-        return code.co_code + content(code.co_names) + content([cell.cell_contents for cell in cells])
-    text = repr(sorted(value) if isinstance(value, set) else value)
+    parts = parts_of(value)
+    if parts is not None:
+        contents = [content(part) for part in parts]
+        return repr([len(part) for part in contents]).encode() + b"".join(contents)
+    text = repr(sorted(value, key=repr) if isinstance(value, set | frozenset) else value)
     assert " at 0x" not in text, f"another process would not find a graph by {text}"
     return text.encode()
+
+
+def parts_of(value: Any) -> Sequence[Any] | None:
+    """What a container, a module, a function or code consists of; None for others."""
+    match value:
+        case list() | tuple():
+            return value
+        case dict():
+            return [*value.items()]
+        case nn.Module():
+            return [(name, *code_and_attributes(part)) for name, part in value.named_modules()]
+        case FunctionType():
+            cells = [cell.cell_contents for cell in value.__closure__ or ()]
+            return [value.__code__, value.__defaults__, value.__kwdefaults__, cells]
+        case CodeType():
+            return [value.co_code, value.co_names, value.co_consts]  # with the functions inside it
+    return None
+
+
+def code_and_attributes(part: nn.Module) -> tuple[str, Any, dict[str, Any]]:
+    """The class of a part, its code, as a test may replace it, and all attributes, tensors among them."""
+    attributes = {name: value for name, value in sorted(vars(part).items()) if name != "_modules"}
+    return type(part).__qualname__, type(part).forward, attributes
