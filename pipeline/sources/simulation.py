@@ -82,7 +82,7 @@ def _priced(model: SimulatedModel, parameters: Tensor, params: SimulatedPrepare)
                 compiled=params.compiled,
             )
     except CompilerError as error:
-        raise StageError(f"prepare.compiled: true needs a C++ compiler: {error}") from error
+        raise StageError(f"prepare.compiled: true needs a C++ compiler that torch can use: {error}") from error
 
 
 def _ranges(names: Sequence[str], tensors: dict[str, Tensor]) -> dict[str, tuple[float, float]]:

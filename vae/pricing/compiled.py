@@ -5,6 +5,7 @@ vols differ from the eager ones in their last digits.
 """
 
 import functools
+import textwrap
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -18,10 +19,11 @@ from vae.pricing.heston_surfaces import Kernels
 
 _T = TypeVar("_T")
 _CONTRACTED = "cpp.enable_floating_point_contract_flag"  # a product and a sum in one instruction, rounded once
+_LONGEST = 200  # characters of a message: torch's of an unknown option lists all that it knows
 
 
 class CompilerError(RuntimeError):
-    """There is no working compiler."""
+    """There is no working compiler, or it lacks an option."""
 
 
 @functools.cache
@@ -29,18 +31,19 @@ def kernels(device: torch.device) -> Kernels:
     """Compiled kernels for arrays of any size on a device, compiled once a process.
 
     Raises:
-        CompilerError: there is no compiler.
+        CompilerError: there is no compiler, or torch does not know an option of ours.
     """
-    result = Kernels(
-        fourier=fourier.Kernels(_compiled(fourier.straight_integrand), _compiled(fourier.fall)),
-        start=_narrow(heston_surfaces.start),
-        advance=_narrow(black.advance),
-        finish=_compiled(heston_surfaces.finish),
-    )
     try:
+        result = Kernels(
+            fourier=fourier.Kernels(_compiled(fourier.straight_integrand), _compiled(fourier.fall)),
+            start=_narrow(heston_surfaces.start),
+            advance=_narrow(black.advance),
+            finish=_compiled(heston_surfaces.finish),
+        )
         _warm_up(result, device)
     except Exception as error:  # the compiler raises many types; the first line of each names the fault
-        raise CompilerError(str(error).strip().splitlines()[0]) from error
+        first = str(error).strip().splitlines()[0]
+        raise CompilerError(textwrap.shorten(first, _LONGEST, placeholder=" ...")) from error
     return result
 
 

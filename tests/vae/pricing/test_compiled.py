@@ -47,5 +47,15 @@ def test_large_total_vols_are_priced_too(kernels: Kernels) -> None:
     torch.testing.assert_close(fast.vol, eager.vol, rtol=0.0, atol=1e-9, equal_nan=True)
 
 
+def test_an_option_that_torch_lacks_is_an_error_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one short line; on a device for which nothing was compiled."""
+    monkeypatch.setattr(compiled, "_CONTRACTED", "cpp.of_another_version")
+    with pytest.raises(
+        compiled.CompilerError, match=r"^Unexpected optimization option cpp\.of_another_version"
+    ) as error:
+        compiled.kernels(torch.device("meta"))
+    assert len(str(error.value)) <= 200
+
+
 def test_a_process_compiles_once(kernels: Kernels) -> None:
     assert compiled.kernels(torch.device("cpu")) is kernels
