@@ -79,7 +79,7 @@ def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, m
             prior,
             grid,
             contents,
-            scores(_single(trained) if grid else trained, scored),
+            scores(in_single_precision(trained) if grid else trained, scored),
             prior.markets or data.markets,
         )
         if moved is not None and grid:
@@ -143,7 +143,7 @@ def graph_files(
     Vectors are completed and scored in double precision, as their units and their numbers of points are anyone's.
     """
     metadata = _metadata(model, prior, grid)
-    single, layout = _single(model), layout_of(model, grid)
+    single, layout = in_single_precision(model), layout_of(model, grid)
     made = {
         DECODER: export.decoder_graph(single, layout, metadata),
         ENCODER: export.encoder_graph(single, layout, metadata),
@@ -176,7 +176,7 @@ def _metadata(model: Vae, prior: Prior, grid: Grid | None) -> dict[str, str]:
 
 def motion_graph(model: Vae, prior: Prior, grid: Grid, moved: Motion) -> bytes:
     """``scenarios.onnx`` of a model with a law of motion."""
-    return scenarios_graph(_single(model), moved.law, grid, _metadata(model, prior, grid))
+    return scenarios_graph(in_single_precision(model), moved.law, grid, _metadata(model, prior, grid))
 
 
 def stated(moved: Motion, model: Vae, grid: Grid) -> dict[str, object]:
@@ -388,7 +388,7 @@ def _check(figures: Mapping[str, float], params: ExportParams) -> None:
             raise StageError(f"{name} is {figures[name]:.3g}, above export.{key} = {limit:g}; no bundle was written")
 
 
-def _single(model: Vae) -> Vae:
+def in_single_precision(model: Vae) -> Vae:
     """A copy of the model in single precision."""
     copy = Vae(model.architecture)
     copy.load_state_dict(model.state_dict())

@@ -81,7 +81,7 @@ def write_bundle(folder: Path, model: Vae, prior: Prior, motion: Motion | None =
 
 def write_sampler(folder: Path, model: Vae, prior: Prior, grid: Grid) -> Path:
     """A bundle that only decodes and draws: its other graphs cannot be run, and take most of the time of an export."""
-    single, layout, metadata = export._single(model), export.layout_of(model, grid), {"volvae_version": "1"}
+    single, layout, metadata = export.in_single_precision(model), export.layout_of(model, grid), {"volvae_version": "1"}
     contents = dict.fromkeys(GRAPHS, b"a graph") | {
         DECODER: decoder_graph(single, layout, metadata),
         SAMPLER: sampler_graph(single, prior.law, len(prior.conditions), layout, metadata),

@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 import torch
 
-from pipeline.export import _single
+from pipeline.export import in_single_precision
 from pipeline.files.trained_model import Prior
 from vae.bundle import Layout
 from vae.graphs import export
@@ -59,7 +59,7 @@ def test_quotes_off_the_grid_are_completed_as_in_torch(convention: str, transfor
     quotes = Quotes(k, tenor, iv, weight)
     with torch.no_grad():
         expected, weights = complete_quotes(model, QuoteInterpolator(grid, READING), quotes, *priors[1:])
-    session = onnxruntime.InferenceSession(completer_graph(_single(model), grid, METADATA, priors, READING))
+    session = onnxruntime.InferenceSession(completer_graph(in_single_precision(model), grid, METADATA, priors, READING))
     inputs = {"log_moneyness": k, "tenor": tenor, "iv": iv, "weight": weight}
 
     feeds = {name: part.float().numpy() for name, part in inputs.items()}
