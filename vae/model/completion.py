@@ -297,7 +297,7 @@ def _given_errors(jacobian: Tensor, factors: Tensor | None, mode: Mode, errors: 
 
     Args:
         jacobian: derivatives of the points by the latents, [batch, latent, point].
-        factors: of their residual, [batch or 1, point, factor]; None where it is independent.
+        factors: of their residual, [point, factor] or [batch, point, factor]; None where it is independent.
         mode: of the posterior.
         errors: at the known points, needed with factors.
 
@@ -314,7 +314,8 @@ def _given_errors(jacobian: Tensor, factors: Tensor | None, mode: Mode, errors: 
 def _without_residual(jacobian: Tensor, factors: Tensor, errors: Errors) -> tuple[Tensor, Tensor]:
     """The mean residual of numbers given the errors, [batch, number], and their derivatives by the latents beside it.
 
-    ``jacobian`` [batch, latent, number] has the derivatives of the numbers, ``factors`` [..., number, factor] theirs.
+    ``jacobian`` [batch, latent, number] has the derivatives of the numbers, ``factors`` those of their
+    residuals, [number, factor] or [batch, number, factor].
     """
     rows = torch.cat([errors.error.unsqueeze(1), errors.jacobian], dim=1).double()
     found = errors.precision.scores(rows) @ factors.mT

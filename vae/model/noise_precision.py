@@ -65,7 +65,9 @@ class NoisePrecision(NamedTuple):
         return (rows * self.diagonal.unsqueeze(1)) @ self.factors @ self.factor_covariance
 
     def left(self, factors: Tensor) -> Tensor:
-        """Variance that the errors leave of points with these factors [batch, point, factor], [batch, point].
+        """Variance that the errors leave of points, [batch or 1, point].
+
+        ``factors`` are those of the points, [point, factor] or [batch, point, factor].
 
         Raises:
             ValueError: there are no factors.

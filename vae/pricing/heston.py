@@ -45,10 +45,11 @@ def log_characteristic_function(model: Heston, tenor: Tensor, u: Pair) -> Pair:
     Args:
         model: parameters of shape [row].
         tenor: years, [row].
-        u: nodes of shape [node, 1] or [node, row]. Vector units work along the last axis, and rows are many.
+        u: nodes of shape [node, 1] for all rows or [node, row] for each; a single one is [1] or [row]. Vector units
+            work along the last axis, and rows are many.
 
     Returns:
-        Real and imaginary part, both [node, row].
+        Real and imaginary part, both [node, row], or [row] at a single node.
     """
     v0, kappa, theta, xi, rho = model
     slope, xi_squared = rho * xi, xi.square()
