@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import click
+import scipy.linalg  # noqa: F401 - it loads scipy's BLAS, as limits bind what is loaded already
 import torch
 from threadpoolctl import threadpool_limits
 

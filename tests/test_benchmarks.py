@@ -1,6 +1,7 @@
 import datetime as dt
 import importlib.util
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -95,6 +96,26 @@ def test_a_broken_import_of_the_project_is_no_package_to_install(name: str, monk
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_what_a_benchmark_multiplies_by_is_held_to_one_core() -> None:
+    """scipy's library too where the benchmark alone imports it; in a process that did not import it before."""
+    code = """
+import types
+from threadpoolctl import threadpool_info
+from benchmarks import __main__ as bench
+
+def results():
+    import scipy.linalg
+    return {found["filepath"]: found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"}
+
+bench.importlib = types.SimpleNamespace(import_module=lambda name: types.SimpleNamespace(results=results))
+print(*bench.measured("risk")[0].values())
+"""
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["1", "1"]  # numpy's and scipy's
+
+
 def test_what_a_gpu_does_is_measured_on_the_cpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "_PRICED", {"cpu": 4})
     monkeypatch.setattr(gpu, "_BATCHES", (3,))
