@@ -27,7 +27,8 @@ from tests.shared import built_once
 
 _DEBIAN = Path("/usr/lib/postgresql")
 _PORTS = range(20_000, 32_000)  # below those that a system gives to whoever asks for any port
-# Linux then sends a program SIGTERM when its parent dies: a killed run of the tests ends no fixture.
+# Linux then sends a program SIGTERM when its parent dies: a killed run of the tests ends no fixture. The parent is
+# the thread that started the program: where that ends, so does the program. So only the main thread starts programs.
 _WITH_PARENT = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
 
 
