@@ -20,6 +20,7 @@ from pipeline.files.surface_tables import write_surfaces
 from tests.workspace import Workspace
 from vae.dynamics.law import Law, State
 from vae.runtime import SurfaceModel
+from vae.surface.smile_features import functionals
 
 _TENORS, _NODES = (0.25, 1.0), (-0.1, 0.0, 0.1)
 
@@ -59,7 +60,7 @@ def _quoted(workspace: Workspace, dates: int, **train: Any) -> None:
 
 @pytest.mark.slow
 def test_a_law_is_fitted_and_measured_on_dates_that_it_did_not_know(workspace: Workspace) -> None:
-    _quoted(workspace, 300, dynamics={"underlying": "index"})
+    _quoted(workspace, 300, dynamics={"underlying": "index"}, conditions=["atm_level"])
     for stage in ("prepare", "train", "evaluate"):
         assert workspace.run(stage) == 0, stage
     motion = motion_file.read(Path("artifacts/model"))
@@ -91,6 +92,15 @@ def test_a_law_is_fitted_and_measured_on_dates_that_it_did_not_know(workspace: W
 
     _check_command(SurfaceModel.load("artifacts/bundle"))
     _check_risk()
+    _check_condition(SurfaceModel.load("artifacts/bundle"))
+
+
+def _check_condition(model: SurfaceModel) -> None:
+    """The whole bundle, written by the stage, draws samples of the level that they are asked for."""
+    assert model.conditions == ("atm_level",)
+    read = functionals(model.conditions, model.grid)[0]
+    low, high = (model.sample(500, seed=1, conditions={"atm_level": level}) for level in (0.20, 0.22))
+    assert ((high - low) * read).sum((1, 2)).mean() == pytest.approx(0.02, rel=0.2)
 
 
 def _check_command(model: SurfaceModel) -> None:
