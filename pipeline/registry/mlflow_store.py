@@ -284,9 +284,10 @@ class Store:
 class _Client:
     """MLflow's client of an embedded store, which asks again where a sync of SQLite's failed.
 
-    SQLite does not repeat a sync that a signal interrupted, and its error has no word of the signal. It then takes back
-    all of the transaction, so that nothing is changed twice; a call of several transactions, as a client that asks a
-    server again, may leave an empty run.
+    SQLite does not repeat a sync that a signal interrupted, and its error has no word of the signal. Where it was one
+    of a file, SQLite takes back all of the transaction, so that nothing is changed twice; a call of several
+    transactions, as a client that asks a server again, may leave an empty run. A sync of the folder may come after the
+    commit, when the journal is gone: its failure is no reason to ask again.
     """
 
     def __init__(self, uri: str) -> None:
@@ -308,9 +309,9 @@ class _Client:
 
 
 def _lacks_sync(error: MlflowException) -> bool:
-    """Whether a sync of SQLite's failed."""
+    """Whether a sync of a file of SQLite's failed, which takes back the transaction."""
     refusal = getattr(error.__cause__, "orig", None)  # of SQLAlchemy's error, which MLflow's is made from
-    return getattr(refusal, "sqlite_errorname", "") in ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC")
+    return getattr(refusal, "sqlite_errorname", "") == "SQLITE_IOERR_FSYNC"
 
 
 @contextlib.contextmanager
