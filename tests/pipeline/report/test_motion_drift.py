@@ -44,6 +44,25 @@ def test_dates_that_the_law_draws_have_the_score_that_it_expects(model: SurfaceM
     assert scores(model, path(model, 60, 3, pace=2.0)).known.mean() < -0.5
 
 
+def test_what_the_law_expects_errs_on_each_date_by_itself(model: SurfaceModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One move on dates that are whole weeks apart, which are alike to the law, beside the mean of more scenarios."""
+    state = model.state
+    after = model.next_state(state.iv, state.date + dt.timedelta(1), log_return=0.0)
+
+    def found() -> np.ndarray:
+        later = [
+            [each._replace(date=each.date + dt.timedelta(weeks=weeks)) for each in (state, after)]
+            for weeks in range(25)
+        ]
+        return np.array([motion_drift._log_score(model, *states, 0.0) for states in later])
+
+    few = found()
+    monkeypatch.setattr(motion_drift, "_OTHERS", 1000)
+    errors = few - found()
+    assert 0.05 < errors.std(ddof=1) < 0.2
+    assert abs(errors.mean()) < 3.0 * errors.std(ddof=1) / 5.0
+
+
 def test_a_score_does_not_depend_on_later_dates(model: SurfaceModel) -> None:
     whole = path(model, 6, 3)
     first = Dates(whole.iv[:4], whole.days[:4], None if whole.price is None else whole.price[:4])
