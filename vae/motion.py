@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vae import bundle
 from vae.dynamics import law as dynamics
 from vae.dynamics import memory
-from vae.dynamics.given_return import Paths, given_return
+from vae.dynamics.given_return import LEAST, Paths, given_return
 from vae.dynamics.law import Law, followed, passed
 from vae.dynamics.memory import Belief, Known, Quotes, Step
 from vae.dynamics.random_rows import uniform_rows
@@ -259,7 +259,7 @@ class Motion:
         """Paths with a return over all dates, chosen among candidates that depend on the seed only.
 
         Raises:
-            ValueError: the law has no return, or too few candidates have one near this.
+            ValueError: the law has no return, or too few candidates have one near this and no static arbitrage.
         """
         if not (self.has_return and math.isfinite(log_return)):
             allowed = "a finite number" if self.has_return else "None, as the law has no return of the underlying"
@@ -274,6 +274,12 @@ class Motion:
         free = self._measured(found.paths.coordinates)
         judged = np.searchsorted(cumulated, (np.arange(_JUDGED) + 0.5) / _JUDGED * cumulated[-1])
         size = found.size_of_kept(judged, np.asarray(free(judged).all(axis=1)), dynamics.TRIES)
+        if size < LEAST:
+            raise ValueError(
+                f"log_return is {log_return:g}, and of the paths near it those without static arbitrage are worth "
+                f"{size:.1f}; allowed: a return near which they are worth {LEAST:g}; the median return of all paths is "
+                f"{np.median(drawn.log_return[:, -1]):.4f}"
+            )
         chosen = _first_free(places, free)
         moved = found.paths.log_return[chosen].astype(np.float32)
         surfaces = self._surfaces(found.paths.coordinates[chosen])

@@ -194,6 +194,8 @@ def test_surfaces_of_a_given_return_are_drawn_without_arbitrage_too(model: Surfa
     chance = model.scenarios(_near_arbitrage(model, 2.0), days=2, n=1, seed=1, log_return=0.005)
     assert found.effective_size < 0.9 * chance.effective_size  # less than without arbitrage, whatever n
     assert model.scenarios(state, days=2, n=1, seed=1, log_return=0.005).effective_size == found.effective_size
+    with pytest.raises(ValueError, match=r"log_return is 0\.02, .* without static arbitrage are worth 4\.8; al"):
+        model.scenarios(state, days=2, n=1, seed=1, log_return=0.02)
     hopeless = model.scenarios(_near_arbitrage(model, 0.5), n=50, seed=1, log_return=0.005)
     assert not hopeless.arbitrage_free(model.grid).any()
 

@@ -54,6 +54,9 @@ class Given(NamedTuple):
     def size_of_kept(self, drawn: NDArray[np.intp], free: NDArray[np.bool_], tries: int) -> float:
         """The effective size of the paths that rejection leaves: the first of some draws that is free, or the last.
 
+        It is exact only where all paths of one set of shocks are equally free. Elsewhere it is too small: how often
+        each set is taken is squared path by path, and the mean of squares is above the square of the mean.
+
         Args:
             drawn: places of paths drawn by their probabilities, [draw].
             free: whether they are free of static arbitrage, [draw].
