@@ -145,6 +145,14 @@ def trusted_champion(models: Registry, content: str) -> Champion | None:
         return Champion(champion, None)
 
 
+def _of_now(models: Registry, champion: Champion | None, version: Version) -> Champion | None:
+    """The champion that was read, or the one that was promoted since: signing and registering take their time."""
+    now = models.get(registry.CHAMPION)
+    before = None if champion is None else champion.version.number
+    moved = before != (None if now is None else now.number)
+    return trusted_champion(models, version.tags[CONTENT]) if moved else champion
+
+
 def decide(
     models: Registry,
     version: Version,
@@ -154,7 +162,21 @@ def decide(
     held_out: HeldOut,
     settings: RegisterParams,
 ) -> dict[str, Any]:
-    """Judge a version alone and against the champion; promote an accepted one if the settings say so."""
+    """Judge a version alone and against the champion; promote an accepted one if the settings say so.
+
+    Args:
+        models: registry.
+        version: to judge.
+        champion: that was read before the version was registered; where another was promoted since, that one counts.
+        loaded: the model of the version.
+        figures: of all stages.
+        held_out: data on which both are compared.
+        settings: of the stage.
+
+    Raises:
+        StageError: a champion that was promoted since cannot be trusted.
+    """
+    champion = _of_now(models, champion, version)
     parent = None if champion is None else champion.version.number
     if parent == version.number:
         return {"verdict": "accepted", "reason": "it is champion already", "champion": parent}

@@ -180,6 +180,27 @@ def test_a_worse_model_is_refused_a_better_one_promoted_and_rollback_restores(
 
 
 @pytest.mark.slow
+def test_a_version_is_judged_beside_the_champion_of_now(
+    empty: None, workspace: Workspace, bundles: dict[str, Path], held_out: HeldOut
+) -> None:
+    """Somebody promotes the better model after the worse champion was read: the worse one again is refused."""
+    params = workspace.params()
+    with opened(params) as models:
+        add(models, bundles["worse"], "a", held_out, params)
+        read = trusted_champion(models, "c")
+        better = models.register(record(bundles["good"], "b"))
+        version = models.register(record(bundles["worse"], "c"))
+        models.promote(better)
+        loaded = SurfaceModel.load(bundles["worse"], provider="cpu")
+        outcome = decide(models, version, read, loaded, FIGURES, held_out, params.register_)
+        assert (outcome["verdict"], outcome["champion"], champion(models)) == ("refused", better.number, better.number)
+        assert models.find(version.number).tags["volvae.parent"] == better.number
+        models.promote(version)
+        itself = decide(models, version, read, loaded, FIGURES, held_out, params.register_)
+        assert itself["reason"] == "it is champion already"
+
+
+@pytest.mark.slow
 def test_what_was_rolled_back_is_not_promoted_by_the_next_run(
     store: str, workspace: Workspace, bundles: dict[str, Path], held_out: HeldOut
 ) -> None:
