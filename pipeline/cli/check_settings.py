@@ -1,8 +1,9 @@
-"""The command check: params.yaml and the file that it names, without any work."""
+"""The command check: params.yaml, the file that it names and the key that signs, without any work."""
 
 from pathlib import Path
 
 from pipeline.errors import InputError
+from pipeline.registry.signing import signing_key
 from pipeline.settings.params import read_params
 from pipeline.settings.prepare import ArrayPrepare, QuotesPrepare
 from pipeline.settings.quotes import QuotesParams
@@ -12,8 +13,10 @@ def check(path: Path) -> str:
     """Check all settings, and say in one line what they read.
 
     Raises:
-        InputError: settings are wrong, or do not read the file that they name; all faults are named.
+        InputError: settings are wrong, or do not read the file that they name; all faults are named. Or the key that
+            VOLVAE_SIGNING_KEY names cannot sign here, which a run would say only after it has trained.
     """
+    signing_key()
     prepare = read_params(path).prepare
     if isinstance(prepare, QuotesPrepare):
         return f"{path}: all settings are right; {_quotes(prepare.quotes, path.parent)}"

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import NormalDist
@@ -483,6 +484,19 @@ def test_check_names_the_faults_of_settings_and_of_their_file(project: Path) -> 
     assert wrong.exit_code == 2
     assert "train.latnets is not a key" in wrong.stderr
     assert "prepare.quotes.vol_unit" in wrong.stderr
+
+
+def test_check_refuses_a_signing_key_that_could_not_sign(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a run trains for it: a key that is none, or an environment without the extra that signs."""
+    Path("key.pem").write_text("no key")
+    monkeypatch.setenv("VOLVAE_SIGNING_KEY", "key.pem")
+    refused = volvae("check")
+    assert refused.exit_code == 2
+    assert "VOLVAE_SIGNING_KEY is 'key.pem', which is not the PEM file of a private key" in refused.stderr
+    monkeypatch.setitem(sys.modules, "model_signing", None)
+    lacking = volvae("check")
+    assert lacking.exit_code == 2
+    assert "VOLVAE_SIGNING_KEY is set, which needs model-signing: pip install 'volvae[sign]'" in lacking.stderr
 
 
 def test_several_markets_have_laws_of_their_own_where_each_has_the_surfaces_for_it() -> None:
