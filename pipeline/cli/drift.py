@@ -54,7 +54,7 @@ def drift(
     name, model = _model(bundle)
     incoming = _incoming(model, file, reading, params)
     rule = judged.Rule(settings.odd_share, "drift" in settings.when)
-    test = judged.of_test_split(model, surfaces)
+    test = judged.of_test_split(model, surfaces, motion=True)
     formats.write_bytes(output, judged.drift_page(name, test, incoming, rule).encode())
     share, line = judged.odd_share(incoming.scores), judged.text(incoming, rule)
     figures = {"surfaces": len(incoming.scores.nats), "odd_share": share, "allowed": rule.odd_share}
@@ -89,9 +89,9 @@ def _incoming(model: "SurfaceModel | VectorModel", file: Path, reading: Options,
     named = params.retrain.incoming
     watched_by_runs = named is not None and file.absolute() == Path(named).absolute()
     if isinstance(model, VectorModel) or (watched_by_runs and not any(reading)):
-        return trigger.watched(model, file, params.prepare)
+        return trigger.watched(model, file, params.prepare, motion=True)
     found = surface_files.read(file, reading, lambda: model.grid)
     surface_tables.check_grid(file, found.grid, model.grid)
     price = found.conditions.get(motion_drift.underlying_of(model) or "")
-    dates = None if found.days is None else motion_drift.Dates(found.iv, found.days, price)
+    dates = None if found.days is None else motion_drift.Dates(found.iv, found.days, price, found.markets)
     return Watched(model.score(found.iv), found.days, found.titles, motion_drift.of_incoming(model, dates))

@@ -21,6 +21,7 @@ class SurfaceFile(NamedTuple):
         titles: date and market of each; None where they are not known.
         days: date of each, days since 1970-01-01, [surface]; None likewise.
         conditions: numbers of each by name, [surface].
+        markets: names of those that they are of; empty where a file tells none apart.
     """
 
     iv: NDArray[np.floating]
@@ -28,6 +29,7 @@ class SurfaceFile(NamedTuple):
     titles: list[str] | None = None
     days: NDArray[np.integer] | None = None
     conditions: Mapping[str, NDArray[np.float64]] = {}
+    markets: tuple[str, ...] = ()
 
 
 def read(path: Path, given: Options, model_grid: Callable[[], Grid]) -> SurfaceFile:
@@ -56,4 +58,5 @@ def read(path: Path, given: Options, model_grid: Callable[[], Grid]) -> SurfaceF
     except InputError as error:
         raise hinted(error, given) from error
     named, dated = titles(found), found.dates.any()
-    return SurfaceFile(found.iv, grid, named if any(named) else None, found.dates if dated else None, found.conditions)
+    days = found.dates if dated else None
+    return SurfaceFile(found.iv, grid, named if any(named) else None, days, found.conditions, found.markets)

@@ -60,8 +60,14 @@ def odd_share(scores: Scores) -> float | None:
     return float((known < ODD_PERCENT).mean()) if len(known) else None
 
 
-def of_test_split(model: SurfaceModel | VectorModel, folder: Path) -> Watched | None:
-    """The test split of a data set; None where there is none, or one of another kind than the model's."""
+def of_test_split(model: SurfaceModel | VectorModel, folder: Path, *, motion: bool) -> Watched | None:
+    """The test split of a data set; None where there is none, or one of another kind than the model's.
+
+    Args:
+        model: that scores it.
+        folder: of the data set.
+        motion: whether the law of motion scores the dates too, which takes 20 ms each.
+    """
     data = Dataset(folder)
     if not data.file("test").exists() or data.of_vectors != isinstance(model, VectorModel):
         return None
@@ -71,7 +77,7 @@ def of_test_split(model: SurfaceModel | VectorModel, folder: Path) -> Watched | 
     if data.grid.to_dict() != model.grid.to_dict():
         return None
     scores = model.score(data.arrays("test")["iv"])
-    return Watched(scores, data.date("test"), motion=motion_drift.of_test_split(model, data))
+    return Watched(scores, data.date("test"), motion=motion_drift.of_test_split(model, data) if motion else None)
 
 
 def text(incoming: Watched, rule: Rule) -> str:
@@ -151,6 +157,8 @@ def _cards(test: Watched | None, incoming: Watched, rule: Rule) -> list[Card]:
     if incoming.motion is None:
         return cards
     found, beside = motion_figures(test, incoming), "test dates: not known"
+    if found["log_score_excess"] is None and found["log_score_excess_test"] is None:
+        return cards
     if found["log_score_excess_test"] is not None:
         mean, deviation = found["log_score_excess_test"], found["log_score_excess_test_deviation"]
         beside = f"test dates: {mean:+.2f}, standard deviation of a date {deviation:.2f}"

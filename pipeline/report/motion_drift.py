@@ -16,10 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import progress
 from pipeline.files.dataset import SPLITS, Dataset
 from vae.dynamics.choice import log_density
 from vae.motion_state import State
-from vae.runtime import SurfaceModel
+from vae.runtime import SurfaceModel, VectorModel
 from vae.surface.days import date_of, day_of
 
 Array = NDArray[np.float64]
@@ -28,6 +29,7 @@ _PATHS, _OTHERS = 1000, 50  # scenarios of each date, and more, whose own score 
 _WEEK = 7  # days: a longer step is none of those that the law was learned from
 _SETTLING, _JUDGED = 250, 250  # dates through which a state is filtered first, and dates of the test split, at most
 _LONG_AGO = dt.timedelta(days=1000)
+_LEFT_OUT = "scheduled runs leave it out, as they do not decide by it; `volvae drift` shows it"
 
 
 class Dates(NamedTuple):
@@ -37,11 +39,13 @@ class Dates(NamedTuple):
         iv: decimal vols, NaN where missing, [date, tenor, node].
         days: since 1970-01-01, [date].
         price: of the underlying, NaN where it is not known, [date]; None where the file has none.
+        markets: names of those that the surfaces are of.
     """
 
     iv: NDArray[np.floating]
     days: NDArray[np.integer]
     price: Array | None = None
+    markets: tuple[str, ...] = ()
 
 
 class LogScores(NamedTuple):
@@ -78,7 +82,16 @@ def of_incoming(model: SurfaceModel, dates: Dates | None) -> LogScores | None:
         return None
     if dates is None:
         return LogScores(np.zeros(0), ("the dates of the surfaces are not known",))
-    return _walked(model, dates, model.state)
+    if len(dates.markets) > 1:
+        return LogScores(np.zeros(0), ("the surfaces are of several markets, and the law is of one",))
+    return _walked(model, dates, model.state, named="incoming dates")
+
+
+def left_out(model: SurfaceModel | VectorModel) -> LogScores | None:
+    """The scores of no date, for a scheduled run, which does not decide by them; None where there is no law."""
+    if "dynamics" not in model.manifest:
+        return None
+    return LogScores(np.zeros(0), (_LEFT_OUT,))
 
 
 def of_test_split(model: SurfaceModel, data: Dataset) -> LogScores | None:
@@ -96,16 +109,20 @@ def of_test_split(model: SurfaceModel, data: Dataset) -> LogScores | None:
         np.concatenate(prices)[last] if len(prices) == len(SPLITS) else None,
     )
     begun = model.state._replace(date=date_of(dates.days[0]) - _LONG_AGO)
-    found = _walked(model, dates, begun, first=len(dates.days) - judged)
+    found = _walked(model, dates, begun, first=len(dates.days) - judged, named="test dates")
     return found._replace(nats=found.nats[-judged:])
 
 
-def _walked(model: SurfaceModel, dates: Dates, state: State, *, first: int = 0) -> LogScores:
+def _walked(model: SurfaceModel, dates: Dates, state: State, *, first: int = 0, named: str = "dates") -> LogScores:
     """The scores of dates from the first one on, and the state filtered through those before it."""
     nats, reasons, before = np.full(len(dates.days), np.nan), [], np.nan
     priced = underlying_of(model) is not None
     prices = np.full(len(dates.days), np.nan) if dates.price is None else dates.price
-    for place, (iv, day, price) in enumerate(zip(dates.iv, dates.days.tolist(), prices.tolist(), strict=True)):
+    rows = zip(dates.iv, dates.days.tolist(), prices.tolist(), strict=True)
+    shown = progress.track(
+        rows, total=len(prices), label=f"law of motion, {named}", note=lambda row: str(date_of(row[1]))
+    )
+    for place, (iv, day, price) in enumerate(shown):
         step = day - day_of(state.date)
         if reason := _unfit(iv, step, priced=priced, price=price):
             reasons.append(reason)

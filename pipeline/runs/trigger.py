@@ -157,13 +157,21 @@ def odd_share(champion: Champion, incoming: Path, params: Params, folder: Path) 
         return None
     found = watched(model, incoming, params.prepare)
     rule = drift.Rule(params.retrain.odd_share, "drift" in params.retrain.when)
-    test = drift.of_test_split(model, folder / _SURFACES)
+    test = drift.of_test_split(model, folder / _SURFACES, motion=False)
     formats.write_bytes(folder / _RESULTS / DRIFT, drift.drift_page(champion.name, test, found, rule).encode())
     return drift.odd_share(found.scores)
 
 
-def watched(model: SurfaceModel | VectorModel, incoming: Path, prepare: PrepareParams) -> Watched:
+def watched(
+    model: SurfaceModel | VectorModel, incoming: Path, prepare: PrepareParams, *, motion: bool = False
+) -> Watched:
     """The scores of a file: vectors, a table of surfaces, or quotes such as ``prepare`` reads.
+
+    Args:
+        model: that scores it.
+        incoming: the file.
+        prepare: how quotes are read.
+        motion: whether the law of motion scores the dates too.
 
     Raises:
         InputError: the file cannot be read.
@@ -173,10 +181,13 @@ def watched(model: SurfaceModel | VectorModel, incoming: Path, prepare: PrepareP
     if isinstance(prepare, QuotesPrepare) and not surface_tables.numbers_surfaces(incoming):
         quoted = quotes.read(prepare.quotes.model_copy(update={"path": str(incoming)}), model.grid)
         price = quoted.conditions.get(motion_drift.underlying_of(model) or "")
-        motion = motion_drift.of_incoming(model, motion_drift.Dates(quoted.iv, quoted.dates, price))
-        return Watched(model.score(quoted.iv), quoted.dates, titles(quoted), motion)
+        dates = motion_drift.Dates(quoted.iv, quoted.dates, price, quoted.markets)
+        scored = motion_drift.of_incoming(model, dates) if motion else motion_drift.left_out(model)
+        return Watched(model.score(quoted.iv), quoted.dates, titles(quoted), scored)
     iv = surface_tables.read_on_grid(incoming, model.grid)
-    return Watched(model.score(iv), motion=motion_drift.of_incoming(model, None))
+    return Watched(
+        model.score(iv), motion=motion_drift.of_incoming(model, None) if motion else motion_drift.left_out(model)
+    )
 
 
 if __name__ == "__main__":

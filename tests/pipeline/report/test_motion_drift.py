@@ -57,7 +57,7 @@ def test_what_the_law_expects_errs_on_each_date_by_itself(model: SurfaceModel, m
         return np.array([motion_drift._log_score(model, *states, 0.0) for states in later])
 
     few = found()
-    monkeypatch.setattr(motion_drift, "_OTHERS", 1000)
+    monkeypatch.setattr(motion_drift, "_OTHERS", 400)
     errors = few - found()
     assert 0.05 < errors.std(ddof=1) < 0.2
     assert abs(errors.mean()) < 3.0 * errors.std(ddof=1) / 5.0
@@ -82,6 +82,7 @@ def test_a_score_does_not_depend_on_later_dates(model: SurfaceModel) -> None:
             [False, True, False, True],
             "with missing points",
         ),
+        (lambda dates: dates._replace(markets=("DAX", "SPX")), [], "of several markets, and the law is of one"),
         (lambda _: None, [], "the dates of the surfaces are not known"),
     ],
 )  # fmt: skip
@@ -103,7 +104,7 @@ def test_the_test_split_is_scored_from_the_dates_before_it(model: SurfaceModel, 
         data.write_surfaces(
             split, long_ago.iv[rows].astype(np.float32), long_ago.days[rows], {"spot": long_ago.price[rows]}
         )
-    found = drift.of_test_split(model, tmp_path)
+    found = drift.of_test_split(model, tmp_path, motion=True)
     assert found is not None
     assert found.motion is not None
     begun = model.state._replace(date=dt.date(1980, 1, 1))
@@ -126,6 +127,9 @@ def test_the_page_says_what_the_law_of_motion_finds(model: SurfaceModel) -> None
     undated = test._replace(days=None, motion=motion_drift.of_incoming(model, None))
     unknown = drift.drift_page("a model", None, undated, rule)
     assert "foretold none of the incoming dates. The dates of the surfaces are not known." in unknown
+    scheduled = drift.drift_page("a model", None, test._replace(motion=motion_drift.left_out(model)), rule)
+    assert "as they do not decide by it; `volvae drift` shows it." in scheduled
+    assert "log score of a date" not in scheduled
     alone = drift.drift_page("a model", None, test, rule)
     assert "Nothing is known to compare with: the test dates are not here." in alone
 
