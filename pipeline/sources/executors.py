@@ -69,8 +69,12 @@ def dask(function: Callable[[Task], Result], tasks: Sequence[Task], *, address: 
     with client:
         try:
             client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
+            known = set(client.nthreads())
+            client.subscribe_topic("all", partial(_tell_of_loss, known))
             workers = client.nthreads()
-            client.subscribe_topic("all", partial(_tell_of_loss, set(workers)))
+            known |= set(workers)
+            for worker in known - set(workers):  # which were lost before the scheduler heard of the subscription
+                _tell_of_loss(known, (0.0, {"action": "remove-worker", "worker": worker}))
             with client.get_executor(pure=False, retries=_RETRIES) as executor:
                 yield from _as_done(executor, function, tasks, _QUEUED * sum(workers.values()))
         except TimeoutError as error:
@@ -91,7 +95,7 @@ def _tell_of_loss(workers: set[str], event: tuple[float, Mapping[str, Any]]) -> 
     _, found = event
     if found.get("action") == "add-worker":
         workers.add(found["worker"])
-    elif found.get("action") == "remove-worker":
+    elif found.get("action") == "remove-worker" and found["worker"] in workers:
         workers.discard(found["worker"])
         print(
             f"prepare: the Dask worker {found['worker']} is gone, {len(workers)} are left", file=sys.stderr, flush=True

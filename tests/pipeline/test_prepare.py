@@ -8,8 +8,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Self
 
 import numpy as np
 import pytest
@@ -260,6 +263,39 @@ def cluster(root: Path, tmp_path: Path) -> Iterator[tuple[str, list[subprocess.P
         for process in processes:
             process.kill()
             process.wait()
+
+
+class LosingClient:
+    """A Dask client of two workers, of which one is lost before its scheduler hears of a subscription."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.workers = {"tcp://a:1": 1, "tcp://b:1": 1}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def wait_for_workers(self, *_: object, **__: object) -> None:
+        pass
+
+    def subscribe_topic(self, *_: object) -> None:
+        del self.workers["tcp://a:1"]
+
+    def nthreads(self) -> dict[str, int]:
+        return dict(self.workers)
+
+    def get_executor(self, **_: object) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1)
+
+
+def test_a_worker_that_is_lost_before_losses_are_heard_of_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", SimpleNamespace(Client=LosingClient, KilledWorker=RuntimeError))
+    assert list(executors.dask(abs, [-1], address="tcp://s:1")) == [(-1, 1)]
+    assert "prepare: the Dask worker tcp://a:1 is gone, 1 are left\n" in capsys.readouterr().err
 
 
 @pytest.mark.slow
