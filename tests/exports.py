@@ -89,7 +89,7 @@ def content(value: Any) -> bytes:
 
 
 def parts_of(value: Any) -> Sequence[Any] | None:
-    """What a container, a module, a function or code consists of; None for others."""
+    """The parts of a container, a module, a function or code; None for others."""
     match value:
         case list() | tuple():
             return value

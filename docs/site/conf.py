@@ -41,6 +41,7 @@ include_patterns = [
 exclude_patterns = [
     path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ("deploy", "docs", "examples")
 ]
+exclude_patterns.append("deploy/demo/bundle.md")  # the model card of a bundle, which the explorer shows
 
 myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 4

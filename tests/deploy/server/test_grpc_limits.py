@@ -151,15 +151,16 @@ def test_a_connection_that_says_nothing_is_ended(strict: Running) -> None:
             pass
 
 
-def test_requests_that_do_not_arrive_give_their_places_back_and_probes_need_none(strict: Running) -> None:
-    with Client(strict.port) as slow, Client(strict.port) as other:
+def test_requests_that_do_not_arrive_give_their_places_back_and_probes_need_none(counters: Metrics) -> None:
+    """They have four seconds, so that a busy machine has the time to look at the full queue."""
+    with running(counters, receive=4.0) as server, Client(server.port) as slow, Client(server.port) as other:
         held = [slow.call("ModelInfer", None) for _ in range(_QUEUE)]
-        wait_for(lambda: strict.service.limits.admission.full, seconds=10, what="the queue")
+        wait_for(lambda: server.service.limits.admission.full, seconds=10, what="the queue")
         assert other.statuses(other.call("ServerMetadata", b"")) == [_BUSY]
         assert other.statuses(other.call("ServerLive", None), other.call("ServerReady", b"")) == [_OK, _OK]
-        assert strict.live()
+        assert server.live()
         assert slow.statuses(*held) == [_LATE] * _QUEUE
-        assert strict.service.limits.admission.count == 0
+        assert server.service.limits.admission.count == 0
         assert other.statuses(other.call("ServerMetadata", b"")) == [_OK]
 
 

@@ -451,7 +451,7 @@ def test_shares_with_a_blank_before_the_sign_say_nothing_of_the_vols(tmp_path: P
 
 
 def test_a_path_is_no_remedy(tmp_path: Path) -> None:
-    """What the file lacks is said although its name looks like an option."""
+    """The line says what the file lacks although its name looks like an option."""
     path = write(tmp_path / "spx--2024.csv", "days,log_moneyness,iv", [(0, -0.1, 0.2), (0, 0.1, 0.2)])
     assert "it needs columns of tenor, of strike or delta" in volvae("inspect", path).stdout
 
