@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.turns import in_turns
+from pipeline.export import in_single_precision
 from pipeline.files import trained_model
 from pipeline.files.dataset import Dataset
 from vae import bundle
@@ -56,7 +57,7 @@ def decoding(model: SurfaceModel, trained: Vae) -> dict[str, float]:
 
     ``decode_share_of_gemm_peak`` writes into an array that exists.
     """
-    eager = export.Decoder(_single(trained), model.grid.shape).eval()
+    eager = export.Decoder(in_single_precision(trained), model.grid.shape).eval()
     compiled = torch.compile(eager, dynamic=True)
     plain = NumpyDecoder(trained)
     found: dict[str, float] = {"gemm_peak_gflops": gemm_peak()}
@@ -192,7 +193,7 @@ def adam(trained: Vae, quoted: np.ndarray, clean: np.ndarray, known: np.ndarray,
 
     All surfaces are fitted in one batch, as their losses are independent. The time is that of a surface alone.
     """
-    decoder = export.Decoder(_single(trained), grid.shape)
+    decoder = export.Decoder(in_single_precision(trained), grid.shape)
     target, mask = (torch.from_numpy(part).float() for part in (quoted, known))
 
     def descend(rows: slice, steps: int) -> Tensor:
@@ -217,7 +218,7 @@ class NumpyDecoder:
     """The decoder as an optimised numpy program, with products in place where that is possible."""
 
     def __init__(self, trained: Vae) -> None:
-        single = _single(trained)
+        single = in_single_precision(trained)
         layers = [layer for layer in single.decoder_network if isinstance(layer, nn.Linear)]
         self.layers = [(layer.weight.detach().numpy().T.copy(), layer.bias.detach().numpy()) for layer in layers]
         self.linear = single.decoder_linear.weight.detach().numpy().T.copy()
@@ -297,9 +298,3 @@ def decoder_flops(trained: Vae) -> int:
     """Floating-point operations of the matrix products that decode one surface."""
     sizes = [layer.weight.numel() for layer in trained.decoder_network if isinstance(layer, nn.Linear)]
     return 2 * (sum(sizes) + trained.decoder_linear.weight.numel() + trained.basis.numel())
-
-
-def _single(trained: Vae) -> Vae:
-    copy = Vae(trained.architecture)
-    copy.load_state_dict(trained.state_dict())
-    return copy.float().eval()

@@ -17,7 +17,8 @@ export const read = async (fragment) => {
   const fields = new URLSearchParams(fragment.replace(/^#/, ""));
   const settings = {};
   for (const name of ["axis", "quantity"]) if (fields.has(name)) settings[name] = fields.get(name);
-  if (Number(fields.get("forward")) > 0 && Number.isFinite(Number(fields.get("forward")))) settings.forward = Number(fields.get("forward"));
+  const forward = Number(fields.get("forward"));
+  if (forward > 0 && Number.isFinite(forward)) settings.forward = forward;
   const from = fields.get("from")?.split(",").map(Number) ?? [];
   if (from.length === 2 && from.every(Number.isFinite)) settings.from = from;
   for (const name of ["days", "fan"]) if (fields.has(name)) settings[name] = fields.get(name);

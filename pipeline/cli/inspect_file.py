@@ -25,6 +25,7 @@ _NEEDED = (
 )
 _REMEDY = re.compile(r"prepare\.quotes\.|(?<!\S)--(columns|date|set|vol-unit) ")  # what a refusal says to state
 _CHECKED_SURFACES = 50  # for the filled share
+_UNUSED = "not used"
 
 
 def figures(path: Path, found: Findings) -> dict[str, Any]:
@@ -152,14 +153,14 @@ def _roles(found: Findings, name: str) -> str:
     if not used and any("wide" in block for block in blocks) and number_of(name) is not None:
         return "vols"
     may = [canonical for canonical, names in found.candidates.items() if name in names]
-    return ", ".join(used) or (f"not used; may be {', '.join(may)}" if may else "not used")
+    return ", ".join(used) or (f"{_UNUSED}; may be {', '.join(may)}" if may else _UNUSED)
 
 
 def _flags(found: Findings) -> dict[str, int]:
     """Columns of true and false that are nothing else, with the number of rows that are true, which is not all."""
     source, flags = found.source, {}
     for name in source.distinct_names:
-        if not _roles(found, name).startswith("not used") or "may be" in _roles(found, name):
+        if _roles(found, name) != _UNUSED:
             continue
         with contextlib.suppress(InputError):
             true = source.flags(name)
