@@ -63,6 +63,14 @@ def answers(url: str) -> bool:
         return False
 
 
+def alive(process: int) -> bool:
+    """Whether it runs; what has ended and was not yet waited for does not: some containers wait for no orphan."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 @contextlib.contextmanager
 def running(command: list[str], folder: Path, log: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen]:
     """A program in a process group of its own. The group ends with the block, the program with this process too."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import wait_for
+from tests.services import alive, wait_for
 
 STARTER = """
 import sys, time
@@ -27,7 +27,7 @@ with running([sys.executable, "-c", "import time; time.sleep(600)"], folder, fol
 def test_no_server_outlives_a_killed_run_of_the_tests(root: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", STARTER, str(tmp_path)]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as starter:
-        server = Path(f"/proc/{int(starter.stdout.readline())}")
-        assert server.exists()
+        server = int(starter.stdout.readline())
+        assert alive(server)
         os.kill(starter.pid, signal.SIGKILL)
-    wait_for(lambda: not server.exists(), seconds=60, what="the end of the server")
+    wait_for(lambda: not alive(server), seconds=60, what="the end of the server")

@@ -19,6 +19,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from pipeline.cli.main import main as volvae
 from tests.repositories import init
 from tests.services import (
+    alive,
     flow_runs,
     free_port,
     get,
@@ -203,10 +204,6 @@ def hanging(project: Project) -> tuple[subprocess.Popen, int]:
     return process, int(hang.read_text())
 
 
-def gone(process: int) -> bool:
-    return not Path(f"/proc/{process}").exists()
-
-
 def test_a_second_run_is_refused_and_a_killed_one_is_closed_by_the_next(project: Project) -> None:
     first, stage = hanging(project)
     killed = project.last()["id"]
@@ -217,7 +214,7 @@ def test_a_second_run_is_refused_and_a_killed_one_is_closed_by_the_next(project:
 
     with first:
         first.kill()
-    wait_for(lambda: gone(stage), seconds=60, what="the end of the stage")
+    wait_for(lambda: not alive(stage), seconds=60, what="the end of the stage")
     runs = {run["id"]: run for run in flow_runs(project.server)}
     assert runs[killed]["state"]["type"] == "RUNNING"  # as far as the server knows
 
@@ -234,7 +231,7 @@ def test_an_interrupted_run_ends_its_stage_and_lets_go(project: Project) -> None
     with process:
         process.send_signal(signal.SIGINT)
         process.stdout.read()
-    wait_for(lambda: gone(stage), seconds=60, what="the end of the stage")
+    wait_for(lambda: not alive(stage), seconds=60, what="the end of the stage")
     (project.folder / "hang").unlink()
     code, output = project.run()
     assert code == 0, output
@@ -246,7 +243,7 @@ def test_a_stage_that_takes_too_long_is_ended(project: Project) -> None:
     assert code == 1
     assert "volvae: dvc repro --single-item prepare was ended after 6 s" in output
     stage = (project.folder / "hang").read_text()  # empty where DVC took all of the time to start it
-    wait_for(lambda: not stage or gone(int(stage)), seconds=60, what="the end of the stage")
+    wait_for(lambda: not stage or not alive(int(stage)), seconds=60, what="the end of the stage")
 
 
 def test_a_clean_run_works_on_the_commit_and_a_lost_volume_is_filled_by_the_remote(
@@ -408,7 +405,7 @@ def test_a_schedule_runs_and_ends_cleanly_at_sigterm_with_the_run_that_it_starte
     wait_for(lambda: hang.read_text() != "", seconds=120, what="the stage")
     served.process.send_signal(signal.SIGTERM)
     assert served.process.wait(120) == 0
-    wait_for(lambda: gone(int(hang.read_text())), seconds=60, what="the end of the stage")
+    wait_for(lambda: not alive(int(hang.read_text())), seconds=60, what="the end of the stage")
     log = served.log.read_text()
     assert "Warning" not in log
     assert "An error was encountered while running hook" not in log

@@ -24,7 +24,7 @@ from deploy.server.served import fingerprint
 from deploy.server.settings import Settings
 from deploy.server.trial import Trials
 from tests.deploy.serving import ROOT, VOLVAE, Server, ask, decoder_request, serving
-from tests.services import wait_for
+from tests.services import alive, wait_for
 from vae.bundle import MANIFEST
 from vae.runtime import SurfaceModel
 from vae.sessions import Options
@@ -249,7 +249,7 @@ def test_a_worker_that_does_not_finish_is_killed(bundle: Path, tmp_path: Path) -
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(30) == 0
         assert [line["killed"] for line in server.said("a worker did not finish and is killed")] == [worker]
-        assert not Path(f"/proc/{worker}").exists()
+        assert not alive(worker)
 
 
 @pytest.mark.slow
@@ -269,7 +269,7 @@ def test_workers_do_not_outlive_a_killed_supervisor(bundle: Path, tmp_path: Path
         assert left
         server.process.kill()
         server.process.wait()
-        wait_for(lambda: not any(Path(f"/proc/{process}").exists() for process in left), seconds=20, what="their end")
+        wait_for(lambda: not any(map(alive, left)), seconds=20, what="their end")
 
 
 def test_idle_connections_neither_use_up_the_descriptors_nor_silence_the_health_routes(

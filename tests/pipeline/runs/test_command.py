@@ -14,7 +14,7 @@ import pytest
 from pipeline.errors import StageError
 from pipeline.runs import command
 from pipeline.runs.command import CurableError
-from tests.services import wait_for
+from tests.services import alive, wait_for
 
 STARTER = """
 import os, sys
@@ -45,14 +45,6 @@ def run(tmp_path: Path) -> Callable[..., list[str]]:
         return lines
 
     return call
-
-
-def alive(process: int) -> bool:
-    """Whether it runs; what has ended and was not yet waited for does not."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.fixture(autouse=True)
