@@ -187,13 +187,17 @@ class BundleModel:
         model._decoder.session  # noqa: B018 - start it now: a bundle that cannot run fails here
         return model
 
-    def start(self) -> None:
-        """Start the sessions of all graphs now, side by side; each would start at its first call.
+    def start(self, *, side_by_side: bool = True) -> None:
+        """Start the sessions of all graphs now; each would start at its first call.
+
+        Args:
+            side_by_side: on several cores, or one after the other, which leaves the cores to others.
 
         Raises:
             BundleError: onnxruntime cannot load a graph, or the graph has other inputs or outputs than the bundle's.
         """
-        with ThreadPoolExecutor(len(self._graphs)) as pool:  # onnxruntime does not hold the interpreter meanwhile
+        count = len(self._graphs) if side_by_side else 1
+        with ThreadPoolExecutor(count) as pool:  # onnxruntime does not hold the interpreter meanwhile
             list(pool.map(lambda graph: graph.session, self._graphs.values()))
 
     def checked(self, check: Callable[[], object]) -> Self:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from starlette.requests import Request
@@ -13,6 +14,7 @@ from deploy.server.answers import json_response
 from deploy.server.middleware import Middleware, route
 from deploy.server.oip_routes import OipRoutes
 from deploy.server.pages import Pages
+from deploy.server.priority import give_way
 from deploy.server.served import Served
 from deploy.server.state import Service
 from deploy.server.surface_routes import SurfaceRoutes
@@ -40,7 +42,10 @@ def application(service: Service, routes: Sequence[BaseRoute]) -> Middleware:
     @asynccontextmanager
     async def lifespan(_: Middleware) -> AsyncIterator[None]:
         followed = [service.follower.refresh, *([service.challenge.refresh] if service.challenge else [])]
-        tasks = [asyncio.create_task(_repeat(refresh, service.settings.poll)) for refresh in followed]
+        # Threads of onnxruntime would keep the priority of the thread that starts them.
+        beside = give_way if service.settings.threads == 1 else lambda: None
+        pool = ThreadPoolExecutor(len(followed), "volvae-follower", initializer=beside)
+        tasks = [asyncio.create_task(_repeat(refresh, service.settings.poll, pool)) for refresh in followed]
         async with _over_grpc(service):
             yield
         for task in tasks:
@@ -48,6 +53,7 @@ def application(service: Service, routes: Sequence[BaseRoute]) -> Middleware:
         service.follower.stop()
         if service.challenge is not None:
             service.challenge.follower.stop()
+        pool.shutdown(wait=False)
 
     return Middleware(Router(routes, redirect_slashes=False, lifespan=lifespan), service)
 
@@ -78,12 +84,12 @@ def _over_grpc(service: Service) -> AbstractAsyncContextManager[None]:
     return grpc_server.serving(service)
 
 
-async def _repeat(look: Callable[[], object], poll: float) -> None:
+async def _repeat(look: Callable[[], object], poll: float, pool: Executor) -> None:
     """Look for a new model every ``poll`` seconds, whatever a look ends in."""
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(poll)
         try:
-            await loop.run_in_executor(None, look)
+            await loop.run_in_executor(pool, look)
         except Exception as error:  # noqa: BLE001 - the next look may succeed
             logs.failure("a look for a new model failed", error)

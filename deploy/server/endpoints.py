@@ -156,7 +156,6 @@ def warm_up(model: Model) -> None:
     Raises:
         ValueError: a graph cannot run, or gives values that are not finite; or the middle surface has a vol below 0.
     """
-    model.start()
     middle = model.decode(np.zeros((1, model.latents), np.float32))
     if isinstance(model, SurfaceModel) and (middle <= 0.0).any():
         raise ValueError("the decoder gives vols for its middle surface that are not positive")

@@ -74,7 +74,7 @@ class Follower:
             found = fingerprint(self.folder)
             if found != self._fingerprint:
                 self._trials.check(found, lambda: self._holds(found))
-                self._exchange(load(found, provider=self._provider, threads=self._threads))
+                self._exchange(self._load(found))
                 self._fingerprint = found
         except Stopped:
             return False
@@ -84,6 +84,11 @@ class Follower:
             return False
         self._refused.reset()
         return True
+
+    def _load(self, found: Fingerprint) -> Served:
+        """A bundle that was tried; the requests of a model that is served leave it one core at most."""
+        alone = self._fingerprint is None
+        return load(found, provider=self._provider, threads=self._threads, side_by_side=alone)
 
     def _holds(self, found: Fingerprint) -> bool:
         """Whether the folder holds this bundle still."""

@@ -33,7 +33,7 @@ def run(settings: Settings, *, wait: bool = False) -> None:
     with stop_at_signals() as stop, temporary_folder("volvae-server-") as folder, metrics.shared(folder):
         tried = folder / "tried"
         try:  # before there are workers to fail
-            (_wait_for_model if wait else _check_model)(settings, Trials(tried, stop=stop))
+            (_wait_for_model if wait else _check_model)(settings, Trials(tried, stop=stop, alone=True))
         except Stopped:
             return
         with _with_grpc(settings) as settings, closing(_listen(settings)) as listener:

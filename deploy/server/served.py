@@ -67,8 +67,14 @@ class Fingerprint(NamedTuple):
     version: str
 
 
-def load(found: Fingerprint, *, provider: Provider, threads: int) -> Served:
+def load(found: Fingerprint, *, provider: Provider, threads: int, side_by_side: bool = True) -> Served:
     """The model of a folder; its files are verified and every graph was called once.
+
+    Args:
+        found: the bundle.
+        provider: of onnxruntime, see `vae.runtime.load`.
+        threads: of one call.
+        side_by_side: whether the graphs start so, see `SurfaceModel.start`.
 
     Raises:
         ValueError: it cannot be served, or the folder no longer holds the bundle of this fingerprint.
@@ -77,6 +83,7 @@ def load(found: Fingerprint, *, provider: Provider, threads: int) -> Served:
     if fingerprint(found.folder).manifest != found.manifest:
         raise BundleError(f"{found.folder} changed while it was read")
     try:
+        model.start(side_by_side=side_by_side)
         warm_up(model)
     except Exception as error:  # onnxruntime raises a dozen unrelated types
         raise BundleError(f"{found.folder} cannot be run: {' '.join(str(error).split())}") from error

@@ -18,14 +18,15 @@ from typing import IO, NamedTuple
 
 from deploy.server import served
 from deploy.server.children import spawn, with_parent
+from deploy.server.priority import give_way
 from deploy.server.served import Fingerprint
 from deploy.server.stop import Stop
 from vae import bundle
 from vae.bundle import BundleError
 
+_Load = Callable[[Fingerprint], object]
 _SECONDS = 60.0  # in which a bundle must be loaded and run ...
 _CPU_SECONDS = 30  # ... and of processor time; the largest takes two
-_NICE = 5  # by how much a trial gives way to the calls of the server
 _MEMORY = 2 * 2**30  # bytes of the child, an eighth of which Python, numpy and onnxruntime take
 _LOOK = 0.1  # seconds between two looks at the outcome of a trial
 _REST = 10.0  # times as long as a trial that failed took, until the same bundle is tried again
@@ -52,10 +53,12 @@ class Trials:
     Args:
         folder: of these files, which the processes share; it is made where it is missing, also later.
         stop: at which a trial ends.
+        alone: whether nobody is served yet, so that a trial may take several cores.
     """
 
-    def __init__(self, folder: Path, *, stop: Stop | None = None) -> None:
+    def __init__(self, folder: Path, *, stop: Stop | None = None, alone: bool = False) -> None:
         self._folder = folder
+        self._load = partial(served.load, provider="cpu", threads=1, side_by_side=alone)
         self.stop = stop or Stop()
 
     def check(self, found: Fingerprint, is_wanted: Callable[[], bool] = lambda: True) -> None:
@@ -74,7 +77,7 @@ class Trials:
             if known is None or (known.reason and time.monotonic() >= known.until):
                 # which is quick: a copy that is under way is not tried
                 bundle.read_whole(found.folder, bundle.GRAPHS, optional=(bundle.SCENARIOS,))
-                known = _tried(found, partial(self._check_wanted, found, is_wanted))
+                known = _tried(found, partial(self._check_wanted, found, is_wanted), self._load)
                 _write(file, known)
                 self._forget()
         if known.reason:
@@ -139,7 +142,7 @@ def _write(file: IO[str], outcome: _Outcome) -> None:
     file.flush()
 
 
-def _tried(found: Fingerprint, check_wanted: Callable[[], None]) -> _Outcome:
+def _tried(found: Fingerprint, check_wanted: Callable[[], None], load: _Load) -> _Outcome:
     """The outcome of a trial.
 
     Raises:
@@ -147,12 +150,12 @@ def _tried(found: Fingerprint, check_wanted: Callable[[], None]) -> _Outcome:
         Stopped: the end was asked for.
     """
     start = time.monotonic()
-    reason = _try(found, check_wanted)
+    reason = _try(found, check_wanted, load)
     now = time.monotonic()
     return _Outcome(reason, now + _REST * (now - start))
 
 
-def _try(found: Fingerprint, check_wanted: Callable[[], None]) -> str:
+def _try(found: Fingerprint, check_wanted: Callable[[], None], load: _Load) -> str:
     """Load and run a bundle in a child; returns why that cannot be done within the limits, nothing where it can.
 
     Raises:
@@ -160,7 +163,7 @@ def _try(found: Fingerprint, check_wanted: Callable[[], None]) -> str:
         Stopped: the end was asked for.
     """
     outcome, sender = spawn.Pipe(duplex=False)
-    child = spawn.Process(target=_in_child, args=(found, sender), daemon=True)
+    child = spawn.Process(target=_in_child, args=(found, sender, load), daemon=True)
     child.start()
     sender.close()
     end = time.monotonic() + _SECONDS
@@ -187,15 +190,15 @@ def _end(code: int | None) -> str:
     return f"it ends the process with code {code}, or takes more than {_MEMORY >> 20} MiB"
 
 
-def _in_child(found: Fingerprint, sender: Connection) -> None:
-    with_parent(partial(_report, found, sender))
+def _in_child(found: Fingerprint, sender: Connection, load: _Load) -> None:
+    with_parent(partial(_report, found, sender, load))
 
 
-def _report(found: Fingerprint, sender: Connection) -> None:
+def _report(found: Fingerprint, sender: Connection, load: _Load) -> None:
     """Send why a bundle cannot be served; nothing where it can."""
     _limit()
     try:
-        served.load(found, provider="cpu", threads=1)
+        load(found)
     except MemoryError:
         sender.send(f"{found.folder} cannot be run: it takes more than {_MEMORY >> 20} MiB")
     except Exception as error:  # noqa: BLE001 - whatever it is, the bundle is not fit
@@ -210,7 +213,7 @@ def _limit() -> None:
 
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS + 1))
-    os.nice(_NICE)
+    give_way()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError):  # where memory runs out before the limit, as in a container, it shall be this process
         Path("/proc/self/oom_score_adj").write_text("1000")

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -544,6 +545,28 @@ def test_a_server_says_why_it_refuses_and_takes_the_next_good_one(
     assert server.metrics()["volvae_swaps_total",] == 2
 
 
+def priorities(process: psutil.Process) -> dict[int, int]:
+    """The nice value of each thread, field 19 of its stat; see proc(5)."""
+    stats = {int(path.parent.name): path.read_text() for path in Path(f"/proc/{process.pid}/task").glob("*/stat")}
+    return {thread: int(stat.rpartition(")")[2].split()[16]) for thread, stat in stats.items()}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority of each thread")
+@pytest.mark.parametrize(("threads", "lower"), [(1, 10), (2, 0)])
+def test_what_looks_for_models_gives_way_to_requests(
+    threads: int, lower: int, variants: dict[str, Path], tmp_path: Path
+) -> None:
+    """Not where onnxruntime would keep the priority for threads of its own."""
+    point(tmp_path / "current", variants["one"])
+    with serving(tmp_path / "current", tmp_path, "--poll", "0.05", "--threads", str(threads)) as server:
+        point(tmp_path / "current", variants["half"])
+        wait_for(lambda: server.version() == "half", seconds=60, what="the exchange")
+        found = [priorities(worker) for worker in psutil.Process(server.process.pid).children(recursive=True)]
+        usual = os.getpriority(os.PRIO_PROCESS, 0)
+        assert {nice - usual for threads in found for nice in threads.values()} == {0, lower}
+        assert all(of_threads[min(of_threads)] == usual for of_threads in found)  # where requests are answered
+
+
 @pytest.fixture
 def never_ending(variants: dict[str, Path], tmp_path: Path) -> Path:
     folder = tmp_path / "never_ending"
@@ -600,7 +623,7 @@ def test_one_trial_does_for_all_workers(
     found, tried, both = fingerprint(variants["double"]), [], threading.Event()
     ours, theirs = Trials(tmp_path), Trials(tmp_path)  # as those of two workers
 
-    def fails(_: Fingerprint, check_wanted: Callable[[], None]) -> str:
+    def fails(_: Fingerprint, check_wanted: Callable[[], None], __: object) -> str:
         tried.append(1)
         both.wait(60.0)
         check_wanted()
@@ -634,7 +657,7 @@ def test_a_trial_that_another_bundle_ended_says_nothing_of_its_own(
     variants: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trials, found = Trials(tmp_path), fingerprint(variants["double"])
-    monkeypatch.setattr(trial, "_try", lambda _, check_wanted: check_wanted() or "")
+    monkeypatch.setattr(trial, "_try", lambda _, check_wanted, __: check_wanted() or "")
     with pytest.raises(BundleError, match="was replaced before its trial ended"):
         trials.check(found, lambda: False)
     trials.check(found)
