@@ -167,7 +167,8 @@ def decide(
     Args:
         models: registry.
         version: to judge.
-        champion: that was read before the version was registered; where another was promoted since, that one counts.
+        champion: that was read before the version was registered; where another is promoted before the comparison has
+            ended, that one counts.
         loaded: the model of the version.
         figures: of all stages.
         held_out: data on which both are compared.
@@ -177,14 +178,19 @@ def decide(
         StageError: a champion that was promoted since cannot be trusted.
     """
     champion = _of_now(models, champion, version)
-    parent = None if champion is None else champion.version.number
-    if parent == version.number:
-        return {"verdict": "accepted", "reason": "it is champion already", "champion": parent}
-    rival = None if champion is None else champion.model
-    if isinstance(loaded, VectorModel):
-        checks, compared = judge_vectors(loaded, rival, figures, held_out, settings.gate)
-    else:
-        checks, compared = judge_surfaces(loaded, rival, figures, held_out, settings.gate)
+    while True:
+        parent = None if champion is None else champion.version.number
+        if parent == version.number:
+            return {"verdict": "accepted", "reason": "it is champion already", "champion": parent}
+        rival = None if champion is None else champion.model
+        if isinstance(loaded, VectorModel):
+            checks, compared = judge_vectors(loaded, rival, figures, held_out, settings.gate)
+        else:
+            checks, compared = judge_surfaces(loaded, rival, figures, held_out, settings.gate)
+        now = _of_now(models, champion, version)
+        if now is champion:
+            break
+        champion = now  # promoted during the comparison, which takes seconds
     verdict = Verdict(tuple(checks))
     tags = {f"gate.{check.name}": _result(check) for check in checks} | {"volvae.parent": parent or "none"}
     models.judge(version, accepted=verdict.accepted, reason=verdict.reason, tags=tags)

@@ -11,18 +11,20 @@ import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
 
+from pipeline import register
 from pipeline.cli.main import main as cli
 from pipeline.errors import InputError, StageError
 from pipeline.files import formats
 from pipeline.files.dataset import Dataset
 from pipeline.register import HeldOut, decide, trusted_champion
-from pipeline.registry import mlflow_store, registry
+from pipeline.registry import gate, mlflow_store, registry
 from pipeline.registry.registry import CHAMPION, Registry
 from pipeline.settings.params import Params
 from tests.bundles import with_scenarios
@@ -180,8 +182,15 @@ def test_a_worse_model_is_refused_a_better_one_promoted_and_rollback_restores(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("during_the_comparison", [False, True])
 def test_a_version_is_judged_beside_the_champion_of_now(
-    empty: None, workspace: Workspace, bundles: dict[str, Path], held_out: HeldOut
+    empty: None,
+    workspace: Workspace,
+    bundles: dict[str, Path],
+    held_out: HeldOut,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    during_the_comparison: bool,
 ) -> None:
     """Somebody promotes the better model after the worse champion was read: the worse one again is refused."""
     params = workspace.params()
@@ -190,8 +199,18 @@ def test_a_version_is_judged_beside_the_champion_of_now(
         read = trusted_champion(models, "c")
         better = models.register(record(bundles["good"], "b"))
         version = models.register(record(bundles["worse"], "c"))
-        models.promote(better)
         loaded = SurfaceModel.load(bundles["worse"], provider="cpu")
+        compare = register.compare
+
+        def compare_meanwhile(*given: Any) -> dict[str, gate.Comparison]:
+            if champion(models) != better.number:
+                models.promote(better)
+            return compare(*given)
+
+        if during_the_comparison:
+            monkeypatch.setattr(register, "compare", compare_meanwhile)
+        else:
+            models.promote(better)
         outcome = decide(models, version, read, loaded, FIGURES, held_out, params.register_)
         assert (outcome["verdict"], outcome["champion"], champion(models)) == ("refused", better.number, better.number)
         assert models.find(version.number).tags["volvae.parent"] == better.number
