@@ -48,7 +48,7 @@ class Exchanges:
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False), default=BUNDLE)
 @click.option("--count", type=click.IntRange(1), default=1000, show_default=True)
-@click.option("--load", "share", type=click.FloatRange(0.01, 1.0), default=0.25, show_default=True, help="Share of all.")
+@click.option("--load", "share", type=click.FloatRange(0.01, 1.0), default=0.25, show_default=True, help="Of all.")
 def main(bundle: Path, count: int, share: float) -> None:
     """Exchange the model of a server of BUNDLE under load. The exit code is 1 if a request was lost."""
     latents = SurfaceModel.load(bundle, provider="cpu", threads=1).latents

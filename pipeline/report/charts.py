@@ -11,11 +11,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vae.surface.days import date_of
+
 Array = NDArray[np.float64]
 
 _WIDTH, _HEIGHT = 440.0, 300.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66.0, 12.0, 10.0, 44.0
+_HALF_A_DIGIT = 3.8  # of its width
 _DECADES = 2.2  # up to so many, a logarithmic axis has ticks at 1, 2 and 5, beyond at powers of ten
+_DAY_STEPS = (1, 2, 5, 10, 20, 40)  # days between two dates that an axis names ...
+_MONTH_STEPS = (1, 2, 3, 6, 12, 24, 60, 120, 240, 600, 1200, 2400)  # ... or months
 _PALETTE = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))  # viridis, from low to high
 _TILT, _TURN = 0.5, -0.6  # of the view of a surface: sine of its height, radians about the vertical
 
@@ -26,6 +31,7 @@ class Axis(NamedTuple):
     Attributes:
         title: what it shows, and in which unit.
         log: whether it is logarithmic, which the chart then says.
+        dates: whether its numbers are days since 1970-01-01, which are named as dates.
         ticks: numbers to name; chosen by the data where there are none.
         style: format of these numbers.
         holds: numbers that it reaches to, whatever the data.
@@ -33,6 +39,7 @@ class Axis(NamedTuple):
 
     title: str
     log: bool = False
+    dates: bool = False
     ticks: tuple[float, ...] = ()
     style: str = ",.6g"
     holds: tuple[float, ...] = ()
@@ -191,6 +198,28 @@ def ticks(low: float, high: float, *, log: bool) -> list[float]:
     return [round(n * step, 12) for n in range(first, last + 1)]
 
 
+def date_ticks(low: float, high: float) -> dict[float, str]:
+    """Two to six months, or one to four days, from ``low`` to ``high``, all days since 1970-01-01, and their names.
+
+    >>> date_ticks(20454.0, 20819.0)
+    {20454.0: '2026-01', 20544.0: '2026-04', 20635.0: '2026-07', 20727.0: '2026-10', 20819.0: '2027-01'}
+    >>> date_ticks(20454.0, 20460.0)
+    {20454.0: '2026-01-01', 20456.0: '2026-01-03', 20458.0: '2026-01-05', 20460.0: '2026-01-07'}
+    """
+    if high - low < 4.0 * _DAY_STEPS[-1]:
+        step = next(step for step in _DAY_STEPS if 4.0 * step > high - low)
+        return {float(day): str(date_of(day)) for day in range(math.ceil(low), math.floor(high) + 1, step)}
+    step = next(step for step in _MONTH_STEPS if 5.0 * step >= _month_of(high - low))
+    counted = np.arange(_month_of(low) // step * step, _month_of(high) + 1.0, step).astype("datetime64[M]")
+    firsts = zip(counted.astype("datetime64[D]").astype(float).tolist(), counted.astype(str).tolist(), strict=True)
+    return {day: month for day, month in firsts if low <= day <= high}
+
+
+def _month_of(day: float) -> float:
+    """Mean months since 1970-01-01."""
+    return day * 12.0 / 365.25
+
+
 def _scales(marks: Sequence[Mark], x: Axis, y: Axis, levels: Sequence[Level], height: float) -> tuple[_Scale, _Scale]:
     """The scales of both axes, which hold all marks and levels."""
     heights = [value for mark in marks for part in (mark.y, mark.low, mark.high) for value in np.ravel(part)]
@@ -223,18 +252,24 @@ def _axes(across: _Scale, up: _Scale, x: Axis, y: Axis) -> str:
     """Grid lines, numbers and titles."""
     parts, bottom = [], up.start
     for scale, axis, horizontal in ((across, x, True), (up, y, False)):
-        for value in axis.ticks or ticks(scale.low, scale.high, log=axis.log):
+        for value, name in _named(axis, scale).items():
             place = _place(scale, value)
             line = f"M{place} {_TOP:g}V{bottom:g}" if horizontal else f"M{_LEFT:g} {place}H{_WIDTH - _RIGHT:g}"
-            parts.append(
-                f'<path class="grid" d="{line}"/>{_tick(place, f"{value:{axis.style}}", bottom, horizontal=horizontal)}'
-            )
+            parts.append(f'<path class="grid" d="{line}"/>{_tick(place, name, bottom, horizontal=horizontal)}')
     return "".join(parts) + _titles(x, y, bottom)
+
+
+def _named(axis: Axis, scale: _Scale) -> dict[float, str]:
+    """The numbers that an axis names, and how."""
+    if axis.dates:
+        return date_ticks(scale.low, scale.high)
+    return {value: f"{value:{axis.style}}" for value in axis.ticks or ticks(scale.low, scale.high, log=axis.log)}
 
 
 def _tick(place: float, text: str, bottom: float, *, horizontal: bool) -> str:
     if horizontal:
-        return f'<text x="{place:.1f}" y="{bottom + 16:g}" text-anchor="middle">{text}</text>'
+        inside = min(place, _WIDTH - _HALF_A_DIGIT * len(text))
+        return f'<text x="{inside:.1f}" y="{bottom + 16:g}" text-anchor="middle">{text}</text>'
     return f'<text x="{_LEFT - 6:g}" y="{place + 4:.1f}" text-anchor="end">{text}</text>'
 
 

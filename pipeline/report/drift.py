@@ -22,7 +22,6 @@ ODD_PERCENT = 1.0  # percentile among held-out surfaces below which a surface is
 _FLOOR = 0.01  # percentile as which lower ones are drawn
 _WINDOW = 20  # surfaces, of which the share of odd ones is drawn
 _ROWS = 10  # of the table of the oddest
-_DAYS_OF_YEAR = 365.25
 _SIGNIFICANT = 2.0  # standard errors of a difference of mean log scores
 
 
@@ -273,7 +272,7 @@ def _shares(shown: _Shown, rule: Rule) -> Section:
 
 
 def _axis(shown: _Shown) -> Axis:
-    return Axis("year", style=".2f") if _dated(shown) else Axis("surface, in the order of the file", style=",.0f")
+    return Axis("date", dates=True) if _dated(shown) else Axis("surface, in the order of the file", style=",.0f")
 
 
 def _dated(shown: _Shown) -> bool:
@@ -281,9 +280,9 @@ def _dated(shown: _Shown) -> bool:
 
 
 def _places(watched: Watched, shown: _Shown) -> Array:
-    """Where the surfaces stand on the horizontal axis: years, or numbers that go on from the sets before."""
+    """Where the surfaces stand on the horizontal axis: days, or numbers that go on from the sets before."""
     if watched.days is not None and _dated(shown):
-        return 1970.0 + np.asarray(watched.days, np.float64) / _DAYS_OF_YEAR
+        return np.asarray(watched.days, np.float64)
     before = 0
     for _, _, each in shown:
         if each is watched:

@@ -1,3 +1,4 @@
+import datetime as dt
 import math
 import re
 from xml.etree import ElementTree
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report.charts import Axis, Level, Mark, chart, heat_map, surface, ticks
+from pipeline.report.charts import Axis, Level, Mark, chart, date_ticks, heat_map, surface, ticks
+from vae.surface.days import day_of
 
 NUMBERS = st.floats(-1e3, 1e3, allow_nan=False)
 
@@ -32,6 +34,15 @@ def test_ticks_are_round_even_and_inside(low: float, width: float) -> None:
     np.testing.assert_allclose(steps, steps[0], rtol=1e-4)
     digits = steps[0] / 10 ** math.floor(math.log10(steps[0] * (1 + 1e-6)))
     assert min(abs(digits - round_one) for round_one in (1.0, 2.0, 2.5, 5.0)) < 1e-3
+
+
+@given(st.floats(-20_000.0, 60_000.0), st.floats(2.0, 40_000.0))
+def test_dates_that_an_axis_names_are_few_inside_and_true(low: float, width: float) -> None:
+    found = date_ticks(low, low + width)
+    assert 1 <= len(found) <= 6
+    for day, name in found.items():
+        assert low <= day <= low + width
+        assert day_of(dt.date.fromisoformat(name if name.count("-") == 2 else f"{name}-01")) == day
 
 
 @given(st.floats(1e-6, 1e6), st.floats(4.0, 1e6))
