@@ -80,7 +80,8 @@ def film(*, seed: int) -> Array:
     picture = (1.0 + 0.15 * np.tanh(light)) * (40.0 + face - 90.0 * eyes - 70.0 * lips)
     motion = np.abs(np.diff(moves, axis=0, prepend=0.0)).mean(1)[:, None, None]
     noise = _NOISE * picture / picture.mean() * (0.5 + motion / motion.mean())
-    return np.clip(picture + noise * random.standard_normal(picture.shape), 0.0, 255.0).reshape(FRAMES, -1)
+    noisy: Array = np.clip(picture + noise * random.standard_normal(picture.shape), 0.0, 255.0).reshape(FRAMES, -1)
+    return noisy
 
 
 def _spot(x: Array, y: Array, right: Array, down: Array, width: float, height: Array | float) -> Array:

@@ -79,12 +79,11 @@ def with_jump(iv: Array, grid: Grid, random: np.random.Generator) -> Array:
 def _figures(
     name: str, make: Callable[[], Array], model: SurfaceModel, noise: float, count: int, random: np.random.Generator
 ) -> dict[str, float]:
-    flagged, covered, square, right = [], [], [], []
+    flagged, covered, square, right = [], [], list[Array](), list[Array]()
     for _ in range(count):
         iv = make()
-        hidden = np.full(iv.size, fill_value=True)
-        hidden[random.choice(iv.size, _QUOTES, replace=False)] = False
-        hidden = hidden.reshape(iv.shape)
+        hidden = np.full(iv.shape, fill_value=True)
+        hidden.flat[random.choice(iv.size, _QUOTES, replace=False)] = False
         seen = np.where(hidden, np.nan, iv + 1e-4 * noise * random.standard_normal(iv.shape))
         found, weighted = model.complete(seen), model.complete(seen, weight=(_LEARNED_BP / noise) ** 2)
         quoted = iv + 1e-4 * _LEARNED_BP * random.standard_normal(iv.shape)

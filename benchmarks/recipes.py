@@ -335,6 +335,8 @@ class _Decoder(BaseDecoder):
 class _Scaled(nn.Module):
     """The product with fixed numbers."""
 
+    factors: Tensor
+
     def __init__(self, factors: Tensor) -> None:
         super().__init__()
         self.register_buffer("factors", factors.float())

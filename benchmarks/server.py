@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -152,7 +152,7 @@ def post(path: str, body: bytes, headers: dict[str, str] | None = None) -> bytes
 
 def infer(z: np.ndarray, *, binary: bool) -> bytes:
     """A request to the decoder as bytes."""
-    tensor = {"name": "z", "shape": list(z.shape), "datatype": "FP32"}
+    tensor: dict[str, Any] = {"name": "z", "shape": list(z.shape), "datatype": "FP32"}
     tensor |= {"parameters": {"binary_data_size": z.nbytes}} if binary else {"data": z.ravel().tolist()}
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": binary}}).encode()
     if not binary:
@@ -232,13 +232,13 @@ def closed_loop(port: int, request: bytes) -> float:
         answers, end = 0, (start := time.perf_counter()) + _SECONDS
         while (now := time.perf_counter()) < end:
             for key, _ in ready.select():
-                connection = key.fileobj
-                assert isinstance(connection, socket.socket)
-                missing[connection] -= len(connection.recv(65536))
-                if not missing[connection]:
+                answered = key.fileobj
+                assert isinstance(answered, socket.socket)
+                missing[answered] -= len(answered.recv(65536))
+                if not missing[answered]:
                     answers += 1
-                    missing[connection] = size
-                    connection.sendall(request)
+                    missing[answered] = size
+                    answered.sendall(request)
         return answers / (now - start)
 
 
@@ -262,7 +262,7 @@ def open_loop(port: int, request: bytes, *, rate: float, connections: int) -> Ou
     """Send requests at random moments. One that is due while all connections are busy waits, which counts."""
     gaps = np.random.default_rng(1).exponential(1.0 / rate, int(rate * _LOAD_SECONDS))
     due = deque(np.cumsum(gaps).tolist())
-    served, late, others = [], [], Counter()
+    served, late, others = [], [], Counter[bytes]()
     with connected(port, connections) as sockets, closing(select.epoll()) as ready, uncollected():
         sizes = {b"200": max(len(exchange(connection, request)) for connection in sockets)}  # which are accepted then
         by_number = {connection.fileno(): connection for connection in sockets}

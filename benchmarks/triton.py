@@ -43,7 +43,7 @@ def serving(repository: Path) -> Iterator[Ports]:
         raise InputError(f"{ENVIRONMENT} has no Triton; `make triton` installs it")
     ports = Ports(*_free_ports(2))
     with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("w+b") as log:
-        command = [_PACKAGES / "pytriton/tritonserver/bin/tritonserver", f"--model-repository={repository}",
+        command = [str(_PACKAGES / "pytriton/tritonserver/bin/tritonserver"), f"--model-repository={repository}",
                    f"--backend-directory={_backends(Path(folder))}", "--allow-metrics=false", "--exit-timeout-secs=1",
                    f"--http-port={ports.http}", f"--grpc-port={ports.grpc}",
                    "--http-address=127.0.0.1", "--grpc-address=127.0.0.1"]  # fmt: skip

@@ -337,7 +337,7 @@ def serve(*, cron: str, timezone: str | None, port: int, **parameters: object) -
         _serve(schedule, parameters, f"schedule {cron!r} on {url}; see {pages}, log in with {login}")
 
 
-class _Runner(Runner):  # type: ignore[misc]  # prefect carries no types here
+class _Runner(Runner):  # prefect carries no types here
     """Prefect's runner, whose own handler of SIGTERM calls ``astop`` without awaiting it and so stops nothing."""
 
     def handle_sigterm(self, *_: object) -> None:
