@@ -20,8 +20,10 @@ def main() -> int:
     parser.add_argument("--damages", type=int, default=2000, help="damaged files")
     parser.add_argument("--pairs", type=int, default=200, help="times that two do the same at once")
     parser.add_argument("--operations", type=int, default=2000, help="of four processes on one registry")
-    parser.add_argument("--subject", action="append", help="one or more of the subjects; all by default")
-    parser.add_argument("--fault", action="append", help="one or more of the faults; all by default")
+    transactions = (*subjects.NAMES, "none")
+    parser.add_argument("--subject", action="append", choices=transactions, help="one or more; all by default")
+    faults = [fault.name for fault in (*FAULTS, *remote.LOSSES)]
+    parser.add_argument("--fault", action="append", choices=faults, help="one or more; all by default")
     parser.add_argument("--workers", type=int, default=1, help="processes that share the trials of a row")
     parser.add_argument("--templates", type=Path, help="folder for the states before, to be used again")
     parser.add_argument(

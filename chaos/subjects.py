@@ -83,6 +83,7 @@ PATHS = {
         "metrics": "results/export.json",
     },
 }
+NAMES = (*PATHS, "register", "promote", "rollback", "fetch", "exchange")
 
 
 class Subject(NamedTuple):

@@ -7,6 +7,18 @@ from pathlib import Path
 import pytest
 
 from chaos.faults import FAULTS
+from chaos.matrix import main
+
+
+@pytest.mark.parametrize("unknown", [["--subject", "regsiter"], ["--fault", "SIGKIL"]])
+def test_a_matrix_of_nothing_is_refused(
+    unknown: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would end without a violation."""
+    monkeypatch.setattr(sys, "argv", ["chaos", *unknown])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert f"argument {unknown[0]}: invalid choice: '{unknown[1]}' (choose from " in capsys.readouterr().err
 
 
 @pytest.mark.slow
