@@ -8,7 +8,7 @@ from typing import NamedTuple
 from deploy.server import errors
 from deploy.server.endpoints import Endpoint, check_time, make_endpoints, warm_up
 from vae import bundle, runtime
-from vae.bundle import MANIFEST, BundleError
+from vae.bundle import MANIFEST, BundleError, NoBundleError
 from vae.runtime import Provider, SurfaceModel, VectorModel
 
 
@@ -100,7 +100,8 @@ def fingerprint(folder: Path) -> Fingerprint:
     try:
         content = bundle.read_file(real / MANIFEST)
     except OSError as error:
-        raise BundleError(f"{folder} is not a bundle: {MANIFEST} cannot be read ({error.strerror})") from error
+        kind = NoBundleError if isinstance(error, FileNotFoundError) else BundleError
+        raise kind(f"{folder} is not a bundle: {MANIFEST} cannot be read ({error.strerror})") from error
     manifest = hashlib.sha256(content).hexdigest()
     version = real.name if folder.is_symlink() else manifest[:12]
     if not (version.isascii() and version.isprintable() and version == version.strip()):

@@ -30,7 +30,7 @@ def one_line_errors(command: Callable[Parameters, None]) -> Callable[Parameters,
         except ModuleNotFoundError as error:
             _end(f"{error}{_remedy(error.name or '')}", code=2)
         except (InputError, ValueError, ImportError) as error:
-            _end(f"{error}{_where_bundles_come_from(error)}", code=2)
+            _end(f"{error}{where_bundles_come_from(error)}", code=2)
         except StageError as error:
             _end(str(error), code=1)
         except MemoryError as error:
@@ -44,13 +44,13 @@ def _end(message: str, *, code: int) -> None:
     sys.exit(code)
 
 
-def _where_bundles_come_from(error: Exception) -> str:
+def where_bundles_come_from(error: Exception) -> str:
     """How to get a bundle, where the error is that there is none."""
     from vae.bundle import NoBundleError
 
     if not isinstance(error, NoBundleError):
         return ""
-    small = f"--bundle {DEMO} is that of the demo" if DEMO.exists() else f"`volvae demo` writes a small one to {DEMO}"
+    small = f"{DEMO} is that of the demo" if DEMO.exists() else f"`volvae demo` writes a small one to {DEMO}"
     return f"; `make run` trains one, {small}"
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.cli.common import where_bundles_come_from
 from vae import runtime, sessions
 from vae.runtime import SurfaceModel, VectorModel
 from vae.surface.units import BASIS_POINTS
@@ -57,7 +58,7 @@ def _bundle(folder: Path) -> list[Finding]:
         model.encode(drawn)
         size, item, missed = _completed(model, drawn)
     except (ValueError, OSError) as error:
-        return [Finding("bundle", str(error), fault=True)]
+        return [Finding("bundle", f"{error}{where_bundles_come_from(error)}", fault=True)]
     z = np.zeros((1, model.latents), np.float32)
     return [
         Finding("bundle", f"{folder}: format {model.manifest['format']}, {size}, checksums agree"),

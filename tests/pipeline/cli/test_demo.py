@@ -84,7 +84,7 @@ def test_a_missing_bundle_says_where_bundles_come_from(tmp_path: Path, monkeypat
     assert result.stderr.endswith("; `make run` trains one, `volvae demo` writes a small one to demo/bundle\n")
     (tmp_path / "demo/bundle").mkdir(parents=True)
     result = volvae("complete", DEMO / "quotes/smile.csv", "-o", tmp_path / "a.csv")
-    assert result.stderr.endswith("; `make run` trains one, --bundle demo/bundle is that of the demo\n")
+    assert result.stderr.endswith("; `make run` trains one, demo/bundle is that of the demo\n")
 
 
 def test_it_is_small_enough_to_ship() -> None:

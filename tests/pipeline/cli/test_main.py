@@ -496,6 +496,9 @@ def test_doctor_finds_a_sound_bundle_and_a_damaged_one(bundle: str, tmp_path: Pa
     shutil.copytree(bundle, tmp_path / "bundle")
     graph = tmp_path / "bundle/sampler.onnx"
     graph.write_bytes(graph.read_bytes()[:-1])
+    none = volvae("doctor", "--bundle", str(tmp_path / "none"))
+    assert none.exit_code == 1
+    assert "; `make run` trains one, `volvae demo` writes a small one to demo/bundle" in none.stdout
     damaged = volvae("doctor", "--bundle", str(tmp_path / "bundle"))
     assert damaged.exit_code == 1
     assert "FAULT bundle" in damaged.stdout
