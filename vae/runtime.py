@@ -394,7 +394,7 @@ class SurfaceModel(BundleModel):
                 f"log_return is {log_return}; allowed: "
                 f"{'a number, as the law has the return of the underlying' if moving.has_return else 'None'}"
             )
-        surface = self._checked(np.asarray(iv)[None])[0]
+        surface = self._checked(np.asarray(runtime_inputs.unmasked(iv))[None])[0]
         if np.isnan(surface).any():
             raise ValueError("iv has missing points; a state needs a whole surface, as complete makes of quotes")
         return moving.after(state or moving.state, surface, date, log_return or 0.0)
@@ -464,7 +464,7 @@ class SurfaceModel(BundleModel):
 
     def surfaces(self, iv: ArrayLike) -> Surfaces:
         """Vols [batch, tenor, node] with their coordinates."""
-        return Surfaces(np.asarray(iv), self.grid)
+        return Surfaces(np.asarray(runtime_inputs.unmasked(iv)), self.grid)
 
     def request(
         self,

@@ -1,6 +1,7 @@
 """The arguments of ``vae.runtime``: checked, and turned into the tensors that the graphs of a bundle read."""
 
 import math
+import operator
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -72,8 +73,10 @@ def sample_request(
     """The request for rows ``offset`` to ``offset + n``; ``names`` are the conditions that the model has.
 
     Raises:
-        ValueError: a number is out of range, the model does not have a condition or a prior, or the prior has none.
+        ValueError: a number is out of range or not whole, the model does not have a condition or a prior, or the prior
+            has none.
     """
+    n, offset, seed = _whole("n", n), _whole("offset", offset), _whole("seed", seed)
     if not 1 <= n <= _LARGEST_ROW:
         raise ValueError(f"n is {n}; the number of surfaces must be between 1 and 2^50")
     if not 0 <= offset <= _LARGEST_ROW - n:
@@ -119,7 +122,7 @@ def latents_batch(z: ArrayLike, latents: int) -> Array:
         ValueError: another shape, or a value is not finite.
     """
     # A finite sum proves in one pass that all values are finite; otherwise each value is looked at.
-    array = np.ascontiguousarray(z, np.float32)
+    array = np.ascontiguousarray(unmasked(z), np.float32)
     if array.shape == (1, latents) and math.isfinite(sum(array.tolist()[0])):
         return array  # one row, of which the checks below would take longer than the decoder's products
     array = _batch("z", array, (latents,))
@@ -211,14 +214,15 @@ def quote_feeds(
         ValueError: shapes that do not agree, coordinates that are missing or doubled, numbers out of range, or vols,
             tenors or coordinates in another unit.
     """
-    vols = np.asarray(iv, np.float64)
+    vols = np.asarray(unmasked(iv), np.float64)
     if tenor is None and log_moneyness is None and call_delta is None:
         return _known_points(grid, vols, weight, allowed)
     if tenor is None or (log_moneyness is None) == (call_delta is None):
         raise ValueError("quotes need tenor and one of log_moneyness and call_delta")
     coordinate = log_moneyness if call_delta is None else call_delta
     try:
-        columns = np.broadcast_arrays(vols, *(np.asarray(part, np.float64) for part in (tenor, coordinate, weight)))
+        others = (np.asarray(unmasked(part), np.float64) for part in (tenor, coordinate, weight))
+        columns = np.broadcast_arrays(vols, *others)
     except ValueError as error:
         raise ValueError(f"iv, tenor, coordinates and weight differ in shape: {error}") from error
     vols, years, k, weights = (np.atleast_1d(column) for column in columns)
@@ -234,6 +238,18 @@ def quote_feeds(
         k = log_moneyness_of_delta(k, vols * np.sqrt(years))
     plausible.check_vols(vols, allowed)
     return _completer_feeds(k, years, vols, weights)
+
+
+def unmasked(values: ArrayLike | None) -> Any:  # noqa: ANN401 - what it got, but for a masked array
+    """The values, of which a masked array has NaN where it is masked: numpy would read what lies below the mask.
+
+    >>> unmasked(np.ma.masked_array([1.0, 9.0], [False, True]))
+    array([ 1., nan])
+    """
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    kind = values.dtype if values.dtype.kind == "f" else np.float64
+    return np.where(np.ma.getmaskarray(values), np.nan, values.data).astype(kind)
 
 
 def frame_columns(frame: object) -> dict[str, NDArray[Any]] | None:
@@ -317,6 +333,14 @@ def slices(count: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, count))
 
 
+def _whole(name: str, value: int) -> int:
+    """A whole number, which one with decimals is not: it would be cut, and another seed be drawn than was said."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} is {value!r}; allowed: a whole number") from None
+
+
 def _condition_values(conditions: Mapping[str, float], names: tuple[str, ...]) -> Array:
     """Values in the order of ``names``, NaN for a condition that is left free, [condition]."""
     for name, value in conditions.items():
@@ -335,7 +359,7 @@ def _known_points(grid: Grid, iv: NDArray[np.float64], weight: ArrayLike, allowe
     if not 1 <= known.sum() <= _MOST_QUOTES:
         raise ValueError(f"iv has {known.sum()} known points; allowed: 1 to {_MOST_QUOTES:,}")
     years = np.broadcast_to(grid.tenors[:, None], iv.shape)[known]
-    weights = np.broadcast_to(np.asarray(weight, np.float64), iv.shape)[known]
+    weights = np.broadcast_to(np.asarray(unmasked(weight), np.float64), iv.shape)[known]
     k = np.broadcast_to(grid.log_moneyness_of(iv), iv.shape)[known]
     _check_positive(iv=iv[known], weight=weights)
     plausible.check_vols(iv, allowed)
@@ -367,7 +391,7 @@ def _check_each(name: str, column: NDArray[np.float64], right: NDArray[np.bool_]
 
 def _batch(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:
     """Values as contiguous float32 [batch, *shape]."""
-    array = np.ascontiguousarray(values, np.float32)
+    array = np.ascontiguousarray(unmasked(values), np.float32)
     if array.ndim != 1 + len(shape) or array.shape[1:] != shape or not len(array):
         raise ValueError(f"{name} has shape {array.shape}; expected (batch, {', '.join(map(str, shape))}), not empty")
     return array

@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from vae.runtime_inputs import allowed_points, data_feeds, sample_request, vector_batch
+from vae.runtime_inputs import (
+    allowed_points,
+    data_feeds,
+    latents_batch,
+    quote_feeds,
+    sample_request,
+    vector_batch,
+)
+from vae.surface.grid import Grid
+from vae.surface.plausible import Interval
 
 
 def request(
@@ -46,6 +55,9 @@ def test_a_request_is_what_the_sampler_reads() -> None:
         ({"n": 0}, "n is 0; the number of surfaces must be between 1 and"),
         ({"n": 4097, "offset": 2**50 - 4096}, "offset is 1125899906838528; allowed: 0 to"),
         ({"seed": 2**64}, "seed is 18446744073709551616; allowed: 0 to"),
+        ({"seed": 1.5}, "seed is 1.5; allowed: a whole number"),
+        ({"seed": "7"}, "seed is '7'; allowed: a whole number"),
+        ({"n": 2.0}, "n is 2.0; allowed: a whole number"),
         ({"temperature": np.nan}, "temperature is nan; allowed: 0 to 100"),
         ({"prior": "normal"}, "prior is 'normal'; allowed: fitted, standard_normal"),
         (
@@ -66,6 +78,21 @@ def test_missing_points_are_masked() -> None:
     feeds = data_feeds("iv", surfaces, reads_missing=True)
     np.testing.assert_array_equal(feeds["mask"], [[[1.0, 0.0]]])
     assert np.isfinite(feeds["iv"]).all()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64])
+def test_what_is_masked_is_missing(kind: type) -> None:
+    """The number below a mask is no number of the array: a surface lacks the point, and a quote is refused."""
+    vectors = np.ma.masked_array(np.array([[3, 9]], kind), [[False, True]])
+    found = vector_batch(vectors, 2, allowed=allowed_points("gaussian", "none"), reads_missing=True)
+    np.testing.assert_array_equal(found, [[3.0, np.nan]])
+    iv, grid = np.ma.masked_array([0.2, 9.0], [False, True]), Grid([0.25, 1.0], [0.0, 0.1])
+    with pytest.raises(ValueError, match="iv of quote 1 is nan"):
+        quote_feeds(grid, iv, 0.5, 0.0, None, 1.0, Interval(0.01, 2.0))
+    with pytest.raises(ValueError, match="weight of quote 1 is nan"):
+        quote_feeds(grid, 0.2, 0.5, 0.0, None, np.ma.masked_array([1.0, 9.0], [False, True]), Interval(0.01, 2.0))
+    with pytest.raises(ValueError, match="z must be finite, but row 0 is not"):
+        latents_batch(vectors, 2)
 
 
 def test_missing_points_are_refused_where_the_model_was_not_trained_to_read_them() -> None:
