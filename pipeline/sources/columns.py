@@ -22,7 +22,7 @@ from pipeline.tables.text_file import TextFormat
 from pipeline.tables.words import Words
 
 Array = NDArray[np.float64]
-Kind = Literal["number", "day", "instant", "tenor", "flag", "name"] | Words
+Kind = Literal["number", "day", "instant", "offset", "tenor", "flag", "name"] | Words
 
 _LARGEST, _SMALLEST = 1e50, 1e-50  # larger counts as infinite, smaller as 0, so that no product overflows
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -218,6 +218,8 @@ class Columns:
         if kind in ("day", "instant"):
             instants = self.instants(name, date_format=wanted.date_format)
             return np.floor(instants) if kind == "day" else instants
+        if kind == "offset":
+            return self.offsets(name, date_format=wanted.date_format)
         if kind == "name":
             return self.texts(name).code
         return self.tenors(name) if kind == "tenor" else self.flags(name)
@@ -252,6 +254,16 @@ class Columns:
             if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
                 return dates.of_times(column)
             raise CellError(f"holds {kind}, but must hold dates; {dates.ALLOWED}")
+
+    def offsets(self, name: str, *, date_format: str | None = None) -> Array:
+        """Days by which the clocks of a column of times are ahead of UTC, NaN where a cell does not say it, [row]."""
+        column = self._column(name, empty=pa.float64())
+        with self._naming(name):
+            if pa.types.is_large_string(column.type):
+                return dates.offsets_of_text(column, date_format)
+            if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+                return dates.offsets_of_numbers(self.numbers(name))
+            return dates.offsets_of_times(column)
 
     def tenors(self, name: str) -> Array:
         """A column of labels of tenors (1W, 3M) in years, NaN where it is empty, [row]."""

@@ -246,11 +246,16 @@ def _wanted(params: QuotesParams, file_names: list[str]) -> dict[str, Wanted]:
             several = f"; of several columns {name} name {name}[1] and {name}[2]" if file_names.count(name) > 1 else ""
             raise InputError(f"params.yaml: prepare.quotes.columns: {keys[name]} and {key} are both {name}{several}")
     names |= {f"{_CONDITION}{key}": name for key, name in params.conditions.items()}
+    clocks = {
+        f"{key}.offset": Wanted(names[key], "offset", params.date_format_of(key))
+        for key, kind in _KINDS.items()
+        if kind == "instant" and key in names
+    }
     percent = (VOLS if params.vol_unit == "percent" else ()) + (RATES if params.rate_unit == "percent" else ())
     return {
         key: Wanted(name, _KINDS.get(key, "number"), params.date_format_of(key), percent=key.split(".")[0] in percent)
         for key, name in names.items()
-    }
+    } | clocks
 
 
 def _with_decimal_rates(found: dict[str, Array], params: QuotesParams) -> dict[str, Array]:

@@ -23,7 +23,7 @@ def years(found: Mapping[str, Array], dates: Array, params: QuotesParams) -> Arr
 
     Args:
         found: columns of the file by canonical name; date, snapshot, quoted_at and expiry as days since 1970-01-01 with
-            the part of the day.
+            the part of the day; ``expiry.offset`` and so on the days by which their clocks are ahead of UTC.
         dates: the date of each row, days since 1970-01-01.
         params: settings.
 
@@ -42,7 +42,8 @@ def years(found: Mapping[str, Array], dates: Array, params: QuotesParams) -> Arr
             return (found["days"] / params.days_per_year).round(_DIGITS)
         if _has_times(found["days"]):
             return _hours_in_days(found["days"], params)
-    start, end = _quote_instants(found, dates), found["expiry"] if "expiry" in found else dates + found["days"]
+    quotes = _timed_column(found, dates)
+    start, end = found.get(quotes), found["expiry"] if "expiry" in found else dates + found["days"]
     if params.expiry_time is not None or (_has_times(end) and start is not None):
         if start is None:
             raise InputError(
@@ -50,7 +51,8 @@ def years(found: Mapping[str, Array], dates: Array, params: QuotesParams) -> Arr
                 "column of times in prepare.quotes.columns.snapshot, or leave expiry_time out"
             )
         _check_one_time(found, start, params)
-        return _elapsed(start, _expiry_instants(end, params), params).round(_DIGITS)
+        end = _on_clock_of_quotes(found, quotes, _expiry_instants(end, params), params)
+        return _elapsed(start, end, params).round(_DIGITS)
     _check_hours(start, end, params)
     return _elapsed(dates, np.floor(end), params)
 
@@ -70,8 +72,8 @@ def _hours_in_days(days: Array, params: QuotesParams) -> Array:
     return days / DAYS_PER_YEAR
 
 
-def _quote_instants(found: Mapping[str, Array], dates: Array) -> Array | None:
-    """When each row was quoted, from the first column with times of day; None where there is none.
+def _timed_column(found: Mapping[str, Array], dates: Array) -> str:
+    """The first column with times of day that says when each row was quoted; empty where there is none.
 
     Times of quotes that lie on other dates, or of which a date has several, are those of last trades and no instants of
     a surface.
@@ -80,7 +82,34 @@ def _quote_instants(found: Mapping[str, Array], dates: Array) -> Array | None:
     quoted_at = columns.get("quoted_at", dates)
     if (np.floor(quoted_at) != dates).any() or len(_several(quoted_at)):
         columns.pop("quoted_at", None)
-    return next((instants for instants in columns.values() if _has_times(instants)), None)
+    return next((name for name, instants in columns.items() if _has_times(instants)), "")
+
+
+def _on_clock_of_quotes(found: Mapping[str, Array], quotes: str, end: Array, params: QuotesParams) -> Array:
+    """Expiries on the clock of the quotes, where both say how far theirs is ahead of UTC.
+
+    Raises:
+        InputError: one of them says it and the other does not, or settings say it too.
+    """
+    expiry, unknown = found.get("expiry", end), np.full(len(end), np.nan)
+    timed = np.isfinite(expiry) & (expiry != np.floor(expiry))  # dates have no clock
+    ahead = np.where(timed, found.get("expiry.offset", unknown), np.nan)
+    quoted = found.get(f"{quotes}.offset", unknown)
+    says, said = np.isfinite(ahead), np.isfinite(quoted)
+    if params.quote_zone is not None:
+        if says.any():
+            raise InputError(
+                f"{params.path}: times in column {params.columns.expiry} say their offset from UTC already; leave "
+                "prepare.quotes.expiry_time and quote_zone out"
+            )
+    elif (timed & (says != said)).any():
+        names = [getattr(params.columns, name) for name in (quotes, "expiry")]
+        one, other = names if (timed & said & ~says).any() else reversed(names)
+        raise InputError(
+            f"{params.path}: times in column {one} say their offset from UTC, but those in column {other} do not, so "
+            "that no hours can be counted between them; write both with offsets or both without, on one clock"
+        )
+    return end + np.where(says, quoted - ahead, 0.0)
 
 
 def _several(instants: Array) -> Array:

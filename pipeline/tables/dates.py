@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.tables.cell_errors import CellError, cells
-from vae.surface.days import instant_of
+from vae.surface.days import DAY, instant_of
 
 Array = NDArray[np.float64]
 
@@ -22,7 +22,7 @@ _LAST_DAY = 2_932_896  # 9999-12-31, in days since 1970-01-01
 _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
            "november", "december")  # fmt: skip
 _CLOCK = r"(?:[T ]\s*(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?P<fraction>\.\d{1,9})?)?"
-_CLOCK += r"\s*(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})?)?"
+_CLOCK += r"\s*(?P<zone>Z|UTC|GMT|[+-]\d{2}:?\d{2})?)?"
 _DAY, _MONTH, _NAME, _YEAR = r"(?P<day>\d{1,2})", r"(?P<month>\d{1,2})", r"(?P<name>[A-Za-z]{3,9})", r"(?P<year>\d{4})"
 _FORMS = tuple(
     re.compile(rf"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? )?{form}{_CLOCK}", re.IGNORECASE)
@@ -33,6 +33,7 @@ _FORMS = tuple(
         rf"{_YEAR}[- ]{_NAME}[- ]{_DAY}",
     )
 )
+_ZONED = r"[0-9]\s*([A-Za-z]+|[+-][0-9:]+)$"  # the end of a time that says its offset, and of some that do not
 _DIGITS = r"^[0-9]+(\.0*)?$"
 _MANY = 1000  # different texts, from which on Arrow's reader is tried first
 # Seconds since 1970 and its parts, from 1980 to 2100: no two units share a magnitude, nor is one a yyyymmdd.
@@ -90,6 +91,35 @@ def of_times(column: pa.Array) -> Array:
     return days
 
 
+def offsets_of_text(column: pa.Array, form: str | None) -> Array:
+    """Days by which the clocks of times are ahead of UTC, NaN where a cell does not say it or is no time, [row].
+
+    Args:
+        column: text as of ``of_text``.
+        form: likewise.
+    """
+    texts = pc.unique(column)
+    if form is None and pc.all(pc.match_substring_regex(texts, _DIGITS)).as_py():
+        return offsets_of_numbers(np.array(column.cast(pa.float64()).to_numpy(zero_copy_only=False)))
+    if form is None and not pc.any(pc.match_substring_regex(texts, _ZONED)).as_py():
+        return np.full(len(column), np.nan)
+    found = np.array([_offset(cell.as_py(), form) for cell in texts])
+    rows: Array = found[pc.index_in(column, texts).to_numpy(zero_copy_only=False)]
+    return rows
+
+
+def offsets_of_numbers(numbers: Array) -> Array:
+    """The same for numbers: 0 for times since 1970, NaN for yyyymmdd, [row]."""
+    return np.full(len(numbers), np.nan if _unit(numbers[np.isfinite(numbers)]) is None else 0.0)
+
+
+def offsets_of_times(column: pa.Array) -> Array:
+    """The same for a column of dates or times, NaN without a zone, [row]."""
+    if not pa.types.is_timestamp(column.type) or not column.type.tz:
+        return np.full(len(column), np.nan)
+    return of_times(column) - of_times(column.cast(pa.timestamp(column.type.unit)))
+
+
 def _of_texts(texts: pa.Array, form: str | None) -> Array:
     """Days of different texts, NaN where one is null or no date."""
     if form is None and pc.all(pc.match_substring_regex(texts, _DIGITS)).as_py():
@@ -105,10 +135,15 @@ def _of_numbers(numbers: Array) -> Array:
     found = np.full(len(numbers), np.nan)
     known = np.isfinite(numbers)
     values = numbers[known]
-    within = ((unit, (values >= _EARLIEST * unit) & (values < _LATEST * unit)) for unit in _UNITS)
-    unit = next((unit for unit, inside in within if inside.all()), None)
+    unit = _unit(values)
     found[known] = _of_digits(values) if unit is None else values / unit / 86_400.0
     return found
+
+
+def _unit(values: Array) -> float | None:
+    """How many of their units numbers count a second, as times since 1970; None where they are no such times."""
+    within = ((unit, (values >= _EARLIEST * unit) & (values < _LATEST * unit)) for unit in _UNITS)
+    return next((unit for unit, inside in within if inside.all()), None)
 
 
 def _of_digits(values: Array) -> Array:
@@ -137,6 +172,13 @@ def _of_one(text: str, form: str | None) -> float:
     return np.nan if moment is None else instant_of(moment)
 
 
+def _offset(text: str | None, form: str | None) -> float:
+    """Days by which the clock of a time is ahead of UTC, NaN where it does not say it."""
+    moment = None if text is None else _moment(text) if form is None else _by_format(text, form)
+    ahead = None if moment is None else moment.utcoffset()
+    return np.nan if ahead is None else ahead / DAY
+
+
 def _moment(text: str) -> dt.datetime | None:
     """The date and time of a text in one of the forms in which the order of day, month and year shows."""
     try:
@@ -151,9 +193,18 @@ def _moment(text: str) -> dt.datetime | None:
     hour, minute, second = (int(part[name] or 0) for name in ("hour", "minute", "second"))
     micro = int(1e6 * float(part["fraction"] or 0.0))
     try:
-        return dt.datetime(int(part["year"]), month, int(part["day"]), hour, minute, second, micro)
+        moment = dt.datetime(int(part["year"]), month, int(part["day"]), hour, minute, second, micro)
+        return moment.replace(tzinfo=_zone(part["zone"]))
     except ValueError:  # 31 April
         return None
+
+
+def _zone(text: str | None) -> dt.timezone | None:
+    """The zone of Z, UTC, GMT or an offset such as +0530; None without."""
+    if text is None or text[0] not in "+-":
+        return None if text is None else dt.UTC
+    ahead = dt.timedelta(hours=int(text[1:3]), minutes=int(text[-2:]))
+    return dt.timezone(ahead if text[0] == "+" else -ahead)
 
 
 def _month(name: str) -> int:

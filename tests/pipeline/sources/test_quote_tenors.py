@@ -50,6 +50,61 @@ def test_zones_of_quotes_and_expiry_may_differ() -> None:
         np.testing.assert_allclose(years(found, **zones), hours * HOUR, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("quoted", "expires", "hours"),
+    [
+        ("2024-06-03T20:00:00Z", "2024-06-04T16:00:00-04:00", 24.0),
+        ("2024-06-03 20:00:00+00:00", "2024-06-04 16:00:00 -0400", 24.0),
+        ("2024-03-08T16:00:00-05:00", "2024-03-11T16:00:00-04:00", 71.0),  # the night in which summer time begins
+        ("1717444800000", "2024-06-04T16:00:00-04:00", 24.0),  # 2024-06-03 20:00 in UTC
+        ("3-Jun-2024 20:00 UTC", "4-Jun-2024 16:00 -04:00", 24.0),
+        ("2024-06-03 14:00", "2024-06-04 16:00", 26.0),
+    ],
+)
+def test_offsets_from_utc_count(tmp_path: Path, quoted: str, expires: str, hours: float) -> None:
+    rows = [f"{quoted},{expires},{k},0.2" for k in (-0.02, -0.01, 0.0, 0.01, 0.02)]
+    table = quotes.read_table(offset_params(tmp_path, rows))
+    np.testing.assert_allclose(table["tenor"], hours * HOUR, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("quoted", "expires", "settings", "message"),
+    [
+        (
+            "2024-06-03T20:00:00Z",
+            "2024-06-04 16:00",
+            {},
+            "column date say their offset from UTC, but those in column exp",
+        ),
+        (
+            "2024-06-03 20:00",
+            "2024-06-04T16:00Z",
+            {},
+            "column expiry say their offset from UTC, but those in column dat",
+        ),
+        (
+            "2024-06-03T20:00:00Z",
+            "2024-06-04T16:00-04:00",
+            {"expiry_time": "16:00 America/New_York", "quote_zone": "UTC"},
+            "column expiry say their offset from UTC already; leave prepare.quotes.expiry_time and quote_zone out",
+        ),
+    ],
+)
+def test_an_offset_that_one_side_lacks_is_refused(
+    tmp_path: Path, quoted: str, expires: str, settings: dict, message: str
+) -> None:
+    rows = [f"{quoted},{expires},{k},0.2" for k in (-0.02, -0.01, 0.0, 0.01, 0.02)]
+    with pytest.raises(InputError, match=message):
+        quotes.read_table(offset_params(tmp_path, rows, **settings))
+
+
+def offset_params(folder: Path, rows: list[str], **settings: Any) -> QuotesParams:
+    path = folder / "quotes.csv"
+    path.write_text("\n".join(["date,expiry,log_moneyness,iv", *rows]) + "\n")
+    columns = {name: name for name in ("date", "expiry", "log_moneyness", "iv")}
+    return QuotesParams.model_validate({"path": str(path), "columns": columns, **settings})
+
+
 def test_each_snapshot_has_its_own_hours() -> None:
     found = {
         "snapshot": instants("2024-06-03 10:00", "2024-06-03 15:00"),
