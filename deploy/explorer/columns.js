@@ -7,7 +7,7 @@ const LABEL = /^(\d+(?:\.\d+)?)\s*(?:(d)(?:ays?)?|(w)(?:ks?|eeks?)?|(m)(?:os?|th
 const NIGHTS = { on: 1, "o/n": 1, tn: 2, "t/n": 2, sn: 3, "s/n": 3 };
 const UNITS = { d: 1 / 365, w: 7 / 365, m: 1 / 12, y: 1 }; // years, as pipeline/tables/tenors.py has them
 const MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-const CLOCK = /(?:[T ] *(?<hour>\d{1,2}):(?<minute>\d\d)(?::(?<second>\d\d(?:\.\d{1,9})?))? *(?:Z|UTC|GMT|[+-]\d\d:?\d\d)?)?/.source;
+const CLOCK = /(?:[T ] *(?<hour>\d{1,2}):(?<minute>\d\d)(?::(?<second>\d\d(?:\.\d{1,9})?))? *(?<zone>Z|UTC|GMT|[+-]\d\d:?\d\d)?)?/.source;
 const FORMS = [
   /(?<year>\d{4})(?<mark>[-/.]?)(?<month>\d\d)\k<mark>(?<day>\d\d)/,
   /(?<year>\d{4})(?<mark>[-/.])(?<month>\d{1,2})\k<mark>(?<day>\d{1,2})/,
@@ -22,9 +22,19 @@ export const yearsOf = (cell) => {
   return match && Number(match[1]) * UNITS[match.slice(2).find(Boolean).toLowerCase()];
 };
 
+const partsOf = (cell) => FORMS.map((form) => form.exec(cell)?.groups).find(Boolean);
+
+/** Days by which the clock of a time is ahead of UTC; null where it does not say it. */
+export const offsetOf = (cell) => {
+  const zone = partsOf(cell)?.zone;
+  if (!zone) return null;
+  const [hours, minutes] = [zone.slice(1, 3), zone.slice(-2)].map(Number);
+  return /[+-]/.test(zone) ? (zone[0] === "-" ? -1 : 1) * (hours / 24 + minutes / 1440) : 0;
+};
+
 /** Days since 1970 of a date whose order shows, such as 2026-03-02 16:00, 20260302 or 2-Mar-2026; null where it is none. */
 export const instantOf = (cell) => {
-  const part = FORMS.map((form) => form.exec(cell)?.groups).find(Boolean);
+  const part = partsOf(cell);
   if (!part) return null;
   const month = part.month ? Number(part.month) : 1 + MONTHS.indexOf(part.name.slice(0, 3).toLowerCase());
   const time = Date.UTC(part.year, month - 1, part.day);

@@ -1,5 +1,5 @@
 // Reads and writes quotes as text, separated by commas, semicolons, tabs or blanks, in the layouts of docs/quotes.md.
-import { columnsOf, instantOf, yearsOf } from "./columns.js";
+import { columnsOf, instantOf, offsetOf, yearsOf } from "./columns.js";
 import { NAMES } from "./column-names.js";
 import { DAYS, ofDelta } from "./grid.js";
 
@@ -223,13 +223,22 @@ const tenorFrom = {
   expiry: (_, words) => {
     const instants = ["date", "expiry"].map((name) => words(name).map((cell, i) => instant(cell, name, i + 1)));
     const timed = instants.every((list) => list.some((one) => one % 1)); // else whole days, as the commands count
-    const [starts, ends] = timed ? instants : instants.map((list) => list.map(Math.floor));
+    const [starts, dated] = timed ? instants : instants.map((list) => list.map(Math.floor));
+    const ends = timed ? onClockOfQuotes(dated, words) : dated;
     const other = starts.findIndex((start) => start !== starts[0]);
     if (other >= 0) throw wrong(other + 1, "date", "has another time of day than row 1; one surface has the quotes of one time");
     const past = ends.findIndex((end) => end <= starts[0]);
     if (past >= 0) throw wrong(past + 1, "expiry", `is not after the date`);
     return ends.map((end) => (end - starts[0]) / DAYS);
   },
+};
+
+/** Expiries on the clock of the quotes, where both say how far theirs is ahead of UTC; a date has no clock. */
+const onClockOfQuotes = (ends, words) => {
+  const [quoted, ahead] = ["date", "expiry"].map((name) => words(name).map(offsetOf));
+  const lacking = ends.findIndex((end, i) => end % 1 && (quoted[i] === null) !== (ahead[i] === null));
+  if (lacking >= 0) throw wrong(lacking + 1, quoted[lacking] === null ? "date" : "expiry", "is a time without an offset from UTC, which the other has; write both with offsets or both without, on one clock");
+  return ends.map((end, i) => (end % 1 && ahead[i] !== null ? end + quoted[i] - ahead[i] : end));
 };
 
 const instant = (cell, name, row) => {

@@ -162,6 +162,8 @@ _LAYOUTS = {
     "2026-03-02,2026-06-19,90,100,0.25,0.27\n2026-03-02,2027-03-19,110,100,0.2,0.21\n",
     "times of day": "date,expiry,log_moneyness,iv\n"
     "2026-03-02 10:00,2026-03-06 16:00,-0.1,0.25\n2026-03-02 10:00,2026-03-13 16:00,0.1,0.2\n",
+    "offsets from UTC": "date,expiry,log_moneyness,iv\n"
+    "2026-03-02T20:00Z,2026-03-03T16:00-04:00,-0.1,0.25\n2026-03-02T20:00Z,2026-03-20T22:30+05:30,0.1,0.2\n",
     "labels": "tenor,call_delta,iv\n3M,0.25,0.2\n1Y,0.6,0.22\n2W,0.5,0.25\n",
     "thousands": 'days,strike,forward,iv\n30,"3,900.50","4,000",0.25\n90,"4,100",4000,0.2\n',
     "quoted decimal commas": 'tenor_years,log_moneyness,iv\n"0,250","-0,105","0,085"\n"1,085","0,125","1,250"\n',
@@ -185,7 +187,8 @@ def test_layouts_are_read_as_the_command_reads_them(node: str, layout: str, tmp_
     np.testing.assert_allclose(found["tenor"], expected.tenor[order], **rounded)
     np.testing.assert_allclose(found["logMoneyness"], expected.k[order], **rounded)
     np.testing.assert_allclose(found["iv"], expected.iv[order], rtol=1e-14)
-    assert found["date"] == {"expiry": "2026-03-02", "times of day": "2026-03-02 10:00"}.get(layout)
+    dates = {"expiry": "2026-03-02", "times of day": "2026-03-02 10:00", "offsets from UTC": "2026-03-02T20:00Z"}
+    assert found["date"] == dates.get(layout)
 
 
 _OF_THE_FIELD = {
@@ -302,6 +305,16 @@ _REFUSED = {
     "days,log_moneyness,iv\n30,0,0.2\n30,0.1,many": (2, "iv", 'row 2: iv is "many", not a number'),
     "tenor,log_moneyness,iv\n30,0,0.2": (1, "tenor", 'row 1: tenor is "30"; allowed: ON, or days'),
     "date,expiry,log_moneyness,iv\n2026-03-02,2026-03-02,0,0.2": (1, "expiry", "row 1: expiry is not after the date"),
+    "date,expiry,log_moneyness,iv\n2026-03-02 14:00Z,2026-03-03 16:00,0,0.2": (
+        1,
+        "expiry",
+        "row 1: expiry is a time without",
+    ),
+    "date,expiry,log_moneyness,iv\n2026-03-02 14:00,2026-03-03 16:00Z,0,0.2": (
+        1,
+        "date",
+        "row 1: date is a time without",
+    ),
     "date,expiry,log_moneyness,iv\n2026-02-30,2026-03-02,0,0.2": (1, "date", 'row 1: date is "2026-02-30"; it must'),
     "date,expiry,k,iv\n2026-03-02,2026-04-02,0,0.2\n2026-03-03,2026-04-02,0,0.2": (
         2,
