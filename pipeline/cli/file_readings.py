@@ -16,14 +16,14 @@ import numpy as np
 
 from pipeline.cli import quote_arbitrage
 from pipeline.cli.column_names import FIELD_NAMES, MOMENTS, Column, candidates, plain, says_percent
-from pipeline.cli.quotes_options import ALTERNATIVES, NO_DATE, Options
+from pipeline.cli.quotes_options import ALTERNATIVES, NO_DATE, Options, settings_of
 from pipeline.cli.table_shapes import fx_parts, number_of, shapes, vols_by_delta
 from pipeline.errors import InputError
-from pipeline.settings.params import read_quotes
+from pipeline.settings.params import check_keys_of_quotes, read_quotes
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import usable_quotes
 from pipeline.sources.columns import Columns
-from pipeline.sources.quote_rows import REASONS, STRIKE, QuoteTable
+from pipeline.sources.quote_rows import REASONS, STRIKE, TIMES, QuoteTable
 from pipeline.sources.usable_quotes import same_quotes
 from vae.surface.days import date_of
 from vae.surface.plausible import vol_readings
@@ -109,9 +109,15 @@ def _findings(path: Path, given: Options, date: str | None) -> Findings:
     """The readings of a file, whose commas are thousands where nothing shows what they are."""
     kinds = given.values
     source = Columns.read(path, sheet=kinds.get("sheet"), decimal_mark=kinds.get("decimal_mark"), takes_unclear=True)
-    date_format = kinds.get("date_format")
-    columns = {name: _column(source, name, date_format) for name in source.distinct_names}
-    named = {**candidates(columns), **{key: [name] for key, name in given.columns.items()}}
+    given = _checked(source, given)
+    columns = {name: _column(source, name, kinds.get("date_format")) for name in source.distinct_names}
+    others = {name: column for name, column in columns.items() if name not in given.columns.values()}
+    named = {**candidates(others), **{key: [name] for key, name in given.columns.items()}}
+    if given.settings is not None:
+        return _by_settings(source, named, path, given, date)
+    dated = next((named[key][0] for key in ("date", "snapshot") if key in named), None)
+    if date is not None and dated is not None:
+        raise InputError(f"{path}: column {dated} says when its rows were quoted; --date is for a file that does not")
     shown = None if date or "date" in named or "snapshot" in named else _date_shown(columns, named)
     readings: list[Reading] = []
     refusals: dict[str, None] = dict.fromkeys(_unstated(columns, named, given))
@@ -125,6 +131,29 @@ def _findings(path: Path, given: Options, date: str | None) -> Findings:
     return Findings(
         source, named, _likely(readings), [*_misfits(columns, named), *_unread_dates(source, named), *refusals], shown
     )
+
+
+def _checked(source: Columns, given: Options) -> Options:
+    """The options, with columns by their names in the file.
+
+    Raises:
+        InputError: there is no such key of ``prepare.quotes`` or no such column, or a key has no such value.
+    """
+    check_keys_of_quotes({**given.values, "columns": given.columns})
+    missing = [name for name in given.columns.values() if name not in source]
+    if missing:
+        raise InputError(f"{source.path} {source.lack(*missing)}")
+    names = {name.casefold(): name for name in source.distinct_names}
+    return given._replace(columns={key: names.get(name.casefold(), name) for key, name in given.columns.items()})
+
+
+def _by_settings(
+    source: Columns, named: Mapping[str, Sequence[str]], path: Path, given: Options, date: str | None
+) -> Findings:
+    """The reading of a file by settings that the user names, which are taken as they are."""
+    params = settings_of(path, given, date=date)
+    reading, why = _read(params.model_dump(mode="json", exclude_none=True, exclude_unset=True))
+    return Findings(source, named, [] if reading is None else [reading], [] if reading is not None else [why], None)
 
 
 def columns_of(block: Block) -> dict[str, list[str]]:
@@ -250,10 +279,12 @@ def _flow(value: object) -> str:
     return str(value)
 
 
-def _column(source: Columns, name: str, date_format: str | None) -> Column:
+def _column(source: Columns, name: str, date_format: str | Mapping[str, str] | None) -> Column:
     """The cells of a column as numbers, times or words."""
     numbers = _tried_as(lambda: source.numbers(name, percent=True))
-    moments = _tried_as(lambda: source.instants(name, date_format=date_format))
+    forms = (None, *date_format.values()) if isinstance(date_format, Mapping) else (date_format,)
+    found = (_tried_as(lambda form=form: source.instants(name, date_format=form)) for form in forms)  # type: ignore[misc]
+    moments = next((moments for moments in found if moments is not None), None)
     if numbers is not None or moments is not None:
         return Column(numbers, moments, ())
     words = _tried_as(lambda: source.texts(name).values)
@@ -291,8 +322,10 @@ def _blocks(
         if not all(name in named for name in needed) or _is_replaced(needed, given.columns):
             continue
         beside = tuple(name for name in shape.beside if name in named and name not in needed)
-        own = _moments(columns, named) | {name: named[name][0] for name in (*needed, *beside)}
-        if len(set(own.values())) < len(own):  # one column cannot be two things
+        own = _moments(columns, named, given.columns) | {name: named[name][0] for name in (*needed, *beside)}
+        own |= given.columns
+        places = [name for key, name in own.items() if key not in TIMES]
+        if len(set(places)) < len(places):  # one column cannot be two things, but for times
             continue
         when = {} if "date" in own or "snapshot" in own else {"date": date or NO_DATE}
         stated = {key: value for key, value in given.values.items() if key != "fx"}
@@ -302,18 +335,16 @@ def _blocks(
 
 
 def _is_replaced(names: Sequence[str], given: Mapping[str, str]) -> bool:
-    """Whether the user names another column in the place of one of these."""
-    return any(
-        chosen not in names and any(name in group for name in names)
-        for group in ALTERNATIVES
-        for chosen in given
-        if chosen in group
-    )
+    """Whether the user names other columns in the place of these."""
+    parts = [(set(group) & set(names), set(group) & set(given)) for group in ALTERNATIVES]
+    return any(own and chosen and not own & chosen for own, chosen in parts)
 
 
-def _moments(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def _moments(
+    columns: Mapping[str, Column], named: Mapping[str, Sequence[str]], given: Mapping[str, str]
+) -> dict[str, str]:
     """The columns that tell surfaces apart: the date, else the time of the snapshot, and the market."""
-    when = next((name for name in ("date", "snapshot") if name in named), None)
+    when = next((name for part in (given, named) for name in ("date", "snapshot") if name in part), None)
     found = {} if when is None else {when: named[when][0]}
     for name in named.get("market", ()):
         rows = max((len(c.numbers) for c in columns.values() if c.numbers is not None), default=0)

@@ -21,6 +21,7 @@ ALTERNATIVES = (
     ("iv", "bid_iv", "ask_iv", "price", "bid", "ask"),
     ("date", "snapshot"),
 )
+_OWN_OPTIONS = {"path": "the file is an argument", "columns": "--columns NAME=COLUMN names columns"}
 _HINT = "; here --set KEY=VALUE sets a key of prepare.quotes, and --columns KEY=COLUMN names one of its columns"
 
 
@@ -54,6 +55,8 @@ def _settings(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
         key, equals, text = value.partition("=")
         if not (key and equals and text):
             raise click.BadParameter(f"{value!r} must be KEY=VALUE, such as strike_scale=1000")
+        if key.strip() in _OWN_OPTIONS:
+            raise click.BadParameter(f"{key.strip()} is not set here: {_OWN_OPTIONS[key.strip()]}")
         found[key.strip()] = _yaml(text)
     return found
 
@@ -92,7 +95,8 @@ _set_option = click.option(
 _settings_option = click.option(
     "--settings",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A params.yaml whose prepare.quotes reads the file; ./params.yaml where it names this file.",
+    help="A params.yaml whose prepare.quotes reads the file. Without it complete, score, arbitrage and drift take "
+    "./params.yaml where it names this file.",
 )
 
 

@@ -11,7 +11,7 @@ from pipeline.settings.types import Block
 
 _UNKNOWN = "extra_forbidden"  # type of pydantic's fault for a key that there is not
 _SELF_EXPLAINING = {"value_error", "missing"}
-_TYPE = re.compile(r"[A-Z]|list\[")  # beginning of the name of a type; keys are in lower case
+_TYPE = re.compile(r"[A-Z]|(list|dict)\[|function-")  # beginning of the name of a type; keys are in lower case
 
 
 def in_words(found: Sequence[ErrorDetails], root: type[Block]) -> str:

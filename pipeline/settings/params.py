@@ -1,6 +1,6 @@
 """All of params.yaml as frozen, strictly checked values: the only validator of settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -119,6 +119,23 @@ def read_quotes(values: Mapping[str, Any]) -> QuotesParams:
     try:
         return QuotesParams.model_validate(values)
     except ValidationError as error:
-        place = ("prepare", "quotes", "quotes")  # as if the block stood in params.yaml, under the name of its source
-        faults: list[ErrorDetails] = [{**fault, "loc": (*place, *fault["loc"])} for fault in error.errors()]
-        raise InputError(in_words(faults, Params)) from error
+        raise InputError(_of_quotes(error.errors())) from error
+
+
+def check_keys_of_quotes(values: Mapping[str, Any]) -> None:
+    """Raise InputError for keys of ``prepare.quotes`` that are unknown or out of range; others may be missing."""
+    try:
+        QuotesParams.model_validate(values)
+    except ValidationError as error:
+        # the columns of a layout, and which columns go together, show only with all of them
+        known = [
+            fault for fault in error.errors() if fault["type"] != "missing" and fault["loc"] not in ((), ("columns",))
+        ]
+        if known:
+            raise InputError(_of_quotes(known)) from error
+
+
+def _of_quotes(found: Sequence[ErrorDetails]) -> str:
+    """Faults of the block in words, as if it stood in params.yaml, under the name of its source."""
+    faults: list[ErrorDetails] = [{**fault, "loc": ("prepare", "quotes", "quotes", *fault["loc"])} for fault in found]
+    return in_words(faults, Params)

@@ -77,7 +77,7 @@ EXPIRY = (*SURFACE, "tenor")
 STRIKE = (*EXPIRY, "coordinate")
 OPTION = (*STRIKE, "put")
 QUOTE = ("value", "bid", "ask", *CARRY)  # the columns in which quotes of one option may differ
-_TIMES = ("snapshot", "quoted_at")
+TIMES = ("snapshot", "quoted_at")  # which may be one column, and that of the dates
 _CONDITION = "condition."  # begins the names of wanted columns that are conditions
 _KINDS: Mapping[str, columns.Kind] = {
     "date": "instant",
@@ -242,7 +242,7 @@ def _wanted(params: QuotesParams, file_names: list[str]) -> dict[str, Wanted]:
     names = layouts.parts(names, params, file_names)
     keys: dict[str, str] = {}
     for key, name in names.items():
-        if key not in _TIMES and keys.setdefault(name, key) != key:
+        if key not in TIMES and keys.setdefault(name, key) != key:
             several = f"; of several columns {name} name {name}[1] and {name}[2]" if file_names.count(name) > 1 else ""
             raise InputError(f"params.yaml: prepare.quotes.columns: {keys[name]} and {key} are both {name}{several}")
     names |= {f"{_CONDITION}{key}": name for key, name in params.conditions.items()}

@@ -504,3 +504,67 @@ def test_several_markets_have_laws_of_their_own_where_each_has_the_surfaces_for_
     assert (alone["model"]["latents"], alone.get("conditions")) == (8, None)
     assert (both["model"]["latents"], both["conditions"]) == (39, ["market"])
     assert uneven == alone
+
+
+_ROWS = [
+    ("2026-03-02", 30, k, round(0.2 - 0.1 * k, 4), round(0.19 - 0.1 * k, 4), 0.5 + i, f"2026-03-02 1{i % 2}:00")
+    for i, k in enumerate((-0.1, -0.05, 0.0, 0.05, 0.1, 0.15))
+]
+
+
+def plain_file(folder: Path) -> str:
+    return write(folder / "q.csv", "date,days,log_moneyness,iv,close,size,at", _ROWS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--columns", "iv=VOL"), "q.csv has no column VOL; its columns"),
+        (("--columns", "vol=iv"), "prepare.quotes.columns.vol is not a key; did you mean volume? Allowed: date"),
+        (("--set", "vol_units=bp"), "prepare.quotes.vol_units is not a key; did you mean vol_unit?"),
+        (("--set", "decimal_mark=;"), "prepare.quotes.decimal_mark: Input should be '.' or ','"),
+        (("--set", "date_format=3"), "prepare.quotes.date_format: Input should be a valid string (got 3)"),
+        (("--set", "min_points=0"), "prepare.quotes.min_points: Input should be greater than or equal to 1"),
+        (("--set", "path=other.csv"), "path is not set here: the file is an argument"),
+        (("--set", "columns={iv: close}"), "columns is not set here: --columns NAME=COLUMN"),
+        (("--date", "2026-03-03"), "column date says when its rows were quoted; --date is for a file that does not"),
+        (("--settings", "none.yaml"), "none.yaml"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_named(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    result = volvae("inspect", plain_file(tmp_path), *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--columns", "weight=size"), {"weight": "size"}),
+        (("--columns", "weight=SIZE", "--columns", "iv=Close"), {"weight": "size", "iv": "close"}),
+        (("--columns", "bid=close,ask=size,iv=iv"), {"bid": "close", "ask": "size", "iv": "iv"}),
+        (("--columns", "volume=size", "--set", "min_volume=1"), {"volume": "size"}),
+        (("--columns", "snapshot=at", "--set", "min_points=1"), {"snapshot": "at"}),
+        (("--columns", "date=at"), {"date": "at"}),
+    ],
+)
+def test_every_column_that_is_named_is_read(tmp_path: Path, options: tuple[str, ...], expected: dict) -> None:
+    (reading,) = inspected(plain_file(tmp_path), *options)["readings"]
+    assert expected.items() <= reading["block"]["columns"].items()
+    assert ("date" in reading["block"]["columns"]) == ("snapshot" not in expected)
+
+
+def test_settings_that_are_named_say_how_a_file_is_read(tmp_path: Path) -> None:
+    columns = "{date: date, days: days, log_moneyness: log_moneyness, iv: close}"
+    settings = tmp_path / "own.yaml"
+    settings.write_text(f"prepare:\n  quotes: {{path: other.csv, columns: {columns}, rate: 0.01}}\n")
+    (reading,) = inspected(plain_file(tmp_path), "--settings", str(settings), "--set", "min_points=2")["readings"]
+    assert reading["block"]["columns"]["iv"] == "close"
+    assert (reading["block"]["rate"], reading["block"]["min_points"]) == (0.01, 2)
+
+
+def test_formats_of_several_columns_of_dates_are_taken(tmp_path: Path) -> None:
+    rows = [("02/03/2026", "19Jun26", *row[2:4]) for row in _ROWS]
+    file = write(tmp_path / "q.csv", "date,expiry,log_moneyness,iv", rows)
+    (reading,) = inspected(file, "--set", "date_format={date: '%d/%m/%Y', expiry: '%d%b%y'}")["readings"]
+    assert (reading["first_date"], reading["tenors_days"][0]) == ("2026-03-02", pytest.approx(109))
