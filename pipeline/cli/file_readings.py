@@ -26,7 +26,7 @@ from pipeline.sources.columns import Columns
 from pipeline.sources.quote_rows import REASONS, STRIKE, TIMES, QuoteTable
 from pipeline.sources.usable_quotes import same_quotes
 from vae.surface.days import date_of
-from vae.surface.plausible import vol_readings
+from vae.surface.plausible import MEDIAN_VOL, VOL_UNITS, vol_readings
 from vae.surface.units import DAYS_PER_YEAR
 
 Block = Mapping[str, Any]
@@ -50,6 +50,8 @@ _SAME_SIDES = 0.3  # median |ln(call / put)| of the vols at a strike
 _MOST_ARBITRAGE = 0.25  # of the smiles of a reading that is taken beside others
 _PLAIN_SCALAR = re.compile(r"(?!(?:true|false|yes|no|on|off|null)$)[A-Za-z_][A-Za-z0-9_ .()/-]*", re.IGNORECASE)
 _CONTRACT = re.compile(r"[A-Z.^]{1,6} *[0-9]{6}[CP][0-9]{8}|[A-Z_]+-[0-9]{1,2}[A-Z]{3}[0-9]{2}-[0-9]+-[CP]")
+_HIGHEST_RATE = 0.2  # decimal: forwards below may be rates of interest
+_VOLS = {"vol_unit": "decimal", "vol_kind": "black"}  # what the settings take without a word
 _FEWEST_DELTAS = 2  # columns named by deltas that make a table of them
 _UNDATED = "no column says when its rows were quoted, from which dates of expiry count: --date YYYY-MM-DD says it"
 
@@ -330,8 +332,8 @@ def _blocks(
         when = {} if "date" in own or "snapshot" in own else {"date": date or NO_DATE}
         stated = {key: value for key, value in given.values.items() if key != "fx"}
         block = {"path": str(path), **shape.layout, "columns": own, **when, **stated}
-        for unit in _vol_units(columns, shape.vols) if "vol_unit" not in given.values else [None]:
-            yield block if unit in (None, "decimal") else {**block, "vol_unit": unit}
+        for kind in _vol_kinds(columns, shape.vols, _level(columns, own), given.values):
+            yield {**block, **kind}
 
 
 def _is_replaced(names: Sequence[str], given: Mapping[str, str]) -> bool:
@@ -353,17 +355,36 @@ def _moments(
     return found
 
 
-def _vol_units(columns: Mapping[str, Column], vols: Sequence[str]) -> list[str | None]:
-    """The units in which vols can be; None for prices."""
-    if not vols:
-        return [None]
+def _level(columns: Mapping[str, Column], own: Mapping[str, str]) -> float:
+    """The median forward, or spot, beside strikes; NaN where there is none."""
+    column = columns.get(own.get("forward", own.get("spot", ""))) if "strike" in own else None
+    numbers = None if column is None else column.numbers
+    known = np.zeros(0) if numbers is None else numbers[np.isfinite(numbers)]
+    return float(np.median(known)) if len(known) else np.nan
+
+
+def _vol_kinds(
+    columns: Mapping[str, Column], vols: Sequence[str], level: float, stated: Mapping[str, Any]
+) -> list[dict[str, str]]:
+    """The units and kinds that vols may have, as settings that are not stated; nothing to set for prices.
+
+    Vols beside forwards as low as rates of interest may be normal ones, as swaptions are quoted in.
+    """
     numbers = [numbers for name in vols if (numbers := columns[name].numbers) is not None]
-    if all(number_of(name) is None and says_percent(name) for name in vols):
-        return ["percent"]
     known = np.concatenate([np.zeros(0), *numbers])
     known = known[np.isfinite(known) & (known > 0.0)]
-    units: list[str | None] = list(vol_readings(float(np.median(known)))) if len(known) else []
-    return units or ["decimal"]
+    if not len(known):
+        return [{}]
+    median = float(np.median(known))
+    found = [{"vol_unit": unit} for unit in vol_readings(median)]
+    if all(number_of(name) is None and says_percent(name) for name in vols):
+        found = [{"vol_unit": "percent"}]
+    elif level < _HIGHEST_RATE:
+        units = [unit for unit in ("bp", "decimal") if VOL_UNITS[unit] * median / level in MEDIAN_VOL]
+        found += [{"vol_kind": "normal", "vol_unit": unit} for unit in units]
+    said = {key: stated[key] for key in _VOLS if key in stated}
+    found = [kind for kind in found if said.items() <= {**_VOLS, **kind}.items()] or [{}]
+    return [{key: value for key, value in kind.items() if key not in said and value != _VOLS[key]} for kind in found]
 
 
 def _tried(block: dict[str, Any], given: Options) -> tuple[Reading | None, str]:

@@ -568,3 +568,32 @@ def test_formats_of_several_columns_of_dates_are_taken(tmp_path: Path) -> None:
     file = write(tmp_path / "q.csv", "date,expiry,log_moneyness,iv", rows)
     (reading,) = inspected(file, "--set", "date_format={date: '%d/%m/%Y', expiry: '%d%b%y'}")["readings"]
     assert (reading["first_date"], reading["tenors_days"][0]) == ("2026-03-02", pytest.approx(109))
+
+
+def swaptions(folder: Path, unit: float) -> str:
+    """Normal vols of 85 basis points and more, beside forwards of 3 %, as desks of rates quote them."""
+    rows = [
+        ("2026-03-02", tenor, 0.032, round(0.032 + gap, 4), unit * (85 + abs(gap) * 1e3))
+        for tenor in ("3M", "1Y")
+        for gap in (-0.01, -0.005, 0.0, 0.005, 0.01)
+    ]
+    return write(folder / "q.csv", "date,tenor,forward,strike,vol", rows)
+
+
+def test_vols_of_rates_may_be_normal(project: Path) -> None:
+    """85 beside a forward of 3 % is 85 % or 85 basis points a year, of which only the user knows which it is."""
+    file = swaptions(project, 1.0)
+    found = inspected(file)
+    assert found["choices"] == ["--vol-unit percent", "--vol-unit bp --set vol_kind=normal"]
+    assert volvae("init", file).exit_code == 2
+    (black,) = inspected(file, "--vol-unit", "percent")["readings"]
+    (normal,) = inspected(file, *shlex.split(found["choices"][1]))["readings"]
+    assert black["vols_percent"][1] == pytest.approx(90, rel=0.1)
+    assert normal["vols_percent"][1] == pytest.approx(100 * 0.0085 / 0.032, rel=0.1)
+    assert inspected(file, "--set", "vol_kind=normal")["readings"][0]["block"]["vol_unit"] == "bp"
+
+
+def test_vols_that_only_normal_ones_can_be_are_read_so(tmp_path: Path) -> None:
+    (reading,) = inspected(swaptions(tmp_path, 1e-4))["readings"]
+    assert reading["block"]["vol_kind"] == "normal"
+    assert "vol_unit" not in reading["block"]
