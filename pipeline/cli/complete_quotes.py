@@ -122,6 +122,7 @@ def figures(model: SurfaceModel, source: "OneSurface", quotes: Quotes, found: Co
         "market": quotes.market,
         "new_market": source.market is not None and quotes.market is None and bool(model.market_is_condition),
         "rows": source.rows,
+        "assumed_rates": list(source.assumed),
         "rejected": [{"row": one.row, "reason": one.reason} for one in source.rejected],
         "quotes": len(used),
         "quotes_used": int(used.sum()),
@@ -141,8 +142,11 @@ def figures(model: SurfaceModel, source: "OneSurface", quotes: Quotes, found: Co
 def text(source: "OneSurface", outcome: Mapping[str, Any]) -> str:
     """The figures as a line for people, after one that counts the rejected rows if there are any."""
     from pipeline.sources.one_surface import counted
+    from pipeline.sources.quote_summary import assumed
 
     lines = []
+    if source.assumed:
+        lines.append(f"{assumed(source.assumed)}; --set {source.assumed[0]}=... does")
     if source.rejected:
         lines.append(f"{len(source.rejected):,} of {source.rows:,} rows rejected: {counted(source.rejected)}")
     if outcome["new_market"]:

@@ -15,7 +15,7 @@ from pipeline.cli.suggested_settings import Points
 from pipeline.cli.table_shapes import number_of
 from pipeline.errors import InputError
 from pipeline.settings.prepare import GridParams
-from pipeline.sources import quotes
+from pipeline.sources import quote_vols, quotes
 from pipeline.sources.quote_rows import EXPIRY, SURFACE, iso
 from vae.surface.units import DAYS_PER_YEAR
 
@@ -198,13 +198,9 @@ def _forward(reading: Reading) -> list[float] | None:
 
 
 def _assumed(reading: Reading) -> list[str]:
-    """The rates that the settings assume, as the file has none."""
-    params, columns = reading.params, reading.params.columns
-    needs_rate = columns.forward is None and (columns.strike is not None or columns.moneyness is not None)
-    missing = [name for name in ("rate", "dividend_yield") if getattr(columns, name) is None]
-    if not needs_rate or columns.priced:
-        return []
-    return [f"{name} {getattr(params, name):g}, as no column has it; --set {name}=... changes it" for name in missing]
+    """The rates that the settings assume for forwards of spots, as nothing gives them."""
+    missing = quote_vols.assumed_rates(reading.table, reading.params)
+    return [f"{name} 0, as no column has it; --set {name}=... changes it" for name in missing]
 
 
 def _filled_rate(reading: Reading, grid: Mapping[str, Any]) -> float:

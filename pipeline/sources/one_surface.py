@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.errors import InputError, listed
 from pipeline.settings.quotes import QuotesParams
-from pipeline.sources import usable_quotes
+from pipeline.sources import quote_vols, usable_quotes
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_rows import EXPECTED_REASONS, REASONS, Index, Mask, QuoteTable, iso
 from pipeline.sources.quoted_surfaces import QuotedSurfaces
@@ -68,6 +68,7 @@ class OneSurface(NamedTuple):
         rejected: the rows of the surface that are not usable, in order.
         when: date, or time of the snapshot; empty where the file has no dates.
         market: its name; None where the file does not tell markets apart.
+        assumed: rates that nothing gives, and that forwards depend on; they are 0.
     """
 
     iv: Array
@@ -80,6 +81,7 @@ class OneSurface(NamedTuple):
     rejected: list[Rejected]
     when: str
     market: str | None
+    assumed: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -115,6 +117,7 @@ def read(params: QuotesParams, choice: Choice) -> OneSurface:
         rejected=rejected,
         when=place.when,
         market=place.market,
+        assumed=quote_vols.assumed_rates(own, params),
     )
 
 

@@ -1,5 +1,7 @@
 """The summary of a file of quotes: used and rejected rows, vols, static arbitrage; beyond limits it is refused."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from rich.console import Console
 from rich.text import Text
@@ -63,6 +65,8 @@ def show(surfaces: QuotedSurfaces, grid: Grid, values: dict[str, float | str]) -
             "prepare.quotes.drop_repeated: true leaves them out",
             markup=False,
         )
+    if surfaces.assumed:
+        console.print(f"prepare: {assumed(surfaces.assumed)}; prepare.quotes has settings of these names", markup=False)
     if "american_quotes" in values:
         console.print(
             f"prepare: took early exercise out of {values['american_quotes']:,} american prices, in vol "
@@ -78,6 +82,11 @@ def show(surfaces: QuotedSurfaces, grid: Grid, values: dict[str, float | str]) -
             f"date: {_remedy(float(grid.tenors[tenor]), surfaces.tenors)}",
             markup=False,
         )
+
+
+def assumed(rates: Sequence[str]) -> str:
+    """That forwards are those of spots without carry, as nothing gives these rates."""
+    return f"forwards are made of spots with {' and '.join(f'{name} 0' for name in rates)}, as nothing says otherwise"
 
 
 def _tenor(years: float) -> str:

@@ -9,7 +9,7 @@ from pipeline.sources import quote_exercise, quote_markets, quote_units
 from pipeline.sources.columns import Array
 from pipeline.sources.groups import medians
 from pipeline.sources.quote_checks import LOWEST_VOL, check_vols
-from pipeline.sources.quote_rows import EXPIRY, STRIKE, Index, QuoteTable
+from pipeline.sources.quote_rows import EXPIRY, RATES, STRIKE, Index, QuoteTable
 from vae.pricing import bachelier, quoted_surface
 from vae.surface.grid import log_moneyness_of_delta
 
@@ -48,6 +48,24 @@ def with_vols(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     if params.vol_kind == "normal":
         return _with_black_vols(table, params, tenor, carry)
     return table.with_columns(vol=table["value"])
+
+
+def assumed_rates(table: QuoteTable, params: QuotesParams) -> tuple[str, ...]:
+    """The rates that neither columns nor settings give, and on which the forwards of quotes depend: those of the spot.
+
+    Args:
+        table: the quotes, with k.
+        params: the settings that read them.
+    """
+    columns = params.columns
+    if columns.forward is not None or (columns.strike is None and columns.moneyness is None):
+        return ()
+    row = table.kept_rows
+    carry = (table.get("rate", params.rate) - table.get("dividend_yield", params.dividend_yield))[row]
+    of_spot = table.get("spot", np.nan)[row] * np.exp(carry * table["tenor"][row])
+    if not np.isclose(_strike(table, params)[row] * np.exp(-table["k"][row]), of_spot, rtol=1e-12, atol=0.0).any():
+        return ()
+    return tuple(name for name in RATES if getattr(columns, name) is None and name not in params.model_fields_set)
 
 
 def _pairs(table: QuoteTable) -> Index:

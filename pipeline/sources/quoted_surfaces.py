@@ -26,6 +26,7 @@ class QuotedSurfaces(NamedTuple):
         repeated_smiles: how many smiles repeat all quotes of the time before, and how many there are.
         off_grid: dates of markets whose quotes reach no point of the grid; they have no surface.
         early_exercise: what reading american prices as European would add to each vol, float64 [american quote].
+        assumed: rates that nothing gives, and that forwards depend on; they are 0.
     """
 
     dates: NDArray[np.int32]
@@ -41,3 +42,4 @@ class QuotedSurfaces(NamedTuple):
     repeated_smiles: tuple[int, int]
     off_grid: int
     early_exercise: Array
+    assumed: tuple[str, ...] = ()

@@ -16,7 +16,15 @@ from pipeline.files.dataset import REPORT, Dataset
 from pipeline.progress import track
 from pipeline.settings.prepare import QuotesPrepare
 from pipeline.settings.quotes import QuotesParams
-from pipeline.sources import quote_checks, quote_exercise, quote_reach, quote_summary, repeated_smiles, usable_quotes
+from pipeline.sources import (
+    quote_checks,
+    quote_exercise,
+    quote_reach,
+    quote_summary,
+    quote_vols,
+    repeated_smiles,
+    usable_quotes,
+)
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_rows import SURFACE, Index, QuoteTable, iso, iso_if_dated
 from pipeline.sources.quoted_surfaces import QuotedSurfaces
@@ -52,6 +60,7 @@ def read(params: QuotesParams, grid: Grid) -> QuotedSurfaces:
         repeated_smiles=repeated_smiles.counts(table),
         off_grid=int(table.starts(table.kept_rows, SURFACE).sum()) - len(first),
         early_exercise=quote_exercise.differences(table),
+        assumed=quote_vols.assumed_rates(table, params),
     )
 
 

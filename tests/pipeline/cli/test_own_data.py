@@ -18,6 +18,7 @@ from pipeline.cli.quotes_options import Options, settings_of
 from pipeline.cli.suggested_settings import training
 from pipeline.settings.params import read_params
 
+DEMO = Path(__file__).parents[3] / "deploy/demo/bundle"
 FORWARD = 4000.0
 CHANGED = {
     "source", "convention", "tenors_days", "nodes", "quotes", "latents", "basis", "width", "depth",
@@ -597,3 +598,20 @@ def test_vols_that_only_normal_ones_can_be_are_read_so(tmp_path: Path) -> None:
     (reading,) = inspected(swaptions(tmp_path, 1e-4))["readings"]
     assert reading["block"]["vol_kind"] == "normal"
     assert "vol_unit" not in reading["block"]
+
+
+def test_a_rate_that_nothing_gives_is_said_where_forwards_need_it(project: Path) -> None:
+    """Calls alone have no parity; with puts it gives the forward, and with a rate that is stated nothing is assumed."""
+    header = "date,expiry,type,strike,spot,price"
+    prices = {strike: 10.0 - 0.6 * (strike - 100) + 0.01 * (strike - 100) ** 2 for strike in (92, 96, 100, 104, 108)}
+    calls = [("2026-03-02", "2026-09-01", "C", strike, 100, price) for strike, price in prices.items()]
+    puts = [(*row[:2], "P", strike, 100, prices[strike] - 102 + strike) for row in calls for strike in (row[3],)]
+    alone, both = write(project / "c.csv", header, calls), write(project / "cp.csv", header, calls + puts)
+
+    note = "forwards are made of spots with rate 0 and dividend_yield 0, as nothing says otherwise; --set rate=..."
+    options = ("--bundle", str(DEMO), "-o", str(project / "s.csv"))
+    assert note in volvae("complete", alone, *options).stdout
+    assert "made of spots with dividend_yield 0," in volvae("complete", alone, *options, "--set", "rate=0.04").stdout
+    assert json.loads(volvae("complete", both, *options, "--json").stdout)["assumed_rates"] == []
+    assert inspected(alone)["readings"][-1]["assumed"][0] == "rate 0, as no column has it; --set rate=... changes it"
+    assert inspected(both)["readings"][-1]["assumed"] == []
