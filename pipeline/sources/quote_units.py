@@ -43,7 +43,7 @@ def check_rates(table: QuoteTable, params: QuotesParams) -> None:
 
 
 def check_discounts(table: QuoteTable, params: QuotesParams, row: Index, implied: Array) -> None:
-    """Raise InputError for rates in another unit, as the discount factors of put-call parity show.
+    """Raise InputError for rates that are missing or in another unit, as discount factors of put-call parity show.
 
     Args:
         table: the quotes.
@@ -52,7 +52,10 @@ def check_discounts(table: QuoteTable, params: QuotesParams, row: Index, implied
         implied: the rate at which parity discounts each of them, decimal a year, [pair].
     """
     long = table["tenor"][row] >= _PARITY_TENOR
-    if "rate" not in table or long.sum() < _FEWEST_PAIRS:
+    if long.sum() < _FEWEST_PAIRS:
+        return
+    if "rate" not in table:
+        _check_discounted(table, params, float(np.median(implied[long])))
         return
     used, implied = table["rate"][row[long]], implied[long]
     unit, factor = ("percent", 0.01) if params.rate_unit != "percent" else ("decimal", 100.0)
@@ -64,6 +67,16 @@ def check_discounts(table: QuoteTable, params: QuotesParams, row: Index, implied
         raise InputError(
             f"{params.path}: column {params.columns.rate}: the median rate {read} a year is not that of put-call "
             f"parity, {shown}; set {_SET}rate_unit: {unit}{more}"
+        )
+
+
+def _check_discounted(table: QuoteTable, params: QuotesParams, implied: float) -> None:
+    """Raise InputError where prices beside forwards are discounted at another rate than the settings have."""
+    if "forward" in table and abs(implied - params.rate) > _RATE_GAP:
+        raise InputError(
+            f"{params.path}: put-call parity discounts the prices at {100.0 * implied:.3g} % a year, but {_SET}rate is "
+            f"{params.rate:g}; set {_SET}rate: {implied:.3g}, or name a column of rates in {_SET}columns.rate, or "
+            f"leave {_SET}columns.forward out, for forwards and discount factors of parity"
         )
 
 
