@@ -16,6 +16,7 @@ from pipeline.sources.quote_rows import EXPIRY, SURFACE, Index, QuoteTable, iso_
 
 Mask = NDArray[np.bool_]
 
+_COLUMNS = "prepare.quotes.columns"
 _ROUNDING = 0.005  # of spots and forwards that are one
 _LARGEST_MOVE = 0.25  # of a spot in a day, where the times of the quotes are known
 _ODD_ROWS = 0.05  # most rows with another spot or forward that are single faults
@@ -135,7 +136,14 @@ def check_levels(table: QuoteTable, params: QuotesParams) -> QuoteTable:
         if _are_single_faults(odd, whole.group):
             table = table.reject(f"{name}_differs", row[odd])
             continue
-        _refuse(table, params, whole, odd, f"column {getattr(params.columns, name)} holds")
+        column = getattr(params.columns, name)
+        expiries = whole.within(labels(table["tenor"][row]))
+        if name == "spot" and not expiries.odd.any() and (np.bincount(expiries.group) > 1).all():
+            raise InputError(
+                f"{params.path}: column {column} holds another number for each expiry, as forwards do; name it "
+                f"{_COLUMNS}.forward"
+            )
+        _refuse(table, params, whole, odd, f"column {column} holds")
     return table
 
 
@@ -241,7 +249,7 @@ def _is_number(table: QuoteTable, name: str) -> bool:
 def _setting(table: QuoteTable, params: QuotesParams, name: str) -> str:
     """The setting under which a column belongs, by its values."""
     values = table.source.texts(name).values
-    prefix, shown = "prepare.quotes.columns", f"{name} ({listed(values)})"
+    prefix, shown = _COLUMNS, f"{name} ({listed(values)})"
     if {value.lower() for value in values} <= _TYPES:
         return f"{prefix}.type: {shown}"
     try:

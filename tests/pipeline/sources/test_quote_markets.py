@@ -120,3 +120,13 @@ def test_markets_that_cannot_share_the_grid_are_refused_with_settings_that_do(tm
     rows = {name: values[wide | (table["ticker"] == "AAA")] for name, values in table.items()}
     with pytest.raises(InputError, match=r"or set prepare\.grid to tenors of 30 to 182 days and nodes of -0\.\d+ to"):
         read(tmp_path, rows, COLUMNS | {"market": "ticker"}, far)
+
+
+def test_spots_that_are_forwards_are_called_so(tmp_path: Path) -> None:
+    """Exchanges of crypto-currencies and futures call the future of each expiry the price of the underlying."""
+    rows = chain(rate=0.1)
+    rows |= {"spot": rows["forward"], "root": rows["days"]}
+    with pytest.raises(InputError, match="column spot holds another number for each expiry, as forwards do; name it"):
+        read(tmp_path, rows, COLUMNS)
+    columns = {name: column for name, column in COLUMNS.items() if name != "spot"} | {"forward": "spot"}
+    assert errors_bp(read(tmp_path, rows, columns)) < 1.0
