@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 from pipeline.settings.types import Block
 
 _UNKNOWN = "extra_forbidden"  # type of pydantic's fault for a key that there is not
+_NOT_KEYS = "must hold keys with values, as 'key: value' or '{key: value}'"
 _SELF_EXPLAINING = {"value_error", "missing"}
 _TYPE = re.compile(r"[A-Z]|(list|dict)\[|function-")  # beginning of the name of a type; keys are in lower case
 
@@ -36,7 +37,8 @@ def _fault(fault: ErrorDetails, root: type[Block]) -> str:
         meant = _elsewhere(str(location[-1]), root) or _closest(fault, root)
         question = f"did you mean {meant}? Allowed" if meant else "allowed"
         return f"{key} is not a key; {question}: {', '.join(_keys(location[:-1], root))}"
-    message = str(fault["msg"]).removeprefix("Value error, ")
+    message = _NOT_KEYS if fault["type"] in ("model_type", "dict_type") else str(fault["msg"])
+    message = message.removeprefix("Value error, ")
     if fault["type"] == "missing" and source and len(location) == 2:
         message += f" where prepare.source is {source}"
     got = f" (got {fault['input']!r})" if fault["type"] not in _SELF_EXPLAINING else ""
@@ -51,7 +53,9 @@ def _place(fault: ErrorDetails) -> tuple[tuple[str | int, ...], str | int | None
     location = fault["loc"]
     source = location[1] if location[:1] == ("prepare",) and len(location) > 1 else None
     keys = location if source is None else ("prepare", *location[2:])
-    return tuple(part for part in keys if not _TYPE.match(str(part))), source
+    unknown = keys[-1:] if fault["type"] == _UNKNOWN else ()  # which may begin with a capital, as types do
+    known = keys[: len(keys) - len(unknown)]
+    return (*(part for part in known if not _TYPE.match(str(part))), *unknown), source
 
 
 def _closest(fault: ErrorDetails, root: type[Block]) -> str | None:
