@@ -92,6 +92,16 @@ class Finite(click.FloatRange):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
 
+    def _describe_range(self) -> str:
+        return "" if self.min is None and self.max is None else super()._describe_range()  # click says x<=None
+
+
+def check_not_read(output: Path | None, *read: Path | None) -> None:
+    """Raise InputError where a command would write over a file that it reads, under whatever name of it."""
+    for path in read:
+        if output is not None and path is not None and output.exists() and path.exists() and output.samefile(path):
+            raise InputError(f"{output} is the file that is read, which would be lost: name another one by -o")
+
 
 def option_of_bundle(use: str, *, default: Path | None = BUNDLE) -> Callable[[Command], Command]:
     """The option that names a bundle.

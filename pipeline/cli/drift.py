@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.common import json_option, one_line_errors, option_of_bundle
+from pipeline.cli.common import check_not_read, json_option, one_line_errors, option_of_bundle
 from pipeline.cli.quotes_options import Options, reading_options
 from pipeline.errors import InputError
 
@@ -51,6 +51,7 @@ def drift(
     if file is None:
         raise InputError("no FILE is given, and retrain.incoming of params.yaml names none; name the newer surfaces")
     output = output or Path("results") / DRIFT
+    check_not_read(output, file)
     name, model = _model(bundle)
     incoming = _incoming(model, file, reading, params)
     rule = judged.Rule(settings.odd_share, "drift" in settings.when)

@@ -12,6 +12,7 @@ import click
 from pipeline.cli.common import (
     Finite,
     bundle_option,
+    check_not_read,
     json_option,
     one_line_errors,
     option_of_bundle,
@@ -172,6 +173,7 @@ def complete(
 
     if output.suffix != ".csv":
         raise InputError(f"{output} must end in .csv")
+    check_not_read(output, quotes)
     if state is None and (elapsed is not None or log_return is not None):
         raise InputError("--elapsed and --log-return say what passed since a state; name its file with --state")
     model = runtime.load(bundle, provider=provider)
@@ -233,6 +235,7 @@ def score(
 
     if output is not None and output.suffix != ".csv":
         raise InputError(f"{output} must end in .csv")
+    check_not_read(output, surfaces)
     model = runtime.load(bundle, provider=provider)
     if isinstance(model, runtime.VectorModel):
         kind, grid, titles = "vector", None, None

@@ -61,3 +61,15 @@ def test_quotes_without_a_date_have_none_in_messages(tmp_path: Path, command: st
     said = volvae(command, quotes(tmp_path, [*SMILES, (91, 0.0, 0.3)]))
     assert said.exit_code == 2
     assert "quoted again at another level: 0.2 and 0.3, which cannot be" in said.stderr
+
+
+@pytest.mark.parametrize("command", ["complete", "score"])
+@pytest.mark.parametrize("name", ["quotes.csv", "link.csv"])
+def test_no_command_writes_over_the_file_that_it_reads(tmp_path: Path, command: str, name: str) -> None:
+    path = quotes(tmp_path, SMILES)
+    (tmp_path / "link.csv").symlink_to(path)
+    before = path.read_bytes()
+    refused = volvae(command, path, "-o", str(tmp_path / name))
+    assert refused.exit_code == 2
+    assert f"{name} is the file that is read, which would be lost: name another one by -o" in refused.stderr
+    assert path.read_bytes() == before

@@ -51,3 +51,7 @@ def test_a_range_holds_for_finite_numbers() -> None:
     assert Finite(min=0.0, min_open=True).convert("0.5", None, None) == 0.5
     with pytest.raises(click.BadParameter, match="not in the range"):
         Finite(min=0.0, min_open=True).convert("0", None, None)
+
+
+def test_a_number_of_any_size_has_no_range_in_the_help() -> None:
+    assert "None" not in CliRunner().invoke(main, ["complete", "--help"]).output
