@@ -7,6 +7,7 @@ from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import placeholders, quote_markets, quote_units
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_rows import CARRY, EXPIRY, OPTION, QUOTE, SURFACE, Index, QuoteTable
+from vae.surface.plausible import FARTHEST_K, LONGEST_TENOR
 
 _SPIKE = np.log(2.5)  # of a vol to both neighbours
 LOWEST_VOL = 1e-6  # of a smile that reaches 1 its square would be rounding
@@ -28,6 +29,7 @@ def checked(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     table = _check_spread(table, params)
     table = quote_markets.check_levels(table, params)
     quote_units.check_coordinates(table, params)
+    table = table.reject("tenor_too_long", table["tenor"] > LONGEST_TENOR)
     if not params.columns.priced:
         if params.drop_placeholders:
             table = placeholders.without_placeholders(table)
@@ -42,6 +44,11 @@ def check_vols(table: QuoteTable, vol: Array, params: QuotesParams) -> QuoteTabl
     """The table without Black vols [row] that no market shows."""
     table = table.reject("vol_below_min", vol < params.min_vol)
     return table.reject("vol_above_max", vol > params.max_vol)
+
+
+def check_distances(table: QuoteTable, params: QuotesParams) -> QuoteTable:
+    """The table, with k, without strikes that stand for a missing one, as -999: a smile would be read up to them."""
+    return table if params.columns.by_delta else table.reject("strike_too_far", np.abs(table["k"]) > FARTHEST_K)
 
 
 def check_outliers(table: QuoteTable) -> QuoteTable:

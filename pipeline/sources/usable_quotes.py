@@ -61,6 +61,7 @@ def usable(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     if params.drop_repeated:
         table = table.reject("repeated", table["repeated"] == 1.0)
     table = quote_vols.with_vols(table, params)
+    table = quote_checks.check_distances(table, params)
     table = quote_checks.check_outliers(table)
     quote_markets.check_smiles(table, params)
     return table

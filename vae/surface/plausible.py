@@ -14,6 +14,7 @@ from vae.surface.units import DAYS_PER_YEAR
 VOL_UNITS = {"decimal": 1.0, "percent": 1e-2, "bp": 1e-4}  # one of the unit, as a decimal vol
 LONGEST_TENOR = 50.0  # years: no option is traded that is longer
 LARGEST_K = 1.5  # |ln(K/F)| of the median quote: e^1.5 is 4.5 times the forward
+FARTHEST_K = 5.0  # |ln(K/F)| of any quote: e^5 is 150 times the forward
 
 _MONEYNESS = (0.3, 3.0)  # quotes that all lie here are K/F, as no k of them is near the money
 _FEWEST = 5  # quotes, from which on a smile without any near the money is told apart from a few far ones

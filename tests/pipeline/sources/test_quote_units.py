@@ -175,3 +175,19 @@ def test_prices_that_are_discounted_need_their_rate(tmp_path: Path) -> None:
     np.testing.assert_allclose(read(tmp_path, rows, columns, rate=0.04).iv, of_parity, rtol=0.0, atol=1e-9)
     undiscounted = rows | {"price": rows["price"] * np.exp(0.04 * rows["days"] / 365)}
     np.testing.assert_allclose(read(tmp_path, undiscounted, columns).iv, of_parity, rtol=0.0, atol=1e-9)
+
+
+@pytest.mark.parametrize("far", [-999.0, 99.0])
+def test_coordinates_that_stand_for_none_are_rejected(tmp_path: Path, far: float) -> None:
+    """A smile would be read up to them, and points of the grid that nobody quotes would have vols."""
+    k, days = (x.ravel() for x in np.meshgrid(np.linspace(-0.05, 0.05, 11), (30, 91, 182)))
+    rows = {"date": np.full(len(k), "2024-01-02"), "years": days / 365, "k": k, "iv": 0.2 - 0.1 * k}
+    columns = {"date": "date", "tenor_years": "years", "log_moneyness": "k", "iv": "iv"}
+    alone = read(tmp_path, rows, columns)
+    more = {"date": ["2024-01-02"] * 2, "years": [91 / 365, 999.0], "k": [far, 0.0], "iv": [0.3, 0.2]}
+    found = read(tmp_path, joined(rows, more), columns)
+    assert {name: count for name, count in found.rejected.items() if count} == {
+        "strike_too_far": 1,
+        "tenor_too_long": 1,
+    }
+    np.testing.assert_array_equal(found.iv, alone.iv)
