@@ -1,16 +1,17 @@
 """A user's file of positions -> the book: calls, puts and the underlying."""
 
 import datetime as dt
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, listed
 from pipeline.sources import columns
 from pipeline.sources.columns import Columns, Wanted
-from pipeline.tables.words import OPTION_TYPES
+from pipeline.tables.words import EXERCISES, OPTION_TYPES
 from vae.risk.book import CALL, PUT, UNDERLYING, Book
 from vae.surface.days import day_of
 from vae.surface.units import DAYS_PER_YEAR
@@ -20,6 +21,15 @@ Array = NDArray[np.float64]
 _TYPES = (*OPTION_TYPES, ("underlying", "u", "spot", "stock", "share", "index", "future", "forward"))
 _KINDS = np.array([CALL, PUT, UNDERLYING])
 _TENORS: Mapping[str, columns.Kind] = {"expiry": "day", "days": "number", "tenor_years": "number"}
+_SETTING = re.compile(r"; (set|others by) prepare\.quotes\.date_format.*")  # which no book has
+# Columns that would change a position, by their names without signs, with what to do about them.
+_CHANGES: Mapping[str, tuple[str, ...]] = {
+    "multiply quantity by it": ("multiplier", "contractsize", "contractmultiplier", "lotsize", "lot", "pointvalue"),
+    "write what is sold as a negative quantity": ("side", "direction", "buysell", "longshort", "bs", "ls"),
+}
+_UNDERLYINGS = ("market", "underlying", "underlyingsymbol", "root")
+_AMERICAN = EXERCISES[1]
+_EXERCISES = ("exercise", "exercisestyle", "style", "optionstyle")
 _MOST_ROWS = 5  # that a message names
 
 
@@ -27,14 +37,15 @@ def read_book(path: Path, *, today: dt.date | None = None) -> Book:
     """The positions of a file, a row each.
 
     Columns are ``type`` (call, put, underlying), ``strike``, ``quantity``, and one of ``expiry`` (a date), ``days`` and
-    ``tenor_years``. Strike and expiry of the underlying are not read.
+    ``tenor_years``. Strike and expiry of the underlying are not read; no other column is.
 
     Args:
         path: a file of text, a workbook or Parquet.
         today: from which dates of expiry count; needed with these.
 
     Raises:
-        InputError: a column is missing or cannot be read, or a position cannot be: a line for each reason.
+        InputError: a column is missing or cannot be read, another one would change a position, such as a multiplier or
+            a side, or a position cannot be: a line for each reason.
     """
     file = Columns.read(path, takes_unclear=True)
     when = [name for name in _TENORS if name in file]
@@ -51,7 +62,11 @@ def read_book(path: Path, *, today: dt.date | None = None) -> Book:
         "quantity": "number",
         when[0]: _TENORS[when[0]],
     }
-    found = file.found({name: Wanted(name, kind) for name, kind in kinds.items()})
+    _check_others(file, {name for name in file.distinct_names if name.casefold() not in kinds})
+    try:
+        found = file.found({name: Wanted(name, kind) for name, kind in kinds.items()})
+    except InputError as error:
+        raise InputError(_SETTING.sub("; write dates as 2026-03-02", str(error))) from error
     if file.unclear:
         raise InputError(f"{path}: {file.unclear[0].partition('?')[0]}? Write it without separators of thousands")
     type_, strike, quantity = found["type"], found["strike"], found["quantity"]
@@ -68,6 +83,26 @@ def read_book(path: Path, *, today: dt.date | None = None) -> Book:
         },
     )
     return Book(_KINDS[type_.astype(int)], np.where(option, strike, 0.0), np.where(option, tenor, 0.0), quantity)
+
+
+def _check_others(file: Columns, names: Collection[str]) -> None:
+    """Raise InputError for columns that are not read and would change what a position is worth."""
+    for name in sorted(names):
+        plain = "".join(letter for letter in name.casefold() if letter.isalnum())
+        values = file.texts(name).values
+        advice = next((advice for advice, own in _CHANGES.items() if plain in own), None)
+        if advice is not None and values not in ((), ("1",), ("1.0",)):
+            raise InputError(
+                f"{file.path}: column {name} ({listed(values)}) is not read; {advice}, and leave the column out"
+            )
+        if plain in _UNDERLYINGS and len(values) > 1:
+            raise InputError(
+                f"{file.path}: column {name} has {listed(values)}; a book is of one underlying: make one of each"
+            )
+        if plain in _EXERCISES and any(value.casefold() in _AMERICAN for value in values):
+            raise InputError(
+                f"{file.path}: column {name} has {listed(values)}; only European options are valued: leave others out"
+            )
 
 
 def _years(values: Array, name: str, today: dt.date | None) -> Array:

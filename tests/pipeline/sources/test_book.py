@@ -68,3 +68,32 @@ def test_dates_need_a_day_to_count_from(tmp_path: Path) -> None:
 def test_the_expiry_stands_in_one_column(tmp_path: Path, header: str) -> None:
     with pytest.raises(InputError, match="one of the columns expiry, days, tenor_years"):
         read_book(written(tmp_path, f"{header}\n" + ",".join("1" for _ in header.split(",")) + "\n"))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("Contract Size", "100 100", r"column Contract Size \(100\) is not read; multiply quantity by it, and leave"),
+        ("side", "buy sell", r"column side \(buy, sell\) is not read; write what is sold as a negative quantity"),
+        ("underlying", "SPX NDX", "column underlying has NDX, SPX; a book is of one underlying: make one of each"),
+        ("exercise", "E American", "column exercise has American, E; only European options are valued"),
+    ],
+)
+def test_a_column_that_changes_positions_is_not_passed_over(
+    tmp_path: Path, name: str, values: str, message: str
+) -> None:
+    rows = "\n".join(f"call,100,30,1,{value}" for value in values.split())
+    with pytest.raises(InputError, match=message):
+        read_book(written(tmp_path, f"type,strike,days,quantity,{name}\n{rows}\n"))
+
+
+def test_columns_that_change_nothing_are_passed_over(tmp_path: Path) -> None:
+    text = "type,strike,days,quantity,multiplier,underlying,style,note\ncall,100,30,2,1,SPX,E,hedge\n"
+    assert read_book(written(tmp_path, text)).quantity.tolist() == [2.0]
+
+
+def test_dates_of_a_book_name_no_setting_of_quotes(tmp_path: Path) -> None:
+    for date in ("11/12/2027", "soon"):
+        with pytest.raises(InputError, match="write dates as 2026-03-02") as caught:
+            read_book(written(tmp_path, f"type,strike,expiry,quantity\ncall,100,{date},1\n"), today=TODAY)
+        assert "prepare.quotes" not in str(caught.value)
