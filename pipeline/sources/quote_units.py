@@ -8,7 +8,8 @@ import numpy as np
 from pipeline.errors import InputError
 from pipeline.settings.quotes import HIGHEST_RATE, QuotesParams
 from pipeline.sources.columns import Array
-from pipeline.sources.quote_rows import EXPIRY, Index, QuoteTable
+from pipeline.sources.groups import medians
+from pipeline.sources.quote_rows import EXPIRY, SURFACE, Index, QuoteTable
 from vae.pricing import quoted_surface
 from vae.surface import plausible
 from vae.surface.plausible import VOL_UNITS, Interval
@@ -21,6 +22,8 @@ _PARITY_TENOR = 0.1  # years, from which on prices show a discount rate
 _RATE_GAP, _NEARER = 0.015, 0.25  # of the rate from that of parity, a year; of this gap, what the other unit leaves
 _FEWEST_PAIRS = 10  # from which on the median of their rates counts
 _NO_RATE = 0.003  # a year: prices with a smaller one may be undiscounted
+_TWO_UNITS = 50.0  # between medians of smiles, of which no market shows so much; units differ by 100
+_FEWEST_QUOTES = 3  # of a smile whose median counts
 _NEARLY = 10.0  # a vol is just outside of its range within this factor
 _SET = "prepare.quotes."
 
@@ -102,6 +105,33 @@ def check_vols(table: QuoteTable, params: QuotesParams) -> None:
         level = float(np.median(_forward(table, row))) if params.columns.strike is not None else np.nan
         black = vol / level if params.vol_kind == "normal" else vol
         _check_vol(params, raw=vol / VOL_UNITS[params.vol_unit], black=black, level=level)
+
+
+def check_one_unit(table: QuoteTable, params: QuotesParams) -> None:
+    """Raise InputError where expiries of one time, or times of a market, have vols in two units."""
+    for row in _by_market(table):
+        vol, (expiry, surface) = table["value"][row], (_groups(table, row, keys) for keys in (EXPIRY, SURFACE))
+        many = np.bincount(expiry)[expiry] >= _FEWEST_QUOTES
+        _check_apart(medians(expiry, vol)[expiry[many]], surface[many], params)
+        _check_apart(medians(surface, vol), np.zeros(surface.max() + 1, np.int64), params)
+
+
+def _groups(table: QuoteTable, row: Index, keys: tuple[str, ...]) -> Index:
+    return np.cumsum(table.starts(row, keys)) - 1
+
+
+def _check_apart(level: Array, group: Index, params: QuotesParams) -> None:
+    """Raise InputError where median vols [smile] of a group [smile] are as far apart as units are."""
+    low, high = np.full(group.max(initial=0) + 1, np.inf), np.zeros(group.max(initial=0) + 1)
+    np.minimum.at(low, group, level)
+    np.maximum.at(high, group, level)
+    at = int(np.argmax(high / low))
+    if high[at] > _TWO_UNITS * low[at]:
+        raise InputError(
+            f"{params.path}: column {params.columns.iv or params.columns.bid_iv}: the median vol is "
+            f"{100.0 * low[at]:.3g} % on some of its expiries or dates and {100.0 * high[at]:.3g} % on others, as of "
+            f"two units: write all vols in one, or leave rows out by {_SET}drop_where"
+        )
 
 
 def check_prices(table: QuoteTable, params: QuotesParams, share: Array) -> None:

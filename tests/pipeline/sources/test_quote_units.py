@@ -191,3 +191,15 @@ def test_coordinates_that_stand_for_none_are_rejected(tmp_path: Path, far: float
         "tenor_too_long": 1,
     }
     np.testing.assert_array_equal(found.iv, alone.iv)
+
+
+def test_vols_in_two_units_are_refused(tmp_path: Path) -> None:
+    """Whole expiries, or dates, in percent beside others in decimals; no median of the file can tell them apart."""
+    rows = chain()
+    rows["iv"] = np.where(rows["days"] == 30, 1.0, 100.0) * rows["iv"]
+    with pytest.raises(InputError, match=r"is 0.2.. % on some of its expiries or dates and 2. % on others, as of two"):
+        read(tmp_path, rows, vol_unit="percent")
+    dates = joined(chain(date="2024-01-02"), chain(date="2024-01-03"))
+    dates["iv"] = np.where(dates["date"] == "2024-01-03", 1.0, 100.0) * dates["iv"]
+    with pytest.raises(InputError, match=r"on some of its expiries or dates and 2. % on others, as of two units"):
+        read(tmp_path, dates, vol_unit="percent")
