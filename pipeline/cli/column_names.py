@@ -125,7 +125,7 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
     "open_interest": ("openinterest", "oi"),
 }
 MOMENTS = ("date", "snapshot", "quoted_at", "expiry")
-_TEXTS = ("market", "type", "exercise")
+TEXTS = ("market", "type", "exercise")
 _FEW_WORDS = 4  # different words in a column of types
 _MOST_STRANGE = 0.05  # share of the cells that may be no value of the column, as files have bad rows
 
@@ -188,7 +188,7 @@ def can_be(canonical: str, column: Column) -> bool:
         return column.moments is not None and bool(np.isfinite(column.moments).any())
     if canonical == "tenor":
         return column.labels
-    if canonical in _TEXTS:
+    if canonical in TEXTS:
         few = canonical == "market" or len(column.words) <= _FEW_WORDS
         return bool(column.words) and few
     if column.numbers is None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from pipeline.cli import quote_arbitrage
-from pipeline.cli.column_names import FIELD_NAMES, MOMENTS, Column, candidates, plain, says_percent
+from pipeline.cli.column_names import FIELD_NAMES, MOMENTS, TEXTS, Column, candidates, plain, says_percent
 from pipeline.cli.quotes_options import ALTERNATIVES, NO_DATE, Options, settings_of
 from pipeline.cli.table_shapes import fx_parts, number_of, shapes, vols_by_delta
 from pipeline.errors import InputError
@@ -24,6 +24,7 @@ from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import usable_quotes
 from pipeline.sources.columns import Columns
 from pipeline.sources.quote_rows import REASONS, STRIKE, TIMES, QuoteTable
+from pipeline.sources.quote_summary import counts
 from pipeline.sources.usable_quotes import same_quotes
 from vae.surface.days import date_of
 from vae.surface.plausible import MEDIAN_VOL, VOL_UNITS, vol_readings
@@ -131,7 +132,7 @@ def _findings(path: Path, given: Options, date: str | None) -> Findings:
         elif not any(same_quotes(reading.table, other.table) for other in readings):
             readings.append(reading)
     return Findings(
-        source, named, _likely(readings), [*_misfits(columns, named), *_unread_dates(source, named), *refusals], shown
+        source, named, _likely(readings), [*_misfits(columns, named), *_unread(source, named), *refusals], shown
     )
 
 
@@ -212,17 +213,20 @@ def _misfits(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]]) 
     return lines
 
 
-def _unread_dates(source: Columns, named: Mapping[str, Sequence[str]]) -> list[str]:
-    """Columns that are named as dates and hold dates, in an order of day and month that only the user knows."""
+def _unread(source: Columns, named: Mapping[str, Sequence[str]]) -> list[str]:
+    """Why columns are not read that are named as dates, or as numbers of quotes, and are nothing else."""
     lines = []
     for name in source.distinct_names:
-        if any(plain(name) in FIELD_NAMES[moment] for moment in MOMENTS) and not any(
-            name in found for found in named.values()
-        ):
-            try:
+        wanted = {canonical for canonical, names in FIELD_NAMES.items() if plain(name) in names}
+        if not wanted or any(name in found for found in named.values()):
+            continue
+        try:
+            if wanted & set(MOMENTS):
                 source.instants(name)
-            except InputError as error:
-                lines += [str(error)] if "date_format" in str(error) else []
+            elif not wanted & {*TEXTS, "tenor"}:
+                source.numbers(name, percent=True)
+        except InputError as error:
+            lines.append(str(error))
     return lines
 
 
@@ -409,7 +413,7 @@ def _read(block: Block) -> tuple[Reading | None, str]:
         return None, str(error)
     if not table.kept.any():
         names = [name for names in columns_of(block).values() for name in names]
-        return None, f"{params.path}: {', '.join(names)}: no row is a usable quote"
+        return None, f"{params.path}: {', '.join(names)}: no row is a usable quote: {counts(table.rejected)}"
     if not params.columns.priced and _sides_differ(table):
         names = [name for role in ("iv", "bid_iv", "ask_iv") for name in columns_of(block).get(role, ())]
         return None, f"{params.path}: {', '.join(names)}: calls and puts of one strike differ, so they are no vols"

@@ -13,8 +13,8 @@ from pipeline.tables.header import Header
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 MISSING = (
-    *("", "-", "--", "#N/A", "#N/A N/A", "#NA", "N/A", "n/a", "NA", "NaN", "nan", "-NaN", "-nan", "NULL", "null"),
-    *("None", "none", "NONE", "Null", "#DIV/0!", "#NUM!", "#REF!", "#VALUE!"),
+    *("", "-", "--", "#N/A", "#N/A N/A", "#NA", "N/A", "n/a", "NA", "NaN", "nan", "NAN", "-NaN", "-nan"),
+    *("NULL", "null", "None", "none", "NONE", "Null", "#DIV/0!", "#NUM!", "#REF!", "#VALUE!"),
 )
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -73,7 +73,10 @@ def _as_utf8(content: bytes) -> tuple[bytes, str]:
         encoding = "utf-16-le" if 2 * content[1:200:2].count(0) > len(content[1:200:2]) else "utf-8"
     if encoding != "utf-8" or not _is_utf8(content):
         encoding = "windows-1252" if encoding == "utf-8" else encoding
-        content = content.decode(encoding).encode()  # a UnicodeDecodeError is a ValueError
+        try:
+            content = content.decode(encoding).encode()
+        except UnicodeDecodeError as error:
+            raise ValueError("its encoding is none of UTF-8, UTF-16 and windows-1252: save it as UTF-8") from error
     if b"\0" in content:
         raise ValueError("it holds zero bytes, as no text does")
     return content, encoding

@@ -615,3 +615,26 @@ def test_a_rate_that_nothing_gives_is_said_where_forwards_need_it(project: Path)
     assert json.loads(volvae("complete", both, *options, "--json").stdout)["assumed_rates"] == []
     assert inspected(alone)["readings"][-1]["assumed"][0] == "rate 0, as no column has it; --set rate=... changes it"
     assert inspected(both)["readings"][-1]["assumed"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "message"),
+    [
+        ("strike", "$100", "column strike holds '$100' in row 1, but must hold numbers"),
+        ("iv", "24 vol", "column iv holds '24 vol' in row 1, but must hold numbers"),
+        ("expiry", "third Friday", "column expiry holds 'third Friday' in row 1, which is not a date; allowed"),
+    ],
+)
+def test_the_cell_that_keeps_a_column_from_being_read_is_named(
+    tmp_path: Path, name: str, cell: str, message: str
+) -> None:
+    row = {"date": "2026-03-02", "expiry": "2026-06-19", "strike": 100, "forward": 101, "iv": 0.24} | {name: cell}
+    file = write(tmp_path / "q.csv", ",".join(row), [tuple(row.values())])
+    assert message in volvae("inspect", file).stdout
+
+
+def test_a_file_without_any_usable_row_says_why(tmp_path: Path) -> None:
+    """Calls above and puts below the money make no pair, from which a forward could follow."""
+    rows = [("2026-03-02", "2026-06-19", "CP"[k < 100], k, 5 - abs(k - 100) / 3) for k in (92, 96, 104, 108)]
+    text = volvae("inspect", write(tmp_path / "q.csv", "date,expiry,type,strike,price", rows)).stdout
+    assert "no row is a usable quote: 4 no_forward" in text

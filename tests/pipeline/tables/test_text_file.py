@@ -95,6 +95,7 @@ def test_cells_that_stand_for_nothing_are_null(tmp_path: Path) -> None:
         (b"a|b,c\n1|2,3\n", "comma and bar separate its lines equally well"),
         (b"a,b\n1,\x00\n", "it holds zero bytes"),
         (b"\n \n", "it is empty"),
+        (b"\x8d,IV\n1,2\n", "its encoding is none of UTF-8, UTF-16 and windows-1252: save it as"),
     ],
 )
 def test_what_is_unclear_is_refused(tmp_path: Path, content: bytes, message: str | None) -> None:
