@@ -503,7 +503,13 @@ def _decoded(content: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         hint = f"; {WANTED}" if _LACKING_STATE.search(str(error)) else ""
-        raise ProtocolError(f"the request cannot be read: {error}{hint}") from error
+        raise ProtocolError(f"the request cannot be read: {error}{hint}{_allowed(error, kind)}") from error
+
+
+def _allowed(error: Exception, kind: type[msgspec.Struct]) -> str:
+    """The fields of a request, where the fault is one that it has not."""
+    unknown = "unknown field" in str(error) and " - at " not in str(error)
+    return f"; allowed: {', '.join(kind.__struct_fields__)}" if unknown else ""
 
 
 def _completed(challenge: Challenge | None, served: Served, sent: _Sent, deadline: float) -> Response:
@@ -535,7 +541,9 @@ def _asked_of_table(sent: _Sent) -> dict[str, Any]:
     try:
         options = msgspec.convert(dict(sent.query), TableOptions, strict=False)
     except msgspec.ValidationError as error:
-        raise ProtocolError(f"the query of the address cannot be read: {error}") from error
+        raise ProtocolError(
+            f"the query of the address cannot be read: {error}{_allowed(error, TableOptions)}"
+        ) from error
     from deploy.server import surface_tables
 
     columns = surface_tables.quotes(sent.content, sent.kind, most=min(_MOST_QUOTES, sent.most_rows))
