@@ -2,16 +2,17 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from pipeline.files.atomic import new_file
 
 
-def csv_columns(text: str) -> dict[str, list[float]]:
-    """The columns of a table of numbers with a header; an empty cell is NaN."""
+def csv_columns(text: str, among: Collection[str] | None = None) -> dict[str, list[float]]:
+    """The columns of a table of numbers with a header, perhaps only those ``among`` some; an empty cell is NaN."""
     rows = list(csv.DictReader(io.StringIO(text)))
-    return {name: [float(row[name] or "nan") for row in rows] for name in (rows[0] if rows else ())}
+    names = [name for name in (rows[0] if rows else ()) if among is None or name in among]
+    return {name: [float(row[name] or "nan") for row in rows] for name in names}
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

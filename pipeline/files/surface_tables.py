@@ -30,6 +30,7 @@ _TYPES = {
     _DELTA: pa.float64(),
     "iv": pa.float32(),
 }
+_OF_QUOTES = {"date", "snapshot", "market", "weight", "bid", "ask"}  # columns that no table of surfaces alone has
 _SAME_NODE = 1e-6  # files are written with eight digits, and k is divided by the root of short tenors
 
 
@@ -74,7 +75,7 @@ def read_surfaces(path: Path) -> tuple[NDArray[np.float32], Grid]:
 
 
 def is_table_of_surfaces(path: Path) -> bool:
-    """Whether a file has the columns of surfaces; it may still hold quotes at scattered points.
+    """Whether a file has the columns of surfaces, and none of quotes; it may still hold quotes at scattered points.
 
     Raises:
         InputError: the file cannot be read.
@@ -82,7 +83,7 @@ def is_table_of_surfaces(path: Path) -> bool:
     if path.suffix not in (".parquet", ".csv"):
         return False
     names = _names(path)
-    return _SURFACE in names or set(_NEEDED) <= names
+    return _SURFACE in names or (set(_NEEDED) <= names and not names & _OF_QUOTES)
 
 
 def numbers_surfaces(path: Path) -> bool:
@@ -164,7 +165,7 @@ def _read_parquet(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _read_csv(path: Path) -> dict[str, NDArray[Any]]:
-    columns = csv_columns(path.read_text("utf-8-sig"))
+    columns = csv_columns(path.read_text("utf-8-sig"), _TYPES)
     _check_names(path, columns)
     return {name: pa.array(columns[name]).cast(kind).to_numpy() for name, kind in _TYPES.items() if name in columns}
 

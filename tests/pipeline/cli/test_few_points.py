@@ -73,3 +73,21 @@ def test_no_command_writes_over_the_file_that_it_reads(tmp_path: Path, command: 
     assert refused.exit_code == 2
     assert f"{name} is the file that is read, which would be lost: name another one by -o" in refused.stderr
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["score", "arbitrage"])
+def test_quotes_with_the_names_of_surfaces_are_read_by_their_dates(tmp_path: Path, command: str) -> None:
+    """A date or a market makes quotes of years, log-moneyness and vol, which complete reads too."""
+    rows = [f"2026-03-0{day},{days / 365},{k},{vol}" for day in (2, 3) for days, k, vol in SMILES]
+    path = tmp_path / "quotes.csv"
+    path.write_text("\n".join(["date,tenor_years,log_moneyness,iv", *rows]) + "\n")
+    assert volvae(command, path).stdout.splitlines()[0].startswith("2 surfaces")
+
+
+def test_a_surface_may_have_other_columns_beside(tmp_path: Path) -> None:
+    path = tmp_path / "surface.csv"
+    usual = [(days, k, 0.2 - 0.2 * k) for days in (30, 91) for k in (-0.1, -0.05, 0.0, 0.05)]
+    volvae("complete", quotes(tmp_path, usual), "-o", str(path))
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([f"{header},note", *(f"{line},mine" for line in lines)]) + "\n")
+    assert volvae("score", path).stdout.startswith("1 surface,")
