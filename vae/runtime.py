@@ -8,7 +8,7 @@ True
 
 import datetime as dt
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -397,7 +397,8 @@ class SurfaceModel(BundleModel):
         surface = self._checked(np.asarray(runtime_inputs.unmasked(iv))[None])[0]
         if np.isnan(surface).any():
             raise ValueError("iv has missing points; a state needs a whole surface, as complete makes of quotes")
-        return moving.after(state or moving.state, surface, date, log_return or 0.0)
+        day = runtime_inputs.date_of(date)
+        return moving.after(state or moving.state, surface, day, log_return or 0.0)
 
     def scenarios(
         self,
@@ -431,7 +432,11 @@ class SurfaceModel(BundleModel):
         moving = self._moving
         start = state or moving.state
         runtime_inputs.sample_request(n, seed, {}, 1.0, offset, "fitted", names=(), noise=False)
-        dates = motion.working_days(start.date, days) if isinstance(days, int) else tuple(days)
+        if isinstance(days, Iterable):
+            dates = tuple(map(runtime_inputs.date_of, days))
+        else:
+            most = motion.MOST_STEPS + 1  # one more is refused below, and takes no time to count
+            dates = motion.working_days(start.date, min(runtime_inputs.whole("days", days), most))
         return moving.scenarios(start, dates, n, seed=seed, offset=offset, log_return=log_return)
 
     def checked(self, check: Callable[[], object]) -> Self:

@@ -1,5 +1,6 @@
 """The arguments of ``vae.runtime``: checked, and turned into the tensors that the graphs of a bundle read."""
 
+import datetime as dt
 import math
 import operator
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -76,7 +77,7 @@ def sample_request(
         ValueError: a number is out of range or not whole, the model does not have a condition or a prior, or the prior
             has none.
     """
-    n, offset, seed = _whole("n", n), _whole("offset", offset), _whole("seed", seed)
+    n, offset, seed = whole("n", n), whole("offset", offset), whole("seed", seed)
     if not 1 <= n <= _LARGEST_ROW:
         raise ValueError(f"n is {n}; the number of surfaces must be between 1 and 2^50")
     if not 0 <= offset <= _LARGEST_ROW - n:
@@ -333,7 +334,24 @@ def slices(count: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, count))
 
 
-def _whole(name: str, value: int) -> int:
+def date_of(day: object) -> dt.date:
+    """The date of a date, a time or a Timestamp of pandas, or one of numpy.
+
+    Raises:
+        ValueError: it is none.
+
+    >>> date_of(np.datetime64("2026-03-02T16:00"))
+    datetime.date(2026, 3, 2)
+    """
+    found: object = day.astype("datetime64[D]").item() if isinstance(day, np.datetime64) else day
+    if isinstance(found, dt.datetime):
+        return found.date()
+    if isinstance(found, dt.date):
+        return found
+    raise ValueError(f"{day!r} is no date; allowed: datetime.date, and times, whose dates count")
+
+
+def whole(name: str, value: int) -> int:
     """A whole number, which one with decimals is not: it would be cut, and another seed be drawn than was said."""
     try:
         return operator.index(value)

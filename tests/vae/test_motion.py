@@ -248,3 +248,36 @@ def test_a_law_without_a_return_cannot_be_given_one(model: SurfaceModel, monkeyp
     monkeypatch.setattr(model._moving, "has_return", False)
     with pytest.raises(ValueError, match=r"log_return is 0\.0; allowed: None, as the law has no return"):
         model.scenarios(seed=1, log_return=0.0)
+
+
+def test_dates_of_any_kind_are_dates(model: SurfaceModel) -> None:
+    """Frames have times of numpy and pandas where others have dates."""
+    following = motion.working_days(model.state.date, 3)
+    expected = model.scenarios(days=3, n=2, seed=1)
+    kinds = (
+        np.array(following, "datetime64[ns]"),
+        [dt.datetime.combine(day, dt.time(16)) for day in following],
+        np.int64(3),
+    )
+    for days in kinds:
+        found = model.scenarios(days=days, n=2, seed=1)
+        assert found.dates == following
+        np.testing.assert_array_equal(found.iv, expected.iv)
+    moved = [
+        model.next_state(expected.iv[0, 0], day, log_return=0.0) for day in (following[0], kinds[0][0], kinds[1][0])
+    ]
+    assert {state.date for state in moved} == {following[0]}
+
+
+@pytest.mark.parametrize(
+    ("days", "message"),
+    [
+        (["2020-06-01"], "'2020-06-01' is no date; allowed: datetime.date"),
+        (1.5, "days is 1.5; allowed: a whole number"),
+        (10**12, "days must be 1 to 8192 dates that rise"),
+        (-1, "days must be 1 to 8192 dates that rise"),
+    ],
+)
+def test_days_that_are_none_are_refused(model: SurfaceModel, days: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        model.scenarios(days=days, n=2, seed=1)  # type: ignore[arg-type]
