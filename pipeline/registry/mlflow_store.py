@@ -262,11 +262,20 @@ class Store:
 
     def _log_decoder(self, decoder: Path, model: LoggedModel) -> None:
         """Store the decoder as MLflow's model of the run that made it."""
-        self.client.log_outputs(model.source_run_id, [LoggedModelOutput(model.model_id, step=0)])
+        self._log_output(model)
         with tempfile.TemporaryDirectory(prefix="volvae-") as folder:
             _save_decoder(decoder, Path(folder) / "model", model)
             self._repository(model.artifact_location).log_artifacts(str(Path(folder) / "model"))
         self.client.finalize_logged_model(model.model_id, "READY")
+
+    def _log_output(self, model: LoggedModel) -> None:
+        """Say which run made a model. MLflow refuses to hear it twice, as from a client whose answer was lost."""
+        try:
+            self.client.log_outputs(model.source_run_id, [LoggedModelOutput(model.model_id, step=0)])
+        except MlflowException:
+            known = self.client.get_run(model.source_run_id).outputs.model_outputs
+            if model.model_id not in {output.model_id for output in known}:
+                raise
 
     def _sync(self, *locations: str) -> None:
         """Make files of an embedded store survive a power failure, as what its database says of them does."""

@@ -88,6 +88,25 @@ def test_a_sync_that_a_signal_interrupts_is_made_again(
         assert (models.get("champion") is not None) is done
 
 
+@pytest.mark.parametrize("heard", [True, False])
+def test_what_the_store_heard_is_logged_though_its_answer_was_lost(
+    with_store: Path, linear_bundle: Path, monkeypatch: pytest.MonkeyPatch, *, heard: bool
+) -> None:
+    """MLflow's client asks again then; a refusal of what the store does not have ends the command."""
+    log_outputs = mlflow.MlflowClient.log_outputs
+
+    def lost(*arguments: object) -> None:
+        if heard:
+            log_outputs(*arguments)
+            log_outputs(*arguments)
+        raise MlflowException("no such table")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_outputs", lost)
+    refused = contextlib.nullcontext() if heard else pytest.raises(StageError, match="refused: no such table")
+    with refused, opened() as models:
+        assert models.register(record(linear_bundle, "a")).number == "1"
+
+
 def opened() -> contextlib.AbstractContextManager[Registry]:
     return registry.opened(model="m", experiment="m")
 
