@@ -4,6 +4,7 @@ An array becomes nested lists, and NaN becomes null. The schema of an array name
 puts in the lengths of the axes that the served model fixes: tenor, node and latent.
 """
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Annotated, Any, Self, TypeAlias
 
@@ -231,6 +232,14 @@ def _fields(answer: msgspec.Struct) -> dict[str, Any]:
 def json_response(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A response that carries a value in JSON."""
     return Response(to_json(value), status, headers, JSON)
+
+
+def model_response(
+    answer: Sampled | Paths | Completed | Scored,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A response that carries an answer of a model, and names its version in a header too."""
+    return json_response(answer, 200, {VERSION: answer.model_version, **(headers or {})})
 
 
 def schemas(*types: type[msgspec.Struct]) -> dict[str, Any]:

@@ -8,9 +8,9 @@ import msgspec
 from deploy.server import answers
 from deploy.server.answers import BINARY, JSON, LINES, SEED, SHAPE, TABLES, VERSION
 from deploy.server.errors import DESCRIPTIONS
+from deploy.server.requests import Complete, Sample, Scenarios, Score
 from deploy.server.served import Served
 from deploy.server.settings import Settings
-from deploy.server.surface_routes import Complete, Sample, Scenarios, Score
 from vae.runtime import SurfaceModel
 
 _Json = dict[str, Any]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from deploy.server import endpoints, surface_routes
+from deploy.server import draws, endpoints, requests, surface_routes
 from deploy.server.errors import LateError
 from deploy.server.served import Served
 from tests.deploy.serving import ROOT, Server, serving
@@ -190,11 +190,11 @@ def test_requests_end_at_their_deadline(model: SurfaceModel, monkeypatch: pytest
     iv = np.maximum(model.sample(2000, seed=1), 0.01).tolist()
     noisy = {"iv": [0.1, 0.4] * 50, "tenor": [0.4] * 100, "log_moneyness": [0.0] * 100}
     served = Served(Path(), model, {}, "one")
-    draws = surface_routes._Samples(served, surface_routes.Sample(count=10_000, seed=1), 1)
+    rows = draws.Samples(served, requests.Sample(count=10_000, seed=1), 1)
     works = {
         "score": partial(surface_routes._scored, served, sent({"iv": iv})),
         "complete": partial(surface_routes._completed, None, served, sent(noisy)),
-        "sample": draws.answer,
+        "sample": rows.answer,
     }
     clock = Clock(monkeypatch)
     for name, work in works.items():
