@@ -3,7 +3,7 @@
 import datetime as dt
 import math
 import operator
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from vae.surface import plausible
 from vae.surface.grid import Grid, log_moneyness_of_delta
 from vae.surface.plausible import Interval
-from vae.surface.surfaces import of_points
 
 Array = NDArray[np.float32]
 Feeds = dict[str, NDArray[Any]]
@@ -251,67 +250,6 @@ def unmasked(values: ArrayLike | None) -> Any:  # noqa: ANN401 - what it got, bu
         return values
     kind = values.dtype if values.dtype.kind == "f" else np.float64
     return np.where(np.ma.getmaskarray(values), np.nan, values.data).astype(kind)
-
-
-def frame_columns(frame: object) -> dict[str, NDArray[Any]] | None:
-    """The columns of a frame of pandas, polars or pyarrow that has a column iv, by name; None for anything else.
-
-    Raises:
-        ValueError: a column holds something else than numbers.
-    """
-    names: Any = getattr(frame, "column_names", getattr(frame, "columns", ()))  # of pyarrow, or of the others
-    if "iv" not in list(names):
-        return None
-    columns: dict[str, NDArray[Any]] = {}
-    for name in names:
-        try:
-            values = np.asarray(frame[name])  # type: ignore[index]
-            columns[str(name)] = values if values.dtype.kind in "iu" else values.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"the column {name!r} must hold numbers: {error}") from error
-    return columns
-
-
-def quotes_of_frame(frame: object, beside: Iterable[object]) -> tuple[NDArray[Any] | None, ...] | None:
-    """The quotes of a frame with a row each: iv, tenor, log_moneyness, call_delta and weight; None for anything else.
-
-    Its columns are iv, tenor_years, log_moneyness or call_delta, and perhaps weight.
-
-    Raises:
-        ValueError: the frame lacks a column or has another one, or coordinates are given ``beside`` it.
-    """
-    columns = frame_columns(frame)
-    if columns is None:
-        return None
-    if any(one is not None for one in beside):
-        raise ValueError("a frame of quotes has its coordinates and weights in its own columns")
-    allowed = ("iv", "tenor_years", "log_moneyness", "call_delta", "weight")
-    _check_columns(columns, ("iv", "tenor_years"), allowed)
-    return tuple(columns.get(name) for name in allowed)
-
-
-def surfaces_of_frame(frame: object, grid: Grid) -> Array | None:
-    """The surfaces [surface, tenor, node] of a frame with a row for each point; None for anything else.
-
-    Raises:
-        ValueError: the frame lacks a column or has another one, or its points are not those of the grid.
-    """
-    columns = frame_columns(frame)
-    if columns is None:
-        return None
-    coordinate = "call_delta" if grid.convention == "delta" else "log_moneyness"
-    needed = ("iv", "tenor_years", coordinate)
-    _check_columns(columns, needed, ("surface", "tenor_years", "log_moneyness", "call_delta", "iv"))
-    return of_points(columns, grid)[0]
-
-
-def _check_columns(columns: Collection[str], needed: Collection[str], allowed: Collection[str]) -> None:
-    """Raise ValueError unless columns are among those that are allowed, and have those that are needed."""
-    for name in sorted(set(columns) - set(allowed)):
-        raise ValueError(f"the column {name!r} is not read here; allowed: {', '.join(allowed)}")
-    for name in needed:
-        if name not in columns:
-            raise ValueError(f"there is no column {name!r}; needed: {', '.join(needed)}")
 
 
 def writable(name: str, array: Array, shape: tuple[int, ...]) -> Array:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vae import bundle, motion, motion_state, quote_completion, runtime_inputs
+from vae import bundle, frames, motion, motion_state, quote_completion, runtime_inputs
 from vae.bundle import SURFACES, Layout
 from vae.bundle_model import BundleModel, Posterior, Scores
 from vae.motion import Motion, Scenarios
@@ -206,9 +206,9 @@ class SurfaceModel(BundleModel):
             ValueError: shapes do not agree, a number is out of range, no quote lies inside the domain of the grid, the
                 surface through the quotes cannot be, or the model does not have the market or no law of motion.
         """
-        frame = runtime_inputs.quotes_of_frame(iv, (tenor, log_moneyness, call_delta, weight))
-        if frame is not None:
-            iv, tenor, log_moneyness, call_delta, weight = frame  # type: ignore[assignment]
+        columns = frames.quotes_of(iv, (tenor, log_moneyness, call_delta, weight))
+        if columns is not None:
+            iv, tenor, log_moneyness, call_delta, weight = columns
         quotes = runtime_inputs.quote_feeds(
             self.grid,
             iv,
@@ -400,7 +400,7 @@ class SurfaceModel(BundleModel):
         return runtime_inputs.market_feed(market, self.markets, is_condition=self.market_is_condition)
 
     def _checked(self, iv: ArrayLike) -> Array:
-        found = runtime_inputs.surfaces_of_frame(iv, self.grid)
+        found = frames.surfaces_of(iv, self.grid)
         return runtime_inputs.surface_batch(
             iv if found is None else found, self.grid.shape, self.plausible_medians, reads_missing=self._reads_missing
         )
