@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks import card
 from benchmarks.turns import in_turns
-from pipeline.export import stated
+from pipeline.export import motion_facts
 from pipeline.files import motion_file as trained
 from vae.dynamics.fit import History, walk
 from vae.dynamics.law import FORMS
@@ -86,7 +86,7 @@ def made_motion() -> Motion:
         History(model.observe(x).values.numpy(), np.arange(_DATES), model.basis.numpy(), price), FORMS["reverting"]
     )
     content = scenarios_graph(model.float(), walked.law(), GRID, {"volvae_version": "benchmark"})
-    facts = stated(
+    facts = motion_facts(
         trained.Motion(walked.law(), walked.state(), _FIRST_OF_2026, "reverting", "price"), model.double(), GRID
     )
     return Motion(content, {"dynamics": facts}, Options("cpu", 1), GRID)

@@ -1,6 +1,5 @@
 """The stage export: the ONNX bundle, published only if it agrees with torch in double precision."""
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -8,18 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.dynamics import latest
-from pipeline.errors import StageError
+from pipeline.export_parity import checked_parity
 from pipeline.files import formats, motion_file, tensor_files, trained_model
 from pipeline.files.atomic import check_writable, new_folder
 from pipeline.files.dataset import Dataset
 from pipeline.files.motion_file import Motion
 from pipeline.files.trained_model import Prior
 from pipeline.settings.export import ExportParams
-from vae import runtime
 from vae.bundle import (
     COMPLETER,
     DECODER,
@@ -32,30 +29,23 @@ from vae.bundle import (
     SCENARIOS,
     SCORER,
     VECTORS,
-    BundleError,
     Layout,
     measured,
 )
-from vae.dynamics.law import passed, scenarios
 from vae.dynamics.memory import compact
 from vae.graphs import export, scorer
 from vae.graphs.completer import completer_graph
 from vae.graphs.sampler import sampler_graph
 from vae.graphs.scenarios import scenarios_graph, tells_arbitrage
 from vae.graphs.vector_completer import vector_completer_graph
-from vae.model import completion
 from vae.model.autoencoder import Vae
-from vae.model.quote_weights import QuoteInterpolator
-from vae.runtime import SurfaceModel, VectorModel
-from vae.surface.days import date_of, day_of
+from vae.surface.days import date_of
 from vae.surface.grid import Grid
 from vae.surface.reading_error import ReadingError, reading_error
 from vae.surface.units import BASIS_POINTS
 
 _ROWS = 256  # surfaces scored at a time
 _READ = 1000  # training surfaces, at most, from which the error of reading between points is learned
-_KNOWN = 40  # points from which surfaces are completed to compare
-_PATHS, _STEPS = 200, 5  # of scenarios that are compared
 
 
 def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, metrics: Path) -> None:
@@ -63,39 +53,26 @@ def main(settings: ExportParams, *, surfaces: Path, model: Path, bundle: Path, m
     check_writable(metrics)
     data = Dataset(surfaces)
     trained, prior = trained_model.read(model)
-    grid = None if data.of_vectors else data.grid
-    layout = layout_of(trained, grid)
-    test = torch.from_numpy(data.points("test")).unflatten(1, layout.shape)
+    grid, motion = None if data.of_vectors else data.grid, motion_file.read(model)
+    test = torch.from_numpy(data.points("test")).unflatten(1, layout_of(trained, grid).shape)
+    order = torch.randperm(len(test), generator=torch.Generator().manual_seed(settings.seed))
     reading = _reading_error(data, grid) if grid else None
     with new_folder(bundle) as folder:
-        moved = motion_file.read(model)
-        contents = graph_files(trained, prior, grid, reading, half=settings.fp16, memory=moved is not None)
-        if moved is not None and grid:
-            moved = latest(moved, trained, data)
-            contents[SCENARIOS] = motion_graph(trained, prior, grid, moved)
-        scored = test[torch.randperm(len(test), generator=_generator(settings))[: settings.scored_surfaces]]
-        manifest = make_manifest(
-            trained,
-            prior,
-            grid,
-            contents,
-            scores(in_single_precision(trained) if grid else trained, scored),
-            prior.markets or data.markets,
-        )
-        if moved is not None and grid:
-            manifest["dynamics"] = stated(moved, trained, grid)
+        contents = graph_files(trained, prior, grid, reading, half=settings.fp16, memory=motion is not None)
+        dynamics: dict[str, object] = {}
+        if motion is not None and grid:
+            motion = latest(motion, trained, data)
+            contents[SCENARIOS] = motion_graph(trained, prior, grid, motion)
+            dynamics = {"dynamics": motion_facts(motion, trained, grid)}
+        scored = test[order[: settings.scored_surfaces]]
+        ranks = score_quantiles(in_single_precision(trained) if grid else trained, scored)
+        manifest = make_manifest(trained, prior, grid, contents, ranks, prior.markets or data.markets) | dynamics
         for name, content in contents.items():
             formats.write_bytes(folder / name, content)
         formats.write_json(folder / MANIFEST, manifest)
-        try:
-            figures = parity(trained, prior, folder, test, settings)
-            if moved is not None:
-                figures["parity_scenarios_max_vol"] = scenarios_parity(moved, trained, folder, seed=settings.seed)
-        except BundleError as error:
-            raise StageError(str(error)) from error
-        _check(figures, settings)
+        figures = checked_parity(trained, prior, motion, folder, test, settings)
         formats.write_json(folder / MANIFEST, {**manifest, "parity": figures})
-        sizes = {f"{Path(n).stem}_bytes": len(content) for n, content in contents.items()}
+        sizes = {f"{Path(name).stem}_bytes": len(content) for name, content in contents.items()}
         formats.write_json(metrics, {**figures, **_reading_figures(reading), **sizes})
 
 
@@ -174,35 +151,25 @@ def _metadata(model: Vae, prior: Prior, grid: Grid | None) -> dict[str, str]:
     }
 
 
-def motion_graph(model: Vae, prior: Prior, grid: Grid, moved: Motion) -> bytes:
+def motion_graph(model: Vae, prior: Prior, grid: Grid, motion: Motion) -> bytes:
     """``scenarios.onnx`` of a model with a law of motion."""
-    return scenarios_graph(in_single_precision(model), moved.law, grid, _metadata(model, prior, grid))
+    return scenarios_graph(in_single_precision(model), motion.law, grid, _metadata(model, prior, grid))
 
 
-def stated(moved: Motion, model: Vae, grid: Grid) -> dict[str, object]:
+def motion_facts(motion: Motion, model: Vae, grid: Grid) -> dict[str, object]:
     """The law of motion and its state in the manifest."""
     with torch.no_grad():
-        iv = model.expand(torch.from_numpy(moved.state.coordinates)).reshape(grid.shape).numpy()
+        iv = model.expand(torch.from_numpy(motion.state.coordinates)).reshape(grid.shape).numpy()
     return {
-        "form": moved.form,
-        "underlying": moved.underlying,
-        "date": date_of(moved.date).isoformat(),
+        "form": motion.form,
+        "underlying": motion.underlying,
+        "date": date_of(motion.date).isoformat(),
         "center": model.center.tolist(),
         "noise": _root_mean_square(model.scale),
         "tells_arbitrage": tells_arbitrage(grid),
-        "law": {name: part.astype(np.float32).tolist() for name, part in compact(moved.law)._asdict().items()},
-        **{name: part.astype(np.float32).tolist() for name, part in (moved.state._asdict() | {"iv": iv}).items()},
+        "law": {name: part.astype(np.float32).tolist() for name, part in compact(motion.law)._asdict().items()},
+        **{name: part.astype(np.float32).tolist() for name, part in (motion.state._asdict() | {"iv": iv}).items()},
     }
-
-
-def scenarios_parity(moved: Motion, model: Vae, bundle: Path, *, seed: int) -> float:
-    """Largest difference of vols of scenarios of the bundle from those of the law, in double precision."""
-    drawn = SurfaceModel.load(bundle, provider="cpu", check_signature=False).scenarios(n=_PATHS, days=_STEPS, seed=seed)
-    days = [moved.date, *(day_of(date) for date in drawn.dates)]
-    found = scenarios(moved.law, moved.state, passed(np.array(days)), drawn.shocks)
-    with torch.no_grad():
-        expected = model.expand(torch.from_numpy(found.coordinates)).numpy()
-    return float(np.abs(drawn.iv.reshape(expected.shape) - expected).max())
 
 
 def _facts(model: Vae, grid: Grid | None) -> dict[str, object]:
@@ -254,7 +221,7 @@ def make_manifest(
     }
 
 
-def scores(model: Vae, x: Tensor) -> dict[str, object]:
+def score_quantiles(model: Vae, x: Tensor) -> dict[str, object]:
     """Quantiles of the scores of held-out surfaces x [batch, tenor, node] or vectors [batch, D], which rank others."""
     known = ~x.isnan()
     mask = known.float() if model.architecture.sees_missing else None
@@ -277,115 +244,6 @@ def weights_sha256(model: Vae) -> str:
 
 def _root_mean_square(deviation: Tensor) -> float:
     return deviation.square().mean().sqrt().item()
-
-
-def parity(model: Vae, prior: Prior, bundle: Path, x: Tensor, params: ExportParams) -> dict[str, float]:
-    """Largest differences between the bundle on the CPU and ``model`` in double precision.
-
-    Vols or points on random latents and on the codes of surfaces x [batch, tenor, node] or vectors [batch, D];
-    posteriors and scores of those; samples at their own latents; completions from some points of the first ones, given
-    each market in turn where it is a condition. Differences of vols are in vol, those of vectors in units of the
-    largest number in x.
-    """
-    loaded = runtime.load(bundle, provider="cpu", check_signature=False)  # it is signed when it is registered
-    unit, size = ("vol", 1.0) if isinstance(loaded, SurfaceModel) else ("relative", x.abs().max().item())
-    generator = _generator(params)
-    random = torch.randn(params.parity_samples, model.architecture.latents, generator=generator)
-    values, mask = torch.nan_to_num(x.double()), (~x.isnan()).double() if model.architecture.sees_missing else None
-    decoder = export.Decoder(model, loaded.layout.shape)
-    with torch.no_grad():
-        mean, std = (part.numpy() for part in export.Encoder(model)(values, mask))
-        latents = torch.cat((random, torch.from_numpy(mean).float()))
-        expected = decoder(latents.double()).numpy()
-        some = None if mask is None else mask[: params.parity_scores]
-        expected_scores = scorer.scored(model, values[: params.parity_scores], some)
-    encoded, scored = loaded.encode(x.numpy()), loaded.score(x[: params.parity_scores].numpy())
-    difference = np.abs(encoded.mean - mean)
-    completed = x[: params.parity_completions]
-    completer = (
-        _completer_parity(model, prior, loaded, completed, generator)
-        if isinstance(loaded, SurfaceModel)
-        else _vector_completer_parity(model, loaded, completed, generator)
-    )
-    return {
-        f"parity_decoder_max_{unit}": float(np.abs(loaded.decode(latents.numpy()) - expected).max()) / size,
-        "parity_encoder_max": float(difference.max(initial=0.0)),
-        "parity_encoder_max_in_stds": float((difference / std).max(initial=0.0)),
-        "parity_encoder_std_max_relative": float(np.abs(encoded.std / std - 1.0).max(initial=0.0)),
-        f"parity_sampler_max_{unit}": _sampler_parity(model, loaded, params) / size,
-        f"parity_completer_max_{unit}": completer / size,
-        "parity_scorer_max_nats": float(np.abs(scored.nats - expected_scores.nats.numpy()).max()),
-        "parity_scorer_error_max_in_stds": float(np.abs(scored.error - expected_scores.error.numpy()).max()),
-        "parity_samples": len(latents),
-        **(_variants(bundle, latents.numpy(), expected) if isinstance(loaded, SurfaceModel) else {}),
-    }
-
-
-def _sampler_parity(model: Vae, loaded: SurfaceModel | VectorModel, params: ExportParams) -> float:
-    """Largest difference of samples from those decoded from the latents and scores that the sampler returns too."""
-    drawn, latents, scores = loaded.drawn(loaded.request(params.parity_samples, params.seed))
-    with torch.no_grad():
-        values = model.with_residual(
-            model.decode(torch.from_numpy(latents).double()), torch.from_numpy(scores).double()
-        )
-        expected = model.expand(values).unflatten(-1, loaded.layout.shape).numpy()
-    return float(np.abs(drawn - expected).max())
-
-
-def _vector_completer_parity(model: Vae, loaded: VectorModel, x: Tensor, generator: torch.Generator) -> float:
-    """Largest difference of vectors completed from some known points of x [batch, D]."""
-    seen = completion.keep_random_points(x.double(), _KNOWN, generator)
-    expected = torch.cat([completion.complete(model, row).mean for row in seen.split(1)]).numpy()
-    return float(np.abs(loaded.complete(seen.numpy()).mean - expected).max())
-
-
-def _completer_parity(model: Vae, prior: Prior, loaded: SurfaceModel, iv: Tensor, generator: torch.Generator) -> float:
-    """Largest difference of surfaces completed from some known points of iv [surface, tenor, node]."""
-    seen = completion.keep_random_points(iv.double().flatten(1), _KNOWN, generator).unflatten(1, iv.shape[1:])
-    interpolator = QuoteInterpolator(loaded.grid)
-    largest = 0.0
-    for surface, market in zip(seen, itertools.cycle((None, *prior.markets)), strict=False):
-        found = loaded.complete(surface.numpy(), market=market, weight=1.0)
-        known = ~surface.isnan()
-        k = torch.from_numpy(loaded.grid.log_moneyness_of(surface.numpy())).expand(surface.shape)[known]
-        tenor = torch.from_numpy(np.array(loaded.grid.tenors)).unsqueeze(1).expand(surface.shape)[known]
-        quotes = completion.Quotes(k, tenor, surface[known], torch.ones_like(k))
-        with torch.no_grad():
-            expected, _ = completion.complete_quotes(
-                model, interpolator, quotes, None if market is None else prior.in_market(market)
-            )
-        largest = max(largest, float(np.abs(found.iv.ravel() - expected.mean[0].numpy()).max()))
-    return largest
-
-
-def _variants(bundle: Path, latents: NDArray[np.float32], expected: NDArray[np.float64]) -> dict[str, float]:
-    """Largest differences of the decoder in half precision and with TF32, where the bundle or the machine has them."""
-    found = {}
-    if (bundle / HALF_DECODER).exists():
-        half = SurfaceModel.load(bundle, half=True, check_signature=False)
-        found["fp16_decoder_max_bp"] = BASIS_POINTS * float(np.abs(half.decode(latents) - expected).max())
-    if torch.cuda.is_available():
-        rounded = SurfaceModel.load(bundle, provider="cuda", tf32=True, check_signature=False)
-        found["tf32_decoder_max_bp"] = BASIS_POINTS * float(np.abs(rounded.decode(latents) - expected).max())
-    return found
-
-
-def _generator(params: ExportParams) -> torch.Generator:
-    return torch.Generator().manual_seed(params.seed)
-
-
-def _check(figures: Mapping[str, float], params: ExportParams) -> None:
-    """Raise StageError for a figure above its tolerance, or one that is not a number."""
-    limits = {
-        **{f"parity_{name}_max_vol": "vol" for name in ("decoder", "sampler", "completer", "scenarios")},
-        **{f"parity_{name}_max_relative": "relative" for name in ("decoder", "sampler", "completer")},
-        "parity_encoder_max_in_stds": "latent",
-    }
-    for name, kind in limits.items():
-        key = f"parity_tolerance_{kind}"
-        limit = getattr(params, key)
-        if name in figures and not figures[name] <= limit:
-            raise StageError(f"{name} is {figures[name]:.3g}, above export.{key} = {limit:g}; no bundle was written")
 
 
 def in_single_precision(model: Vae) -> Vae:

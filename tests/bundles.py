@@ -75,7 +75,7 @@ def write_bundle(folder: Path, model: Vae, prior: Prior, motion: Motion | None =
         contents[SCENARIOS] = export.motion_graph(model, prior, GRID, motion)
     manifest = export.make_manifest(model, prior, GRID, contents, _scores(), prior.markets)
     if motion is not None:
-        manifest["dynamics"] = export.stated(motion, model, GRID)
+        manifest["dynamics"] = export.motion_facts(motion, model, GRID)
     return _written(folder, contents, manifest)
 
 
