@@ -97,6 +97,17 @@ def test_files_that_the_readme_names_exist(root: Path) -> None:
         assert any(each.match(path) for each in there), path
 
 
+@pytest.mark.parametrize(
+    ("page", "entry"),
+    [("README.md", "\n  {}/ "), ("CONTRIBUTING.md", "| `vae/{}` |"), ("vae/__init__.py", "- ``vae.{}``:")],
+)
+def test_no_package_of_the_numerics_is_left_out(page: str, entry: str, root: Path) -> None:
+    """Of the places that tell a newcomer where things are."""
+    text = (root / page).read_text("utf-8")
+    packages = {path.parent.name for path in (root / "vae").glob("*/__init__.py")}
+    assert {package for package in packages if entry.format(package) not in text} == set()
+
+
 def test_extras_keep_the_runtime_light_and_the_two_onnxruntimes_apart(root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
     base = {re.split(r"[>=<\[]", d)[0] for d in project["dependencies"]}

@@ -6,10 +6,12 @@ Packages, in the order to read them, and what each may import (import-linter che
 - ``vae.pricing``: models and market quotes to implied vols (Black, Heston, put-call parity). torch and scipy, float64.
 - ``vae.model``: the autoencoder, its linear start, the ELBO, the prior of samples, completion. torch.
 - ``vae.training``: the training loop, its optimiser and its arbitrage penalty. torch.
+- ``vae.dynamics``: how surfaces and their underlying move from one date to the next, and what quotes so far say. numpy.
+- ``vae.risk``: books of options over scenarios: values, risk measures, backtests. numpy.
 - ``vae.evaluation``: figures of held-out surfaces and of samples, the exact likelihood. torch and scikit-learn.
 - ``vae.graphs``: the trained model as ONNX graphs. torch and onnx.
-- ``vae.bundle``, ``vae.sessions``, ``vae.runtime_inputs``, ``vae.quote_noise``, ``vae.runtime``: the folder that
-  ships, its graphs in onnxruntime, and the public ``SurfaceModel``. numpy and onnxruntime, never torch.
+- ``vae.runtime``, and what it stands on beside it: the public ``SurfaceModel`` and ``VectorModel`` (``surface_model``,
+  ``vector_model``), the folder that ships (``bundle``) and its graphs in onnxruntime (``sessions``). Never torch.
 
 No package reads settings or knows a service; ``pipeline`` does that.
 
