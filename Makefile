@@ -1,6 +1,7 @@
-# make demo: the runtime without torch, and the page of a small trained model.
-# make run: environment from the lock, the pipeline, then where to look.  make test: everything that must hold.
-# make test-quick: what takes no more than two seconds each.
+# make demo: installs the runtime, without torch, and serves a small trained model.
+# make run: installs the pipeline, runs it, and says where to look.
+# make test: everything that must hold.  make test-quick: the tests that take no more than two seconds each.
+# CONTRIBUTING.md lists the others.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,11 +9,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIPELINE_INSTALLED := $(VENV)/.pipeline-installed
 RUNTIME_INSTALLED := $(VENV)/.runtime-installed
-# What is run needs no tools, what is shown no torch; an environment that has more is kept as it is.
+# The pipeline needs no tools of the tests, the demo no torch. An environment that has more than is needed serves too.
 FOR_RUN := $(or $(wildcard $(INSTALLED)),$(PIPELINE_INSTALLED))
 FOR_DEMO := $(or $(wildcard $(INSTALLED)),$(wildcard $(PIPELINE_INSTALLED)),$(RUNTIME_INSTALLED))
-# Bytecode is written when a module is first imported; for all modules it would take as long as to install them.
-LAZY := $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
+# pip shall not compile all modules to bytecode, which takes as long as to install them: Python does at the first import.
+NO_BYTECODE := $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
 RIVALS := $(VENV)/rivals
 TRITON := $(VENV)/triton
 # The two onnxruntime wheels overwrite each other, so one is chosen: the GPU one where there is an NVIDIA GPU.
@@ -60,8 +61,8 @@ docs: $(INSTALLED)
 	@echo "build/site/index.html"
 	$(if $(SERVE),python -m http.server --bind 127.0.0.1 --directory build/site 8010)
 
-# The code of each stage, as its imports are, into dvc.yaml; the types of the settings into params.schema.json; the names
-# of columns into the explorer; the tutorials into notebooks.
+# Writes what follows from other files: the code that each stage imports into dvc.yaml, the types of the settings into
+# params.schema.json, the names of columns into the explorer, and the tutorials as notebooks.
 deps: $(INSTALLED)
 	PYTHONPATH=. python tools/stage_deps.py
 	PYTHONPATH=. python tools/params_schema.py
@@ -93,12 +94,13 @@ bench: $(INSTALLED) $(RIVALS)
 bench-gpu: $(INSTALLED)
 	python -m benchmarks.gpu
 
-# Parameters that differ from one experiment to another, and the metrics that fit beside them.
+# The parameters that differ between experiments, and the metrics that fit beside them in a terminal: all but these.
 LEFT_OUT := elbo_gap_.*|reconstruction_.*|opponent_.*|sample_energy_.*|active_units
 experiments: $(FOR_RUN)
 	@dvc exp show --no-pager --only-changed --drop '^(Created|(.*[:.])?($(LEFT_OUT)))$$'
 
-# Beside the environment and without what it asks for: its requirement dataclasses hides that of Python from prefect.
+# Tools to compare with, in a folder of their own and without their dependencies: pythae's `dataclasses` would hide that
+# of Python from prefect.
 $(RIVALS): Makefile
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $@ pythae==0.1.2 imageio==2.38.1 fast-vollib==0.2.4
 	@touch $@
@@ -117,12 +119,12 @@ $(BIN)/python:
 
 $(RUNTIME_INSTALLED): pyproject.toml requirements.lock | $(BIN)/python
 	@echo "installing the runtime and the server, without torch: half a gigabyte, about a minute"
-	@$(BIN)/python -m pip install --quiet $(LAZY) --constraint requirements.lock --editable '.[serve,quotes,$(RUNTIME)]'
+	@$(BIN)/python -m pip install --quiet $(NO_BYTECODE) --constraint requirements.lock --editable '.[serve,quotes,$(RUNTIME)]'
 	@touch $@
 
 $(PIPELINE_INSTALLED): pyproject.toml requirements.lock | $(BIN)/python
 	@echo "installing the pipeline and the server: 1.6 gigabytes, about a minute"
-	@$(BIN)/python -m pip install --quiet $(LAZY) --constraint requirements.lock --editable '.[pipeline,serve,$(RUNTIME)]'
+	@$(BIN)/python -m pip install --quiet $(NO_BYTECODE) --constraint requirements.lock --editable '.[pipeline,serve,$(RUNTIME)]'
 	$(BIN)/python -m pip check
 	@touch $@
 

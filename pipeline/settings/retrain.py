@@ -8,7 +8,7 @@ from pipeline.settings.types import Block, Positive, Share
 
 
 class RetrainParams(Block):
-    """When a scheduled run that finds changes trains on them."""
+    """The reasons, one of which must hold where something changed, for a scheduled run to train."""
 
     when: Annotated[list[Literal["change", "drift", "age"]], Field(min_length=1)]
     incoming: Annotated[str, Field(min_length=1)] | None

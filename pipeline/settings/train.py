@@ -35,7 +35,7 @@ class PenaltyParams(Block):
 
 
 class PriorParams(Block):
-    """The laws of which the one that suits held-out codes best ships; see ``vae.model.mixture`` and ``flow``."""
+    """The laws of the latents to try: mixtures and a flow; see ``vae.model.mixture`` and ``vae.model.flow``."""
 
     components: Annotated[list[Count], Field(min_length=1)] = [1, 10, 100]
     flow_layers: Whole = 6
