@@ -30,31 +30,33 @@ class Dated(NamedTuple):
     points: Array
 
 
-def check_dynamics(params: TrainParams, data: Dataset) -> None:
+def check_dynamics(settings: TrainParams, data: Dataset) -> None:
     """Check before training, which may take hours, that a law of motion can be fitted.
 
     Raises:
         InputError: the data or the model do not suit one.
     """
-    if params.dynamics is None:
+    if settings.dynamics is None:
         return
     if data.of_vectors or data.date("train") is None:
         raise _refused("the data have no dates")
     if len(data.markets) > 1:
         raise _refused(f"the data have {len(data.markets)} markets, and a law of motion is of one")
-    dates = np.concatenate([_dates(data, split)[_priced(params.dynamics.underlying, data, split)] for split in _FITTED])
+    dates = np.concatenate(
+        [_dates(data, split)[_priced(settings.dynamics.underlying, data, split)] for split in _FITTED]
+    )
     if (np.diff(dates) == 0).any():
         raise _refused("some dates have several surfaces, and a law of motion needs one a date")
     if len(dates) < FEWEST_DATES:
-        known = "" if params.dynamics.underlying is None else f" with a number for {params.dynamics.underlying}"
+        known = "" if settings.dynamics.underlying is None else f" with a number for {settings.dynamics.underlying}"
         raise _refused(f"train and validation have {len(dates)} dates{known}, fewer than {FEWEST_DATES}")
 
 
-def fit_motion(params: DynamicsParams, model: Vae, data: Dataset) -> Motion:
+def fit_motion(settings: DynamicsParams, model: Vae, data: Dataset) -> Motion:
     """The law of the dates before the test split, and the state at the last of them."""
-    history = dated(model, data, _FITTED, params.underlying).history
-    walked = chosen_walk(history, FORMS[params.form])
-    return Motion(walked.law(), walked.state(), int(history.days[-1]), params.form, params.underlying)
+    history = dated(model, data, _FITTED, settings.underlying).history
+    walked = chosen_walk(history, FORMS[settings.form])
+    return Motion(walked.law(), walked.state(), int(history.days[-1]), settings.form, settings.underlying)
 
 
 def latest(motion: Motion, model: Vae, data: Dataset) -> Motion:

@@ -378,7 +378,7 @@ def _error_by_tenor(result: Evaluation, grid: Grid) -> Table:
     return header, list(zip(*columns, strict=True))
 
 
-def _completion(result: Evaluation, params: EvaluateParams) -> Table:
+def _completion(result: Evaluation, settings: EvaluateParams) -> Table:
     """Completion from each number of points, for the model, PCA and the best linear opponent."""
     figures = result.figures
     rows = [
@@ -389,7 +389,7 @@ def _completion(result: Evaluation, params: EvaluateParams) -> Table:
             figures[f"opponent_completion_mae_bp_{count}"],
             figures.get(f"interval_coverage_90_{count}", math.nan),
         )
-        for count in params.completion_points
+        for count in settings.completion_points
         if f"completion_mae_bp_{count}" in figures
     ]
     header = (

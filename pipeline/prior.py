@@ -28,68 +28,68 @@ _BLOCKS = 6  # of dates that are held out in turn
 _ROWS = 65_536  # surfaces in double precision at a time: bounds the memory
 
 
-def fit_prior(params: TrainParams, model: Vae, data: Dataset) -> Prior:
+def fit_prior(settings: TrainParams, model: Vae, data: Dataset) -> Prior:
     """The law of all surfaces; where the market is a condition, the mixtures of the markets by their shares."""
-    names, markets = numbers_among(params.conditions), conditioning_markets(params.conditions, data)
+    names, markets = numbers_among(settings.conditions), conditioning_markets(settings.conditions, data)
     if not markets:
-        return Prior(_best_law(params, model, data, None), names)
-    laws = [_best_law(params, model, data, place) for place in range(len(markets))]
+        return Prior(_best_law(settings, model, data, None), names)
+    laws = [_best_law(settings, model, data, place) for place in range(len(markets))]
     parts = [law for law in laws if isinstance(law, Mixture)]
     counts = np.array([len(_surfaces(data, "train", place)) for place in range(len(markets))])
     component_market = np.repeat(np.arange(len(parts)), [len(part.weights) for part in parts])
     return Prior(Mixture.joined(parts, counts / counts.sum()), names, markets, component_market)
 
 
-def check_conditions(params: TrainParams, data: Dataset, sizes: Mapping[str, int]) -> None:
+def check_conditions(settings: TrainParams, data: Dataset, sizes: Mapping[str, int]) -> None:
     """Check before training, which may take hours, that a prior can be fitted.
 
     Args:
-        params: settings of the stage.
+        settings: settings of the stage.
         data: the prepared surfaces.
         sizes: number of surfaces by split.
 
     Raises:
         InputError: too few surfaces, or too few of a market, have all conditions.
     """
-    if not params.conditions:
+    if not settings.conditions:
         return
-    names, markets = numbers_among(params.conditions), conditioning_markets(params.conditions, data)
-    fewest = fewest_rows(min(params.prior.components), len(names) + params.model.latents)
+    names, markets = numbers_among(settings.conditions), conditioning_markets(settings.conditions, data)
+    fewest = fewest_rows(min(settings.prior.components), len(names) + settings.model.latents)
     for split, needed in (("train", fewest), ("validation", 1)):
         conditions = read_conditions(names, data, split)
         for place, market in enumerate(markets or ("",)):
             chosen = _surfaces(data, split, place) if market else torch.arange(sizes[split])
-            chosen = chosen[-params.prior.surfaces :]
+            chosen = chosen[-settings.prior.surfaces :]
             known = int(conditions.at(chosen).known(len(chosen)).sum())
             if known < needed:
                 raise InputError(
                     f"params.yaml: train.conditions: {known} surfaces of the split {split}"
                     f"{f' are of the market {market} and' if market else ''} have all of "
-                    f"{', '.join(params.conditions)}, but train.prior.components needs {needed}"
+                    f"{', '.join(settings.conditions)}, but train.prior.components needs {needed}"
                     f"{f'; leave market out of train.conditions, or {market} out of the data' if market else ''}"
                 )
 
 
-def _best_law(params: TrainParams, model: Vae, data: Dataset, market: int | None) -> Law:
+def _best_law(settings: TrainParams, model: Vae, data: Dataset, market: int | None) -> Law:
     """The law of the codes of all surfaces, or of those of one market, of the kind that suits held-out codes best.
 
     Where surfaces have dates, a law must suit times that it was not fitted to: each of some blocks of dates is held out
     in turn, and the law that ships is fitted to training and validation dates alike, which weigh by their age as they
     do in training. Else validation is held out.
     """
-    train = _codes(params, model, data, "train", market, seed=params.seed)
-    validation = _codes(params, model, data, "validation", market, seed=params.seed + 1)
+    train = _codes(settings, model, data, "train", market, seed=settings.seed)
+    validation = _codes(settings, model, data, "validation", market, seed=settings.seed + 1)
     dimension = train.points.shape[1]
     if train.date is None or validation.date is None:
-        laws = [fit(train.points, None) for fit in _fits(params, dimension, rows=len(train.points))]
+        laws = [fit(train.points, None) for fit in _fits(settings, dimension, rows=len(train.points))]
         return laws[choose([law.log_density(validation.points) for law in laws])]
     points = np.concatenate([train.points, validation.points])
     dates = np.concatenate([train.date, validation.date])
-    half_life = params.half_life_days
+    half_life = settings.half_life_days
     weights = None if half_life is None else age_weights(torch.from_numpy(dates), half_life).numpy()
     folds = [np.isin(dates, block) for block in np.array_split(np.unique(dates), _BLOCKS)]
     least = min(len(points) - int(fold.sum()) for fold in folds)
-    fits = _fits(params, dimension, rows=least)
+    fits = _fits(settings, dimension, rows=least)
     held_out = [np.array([_held_out(fit, points, weights, fold) for fold in folds if fold.any()]) for fit in fits]
     return fits[choose(held_out)](points, weights)
 
@@ -100,24 +100,24 @@ def _held_out(fit: Fit, points: Array, weights: Array | None, fold: NDArray[np.b
     return float(law.log_density(points[fold]).mean())
 
 
-def _fits(params: TrainParams, dimension: int, *, rows: int) -> list[Fit]:
+def _fits(settings: TrainParams, dimension: int, *, rows: int) -> list[Fit]:
     """Fits of laws to codes [rows, dimension], in the order of the laws' richness.
 
     A flow takes the place of all mixtures but the smallest: their fit would take as long.
     """
-    flow = bool(params.prior.flow_layers) and not params.conditions and rows >= FEWEST_ROWS
-    counts = sorted(params.prior.components)
+    flow = bool(settings.prior.flow_layers) and not settings.conditions and rows >= FEWEST_ROWS
+    counts = sorted(settings.prior.components)
     enough = [count for count in counts if fewest_rows(count, dimension) <= rows]
     fits: list[Fit] = []
-    if not params.conditions:
+    if not settings.conditions:
         standard = Mixture.standard_normal(dimension)
         fits.append(lambda _codes, _weights: standard)
     elif not enough:
         enough = counts[:1]
     mixtures = enough[:1] if flow else enough
-    fits.extend(partial(_mixture, count, params.seed) for count in mixtures)
+    fits.extend(partial(_mixture, count, settings.seed) for count in mixtures)
     if flow:
-        fits.append(partial(_flow, params.prior.flow_layers, params.seed))
+        fits.append(partial(_flow, settings.prior.flow_layers, settings.seed))
     return fits
 
 
@@ -136,12 +136,12 @@ class _Codes(NamedTuple):
     date: NDArray[np.int32] | None
 
 
-def _codes(params: TrainParams, model: Vae, data: Dataset, split: str, market: int | None, *, seed: int) -> _Codes:
+def _codes(settings: TrainParams, model: Vae, data: Dataset, split: str, market: int | None, *, seed: int) -> _Codes:
     """The codes of the newest surfaces that have all conditions."""
     x, date = torch.from_numpy(data.points(split)), data.date(split)
-    conditions = read_conditions(numbers_among(params.conditions), data, split)
+    conditions = read_conditions(numbers_among(settings.conditions), data, split)
     chosen = torch.arange(len(x)) if market is None else _surfaces(data, split, market)
-    chosen = chosen[-params.prior.surfaces :]
+    chosen = chosen[-settings.prior.surfaces :]
     x, conditions = x[chosen], conditions.at(chosen)
     generator = torch.Generator().manual_seed(seed)
     parts = []

@@ -48,7 +48,7 @@ _ROWS = 65_536  # surfaces in double precision at a time: bounds the memory
 
 
 def new_fit(
-    params: TrainParams,
+    settings: TrainParams,
     train: Tensor,
     validation: Tensor,
     *,
@@ -63,7 +63,7 @@ def new_fit(
     """The trainer at its start: the best linear model of the training surfaces.
 
     Args:
-        params: settings of the stage.
+        settings: settings of the stage.
         train: points [surface, D], NaN where missing.
         validation: likewise.
         likelihood: of a point given z.
@@ -77,29 +77,30 @@ def new_fit(
     Raises:
         ValueError: the sizes of the model do not suit the data.
     """
-    sizes = params.model
+    sizes = settings.model
     architecture = Architecture(
         **{"dimension": train.shape[1], **sizes.model_dump()},
         likelihood=likelihood,  # type: ignore[arg-type]  # checked there
-        sees_missing=bool(params.hidden_share or train.isnan().any() or validation.isnan().any()),
+        sees_missing=bool(settings.hidden_share or train.isnan().any() or validation.isnan().any()),
     )
     if components is None:
         components = principal_components(filled(transformed(train, sizes.transform), sizes.latents), weights)
-    architecture = without_rounding(architecture, components, latents=sizes.latents + params.scaffold_latents)
+    architecture = without_rounding(architecture, components, latents=sizes.latents + settings.scaffold_latents)
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn from torch's global generator
-        torch.manual_seed(params.seed)
+        torch.manual_seed(settings.seed)
         start = Vae.from_components(architecture, components)
-        model = Vae.from_components(replace(architecture, latents=sizes.latents + params.scaffold_latents), components)
+        scaffolded = replace(architecture, latents=sizes.latents + settings.scaffold_latents)
+        model = Vae.from_components(scaffolded, components)
     device = device or torch.device("cpu")
     for module in (start, model):
         module.float().to(device)
-        module.precision = torch.bfloat16 if params.precision == "bfloat16" else None
+        module.precision = torch.bfloat16 if settings.precision == "bfloat16" else None
     data = [
         _observations(start, part, device, points=hides)
-        for part, hides in ((train, params.hidden_share > 0.0), (validation, False))
+        for part, hides in ((train, settings.hidden_share > 0.0), (validation, False))
     ]
-    penalty = _penalty(params.arbitrage, grid, device) if grid and params.arbitrage.epochs else None
-    schedule = _schedule(params)
+    penalty = _penalty(settings.arbitrage, grid, device) if grid and settings.arbitrage.epochs else None
+    schedule = _schedule(settings)
     return Trainer(
         model,
         data[0],
@@ -110,7 +111,7 @@ def new_fit(
         penalty=penalty,
         weights=None if weights is None else weights.float().to(device),
         stop_after=stop_after,
-        compiled=params.compiled,
+        compiled=settings.compiled,
     )
 
 
@@ -176,23 +177,23 @@ def choose_device(name: str) -> torch.device:
 
 
 def _trained(
-    params: TrainParams, data: Dataset, device: torch.device, replicas: Replicas
+    settings: TrainParams, data: Dataset, device: torch.device, replicas: Replicas
 ) -> tuple[Trainer, list[list[float]]]:
     """The fit at its end, and the rows of the training curve."""
     train, validation = (torch.from_numpy(data.points(split)) for split in ("train", "validation"))
-    _check_kind(params, data)
-    check_dynamics(params, data)
-    check_conditions(params, data, {"train": len(train), "validation": len(validation)})
+    _check_kind(settings, data)
+    check_dynamics(settings, data)
+    check_conditions(settings, data, {"train": len(train), "validation": len(validation)})
     _check_columns(train, data)
-    ages = _age_weights(params, data, "train"), _age_weights(params, data, "train", "validation")
+    ages = _age_weights(settings, data, "train"), _age_weights(settings, data, "train", "validation")
     start = partial(
         new_fit,
-        params,
+        settings,
         validation=validation,
         likelihood=data.likelihood,
         device=device,
-        grid=data.grid if params.arbitrage.epochs else None,
-        components=components_of_law(params, data),
+        grid=data.grid if settings.arbitrage.epochs else None,
+        components=components_of_law(settings, data),
         replicas=replicas,
     )
     try:
@@ -200,65 +201,66 @@ def _trained(
     except ValueError as error:
         raise InputError(f"params.yaml: train: {error}") from error
     basis = fit.architecture.basis
-    if basis < params.model.basis and not replicas.rank:
+    if basis < settings.model.basis and not replicas.rank:
         print(
             f"train: the data varies in {basis} directions only, so that the basis is {basis} instead of "
-            f"{params.model.basis}",
+            f"{settings.model.basis}",
             file=sys.stderr,
             flush=True,
         )
-    key, first = _key(params, data), not replicas.rank
-    rows = _run(fit, params, data, CHECKPOINT, key, first=first)
-    if not params.refit:
+    key, first = _key(settings, data), not replicas.rank
+    rows = _run(fit, settings, data, CHECKPOINT, key, first=first)
+    if not settings.refit:
         return fit, rows
     again = start(torch.cat([train, validation]), weights=ages[1], stop_after=fit.best_epoch)
-    _run(again, params, data, REFIT_CHECKPOINT, f"{key} {fit.best_epoch}", first=first, label="refit")
+    _run(again, settings, data, REFIT_CHECKPOINT, f"{key} {fit.best_epoch}", first=first, label="refit")
     return again, rows
 
 
-def components_of_law(params: TrainParams, data: Dataset) -> PrincipalComponents | None:
+def components_of_law(settings: TrainParams, data: Dataset) -> PrincipalComponents | None:
     """Principal components of the law of simulated surfaces: of those without noise, and the variance of the noise.
 
     None where that law is not known, or where surfaces weigh by their age. Components of noisy surfaces are mixed with
     noise where they have little variance. A decoder adds that noise to each surface that lies far along them, and a
     tenth of a basis point from node to node is a butterfly where a smile has no curvature left.
     """
-    if data.law is None or params.model.transform != "none" or params.half_life_days is not None:
+    if data.law is None or settings.model.transform != "none" or settings.half_life_days is not None:
         return None
     clean = principal_components(torch.from_numpy(data.truth("train")))
     return clean._replace(variances=clean.variances + data.law.quote_noise_vol**2)
 
 
-def _age_weights(params: TrainParams, data: Dataset, *splits: str) -> Tensor | None:
+def _age_weights(settings: TrainParams, data: Dataset, *splits: str) -> Tensor | None:
     """Weights of surfaces that halve with each ``half_life_days`` of age, with a mean of 1; None where all are alike.
 
     Raises:
         InputError: the data have no dates.
     """
-    if params.half_life_days is None:
+    if settings.half_life_days is None:
         return None
     dates = [found for split in splits if (found := data.date(split)) is not None]
     if not dates:
         raise InputError(
-            f"params.yaml: train.half_life_days is {params.half_life_days:g}, but the data have no dates; allowed: null"
+            f"params.yaml: train.half_life_days is {settings.half_life_days:g}, but the data have no dates; "
+            f"allowed: null"
         )
-    weights = age_weights(torch.from_numpy(np.concatenate(dates)), params.half_life_days)
+    weights = age_weights(torch.from_numpy(np.concatenate(dates)), settings.half_life_days)
     return weights / weights.mean()
 
 
-def _check_kind(params: TrainParams, data: Dataset) -> None:
+def _check_kind(settings: TrainParams, data: Dataset) -> None:
     """Raise InputError for settings that need a grid where the data are vectors."""
     if not data.of_vectors:
         return
-    if params.arbitrage.epochs:
+    if settings.arbitrage.epochs:
         raise InputError(
-            f"params.yaml: train.arbitrage.epochs is {params.arbitrage.epochs}, but the data are vectors, which have "
+            f"params.yaml: train.arbitrage.epochs is {settings.arbitrage.epochs}, but the data are vectors, which have "
             f"no arbitrage; allowed: 0"
         )
-    if params.conditions:
+    if settings.conditions:
         raise InputError(
-            f"params.yaml: train.conditions names {', '.join(params.conditions)}, but the data are vectors, which have "
-            f"none; allowed: []"
+            f"params.yaml: train.conditions names {', '.join(settings.conditions)}, but the data are vectors, which "
+            f"have none; allowed: []"
         )
 
 
@@ -283,21 +285,21 @@ def _observations(model: Vae, x: Tensor, device: torch.device, *, points: bool) 
     )
 
 
-def _penalty(params: PenaltyParams, grid: Grid, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Penalty in nats of surfaces [batch, D]: ``params.nats`` for each 1e-6 of the forward that an arbitrage earns."""
+def _penalty(settings: PenaltyParams, grid: Grid, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Penalty of surfaces [batch, D]: ``settings.nats`` for each 1e-6 of the forward that an arbitrage earns."""
     measure = ArbitragePenalty(grid).to(device)
-    return lambda x: params.nats / _TOLERANCE * measure(x.unflatten(-1, grid.shape))
+    return lambda x: settings.nats / _TOLERANCE * measure(x.unflatten(-1, grid.shape))
 
 
-def _schedule(params: TrainParams) -> Schedule:
-    values = params.schedule()
+def _schedule(settings: TrainParams) -> Schedule:
+    values = settings.schedule()
     return Schedule(**{field.name: values[field.name] for field in fields(Schedule)})
 
 
 @contextlib.contextmanager
-def _joined(params: TrainParams) -> Iterator[tuple[Replicas, torch.device]]:
+def _joined(settings: TrainParams) -> Iterator[tuple[Replicas, torch.device]]:
     """This process among those that torchrun started, and its device."""
-    device, count = choose_device(params.device), int(os.environ.get("WORLD_SIZE", "1"))
+    device, count = choose_device(settings.device), int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Replicas(), device
         return
@@ -309,13 +311,13 @@ def _joined(params: TrainParams) -> Iterator[tuple[Replicas, torch.device]]:
 
 
 @contextlib.contextmanager
-def _arithmetic(params: TrainParams) -> Iterator[None]:
+def _arithmetic(settings: TrainParams) -> Iterator[None]:
     """Set how matrix products are rounded and whether sums have one order; restore torch's settings afterwards."""
     before = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
-    if params.deterministic:
+    if settings.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-    torch.set_float32_matmul_precision("high" if params.precision == "tf32" else "highest")
-    torch.use_deterministic_algorithms(params.deterministic)
+    torch.set_float32_matmul_precision("high" if settings.precision == "tf32" else "highest")
+    torch.use_deterministic_algorithms(settings.deterministic)
     try:
         yield
     finally:
@@ -325,7 +327,7 @@ def _arithmetic(params: TrainParams) -> Iterator[None]:
 
 def _run(
     fit: Trainer,
-    params: TrainParams,
+    settings: TrainParams,
     data: Dataset,
     checkpoint: Path,
     key: str,
@@ -350,8 +352,8 @@ def _run(
         for epoch in epochs:
             scale = [unit.per_one * epoch.scale] if _noisy(fit) else []
             rows.append([*epoch[:3], *scale, epoch.skipped_steps])
-            due = epoch.number % params.checkpoint_epochs == 0
-            if first and (params.refit if fit.finished else due):
+            due = epoch.number % settings.checkpoint_epochs == 0
+            if first and (settings.refit if fit.finished else due):
                 _write_checkpoint(checkpoint, fit.state(), {"key": key, "curve": json.dumps(rows)})
     except DivergedError as error:
         kept = f"; the last good state is in {checkpoint}" if checkpoint.exists() else ""
@@ -399,11 +401,11 @@ def _resume(fit: Trainer, checkpoint: Path, key: str) -> list[list[float]]:
     return rows
 
 
-def _key(params: TrainParams, data: Dataset) -> str:
+def _key(settings: TrainParams, data: Dataset) -> str:
     """Hash of all that the result depends on: settings, code, torch's version and data."""
-    settings, code = params.model_dump_json(exclude=set(params.result_free)), code_sha256("train")
+    values, code = settings.model_dump_json(exclude=set(settings.result_free)), code_sha256("train")
     splits = [formats.sha256(formats.read_bytes(data.file(split))) for split in ("train", "validation")]
-    return formats.sha256("\n".join([settings, code, torch.__version__, *splits]).encode())
+    return formats.sha256("\n".join([values, code, torch.__version__, *splits]).encode())
 
 
 def best_model(fit: Trainer) -> Vae:
