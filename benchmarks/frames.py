@@ -93,7 +93,7 @@ def _bound(scale: str, own: Tensor, validation: Tensor, test: Tensor, epochs: in
     values = YAML(typ="safe").load(_PARAMS)
     values["train"] |= _TRAIN | {"epochs": epochs}
     values["train"]["model"] |= _MODEL | {"scale": scale}
-    fit = train.new_fit(Params.model_validate(values).train, own, validation)
+    fit = train.new_trainer(Params.model_validate(values).train, own, validation)
     for _ in fit.epochs():
         pass
     prior = Mixture.standard_normal(_MODEL["latents"])

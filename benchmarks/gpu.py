@@ -24,7 +24,7 @@ from benchmarks.heston import default_design
 from benchmarks.machine import machine
 from benchmarks.sharing import random_surfaces
 from pipeline.settings.params import read_params
-from pipeline.train import new_fit
+from pipeline.train import new_trainer
 from vae import bundle
 from vae.graphs import export
 from vae.model.autoencoder import Vae
@@ -71,7 +71,7 @@ def results(device: torch.device, folder: Path, *, seconds: float, trained: int 
     design, grid = default_design(_PRICED[device.type])
     yield generation(design.to(device), grid)
     surfaces = random_surfaces(trained + _VALIDATED, directions=read_params().train.model.basis)
-    yield decoding(_new_fit(surfaces, device, batch=1).model.eval(), grid)
+    yield decoding(_new_trainer(surfaces, device, batch=1).model.eval(), grid)
     for precision, batch in _TRAININGS:
         speed = training(surfaces, device, precision=precision, batch=batch, seconds=seconds)
         yield {f"trained, {precision}, batch {batch:,}": speed}
@@ -100,7 +100,7 @@ def training(surfaces: Tensor, device: torch.device, *, precision: str, batch: i
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     try:
-        fit = _new_fit(surfaces, device, batch=batch, precision=precision, compiled=device.type == "cuda")
+        fit = _new_trainer(surfaces, device, batch=batch, precision=precision, compiled=device.type == "cuda")
         epochs = fit.epochs()
         next(epochs)  # compiles
         start, count = time.perf_counter(), 0
@@ -187,10 +187,10 @@ def table(found: dict[str, Figures]) -> list[str]:
     return [lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]
 
 
-def _new_fit(surfaces: Tensor, device: torch.device, **changed: object) -> Trainer:
+def _new_trainer(surfaces: Tensor, device: torch.device, **changed: object) -> Trainer:
     """A training of params.yaml's model, without a foreseeable end."""
     params = read_params().train.model_copy(update={"epochs": 100_000, **changed})
-    return new_fit(params, surfaces[:-_VALIDATED], surfaces[-_VALIDATED:], device=device)
+    return new_trainer(params, surfaces[:-_VALIDATED], surfaces[-_VALIDATED:], device=device)
 
 
 def _median_seconds(call: Callable[[], object], device: torch.device) -> float:

@@ -21,7 +21,7 @@ from pythae.trainers import BaseTrainer, BaseTrainerConfig
 from torch import Tensor, nn
 
 from pipeline.settings.train import TrainParams
-from pipeline.train import new_fit
+from pipeline.train import new_trainer
 from vae.model.autoencoder import Posterior, Vae
 from vae.model.elbo import bounds, kl_of_latents
 from vae.model.linear import principal_components
@@ -167,7 +167,7 @@ class Volvae:
     """``vae.training.trainer.Trainer`` as the stage train makes it, with a given number of epochs."""
 
     def __init__(self, data: Data, params: TrainParams, epochs: int) -> None:
-        self._trainer = new_fit(params.model_copy(update={"epochs": epochs}), data.train, data.validation)
+        self._trainer = new_trainer(params.model_copy(update={"epochs": epochs}), data.train, data.validation)
         self._epochs = self._trainer.epochs()
 
     def advance(self) -> bool:

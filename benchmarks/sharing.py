@@ -56,11 +56,13 @@ def epochs_per_second(seconds: float) -> float:
     """Epochs a second of the network of params.yaml on random surfaces, which do not change the time of a step."""
     # Imported here, after OpenMP's settings are made.
     from pipeline.settings.params import read_params  # noqa: PLC0415
-    from pipeline.train import new_fit  # noqa: PLC0415
+    from pipeline.train import new_trainer  # noqa: PLC0415
 
     params = read_params()
     surfaces = random_surfaces(_SURFACES + _VALIDATION, directions=params.train.model.basis)
-    trainer = new_fit(params.train.model_copy(update={"epochs": 10_000}), surfaces[:_SURFACES], surfaces[_SURFACES:])
+    trainer = new_trainer(
+        params.train.model_copy(update={"epochs": 10_000}), surfaces[:_SURFACES], surfaces[_SURFACES:]
+    )
     epochs = trainer.epochs()
     next(epochs)  # warms up
     start, count = time.perf_counter(), 0

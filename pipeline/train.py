@@ -47,7 +47,7 @@ _CALIBRATED = 1000  # most surfaces that completions are calibrated with
 _ROWS = 65_536  # surfaces in double precision at a time: bounds the memory
 
 
-def new_fit(
+def new_trainer(
     settings: TrainParams,
     train: Tensor,
     validation: Tensor,
@@ -147,18 +147,18 @@ def main(settings: TrainParams, *, surfaces: Path, model: Path, metrics: Path, c
         for path in (metrics, curve):
             check_writable(path)
         with new_folder(model) as folder:
-            fit, rows = _trained(settings, data, device, replicas)
-            shipped = best_model(fit)
-            if _noisy(fit):
+            trainer, rows = _trained(settings, data, device, replicas)
+            shipped = best_model(trainer)
+            if _noisy(trainer):
                 shape = None if data.of_vectors else data.grid.shape
                 shipped.calibration = calibrate(shipped, _calibrating(data), shape=shape, seed=settings.seed)
             prior = fit_prior(settings, shipped, data)
             if settings.dynamics is not None:
                 motion_file.write(folder, fit_motion(settings.dynamics, shipped, data))
             weights = {name: value.float() for name, value in shipped.state_dict().items()}
-            trained_model.write_model(folder, fit.architecture, weights, prior)
-            write_csv(curve, _curve(fit, data.unit), rows)
-            formats.write_json(metrics, _summary(fit, shipped, prior, rows, data))
+            trained_model.write_model(folder, trainer.architecture, weights, prior)
+            write_csv(curve, _curve(trainer, data.unit), rows)
+            formats.write_json(metrics, _summary(trainer, shipped, prior, rows, data))
         for checkpoint in (CHECKPOINT, REFIT_CHECKPOINT):
             checkpoint.unlink(missing_ok=True)
 
@@ -179,7 +179,7 @@ def choose_device(name: str) -> torch.device:
 def _trained(
     settings: TrainParams, data: Dataset, device: torch.device, replicas: Replicas
 ) -> tuple[Trainer, list[list[float]]]:
-    """The fit at its end, and the rows of the training curve."""
+    """The trainer at its end, and the rows of the training curve."""
     train, validation = (torch.from_numpy(data.points(split)) for split in ("train", "validation"))
     _check_kind(settings, data)
     check_dynamics(settings, data)
@@ -187,7 +187,7 @@ def _trained(
     _check_columns(train, data)
     ages = _age_weights(settings, data, "train"), _age_weights(settings, data, "train", "validation")
     start = partial(
-        new_fit,
+        new_trainer,
         settings,
         validation=validation,
         likelihood=data.likelihood,
@@ -197,10 +197,10 @@ def _trained(
         replicas=replicas,
     )
     try:
-        fit = start(train, weights=ages[0])
+        trainer = start(train, weights=ages[0])
     except ValueError as error:
         raise InputError(f"params.yaml: train: {error}") from error
-    basis = fit.architecture.basis
+    basis = trainer.architecture.basis
     if basis < settings.model.basis and not replicas.rank:
         print(
             f"train: the data varies in {basis} directions only, so that the basis is {basis} instead of "
@@ -209,11 +209,11 @@ def _trained(
             flush=True,
         )
     key, first = _key(settings, data), not replicas.rank
-    rows = _run(fit, settings, data, CHECKPOINT, key, first=first)
+    rows = _run(trainer, settings, data, CHECKPOINT, key, first=first)
     if not settings.refit:
-        return fit, rows
-    again = start(torch.cat([train, validation]), weights=ages[1], stop_after=fit.best_epoch)
-    _run(again, settings, data, REFIT_CHECKPOINT, f"{key} {fit.best_epoch}", first=first, label="refit")
+        return trainer, rows
+    again = start(torch.cat([train, validation]), weights=ages[1], stop_after=trainer.best_epoch)
+    _run(again, settings, data, REFIT_CHECKPOINT, f"{key} {trainer.best_epoch}", first=first, label="refit")
     return again, rows
 
 
@@ -326,7 +326,7 @@ def _arithmetic(settings: TrainParams) -> Iterator[None]:
 
 
 def _run(
-    fit: Trainer,
+    trainer: Trainer,
     settings: TrainParams,
     data: Dataset,
     checkpoint: Path,
@@ -337,38 +337,38 @@ def _run(
 ) -> list[list[float]]:
     """Train to the end; the rows of the training curve. The first process writes checkpoints and shows progress."""
     unit, items = data.unit, "vectors" if data.of_vectors else "surfaces"
-    rows = _resume(fit, checkpoint, key)
-    started, begun = time.monotonic(), fit.next_epoch
+    rows = _resume(trainer, checkpoint, key)
+    started, begun = time.monotonic(), trainer.next_epoch
 
     def note(epoch: Epoch) -> str:
-        speed = (epoch.number - begun) * fit.surfaces / (time.monotonic() - started)
-        scale = f"scale {unit.text(epoch.scale)}, " if _noisy(fit) else ""
+        speed = (epoch.number - begun) * trainer.surfaces / (time.monotonic() - started)
+        scale = f"scale {unit.text(epoch.scale)}, " if _noisy(trainer) else ""
         return f"validation ELBO {epoch.validation_elbo:,.1f} nats, {scale}{speed:,.0f} {items}/s"
 
-    epochs = fit.epochs()
+    epochs = trainer.epochs()
     if first:
-        epochs = track(epochs, total=fit.total_epochs, done=begun, label=label, note=note)
+        epochs = track(epochs, total=trainer.total_epochs, done=begun, label=label, note=note)
     try:
         for epoch in epochs:
-            scale = [unit.per_one * epoch.scale] if _noisy(fit) else []
+            scale = [unit.per_one * epoch.scale] if _noisy(trainer) else []
             rows.append([*epoch[:3], *scale, epoch.skipped_steps])
             due = epoch.number % settings.checkpoint_epochs == 0
-            if first and (settings.refit if fit.finished else due):
-                _write_checkpoint(checkpoint, fit.state(), {"key": key, "curve": json.dumps(rows)})
+            if first and (settings.refit if trainer.finished else due):
+                _write_checkpoint(checkpoint, trainer.state(), {"key": key, "curve": json.dumps(rows)})
     except DivergedError as error:
         kept = f"; the last good state is in {checkpoint}" if checkpoint.exists() else ""
         raise StageError(f"{error}: lower train.learning_rate{kept}") from error
     return rows
 
 
-def _noisy(fit: Trainer) -> bool:
+def _noisy(trainer: Trainer) -> bool:
     """Whether observations have a noise of their own, which Bernoulli points have not."""
-    return fit.architecture.likelihood == "gaussian"
+    return trainer.architecture.likelihood == "gaussian"
 
 
-def _curve(fit: Trainer, unit: Unit) -> tuple[str, ...]:
+def _curve(trainer: Trainer, unit: Unit) -> tuple[str, ...]:
     """Names of the columns of the training curve."""
-    scale = (f"scale{unit.suffix}",) if _noisy(fit) else ()
+    scale = (f"scale{unit.suffix}",) if _noisy(trainer) else ()
     return ("epoch", "train_objective_nats", "validation_elbo_nats", *scale, "skipped_steps")
 
 
@@ -382,7 +382,7 @@ def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str
     return formats.sha256(text + tensor_files.tensor_bytes(tensors))
 
 
-def _resume(fit: Trainer, checkpoint: Path, key: str) -> list[list[float]]:
+def _resume(trainer: Trainer, checkpoint: Path, key: str) -> list[list[float]]:
     """Restore the checkpoint where it belongs to the same settings, code and data; the curve so far."""
     if not checkpoint.exists():
         return []
@@ -395,8 +395,8 @@ def _resume(fit: Trainer, checkpoint: Path, key: str) -> list[list[float]]:
         return []
     if metadata["key"] != key:
         return []
-    fit.restore(tensors)
-    print(f"train: resumed after epoch {fit.next_epoch} from {checkpoint}", file=sys.stderr, flush=True)
+    trainer.restore(tensors)
+    print(f"train: resumed after epoch {trainer.next_epoch} from {checkpoint}", file=sys.stderr, flush=True)
     rows: list[list[float]] = json.loads(metadata["curve"])
     return rows
 
@@ -408,10 +408,10 @@ def _key(settings: TrainParams, data: Dataset) -> str:
     return formats.sha256("\n".join([values, code, torch.__version__, *splits]).encode())
 
 
-def best_model(fit: Trainer) -> Vae:
+def best_model(trainer: Trainer) -> Vae:
     """The model with the best weights on validation, in double precision on the CPU."""
-    model = Vae(fit.architecture)
-    model.load_state_dict(fit.best_weights)
+    model = Vae(trainer.architecture)
+    model.load_state_dict(trainer.best_weights)
     return model.double().eval()
 
 
@@ -426,20 +426,20 @@ def _calibrating(data: Dataset) -> Tensor:
     return x[:: -(-len(x) // _CALIBRATED)]
 
 
-def _summary(fit: Trainer, shipped: Vae, prior: Prior, rows: list[list[float]], data: Dataset) -> dict[str, float]:
+def _summary(trainer: Trainer, shipped: Vae, prior: Prior, rows: list[list[float]], data: Dataset) -> dict[str, float]:
     """Flat metrics of the run."""
     figures = {
-        "best_validation_elbo_nats": fit.best_elbo,
-        "initial_ppca_validation_elbo_nats": fit.initial_elbo,
+        "best_validation_elbo_nats": trainer.best_elbo,
+        "initial_ppca_validation_elbo_nats": trainer.initial_elbo,
         "epochs": len(rows),
         "parameters": sum(p.numel() for p in shipped.parameters()),
-        "basis": fit.architecture.basis,
+        "basis": trainer.architecture.basis,
         "skipped_steps": int(sum(row[-1] for row in rows)),
         "prior_components": len(prior.law.weights) if isinstance(prior.law, Mixture) else 0,
     }
     if not data.of_vectors:
-        figures["arbitrage_penalty_cost_nats"] = fit.unpenalised_elbo - fit.best_elbo
-    if _noisy(fit):
+        figures["arbitrage_penalty_cost_nats"] = trainer.unpenalised_elbo - trainer.best_elbo
+    if _noisy(trainer):
         unit = data.unit
         figures[f"scale{unit.suffix}"] = unit.per_one * shipped.noise.square().mean().sqrt().item()
     return figures
