@@ -80,9 +80,9 @@ def main(
     loaded = runtime.load(bundle, provider="cpu", threads=1, check_signature=False)
     measured = {p.stem: p for p in (prepare_metrics, train_metrics, evaluate_metrics, export_metrics)}
     cached.check((surfaces, model, bundle))
-    found = {stage: formats.read_json(path) for stage, path in measured.items()}
-    record = make_record(params, measured, found, bundle=bundle)
-    figures = {name: value for stage in found.values() for name, value in stage.items()}
+    by_stage = {stage: formats.read_json(path) for stage, path in measured.items()}
+    record = make_record(params, measured, by_stage, bundle=bundle)
+    figures = {name: value for found in by_stage.values() for name, value in found.items()}
     figures["decode_ms"] = gate.decode_ms(loaded)
     data = Dataset(surfaces)
     held_out = read_held_out(data)
@@ -94,24 +94,18 @@ def main(
             models.sign(version, key, bundle, record.texts[f"{registry.LINEAGE}/{attestation.PROVENANCE}"].encode())
         outcome = decide(models, version, champion, loaded, figures, held_out, settings)
         version = models.find(version.number)  # with the tags of the verdict
-        told = judged(
-            version,
-            outcome["reason"],
-            outcome["champion"],
-            params,
-            title=f"{settings.model} version {version.number}",
-        )
-        formats.write_bytes(report, judged_page(formats.read_bytes(page).decode(), told).encode())
-        prepared = found[prepare_metrics.stem]
-        subject = card_subject(told, params.prepare.source, data.noise_bp, figures, prepared, loaded.manifest)
+        title = f"{settings.model} version {version.number}"
+        facts = judged(version, outcome["reason"], outcome["champion"], params, title=title)
+        prepared = by_stage[prepare_metrics.stem]
+        subject = card_subject(facts, params.prepare.source, data.noise_bp, figures, prepared, loaded.manifest)
+        formats.write_bytes(report, judged_page(formats.read_bytes(page).decode(), facts).encode())
         formats.write_bytes(card, model_card(subject).encode())
         for path in (report, card):
             models.attach(version, path, "report")
         models.describe(version, summary(subject))
-        outcome = {"model": settings.model, "version": version.number, **outcome, "run_id": version.run_id}
-        outcome["store"] = models.store
-    formats.write_json(metrics, outcome)
-    print(f"register: {settings.model} version {version.number} {outcome['verdict']}: {outcome['reason']}")
+    whole = {"model": settings.model, "version": version.number, **outcome}
+    formats.write_json(metrics, {**whole, "run_id": version.run_id, "store": models.store})
+    print(f"register: {title} {outcome['verdict']}: {outcome['reason']}")
 
 
 def read_held_out(data: Dataset) -> HeldOut:
@@ -145,7 +139,7 @@ def trusted_champion(models: Registry, content: str) -> Champion | None:
         return Champion(champion, None)
 
 
-def _of_now(models: Registry, champion: Champion | None, version: Version) -> Champion | None:
+def _champion_now(models: Registry, champion: Champion | None, version: Version) -> Champion | None:
     """The champion that was read, or the one that was promoted since: signing and registering take their time."""
     now = models.get(registry.CHAMPION)
     before = None if champion is None else champion.version.number
@@ -177,7 +171,7 @@ def decide(
     Raises:
         StageError: a champion that was promoted since cannot be trusted.
     """
-    champion = _of_now(models, champion, version)
+    champion = _champion_now(models, champion, version)
     while True:
         parent = None if champion is None else champion.version.number
         if parent == version.number:
@@ -187,7 +181,7 @@ def decide(
             checks, compared = judge_vectors(loaded, rival, figures, held_out, settings.gate)
         else:
             checks, compared = judge_surfaces(loaded, rival, figures, held_out, settings.gate)
-        now = _of_now(models, champion, version)
+        now = _champion_now(models, champion, version)
         if now is champion:
             break
         champion = now  # promoted during the comparison, which takes seconds
@@ -336,7 +330,7 @@ def attestations(
 
 def identity(stages: lineage.Stages, params: Params) -> str:
     """The digest by which a version is found again: of data, model and bundle, and the settings that shaped them."""
-    return formats.sha256(json.dumps([made(stages), settings_that_matter(params)], sort_keys=True).encode())
+    return formats.sha256(json.dumps([artifact_hashes(stages), settings_that_matter(params)], sort_keys=True).encode())
 
 
 def settings_that_matter(params: Params) -> dict[str, dict[str, Any]]:
@@ -351,7 +345,7 @@ def settings_that_matter(params: Params) -> dict[str, dict[str, Any]]:
     }
 
 
-def made(stages: lineage.Stages) -> dict[str, str]:
+def artifact_hashes(stages: lineage.Stages) -> dict[str, str]:
     """Hashes of the data and the models, which identify a version."""
     return {path: digest for path, digest in lineage.outputs(stages).items() if not path.startswith("results/")}
 

@@ -37,7 +37,7 @@ def judged(version: Version, reason: str, champion: str, params: Params, *, titl
 
 
 def card_subject(
-    told: Judged,
+    facts: Judged,
     source: str,
     noise_bp: float | None,
     figures: Mapping[str, float],
@@ -47,7 +47,7 @@ def card_subject(
     """The subject of the model card of a version.
 
     Args:
-        told: what ``judged`` found.
+        facts: of the version, as ``judged`` gives them.
         source: kind of the data.
         noise_bp: standard deviation of the noise of a quote, where it is known.
         figures: of the stage evaluate, among others.
@@ -55,7 +55,7 @@ def card_subject(
         manifest: of the bundle.
     """
     main = page.main_cards(figures, noise_bp) if "grid" in manifest else vector_page.main_cards(figures)
-    return Subject(told, main, source, prepared, figures, manifest)
+    return Subject(facts, main, source, prepared, figures, manifest)
 
 
 def _reservations(version: Version, champion: str, gate: GateParams) -> Iterator[str]:

@@ -26,10 +26,10 @@ TAGS = {
 def page(workspace: Workspace, champion: str = "3", **tags: str) -> str:
     """The report of version 3 with these tags beside the common ones."""
     version = Version("3", "run", datetime(2026, 3, 2, 10, 30, tzinfo=UTC), TAGS | tags)
-    told = judged(
+    facts = judged(
         version, tags.get("gate.reason", "all passed"), champion, workspace.params(), title="volvae version 3"
     )
-    return judged_page(blocks.page("surfaces", "intro", [Card("1 bp", "error", "noise: 2 bp")], [], ""), told)
+    return judged_page(blocks.page("surfaces", "intro", [Card("1 bp", "error", "noise: 2 bp")], [], ""), facts)
 
 
 def test_the_verdict_is_the_first_thing(workspace: Workspace) -> None:
