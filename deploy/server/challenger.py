@@ -1,7 +1,7 @@
 """A challenger beside the served model, the champion: compared on quotes of clients, withdrawn where it is worse.
 
 Of the quotes of a request one is hidden. Both models complete the surface from the others, and each is scored by how
-well it foretold the hidden one. So the comparison needs no surface that is known to be right.
+well it predicted the hidden one. So the comparison needs no surface that is known to be right.
 """
 
 import math
@@ -28,7 +28,7 @@ Quotes = Mapping[str, Any]  # arguments of SurfaceModel.complete
 _COLUMNS = ("iv", "tenor", "log_moneyness", "call_delta", "weight")
 
 _UNSEEN = 1e-9  # weight of a quote that shall have no effect
-_SECONDS = 30.0  # that a model may take to foretell a quote
+_SECONDS = 30.0  # that a model may take to predict a quote
 _FAILURES = 3  # requests that the champion answers and the challenger does not
 _FIRST_LOOK = 128  # comparisons; later looks are at twice, four times, ... as many
 _WORSE = 4.0  # standard errors ...
@@ -37,8 +37,8 @@ _SLOWER = 2.0  # times the seconds of the champion, at the median ...
 _LATEST = 1024  # ... of so many comparisons
 
 
-class Foretold(NamedTuple):
-    """How a model foretold a hidden quote.
+class Prediction(NamedTuple):
+    """How well a model predicted a hidden quote.
 
     Attributes:
         crps: continuous ranked probability score, basis points of vol; smaller is better.
@@ -60,8 +60,8 @@ def crps(value: float, mean: float, std: float) -> float:
     return std * (z * math.erf(z / math.sqrt(2.0)) + 2.0 * density - 1.0 / math.sqrt(math.pi))
 
 
-def foretold(model: SurfaceModel, quotes: Quotes, hidden: int) -> Foretold | None:
-    """How a model foretells one of the quotes from the others; None where it lies outside of the model's grid.
+def predicted(model: SurfaceModel, quotes: Quotes, hidden: int) -> Prediction | None:
+    """How well a model predicts one of the quotes from the others; None where it lies outside of the model's grid.
 
     The others are completed as the client's would be, so that their noise is estimated where no weights are given. A
     second completion, with what the first found of them, reads that surface at the hidden quote, which has no weight.
@@ -85,7 +85,7 @@ def foretold(model: SurfaceModel, quotes: Quotes, hidden: int) -> Foretold | Non
     score = BASIS_POINTS * crps(float(quotes["iv"][hidden]), float(read.fitted[hidden]), std)
     if not math.isfinite(score):
         raise ValueError("the prediction of the hidden quote is not finite")
-    return Foretold(score, seconds)
+    return Prediction(score, seconds)
 
 
 def _without(hidden: int, name: str, column: Any) -> Any:  # noqa: ANN401 - an argument of SurfaceModel.complete
@@ -106,7 +106,7 @@ class Record:
         self._sum, self._squares = 0.0, 0.0  # of the challenger's scores less the champion's
         self._times: deque[float] = deque(maxlen=_LATEST)  # seconds of the challenger by those of the champion
 
-    def add(self, champion: Foretold, challenger: Foretold) -> None:
+    def add(self, champion: Prediction, challenger: Prediction) -> None:
         """Count a comparison, and judge where it is time for that."""
         excess = challenger.crps - champion.crps
         self._compared += 1
@@ -126,7 +126,7 @@ class Record:
         count, mean = self._compared, self._sum / self._compared
         error = math.sqrt(max(self._squares / count - mean * mean, 0.0) / (count - 1))
         if mean > max(_WORSE * error, _LEAST * self._champions / count):
-            return f"it foretells hidden quotes {mean:.2g} bp worse (CRPS of {count}, standard error {error:.2g})"
+            return f"it predicts hidden quotes {mean:.2g} bp worse (CRPS of {count}, standard error {error:.2g})"
         times = statistics.median(self._times)
         return f"it takes {times:.1f} times as long" if times > _SLOWER else None
 
@@ -146,7 +146,7 @@ class Challenge:
         self._share, self._answers, self._metrics = share, answers, metrics
         self._random = random.Random(0)  # noqa: S311 - nothing secret
         self._waiting = logs.Once()
-        self._rival: Served | None = None
+        self._challenger: Served | None = None
         self._pair: tuple[Served, Served] | None = None  # of which the record is
         self._record = Record()
         self._thread = Thread()
@@ -154,11 +154,11 @@ class Challenge:
     def refresh(self) -> None:
         """Look for a new challenger; one whose folder is gone takes no part any more."""
         if not self.follower.folder.is_dir():
-            self._rival = None
+            self._challenger = None
             self._waiting.warning("waits for a challenger", f"there is no folder {self.follower.folder}")
         elif self.follower.refresh():
             self._waiting.reset()
-            self._rival = self.follower.served
+            self._challenger = self.follower.served
 
     def complete(self, champion: Served, quotes: Quotes, deadline: float) -> tuple[Served, Completion]:
         """The model that answers, and its completion.
@@ -172,96 +172,103 @@ class Challenge:
             ValueError: the champion cannot complete these quotes.
             LateError: the deadline passed.
         """
-        rival = self._rival_of(champion)
-        if rival is None:
+        challenger = self._challenger_of(champion)
+        if challenger is None:
             return champion, champion.in_time(deadline).complete(**quotes)
         record = self._record
-        answer = self._answer(record, champion, rival, quotes, deadline)
+        answer = self._answer(record, champion, challenger, quotes, deadline)
         if self._random.random() < self._share and len(quotes["iv"]) > 1 and not self._thread.is_alive():
             hidden, first = self._random.randrange(len(quotes["iv"])), self._random.random() < 0.5
-            compare = partial(self._compare, record, champion, rival, quotes, hidden, challenger_first=first)
+            compare = partial(self._compare, record, champion, challenger, quotes, hidden, challenger_first=first)
             self._thread = Thread(target=compare, name="volvae-challenger", daemon=True)
             self._thread.start()
         return answer
 
     def _answer(
-        self, record: Record, champion: Served, rival: Served, quotes: Quotes, deadline: float
+        self, record: Record, champion: Served, challenger: Served, quotes: Quotes, deadline: float
     ) -> tuple[Served, Completion]:
         if self._random.random() >= self._answers:
             return champion, champion.in_time(deadline).complete(**quotes)
         try:
-            return rival, rival.in_time(deadline).complete(**quotes)
+            return challenger, challenger.in_time(deadline).complete(**quotes)
         except LateError as error:
-            self._failed(record, rival, error)
+            self._failed(record, challenger, error)
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the champion answers
             found = champion.in_time(deadline).complete(**quotes)  # where this raises too, the quotes are at fault
-            self._failed(record, rival, error)
+            self._failed(record, challenger, error)
             return champion, found
 
-    def _rival_of(self, champion: Served) -> Served | None:
+    def _challenger_of(self, champion: Served) -> Served | None:
         """The challenger, unless it cannot be compared or was withdrawn; the record starts with each pair."""
-        rival = self._rival
-        if rival is None:
+        challenger = self._challenger
+        if challenger is None:
             return None
-        if self._pair is None or self._pair[0] is not champion or self._pair[1] is not rival:
-            self._pair, self._record = (champion, rival), Record(_mismatch(champion, rival))
-            self._metrics.challengers.labels(rival.version).set(self._record.withdrawn is None)
+        if self._pair is None or self._pair[0] is not champion or self._pair[1] is not challenger:
+            self._pair, self._record = (champion, challenger), Record(_mismatch(champion, challenger))
+            self._metrics.challengers.labels(challenger.version).set(self._record.withdrawn is None)
             if self._record.withdrawn:
-                logs.info("compares no challenger", version=rival.version, reason=self._record.withdrawn)
-        return None if self._record.withdrawn else rival
+                logs.info("compares no challenger", version=challenger.version, reason=self._record.withdrawn)
+        return None if self._record.withdrawn else challenger
 
     def _compare(
-        self, record: Record, champion: Served, rival: Served, quotes: Quotes, hidden: int, *, challenger_first: bool
+        self,
+        record: Record,
+        champion: Served,
+        challenger: Served,
+        quotes: Quotes,
+        hidden: int,
+        *,
+        challenger_first: bool,
     ) -> None:
         """Compare both on one request, in the thread; the order is drawn, as the second finds a warm processor."""
-        theirs: Foretold | Exception | None = None
+        theirs: Prediction | Exception | None = None
         try:
             if challenger_first:
-                theirs = _attempt(rival, quotes, hidden)
-            ours = foretold(champion.in_time(time.monotonic() + _SECONDS), quotes, hidden)
+                theirs = _attempt(challenger, quotes, hidden)
+            ours = predicted(champion.in_time(time.monotonic() + _SECONDS), quotes, hidden)
             if not challenger_first:
-                theirs = _attempt(rival, quotes, hidden)
+                theirs = _attempt(challenger, quotes, hidden)
             if isinstance(theirs, Exception):
-                self._failed(record, rival, theirs)
+                self._failed(record, challenger, theirs)
             elif ours is not None and theirs is not None:
                 self._metrics.compared("champion", *ours)
                 self._metrics.compared("challenger", *theirs)
-                self._changed(record, rival, partial(record.add, ours, theirs))
+                self._changed(record, challenger, partial(record.add, ours, theirs))
         except (ValueError, LateError):
             return  # of the champion: the client's own answer says why
         except Exception as error:  # noqa: BLE001 - else it would vanish with the thread
             logs.failure("a comparison failed", error)
 
-    def _failed(self, record: Record, rival: Served, error: Exception) -> None:
+    def _failed(self, record: Record, challenger: Served, error: Exception) -> None:
         self._metrics.challenger_failures.inc()
-        logs.failure("the challenger fails where the champion answers", error, version=rival.version)
-        self._changed(record, rival, lambda: record.failed(type(error).__name__))
+        logs.failure("the challenger fails where the champion answers", error, version=challenger.version)
+        self._changed(record, challenger, lambda: record.failed(type(error).__name__))
 
-    def _changed(self, record: Record, rival: Served, change: Callable[[], None]) -> None:
+    def _changed(self, record: Record, challenger: Served, change: Callable[[], None]) -> None:
         """Change a record, and say so where that withdraws the challenger."""
         before = record.withdrawn
         change()
         if record.withdrawn and not before:
             self._metrics.withdrawn.inc()
-            self._metrics.challengers.labels(rival.version).set(0)
-            logs.warning("withdraws the challenger", version=rival.version, reason=record.withdrawn)
+            self._metrics.challengers.labels(challenger.version).set(0)
+            logs.warning("withdraws the challenger", version=challenger.version, reason=record.withdrawn)
 
 
-def _mismatch(champion: Served, rival: Served) -> str | None:
+def _mismatch(champion: Served, challenger: Served) -> str | None:
     """Why two models cannot be compared; None where they can."""
-    if champion.model.manifest == rival.model.manifest:
+    if champion.model.manifest == challenger.model.manifest:
         return "it is the champion itself"
-    if isinstance(rival.model, VectorModel) or isinstance(champion.model, VectorModel):
+    if isinstance(challenger.model, VectorModel) or isinstance(champion.model, VectorModel):
         return "one of them is of vectors"
-    if champion.model.grid.to_dict() != rival.model.grid.to_dict():
+    if champion.model.grid.to_dict() != challenger.model.grid.to_dict():
         return "its grid is another"
     return None
 
 
-def _attempt(rival: Served, quotes: Quotes, hidden: int) -> Foretold | Exception | None:
+def _attempt(challenger: Served, quotes: Quotes, hidden: int) -> Prediction | Exception | None:
     """The challenger's prediction, or its error, which counts only if the champion has none."""
     try:
-        return foretold(rival.in_time(time.monotonic() + _SECONDS), quotes, hidden)
+        return predicted(challenger.in_time(time.monotonic() + _SECONDS), quotes, hidden)
     except Exception as error:  # noqa: BLE001 - whatever it is
         return error

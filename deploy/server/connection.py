@@ -12,10 +12,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from deploy.server.descriptors import SPARE
 from deploy.server.errors import HEAD_TOO_LARGE, NOT_HTTP, QUEUE_FULL, REQUEST_TIMEOUT, TOO_MANY_CONNECTIONS
 from deploy.server.headers import ANSWER
 from deploy.server.limits import MAX_HEAD, MAX_PIPELINED, Limits
+from deploy.server.open_files import SPARE
 
 _HEALTH, _METRICS = b"/v2/health/", b"/metrics"  # routes that a full server answers too
 _LARGE = 64 * 1024  # bytes of a write that is sent at once

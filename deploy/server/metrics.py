@@ -52,7 +52,7 @@ class Metrics:
         )
         self._crps = Summary(
             "volvae_hidden_quote_crps_bp",
-            "Score of what a model foretold of a hidden quote; smaller is better.",
+            "Score of what a model predicted of a hidden quote; smaller is better.",
             ("role",),
         )
         self._comparison_seconds = Summary("volvae_comparison_seconds", "Time for a completion to compare.", ("role",))
@@ -79,7 +79,7 @@ class Metrics:
         self._rows_of(model).observe(rows)
 
     def compared(self, role: str, crps: float, seconds: float) -> None:
-        """Count what champion or challenger foretold of a hidden quote; see ``challenger``."""
+        """Count what champion or challenger predicted of a hidden quote; see ``challenger``."""
         self._crps.labels(role).observe(crps)
         self._comparison_seconds.labels(role).observe(seconds)
 

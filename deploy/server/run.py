@@ -7,7 +7,7 @@ from functools import partial
 from deploy import collector
 from deploy.server import logs, metrics
 from deploy.server.children import temporary_folder
-from deploy.server.descriptors import within_limit
+from deploy.server.open_files import within_limit
 from deploy.server.served import fingerprint, load
 from deploy.server.settings import Settings
 from deploy.server.stop import stop_at_signals

@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 from scipy import integrate, stats
 
 from deploy.server.app import _repeat
-from deploy.server.challenger import Challenge, Foretold, Record, crps, foretold
+from deploy.server.challenger import Challenge, Prediction, Record, crps, predicted
 from deploy.server.errors import LateError
 from deploy.server.metrics import Metrics
 from deploy.server.reload import Follower, challenger
@@ -42,7 +42,7 @@ def test_the_score_is_the_integral_that_defines_it(value: float, mean: float, st
     assert crps(value, mean, std) == pytest.approx(below + above, abs=1e-6)
 
 
-def test_a_hidden_quote_is_foretold_as_if_it_had_not_been_sent(linear_bundle: Path) -> None:
+def test_a_hidden_quote_is_predicted_as_if_it_had_not_been_sent(linear_bundle: Path) -> None:
     model = SurfaceModel.load(linear_bundle, provider="cpu", threads=1)
     tenor, node = 1, 1
     grid = model.grid
@@ -54,13 +54,13 @@ def test_a_hidden_quote_is_foretold_as_if_it_had_not_been_sent(linear_bundle: Pa
     rest = model.complete(**{name: column[:2] for name, column in quotes.items()}, weight=1.0)
     expected = crps(0.3, float(rest.iv[tenor, node]), float(rest.std[tenor, node]))
     # the noise of points differs a little; of a quote that is seen the score is a hundred times smaller
-    assert foretold(model, quotes, 2).crps == pytest.approx(1e4 * expected, rel=0.02)
+    assert predicted(model, quotes, 2).crps == pytest.approx(1e4 * expected, rel=0.02)
 
 
 def test_a_quote_outside_of_the_grid_has_no_score(linear_bundle: Path) -> None:
     model = SurfaceModel.load(linear_bundle, provider="cpu", threads=1)
     quotes = {"iv": [0.2, 0.2], "tenor": [0.25, 50.0], "log_moneyness": [0.0, 0.0]}
-    assert foretold(model, quotes, 1) is None
+    assert predicted(model, quotes, 1) is None
 
 
 def test_noise_that_is_estimated_from_quotes_is_that_of_the_hidden_one(root: Path) -> None:
@@ -80,8 +80,8 @@ def test_noise_that_is_estimated_from_quotes_is_that_of_the_hidden_one(root: Pat
     tenor, node = tenors[0], nodes[0]
     std = math.hypot(float(rest.std[tenor, node]), rest.noise)
     expected = 1e4 * crps(float(quotes["iv"][0]), float(rest.iv[tenor, node]), std)
-    assert foretold(model, quotes, 0).crps == pytest.approx(expected, rel=0.05)
-    assert foretold(model, {**quotes, "weight": np.ones(40)}, 0).crps > 1.05 * expected
+    assert predicted(model, quotes, 0).crps == pytest.approx(expected, rel=0.05)
+    assert predicted(model, {**quotes, "weight": np.ones(40)}, 0).crps > 1.05 * expected
 
 
 # --- the verdict ---
@@ -91,7 +91,7 @@ def verdict(champion: np.ndarray, challenger: np.ndarray, times: float = 1.0) ->
     """The verdict on a record of these scores; both [comparison]."""
     record = Record()
     for ours, theirs in zip(champion, challenger, strict=True):
-        record.add(Foretold(ours, 1.0), Foretold(theirs, times))
+        record.add(Prediction(ours, 1.0), Prediction(theirs, times))
     return record.withdrawn
 
 
@@ -105,7 +105,7 @@ def around(mean: float, error: float, count: int) -> np.ndarray:
     ("excess", "times", "reason"),
     [
         (around(0.39, 0.1, 128), 1.0, None),
-        (around(0.41, 0.1, 128), 1.0, "it foretells hidden quotes 0.41 bp worse (CRPS of 128, standard error 0.1)"),
+        (around(0.41, 0.1, 128), 1.0, "it predicts hidden quotes 0.41 bp worse (CRPS of 128, standard error 0.1)"),
         (around(0.41, 0.1, 126), 1.0, None),  # before the first look
         (around(-0.41, 0.1, 128), 1.9, None),  # it is better, and not slow enough
         (around(0.009, 0.0, 128), 1.0, None),  # 0.9 % of the champion's score
@@ -121,7 +121,7 @@ def test_a_challenger_is_withdrawn_where_it_is_worse_or_slower(
 def test_a_few_slow_answers_do_not_count() -> None:
     record = Record()
     for number in range(128):
-        record.add(Foretold(1.0, 1.0), Foretold(1.0, 100.0 if number % 3 == 0 else 1.0))
+        record.add(Prediction(1.0, 1.0), Prediction(1.0, 100.0 if number % 3 == 0 else 1.0))
     assert record.withdrawn is None
 
 
