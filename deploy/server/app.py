@@ -42,7 +42,7 @@ def application(service: Service, routes: Sequence[BaseRoute]) -> Middleware:
     @asynccontextmanager
     async def lifespan(_: Middleware) -> AsyncIterator[None]:
         followed = [service.follower.refresh, *([service.challenge.refresh] if service.challenge else [])]
-        # Threads of onnxruntime would keep the priority of the thread that starts them.
+        # A call of several threads starts them here, where they would keep the low priority for all requests after it.
         beside = give_way if service.settings.threads == 1 else lambda: None
         pool = ThreadPoolExecutor(len(followed), "volvae-follower", initializer=beside)
         tasks = [asyncio.create_task(_repeat(refresh, service.settings.poll, pool)) for refresh in followed]

@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -284,10 +285,11 @@ def test_looks_go_on_after_one_that_fails() -> None:
         raise OSError
 
     async def twice() -> None:
-        task = asyncio.create_task(_repeat(look, 0.001))
-        while len(looks) < 2:
-            await asyncio.sleep(0.001)
-        task.cancel()
+        with ThreadPoolExecutor(1) as pool:
+            task = asyncio.create_task(_repeat(look, 0.001, pool))
+            while len(looks) < 2:
+                await asyncio.sleep(0.001)
+            task.cancel()
 
     asyncio.run(asyncio.wait_for(twice(), 60.0))
 
