@@ -55,6 +55,10 @@ class Server(NamedTuple):
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
             return ask(connection, method, path, body, headers)
 
+    def post(self, path: str, values: object, accept: str | None = None) -> "Answer":
+        """The answer to values in JSON, of the kind that Accept names if one is given."""
+        return self.ask("POST", path, json.dumps(values), {"accept": accept} if accept else None)
+
     def metrics(self) -> dict[tuple, float]:
         """Values by name and labels."""
         families = text_string_to_metric_families(self.ask("GET", "/metrics").body.decode())

@@ -8,10 +8,8 @@ import mlflow
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
 
 from pipeline import register
-from pipeline.cli.main import main
 from pipeline.errors import StageError
 from pipeline.files import formats, trained_model
 from pipeline.files.dataset import SPLITS, Dataset
@@ -20,6 +18,7 @@ from pipeline.registry.vector_gate import VectorComparison
 from pipeline.report import picture, text
 from pipeline.runs import trigger
 from pipeline.settings.register import GateParams, ShareRange
+from tests.command import volvae
 from tests.deploy.serving import serving
 from tests.documents import blocks
 from tests.records import empty_store  # noqa: F401
@@ -55,10 +54,6 @@ def model(bundle: Path) -> VectorModel:
 @pytest.fixture
 def held_out(run: Workspace) -> np.ndarray:
     return Dataset(run.folder / "data/surfaces").points("test")
-
-
-def volvae(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
 @pytest.mark.slow

@@ -24,27 +24,23 @@ _QUOTES = {"iv": [0.21, 0.2], "tenor": [0.1, 0.4], "log_moneyness": [0.0, 0.05]}
 pytestmark = pytest.mark.slow
 
 
-def post(server: Server, path: str, values: object, accept: str | None = None):
-    return server.ask("POST", path, json.dumps(values), {"accept": accept} if accept else None)
-
-
 def test_a_client_keeps_the_state_between_completions(moving: Server, own: SurfaceModel) -> None:
-    first = post(moving, "/complete", {**_QUOTES, "previous": "newest"}).json()
+    first = moving.post("/complete", {**_QUOTES, "previous": "newest"}).json()
     expected = own.complete(**_QUOTES, previous=own.state)
     assert expected.state is not None
     np.testing.assert_array_equal(np.array(first["iv"], np.float32), expected.iv)
     assert first["state"] == own.state_to_plain(expected.state)
 
     asked = {**_QUOTES, "previous": first["state"], "elapsed": 0.5, "log_return": -0.01}
-    second = post(moving, "/complete", asked).json()
+    second = moving.post("/complete", asked).json()
     after = own.complete(**_QUOTES, previous=expected.state, elapsed=0.5, log_return=-0.01)
     np.testing.assert_array_equal(np.array(second["std"], np.float32), after.std)
     assert second["state"]["elapsed"] == 0.5
-    assert post(moving, "/complete", _QUOTES).json()["state"] is None
+    assert moving.post("/complete", _QUOTES).json()["state"] is None
 
 
 def test_scenarios_in_json_are_those_of_the_runtime(moving: Server, own: SurfaceModel) -> None:
-    answer = post(moving, "/scenarios", {"count": 3, "days": 2, "seed": 7, "offset": 2})
+    answer = moving.post("/scenarios", {"count": 3, "days": 2, "seed": 7, "offset": 2})
     assert answer.status == 200
     found, expected = answer.json(), own.scenarios(days=2, n=3, seed=7, offset=2)
     np.testing.assert_array_equal(np.array(found["iv"], np.float32), expected.iv)
@@ -77,36 +73,36 @@ def test_a_table_of_quotes_is_completed_from_the_newest_state(moving: Server, ow
 def test_the_example_of_the_document_is_answered(moving: Server) -> None:
     operation = moving.ask("GET", "/openapi.json").json()["paths"]["/scenarios"]["post"]
     (content,) = operation["requestBody"]["content"].values()
-    assert post(moving, "/scenarios", content["example"]).status == 200
+    assert moving.post("/scenarios", content["example"]).status == 200
 
 
 def test_scenarios_start_at_a_state_and_lead_through_dates(moving: Server, own: SurfaceModel) -> None:
     state = own.complete(**_QUOTES, previous=own.state).state
     assert state is not None
     asked = {"count": 2, "seed": 1, "state": own.state_to_plain(state), "dates": ["2020-06-03"]}
-    found = np.array(post(moving, "/scenarios", asked).json()["iv"], np.float32)
+    found = np.array(moving.post("/scenarios", asked).json()["iv"], np.float32)
     expected = own.scenarios(state, [state.date.replace(day=3)], 2, seed=1)
     np.testing.assert_array_equal(found, expected.iv)
-    first, second = (post(moving, "/scenarios", {}).json()["seed"] for _ in range(2))
+    first, second = (moving.post("/scenarios", {}).json()["seed"] for _ in range(2))
     assert first != second
 
 
 def test_scenarios_have_a_given_return(moving: Server, own: SurfaceModel) -> None:
     asked = {"count": 3, "days": 2, "seed": 7, "offset": 2, "log_return": -0.01}
     found, expected = (
-        post(moving, "/scenarios", asked).json(),
+        moving.post("/scenarios", asked).json(),
         own.scenarios(days=2, n=3, seed=7, offset=2, log_return=-0.01),
     )
     np.testing.assert_array_equal(np.array(found["iv"], np.float32), expected.iv)
     np.testing.assert_allclose(np.array(found["log_return"])[:, -1], -0.01, rtol=1e-6)
     assert found["effective_size"] == expected.effective_size
-    assert post(moving, "/scenarios", {"seed": 1}).json()["effective_size"] is None
+    assert moving.post("/scenarios", {"seed": 1}).json()["effective_size"] is None
 
 
 @pytest.mark.parametrize("count", [1, 700])
 def test_scenarios_are_streamed(moving: Server, own: SurfaceModel, count: int) -> None:
     asked = {"count": count, "days": 3, "seed": 7, "offset": 5}
-    answer = post(moving, "/scenarios", asked, BINARY)
+    answer = moving.post("/scenarios", asked, BINARY)
     shape = tuple(map(int, answer.headers["volvae-shape"].split(",")))
     assert shape == (count, 3, 10)
     found = np.frombuffer(answer.body, "<f4").reshape(shape)
@@ -114,7 +110,7 @@ def test_scenarios_are_streamed(moving: Server, own: SurfaceModel, count: int) -
     np.testing.assert_allclose(found[..., 0], expected.log_return, atol=1e-7)
     np.testing.assert_array_equal(found[..., 1], expected.arbitrage_free(own.grid))
     np.testing.assert_allclose(found[..., 2:].reshape(expected.iv.shape), expected.iv, rtol=1e-6)
-    rows = [json.loads(line) for line in post(moving, "/scenarios", asked, LINES).body.splitlines()]
+    rows = [json.loads(line) for line in moving.post("/scenarios", asked, LINES).body.splitlines()]
     assert [row["row"] for row in rows] == list(range(5, 5 + count))
     np.testing.assert_allclose(np.array([row["iv"] for row in rows]), expected.iv, rtol=1e-6)
     assert [row["arbitrage_free"] for row in rows] == expected.arbitrage_free(own.grid).tolist()
@@ -165,7 +161,7 @@ def test_what_cannot_be_answered_is_refused_in_one_line(
     for name in ("previous", "state"):
         if isinstance(sent.get(name), dict) and ("whole" in asked or "model" not in sent[name]):
             sent[name] = plain | sent[name]
-    answer = post(moving, path, sent)
+    answer = moving.post(path, sent)
     assert answer.status == 400
     assert reason in answer.json()["error"]
     assert "\n" not in answer.json()["error"]
@@ -173,7 +169,7 @@ def test_what_cannot_be_answered_is_refused_in_one_line(
 
 def test_a_model_without_a_law_of_motion_says_so(server: Server) -> None:
     for path, asked in (("/complete", {**_QUOTES, "previous": "newest"}), ("/scenarios", {})):
-        answer = post(server, path, asked)
+        answer = server.post(path, asked)
         assert answer.status == 400
         assert "no law of motion; one of dated data has it where train.dynamics is set" in answer.json()["error"]
 

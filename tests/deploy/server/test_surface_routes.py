@@ -18,12 +18,8 @@ from vae.runtime import SurfaceModel
 BINARY, LINES = "application/octet-stream", "application/x-ndjson"
 
 
-def post(server: Server, path: str, values: object, accept: str | None = None):
-    return server.ask("POST", path, json.dumps(values), {"accept": accept} if accept else None)
-
-
 def test_samples_in_json_are_those_of_the_runtime(server: Server, model: SurfaceModel) -> None:
-    answer = post(server, "/sample", {"count": 3, "seed": 7, "offset": 2, "temperature": 0.5})
+    answer = server.post("/sample", {"count": 3, "seed": 7, "offset": 2, "temperature": 0.5})
     assert answer.status == 200
     found = answer.json()
     expected = model.sample(3, seed=7, offset=2, temperature=0.5)
@@ -35,20 +31,20 @@ def test_samples_in_json_are_those_of_the_runtime(server: Server, model: Surface
 
 def test_samples_may_have_noise_and_another_prior(server: Server, model: SurfaceModel) -> None:
     asked = {"seed": 7, "prior": "standard_normal", "noise": True}
-    found = np.array(post(server, "/sample", {"count": 3, **asked}).json()["iv"], np.float32)
+    found = np.array(server.post("/sample", {"count": 3, **asked}).json()["iv"], np.float32)
     np.testing.assert_array_equal(found, model.sample(3, **asked))
     assert (found != model.sample(3, seed=7, prior="standard_normal")).all()
 
 
 def test_a_missing_seed_is_random_and_in_the_answer(server: Server, model: SurfaceModel) -> None:
-    first, second = (post(server, "/sample", {}).json() for _ in range(2))
+    first, second = (server.post("/sample", {}).json() for _ in range(2))
     assert first["seed"] != second["seed"]
     np.testing.assert_array_equal(np.array(first["iv"], np.float32), model.sample(1, seed=first["seed"]))
 
 
 @pytest.mark.parametrize("count", [1, 1024, 3000])
 def test_samples_streamed_in_binary(server: Server, model: SurfaceModel, count: int) -> None:
-    answer = post(server, "/sample", {"count": count, "seed": 7}, BINARY)
+    answer = server.post("/sample", {"count": count, "seed": 7}, BINARY)
     assert answer.headers["content-type"] == BINARY
     shape = tuple(map(int, answer.headers["volvae-shape"].split(",")))
     assert shape == (count, *model.grid.shape)
@@ -57,7 +53,7 @@ def test_samples_streamed_in_binary(server: Server, model: SurfaceModel, count: 
 
 
 def test_samples_streamed_in_lines(server: Server, model: SurfaceModel) -> None:
-    answer = post(server, "/sample", {"count": 150, "seed": 7, "offset": 5}, LINES)
+    answer = server.post("/sample", {"count": 150, "seed": 7, "offset": 5}, LINES)
     rows = [json.loads(line) for line in answer.body.splitlines()]
     assert [row["row"] for row in rows] == list(range(5, 155))
     np.testing.assert_array_equal(
@@ -74,18 +70,18 @@ def test_samples_streamed_in_lines(server: Server, model: SurfaceModel) -> None:
     ],
 )
 def test_the_first_kind_of_answer_that_a_request_names_is_given(server: Server, accept: str, kind: str) -> None:
-    assert post(server, "/sample", {}, accept).headers["content-type"] == kind
+    assert server.post("/sample", {}, accept).headers["content-type"] == kind
 
 
 def test_a_surface_is_completed_as_by_the_runtime(server: Server, model: SurfaceModel) -> None:
     quotes = {"iv": [0.2, 0.22, 0.3], "tenor": [0.5, 0.6, 0.5], "log_moneyness": [0.0, -0.1, 9.0]}
-    found, expected = post(server, "/complete", quotes).json(), model.complete(**quotes)
+    found, expected = server.post("/complete", quotes).json(), model.complete(**quotes)
     for name, values in expected._asdict().items():
         np.testing.assert_array_equal(np.array(found[name], np.asarray(values).dtype), values, err_msg=name)
     assert found["outside"] == expected.outside
     deltas = {"iv": [0.2], "tenor": [0.5], "call_delta": [0.5], "weight": [2.0]}
     np.testing.assert_array_equal(
-        np.array(post(server, "/complete", deltas).json()["iv"], np.float32), model.complete(**deltas).iv
+        np.array(server.post("/complete", deltas).json()["iv"], np.float32), model.complete(**deltas).iv
     )
 
 
@@ -93,7 +89,7 @@ def test_surfaces_are_scored_as_by_the_runtime(server: Server, model: SurfaceMod
     iv = model.sample(3, seed=1)
     iv[0, 0, 0] = np.nan
     sent = [[[None if np.isnan(vol) else float(vol) for vol in row] for row in surface] for surface in iv]
-    found, expected = post(server, "/score", {"iv": sent}).json(), model.score(iv)
+    found, expected = server.post("/score", {"iv": sent}).json(), model.score(iv)
     for name in ("nats", "misfit", "distance", "error"):
         np.testing.assert_array_equal(np.array(found[name], np.float32), getattr(expected, name))
     for name in ("percentile", "misfit_percentile", "distance_percentile", "error_percentile"):
@@ -129,7 +125,7 @@ def test_surfaces_are_scored_as_by_the_runtime(server: Server, model: SurfaceMod
 def test_what_cannot_be_answered_is_refused_in_a_line(
     server: Server, path: str, values: object, accept: str | None, status: int, message: str
 ) -> None:
-    answer = post(server, path, values, accept)
+    answer = server.post(path, values, accept)
     assert answer.status == status
     assert message in answer.json()["error"]
 
@@ -145,7 +141,7 @@ def test_the_page_needs_nothing_from_elsewhere(server: Server) -> None:
 def test_examples_of_the_document_are_answered(server: Server) -> None:
     for path, operations in server.ask("GET", "/openapi.json").json()["paths"].items():
         example = operations["post"]["requestBody"]["content"]["application/json"]["example"]
-        answer = post(server, path, example)
+        answer = server.post(path, example)
         if path == "/scenarios":  # tests/deploy/server/test_memory_routes.py asks a model that has one
             assert "no law of motion" in answer.json()["error"]
         else:
@@ -214,9 +210,9 @@ def test_a_stream_whose_reader_waits_leaves_its_place_to_others(bundle: Path, tm
         with contextlib.closing(socket.create_connection(("127.0.0.1", server.port))) as unread:
             unread.sendall(head % (BINARY.encode(), len(asked)) + asked)
             assert unread.recv(12) == b"HTTP/1.1 200"
-            wait_for(lambda: post(server, "/sample", {}).status == 200, seconds=30, what="a place in the queue")
-            assert post(server, "/sample", {}, BINARY).status == 429, "streams have a bound of their own"
-        wait_for(lambda: post(server, "/sample", {}, BINARY).status == 200, seconds=30, what="the stream's end")
+            wait_for(lambda: server.post("/sample", {}).status == 200, seconds=30, what="a place in the queue")
+            assert server.post("/sample", {}, BINARY).status == 429, "streams have a bound of their own"
+        wait_for(lambda: server.post("/sample", {}, BINARY).status == 200, seconds=30, what="the stream's end")
 
 
 def test_a_request_of_many_small_parts_is_refused_unread(server: Server) -> None:
@@ -233,6 +229,6 @@ def test_a_refusal_quotes_no_more_of_a_request_than_a_line(server: Server) -> No
     name = "x" * 100_000
     tensor = {"name": name, "shape": [1], "datatype": "FP32", "data": [1]}
     for path, body in (("/v2/models/decoder/infer", {"inputs": [tensor]}), ("/score", {"iv": [], name: 1})):
-        answer = post(server, path, body)
+        answer = server.post(path, body)
         assert answer.status == 400
         assert len(answer.body) < 2000

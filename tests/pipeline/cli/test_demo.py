@@ -7,23 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 from deploy.server import model_card, run
 from deploy.server.settings import Settings
 from pipeline.cli import demo
-from pipeline.cli.main import main
 from pipeline.settings.params import read_params
 from pipeline.settings.prepare import HestonPathsPrepare
+from tests.command import volvae
 from tools import dated
 from tools import demo as maker
 from vae.runtime import SurfaceModel
 
 DEMO = maker.DEMO
-
-
-def volvae(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
 @pytest.fixture(scope="module")

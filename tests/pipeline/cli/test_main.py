@@ -13,19 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from pipeline.cli.common import extras_with, one_line_errors
 from pipeline.cli.main import main
 from pipeline.files import surface_tables
+from tests.command import volvae
 from tests.workspace import Workspace
 from vae.runtime import SurfaceModel
 from vae.surface import arbitrage
 from vae.surface.grid import Grid
-
-
-def volvae(*arguments: str) -> Result:
-    return CliRunner().invoke(main, list(arguments), catch_exceptions=False)
 
 
 @pytest.fixture

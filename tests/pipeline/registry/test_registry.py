@@ -16,10 +16,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner, Result
 
 from pipeline import register
-from pipeline.cli.main import main as cli
 from pipeline.errors import InputError, StageError
 from pipeline.files import formats
 from pipeline.files.dataset import Dataset
@@ -28,6 +26,7 @@ from pipeline.registry import gate, mlflow_store, registry
 from pipeline.registry.registry import CHAMPION, Registry
 from pipeline.settings.params import Params
 from tests.bundles import with_scenarios
+from tests.command import volvae
 from tests.records import empty_store, record  # noqa: F401
 from tests.services import free_port, mlflow_server, postgres
 from tests.workspace import Workspace
@@ -122,10 +121,6 @@ def with_gate(params: Params, **changes: float | None) -> Params:
 
 def champion(models: Registry) -> str:
     return models.find(CHAMPION).number
-
-
-def volvae(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, list(arguments), catch_exceptions=False)
 
 
 def same_files(folder: Path, other: Path) -> bool:
