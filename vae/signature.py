@@ -14,11 +14,11 @@ import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
 
 CURVES = {"secp256r1": "SHA256", "secp384r1": "SHA384", "secp521r1": "SHA512"}  # and the hash that each signs
 _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-_PAYLOAD = "application/vnd.in-toto+json"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _STATEMENT, _PREDICATE = "https://in-toto.io/Statement/v1", "https://model_signing/signature/v1.0"
 
 
@@ -79,12 +79,12 @@ def signed_files(text: bytes, key: "EllipticCurvePublicKey") -> dict[str, str]:
         payload, mark = _bytes(signature["dsseEnvelope"]["payload"]), _bytes(signed["sig"])
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise FaultError("is no signature in the format of model-signing") from error
-    hint = _name_of(key)
+    hint = name_of(key)
     if signature.get("verificationMaterial") != {"publicKey": {"hint": hint}, "tlogEntries": []}:
         raise FaultError("was made by another key")
     if text != _frame(hint, payload, mark):
         raise FaultError("was edited")
-    _verify(key, payload, mark)
+    verify(payload, mark, key)
     try:
         return _files(json.loads(payload))
     except (ValueError, LookupError, TypeError, RecursionError) as error:
@@ -109,27 +109,41 @@ def _frame(hint: str, payload: bytes, mark: bytes) -> bytes:
     whole: dict[str, Any] = {
         "mediaType": _BUNDLE,
         "verificationMaterial": {"publicKey": {"hint": hint}, "tlogEntries": []},
-        "dsseEnvelope": {"payload": content, "payloadType": _PAYLOAD, "signatures": [{"sig": signed, "keyid": ""}]},
+        "dsseEnvelope": {"payload": content, "payloadType": PAYLOAD_TYPE, "signatures": [{"sig": signed, "keyid": ""}]},
     }
     return json.dumps(whole, separators=(",", ":")).encode()
 
 
-def _name_of(key: "EllipticCurvePublicKey") -> str:
+def name_of(key: "EllipticCurvePublicKey") -> str:
     """The name of a key in signatures: the sha256 of its PEM file."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
 
     return hashlib.sha256(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
-def _verify(key: "EllipticCurvePublicKey", payload: bytes, mark: bytes) -> None:
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+def encoded(statement: bytes) -> bytes:
+    """The bytes that are signed, DSSE's "pre-authentication encoding" of type and statement."""
+    return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(statement), statement)
+
+
+def algorithm(key: "EllipticCurvePublicKey") -> "ECDSA":
+    """The algorithm by which a key signs, with the hash of its curve."""
     from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
 
-    encoded = b"DSSEv1 %d %s %d %s" % (len(_PAYLOAD), _PAYLOAD.encode(), len(payload), payload)
-    algorithm = getattr(hashes, CURVES[key.curve.name])()
+    return ec.ECDSA(getattr(hashes, CURVES[key.curve.name])())
+
+
+def verify(statement: bytes, mark: bytes, key: "EllipticCurvePublicKey") -> None:
+    """Check a signature of a statement.
+
+    Raises:
+        FaultError: the key did not make it of this statement.
+    """
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+
     try:
-        key.verify(mark, encoded, ec.ECDSA(algorithm))
+        key.verify(mark, encoded(statement), algorithm(key))
     except InvalidSignature as error:
         raise FaultError("does not fit its statement and the key") from error
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.registry import dsse
-from vae.signature import FaultError
+from vae.signature import FaultError, encoded
 
 _KEYS = {curve.name: ec.generate_private_key(curve) for curve in (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1())}
 _HASHES = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384(), "secp521r1": hashes.SHA512()}
@@ -26,7 +26,7 @@ _ENVELOPE = dsse.sealed(_STATEMENT, _KEY)
 def test_what_is_signed_is_the_example_of_the_specification() -> None:
     """protocol.md of DSSE v1.0.2 has it for another type, "http://example.com/HelloWorld"."""
     expected = b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
-    ours = dsse._encoded(b"hello world")
+    ours = encoded(b"hello world")
     assert ours.replace(b"28 application/vnd.in-toto+json", b"29 http://example.com/HelloWorld") == expected
 
 
