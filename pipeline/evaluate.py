@@ -1,7 +1,5 @@
 """The stage evaluate: held-out bounds, errors beside linear models, arbitrage; metrics, plots and one HTML page."""
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,14 +8,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline import evaluate_tables
 from pipeline.conditions import TargetConditions, target_conditions
+from pipeline.evaluate_opponents import fitted_opponents
 from pipeline.evaluate_samples import sample_figures
 from pipeline.evaluate_scenarios import scenario_figures
 from pipeline.evaluate_vectors import evaluate_vectors, write_tables
 from pipeline.files import formats, motion_file, trained_model
 from pipeline.files.atomic import check_writable, new_folder
-from pipeline.files.csv_tables import write_csv
-from pipeline.files.dataset import SPLITS, Dataset
+from pipeline.files.dataset import Dataset
 from pipeline.files.trained_model import TrainedModel
 from pipeline.headlines import headlines as main_figures
 from pipeline.market_figures import name_of
@@ -29,14 +28,12 @@ from vae.evaluation import exact_likelihood, metrics
 from vae.evaluation.observations import observed, smooth
 from vae.evaluation.opponents import (
     Opponent,
-    linear_opponents,
     opponent_completion_metrics,
     opponent_error_ratio,
     opponent_likelihood_metrics,
-    usable_transforms,
 )
 from vae.evaluation.reconstruction import Reconstruction, reconstruct
-from vae.model.autoencoder import Transform, Vae
+from vae.model.autoencoder import Vae
 from vae.model.laplace import LatentPrior
 from vae.model.linear import PrincipalComponents, filled, principal_components
 from vae.pricing import heston_jacobian
@@ -47,7 +44,6 @@ from vae.surface.units import rmse_bp
 Array = NDArray[np.float64]
 
 _ROWS = 1024  # surfaces differentiated at a time
-_BEFORE_TEST = SPLITS[:-1]
 _OF_A_MARKET = (  # beginnings of the figures that are given for each market too
     "test_surfaces",
     "elbo_nats",
@@ -63,7 +59,7 @@ _OF_A_MARKET = (  # beginnings of the figures that are given for each market too
 )
 
 
-class Held(NamedTuple):
+class Reconstructed(NamedTuple):
     """Test surfaces beside what the model and PCA make of them; surfaces are [surface, D].
 
     Attributes:
@@ -102,7 +98,7 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
     quoted, truth = (torch.from_numpy(x).double() for x in (data.points("test"), data.truth("test")))
     fitted = filled(torch.from_numpy(data.points("train")), latents)
     components = principal_components(fitted)
-    opponents = _opponents(model, data, settings.opponent_half_life_days)
+    opponents = fitted_opponents(data, latents, settings.opponent_half_life_days)
     baselines = Baselines(components, opponents[None])
     targets = target_conditions(prior.conditions, data, truth, fitted, components, latents)
     held = reconstructed(model, components, quoted, truth)
@@ -156,17 +152,17 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
     )
 
 
-def reconstructed(model: Vae, components: PrincipalComponents, quoted: Tensor, truth: Tensor) -> Held:
+def reconstructed(model: Vae, components: PrincipalComponents, quoted: Tensor, truth: Tensor) -> Reconstructed:
     """Test surfaces quoted and truth [surface, D] with their reconstructions."""
     count = model.architecture.latents
     pca = components.complete(quoted, count) if quoted.isnan().any() else components.reconstruct(quoted, count)
-    return Held(quoted, truth, reconstruct(model, quoted), pca)
+    return Reconstructed(quoted, truth, reconstruct(model, quoted), pca)
 
 
 def held_out_figures(
     trained: TrainedModel,
     baselines: Baselines,
-    held: Held,
+    held: Reconstructed,
     grid: Grid,
     settings: EvaluateParams,
     *,
@@ -218,41 +214,6 @@ def held_out_figures(
         **opponent_likelihood_metrics(baselines.opponents, held.quoted),
         **metrics.arbitrage_metrics("data", _surfaces(held.truth, grid), grid, tolerance=settings.arbitrage_tolerance),
     }
-
-
-def _opponents(model: Vae, data: Dataset, half_life: float | None) -> dict[str | None, tuple[Opponent, ...]]:
-    """Opponents fitted to the surfaces before the test split, of all markets (None) and of each one.
-
-    There are none where these surfaces all miss the same point.
-    """
-    *rows, test = (torch.from_numpy(data.points(split)) for split in SPLITS)
-    days, markets = (
-        [torch.from_numpy(found) for split in _BEFORE_TEST if (found := of(split)) is not None]
-        for of in (data.date, data.market)
-    )
-    chosen: dict[str | None, list[Tensor]] = {None: [torch.ones(len(part), dtype=torch.bool) for part in rows]}
-    chosen |= {name: [market == place for market in markets] for place, name in enumerate(data.markets)}
-    transforms = usable_transforms(*rows, test)
-    opponents = {}
-    for market, masks in chosen.items():
-        train, validation = (part[mask] for part, mask in zip(rows, masks, strict=True))
-        dated = torch.cat([part[mask] for part, mask in zip(days, masks, strict=True)]) if days else None
-        opponents[market] = _fitted_opponents(model, train, validation, transforms, dated, half_life)
-    return opponents
-
-
-def _fitted_opponents(
-    model: Vae,
-    train: Tensor,
-    validation: Tensor,
-    transforms: Sequence[Transform],
-    days: Tensor | None,
-    half_life: float | None,
-) -> tuple[Opponent, ...]:
-    if not len(validation) or train.isnan().all(0).any():
-        return ()
-    latents = model.architecture.latents
-    return linear_opponents(train, validation, transforms, latents, days=days, half_life=half_life)
 
 
 def _by_market(data: Dataset) -> dict[str, Tensor]:
@@ -326,9 +287,7 @@ def main(
             if motion is not None:
                 moved = scenario_figures(motion, trained.model, data, settings)
                 result = result._replace(figures=result.figures | moved)
-            write_csv(folder / "error_by_tenor.csv", *_error_by_tenor(result, grid))
-            write_csv(folder / "error_by_node.csv", *_error_by_node(result, grid))
-            write_csv(folder / "completion.csv", *_completion(result, settings))
+            evaluate_tables.write(folder, result, grid, settings)
             content, figures = report_page(result, grid, read_curve(curve)), result.figures
         formats.write_bytes(page, content.encode())
         formats.write_json(headlines, main_figures(figures))
@@ -366,47 +325,3 @@ def _surfaces(points: Tensor, grid: Grid) -> Array:
     """Surfaces [batch, tenor, node] from points [batch, D]."""
     surfaces: Array = points.unflatten(-1, grid.shape).numpy()
     return surfaces
-
-
-Table = tuple[tuple[str, ...], Sequence[tuple[float, ...]]]
-
-
-def _error_by_tenor(result: Evaluation, grid: Grid) -> Table:
-    """Error of each tenor for the model and for PCA."""
-    columns = (grid.tenors.tolist(), result.error_by_tenor.tolist(), result.pca_error_by_tenor.tolist())
-    header = ("tenor_years", "reconstruction_rmse_bp", "pca_reconstruction_rmse_bp")
-    return header, list(zip(*columns, strict=True))
-
-
-def _completion(result: Evaluation, settings: EvaluateParams) -> Table:
-    """Completion from each number of points, for the model, PCA and the best linear opponent."""
-    figures = result.figures
-    rows = [
-        (
-            count,
-            figures[f"completion_mae_bp_{count}"],
-            figures[f"pca_completion_mae_bp_{count}"],
-            figures[f"opponent_completion_mae_bp_{count}"],
-            figures.get(f"interval_coverage_90_{count}", math.nan),
-        )
-        for count in settings.completion_points
-        if f"completion_mae_bp_{count}" in figures
-    ]
-    header = (
-        "known_points",
-        "completion_mae_bp",
-        "pca_completion_mae_bp",
-        "opponent_completion_mae_bp",
-        "interval_coverage_90",
-    )
-    return header, rows
-
-
-def _error_by_node(result: Evaluation, grid: Grid) -> Table:
-    """Error of each point of the grid, one row a point."""
-    rows = [
-        (tenor, node, result.error_by_point[i, j].item())
-        for i, tenor in enumerate(grid.tenors.tolist())
-        for j, node in enumerate(grid.nodes.tolist())
-    ]
-    return ("tenor_years", "node", "reconstruction_rmse_bp"), rows

@@ -1,0 +1,38 @@
+"""The linear models that a model is measured beside, fitted to the surfaces that come before the test split."""
+
+import torch
+from torch import Tensor
+
+from pipeline.files.dataset import SPLITS, Dataset
+from vae.evaluation.opponents import Opponent, linear_opponents, usable_transforms
+
+_BEFORE_TEST = SPLITS[:-1]
+
+
+def fitted_opponents(data: Dataset, latents: int, half_life: float | None) -> dict[str | None, tuple[Opponent, ...]]:
+    """Opponents of all markets (None) and of each one.
+
+    There are none where its surfaces all miss the same point, or where none of them validates.
+
+    Args:
+        data: the data set.
+        latents: of the model; missing points are filled by a pPCA of this rank.
+        half_life: days of age at which a surface weighs half as much; None where all weigh alike.
+    """
+    *rows, test = (torch.from_numpy(data.points(split)) for split in SPLITS)
+    days, markets = (
+        [torch.from_numpy(found) for split in _BEFORE_TEST if (found := of(split)) is not None]
+        for of in (data.date, data.market)
+    )
+    chosen: dict[str | None, list[Tensor]] = {None: [torch.ones(len(part), dtype=torch.bool) for part in rows]}
+    chosen |= {name: [market == place for market in markets] for place, name in enumerate(data.markets)}
+    transforms = usable_transforms(*rows, test)
+    opponents: dict[str | None, tuple[Opponent, ...]] = {}
+    for market, masks in chosen.items():
+        train, validation = (part[mask] for part, mask in zip(rows, masks, strict=True))
+        dated = torch.cat([part[mask] for part, mask in zip(days, masks, strict=True)]) if days else None
+        known = len(validation) and not train.isnan().all(0).any()
+        opponents[market] = (
+            linear_opponents(train, validation, transforms, latents, days=dated, half_life=half_life) if known else ()
+        )
+    return opponents
