@@ -62,13 +62,13 @@ def completer_graph(
         quote_step(model),
         End(model, grid, memory=memory),
         inputs,
-        read=["tenor"],
+        problem_inputs=["tenor"],
         posed=(*_POSED, *precision_names(model), *(_PRIOR if priors else ())),
-        told=["used"],
-        kept=MODE,
+        start_outputs=["used"],
+        end_reads=MODE,
         outputs=(*OUTPUTS, *(MEMORY_OUTPUTS if memory else ())),
         free=free,
-        most=completion.MOST_STEPS,
+        most_steps=completion.MOST_STEPS,
     )
     return finished(graph, metadata)
 

@@ -9,7 +9,7 @@ from vae.bundle import Layout
 from vae.graphs.export import data_inputs, finished
 from vae.graphs.search import PointStart, point_names, point_problem, point_step, pose_data, search_graph
 from vae.model.autoencoder import Vae
-from vae.model.laplace import SearchState, steps
+from vae.model.laplace import SearchState, search
 from vae.model.point_errors import point_errors
 from vae.model.point_posterior import PointProblem, evidence_at, posterior_given_points
 
@@ -29,10 +29,10 @@ def scorer_graph(model: Vae, layout: Layout, metadata: Mapping[str, str]) -> byt
         End(model, layout.shape),
         inputs,
         posed=point_names(model),
-        kept=("z", "cost", "curvature"),
+        end_reads=("z", "cost", "curvature"),
         outputs=Scored._fields,
         free={name: {0: "batch"} for name in of_rows},
-        most=STEPS,
+        most_steps=STEPS,
         until_still=False,
     )
     return finished(graph, metadata)
@@ -57,7 +57,7 @@ class Scored(NamedTuple):
 def scored(model: Vae, x: Tensor, mask: Tensor | None) -> Scored:
     """The outputs of the graph by torch, of surfaces [batch, tenor, node] or vectors [batch, D] and their mask."""
     problem, start = pose_data(model, x, mask)
-    found = steps(posterior_given_points(model, problem), start, STEPS)
+    found = search(posterior_given_points(model, problem), start, steps=STEPS)
     return _scored(model, problem, found.z, found.cost, found.curvature, x.shape[1:])
 
 

@@ -28,37 +28,38 @@ def search_graph(
     inputs: Mapping[str, Tensor],
     *,
     posed: Sequence[str],
-    kept: Sequence[str],
+    end_reads: Sequence[str],
     outputs: Sequence[str],
     free: Mapping[str, Mapping[int, str]],
-    most: int,
+    most_steps: int,
     until_still: bool = True,
-    read: Sequence[str] = (),
-    told: Sequence[str] = (),
+    problem_inputs: Sequence[str] = (),
+    start_outputs: Sequence[str] = (),
 ) -> onnx.ModelProto:
     """The graph of a search.
 
     Args:
-        start: from the inputs to the problem, what the start tells, and the parts of the state.
+        start: from the inputs to the problem, outputs of the graph if there are any, and the parts of the state.
         step: from the problem and the parts of the state to whether another step follows, and the parts after it.
-        end: from the problem and the kept parts of the state to the outputs.
+        end: from the problem and the parts of the state that it reads to the outputs.
         inputs: examples by name.
         posed: names of the parts of the problem.
-        kept: names of the parts of the state that the end reads.
+        end_reads: names of the parts of the state that the end reads.
         outputs: names of the outputs.
         free: names of the free axes of inputs, the problem and parts of the state by name and axis.
-        most: the largest number of steps.
+        most_steps: the largest number of steps.
         until_still: whether the search ends when the mode moves no more; else it takes all steps.
-        read: names of inputs that belong to the problem, before the parts that the start poses.
-        told: names of more outputs, which the start knows.
+        problem_inputs: names of inputs that belong to the problem, before the parts that the start poses.
+        start_outputs: names of outputs of the graph that the start makes, after those of the end.
     """
     with torch.no_grad():
         made = [part.clone() for part in start(*inputs.values())]
-    problem = {name: inputs[name] for name in read} | dict(zip(posed, made, strict=False))
+    problem = {name: inputs[name] for name in problem_inputs} | dict(zip(posed, made, strict=False))
     state = SearchState(*made[-len(SearchState._fields) :])._asdict()
-    now, last = ({f"{when}_{name}": state[name] for name in names} for when, names in (("now", state), ("last", kept)))
+    now = {f"now_{name}": part for name, part in state.items()}
+    last = {f"last_{name}": state[name] for name in end_reads}
     free = {**free, **{f"{when}_{name}": free[name] for when in ("now", "last") for name in state if name in free}}
-    first = [*posed, *told, *(f"first_{name}" for name in state)]
+    first = [*posed, *start_outputs, *(f"first_{name}" for name in state)]
     after = ["moving", *(f"next_{name}" for name in state)]
     return loop_graph(
         program(start, inputs, outputs=first, free=free),
@@ -66,7 +67,7 @@ def search_graph(
         program(end, problem | last, outputs=list(outputs), free=free),
         state=SearchState._fields,
         condition="moving" if until_still else None,
-        most=most,
+        most=most_steps,
     )
 
 

@@ -24,10 +24,10 @@ def vector_completer_graph(model: Vae, metadata: Mapping[str, str]) -> bytes:
         End(model),
         {"x": vector, "mask": torch.ones_like(vector)},
         posed=point_names(model),
-        kept=MODE,
+        end_reads=MODE,
         outputs=["mean", "std", "z"],
         free={},
-        most=completion.MOST_STEPS,
+        most_steps=completion.MOST_STEPS,
     )
     return finished(graph, metadata)
 

@@ -124,10 +124,10 @@ def posterior_mode(posterior: LogPosterior, z: Tensor, *, steps: int) -> Tensor:
     return end_of_search(state.z, state.cost, state.move, state.gain)
 
 
-def steps(posterior: LogPosterior, z: Tensor, count: int) -> SearchState:
+def search(posterior: LogPosterior, z: Tensor, *, steps: int) -> SearchState:
     """The state after so many steps from z [batch, latent]; all are taken, so that no row depends on the others."""
     state = start_search(posterior, z)
-    for _ in range(count):
+    for _ in range(steps):
         state = search_step(posterior, state)
     return state
 

@@ -112,7 +112,7 @@ def log_evidence(model: Vae, x: Tensor, missing: Tensor | None, *, steps: int) -
         steps: of the search for the mode, which takes all of them: no row depends on the others.
     """
     problem, start = pose_points(model, x, missing)
-    found = laplace.steps(posterior_given_points(model, problem), start, steps)
+    found = laplace.search(posterior_given_points(model, problem), start, steps=steps)
     return evidence_at(model, problem, found.cost, found.curvature)
 
 

@@ -26,7 +26,7 @@ def linear(x: torch.Tensor, factors: int) -> Vae:
 
 def errors(model: Vae, x: torch.Tensor, missing: torch.Tensor) -> PointErrors:
     problem, start = pose_points(model, x, missing)
-    found = laplace.steps(posterior_given_points(model, problem), start, 4)
+    found = laplace.search(posterior_given_points(model, problem), start, steps=4)
     return point_errors(model, problem, found.z, found.curvature)
 
 
