@@ -32,7 +32,7 @@ from vae.bundle import (
     Layout,
     measured,
 )
-from vae.dynamics.memory import compact
+from vae.dynamics.kalman_filter import compact
 from vae.graphs import export, scorer
 from vae.graphs.completer import completer_graph
 from vae.graphs.sampler import sampler_graph

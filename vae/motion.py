@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae import bundle
+from vae.dynamics import kalman_filter
 from vae.dynamics import law as dynamics
-from vae.dynamics import memory
 from vae.dynamics.given_return import LEAST, Paths, given_return
+from vae.dynamics.kalman_filter import Belief, Known, Quotes, Step
 from vae.dynamics.law import Law, followed, passed
-from vae.dynamics.memory import Belief, Known, Quotes, Step
 from vae.dynamics.random_rows import uniform_rows
 from vae.motion_state import PARTS, State
 from vae.sessions import Graph, Options
@@ -190,29 +190,29 @@ class Motion:
         date, part, steps = _steps(previous, elapsed)
         past = (part.astype(np.float64) for part in (previous.recent, previous.variances))
         before = Known(dynamics.State(previous.filtered, *past), previous.covariance, previous.moved.astype(np.float64))
-        waited = memory.waited(self._law, before, steps[:-1])
-        known, misfit = memory.filtered(self._law, waited, steps[-1], trusted, self._center, log_return)
+        waited = kalman_filter.waited(self._law, before, steps[:-1])
+        known, misfit = kalman_filter.filtered(self._law, waited, steps[-1], trusted, self._center, log_return)
         own = Belief(known.state.coordinates, known.covariance)
-        mean, covariance = memory.intersection(own, seen.belief, self._noise)
+        mean, covariance = kalman_filter.intersection(own, seen.belief, self._noise)
         vols = np.exp(self._center + self._law.basis @ mean)
         variance = np.square(self._law.basis @ np.linalg.cholesky(covariance + self._certain)).sum(axis=1)
-        fitted, deviation = memory.at_quotes(self._law, mean, covariance, seen.quotes, self._center)
+        fitted, deviation = kalman_filter.at_quotes(self._law, mean, covariance, seen.quotes, self._center)
         start, recent, variances, moved = (part.astype(np.float32) for part in (mean, *known.state[1:], known.moved))
         iv = vols.astype(np.float32).reshape(self._shape)
-        state = State(date, start, recent, variances, iv, memory.root(covariance), *own, moved, part)
+        state = State(date, start, recent, variances, iv, kalman_filter.root(covariance), *own, moved, part)
         std = (vols * np.sqrt(variance)).astype(np.float32).reshape(self._shape)
         return Recalled(state, std, fitted.astype(np.float32), (fitted * deviation).astype(np.float32), misfit)
 
     def doubted(self, previous: State, state: State, error: float) -> State | None:
         """The state after quotes that its surface misses by ``error``, decimal, beyond their noise: less sure.
 
-        None where they lie so far outside of what the model learned that no state follows; see ``memory.doubted``.
+        None where they lie so far outside of what the model learned that no state follows.
         """
         parts = self._begun(previous, previous.coordinates[None])
         before = dynamics.State(*(part[0].astype(np.float64) for part in parts))
         known = state.covariance, state.spread @ state.spread
-        found = memory.doubted(self._law, before, known, error / state.iv.ravel().astype(np.float64))
-        return None if found is None else state._replace(covariance=found[0], spread=memory.root(found[1]))
+        found = kalman_filter.doubted(self._law, before, known, error / state.iv.ravel().astype(np.float64))
+        return None if found is None else state._replace(covariance=found[0], spread=kalman_filter.root(found[1]))
 
     def scenarios(
         self, state: State, dates: Sequence[dt.date], n: int, *, seed: int, offset: int, log_return: float | None = None
@@ -347,7 +347,7 @@ class Motion:
             left: part of the step.
         """
         coordinates, recent, variances = after
-        before = dynamics.MEMORY * ((1.0 - left) * state.recent + state.moved)
+        before = dynamics.MOVE_DECAY * ((1.0 - left) * state.recent + state.moved)
         kept = self._law.decays[:, None]
         share = (1.0 - kept**left) / np.maximum(1.0 - kept, np.finfo(float).tiny)  # of a whole step's learning
         risen = self._followed(coordinates - begun[0])

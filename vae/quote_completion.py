@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vae import quote_noise
 from vae.bundle_model import Signature
-from vae.dynamics.memory import Belief, Quotes
+from vae.dynamics.kalman_filter import Belief, Quotes
 from vae.motion import Motion, Recalled, Seen
 from vae.motion_state import State
 from vae.quote_noise import Cause

@@ -11,9 +11,9 @@ import torch
 
 from tests.bundles import FIRST_DAY, GRID, moving_model
 from vae import bundle
-from vae.dynamics import memory
+from vae.dynamics import kalman_filter
+from vae.dynamics.kalman_filter import Belief, Known, Step
 from vae.dynamics.law import passed
-from vae.dynamics.memory import Belief, Known, Step
 from vae.graphs.completer import OUTPUTS, completer_graph
 from vae.model import completion
 from vae.model.autoencoder import Vae
@@ -47,12 +47,12 @@ def test_a_surface_from_the_past_and_quotes_is_that_of_torch(model: SurfaceModel
         alone = Belief(*(part[0].numpy() for part in completion.belief_at(vae, *at)))
     noise = float(vae.scale.detach().square())
     per_tenor = (weights.spline / problem.tenor).mT.numpy()
-    quotes = memory.Quotes(np.log(_VOLS), problem.precision.diagonal[0].numpy(), per_tenor)
+    quotes = kalman_filter.Quotes(np.log(_VOLS), problem.precision.diagonal[0].numpy(), per_tenor)
     week = passed(np.array([motion.date, motion.date + 3]))[0]
     known = Known(motion.state, noise * np.eye(8))
     center, basis = vae.center.numpy(), vae.basis.numpy()
-    after = memory.filtered(motion.law, known, Step(week, 1.0), quotes, center).known
-    mean, covariance = memory.intersection(Belief(after.state.coordinates, after.covariance), alone, noise)
+    after = kalman_filter.filtered(motion.law, known, Step(week, 1.0), quotes, center).known
+    mean, covariance = kalman_filter.intersection(Belief(after.state.coordinates, after.covariance), alone, noise)
     vols = np.exp(center + basis @ mean)
 
     found = model.complete(_VOLS, **_QUOTES, weight=1.0, previous=model.state)

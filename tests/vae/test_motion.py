@@ -8,7 +8,7 @@ import pytest
 
 from vae import motion
 from vae.dynamics import law as law_of_motion
-from vae.dynamics.law import MEMORY, followed, forecast, to_points
+from vae.dynamics.law import MOVE_DECAY, followed, forecast, to_points
 from vae.motion import MOST_GIVEN_STEPS
 from vae.runtime import Scenarios, State, SurfaceModel
 from vae.surface.grid import Grid
@@ -79,7 +79,7 @@ def test_a_path_that_starts_within_a_day_has_the_state_of_the_filter_at_its_clos
     (step,) = moving._steps(state, days, 50, 4, 0, ("log_return",))
     log_return, coordinates, recent, variances = (part.astype(float) for part in step)
     move = np.concatenate([coordinates - state.coordinates, log_return[:, None]], axis=1)
-    np.testing.assert_allclose(recent, MEMORY * (state.recent + state.moved + move), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(recent, MOVE_DECAY * (state.recent + state.moved + move), rtol=1e-4, atol=1e-6)
     before = law_of_motion.State(
         *(np.asarray(part, float) for part in (state.coordinates, state.recent, state.variances))
     )

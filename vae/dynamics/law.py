@@ -34,7 +34,7 @@ Array = NDArray[np.float64]
 Free = Callable[[Array], NDArray[np.bool_]]  # of coordinates [n, R]: whether their surfaces have no static arbitrage
 
 WEEK = 7
-MEMORY = 0.4  # factor by which a move counts less in the recent moves with each further step
+MOVE_DECAY = 0.4  # factor by which a move counts less in the recent moves with each further step
 TRIES = 16  # candidates of a step, of which the first is taken whose surface has no static arbitrage
 _MONDAY = 3  # 1970-01-01 was a Thursday, the fourth day of the week
 
@@ -178,7 +178,7 @@ def reversing(recent: Array, rank: int) -> Array:
 
 def remembered(recent: Array, move: Array) -> Array:
     """The decayed sum of moves after one more."""
-    return MEMORY * (recent + move)
+    return MOVE_DECAY * (recent + move)
 
 
 def deviation(variances: Array) -> Array:

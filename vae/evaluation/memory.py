@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vae.dynamics import memory
+from vae.dynamics import kalman_filter
 from vae.dynamics.fit import Walk
-from vae.dynamics.memory import Belief, Known, Quotes, Step
+from vae.dynamics.kalman_filter import Belief, Known, Quotes, Step
 from vae.surface.units import BASIS_POINTS, Z90
 
 Array = NDArray[np.float64]
@@ -114,18 +114,18 @@ def _filtered(rival: Filter, seen: Array, alone: Completed, first: int, way: str
     """Vols and standard deviations of each date, [date, D]."""
     walked, found = rival.walked, []
     certain = rival.noise * np.eye(walked.basis.shape[1])
-    law, past = memory.compact(walked.law(first - 1)), Known(walked.state(first - 1), certain)
+    law, past = kalman_filter.compact(walked.law(first - 1)), Known(walked.state(first - 1), certain)
     for place, row in enumerate(seen):
         date = first + place
         if way == "known":
-            law, past = memory.compact(walked.law(date - 1)), Known(walked.state(date - 1), certain)
+            law, past = kalman_filter.compact(walked.law(date - 1)), Known(walked.state(date - 1), certain)
         used = ~np.isnan(row)
         quotes = Quotes(row[used], np.full(used.sum(), 1.0 / rival.noise), np.eye(len(row))[used])
-        past = memory.filtered(law, past, Step(walked.weeks[date - 1], 1.0), quotes, rival.center).known
+        past = kalman_filter.filtered(law, past, Step(walked.weeks[date - 1], 1.0), quotes, rival.center).known
         belief = Belief(past.state.coordinates, past.covariance)
         if rival.intersected:
             other = Belief(alone.coordinates[place], alone.covariance[place])
-            belief = memory.intersection(belief, other, rival.noise)
+            belief = kalman_filter.intersection(belief, other, rival.noise)
         vols = np.exp(rival.center + walked.basis @ belief.mean)
         variance = np.einsum("pr,rs,ps->p", walked.basis, belief.covariance, walked.basis) + rival.noise
         found.append((vols, vols * np.sqrt(variance)))

@@ -18,7 +18,7 @@ import torch
 from onnx import compose
 from torch import Tensor, nn
 
-from vae.dynamics.law import MEMORY, TRIES, WEEK, Law
+from vae.dynamics.law import MOVE_DECAY, TRIES, WEEK, Law
 from vae.graphs import export
 from vae.graphs.onnx_loop import loop_graph
 from vae.graphs.sampler import uniform_graph
@@ -182,7 +182,7 @@ class End(nn.Module):
             self.motion.surfaces(after),
             move[:, self.motion.rank :].sum(1),
             after,
-            MEMORY * (recent + move),
+            MOVE_DECAY * (recent + move),
             self.motion.learned(variances, innovation, move),
             places,
             *((settled,) if self.tells_arbitrage else ()),

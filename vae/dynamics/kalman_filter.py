@@ -1,7 +1,7 @@
-"""The law of motion as a filter: from all quotes so far to a law of the surface.
+"""The law of motion as an iterated Kalman filter: from all quotes so far to a law of the surface.
 
 The law forecasts coordinates with a covariance. That Gaussian is the prior of the next quotes, and their posterior is
-what is known then (Kalman's filter, linearised anew at the posterior, as vols at quotes are not linear in log vols).
+what is known then. It is linearised anew at the posterior, as vols at quotes are not linear in log vols.
 
 A point without quotes moves on as a random walk, so that less and less is known of it. What the quotes of one date say
 with the static law of surfaces does not age, but its errors are those of the last date: the two beliefs are not

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vae.dynamics import memory
+from vae.dynamics import kalman_filter
 from vae.dynamics.fit import History, walk
-from vae.dynamics.law import FORMS, MEMORY, Array, Law, State, advanced, forecast
-from vae.dynamics.memory import Belief, Known, Quotes, Step
+from vae.dynamics.kalman_filter import Belief, Known, Quotes, Step
+from vae.dynamics.law import FORMS, MOVE_DECAY, Array, Law, State, advanced, forecast
 
 _POINTS, _RANK = 5, 4
 _DAY = Step(np.zeros(7), 1.0)
@@ -59,7 +59,7 @@ def test_a_filter_is_the_conditional_law_of_all_dates_given_all_quotes() -> None
     expected, left = mean + gain @ (seen - slopes @ mean), covariance - gain @ slopes @ covariance
 
     for row, points in zip(log_vols, sets, strict=True):
-        found = memory.filtered(law, known, _DAY, _at(points, row), center)
+        found = kalman_filter.filtered(law, known, _DAY, _at(points, row), center)
         known = found.known
     np.testing.assert_allclose(known.state.coordinates, expected[-_RANK:], rtol=1e-8)
     np.testing.assert_allclose(known.covariance, left[-_RANK:, -_RANK:], atol=1e-12)
@@ -71,7 +71,7 @@ def test_the_misfit_is_the_chi_square_of_the_quotes_under_the_forecast() -> None
     row, points = center + 0.05, [0, 2]
     error = 0.05 - (law.basis @ known.state.coordinates)[points]
     spread = law.basis[points] @ (_covariance(law) + known.covariance) @ law.basis[points].T + _NOISE * np.eye(2)
-    found = memory.filtered(law, known, _DAY, _at(points, row), center)
+    found = kalman_filter.filtered(law, known, _DAY, _at(points, row), center)
     assert found.misfit == pytest.approx(error @ np.linalg.solve(spread, error))
 
 
@@ -86,7 +86,7 @@ def test_a_whole_surface_moves_the_state_as_the_law_does() -> None:
     expected = advanced(law, walked.state(), week, move)
     quotes = Quotes(basis @ expected.coordinates, np.full(_POINTS, 1e12), np.eye(_POINTS))
     known = Known(walked.state(), np.zeros((_POINTS, _POINTS)))
-    found = memory.filtered(memory.compact(law), known, Step(week, 1.0), quotes, np.zeros(_POINTS)).known
+    found = kalman_filter.filtered(kalman_filter.compact(law), known, Step(week, 1.0), quotes, np.zeros(_POINTS)).known
     for one, other in zip(found.state, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
     assert np.abs(found.covariance).max() < 1e-11
@@ -97,8 +97,8 @@ def test_vols_between_points_are_matched_although_they_are_not_linear() -> None:
     law, center = _law(), np.log(np.full(_POINTS, 0.2))
     weights = np.array([[0.2, 0.5, 0.3, 0.0, 0.0]])
     quotes = Quotes(np.log([0.27]), np.array([1e10]), weights)
-    found = memory.filtered(law, _known(law), _DAY, quotes, center).known
-    vols, _ = memory.at_quotes(law, found.state.coordinates, found.covariance, quotes, center)
+    found = kalman_filter.filtered(law, _known(law), _DAY, quotes, center).known
+    vols, _ = kalman_filter.at_quotes(law, found.state.coordinates, found.covariance, quotes, center)
     assert vols[0] == pytest.approx(0.27, rel=1e-3)
 
 
@@ -106,21 +106,21 @@ def test_a_return_moves_the_surface_by_its_regression() -> None:
     law, center = _law(with_return=True), np.zeros(_POINTS)
     known, moving = _known(law), _covariance(law)
     nothing = Quotes(np.zeros(1), np.zeros(1), np.eye(_POINTS)[:1])
-    found = memory.filtered(law, known, _DAY, nothing, center, 0.03).known
+    found = kalman_filter.filtered(law, known, _DAY, nothing, center, 0.03).known
     expected = known.state.coordinates + moving[:_RANK, _RANK] / moving[_RANK, _RANK] * 0.03
     np.testing.assert_allclose(found.state.coordinates, expected, rtol=1e-6)
-    assert found.state.recent[_RANK] == pytest.approx(MEMORY * 0.03, rel=1e-6)
+    assert found.state.recent[_RANK] == pytest.approx(MOVE_DECAY * 0.03, rel=1e-6)
 
 
 def test_without_quotes_only_the_covariance_grows() -> None:
     law = _law()
     known, nothing = _known(law), Quotes(np.zeros(1), np.zeros(1), np.eye(_POINTS)[:1])
-    waited = memory.waited(law, known, [_DAY, _DAY])
+    waited = kalman_filter.waited(law, known, [_DAY, _DAY])
     np.testing.assert_allclose(waited.covariance, known.covariance + 2.0 * _covariance(law))
     half = Step(np.zeros(7), 0.5)
     found = known
     for _ in range(4):
-        found = memory.filtered(law, found, half, nothing, np.zeros(_POINTS)).known
+        found = kalman_filter.filtered(law, found, half, nothing, np.zeros(_POINTS)).known
     np.testing.assert_allclose(found.covariance, waited.covariance, rtol=1e-9)
     for one, other in zip(found.state, waited.state, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9)
@@ -145,13 +145,13 @@ def test_parts_of_a_step_add_up_to_the_step(cuts: list[float], quoted: bool) -> 
     parts = [
         Step((end - start) * week, end - start, ends=end == 1.0) for start, end in zip([0.0, *ends], ends, strict=False)
     ]
-    whole = memory.waited(law, known, [Step(week, 1.0)] * 2)
+    whole = kalman_filter.waited(law, known, [Step(week, 1.0)] * 2)
     if quoted:  # by quotes that say nothing
         found = known
         for step in parts * 2:
-            found = memory.filtered(law, found, step, nothing, np.zeros(_POINTS)).known
+            found = kalman_filter.filtered(law, found, step, nothing, np.zeros(_POINTS)).known
     else:
-        found = memory.waited(law, known, parts * 2)
+        found = kalman_filter.waited(law, known, parts * 2)
     np.testing.assert_allclose(found.covariance, whole.covariance, rtol=1e-9)
     np.testing.assert_allclose(found.moved, 0.0)
     for one, other in zip(found.state, whole.state, strict=True):
@@ -168,10 +168,10 @@ def test_a_mean_is_that_of_the_forecast() -> None:
     known = _known(law)
     known = known._replace(state=known.state._replace(recent=np.full(_RANK, 0.05)))
     week = np.array([0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
-    waited = memory.waited(law, known, [Step(week, 1.0)]).state
+    waited = kalman_filter.waited(law, known, [Step(week, 1.0)]).state
     mean = forecast(law, known.state, week).mean
     np.testing.assert_allclose(waited.coordinates, known.state.coordinates + mean)
-    np.testing.assert_allclose(waited.recent, MEMORY * (known.state.recent + mean))
+    np.testing.assert_allclose(waited.recent, MOVE_DECAY * (known.state.recent + mean))
 
 
 def test_doubt_is_the_part_of_a_day_that_moves_as_far_as_the_surface_misses() -> None:
@@ -180,17 +180,17 @@ def test_doubt_is_the_part_of_a_day_that_moves_as_far_as_the_surface_misses() ->
     moved = np.sqrt(np.diag(law.basis @ moving @ law.basis.T).mean())
     own = [1e-6 * np.eye(_RANK), np.zeros((_RANK, _RANK))]
     for size in (0.0, 0.3, 0.99):
-        found = memory.doubted(law, state, own, np.full(_POINTS, size * moved))
+        found = kalman_filter.doubted(law, state, own, np.full(_POINTS, size * moved))
         assert found is not None
         for covariance, before in zip(found, own, strict=True):
             np.testing.assert_allclose(covariance, before + size**2 * moving, rtol=1e-9, atol=1e-15)
     crooked = [np.triu(one) + np.nextafter(np.tril(one, -1), np.inf) for one in own]  # by the rounding of products
-    for one in memory.doubted(law, state, crooked, np.full(_POINTS, 0.5 * moved)) or ():
+    for one in kalman_filter.doubted(law, state, crooked, np.full(_POINTS, 0.5 * moved)) or ():
         np.testing.assert_array_equal(one, one.T)  # or the state could be written and not be read
-    assert memory.doubted(law, state, own, np.full(_POINTS, 1.01 * moved)) is None
+    assert kalman_filter.doubted(law, state, own, np.full(_POINTS, 1.01 * moved)) is None
     still = state._replace(variances=np.zeros_like(state.variances))
-    assert memory.doubted(law, still, own, np.full(_POINTS, 1e-9)) is None
-    assert memory.doubted(law, still, own, np.zeros(_POINTS)) is not None
+    assert kalman_filter.doubted(law, still, own, np.full(_POINTS, 1e-9)) is None
+    assert kalman_filter.doubted(law, still, own, np.zeros(_POINTS)) is not None
 
 
 def _spread(root: Array) -> Array:
@@ -205,7 +205,7 @@ def test_an_intersection_is_as_sure_as_the_surer_belief_or_the_quotes_alone(
     past: Array, alone: Array, apart: Array
 ) -> None:
     first, second = Belief(np.zeros(3), _spread(past)), Belief(apart, _spread(alone))
-    found = memory.intersection(first, second, 1e-6)
+    found = kalman_filter.intersection(first, second, 1e-6)
     stale = first.covariance.trace() > 2.5 * second.covariance.trace()
     surer = second.covariance.trace() if stale else min(first.covariance.trace(), second.covariance.trace())
     assert found.covariance.trace() <= surer * (1.0 + 1e-9)
@@ -223,7 +223,7 @@ def test_an_intersection_is_not_surer_than_it_may_be_whatever_the_dependence(roo
     for place in range(6):  # the result is linear in the two means, as long as both agree
         means = 1e-3 * np.eye(6)[place]
         beliefs = [Belief(mean, part) for mean, part in zip(np.split(means, 2), parts, strict=True)]
-        found = memory.intersection(*beliefs, 1e-9)
+        found = kalman_filter.intersection(*beliefs, 1e-9)
         gains[:, place] = 1e3 * found.mean
     np.testing.assert_allclose(gains @ np.tile(np.eye(3), (2, 1)), np.eye(3), atol=1e-8)
     assert np.linalg.eigvalsh(found.covariance - gains @ joint @ gains.T)[0] > -1e-7
@@ -231,6 +231,6 @@ def test_an_intersection_is_not_surer_than_it_may_be_whatever_the_dependence(roo
 
 def test_of_two_beliefs_that_disagree_the_surer_one_counts() -> None:
     sure, wrong = Belief(np.zeros(2), 1e-4 * np.eye(2)), Belief(np.full(2, 5.0), np.diag([4e-4, 2e-5]))
-    assert memory.intersection(sure, wrong, 1e-9) is sure
+    assert kalman_filter.intersection(sure, wrong, 1e-9) is sure
     agreeing = Belief(np.zeros(2), wrong.covariance)
-    assert memory.intersection(sure, agreeing, 1e-9).covariance[1, 1] < 9e-5
+    assert kalman_filter.intersection(sure, agreeing, 1e-9).covariance[1, 1] < 9e-5
