@@ -39,7 +39,7 @@ _STARTS, _CHOICES = 1, 2  # streams of random numbers beside the graph's
 _SATURDAY = 5
 _SHORTEST, _LONGEST = 1e-6, 1000.0  # working days from a state to the next quotes
 _ROUNDING = 1e-9  # of sums of parts of a day
-_Free = Callable[[NDArray[np.intp]], NDArray[np.bool_]]  # of places of paths [n]: of each of their surfaces, [n, step]
+_FreePaths = Callable[[NDArray[np.intp]], NDArray[np.bool_]]  # of places of paths [n]: each surface, [n, step]
 _NEXT = tuple(f"next_{name}" for name in PARTS)
 
 
@@ -108,7 +108,7 @@ class Scenarios(NamedTuple):
         """
         if self.told is not None:
             return self.told[:, dates]
-        return _free(self.iv[:, dates], grid, check)
+        return _are_free(self.iv[:, dates], grid, check)
 
 
 class Motion:
@@ -121,17 +121,15 @@ class Motion:
 
     def __init__(self, content: bytes, manifest: Mapping[str, Any], options: Options, grid: Grid) -> None:
         facts, self._grid, self._shape = manifest["dynamics"], grid, grid.shape
-        self._told = ("arbitrage_free",) if facts.get("tells_arbitrage") else ()  # not by bundles of earlier versions
+        # bundles of earlier versions have no such output
+        self._free_output = ("arbitrage_free",) if facts.get("tells_arbitrage") else ()
         coordinates, recent, variances, iv = (np.array(facts[name], np.float32) for name in (*PARTS, "iv"))
         self._check: Callable[[], object] = lambda: None
         self._law = Law(**{name: np.array(part, np.float64) for name, part in facts["law"].items()})
         self._center = np.array(facts["center"], np.float64)
         self._noise = float(facts["noise"]) ** 2  # variance of log vols
-        self._certain = self._noise * np.eye(len(coordinates))
-        date, exact = dt.date.fromisoformat(facts["date"]), coordinates.astype(np.float64)
-        self._exactly = np.zeros_like(self._certain)
-        self._unmoved = np.zeros_like(recent)
-        self.state = State(date, coordinates, recent, variances, iv, self._exactly, exact, self._certain, self._unmoved)
+        self._noise_covariance = self._noise * np.eye(len(coordinates))
+        self.state = self._seen(dt.date.fromisoformat(facts["date"]), coordinates, recent, variances, iv)
         self.has_return = len(self.state.recent) > len(self.state.coordinates)
         sizes = {name: getattr(self.state, name).shape for name in PARTS}
         rows = dict.fromkeys(("key", "offset", "count", "week", "surface_return", "observed"), ())
@@ -144,7 +142,7 @@ class Motion:
                 "iv": grid.shape,
                 "log_return": (),
                 **dict(zip(_NEXT, sizes.values(), strict=True)),
-                **dict.fromkeys(("shocks", *self._told), ()),
+                **dict.fromkeys(("shocks", *self._free_output), ()),
             },
         )
 
@@ -170,9 +168,21 @@ class Motion:
             "observed": np.array([True]),
         }
         coordinates, recent, variances, surface = (part[0] for part in self._graph.run(feeds, (*_NEXT, "iv")))
-        exact = coordinates.astype(np.float64)
-        whole = coordinates, recent, variances, surface
-        return State(date, *whole, self._exactly, exact, self._certain, self._unmoved)
+        return self._seen(date, coordinates, recent, variances, surface)
+
+    def _seen(self, date: dt.date, coordinates: Array, recent: Array, variances: Array, iv: Array) -> State:
+        """The state after a date whose whole surface was seen, so that its coordinates are known but for noise."""
+        return State(
+            date,
+            coordinates,
+            recent,
+            variances,
+            iv,
+            spread=np.zeros_like(self._noise_covariance),
+            filtered=coordinates.astype(np.float64),
+            covariance=self._noise_covariance,
+            moved=np.zeros_like(recent),
+        )
 
     def recalled(self, previous: State, seen: Seen, trusted: Quotes, elapsed: float, log_return: float) -> Recalled:
         """A surface given quotes and the past.
@@ -187,7 +197,7 @@ class Motion:
         Raises:
             ValueError: elapsed is out of range.
         """
-        date, part, steps = _steps(previous, elapsed)
+        date, part, steps = _steps_to(previous, elapsed)
         past = (part.astype(np.float64) for part in (previous.recent, previous.variances))
         before = Known(dynamics.State(previous.filtered, *past), previous.covariance, previous.moved.astype(np.float64))
         waited = kalman_filter.waited(self._law, before, steps[:-1])
@@ -195,7 +205,7 @@ class Motion:
         own = Belief(known.state.coordinates, known.covariance)
         mean, covariance = kalman_filter.intersection(own, seen.belief, self._noise)
         vols = np.exp(self._center + self._law.basis @ mean)
-        variance = np.square(self._law.basis @ np.linalg.cholesky(covariance + self._certain)).sum(axis=1)
+        variance = np.square(self._law.basis @ np.linalg.cholesky(covariance + self._noise_covariance)).sum(axis=1)
         fitted, deviation = kalman_filter.at_quotes(self._law, mean, covariance, seen.quotes, self._center)
         start, recent, variances, moved = (part.astype(np.float32) for part in (mean, *known.state[1:], known.moved))
         iv = vols.astype(np.float32).reshape(self._shape)
@@ -243,8 +253,8 @@ class Motion:
             return self._given_return(state, dates, n, seed, offset, log_return)
         iv = np.empty((n, len(dates), *self._shape), np.float32)
         returns, shocks = np.empty((n, len(dates)), np.float32), np.empty((n, len(dates)), np.int64)
-        told = np.empty((n, len(dates)), np.bool_) if self._told else None
-        names = ("iv", "log_return", "shocks", *self._told)
+        told = np.empty((n, len(dates)), np.bool_) if self._free_output else None
+        names = ("iv", "log_return", "shocks", *self._free_output)
         for start in range(0, n, _BLOCK):
             rows = slice(start, min(start + _BLOCK, n))
             for step, found in enumerate(self._steps(state, dates, rows.stop - start, seed, offset + start, names)):
@@ -271,7 +281,7 @@ class Motion:
         cumulated = np.cumsum(found.weights)
         uniform = uniform_rows(seed, _CHOICES, offset, n, dynamics.TRIES)
         places = np.searchsorted(cumulated, uniform * cumulated[-1])
-        free = self._measured(found.paths.coordinates)
+        free = self._free_paths(found.paths.coordinates)
         judged = np.searchsorted(cumulated, (np.arange(_JUDGED) + 0.5) / _JUDGED * cumulated[-1])
         size = found.size_of_kept(judged, np.asarray(free(judged).all(axis=1)), dynamics.TRIES)
         if size < LEAST:
@@ -285,7 +295,7 @@ class Motion:
         surfaces = self._surfaces(found.paths.coordinates[chosen])
         return Scenarios(surfaces, moved, tuple(dates), shocks[chosen], size, free(chosen))
 
-    def _measured(self, coordinates: NDArray[np.float64]) -> _Free:
+    def _free_paths(self, coordinates: NDArray[np.float64]) -> _FreePaths:
         """Whether the surfaces of paths are free of static arbitrage; each path is measured once, when it is asked for.
 
         Args:
@@ -297,7 +307,7 @@ class Motion:
             new = np.unique(places)
             new = new[~measured[new]]
             if len(new):
-                free[new], measured[new] = _free(self._surfaces(coordinates[new]), self._grid, self._check), True
+                free[new], measured[new] = _are_free(self._surfaces(coordinates[new]), self._grid, self._check), True
             return free[places]
 
         return found
@@ -369,7 +379,7 @@ class Motion:
         }
 
 
-def _first_free(candidates: NDArray[np.intp], free: _Free) -> NDArray[np.intp]:
+def _first_free(candidates: NDArray[np.intp], free: _FreePaths) -> NDArray[np.intp]:
     """The place of the first candidate of each path, or the last, whose surfaces are all free of static arbitrage, [n].
 
     Args:
@@ -385,7 +395,7 @@ def _first_free(candidates: NDArray[np.intp], free: _Free) -> NDArray[np.intp]:
     return chosen
 
 
-def _free(iv: Array, grid: Grid, check: Callable[[], object]) -> NDArray[np.bool_]:
+def _are_free(iv: Array, grid: Grid, check: Callable[[], object]) -> NDArray[np.bool_]:
     """Whether surfaces iv [n, date, tenor, node] are free of static arbitrage, [n, date]."""
     found: list[NDArray[np.bool_]] = []
     for block in arbitrage.violation_blocks(iv.reshape(-1, *grid.shape), grid):
@@ -414,7 +424,7 @@ def _week(before: dt.date, date: dt.date) -> Array:
     return week
 
 
-def _steps(state: State, elapsed: float) -> tuple[dt.date, float, list[Step]]:
+def _steps_to(state: State, elapsed: float) -> tuple[dt.date, float, list[Step]]:
     """The date of the last close, the part of a day since, and the steps that lead there from a state.
 
     Raises:

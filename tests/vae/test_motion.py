@@ -203,8 +203,8 @@ def test_surfaces_of_a_given_return_are_drawn_without_arbitrage_too(model: Surfa
 def test_paths_of_a_given_return_are_measured_with_the_deadline_in_view(
     model: SurfaceModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure, looks = motion._free, []
-    monkeypatch.setattr(motion, "_free", lambda iv, grid, check: looks.append(check) or measure(iv, grid, check))
+    measure, looks = motion._are_free, []
+    monkeypatch.setattr(motion, "_are_free", lambda iv, grid, check: looks.append(check) or measure(iv, grid, check))
     model.checked(_look).scenarios(n=20, days=2, seed=1, log_return=0.005)
     assert set(looks) == {_look}
 
@@ -220,7 +220,7 @@ def test_surfaces_of_a_bundle_that_does_not_tell_are_measured(
     model = SurfaceModel.load(moving_bundle, provider="cpu", threads=1)
     state = _near_arbitrage(model, 0.98)
     expected = _measured(model.scenarios(state, n=300, seed=1), model)
-    monkeypatch.setattr(model._moving, "_told", ())
+    monkeypatch.setattr(model._moving, "_free_output", ())
     found = model.scenarios(state, n=300, seed=1)
     assert found.told is None
     np.testing.assert_array_equal(found.arbitrage_free(model.grid), expected)
