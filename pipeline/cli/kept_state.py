@@ -2,6 +2,7 @@
 
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,26 @@ def read_kept(path: Path, model: SurfaceModel) -> State:
 def write(path: Path, model: SurfaceModel, state: State) -> None:
     """Write a state in one step."""
     formats.write_json(path, model.state_to_plain(state))
+
+
+def keep(
+    path: Path, model: SurfaceModel, previous: State, new: State | None, elapsed: float
+) -> tuple[dict[str, Any], str]:
+    """Write the state after a completion, if there is one; the figures of it, and the same in words.
+
+    Args:
+        path: of the file.
+        model: that completed the surface.
+        previous: the state before.
+        new: the state after; None where none follows, so that the file stays.
+        elapsed: working days between the two.
+    """
+    if new is not None:
+        write(path, model, new)
+    figures = {"state": str(path), "previous": previous.date.isoformat(), "elapsed": elapsed}
+    words = f"the new one is in {path}" if new is not None else f"no new one follows, and {path} is as it was"
+    text = f"{elapsed:g} working days after the state of {previous.date}, {words}"
+    return figures | {"state_kept": new is not None}, text
 
 
 def elapsed(state: State, when: str, given: float | None) -> float:

@@ -193,12 +193,8 @@ def complete(
     complete_quotes.write(output, model, found)
     text = f"{complete_quotes.text(source, outcome)}: {output}"
     if state is not None and previous is not None:
-        if found.state is not None:
-            kept_state.write(state, model, found.state)
-        outcome |= {"state": str(state), "previous": previous.date.isoformat(), "elapsed": since}
-        outcome["state_kept"] = found.state is not None
-        new = f"the new one is in {state}" if outcome["state_kept"] else f"no new one follows, and {state} is as it was"
-        text = f"{text}; {since:g} working days after the state of {previous.date}, {new}"
+        kept, words = kept_state.keep(state, model, previous, found.state, since)
+        outcome, text = outcome | kept, f"{text}; {words}"
     if plot:
         page = output.with_suffix(".html")
         with new_file(page) as stream:
