@@ -1,1 +1,1 @@
-"""The stages of volvae: read files, call vae, write files."""
+"""The pipeline: five stages that read files, call vae and write files, and what they stand on."""

@@ -335,7 +335,7 @@ class SurfaceModel(BundleModel):
 
     def state_to_plain(self, state: State) -> dict[str, Any]:
         """A state as plain values, which a file or a client keeps in JSON."""
-        return motion_state.to_plain(state, self._weights)
+        return motion_state.to_plain(state, self._weights_sha256)
 
     def state_of_plain(self, found: object) -> State:
         """The state that ``state_to_plain`` made plain values of.
@@ -343,10 +343,10 @@ class SurfaceModel(BundleModel):
         Raises:
             ValueError: the model has no law of motion, the state is of another model, or it is none.
         """
-        return motion_state.of_plain(found, self._moving.state, self._weights)
+        return motion_state.of_plain(found, self._moving.state, self._weights_sha256)
 
     @property
-    def _weights(self) -> str:
+    def _weights_sha256(self) -> str:
         return str(self.manifest["weights_sha256"])
 
     @property
