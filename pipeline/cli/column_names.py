@@ -60,7 +60,7 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
         *("indexprice", "stkpx", "s", "s0", "underlying", "underlyingclose", "close", "kurs"),
     ),
     "rate": ("rate", "interestrate", "riskfreerate", "rf", "r", "irate", "domesticrate", "discountrate"),
-    "dividend_yield": ("dividendyield", "divyield", "dividend", "q", "divrate", "foreignrate"),
+    "dividend_yield": ("dividendyield", "divyield", "q", "divrate", "foreignrate"),
     "iv": (
         *(
             "iv",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.cli import file_readings, params_yaml, quote_arbitrage, suggested_settings
+from pipeline.cli.column_names import plain
 from pipeline.cli.file_readings import Findings, Reading
 from pipeline.cli.quotes_options import NO_DATE
 from pipeline.cli.suggested_settings import Points
@@ -25,6 +26,7 @@ _NEEDED = (
 )
 _REMEDY = re.compile(r"prepare\.quotes\.|(?<!\S)--(columns|date|set|vol-unit) ")  # what a refusal says to state
 _CHECKED_SURFACES = 50  # for the filled share
+_EITHER_WAY = ("moneyness", "mny")  # names that some use for strike over spot, and some for spot over strike
 _UNUSED = "not used"
 
 
@@ -198,9 +200,12 @@ def _forward(reading: Reading) -> list[float] | None:
 
 
 def _assumed(reading: Reading) -> list[str]:
-    """The rates that the settings assume for forwards of spots, as nothing gives them."""
+    """The rates that the settings assume for forwards of spots, and the kind of moneyness, as nothing says them."""
     missing = quote_vols.assumed_rates(reading.table, reading.params)
-    return [f"{name} 0, as no column has it; --set {name}=... changes it" for name in missing]
+    lines = [f"{name} 0, as no column has it; --set {name}=... changes it" for name in missing]
+    if plain(reading.params.columns.moneyness or "") in _EITHER_WAY:
+        lines.append("moneyness is strike over spot; that of spot over strike must be turned round in the file")
+    return lines
 
 
 def _filled_rate(reading: Reading, grid: Mapping[str, Any]) -> float:

@@ -133,7 +133,9 @@ def _wide(columns: Mapping[str, Column]) -> Iterator[Shape]:
         "strike": bool(values.min() > 5.0),
     }
     for place in (place for place, fit in fits.items() if fit):
-        beside = _beside(place, ("iv",)) if place == "strike" else ("rate", "dividend_yield")
+        beside = (
+            _beside(place, ("iv",)) if place == "strike" else ("rate", "dividend_yield")
+        )  # spots are 1 of moneyness
         yield Shape((), beside, {"wide": {"coordinate": place, "columns": "numbers"}}, tuple(numbers))
 
 
@@ -143,9 +145,7 @@ def _go_together(place: str, quote: tuple[str, ...]) -> bool:
 
 def _beside(place: str, quote: tuple[str, ...]) -> tuple[str, ...]:
     """The columns that may belong to a coordinate and a quote, without the type of the option."""
-    if quote in _PRICES or place == "strike":
-        return (*_CARRY, "exercise")
-    return ("spot", "rate", "dividend_yield", "exercise") if place == "moneyness" else ("exercise",)
+    return (*_CARRY, "exercise") if quote in _PRICES or place in ("strike", "moneyness") else ("exercise",)
 
 
 def _sides(columns: Mapping[str, Column], canonical: str) -> tuple[str, str] | None:

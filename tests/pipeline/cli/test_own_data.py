@@ -638,3 +638,22 @@ def test_a_file_without_any_usable_row_says_why(tmp_path: Path) -> None:
     rows = [("2026-03-02", "2026-06-19", "CP"[k < 100], k, 5 - abs(k - 100) / 3) for k in (92, 96, 104, 108)]
     text = volvae("inspect", write(tmp_path / "q.csv", "date,expiry,type,strike,price", rows)).stdout
     assert "no row is a usable quote: 4 no_forward" in text
+
+
+def test_a_forward_beside_moneyness_is_read(tmp_path: Path) -> None:
+    """Without it the forward was the spot; of a column called moneyness nothing says which way it is."""
+    rows = [("2026-03-02", 182, 100, 103, moneyness, 0.2) for moneyness in (0.9, 0.95, 1.0, 1.05, 1.1)]
+    (reading,) = inspected(write(tmp_path / "q.csv", "date,days,spot,forward,moneyness,iv", rows))["readings"]
+    assert reading["block"]["columns"]["forward"] == "forward"
+    assert reading["assumed"] == [
+        "moneyness is strike over spot; that of spot over strike must be turned round in the file"
+    ]
+    (reading,) = inspected(write(tmp_path / "q.csv", "date,days,spot,fwd,K over S,iv", rows))["readings"]
+    assert reading["assumed"] == []
+
+
+def test_dividends_in_cash_are_no_yield(tmp_path: Path) -> None:
+    rows = [("2026-03-02", 182, 100, strike, 0.2, 0.05) for strike in (90, 95, 100, 105, 110)]
+    (reading,) = inspected(write(tmp_path / "q.csv", "date,days,spot,strike,iv,dividend", rows))["readings"]
+    assert "dividend_yield" not in reading["block"]["columns"]
+    assert len(reading["assumed"]) == 2
