@@ -240,6 +240,21 @@ def quote_feeds(
     return _completer_feeds(k, years, vols, weights)
 
 
+def check_weights(quotes: Feeds, noise: float) -> None:
+    """Raise ValueError for weights of another scale, by which quotes are off by more than they are themselves.
+
+    Args:
+        quotes: what the completer reads.
+        noise: of a quote of weight 1, decimal vol.
+    """
+    weight, vol = (float(np.median(quotes[name])) for name in ("weight", "iv"))
+    if weight < (noise / vol) ** 2:
+        raise ValueError(
+            f"the median weight {weight:.3g} says that quotes of {100.0 * vol:.3g} % are off by more than that; the "
+            f"weight of a quote that is off by e is ({noise:.3g} / e)^2, and 1 that of the data that the model learned"
+        )
+
+
 def unmasked(values: ArrayLike | None) -> Any:  # noqa: ANN401 - what it got, but for a masked array
     """The values, of which a masked array has NaN where it is masked: numpy would read what lies below the mask.
 

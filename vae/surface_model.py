@@ -218,6 +218,8 @@ class SurfaceModel(BundleModel):
             1.0 if weight is None else weight,
             self.plausible_medians,
         )
+        if weight is not None:
+            runtime_inputs.check_weights(quotes, float(self.manifest["observation_scale_vol"]))
         quotes |= self._market_feed(market)
         completer = QuoteCompleter(self._graphs[bundle.COMPLETER], self.grid, self._quote_noise)
         if previous is None:

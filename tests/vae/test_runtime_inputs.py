@@ -3,6 +3,7 @@ import pytest
 
 from vae.runtime_inputs import (
     allowed_points,
+    check_weights,
     data_feeds,
     latents_batch,
     quote_feeds,
@@ -93,6 +94,18 @@ def test_what_is_masked_is_missing(kind: type) -> None:
         quote_feeds(grid, 0.2, 0.5, 0.0, None, np.ma.masked_array([1.0, 9.0], [False, True]), Interval(0.01, 2.0))
     with pytest.raises(ValueError, match="z must be finite, but row 0 is not"):
         latents_batch(vectors, 2)
+
+
+def test_weights_of_another_scale_are_refused() -> None:
+    """Quotes whose stated error is larger than they are say nothing, and the surface would be the usual one."""
+    feeds = {"iv": np.array([0.2, 0.25, 0.3], np.float32)}
+    for right in (1.0, 1e-6, 1e6):
+        check_weights(feeds | {"weight": np.full(3, right, np.float32)}, 1e-4)
+    for wrong in (1e-8, 1e-30, 0.0):
+        with pytest.raises(
+            ValueError, match="says that quotes of 25 % are off by more than that; the weight of a quote"
+        ):
+            check_weights(feeds | {"weight": np.full(3, wrong, np.float32)}, 1e-4)
 
 
 def test_missing_points_are_refused_where_the_model_was_not_trained_to_read_them() -> None:
