@@ -255,6 +255,12 @@ def check_weights(quotes: Feeds, noise: float) -> None:
         )
 
 
+def check_return(log_return: float) -> None:
+    """Raise ValueError for a log return that is no number, or one in percent: nothing falls to a third in a step."""
+    if not abs(log_return) <= 1.0:
+        raise ValueError(f"log_return is {log_return:g}; allowed: -1 to 1, such as log(0.95) for a fall of 5 %")
+
+
 def unmasked(values: ArrayLike | None) -> Any:  # noqa: ANN401 - what it got, but for a masked array
     """The values, of which a masked array has NaN where it is masked: numpy would read what lies below the mask.
 

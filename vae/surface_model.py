@@ -279,7 +279,9 @@ class SurfaceModel(BundleModel):
                 wanted, or the date is not after that of the state.
         """
         moving = self._moving
-        if moving.has_return != (log_return is not None):
+        if log_return is not None and moving.has_return:
+            runtime_inputs.check_return(log_return)
+        elif moving.has_return or log_return is not None:
             raise ValueError(
                 f"log_return is {log_return}; allowed: "
                 f"{'a number, as the law has the return of the underlying' if moving.has_return else 'None'}"

@@ -181,9 +181,13 @@ def test_what_cannot_be_completed_from_a_state_is_refused(model: SurfaceModel, l
         ({"elapsed": 1001.0}, "elapsed is 1001.0; allowed"),
         ({"elapsed": float("nan")}, "elapsed is nan; allowed"),
         ({"log_return": float("inf")}, "log_return is inf; allowed: a finite number, or None"),
+        ({"log_return": -2.0}, r"log_return is -2; allowed: -1 to 1, such as log\(0\.95\) for a fall of 5 %"),
     ):
         with pytest.raises(ValueError, match=message):
             model.complete(_VOLS, **_QUOTES, previous=model.state, **wrong)
+    for log_return in (float("nan"), float("inf"), -2.0):
+        with pytest.raises(ValueError, match=rf"log_return is {log_return:g}; allowed: -1 to 1, such as log"):
+            model.next_state(model.state.iv, model.state.date + dt.timedelta(3), log_return=log_return)
     static = SurfaceModel.load(linear_bundle, provider="cpu")
     with pytest.raises(ValueError, match=r"no law of motion; .* where train\.dynamics is set"):
         static.complete(_VOLS, **_QUOTES, previous=model.state)
