@@ -55,6 +55,8 @@ def figures(
         "from": str(state.date),
         "to": str(drawn.dates[-1]),
         "scenarios": len(pnl),
+        "rate": underlying.rate,
+        "dividend_yield": underlying.dividend_yield,
         "value": float(valued(book, underlying, state.iv[None], grid).value[0] @ book.quantity),
         "pnl_mean": float(pnl.mean()),
         "pnl_deviation": float(pnl.std()),
@@ -86,8 +88,12 @@ def _risk(pnl: Array, level: float, size: float) -> dict[str, float | None]:
 
 def text(found: Mapping[str, Any]) -> str:
     """The figures, a line for each kind."""
+    carry = [
+        f", {name.replace('_', ' ')} {100.0 * found[name]:g} %" for name in ("rate", "dividend_yield") if found[name]
+    ]
     lines = [
-        f"{found['positions']} positions from {found['from']} to {found['to']}, {found['scenarios']:,} scenarios",
+        f"{found['positions']} positions from {found['from']} to {found['to']}, {found['scenarios']:,} scenarios"
+        + "".join(carry),
         f"value      {found['value']:,.4g}",
         f"P&L        mean {found['pnl_mean']:,.4g}, deviation {found['pnl_deviation']:,.4g}",
     ]

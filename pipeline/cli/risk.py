@@ -21,8 +21,16 @@ _FEWEST = 100  # scenarios
 )
 @click.argument("book", type=click.Path(path_type=Path))
 @click.option("--spot", type=Finite(min=0.0, min_open=True), required=True, help="Price of the underlying.")
-@click.option("--rate", type=Finite(), default=0.0, show_default=True, help="Continuous interest rate, such as 0.03.")
-@click.option("--dividend-yield", type=Finite(), default=0.0, show_default=True, help="Continuous, such as 0.01.")
+@click.option(
+    "--rate",
+    type=Finite(-1.0, 1.0),
+    default=0.0,
+    show_default=True,
+    help="Continuous interest rate, such as 0.03 for 3 %.",
+)
+@click.option(
+    "--dividend-yield", type=Finite(-1.0, 1.0), default=0.0, show_default=True, help="Continuous, such as 0.01 for 1 %."
+)
 @click.option("-n", "count", type=click.IntRange(_FEWEST), default=10_000, show_default=True, help="Scenarios.")
 @click.option("--days", type=click.IntRange(1, 250), default=1, show_default=True, help="Days, Monday to Friday.")
 @click.option(

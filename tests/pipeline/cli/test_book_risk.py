@@ -63,6 +63,14 @@ def test_the_text_says_what_cannot_be_known() -> None:
     assert "value at risk" in found
 
 
+def test_rates_are_shown_as_they_were_understood() -> None:
+    """A rate of 0.5 that was meant as 0.5 % is then seen."""
+    carried = SPOT._replace(rate=0.5, dividend_yield=0.01)
+    first = text(figures(SHARES, carried, GRID, STATE, drawn(RETURNS), (0.95,))).splitlines()[0]
+    assert first.endswith(" scenarios, rate 50 %, dividend yield 1 %")
+    assert text(figures(SHARES, SPOT, GRID, STATE, drawn(RETURNS), (0.95,))).splitlines()[0].endswith(" scenarios")
+
+
 def test_a_level_that_so_few_scenarios_do_not_reach_is_said_to_be_unknown() -> None:
     found = figures(SHARES, SPOT, GRID, STATE, drawn(RETURNS[:100]), (0.95, 0.999))
     assert (list(found["risk"]), found["not_stated"]) == (["0.95"], [0.999])

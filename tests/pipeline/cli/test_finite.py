@@ -35,6 +35,13 @@ def test_a_command_refuses_what_is_no_finite_number(number: str) -> None:
     assert f"'--spot': {number} is not a finite number" in refused.stderr
 
 
+@pytest.mark.parametrize("name", ["rate", "dividend-yield"])
+def test_a_rate_in_percent_is_refused(name: str) -> None:
+    refused = CliRunner().invoke(main, ["risk", "book.csv", "--spot", "100", f"--{name}", "3"])
+    assert refused.exit_code == 2
+    assert "3.0 is not in the range -1.0<=x<=1.0" in refused.stderr
+
+
 @pytest.mark.parametrize("name", NUMBERS)
 def test_no_number_of_a_command_is_nan(name: str) -> None:
     with pytest.raises(click.BadParameter):
