@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vae import quote_noise
+from vae import quote_noise, runtime_inputs
 from vae.bundle_model import Signature
 from vae.dynamics.kalman_filter import Belief, Quotes
 from vae.motion import Motion, Recalled, Seen
