@@ -41,19 +41,23 @@ def application(service: Service, routes: Sequence[BaseRoute]) -> Middleware:
 
     @asynccontextmanager
     async def lifespan(_: Middleware) -> AsyncIterator[None]:
-        followed = [service.follower.refresh, *([service.challenge.refresh] if service.challenge else [])]
+        followed: list[Callable[[], object]] = [service.follower.refresh]
+        if service.challenge is not None:
+            followed.append(service.challenge.refresh)
         # A call of several threads starts them here, where they would keep the low priority for all requests after it.
         beside = give_way if service.settings.threads == 1 else lambda: None
         pool = ThreadPoolExecutor(len(followed), "volvae-follower", initializer=beside)
         tasks = [asyncio.create_task(_repeat(refresh, service.settings.poll, pool)) for refresh in followed]
-        async with _over_grpc(service):
-            yield
-        for task in tasks:
-            task.cancel()
-        service.follower.stop()
-        if service.challenge is not None:
-            service.challenge.follower.stop()
-        pool.shutdown(wait=False)
+        try:
+            async with _over_grpc(service):
+                yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            service.follower.stop()
+            if service.challenge is not None:
+                service.challenge.follower.stop()
+            pool.shutdown(wait=False)
 
     return Middleware(Router(routes, redirect_slashes=False, lifespan=lifespan), service)
 

@@ -3,12 +3,14 @@
 import os
 import sys
 import threading
+from contextlib import suppress
 
 _NICE = 10  # a busy core gives such a thread a tenth of what it gives another
 
 
 def give_way() -> None:
-    """Lower the priority of this thread, and of those that it will start; only Linux knows one of threads."""
+    """Lower the priority of this thread, and of what it will start; only Linux knows one of threads."""
     if sys.platform == "linux":
         thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICE)
+        with suppress(OSError):  # a filter of system calls may forbid it
+            os.setpriority(os.PRIO_PROCESS, thread, max(_NICE, os.getpriority(os.PRIO_PROCESS, thread)))

@@ -65,16 +65,21 @@ class Follower:
 
     def wait_for_model(self, *, poll: float) -> None:
         """Check the folder every ``poll`` seconds until there is a healthy model."""
-        while not self.refresh():
+        while not self.refresh(alone=True):
             time.sleep(poll)
 
-    def refresh(self) -> bool:
-        """Check the folder, and serve its model if it is new; returns whether the model is healthy."""
+    def refresh(self, *, alone: bool = False) -> bool:
+        """Check the folder, and serve its model if it is new; returns whether the model is healthy.
+
+        Args:
+            alone: whether nobody is served yet, so that the graphs may start side by side.
+        """
         try:
             found = fingerprint(self.folder)
             if found != self._fingerprint:
                 self._trials.check(found, lambda: self._holds(found))
-                self._exchange(self._load(found))
+                loaded = load(found, provider=self._provider, threads=self._threads, side_by_side=alone)
+                self._exchange(loaded)
                 self._fingerprint = found
         except Stopped:
             return False
@@ -84,11 +89,6 @@ class Follower:
             return False
         self._refused.reset()
         return True
-
-    def _load(self, found: Fingerprint) -> Served:
-        """A bundle that was tried; the requests of a model that is served leave it one core at most."""
-        alone = self._fingerprint is None
-        return load(found, provider=self._provider, threads=self._threads, side_by_side=alone)
 
     def _holds(self, found: Fingerprint) -> bool:
         """Whether the folder holds this bundle still."""

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 from collections import Counter
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -27,6 +29,7 @@ from benchmarks.clients import clients
 from chaos import tamper
 from deploy.server import logs, trial
 from deploy.server.metrics import Metrics
+from deploy.server.priority import give_way
 from deploy.server.reload import Follower, champion
 from deploy.server.served import Fingerprint, fingerprint
 from deploy.server.trial import Trials
@@ -551,20 +554,45 @@ def priorities(process: psutil.Process) -> dict[int, int]:
     return {thread: int(stat.rpartition(")")[2].split()[16]) for thread, stat in stats.items()}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority of each thread")
-@pytest.mark.parametrize(("threads", "lower"), [(1, 10), (2, 0)])
-def test_what_looks_for_models_gives_way_to_requests(
-    threads: int, lower: int, variants: dict[str, Path], tmp_path: Path
-) -> None:
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority of each thread")
+USUAL = os.getpriority(os.PRIO_PROCESS, 0)
+
+
+@linux_only
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_looks_for_models_gives_way_to_requests(threads: int, variants: dict[str, Path], tmp_path: Path) -> None:
     """Not where onnxruntime would keep the priority for threads of its own."""
     point(tmp_path / "current", variants["one"])
     with serving(tmp_path / "current", tmp_path, "--poll", "0.05", "--threads", str(threads)) as server:
         point(tmp_path / "current", variants["half"])
         wait_for(lambda: server.version() == "half", seconds=60, what="the exchange")
         found = [priorities(worker) for worker in psutil.Process(server.process.pid).children(recursive=True)]
-        usual = os.getpriority(os.PRIO_PROCESS, 0)
-        assert {nice - usual for threads in found for nice in threads.values()} == {0, lower}
-        assert all(of_threads[min(of_threads)] == usual for of_threads in found)  # where requests are answered
+        lower = {max(10, USUAL)} if threads == 1 else set()
+        assert {nice for of_threads in found for nice in of_threads.values()} == {USUAL} | lower
+        assert all(of_threads[min(of_threads)] == USUAL for of_threads in found)  # where requests are answered
+
+
+@linux_only
+def test_a_trial_gives_way_no_more_than_what_looks_for_models() -> None:
+    """Else it would take a hundredth of a busy core, and end for lack of time."""
+    with ThreadPoolExecutor(1, initializer=give_way) as pool:
+        there = pool.submit(priority_in_child).result()
+    assert there == max(10, USUAL)
+
+
+def priority_in_child() -> int:
+    """The nice value of a child that gives way, as the trial does."""
+    code = "import os; from deploy.server.priority import give_way; give_way(); print(os.getpriority(0, 0))"
+    return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+
+@linux_only
+def test_where_priorities_are_forbidden_the_usual_one_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a filter of system calls; the server would look for no model any more."""
+    forbidden = Mock(side_effect=PermissionError)
+    monkeypatch.setattr(os, "setpriority", forbidden)
+    give_way()
+    forbidden.assert_called_once()
 
 
 @pytest.fixture
