@@ -20,7 +20,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 66.0, 12.0, 10.0, 44.0
 _HALF_A_DIGIT = 3.8  # of its width
 _DECADES = 2.2  # up to so many, a logarithmic axis has ticks at 1, 2 and 5, beyond at powers of ten
 _DAY_STEPS = (1, 2, 5, 10, 20, 40)  # days between two dates that an axis names ...
-_MONTH_STEPS = (1, 2, 3, 6, 12, 24, 60, 120, 240, 600, 1200, 2400)  # ... or months
+_MONTH_STEPS = (1, 2, 3, 6, 12, 24, 60, 120, 240, 600, 1200, 2400, 6000, 24_000)  # ... or months
 _PALETTE = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))  # viridis, from low to high
 _TILT, _TURN = 0.5, -0.6  # of the view of a surface: sine of its height, radians about the vertical
 
@@ -199,7 +199,7 @@ def ticks(low: float, high: float, *, log: bool) -> list[float]:
 
 
 def date_ticks(low: float, high: float) -> dict[float, str]:
-    """Two to six months, or one to four days, from ``low`` to ``high``, all days since 1970-01-01, and their names.
+    """Up to six months, or four days, from ``low`` to ``high``, all days since 1970-01-01, and their names.
 
     >>> date_ticks(20454.0, 20819.0)
     {20454.0: '2026-01', 20544.0: '2026-04', 20635.0: '2026-07', 20727.0: '2026-10', 20819.0: '2027-01'}
