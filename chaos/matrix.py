@@ -37,14 +37,21 @@ def main() -> int:
 
 
 def print_rows(rows: Iterable[Row]) -> int:
-    """Print rows as they come; the number of violations."""
+    """Print rows as they come; the number of violations.
+
+    Raises:
+        SystemExit: there is no row, which would pass for a matrix without violations.
+    """
     print(f"{'subject':10} {'fault':16} {'calls':>7} {'trials':>7} {'violations':>10}")
-    violations = 0
+    violations = count = 0
     for row in rows:
+        count += 1
         print(f"{row.subject:10} {row.fault:16} {row.calls:7} {row.trials:7} {len(row.violations):10}", flush=True)
         for violation in row.violations:
             print(f"    {violation.invariant}: {violation.trial}: {violation.found}", flush=True)
         violations += len(row.violations)
+    if not count:
+        raise SystemExit("python -m chaos: these options leave nothing to strike")
     return violations
 
 

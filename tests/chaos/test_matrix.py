@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chaos.faults import FAULTS
-from chaos.matrix import main
+from chaos.matrix import main, print_rows
 
 
 @pytest.mark.parametrize("unknown", [["--subject", "regsiter"], ["--fault", "SIGKIL"]])
@@ -19,6 +19,8 @@ def test_a_matrix_of_nothing_is_refused(
     with pytest.raises(SystemExit, match="2"):
         main()
     assert f"argument {unknown[0]}: invalid choice: '{unknown[1]}' (choose from " in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="leave nothing to strike"):
+        print_rows([])
 
 
 @pytest.mark.slow
