@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from pipeline.cli import quote_arbitrage
-from pipeline.cli.column_names import FIELD_NAMES, MOMENTS, TEXTS, Column, candidates, plain, says_percent
+from pipeline.cli.column_names import FIELD_NAMES, MOMENTS, TEXTS, Array, Column, candidates, plain, says_percent
 from pipeline.cli.quotes_options import ALTERNATIVES, NO_DATE, Options, settings_of
 from pipeline.cli.table_shapes import fx_parts, number_of, shapes, vols_by_delta
 from pipeline.errors import InputError
@@ -52,6 +52,8 @@ _MOST_ARBITRAGE = 0.25  # of the smiles of a reading that is taken beside others
 _PLAIN_SCALAR = re.compile(r"(?!(?:true|false|yes|no|on|off|null)$)[A-Za-z_][A-Za-z0-9_ .()/-]*", re.IGNORECASE)
 _CONTRACT = re.compile(r"[A-Z.^]{1,6} *[0-9]{6}[CP][0-9]{8}|[A-Z_]+-[0-9]{1,2}[A-Z]{3}[0-9]{2}-[0-9]+-[CP]")
 _HIGHEST_RATE = 0.2  # decimal: forwards below may be rates of interest
+_SMALLEST_GAP = 0.001  # decimal, of a median strike from its forward, where these are rates of interest
+_SMALLEST_GAP = 0.001  # decimal, of strikes from their forward: those of swaptions are 25 basis points or more
 _VOLS = {"vol_unit": "decimal", "vol_kind": "black"}  # what the settings take without a word
 _FEWEST_DELTAS = 2  # columns named by deltas that make a table of them
 _UNDATED = "no column says when its rows were quoted, from which dates of expiry count: --date YYYY-MM-DD says it"
@@ -336,7 +338,7 @@ def _blocks(
         when = {} if "date" in own or "snapshot" in own else {"date": date or NO_DATE}
         stated = {key: value for key, value in given.values.items() if key != "fx"}
         block = {"path": str(path), **shape.layout, "columns": own, **when, **stated}
-        for kind in _vol_kinds(columns, shape.vols, _level(columns, own), given.values):
+        for kind in _vol_kinds(columns, shape.vols, own, given.values):
             yield {**block, **kind}
 
 
@@ -359,20 +361,12 @@ def _moments(
     return found
 
 
-def _level(columns: Mapping[str, Column], own: Mapping[str, str]) -> float:
-    """The median forward, or spot, beside strikes; NaN where there is none."""
-    column = columns.get(own.get("forward", own.get("spot", ""))) if "strike" in own else None
-    numbers = None if column is None else column.numbers
-    known = np.zeros(0) if numbers is None else numbers[np.isfinite(numbers)]
-    return float(np.median(known)) if len(known) else np.nan
-
-
 def _vol_kinds(
-    columns: Mapping[str, Column], vols: Sequence[str], level: float, stated: Mapping[str, Any]
+    columns: Mapping[str, Column], vols: Sequence[str], own: Mapping[str, str], stated: Mapping[str, Any]
 ) -> list[dict[str, str]]:
     """The units and kinds that vols may have, as settings that are not stated; nothing to set for prices.
 
-    Vols beside forwards as low as rates of interest may be normal ones, as swaptions are quoted in.
+    Vols beside strikes and forwards that are rates of interest may be normal ones, as swaptions are quoted in.
     """
     numbers = [numbers for name in vols if (numbers := columns[name].numbers) is not None]
     known = np.concatenate([np.zeros(0), *numbers])
@@ -381,14 +375,41 @@ def _vol_kinds(
         return [{}]
     median = float(np.median(known))
     found = [{"vol_unit": unit} for unit in vol_readings(median)]
+    level = _level(columns, own)
     if all(number_of(name) is None and says_percent(name) for name in vols):
         found = [{"vol_unit": "percent"}]
-    elif level < _HIGHEST_RATE:
+    elif 0.0 < level < _HIGHEST_RATE and (stated.get("vol_kind") == "normal" or _are_rates(columns, own)):
         units = [unit for unit in ("bp", "decimal") if VOL_UNITS[unit] * median / level in MEDIAN_VOL]
         found += [{"vol_kind": "normal", "vol_unit": unit} for unit in units]
     said = {key: stated[key] for key in _VOLS if key in stated}
     found = [kind for kind in found if said.items() <= {**_VOLS, **kind}.items()] or [{}]
     return [{key: value for key, value in kind.items() if key not in said and value != _VOLS[key]} for kind in found]
+
+
+def _level(columns: Mapping[str, Column], own: Mapping[str, str]) -> float:
+    """The median forward, or spot, beside strikes; NaN where there is none."""
+    return _median(_numbers(columns, own, "forward" if "forward" in own else "spot")) if "strike" in own else np.nan
+
+
+def _are_rates(columns: Mapping[str, Column], own: Mapping[str, str]) -> bool:
+    """Whether low forwards may be rates of interest, and not a currency or a coin as cheap.
+
+    Swaptions have labels of tenors, no spot, and strikes that are tens of basis points off their forwards.
+    """
+    gaps = np.abs(_numbers(columns, own, "strike") - _numbers(columns, own, "forward"))
+    return "tenor" in own and "spot" not in own and _median(gaps[gaps > 0.0]) >= _SMALLEST_GAP
+
+
+def _numbers(columns: Mapping[str, Column], own: Mapping[str, str], key: str) -> Array:
+    """The numbers of a column by canonical name, NaN where there is none, [row] or []."""
+    column = columns.get(own.get(key, ""))
+    return np.array(np.nan) if column is None or column.numbers is None else column.numbers
+
+
+def _median(values: Array) -> float:
+    """The median of what is finite; NaN where nothing is."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else np.nan
 
 
 def _tried(block: dict[str, Any], given: Options) -> tuple[Reading | None, str]:

@@ -600,6 +600,35 @@ def test_vols_that_only_normal_ones_can_be_are_read_so(tmp_path: Path) -> None:
     assert "vol_unit" not in reading["block"]
 
 
+@pytest.mark.parametrize(
+    ("header", "tenors", "level", "vol"),
+    [
+        ("date,expiry,spot,strike,vol", ("2026-06-02", "2027-03-02"), 0.1234, 80.0),  # a coin, as exchanges list it
+        ("date,expiry,forward,strike,vol", ("2026-06-02", "2027-03-02"), 0.1234, 80.0),
+        ("date,tenor,spot,strike,vol", ("3M", "1Y"), 0.0067, 10.0),  # yen in dollars
+        ("date,tenor,forward,strike,vol", ("3M", "1Y"), 0.0067, 10.0),
+    ],
+)
+def test_vols_of_a_cheap_coin_or_currency_are_black(
+    tmp_path: Path, header: str, tenors: tuple[str, str], level: float, vol: float
+) -> None:
+    rows = [
+        ("2026-03-02", tenor, level, round(level * ratio, 6), vol + 10 * abs(ratio - 1))
+        for tenor in tenors
+        for ratio in (0.9, 0.95, 1.0, 1.05, 1.1)
+    ]
+    (reading,) = inspected(write(tmp_path / "q.csv", header, rows))["readings"]
+    assert reading["block"]["vol_unit"] == "percent"
+    assert "vol_kind" not in reading["block"]
+
+
+@pytest.mark.parametrize("name", ["forward", "spot"])
+def test_a_file_whose_underlying_is_zero_ends_in_words(tmp_path: Path, name: str) -> None:
+    rows = [("2026-03-02", "3M", 0.0, strike, 80.0) for strike in (0.01, 0.02, 0.03)]
+    result = volvae("inspect", write(tmp_path / "q.csv", f"date,tenor,{name},strike,vol", rows))
+    assert "no row is a usable quote" in result.stdout
+
+
 def test_a_rate_that_nothing_gives_is_said_where_forwards_need_it(project: Path) -> None:
     """Calls alone have no parity; with puts it gives the forward, and with a rate that is stated nothing is assumed."""
     header = "date,expiry,type,strike,spot,price"
