@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError, listed
 from pipeline.sources import columns
-from pipeline.sources.columns import Columns, Wanted
+from pipeline.sources.columns import Columns, Texts, Wanted
 from pipeline.tables.words import EXERCISES, OPTION_TYPES
 from vae.risk.book import CALL, PUT, UNDERLYING, Book
 from vae.surface.days import day_of
@@ -22,12 +23,12 @@ _TYPES = (*OPTION_TYPES, ("underlying", "u", "spot", "stock", "share", "index", 
 _KINDS = np.array([CALL, PUT, UNDERLYING])
 _TENORS: Mapping[str, columns.Kind] = {"expiry": "day", "days": "number", "tenor_years": "number"}
 _SETTING = re.compile(r"; (set|others by) prepare\.quotes\.date_format.*")  # which no book has
-# Columns that would change a position, by their names without signs, with what to do about them.
-_CHANGES: Mapping[str, tuple[str, ...]] = {
-    "multiply quantity by it": ("multiplier", "contractsize", "contractmultiplier", "lotsize", "lot", "pointvalue"),
-    "write what is sold as a negative quantity": ("side", "direction", "buysell", "longshort", "bs", "ls"),
-}
-_UNDERLYINGS = ("market", "underlying", "underlyingsymbol", "root")
+# Columns that would change a position, by their names without signs.
+_MULTIPLIERS = ("multiplier", "contractsize", "contractmultiplier", "lotsize", "lot", "pointvalue")
+_SIDES = ("side", "direction", "buysell", "longshort", "bs", "ls")
+_SOLD = ("sell", "sold", "short", "s", "-1", "-")
+_SYMBOLS = ("symbol", "ticker")  # of the underlying, or of the option where it has digits
+_UNDERLYINGS = ("market", "underlying", "underlyingsymbol", "root", "rootsymbol", "optionroot", *_SYMBOLS)
 _AMERICAN = EXERCISES[1]
 _EXERCISES = ("exercise", "exercisestyle", "style", "optionstyle")
 _MOST_ROWS = 5  # that a message names
@@ -87,22 +88,80 @@ def read_book(path: Path, *, today: dt.date | None = None) -> Book:
 
 def _check_others(file: Columns, names: Collection[str]) -> None:
     """Raise InputError for columns that are not read and would change what a position is worth."""
+    checks = (
+        (_MULTIPLIERS, _check_multiplier),
+        (_SIDES, _check_side),
+        (_UNDERLYINGS, _check_underlying),
+        (_EXERCISES, _check_exercise),
+    )
     for name in sorted(names):
-        plain = "".join(letter for letter in name.casefold() if letter.isalnum())
-        values = file.texts(name).values
-        advice = next((advice for advice, own in _CHANGES.items() if plain in own), None)
-        if advice is not None and values not in ((), ("1",), ("1.0",)):
-            raise InputError(
-                f"{file.path}: column {name} ({listed(values)}) is not read; {advice}, and leave the column out"
-            )
-        if plain in _UNDERLYINGS and len(values) > 1:
-            raise InputError(
-                f"{file.path}: column {name} has {listed(values)}; a book is of one underlying: make one of each"
-            )
-        if plain in _EXERCISES and any(value.casefold() in _AMERICAN for value in values):
-            raise InputError(
-                f"{file.path}: column {name} has {listed(values)}; only European options are valued: leave others out"
-            )
+        for known, check in checks:
+            if _plain(name) in known:
+                check(file, name)
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def _check_multiplier(file: Columns, name: str) -> None:
+    if not _are_ones(file, name):
+        values = listed(_texts(file, name).values)
+        raise InputError(
+            f"{file.path}: column {name} ({values}) is not read; multiply quantity by it, and leave the column out"
+        )
+
+
+def _are_ones(file: Columns, name: str) -> bool:
+    """Whether a column holds nothing but ones, which are written as 1.00 too, or nothing."""
+    try:
+        numbers = file.numbers(name)
+    except InputError:
+        return False
+    return bool(np.isin(numbers[~np.isnan(numbers)], 1.0).all())
+
+
+def _check_side(file: Columns, name: str) -> None:
+    """Raise InputError where a position is called sold that a quantity above 0 makes a bought one."""
+    code, values = _texts(file, name)
+    sold = [number for number, value in enumerate(values) if value.casefold() in _SOLD]
+    if (np.isin(code, sold) & (file.numbers("quantity") > 0.0)).any():
+        raise InputError(
+            f"{file.path}: column {name} ({listed(values)}) is not read; write what is sold as a negative quantity, "
+            "and leave the column out"
+        )
+
+
+def _check_underlying(file: Columns, name: str) -> None:
+    """Raise InputError where a book has two underlyings; one has several roots, such as SPX and SPXW."""
+    values = _texts(file, name).values
+    if _plain(name) in _SYMBOLS:
+        values = tuple(value for value in values if not any(letter.isdigit() for letter in value))
+    root = min(values, key=len, default="").casefold()
+    if not all(value.casefold().startswith(root) for value in values):
+        raise InputError(
+            f"{file.path}: column {name} has {listed(values)}; a book is of one underlying: make one of each"
+        )
+
+
+def _check_exercise(file: Columns, name: str) -> None:
+    values = _texts(file, name).values
+    if any(value.casefold() in _AMERICAN for value in values):
+        raise InputError(
+            f"{file.path}: column {name} has {listed(values)}; only European options are valued: leave others out"
+        )
+
+
+def _texts(file: Columns, name: str) -> Texts:
+    """A column as text.
+
+    Raises:
+        InputError: its cells are lists or bytes.
+    """
+    try:
+        return file.texts(name)
+    except pa.ArrowException as error:
+        raise InputError(f"{file.path}: column {name} holds neither text nor numbers: leave it out") from error
 
 
 def _years(values: Array, name: str, today: dt.date | None) -> Array:

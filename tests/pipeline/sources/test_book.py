@@ -1,9 +1,12 @@
 """Files of positions: what they hold, and what each fault says."""
 
 import datetime as dt
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
@@ -75,6 +78,8 @@ def test_the_expiry_stands_in_one_column(tmp_path: Path, header: str) -> None:
     [
         ("Contract Size", "100 100", r"column Contract Size \(100\) is not read; multiply quantity by it, and leave"),
         ("side", "buy sell", r"column side \(buy, sell\) is not read; write what is sold as a negative quantity"),
+        ("symbol", "SPX NDX", "column symbol has NDX, SPX; a book is of one underlying"),
+        ("root", "SPX SPXW NDXP", "column root has NDXP, SPX, SPXW; a book is of one underlying"),
         ("underlying", "SPX NDX", "column underlying has NDX, SPX; a book is of one underlying: make one of each"),
         ("exercise", "E American", "column exercise has American, E; only European options are valued"),
     ],
@@ -90,6 +95,35 @@ def test_a_column_that_changes_positions_is_not_passed_over(
 def test_columns_that_change_nothing_are_passed_over(tmp_path: Path) -> None:
     text = "type,strike,days,quantity,multiplier,underlying,style,note\ncall,100,30,2,1,SPX,E,hedge\n"
     assert read_book(written(tmp_path, text)).quantity.tolist() == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "sign"),
+    [
+        ("multiplier", "1.00 1", 1),
+        ("root", "SPX SPXW", 1),
+        ("symbol", "SPX261218C04000000 SPX SPX261218P03800000", 1),
+        ("side", "long Long", 1),
+        ("side", "short sell", -1),
+    ],
+)
+def test_columns_that_agree_with_the_positions_are_passed_over(
+    tmp_path: Path, name: str, values: str, sign: int
+) -> None:
+    rows = "\n".join(f"call,100,30,{sign},{value}" for value in values.split())
+    book = read_book(written(tmp_path, f"type,strike,days,quantity,{name}\n{rows}\n"))
+    assert set(book.quantity) == {sign}
+
+
+def test_only_columns_with_known_names_are_looked_into(tmp_path: Path) -> None:
+    path = tmp_path / "book.parquet"
+    table = {"type": ["call"], "strike": [100.0], "days": [30], "quantity": [2.0], "multiplier": [Decimal("1.00")]}
+    pq.write_table(pa.table(table | {"legs": [[1, 2]], "key": [b"\xff"], "more": [{"a": 1}]}), path)
+    assert read_book(path).quantity.tolist() == [2.0]
+    for values in ([[1, 2]], [b"\xff"]):
+        pq.write_table(pa.table(table | {"underlying": values}), path)
+        with pytest.raises(InputError, match="column underlying"):
+            read_book(path)
 
 
 def test_dates_of_a_book_name_no_setting_of_quotes(tmp_path: Path) -> None:
