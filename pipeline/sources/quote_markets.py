@@ -19,6 +19,8 @@ Mask = NDArray[np.bool_]
 _COLUMNS = "prepare.quotes.columns"
 _ROUNDING = 0.005  # of spots and forwards that are one
 _LARGEST_MOVE = 0.25  # of a spot in a day, where the times of the quotes are known
+_LARGEST_CARRY = 0.25  # of a forward from the middle one of its date
+_FEWEST_FORWARDS = 3  # expiries of a date, which show that a spot is one forward each, and not two markets
 _ODD_ROWS = 0.05  # most rows with another spot or forward that are single faults
 _ODD_ROWS_OF_GROUP = 0.25
 _PARITY = 0.1  # of the forward: further off its parity line a pair is of another market
@@ -139,12 +141,30 @@ def check_levels(table: QuoteTable, params: QuotesParams) -> QuoteTable:
         column = getattr(params.columns, name)
         expiries = whole.within(labels(table["tenor"][row]))
         if name == "spot" and not expiries.odd.any() and (np.bincount(expiries.group) > 1).all():
-            raise InputError(
-                f"{params.path}: column {column} holds another number for each expiry, as forwards do; name it "
-                f"{_COLUMNS}.forward"
-            )
+            _refuse_forwards(table, params, whole, expiries)
         _refuse(table, params, whole, odd, f"column {column} holds")
     return table
+
+
+def _refuse_forwards(table: QuoteTable, params: QuotesParams, spots: Conflict, expiries: Conflict) -> None:
+    """Raise InputError for spots that are one number for each expiry: forwards, or markets of one expiry each.
+
+    Args:
+        table: the quotes.
+        params: settings.
+        spots: of each date.
+        expiries: the same within each expiry.
+    """
+    several = expiries.group.max() + 1 >= _FEWEST_FORWARDS * (spots.group.max() + 1)
+    near = not spots._replace(tolerance=_LARGEST_CARRY).odd.any()
+    told = [name for name in _telling_columns(table, params, spots) if not _is_number(table, name)]
+    if several and near and not told:
+        raise InputError(
+            f"{params.path}: column {params.columns.spot} holds another number for each expiry, as forwards do; name "
+            f"it {_COLUMNS}.forward"
+        )
+    forwards = f"; or, where they are forwards, name the column {_COLUMNS}.forward"
+    _refuse(table, params, spots, spots.odd, f"column {params.columns.spot} holds", forwards)
 
 
 def check_conflicts(table: QuoteTable, params: QuotesParams, row: Index, option: Index, disagree: Mask) -> None:
@@ -161,7 +181,9 @@ def check_conflicts(table: QuoteTable, params: QuotesParams, row: Index, option:
         return
     conflict = Conflict(row, option, table["value"][row], 0.0)
     share = f"{disagree.sum():,} of {len(row):,} quotes are of an option that is quoted again at another level:"
-    _refuse(table, params, conflict, disagree, share, f"prepare.quotes.max_conflicting is {params.max_conflicting:g}")
+    _refuse(
+        table, params, conflict, disagree, share, f" (prepare.quotes.max_conflicting is {params.max_conflicting:g})"
+    )
 
 
 def check_parity(table: QuoteTable, params: QuotesParams, call: Index, expiry: Index, forward: Array) -> None:
@@ -187,7 +209,7 @@ def _are_single_faults(odd: Mask, group: Index) -> bool:
     return bool(odd.sum() <= max(1.0, _ODD_ROWS * len(odd)) and (few & alone).all())
 
 
-def _refuse(table: QuoteTable, params: QuotesParams, conflict: Conflict, odd: Mask, what: str, limit: str = "") -> None:
+def _refuse(table: QuoteTable, params: QuotesParams, conflict: Conflict, odd: Mask, what: str, more: str = "") -> None:
     """Raise InputError that shows two values of one group, and names the columns that would split them."""
     at = int(np.argmax(odd))
     own = conflict.value[conflict.group == conflict.group[at]]
@@ -197,13 +219,13 @@ def _refuse(table: QuoteTable, params: QuotesParams, conflict: Conflict, odd: Ma
     values = f"{min(conflict.value[at], other):.6g} and {max(conflict.value[at], other):.6g}{when}"
     raise InputError(
         f"{params.path}: {what} {values}, which cannot be one market at one time; {_remedy(table, params, conflict)}"
-        + (f" ({limit})" if limit else "")
+        + more
     )
 
 
 def _remedy(table: QuoteTable, params: QuotesParams, conflict: Conflict | Zigzag) -> str:
     """The columns of the file that tell the markets or snapshots apart, as settings."""
-    names = [name for name in _other_columns(table, params) if _splits(table, conflict, name)]
+    names = _telling_columns(table, params, conflict)
     names = [name for name in names if not _is_number(table, name)] or names
     if not names:
         return (
@@ -211,6 +233,11 @@ def _remedy(table: QuoteTable, params: QuotesParams, conflict: Conflict | Zigzag
             "rows out by prepare.quotes.drop_where"
         )
     return "name the column that tells them apart: " + "; or ".join(_setting(table, params, name) for name in names)
+
+
+def _telling_columns(table: QuoteTable, params: QuotesParams, conflict: Conflict | Zigzag) -> list[str]:
+    """Columns of the file whose values split a conflict."""
+    return [name for name in _other_columns(table, params) if _splits(table, conflict, name)]
 
 
 def _other_columns(table: QuoteTable, params: QuotesParams) -> list[str]:

@@ -130,3 +130,22 @@ def test_spots_that_are_forwards_are_called_so(tmp_path: Path) -> None:
         read(tmp_path, rows, COLUMNS)
     columns = {name: column for name, column in COLUMNS.items() if name != "spot"} | {"forward": "spot"}
     assert errors_bp(read(tmp_path, rows, columns)) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "setting"),
+    [
+        ("ticker", ("AAA", "BBB"), r"columns\.market: ticker \(AAA, BBB\)"),
+        ("at", ("2024-01-02 10:00", "2024-01-02 15:00"), r"columns\.snapshot: at"),
+        ("line", (1, 2), r"columns\.market: line"),
+    ],
+)
+def test_markets_of_one_expiry_each_are_not_called_forwards(
+    tmp_path: Path, name: str, values: tuple[object, object], setting: str
+) -> None:
+    one, two = chain(100.0, **{name: values[0]}), chain(150.0, **{name: values[1]})
+    first, second = one["days"] == DAYS[0], two["days"] == DAYS[1]
+    rows = {key: np.concatenate((one[key][first], two[key][second])) for key in one}
+    message = rf"spot holds 100 and 150 .*{setting}.*; or, where they are forwards, name the column .*\.forward$"
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, rows, COLUMNS)
