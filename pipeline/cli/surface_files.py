@@ -32,7 +32,7 @@ class SurfaceFile(NamedTuple):
     markets: tuple[str, ...] = ()
 
 
-def read(path: Path, given: Options, model_grid: Callable[[], Grid]) -> SurfaceFile:
+def read(path: Path, given: Options, model_grid: Callable[[], Grid], *, any_grid: bool = False) -> SurfaceFile:
     """The surfaces of a file: those of a table on its own grid, others on the model's.
 
     A file is read as quotes where options or params.yaml say how, or where it is no table of surfaces.
@@ -41,13 +41,15 @@ def read(path: Path, given: Options, model_grid: Callable[[], Grid]) -> SurfaceF
         path: the file.
         given: options on how to read quotes.
         model_grid: the grid of the model, which is asked for only where it is needed.
+        any_grid: whether a surface with columns of quotes beside it, such as a date, may lie on another grid.
 
     Raises:
         InputError: the file cannot be read as surfaces or as quotes.
     """
     if path.suffix == ".npy":
         return SurfaceFile(surface_tables.read_array(path, model_grid()), model_grid())
-    if surface_tables.is_table_of_surfaces(path) and not has_settings(path, given):
+    grid = None if any_grid else model_grid()
+    if surface_tables.is_table_of_surfaces(path, grid) and not has_settings(path, given):
         return SurfaceFile(*surface_tables.read_surfaces(path))
     from pipeline.sources import quotes
     from pipeline.sources.one_surface import titles

@@ -278,7 +278,7 @@ def arbitrage(
 
         return SurfaceModel.load(bundle, provider="cpu").grid
 
-    file = surface_files.read(surfaces, reading, grid_of_model)
+    file = surface_files.read(surfaces, reading, grid_of_model, any_grid=True)
     iv, grid = file.iv, file.grid
     plausible.check_surfaces(iv, plausible.Interval(0.0, plausible.MEDIAN_VOL.high))
     known_rate = arbitrage_table.known_rate(surfaces, iv)

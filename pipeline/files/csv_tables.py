@@ -10,9 +10,14 @@ from pipeline.files.atomic import new_file
 
 def csv_columns(text: str, among: Collection[str] | None = None) -> dict[str, list[float]]:
     """The columns of a table of numbers with a header, perhaps only those ``among`` some; an empty cell is NaN."""
-    rows = list(csv.DictReader(io.StringIO(text)))
+    rows = csv_rows(text)
     names = [name for name in (rows[0] if rows else ()) if among is None or name in among]
     return {name: [float(row[name] or "nan") for row in rows] for name in names}
+
+
+def csv_rows(text: str) -> list[dict[str, str]]:
+    """The rows of a table with a header, by the names of the columns."""
+    return list(csv.DictReader(io.StringIO(text)))
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

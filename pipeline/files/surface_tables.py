@@ -1,6 +1,7 @@
 """Surfaces as files for other programs and back: a row for each point, or one array as npy. Never imports torch."""
 
-from collections.abc import Iterable
+import csv
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.files.atomic import new_file
-from pipeline.files.csv_tables import csv_columns, write_csv
+from pipeline.files.csv_tables import csv_columns, csv_rows, write_csv
 from pipeline.files.npy_file import read_npy
 from vae.surface.grid import Grid
 from vae.surface.surfaces import path_columns, point_columns
@@ -30,7 +31,8 @@ _TYPES = {
     _DELTA: pa.float64(),
     "iv": pa.float32(),
 }
-_OF_QUOTES = {"date", "snapshot", "market", "weight", "bid", "ask"}  # columns that no table of surfaces alone has
+_OF_QUOTES = {"date", "snapshot", "market", "weight", "bid", "ask"}  # columns that a surface may have beside its own
+_TELL_APART = ("date", "snapshot", "market")  # of these, columns that tell surfaces apart
 _SAME_NODE = 1e-6  # files are written with eight digits, and k is divided by the root of short tenors
 
 
@@ -74,8 +76,14 @@ def read_surfaces(path: Path) -> tuple[NDArray[np.float32], Grid]:
     return iv.reshape(-1, *grid.shape), grid
 
 
-def is_table_of_surfaces(path: Path) -> bool:
-    """Whether a file has the columns of surfaces, and none of quotes; it may still hold quotes at scattered points.
+def is_table_of_surfaces(path: Path, grid: Grid | None = None) -> bool:
+    """Whether a file has the columns of surfaces, and with those of quotes beside them the points of one surface.
+
+    Without any of quotes it may still hold quotes at scattered points.
+
+    Args:
+        path: the file.
+        grid: on which a surface lies that has columns of quotes beside it; None for any.
 
     Raises:
         InputError: the file cannot be read.
@@ -83,7 +91,9 @@ def is_table_of_surfaces(path: Path) -> bool:
     if path.suffix not in (".parquet", ".csv"):
         return False
     names = _names(path)
-    return _SURFACE in names or (set(_NEEDED) <= names and not names & _OF_QUOTES)
+    if _SURFACE in names or not set(_NEEDED) <= names:
+        return _SURFACE in names
+    return not names & _OF_QUOTES or _is_one_surface(path, grid)
 
 
 def numbers_surfaces(path: Path) -> bool:
@@ -182,11 +192,31 @@ def _names(path: Path) -> set[str]:
         if path.suffix == ".parquet":
             return set(pq.read_schema(path).names)
         with path.open(encoding="utf-8-sig") as stream:
-            return set(stream.readline().strip().split(","))
+            return set(next(csv.reader(stream), ()))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (pa.ArrowException, UnicodeDecodeError):
+    except (pa.ArrowException, UnicodeDecodeError, csv.Error):
         return set(_NEEDED)
+
+
+def _is_one_surface(path: Path, grid: Grid | None) -> bool:
+    """Whether a file has all points of a grid, of one date and market."""
+    try:
+        found = read_surfaces(path)[1]
+        check_grid(path, found, grid or found)
+    except InputError:
+        return False
+    return all(len(values) <= 1 for values in _values_apart(path))
+
+
+def _values_apart(path: Path) -> Iterator[set[Any]]:
+    """The values of each column that tells surfaces apart."""
+    if path.suffix == ".csv":
+        rows = csv_rows(path.read_text("utf-8-sig"))
+        yield from ({row[name] for row in rows} for name in _TELL_APART if name in rows[0])
+    else:
+        names = [name for name in pq.read_schema(path).names if name in _TELL_APART]
+        yield from (set(column.to_pylist()) for column in pq.read_table(path, columns=names).columns)
 
 
 def _in_order(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

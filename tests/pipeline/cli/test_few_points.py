@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
@@ -89,5 +92,19 @@ def test_a_surface_may_have_other_columns_beside(tmp_path: Path) -> None:
     usual = [(days, k, 0.2 - 0.2 * k) for days in (30, 91) for k in (-0.1, -0.05, 0.0, 0.05)]
     volvae("complete", quotes(tmp_path, usual), "-o", str(path))
     header, *lines = path.read_text().splitlines()
+    alone = volvae("score", path).stdout
     path.write_text("\n".join([f"{header},note", *(f"{line},mine" for line in lines)]) + "\n")
+    assert volvae("score", path).stdout == alone
+    dated = pa.csv.read_csv(path).append_column("date", pa.array(["2026-03-02"] * len(lines)))
+    pa.csv.write_csv(dated, path)
+    pq.write_table(dated.append_column("bid", dated["iv"]), tmp_path / "surface.parquet")
+    assert volvae("score", path).stdout == volvae("score", tmp_path / "surface.parquet").stdout == alone
+    arguments = ["arbitrage", str(path), "--bundle", str(tmp_path / "none")]
+    assert CliRunner().invoke(main, arguments).stdout.startswith("1 surface,")
+
+
+def test_quotes_of_a_date_on_a_grid_of_their_own_are_put_on_the_one_of_the_model(tmp_path: Path) -> None:
+    rows = [f"2026-03-02,{days / 365},{k},{vol}" for days, k, vol in SMILES]
+    path = tmp_path / "quotes.csv"
+    path.write_text("\n".join(["date,tenor_years,log_moneyness,iv", *rows]) + "\n")
     assert volvae("score", path).stdout.startswith("1 surface,")
