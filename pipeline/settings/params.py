@@ -75,7 +75,8 @@ def read_values(path: Path) -> object:
     try:
         return yaml_text.load(path.read_bytes())
     except FileNotFoundError as error:
-        raise InputError(f"there is no {path}; run this in a checkout of volvae, which has one") from error
+        step = "; run this in a checkout of volvae, which has one" if path == PARAMS else ""
+        raise InputError(f"there is no {path}{step}") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except yaml_text.TextError as error:

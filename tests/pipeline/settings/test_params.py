@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,9 +97,13 @@ def test_what_is_not_a_mapping_in_yaml_is_refused(workspace: Workspace, text: st
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_named(tmp_path) -> None:
-    with pytest.raises(InputError, match=r"^there is no .*params\.yaml; run this in a checkout of volvae"):
-        read_params(tmp_path / "params.yaml")
+def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout has the default file, and none that a user named wrongly."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"^there is no params\.yaml; run this in a checkout of volvae, which has"):
+        read_params()
+    with pytest.raises(InputError, match=r"^there is no typo\.yaml$"):
+        read_params(Path("typo.yaml"))
 
 
 def test_the_source_is_heston_where_none_is_named(workspace: Workspace) -> None:
