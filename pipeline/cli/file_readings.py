@@ -120,6 +120,7 @@ def _findings(path: Path, given: Options, date: str | None) -> Findings:
     named = {**candidates(others), **{key: [name] for key, name in given.columns.items()}}
     if given.settings is not None:
         return _by_settings(source, named, path, given, date)
+    _check_one_thing_each(path, given.columns)
     dated = next((named[key][0] for key in ("date", "snapshot") if key in named), None)
     if date is not None and dated is not None:
         raise InputError(f"{path}: column {dated} says when its rows were quoted; --date is for a file that does not")
@@ -150,6 +151,14 @@ def _checked(source: Columns, given: Options) -> Options:
         raise InputError(f"{source.path} {source.lack(*missing)}")
     names = {name.casefold(): name for name in source.distinct_names}
     return given._replace(columns={key: names.get(name.casefold(), name) for key, name in given.columns.items()})
+
+
+def _check_one_thing_each(path: Path, columns: Mapping[str, str]) -> None:
+    """Raise InputError where the user names one column as two things that are no times."""
+    keys: dict[str, str] = {}
+    for key, name in columns.items():
+        if key not in TIMES and keys.setdefault(name, key) != key:
+            raise InputError(f"{path}: --columns names column {name} as {keys[name]} and as {key}; it is one of them")
 
 
 def _by_settings(
@@ -268,6 +277,11 @@ def _unstated_deltas(columns: Mapping[str, Column], given: Options) -> list[str]
 def _unstated_fx(columns: Mapping[str, Column], given: Options) -> list[str]:
     """The options that a table of risk reversals and butterflies needs, as no convention is right for all pairs."""
     parts = fx_parts(columns)
+    if parts is None and "fx" in given.values:
+        return [
+            "--set fx=... is not used: no columns are named as at-the-money vols, risk reversals and butterflies, "
+            "such as ATM, 25RR and 25BF"
+        ]
     if parts is None or "fx" in given.values:
         return []
     names = [parts["atm"], *(wing[role] for wing in parts["wings"] for role in _FX_ROLES[1:])]
@@ -327,6 +341,8 @@ def _blocks(
     """Settings that names and values of the columns suggest, the most usual first."""
     for (tenor,), shape in product(_TENORS, shapes(columns, named, given.values)):
         needed = (tenor, *shape.needed)
+        if "fx" in given.values and "fx" not in shape.layout:
+            continue
         if not all(name in named for name in needed) or _is_replaced(needed, given.columns):
             continue
         beside = tuple(name for name in shape.beside if name in named and name not in needed)

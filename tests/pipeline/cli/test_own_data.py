@@ -629,6 +629,20 @@ def test_a_file_whose_underlying_is_zero_ends_in_words(tmp_path: Path, name: str
     assert "no row is a usable quote" in result.stdout
 
 
+def test_conventions_of_butterflies_are_refused_on_a_file_without_any(project: Path) -> None:
+    conventions = "fx={delta: forward, premium_adjusted: false, atm_strike: delta_neutral, strangle: smile}"
+    why = "--set fx=... is not used: no columns are named as at-the-money vols, risk reversals and butterflies"
+    assert why in volvae("inspect", plain_file(project), "--set", conventions).stdout
+    refused = volvae("init", plain_file(project), "--set", conventions)
+    assert (refused.exit_code, why in refused.stderr) == (2, True)
+
+
+def test_a_column_that_is_named_as_two_things_is_refused(tmp_path: Path) -> None:
+    refused = volvae("inspect", plain_file(tmp_path), "--columns", "iv=close,price=close")
+    assert refused.exit_code == 2
+    assert "--columns names column close as iv and as price; it is one of them" in refused.stderr
+
+
 def test_a_rate_that_nothing_gives_is_said_where_forwards_need_it(project: Path) -> None:
     """Calls alone have no parity; with puts it gives the forward, and with a rate that is stated nothing is assumed."""
     header = "date,expiry,type,strike,spot,price"
