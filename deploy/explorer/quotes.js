@@ -236,9 +236,10 @@ const tenorFrom = {
 /** Expiries on the clock of the quotes, where both say how far theirs is ahead of UTC; a date has no clock. */
 const onClockOfQuotes = (ends, words) => {
   const [quoted, ahead] = ["date", "expiry"].map((name) => words(name).map(offsetOf));
-  const lacking = ends.findIndex((end, i) => end % 1 && (quoted[i] === null) !== (ahead[i] === null));
+  const isTime = (end, i) => end % 1 !== 0 || ahead[i] !== null;
+  const lacking = ends.findIndex((end, i) => isTime(end, i) && (quoted[i] === null) !== (ahead[i] === null));
   if (lacking >= 0) throw wrong(lacking + 1, quoted[lacking] === null ? "date" : "expiry", "is a time without an offset from UTC, which the other has; write both with offsets or both without, on one clock");
-  return ends.map((end, i) => (end % 1 && ahead[i] !== null ? end + quoted[i] - ahead[i] : end));
+  return ends.map((end, i) => (ahead[i] !== null ? end + quoted[i] - ahead[i] : end));
 };
 
 const instant = (cell, name, row) => {

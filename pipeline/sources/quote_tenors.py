@@ -11,7 +11,7 @@ from pipeline.settings.times import part_of_day, zone_in, zone_of
 from pipeline.sources import tenor_units
 from pipeline.sources.columns import Array
 from vae.surface import clock
-from vae.surface.days import instant_of, moment_of
+from vae.surface.days import DAY, moment_of
 from vae.surface.units import DAYS_PER_YEAR
 
 _DIGITS = 9  # decimals of a year: rounding must not split an expiry
@@ -51,8 +51,7 @@ def years(found: Mapping[str, Array], dates: Array, params: QuotesParams) -> Arr
                 "column of times in prepare.quotes.columns.snapshot, or leave expiry_time out"
             )
         _check_one_time(found, start, params)
-        end = _on_clock_of_quotes(found, quotes, _expiry_instants(end, params), params)
-        return _elapsed(start, end, params).round(_DIGITS)
+        return _elapsed(start, _on_clock_of_quotes(found, quotes, end, params), params).round(_DIGITS)
     _check_hours(start, end, params)
     return _elapsed(dates, np.floor(end), params)
 
@@ -86,30 +85,54 @@ def _timed_column(found: Mapping[str, Array], dates: Array) -> str:
 
 
 def _on_clock_of_quotes(found: Mapping[str, Array], quotes: str, end: Array, params: QuotesParams) -> Array:
-    """Expiries on the clock of the quotes, where both say how far theirs is ahead of UTC.
+    """When options expire, on the clock of the quotes.
+
+    Args:
+        found: columns of the file by canonical name.
+        quotes: the column with the times of the quotes.
+        end: expiries as the file has them; dates without a time get that of the settings.
+        params: settings.
 
     Raises:
-        InputError: one of them says it and the other does not, or settings say it too.
+        InputError: one of quotes and expiries says how far its clock is ahead of UTC, and the other does not.
     """
-    expiry, unknown = found.get("expiry", end), np.full(len(end), np.nan)
-    timed = np.isfinite(expiry) & (expiry != np.floor(expiry))  # dates have no clock
-    ahead = np.where(timed, found.get("expiry.offset", unknown), np.nan)
-    quoted = found.get(f"{quotes}.offset", unknown)
+    unknown = np.full(len(end), np.nan)
+    own = found.get("expiry.offset", unknown)
+    timed = _has_times(end) & np.isfinite(end) & ((end != np.floor(end)) | np.isfinite(own))  # dates have no clock
+    zone = None
+    if params.expiry_time is not None:
+        zone = zone_in(params.expiry_time)
+        end = np.where(timed, end, end + part_of_day(params.expiry_time))
+    quote_zone = None if params.quote_zone is None else zone_of(params.quote_zone)
+    ahead = _offsets(end, np.where(timed, own, np.nan), zone)
+    quoted = _offsets(found[quotes], found.get(f"{quotes}.offset", unknown), quote_zone)
     says, said = np.isfinite(ahead), np.isfinite(quoted)
-    if params.quote_zone is not None:
-        if says.any():
-            raise InputError(
-                f"{params.path}: times in column {params.columns.expiry} say their offset from UTC already; leave "
-                "prepare.quotes.expiry_time and quote_zone out"
-            )
-    elif (timed & (says != said)).any():
+    differ = timed & np.isfinite(found[quotes]) & (says != said)
+    if differ.any():
         names = [getattr(params.columns, name) for name in (quotes, "expiry")]
-        one, other = names if (timed & said & ~says).any() else reversed(names)
+        one, other = names if (differ & said).any() else reversed(names)
         raise InputError(
             f"{params.path}: times in column {one} say their offset from UTC, but those in column {other} do not, so "
-            "that no hours can be counted between them; write both with offsets or both without, on one clock"
+            "that no hours can be counted between them; write both with offsets or both without, on one clock, or set "
+            "prepare.quotes.expiry_time with a zone and quote_zone for the times without: expiry_time: "
+            '"16:00 America/New_York" and quote_zone: UTC'
         )
-    return end + np.where(says, quoted - ahead, 0.0)
+    return end + np.where(says & said, quoted - ahead, 0.0)
+
+
+def _offsets(instants: Array, own: Array, zone: ZoneInfo | None) -> Array:
+    """Days by which the clocks of instants are ahead of UTC: their own, else of a zone; NaN without either, [row]."""
+    if zone is None:
+        return own
+    unique, index = np.unique(instants, return_inverse=True)
+    of_zone = [_offset(instant, zone) for instant in unique.tolist()]
+    return np.where(np.isfinite(own), own, np.array(of_zone)[index])
+
+
+def _offset(instant: float, zone: ZoneInfo) -> float:
+    """Days by which the clock of a zone is ahead of UTC at an instant on it, NaN where this is."""
+    ahead = None if np.isnan(instant) else moment_of(instant).replace(tzinfo=zone).utcoffset()
+    return np.nan if ahead is None else ahead / DAY
 
 
 def _several(instants: Array) -> Array:
@@ -151,26 +174,6 @@ def _check_hours(start: Array | None, end: Array, params: QuotesParams) -> None:
             'in the zone of the quotes, such as "16:00", or with zones, such as "16:00 America/New_York" and '
             "quote_zone: UTC"
         )
-
-
-def _expiry_instants(expiry: Array, params: QuotesParams) -> Array:
-    """When options expire, on the clock of the quotes; dates without a time get that of the settings."""
-    if params.expiry_time is None:
-        return expiry
-    instants = np.where(expiry == np.floor(expiry), expiry + part_of_day(params.expiry_time), expiry)
-    zone = zone_in(params.expiry_time)
-    if zone is None or params.quote_zone is None:
-        return instants
-    unique, index = np.unique(instants, return_inverse=True)
-    moved = [_in_zone(instant, zone, zone_of(params.quote_zone)) for instant in unique.tolist()]
-    return np.array(moved)[index]
-
-
-def _in_zone(instant: float, zone: ZoneInfo, other: ZoneInfo) -> float:
-    """An instant on the clock of a zone, on that of another."""
-    if np.isnan(instant):
-        return instant
-    return instant_of(moment_of(instant).replace(tzinfo=zone).astimezone(other))
 
 
 def _text(instant: float) -> str:

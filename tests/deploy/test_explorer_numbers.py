@@ -164,6 +164,8 @@ _LAYOUTS = {
     "2026-03-02 10:00,2026-03-06 16:00,-0.1,0.25\n2026-03-02 10:00,2026-03-13 16:00,0.1,0.2\n",
     "offsets from UTC": "date,expiry,log_moneyness,iv\n"
     "2026-03-02T20:00Z,2026-03-03T16:00-04:00,-0.1,0.25\n2026-03-02T20:00Z,2026-03-20T22:30+05:30,0.1,0.2\n",
+    "midnights with offsets": "date,expiry,log_moneyness,iv\n"
+    "2026-03-02T16:00-05:00,2026-03-04T00:00Z,-0.1,0.25\n2026-03-02T16:00-05:00,2026-03-13T21:00Z,0.1,0.2\n",
     "labels": "tenor,call_delta,iv\n3M,0.25,0.2\n1Y,0.6,0.22\n2W,0.5,0.25\n",
     "thousands": 'days,strike,forward,iv\n30,"3,900.50","4,000",0.25\n90,"4,100",4000,0.2\n',
     "quoted decimal commas": 'tenor_years,log_moneyness,iv\n"0,250","-0,105","0,085"\n"1,085","0,125","1,250"\n',
@@ -187,7 +189,12 @@ def test_layouts_are_read_as_the_command_reads_them(node: str, layout: str, tmp_
     np.testing.assert_allclose(found["tenor"], expected.tenor[order], **rounded)
     np.testing.assert_allclose(found["logMoneyness"], expected.k[order], **rounded)
     np.testing.assert_allclose(found["iv"], expected.iv[order], rtol=1e-14)
-    dates = {"expiry": "2026-03-02", "times of day": "2026-03-02 10:00", "offsets from UTC": "2026-03-02T20:00Z"}
+    dates = {
+        "expiry": "2026-03-02",
+        "times of day": "2026-03-02 10:00",
+        "offsets from UTC": "2026-03-02T20:00Z",
+        "midnights with offsets": "2026-03-02T16:00-05:00",
+    }
     assert found["date"] == dates.get(layout)
 
 

@@ -1,11 +1,13 @@
 """Hours count where times of day are known, and are asked for where they matter."""
 
 import datetime as dt
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from pipeline.errors import InputError
 from pipeline.settings.quotes import QuotesParams
@@ -15,6 +17,8 @@ from vae.surface.grid import Grid
 
 EPOCH = dt.datetime(1970, 1, 1)
 HOUR = 1.0 / (365.0 * 24.0)
+NEW_YORK = {"expiry_time": "16:00 America/New_York", "quote_zone": "UTC"}
+ZONED = 'expiry_time: "16:00 America/New_York" and quote_zone: UTC'
 
 
 def instants(*texts: str) -> Array:
@@ -68,34 +72,73 @@ def test_offsets_from_utc_count(tmp_path: Path, quoted: str, expires: str, hours
 
 
 @pytest.mark.parametrize(
-    ("quoted", "expires", "settings", "message"),
+    ("quoted", "expires", "one", "other"),
     [
-        (
-            "2024-06-03T20:00:00Z",
-            "2024-06-04 16:00",
-            {},
-            "column date say their offset from UTC, but those in column exp",
-        ),
-        (
-            "2024-06-03 20:00",
-            "2024-06-04T16:00Z",
-            {},
-            "column expiry say their offset from UTC, but those in column dat",
-        ),
-        (
-            "2024-06-03T20:00:00Z",
-            "2024-06-04T16:00-04:00",
-            {"expiry_time": "16:00 America/New_York", "quote_zone": "UTC"},
-            "column expiry say their offset from UTC already; leave prepare.quotes.expiry_time and quote_zone out",
-        ),
+        ("2024-06-03T20:00:00Z", "2024-06-04 16:00", "date", "expiry"),
+        ("2024-06-03 20:00", "2024-06-04T16:00Z", "expiry", "date"),
+        ("2024-06-03 20:00", "1717516800000", "expiry", "date"),
     ],
 )
 def test_an_offset_that_one_side_lacks_is_refused(
-    tmp_path: Path, quoted: str, expires: str, settings: dict, message: str
+    tmp_path: Path, quoted: str, expires: str, one: str, other: str
+) -> None:
+    """The settings that the message names read the file."""
+    rows = [f"{quoted},{expires},{k},0.2" for k in (-0.02, -0.01, 0.0, 0.01, 0.02)]
+    with pytest.raises(InputError, match=f"column {one} say .* in column {other} do not.*{re.escape(ZONED)}"):
+        quotes.read_table(offset_params(tmp_path, rows))
+    zones = yaml.safe_load(ZONED.replace(" and ", "\n"))
+    assert quotes.read_table(offset_params(tmp_path, rows, **zones)).kept.all()
+
+
+@pytest.mark.parametrize(
+    ("quoted", "expires", "zones", "days"),
+    [
+        ("2024-06-03 20:00", "1718352000000", {"expiry_time": "08:00 UTC", "quote_zone": "UTC"}, 10.5),
+        ("2024-06-03T16:00-04:00", "2024-06-04", NEW_YORK, 1.0),
+        ("2024-06-03T16:00-04:00", "2024-06-04T20:00Z", NEW_YORK, 1.0),
+        ("2024-06-03T20:00Z", "2024-06-04 16:00", NEW_YORK, 1.0),
+    ],
+)
+def test_zones_are_of_times_without_an_offset(
+    tmp_path: Path, quoted: str, expires: str, zones: dict[str, str], days: float
 ) -> None:
     rows = [f"{quoted},{expires},{k},0.2" for k in (-0.02, -0.01, 0.0, 0.01, 0.02)]
-    with pytest.raises(InputError, match=message):
-        quotes.read_table(offset_params(tmp_path, rows, **settings))
+    table = quotes.read_table(offset_params(tmp_path, rows, **zones))
+    np.testing.assert_allclose(table["tenor"], 24.0 * days * HOUR, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("quoted", "zones"),
+    [
+        ("2024-06-03T20:00Z", {"expiry_time": "20:00"}),
+        ("1717444800000", {"expiry_time": "20:00"}),
+        ("2024-06-03T20:00Z", NEW_YORK),
+        ("2024-06-03T15:00-05:00", NEW_YORK),
+    ],
+)
+def test_whole_days_end_at_the_time_of_expiry(tmp_path: Path, quoted: str, zones: dict[str, str]) -> None:
+    path = tmp_path / "quotes.csv"
+    path.write_text("at,days,k,iv\n" + "".join(f"{quoted},30,{k},0.2\n" for k in (-0.1, -0.05, 0.0, 0.05, 0.1)))
+    columns = {"snapshot": "at", "days": "days", "log_moneyness": "k", "iv": "iv"}
+    table = quotes.read_table(QuotesParams.model_validate({"path": str(path), "columns": columns, **zones}))
+    np.testing.assert_allclose(table["tenor"], 30 * 24 * HOUR, atol=1e-9)
+
+
+def test_a_row_without_a_time_says_no_offset(tmp_path: Path) -> None:
+    rows = [f"2024-06-03T20:00Z,2024-06-04T16:00-04:00,{k},0.2" for k in (-0.02, -0.01, 0.0, 0.01, 0.02)]
+    table = quotes.read_table(offset_params(tmp_path, [*rows, ",2024-06-04T16:00-04:00,0.03,0.2"]))
+    assert (table.kept.sum(), table.rejected["missing_value"]) == (5, 1)
+
+
+def test_midnight_with_an_offset_is_a_time_beside_other_times(tmp_path: Path) -> None:
+    """Where all expiries are midnights they are dates, as libraries write these."""
+    for expiries, days in (
+        (("2024-06-05T00:00Z", "2024-06-12T20:00Z"), (28 / 24, 9.0)),
+        (("2024-06-05T00:00Z", "2024-06-12T00:00Z"), (2.0, 9.0)),
+    ):
+        rows = [f"2024-06-03T16:00-04:00,{expiry},{k},0.2" for expiry in expiries for k in (-0.02, -0.01, 0.0, 0.01)]
+        table = quotes.read_table(offset_params(tmp_path, rows, **({} if days[0] < 2.0 else {"expiry_time": "16:00"})))
+        np.testing.assert_allclose(np.unique(table["tenor"]), 24.0 * np.array(days) * HOUR, atol=1e-9)
 
 
 def offset_params(folder: Path, rows: list[str], **settings: Any) -> QuotesParams:
