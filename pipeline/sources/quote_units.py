@@ -3,6 +3,8 @@
 Where several settings would make the numbers plausible all are listed, as only the user knows which is true.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from pipeline.errors import InputError
@@ -25,7 +27,24 @@ _NO_RATE = 0.003  # a year: prices with a smaller one may be undiscounted
 _TWO_UNITS = 50.0  # between medians of smiles, of which no market shows so much; units differ by 100
 _FEWEST_QUOTES = 3  # of a smile whose median counts
 _NEARLY = 10.0  # a vol is just outside of its range within this factor
+_SURE = 6.0  # standard errors of the rate of parity
 _SET = "prepare.quotes."
+
+
+class Pairs(NamedTuple):
+    """Calls and puts at one strike of expiries whose parity lines are straight, [pair] each.
+
+    Attributes:
+        row: of the call.
+        strike: of both.
+        difference: C - P, discounted.
+        rate: at which the parity line of the expiry discounts, decimal a year.
+    """
+
+    row: Index
+    strike: Array
+    difference: Array
+    rate: Array
 
 
 def check_rates(table: QuoteTable, params: QuotesParams) -> None:
@@ -45,22 +64,21 @@ def check_rates(table: QuoteTable, params: QuotesParams) -> None:
         )
 
 
-def check_discounts(table: QuoteTable, params: QuotesParams, row: Index, implied: Array) -> None:
-    """Raise InputError for rates that are missing or in another unit, as discount factors of put-call parity show.
-
-    Args:
-        table: the quotes.
-        params: settings.
-        row: of pairs of call and put, [pair].
-        implied: the rate at which parity discounts each of them, decimal a year, [pair].
-    """
-    long = table["tenor"][row] >= _PARITY_TENOR
+def check_discounts(table: QuoteTable, params: QuotesParams, pairs: Pairs) -> None:
+    """Raise InputError for rates that are missing or in another unit, as discount factors of put-call parity show."""
+    long = table["tenor"][pairs.row] >= _PARITY_TENOR
     if long.sum() < _FEWEST_PAIRS:
         return
-    if "rate" not in table:
-        _check_discounted(table, params, float(np.median(implied[long])))
-        return
-    used, implied = table["rate"][row[long]], implied[long]
+    pairs = Pairs(pairs.row[long], pairs.strike[long], pairs.difference[long], pairs.rate[long])
+    if "rate" in table:
+        _check_rate_unit(table, params, pairs)
+    elif "forward" in table:
+        _check_discounted(table, params, pairs)
+
+
+def _check_rate_unit(table: QuoteTable, params: QuotesParams, pairs: Pairs) -> None:
+    """Raise InputError where parity has the rates of the column in another unit."""
+    used, implied = table["rate"][pairs.row], pairs.rate
     unit, factor = ("percent", 0.01) if params.rate_unit != "percent" else ("decimal", 100.0)
     gap, other = (abs(float(np.median(implied - scale * used))) for scale in (1.0, factor))
     read, shown = (f"{100.0 * float(np.median(rates)) + 0.0:.3g} %" for rates in (used, implied))
@@ -73,14 +91,33 @@ def check_discounts(table: QuoteTable, params: QuotesParams, row: Index, implied
         )
 
 
-def _check_discounted(table: QuoteTable, params: QuotesParams, implied: float) -> None:
-    """Raise InputError where prices beside forwards are discounted at another rate than the settings have."""
-    if "forward" in table and abs(implied - params.rate) > _RATE_GAP:
+def _check_discounted(table: QuoteTable, params: QuotesParams, pairs: Pairs) -> None:
+    """Raise InputError where prices beside forwards are surely discounted at another rate than the settings have."""
+    implied, error = _rate_of_parity(table, pairs)
+    if abs(implied - params.rate) > max(_RATE_GAP, _SURE * error):
         raise InputError(
             f"{params.path}: put-call parity discounts the prices at {100.0 * implied:.3g} % a year, but {_SET}rate is "
             f"{params.rate:g}; set {_SET}rate: {implied:.3g}, or name a column of rates in {_SET}columns.rate, or "
             f"leave {_SET}columns.forward out, for forwards and discount factors of parity"
         )
+
+
+def _rate_of_parity(table: QuoteTable, pairs: Pairs) -> tuple[float, float]:
+    """The one rate at which parity discounts all pairs, by least squares, and its standard error.
+
+    C - P = e^(-r tenor) (F - K); about the median rate q, K + (C - P) e^(q tenor) is nearly a number of the expiry plus
+    (r - q) tenor K. All are taken per unit of forward, as markets are on different levels.
+    """
+    rate, tenor = float(np.median(pairs.rate)), table["tenor"][pairs.row]
+    expiry = np.cumsum(table.starts(pairs.row, EXPIRY)) - 1
+    size = np.bincount(expiry)
+    forward = pairs.strike + pairs.difference * np.exp(rate * tenor)
+    level = (np.bincount(expiry, forward) / size)[expiry]
+    x, y = tenor * pairs.strike / level, forward / level
+    x, y = (part - (np.bincount(expiry, part) / size)[expiry] for part in (x, y))
+    more = float(x @ y / (x @ x))
+    variance = float(np.sum((y - more * x) ** 2)) / (len(x) - len(size) - 1)
+    return rate + more, float(np.sqrt(variance / (x @ x)))
 
 
 def check_coordinates(table: QuoteTable, params: QuotesParams) -> None:

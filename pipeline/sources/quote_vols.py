@@ -134,8 +134,10 @@ def _check_parity(table: QuoteTable, params: QuotesParams, pairs: Index, carry: 
         spot = float(np.median(table.get("spot" if "spot" in table else "forward", np.nan)[call]))
         quote_units.refuse_slope(params, float(np.median(ratio[off])), spot)
     if not _shares_of_forward(params):
-        known = call[straight & ~off]
-        quote_units.check_discounts(table, params, known, -np.log(of_pair[straight & ~off]) / table["tenor"][known])
+        known = straight & ~off
+        rate = -np.log(of_pair[known]) / table["tenor"][call[known]]
+        known_pairs = quote_units.Pairs(call[known], strike[known], difference[known], rate)
+        quote_units.check_discounts(table, params, known_pairs)
     discount = np.where(straight & ~off, of_pair, carry.discount[call])
     quote_markets.check_parity(table, params, call, group, strike + difference / discount)
 

@@ -5,11 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import QuantLib
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
+from scipy.stats import norm
 
 from pipeline.errors import InputError
+from pipeline.settings.quotes import QuotesParams
+from pipeline.sources import quotes
 from tests.chains import COLUMNS, PRICES, chain, errors_bp, joined, read
 
 BY_K = {"date": "date", "days": "days", "log_moneyness": "k", "iv": "iv"}
@@ -175,6 +182,47 @@ def test_prices_that_are_discounted_need_their_rate(tmp_path: Path) -> None:
     np.testing.assert_allclose(read(tmp_path, rows, columns, rate=0.04).iv, of_parity, rtol=0.0, atol=1e-9)
     undiscounted = rows | {"price": rows["price"] * np.exp(0.04 * rows["days"] / 365)}
     np.testing.assert_allclose(read(tmp_path, undiscounted, columns).iv, of_parity, rtol=0.0, atol=1e-9)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    days=st.lists(st.integers(37, 100), min_size=1, max_size=3, unique=True).map(sorted),
+    step=st.sampled_from([0.5, 1.0, 2.5]),
+    tick=st.sampled_from([0.01, 0.05, 0.1]),
+    noise=st.sampled_from([0.0, 0.01, 0.02]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_noise_of_prices_is_no_rate(
+    tmp_path: Path, days: list[int], step: float, tick: float, noise: float, seed: int
+) -> None:
+    """Undiscounted prices of ticks and noise are read, though slopes of neighbours give rates of several per cent."""
+    columns, rows = PRICES | {"forward": "forward"}, noisy(days, step, tick, noise, seed, rate=0.0)
+    read_prices(tmp_path, rows, columns)
+    with pytest.raises(InputError, match="parity discounts the prices at [45]"):
+        read_prices(tmp_path, noisy([365, 400], 2.5, tick, noise, seed, rate=0.05), columns)
+
+
+def noisy(days: list[int], step: float, tick: float, noise: float, seed: int, *, rate: float) -> dict[str, Any]:
+    """Calls and puts of a constant vol at 17 strikes, in ticks."""
+    random = np.random.default_rng(seed)
+    forward = 100.0 + random.uniform()
+    day, place, put = (x.ravel() for x in np.meshgrid(days, np.arange(-8, 9), (0, 1), indexing="ij"))
+    strike, tenor, sign = 100.0 + step * place, day / 365, 1.0 - 2.0 * put
+    total = 0.25 * np.sqrt(tenor)
+    d1 = np.log(forward / strike) / total + 0.5 * total
+    price = np.exp(-rate * tenor) * sign * (forward * norm.cdf(sign * d1) - strike * norm.cdf(sign * (d1 - total)))
+    price = tick * np.round((price + noise * random.normal(size=len(price))) / tick)
+    rows = {"days": day, "strike": strike, "type": np.where(put, "put", "call"), "price": price}
+    rows |= {"date": np.full(len(day), "2024-01-02"), "forward": np.full(len(day), forward)}
+    return {name: values[price > 0.0] for name, values in rows.items()}
+
+
+def read_prices(folder: Path, rows: dict[str, Any], columns: dict[str, str]) -> None:
+    """Read prices of European options; noise in prices of few expiries may look like early exercise."""
+    path = folder / "q.parquet"
+    pq.write_table(pa.table(rows), path)
+    block = {"path": str(path), "columns": columns, "exercise": "european"}
+    quotes.read_table(QuotesParams.model_validate(block))
 
 
 @pytest.mark.parametrize("far", [-999.0, 99.0])
