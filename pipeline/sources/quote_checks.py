@@ -37,7 +37,7 @@ def checked(table: QuoteTable, params: QuotesParams) -> QuoteTable:
         table = table.reject("vol_not_positive", _lowest(table, params) < LOWEST_VOL)
         if params.vol_kind == "black":
             table = check_vols(table, table["value"], params)
-            quote_units.check_one_unit(table, params)
+            table = quote_units.check_one_unit(table, params)
     return _check_duplicates(table, params)
 
 

@@ -11,7 +11,7 @@ from pipeline.errors import InputError
 from pipeline.settings.quotes import HIGHEST_RATE, QuotesParams
 from pipeline.sources.columns import Array
 from pipeline.sources.groups import medians
-from pipeline.sources.quote_rows import EXPIRY, SURFACE, Index, QuoteTable
+from pipeline.sources.quote_rows import EXPIRY, SURFACE, Index, Mask, QuoteTable
 from vae.pricing import quoted_surface
 from vae.surface import plausible
 from vae.surface.plausible import VOL_UNITS, Interval
@@ -25,7 +25,8 @@ _RATE_GAP, _NEARER = 0.015, 0.25  # of the rate from that of parity, a year; of 
 _FEWEST_PAIRS = 10  # from which on the median of their rates counts
 _NO_RATE = 0.003  # a year: prices with a smaller one may be undiscounted
 _TWO_UNITS = 50.0  # between medians of smiles, of which no market shows so much; units differ by 100
-_FEWEST_QUOTES = 3  # of a smile whose median counts
+_FEWEST_QUOTES = 3  # of a smile or date whose median counts
+_MANY_ROWS = 0.05  # of a market: fewer in another unit are single faults
 _NEARLY = 10.0  # a vol is just outside of its range within this factor
 _SURE = 6.0  # standard errors of the rate of parity
 _SET = "prepare.quotes."
@@ -144,31 +145,39 @@ def check_vols(table: QuoteTable, params: QuotesParams) -> None:
         _check_vol(params, raw=vol / VOL_UNITS[params.vol_unit], black=black, level=level)
 
 
-def check_one_unit(table: QuoteTable, params: QuotesParams) -> None:
-    """Raise InputError where expiries of one time, or times of a market, have vols in two units."""
-    for row in _by_market(table):
-        vol, (expiry, surface) = table["value"][row], (_groups(table, row, keys) for keys in (EXPIRY, SURFACE))
-        many = np.bincount(expiry)[expiry] >= _FEWEST_QUOTES
-        _check_apart(medians(expiry, vol)[expiry[many]], surface[many], params)
-        _check_apart(medians(surface, vol), np.zeros(surface.max() + 1, np.int64), params)
+def check_one_unit(table: QuoteTable, params: QuotesParams) -> QuoteTable:
+    """The table without the few expiries, or times, of a market whose vols look like those of another unit.
+
+    Raises:
+        InputError: they are many.
+    """
+    for own in _by_market(table):
+        for keys in (EXPIRY, SURFACE):
+            row = own[table.kept[own]]
+            table = table.reject("outlier", row[_of_another_unit(table, params, row, keys)])
+    return table
 
 
-def _groups(table: QuoteTable, row: Index, keys: tuple[str, ...]) -> Index:
-    return np.cumsum(table.starts(row, keys)) - 1
-
-
-def _check_apart(level: Array, group: Index, params: QuotesParams) -> None:
-    """Raise InputError where median vols [smile] of a group [smile] are as far apart as units are."""
-    low, high = np.full(group.max(initial=0) + 1, np.inf), np.zeros(group.max(initial=0) + 1)
-    np.minimum.at(low, group, level)
-    np.maximum.at(high, group, level)
-    at = int(np.argmax(high / low))
-    if high[at] > _TWO_UNITS * low[at]:
-        raise InputError(
-            f"{params.path}: column {params.columns.iv or params.columns.bid_iv}: the median vol is "
-            f"{100.0 * low[at]:.3g} % on some of its expiries or dates and {100.0 * high[at]:.3g} % on others, as of "
-            f"two units: write all vols in one, or leave rows out by {_SET}drop_where"
-        )
+def _of_another_unit(table: QuoteTable, params: QuotesParams, row: Index, keys: tuple[str, ...]) -> Mask:
+    """Of rows of a market those of the fewer smiles, where the median vols of two parts differ as units do."""
+    vol, smile = table["value"][row], np.cumsum(table.starts(row, keys)) - 1
+    many: Mask = np.bincount(smile)[smile] >= _FEWEST_QUOTES
+    if not many.any():
+        return many
+    level = medians(smile, vol)[smile]
+    above = many & (level > np.sqrt(level[many].min() * level[many].max()))
+    below = many & ~above
+    low, high = (float(np.median(vol[part])) if part.any() else np.nan for part in (below, above))
+    odd: Mask = above if above.sum() < below.sum() else below
+    if not high > _TWO_UNITS * low:
+        return np.zeros_like(odd)
+    if odd.mean() < _MANY_ROWS:
+        return odd
+    raise InputError(
+        f"{params.path}: column {params.columns.iv or params.columns.bid_iv}: the median vol is {100.0 * low:.3g} % on "
+        f"some of its expiries or dates and {100.0 * high:.3g} % on others, as of two units: write all vols in one, or "
+        f"leave rows out by {_SET}drop_where"
+    )
 
 
 def check_prices(table: QuoteTable, params: QuotesParams, share: Array) -> None:

@@ -184,7 +184,7 @@ def test_prices_that_are_discounted_need_their_rate(tmp_path: Path) -> None:
     np.testing.assert_allclose(read(tmp_path, undiscounted, columns).iv, of_parity, rtol=0.0, atol=1e-9)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     days=st.lists(st.integers(37, 100), min_size=1, max_size=3, unique=True).map(sorted),
     step=st.sampled_from([0.5, 1.0, 2.5]),
@@ -198,7 +198,7 @@ def test_noise_of_prices_is_no_rate(
     """Undiscounted prices of ticks and noise are read, though slopes of neighbours give rates of several per cent."""
     columns, rows = PRICES | {"forward": "forward"}, noisy(days, step, tick, noise, seed, rate=0.0)
     read_prices(tmp_path, rows, columns)
-    with pytest.raises(InputError, match="parity discounts the prices at [45]"):
+    with pytest.raises(InputError, match=r"parity discounts the prices at [45]"):
         read_prices(tmp_path, noisy([365, 400], 2.5, tick, noise, seed, rate=0.05), columns)
 
 
@@ -251,3 +251,29 @@ def test_vols_in_two_units_are_refused(tmp_path: Path) -> None:
     dates["iv"] = np.where(dates["date"] == "2024-01-03", 1.0, 100.0) * dates["iv"]
     with pytest.raises(InputError, match=r"on some of its expiries or dates and 2. % on others, as of two units"):
         read(tmp_path, dates, vol_unit="percent")
+
+
+@pytest.mark.parametrize(
+    ("quotes_of_odd", "odd", "usual", "reason"),
+    [
+        (1, 0.0035, 0.2, "too_few_points"),
+        (1, 4.9, 0.09, "too_few_points"),
+        (3, 0.0035, 0.2, "outlier"),
+        (12, 20.0, 0.2, "outlier"),
+    ],
+)
+@pytest.mark.parametrize("by", ["date", "days"])
+def test_a_few_vols_of_another_unit_are_left_out(
+    tmp_path: Path, quotes_of_odd: int, odd: float, usual: float, reason: str, by: str
+) -> None:
+    """One date, or one expiry, of a history of 30."""
+    dates = np.repeat(np.arange("2024-01-01", "2024-01-31", dtype="datetime64[D]").astype(str), 12)
+    k = np.tile(np.linspace(-0.1, 0.1, 12), 30)
+    rows = {"date": dates, "days": np.full(360, 60), "k": k, "iv": np.full(360, usual)}
+    few = {name: values[:quotes_of_odd] for name, values in rows.items()} | {"iv": np.full(quotes_of_odd, odd)}
+    few |= {"date": np.full(quotes_of_odd, "2024-01-31")} if by == "date" else {"days": np.full(quotes_of_odd, 90)}
+    path = tmp_path / "q.parquet"
+    pq.write_table(pa.table(joined(rows, few)), path)
+    table = quotes.read_table(QuotesParams.model_validate({"path": str(path), "columns": BY_K, "max_vol": 30.0}))
+    left_out = {} if by == "days" and quotes_of_odd == 1 else {reason: quotes_of_odd}
+    assert {name: count for name, count in table.rejected.items() if count} == left_out
