@@ -33,7 +33,8 @@ _FORMS = tuple(
         rf"{_YEAR}[- ]{_NAME}[- ]{_DAY}",
     )
 )
-_ZONED = r"[0-9]\s*([A-Za-z]+|[+-][0-9:]+)$"  # the end of a time that says its offset, and of some that do not
+# The end of a time that says its offset, and of a few that do not; no ISO date.
+_ZONED = r"([0-9]\s*[A-Za-z]+|[^0-9-][0-9:.]+\s*[+-][0-9:]+)$"
 _DIGITS = r"^[0-9]+(\.0*)?$"
 _MANY = 1000  # different texts, from which on Arrow's reader is tried first
 # Seconds since 1970 and its parts, from 1980 to 2100: no two units share a magnitude, nor is one a yyyymmdd.

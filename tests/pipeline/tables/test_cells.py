@@ -95,6 +95,31 @@ def test_many_times_are_read_as_few_are() -> None:
 
 
 @pytest.mark.parametrize(
+    ("cell", "hours"),
+    [
+        ("2024-06-03T20:00Z", 0.0),
+        ("2024-06-03 16:00 UTC", 0.0),
+        ("2024-06-03T16:00:00.5-04:00", -4.0),
+        ("2024-06-03 16:00 -0400", -4.0),
+        ("20240603T213000+0530", 5.5),
+        ("3-Jun-2024 21:30 +05:30", 5.5),
+    ],
+)
+def test_a_time_says_how_far_its_clock_is_ahead(cell: str, hours: float) -> None:
+    np.testing.assert_array_equal(
+        dates.offsets_of_text(text(cell, "2024-06-03", None), None), [hours / 24, *[np.nan] * 2]
+    )
+
+
+@pytest.mark.parametrize(
+    "cell", ["2024-06-03", "2024-06-03 16:00", "3-Jun-2024", "Jun 3, 2024", "2024/06/03 16:00:01.5"]
+)
+def test_cells_without_an_offset_are_not_read_one_by_one(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(dates, "_offset")
+    np.testing.assert_array_equal(dates.offsets_of_text(text(cell), None), [np.nan])
+
+
+@pytest.mark.parametrize(
     ("cells", "message"),
     [
         (["03/04/2025"], r"in row 1, which can be read in several ways; set .*date_format to '%d/%m/%Y' or '%m/%d/%Y'"),
