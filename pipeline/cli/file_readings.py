@@ -52,7 +52,6 @@ _MOST_ARBITRAGE = 0.25  # of the smiles of a reading that is taken beside others
 _PLAIN_SCALAR = re.compile(r"(?!(?:true|false|yes|no|on|off|null)$)[A-Za-z_][A-Za-z0-9_ .()/-]*", re.IGNORECASE)
 _CONTRACT = re.compile(r"[A-Z.^]{1,6} *[0-9]{6}[CP][0-9]{8}|[A-Z_]+-[0-9]{1,2}[A-Z]{3}[0-9]{2}-[0-9]+-[CP]")
 _HIGHEST_RATE = 0.2  # decimal: forwards below may be rates of interest
-_SMALLEST_GAP = 0.001  # decimal, of a median strike from its forward, where these are rates of interest
 _SMALLEST_GAP = 0.001  # decimal, of strikes from their forward: those of swaptions are 25 basis points or more
 _VOLS = {"vol_unit": "decimal", "vol_kind": "black"}  # what the settings take without a word
 _FEWEST_DELTAS = 2  # columns named by deltas that make a table of them
