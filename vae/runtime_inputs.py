@@ -233,7 +233,6 @@ def quote_feeds(
     plausible.check_tenors(years)
     if call_delta is None:
         plausible.check_log_moneyness(k)
-        plausible.check_distances(k)
     else:
         plausible.check_call_deltas(k)
         k = log_moneyness_of_delta(k, vols * np.sqrt(years))

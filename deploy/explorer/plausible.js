@@ -26,7 +26,7 @@ const checkTenors = ({ longest_tenor }, tenors) => {
   if (longest > longest_tenor) throw new Error(`the tenor ${short(longest)} is more than ${longest_tenor} years; name the column days if these are days`);
 };
 
-const checkLogMoneyness = ({ largest_k, farthest_k, moneyness: [low, high], fewest }, k) => {
+const checkLogMoneyness = ({ largest_k, moneyness: [low, high], fewest }, k) => {
   const middle = median(k);
   if (Math.abs(middle) > largest_k) {
     throw new Error(`the median of ln(K/F) is ${short(middle)}, but must be within -${largest_k} and ${largest_k}: strike and forward are in different units`);
@@ -38,8 +38,6 @@ const checkLogMoneyness = ({ largest_k, farthest_k, moneyness: [low, high], fewe
   if (k.length >= fewest && Math.min(...k) > low && Math.max(...k) < high) {
     throw new Error(`log-moneyness from ${short(Math.min(...k))} to ${short(Math.max(...k))} has no quote near the money, which is 0: it looks like K/F; take its logarithm`);
   }
-  const far = k.findIndex((each) => Math.abs(each) > farthest_k);
-  if (far >= 0) throw new Error(`row ${far + 1}: ln(K/F) of ${short(k[far])} is further from the money than ${farthest_k}: leave it out`);
 };
 
 const median = (values) => {

@@ -229,7 +229,6 @@ def refusal(tenors: list[float], k: list[float], vols: list[float]) -> str:
         plausible.check_vols(vols)
         plausible.check_tenors(tenors)
         plausible.check_log_moneyness(k)
-        plausible.check_distances(k)
     except ValueError as error:
         return str(error)
     return ""
@@ -240,7 +239,6 @@ def test_quotes_are_refused_by_the_rules_of_the_library(explorer: Explorer, serv
     for _ in range(300):
         vols = 10.0 ** random.uniform(-2.5, 1.0) * random.uniform(0.1, 3.0, 6)
         k = random.uniform(-1.0, 1.0) + random.uniform(0.1, 2.0, 6)
-        k[0] *= random.choice((1.0, 10.0))
         quotes.append([random.uniform(0.0, 51.0, 6).tolist(), k.tolist(), vols.tolist()])
     limits = server.ask("GET", "/explorer/plausible.json").json()
     found = explorer.imported("plausible.js", _REFUSALS, {"limits": limits, "quotes": quotes})

@@ -342,7 +342,6 @@ def test_quotes_out_of_reach_are_reported_and_not_used(model: SurfaceModel) -> N
         ({"iv": [0.2, np.nan, 0.24]}, "iv of quote 1 is nan"),
         ({"tenor": [36.5, 91.0, 182.0]}, "the tenor 182 is more than 50 years; in days it would be 0.499 years"),
         ({"log_moneyness": [95.0, 100.0, 105.0]}, "strike and forward are in different units"),
-        ({"log_moneyness": [0.1, 0.0, -999.0]}, "of -999 is further from the money than 5: leave that quote out"),
         ({"log_moneyness": None, "call_delta": [25.0, 50.0, 75.0]}, "the call delta 25 .*; deltas in percent"),
     ],
 )

@@ -64,7 +64,6 @@ def limits(allowed: Interval = MEDIAN_VOL) -> dict[str, object]:
         "vol_units": dict(VOL_UNITS),
         "longest_tenor": LONGEST_TENOR,
         "largest_k": LARGEST_K,
-        "farthest_k": FARTHEST_K,
         "moneyness": list(_MONEYNESS),
         "fewest": _FEWEST,
     }
@@ -174,22 +173,6 @@ def check_log_moneyness(k: ArrayLike) -> None:
             f"log-moneyness from {known.min():.3g} to {known.max():.3g} has no quote near the money, which is 0: it "
             "looks like K/F; take its logarithm"
         )
-
-
-def check_distances(k: ArrayLike) -> None:
-    """Refuse coordinates k = ln(K/F) that stand for a missing one, such as -999.
-
-    Raises:
-        ValueError: a strike is more than 150 times above or below its forward.
-
-    >>> check_distances([0.1, -999.0])
-    Traceback (most recent call last):
-    ValueError: ln(K/F) of -999 is further from the money than 5: leave that quote out
-    """
-    known = _known(k)
-    far = known[np.abs(known) > FARTHEST_K]
-    if len(far):
-        raise ValueError(f"ln(K/F) of {far[0]:g} is further from the money than {FARTHEST_K:g}: leave that quote out")
 
 
 def check_call_deltas(delta: ArrayLike) -> None:

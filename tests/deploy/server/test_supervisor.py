@@ -18,7 +18,7 @@ from deploy.server.children import temporary_folder
 from deploy.server.stop import Stop
 from deploy.server.supervisor import Pulse, Workers
 from tests.deploy.serving import serving
-from tests.services import wait_for
+from tests.services import alive, wait_for
 
 
 def beats(pulse: Pulse) -> None:
@@ -127,4 +127,4 @@ def test_a_killed_supervisor_leaves_neither_folders_nor_workers(bundle: Path, tm
         server.process.kill()
         server.process.wait()
         wait_for(lambda: not list(temporary.iterdir()), seconds=30, what="the end of the folders")
-        wait_for(lambda: not any(child.is_running() for child in below), seconds=30, what="the end of the children")
+        wait_for(lambda: not any(alive(child.pid) for child in below), seconds=30, what="the end of the children")
