@@ -293,13 +293,13 @@ def slices(count: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, count))
 
 
-def date_of(day: object) -> dt.date:
+def as_date(day: object) -> dt.date:
     """The date of a date, a time or a Timestamp of pandas, or one of numpy.
 
     Raises:
         ValueError: it is none.
 
-    >>> date_of(np.datetime64("2026-03-02T16:00"))
+    >>> as_date(np.datetime64("2026-03-02T16:00"))
     datetime.date(2026, 3, 2)
     """
     found: object = day.astype("datetime64[D]").item() if isinstance(day, np.datetime64) else day

@@ -219,7 +219,7 @@ class SurfaceModel(BundleModel):
             self.plausible_medians,
         )
         if weight is not None:
-            runtime_inputs.check_weights(quotes, float(self.manifest["observation_scale_vol"]))
+            runtime_inputs.check_weights(quotes, self._quote_noise)
         quotes |= self._market_feed(market)
         completer = QuoteCompleter(self._graphs[bundle.COMPLETER], self.grid, self._quote_noise)
         if previous is None:
@@ -289,7 +289,7 @@ class SurfaceModel(BundleModel):
         surface = self._checked(np.asarray(runtime_inputs.unmasked(iv))[None])[0]
         if np.isnan(surface).any():
             raise ValueError("iv has missing points; a state needs a whole surface, as complete makes of quotes")
-        day = runtime_inputs.date_of(date)
+        day = runtime_inputs.as_date(date)
         return moving.after(state or moving.state, surface, day, log_return or 0.0)
 
     def scenarios(
@@ -325,7 +325,7 @@ class SurfaceModel(BundleModel):
         start = state or moving.state
         runtime_inputs.sample_request(n, seed, {}, 1.0, offset, "fitted", names=(), noise=False)
         if isinstance(days, Iterable):
-            dates = tuple(map(runtime_inputs.date_of, days))
+            dates = tuple(map(runtime_inputs.as_date, days))
         else:
             most = motion.MOST_STEPS + 1  # one more is refused below, and takes no time to count
             dates = motion.working_days(start.date, min(runtime_inputs.whole("days", days), most))

@@ -45,7 +45,7 @@ def application(service: Service, routes: Sequence[BaseRoute]) -> Middleware:
         if service.challenge is not None:
             followed.append(service.challenge.refresh)
         # A call of several threads starts them here, where they would keep the low priority for all requests after it.
-        beside = give_way if service.settings.threads == 1 else lambda: None
+        beside = give_way if service.settings.threads == 1 else None
         pool = ThreadPoolExecutor(len(followed), "volvae-follower", initializer=beside)
         tasks = [asyncio.create_task(_repeat(refresh, service.settings.poll, pool)) for refresh in followed]
         try:

@@ -178,16 +178,15 @@ def watched(
     """
     if isinstance(model, VectorModel):
         return Watched(model.score(read_vectors(incoming, model.dimension)))
+    dates = None
     if isinstance(prepare, QuotesPrepare) and not surface_tables.numbers_surfaces(incoming):
         quoted = quotes.read(prepare.quotes.model_copy(update={"path": str(incoming)}), model.grid)
         price = quoted.conditions.get(motion_drift.underlying_of(model) or "")
         dates = motion_drift.Dates(quoted.iv, quoted.dates, price, quoted.markets)
-        scored = motion_drift.of_incoming(model, dates) if motion else motion_drift.left_out(model)
-        return Watched(model.score(quoted.iv), quoted.dates, titles(quoted), scored)
-    iv = surface_tables.read_on_grid(incoming, model.grid)
-    return Watched(
-        model.score(iv), motion=motion_drift.of_incoming(model, None) if motion else motion_drift.left_out(model)
-    )
+        found = Watched(model.score(quoted.iv), quoted.dates, titles(quoted))
+    else:
+        found = Watched(model.score(surface_tables.read_on_grid(incoming, model.grid)))
+    return found._replace(motion=motion_drift.of_incoming(model, dates) if motion else motion_drift.left_out(model))
 
 
 if __name__ == "__main__":
