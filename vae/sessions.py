@@ -3,9 +3,13 @@
 A session starts at the first call, starts anew in a forked process, and can write its outputs into existing arrays.
 """
 
+import contextlib
 import copy
 import ctypes
+import functools
+import io
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +44,23 @@ def available_providers() -> list[str]:
     return list(onnxruntime.get_available_providers())
 
 
+@functools.cache
+def _has_driver() -> bool:
+    """Whether this machine has NVIDIA's driver, without which no library of CUDA is of use."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def _load_cuda() -> None:
+    """Load the libraries of CUDA that came as wheels, once: the provider looks for them among the system's only."""
+    with contextlib.redirect_stdout(io.StringIO()):  # a line for each that is missing: the session says it in one
+        onnxruntime.preload_dlls()
+
+
 class Options(NamedTuple):
     """Options of all sessions.
 
@@ -71,7 +92,7 @@ class Options(NamedTuple):
             "cpu": [cpu],
             "cuda": [cuda, cpu],
             "tensorrt": [PROVIDERS["tensorrt"], cuda, cpu],
-            "auto": [cuda, cpu] if PROVIDERS["cuda"] in available_providers() else [cpu],
+            "auto": [cuda, cpu] if PROVIDERS["cuda"] in available_providers() and _has_driver() else [cpu],
         }
         return wanted[self.provider]
 
@@ -185,7 +206,15 @@ class Graph:
         binding = session.io_binding()
         binding.bind_input(source, "cpu", 0, np.float32, read.shape, read.ctypes.data)
         binding.bind_output(target, "cpu", 0, np.float32, written.shape, written.ctypes.data)
-        return _Row(read, written, partial(session.run_with_iobinding, binding))
+        run = partial(session.run_with_iobinding, binding)
+        if self.provider == PROVIDERS["cpu"]:
+            return _Row(read, written, run)
+
+        def bind_and_run() -> None:
+            binding.bind_cpu_input(source, read)  # what a device reads is copied to it now, and not at the run
+            run()
+
+        return _Row(read, written, bind_and_run)
 
     def _load(self) -> onnxruntime.InferenceSession:
         settings = onnxruntime.SessionOptions()
@@ -193,8 +222,11 @@ class Graph:
         settings.log_severity_level = _NO_LINES
         # Idle threads that spin cost a shared machine more than they save in a small graph.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        providers = self._options.providers()
+        if providers != [PROVIDERS["cpu"]]:
+            _load_cuda()
         try:
-            session = onnxruntime.InferenceSession(self._content, settings, providers=self._options.providers())
+            session = onnxruntime.InferenceSession(self._content, settings, providers=providers)
         except Exception as error:  # onnxruntime raises a dozen unrelated types
             what = " ".join(str(error).split())
             raise BundleError(f"onnxruntime {onnxruntime.__version__} cannot load {self.name}: {what}") from error

@@ -27,6 +27,7 @@ from vae.graphs.flow_draws import FlowDraws
 from vae.model import linear_systems
 from vae.model.autoencoder import Vae
 from vae.model.flow import Flow
+from vae.model.intervals import interval_of
 from vae.model.mixture import Mixture
 
 _LARGEST_BELOW_ONE = 1.0 - 2.0**-24
@@ -125,7 +126,7 @@ class MixtureDraws(nn.Module):
         thresholds, means, factors = (part.to(uniform.dtype) for part in self._given(conditions, market))
         if market is not None:  # no uniform number may reach the components after the last one of the market
             thresholds = torch.where(thresholds >= _LARGEST_BELOW_ONE, 2.0, thresholds)
-        component = (uniform >= thresholds[:-1]).sum(1)
+        component = interval_of(uniform.squeeze(1), thresholds[:-1])
         return means[component] + (factors[component] * normal.unsqueeze(1)).sum(2)
 
     def _given(self, conditions: Tensor | None, market: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

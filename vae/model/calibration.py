@@ -18,6 +18,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from vae.model.intervals import interval_of
 from vae.surface.units import Z90
 
 COUNTS = (1, 2, 3, 4, 5, 7, 10, 20, 40, 100)  # numbers of known points, from each of which scores and factors hold
@@ -95,4 +96,4 @@ class Calibration(nn.Module):
 
 def row_of(number: Tensor) -> Tensor:
     """The index of the largest of ``COUNTS`` that numbers of known points reach, [batch]."""
-    return (number.unsqueeze(1) >= torch.tensor(COUNTS[1:], dtype=number.dtype, device=number.device)).sum(1)
+    return interval_of(number, torch.tensor(COUNTS[1:], dtype=number.dtype, device=number.device))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vae.model.intervals import interval_of
 from vae.surface import term_structure
 from vae.surface.grid import Grid
 from vae.surface.reading_error import ReadingError
@@ -135,7 +136,7 @@ class Axis(nn.Module):
         slack = _SLACK * (stop - start)
         inside = (at >= start - slack) & (at <= stop + slack)
         at = at.clamp(start, stop)
-        left = (at.unsqueeze(1) >= self.knots[1:-1]).sum(1)
+        left = interval_of(at, self.knots[1:-1])
         step = at - self.knots.index_select(0, left)
         share = step / self.widths.index_select(0, left)
         constant, first, second, third = (table.index_select(0, left) for table in self.cubics.unbind(1))

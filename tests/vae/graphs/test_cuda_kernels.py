@@ -5,7 +5,7 @@ This needs no GPU. A node without a kernel would run on the CPU, with copies bef
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -101,6 +101,22 @@ def sampler_of_a_flow() -> bytes:
     return sampler_graph(model.float(), Flow(FlowShape(2, 2)), 0, Layout.of_vectors(8), {"volvae_version": "1"})
 
 
+def empty_reductions(graph: onnx.GraphProto, outer: Mapping[str, bool]) -> Iterator[str]:
+    """Names of the nodes of a graph and its bodies that reduce an array of no numbers: CUDA's kernels refuse that."""
+    empty = outer | {value.name: any(size.HasField("dim_value") and not size.dim_value for size in shape_of(value))
+                     for value in (*graph.input, *graph.value_info)}  # fmt: skip
+    empty |= {tensor.name: 0 in tensor.dims for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type.startswith("Reduce") and empty.get(node.input[0], False):
+            yield node.name
+        for body in bodies(node):
+            yield from empty_reductions(body, empty)
+
+
+def shape_of(value: onnx.ValueInfoProto) -> Iterable[onnx.TensorShapeProto.Dimension]:
+    return value.type.tensor_type.shape.dim
+
+
 def documented(root: Path, *more: str) -> dict[str, str]:
     """Nodes on the CPU by graph, as docs/bundle.md says: of the graphs that every bundle has, and of ``more``."""
     section = (root / "docs/bundle.md").read_text("utf-8").partition("## On CUDA")[2].partition("\n## ")[0]
@@ -148,6 +164,26 @@ def test_nodes_on_the_cpu_of_a_trained_bundle_are_those_that_the_page_names(
 def test_nodes_on_the_cpu_of_scenarios_are_those_that_the_page_names(kernels: dict, root: Path) -> None:
     content = case("reverting", with_price=True).content
     assert named(on_the_cpu(nodes(content), kernels)) == documented(root, SCENARIOS)[SCENARIOS]
+
+
+def test_no_graph_reduces_an_empty_array(linear_bundle: Path) -> None:
+    """One component has no border to another, two tenors have none between them, and no residual factor is there."""
+    for path in linear_bundle.glob("*.onnx"):
+        model = shape_inference.infer_shapes(onnx.load(path), strict_mode=True)
+        assert list(empty_reductions(model.graph, {})) == [], path.name
+
+
+def test_empty_reductions_are_found() -> None:
+    graph = parser.parse_model("""
+    <ir_version: 9, opset_import: ["": 18]>
+    whole (float[n, 0] x, float[n, 1] y) => (float[n] sum, float[n] other)
+      <int64[1] axis = {1}> {
+      sum = ReduceSum <keepdims = 0> (x, axis)
+      other = ReduceSum <keepdims = 0> (y, axis)
+    }
+    """)
+    graph.graph.node[0].name = "empty"
+    assert list(empty_reductions(graph.graph, {})) == ["empty"]
 
 
 def test_operators_and_types_without_a_cuda_kernel_are_found(kernels: dict) -> None:
