@@ -3,11 +3,12 @@
 Under PyTorch's FakeTensorMode every operation yields shape, type and device of its result, and no numbers. To mix a
 tensor of the device with one that was left on the CPU is an error, as on a real device.
 
-Three things that a fake device cannot do are replaced:
+Four things that a fake device cannot do are replaced:
 
 - Numbers that Python reads from the device (``item``, ``if``, ``int``) are fixed: 1.0, true and 9.
 - A generator of random numbers cannot be made for a device that the build of torch lacks: the default one is used.
 - ``Module.to`` cannot replace fake parameters in place: it makes new ones.
+- Work cannot be recorded: it runs at each call.
 """
 
 import contextlib
@@ -18,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+from vae.training.captured import Captured
 
 
 def register_device() -> torch.device:
@@ -42,6 +45,7 @@ def fake_tensors() -> Iterator[None]:
         patch.setattr(FakeTensor, "__int__", lambda self: 9, raising=False)
         patch.setattr(nn.Module, "_apply", _apply)
         patch.setattr(torch, "Generator", _NoGenerator)
+        patch.setattr(Captured, "__new__", lambda _, function: function)
         yield
 
 

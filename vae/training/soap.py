@@ -6,11 +6,13 @@ Reference: Vyas, Morwani, Zhao, Kwun, Shapira, Brandfonbrener, Janson, Kakade (2
 Shampoo using Adam", arXiv:2409.11321, algorithm 3.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from vae.training.captured import Captured
 
 _MEAN_DECAY, _VARIANCE_DECAY, _FACTOR_DECAY = 0.95, 0.98, 0.95
 _EPSILON = 1e-8
@@ -22,37 +24,112 @@ class Soap(torch.optim.Optimizer):
     """Steps on weights [out, in] in the eigenbases of G G' and G'G, running means over gradients G; Adam on the rest.
 
     The first moment is kept in the eigenbasis and rotated when the basis is renewed. All state is tensors. Each step
-    shrinks the parameters of a group by its ``decay`` times the learning rate.
+    shrinks the parameters of a group by its ``decay`` times the learning rate. With ``captured`` the parameters are on
+    a CUDA device, each step's work is recorded there, and gradients must stay in the same memory after a few steps.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], lr: float) -> None:
+    def __init__(
+        self, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], lr: float, *, captured: bool = False
+    ) -> None:
         super().__init__(parameters, {"lr": lr, "decay": 0.0})
+        self._captured = captured
+        self._recorded: dict[tuple[bool, ...], Captured] = {}  # by the parameters whose bases are renewed
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
         """One step along the gradients; parameters without one stay."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.mul_(1.0 - group["lr"] * group["decay"])
-                    self._step(parameter, parameter.grad, group["lr"])
+        moved = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        counts = [self._count(parameter) for parameter, _ in moved]
+        sizes = [_StepSizes.of(count, group) for count, (_, group) in zip(counts, moved, strict=True)]
+        renewed = tuple(count % _STEPS_BETWEEN_BASES == 0 for count in counts)
+        parameters = [parameter for parameter, _ in moved]
+        if self._captured:
+            self._start_recorded(parameters, sizes, renewed)
+        else:
+            self._steps(parameters, sizes, renewed)
 
-    def _step(self, parameter: Tensor, gradient: Tensor, rate: float) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a state, whose tensors are new: what was recorded reads others."""
+        super().load_state_dict(state_dict)
+        self._recorded.clear()
+
+    def _count(self, parameter: Tensor) -> int:
+        """The number of the step that a parameter takes now, from 1."""
         state = self.state[parameter]
         if not state:
-            state.update(_first_state(gradient))
-        count = int(state["step"]) + 1
-        turned = _turn(gradient, state)
+            state.update(_first_state(_gradient(parameter)))
         state["step"] += 1
+        return int(state["step"])
+
+    def _start_recorded(
+        self, parameters: list[Tensor], sizes: "list[_StepSizes[float]]", renewed: tuple[bool, ...]
+    ) -> None:
+        if renewed not in self._recorded:
+
+            def steps(numbers: Tensor) -> tuple[Tensor, ...]:
+                self._steps(parameters, [_StepSizes(*row.unbind()) for row in numbers], renewed)
+                return ()
+
+            self._recorded[renewed] = Captured(steps)
+        self._recorded[renewed](torch.tensor(sizes).to(parameters[0].device))
+
+    def _steps(self, parameters: list[Tensor], sizes: "Sequence[_StepSizes[Any]]", renewed: tuple[bool, ...]) -> None:
+        for parameter, size, renews in zip(parameters, sizes, renewed, strict=True):
+            self._step(parameter, _gradient(parameter), size, renews=renews)
+
+    def _step(self, parameter: Tensor, gradient: Tensor, size: "_StepSizes[Any]", *, renews: bool) -> None:
+        """Move a parameter and its state, all in the memory in which they are."""
+        state = self.state[parameter]
+        parameter.mul_(size.kept)
+        turned = _turn(gradient, state)
         state["first"].lerp_(turned, 1.0 - _MEAN_DECAY)
         state["second"].lerp_(turned.square(), 1.0 - _VARIANCE_DECAY)
-        deviation = (state["second"] / (1.0 - _VARIANCE_DECAY**count)).sqrt_().add_(_EPSILON)
-        update = state["first"] / deviation
-        parameter.add_(_turn_back(update, state), alpha=-rate / (1.0 - _MEAN_DECAY**count))
+        deviation = (state["second"] / size.variance_share).sqrt_().add_(_EPSILON)
+        update = _turn_back(state["first"] / deviation, state)
+        if isinstance(size.rate, Tensor):
+            parameter.addcmul_(update, size.rate)
+        else:
+            parameter.add_(update, alpha=size.rate)
         for side, factor in _factors(gradient).items():
             state[f"{side}_factor"].lerp_(factor, 1.0 - _FACTOR_DECAY)
-            if count % _STEPS_BETWEEN_BASES == 0:
-                _renew_basis(state, side)
+            if renews:
+                self._keep(state, _renewed_basis(state, side))
+
+    def _keep(self, state: dict[str, Tensor], renewed: dict[str, Tensor]) -> None:
+        """Replace parts of a state; recorded work reads and writes the memory with which it began."""
+        for name, value in renewed.items():
+            if self._captured:
+                state[name].copy_(value)
+            else:
+                state[name] = value
+
+
+_Number = TypeVar("_Number", float, Tensor)
+
+
+class _StepSizes(NamedTuple, Generic[_Number]):
+    """Factors of a step.
+
+    Attributes:
+        kept: share of the parameter.
+        rate: of the update, negative.
+        variance_share: of the running mean of squares, that the gradients so far have filled.
+    """
+
+    kept: _Number
+    rate: _Number
+    variance_share: _Number
+
+    @staticmethod
+    def of(count: int, group: dict[str, Any]) -> "_StepSizes[float]":
+        """Of the step of a group with this number, from 1."""
+        rate, decay = group["lr"], group["decay"]
+        return _StepSizes(1.0 - rate * decay, -rate / (1.0 - _MEAN_DECAY**count), 1.0 - _VARIANCE_DECAY**count)
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    """The gradient of a parameter that has one."""
+    return parameter.grad  # type: ignore[return-value]
 
 
 def _first_state(gradient: Tensor) -> dict[str, Tensor]:
@@ -90,14 +167,16 @@ def _turn_back(values: Tensor, state: dict[str, Tensor]) -> Tensor:
     return values @ state["right_basis"].T if "right_basis" in state else values
 
 
-def _renew_basis(state: dict[str, Tensor], side: str) -> None:
+def _renewed_basis(state: dict[str, Tensor], side: str) -> dict[str, Tensor]:
     """One step of orthogonal iteration towards the eigenvectors, largest eigenvalue first; the moments follow."""
     old, axis = state[f"{side}_basis"], 0 if side == "left" else 1
     image = state[f"{side}_factor"] @ old
     order = (old * image).sum(0).argsort(descending=True, stable=True)
     new = torch.linalg.qr(image[:, order]).Q
-    state[f"{side}_basis"] = new
-    state["second"] = state["second"].index_select(axis, order)
     change = new.T @ old
     first = state["first"]
-    state["first"] = change @ first if side == "left" else first @ change.T
+    return {
+        f"{side}_basis": new,
+        "first": change @ first if side == "left" else first @ change.T,
+        "second": state["second"].index_select(axis, order),
+    }

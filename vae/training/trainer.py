@@ -7,6 +7,7 @@ whole batch and uses its part, so that together they take the steps of one proce
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from vae.model.autoencoder import Observations, Vae
 from vae.model.elbo import elbo, objective, proposal_log_density
+from vae.training.captured import Captured
 from vae.training.data_parallel import Replicas
 from vae.training.schedule import Schedule
 from vae.training.soap import Soap
@@ -63,7 +65,7 @@ class Trainer:
         weights: of the training surfaces, with a mean of 1, [surface]; all count alike by default.
         stop_after: epochs without a penalty that are trained, of those of the schedule; the latest weights are then the
             result, whatever they do on validation. By default all are trained and the best weights are the result.
-        compiled: whether torch compiles the objective, on CUDA into graphs that start all its kernels at once.
+        compiled: whether torch compiles the objective.
 
     Raises:
         ValueError: a batch is larger than the training set, or smaller than the number of processes.
@@ -84,9 +86,9 @@ class Trainer:
         compiled: bool = False,
     ) -> None:
         self.model, self.schedule, self._penalty, self._weights = model, schedule, penalty, weights
-        mode = "reduce-overhead" if model.center.is_cuda else "default"
-        self._objective = torch.compile(objective, mode=mode) if compiled else objective
+        self._objective = torch.compile(objective) if compiled else objective
         self._train, self._validation, self._replicas = train, validation, replicas
+        self._on_one_gpu = model.center.is_cuda and replicas.count == 1
         # What the objective needs of the training surfaces: to gather points for nothing takes a sixth of a step.
         self._needed = train if model.pointwise or train.missing is not None else train._replace(points=None)
         if self.surfaces < schedule.batch:
@@ -96,7 +98,7 @@ class Trainer:
         if schedule.batch < replicas.count:
             raise ValueError(f"a batch of {schedule.batch} is too small for {replicas.count} processes")
         start = model if start is None else start
-        self._optimizer = _optimizer(model, schedule)
+        self._renew_optimizer()
         self._skipped_in_a_row = 0
         self._stop_after = stop_after
         self.next_epoch = schedule.epochs if stop_after == 0 else 0
@@ -131,7 +133,7 @@ class Trainer:
                 self._drop_scaffold()
             if self.next_epoch == self.schedule.epochs:
                 self.model.load_state_dict(self.best_weights)
-                self._optimizer = _optimizer(self.model, self.schedule)
+                self._renew_optimizer()
             train_objective, skipped = self._train_epoch(self.next_epoch)
             validation_elbo = self._validation_elbo(self.model)
             self.next_epoch += 1
@@ -202,7 +204,7 @@ class Trainer:
     def _drop_scaffold(self) -> None:
         """Go on with the final model and a new optimiser."""
         self.model = self.model.without_last_latents(self.schedule.scaffold_latents)
-        self._optimizer = _optimizer(self.model, self.schedule)
+        self._renew_optimizer()
 
     def _train_epoch(self, epoch: int) -> tuple[float, int]:
         """Mean objective of the steps of one epoch, and how many steps were skipped."""
@@ -226,25 +228,43 @@ class Trainer:
                 total += value
         return total.item() / max(steps - skipped, 1), skipped
 
+    def _renew_optimizer(self) -> None:
+        """Begin a part of the training. On one GPU the work of its steps is recorded, but for a penalty's."""
+        self._optimizer = _optimizer(self.model, self.schedule, captured=self._on_one_gpu)
+        self._gradients_without_penalty = Captured(self._gradients) if self._on_one_gpu else self._gradients
+
     def _step(
         self, rows: Tensor, weights: Tensor, generator: torch.Generator, *, penalised: bool = False
     ) -> Tensor | None:
         """One step on minus the mean objective per point; the mean objective, or None for a skipped step."""
-        batch, mine = len(rows), self._replicas.rows(len(rows))
-        noise = self._noise((self.schedule.importance_samples, batch), generator)[:, mine]
-        masks = None if self._scaffolded else self._random_masks(batch, generator)
-        self._optimizer.zero_grad(set_to_none=True)
-        x = self._needed.at(rows[mine])
-        value = self._weighted(self._objective(self.model, x, noise, weights), rows[mine]).sum() / batch
-        proposal = 0.0 if masks is None else self._proposal_objective(rows[mine], noise[0], masks.at(mine)) / batch
-        penalty = self._penalty_of_samples(rows, generator) if penalised else 0.0
-        (-(value + proposal - penalty) / self.model.architecture.dimension).backward()
-        value = self._replicas.add(self.model.parameters(), value.detach())
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.schedule.gradient_clip)
+        noise = self._noise((self.schedule.importance_samples, len(rows)), generator)
+        masks = None if self._scaffolded else self._random_masks(len(rows), generator)
+        draws = (rows, weights, noise, *(masks or ()))
+        if penalised:
+            value, norm = self._gradients(*draws, penalty=partial(self._penalty_of_samples, rows, generator))
+        else:
+            value, norm = self._gradients_without_penalty(*draws)
         if not torch.isfinite(norm):
             return None
         self._optimizer.step()
         return value
+
+    def _gradients(
+        self, rows: Tensor, weights: Tensor, noise: Tensor, *masks: Tensor, penalty: Callable[[], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The mean objective; set its gradients, whose norm is bounded, and return what that was before."""
+        mine = self._replicas.rows(len(rows))
+        rows_of_mine, noise = rows[mine], noise[:, mine]
+        self._optimizer.zero_grad(set_to_none=True)
+        x = self._needed.at(rows_of_mine)
+        value = self._weighted(self._objective(self.model, x, noise, weights), rows_of_mine).sum() / len(rows)
+        proposal: Tensor | float = 0.0
+        if masks:
+            proposal = self._proposal_objective(rows_of_mine, noise[0], _Masks(*masks).at(mine)) / len(rows)
+        penalties = penalty() if penalty else 0.0
+        (-(value + proposal - penalties) / self.model.architecture.dimension).backward()
+        value = self._replicas.add(self.model.parameters(), value.detach())
+        return value, nn.utils.clip_grad_norm_(self.model.parameters(), self.schedule.gradient_clip)
 
     def _weighted(self, values: Tensor, rows: Tensor) -> Tensor:
         """Values [row] of training surfaces by the weights of these."""
@@ -326,7 +346,7 @@ class _Masks(NamedTuple):
         return (self.order >= threshold).to(self.order.dtype)
 
 
-def _optimizer(model: Vae, schedule: Schedule) -> Soap:
+def _optimizer(model: Vae, schedule: Schedule, *, captured: bool) -> Soap:
     """SOAP with a larger rate for the log scale: at the rate of the networks it lags the residuals for most of a run.
 
     Weight decay applies to the networks only, so that it draws the model towards the linear one.
@@ -340,9 +360,8 @@ def _optimizer(model: Vae, schedule: Schedule) -> Soap:
         "linear": {"rate": 1.0, "decay": 0.0},
         "scale": {"rate": schedule.scale_rate, "decay": 0.0},
     }
-    return Soap(
-        [{"params": groups[kind], **settings[kind]} for kind in groups if groups[kind]], lr=schedule.learning_rate
-    )
+    parts = [{"params": groups[kind], **settings[kind]} for kind in groups if groups[kind]]
+    return Soap(parts, lr=schedule.learning_rate, captured=captured)
 
 
 def _generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:

@@ -58,6 +58,27 @@ def test_cuda_takes_the_steps_of_the_cpu() -> None:
     torch.testing.assert_close(found[1], found[0], rtol=0.0, atol=1e-7)
 
 
+@pytest.mark.gpu
+def test_recorded_steps_are_those_that_are_not_recorded() -> None:
+    """With renewed bases among them, rates that change, and a state that was saved and restored."""
+    found = []
+    for captured in (False, True):
+        generator = torch.Generator().manual_seed(5)
+        layers = [torch.nn.Parameter(torch.zeros(size, dtype=torch.float64, device="cuda")) for size in ((6, 4), (6,))]
+        for layer in layers:
+            layer.grad = torch.zeros_like(layer)
+        soap = Soap(layers, lr=0.01, captured=captured)
+        for step in range(65):
+            if step == 50:
+                soap.load_state_dict(soap.state_dict())
+            soap.param_groups[0]["lr"] = 0.01 / (1 + step)
+            for layer in layers:
+                layer.grad.copy_(torch.randn(layer.shape, generator=generator, dtype=torch.float64))
+            soap.step()
+        found.append(torch.cat([layer.detach().ravel().cpu() for layer in layers]))
+    torch.testing.assert_close(found[1], found[0], rtol=0.0, atol=1e-7)
+
+
 def test_vectors_take_the_steps_of_adam() -> None:
     ours, theirs = (torch.nn.Parameter(torch.linspace(-1.0, 1.0, 7, dtype=torch.float64)) for _ in range(2))
     soap, adam = Soap([ours], lr=0.01), torch.optim.Adam([theirs], lr=0.01, betas=(0.95, 0.98))

@@ -9,6 +9,7 @@ from tests.vae.model.test_linear import CASES, data
 from vae.model.autoencoder import Architecture, Observations, Vae
 from vae.model.elbo import bounds, objective
 from vae.model.linear import principal_components
+from vae.training.captured import Captured
 from vae.training.data_parallel import Replicas
 from vae.training.schedule import Schedule
 from vae.training.trainer import DivergedError, Trainer
@@ -138,19 +139,23 @@ def exact_elbo(model: Vae, seen: Observations) -> float:
         return bounds(model, seen, cubature(model.architecture.latents, len(seen.values))).elbo.value.mean().item()
 
 
-def folded(schedule: Schedule, rows: int = 2000) -> Trainer:
+ON_CUDA = Schedule(12, 100, 3e-3, 10.0, 50, 1e3, 5, scaffold_latents=1)
+
+
+def folded(schedule: Schedule, rows: int = 2000, *, device: str = "cpu") -> Trainer:
     """Three quarters of a circle: its two ends coincide on the first principal direction."""
     generator = torch.Generator().manual_seed(3)
     angle = (torch.rand(rows, generator=generator, dtype=torch.float64) - 0.5) * 1.5 * math.pi
     x = torch.stack([angle.cos(), angle.sin(), 0.2 * angle.sin().square()], dim=1)
     x = x + 0.01 * torch.randn(x.shape, generator=generator, dtype=torch.float64)
     components = principal_components(x)
+    sizes = Architecture(3, 3, 1, 32, 2, sees_missing=schedule.hidden_share > 0.0)
     torch.manual_seed(4)
     start, model = (
-        Vae.from_components(Architecture(3, 3, latents, 32, 2), components).float()
+        Vae.from_components(replace(sizes, latents=latents), components).float().to(device)
         for latents in (1, 1 + schedule.scaffold_latents)
     )
-    seen = start.observe(x.float())
+    seen = start.observe(x.float().to(device), points=schedule.hidden_share > 0.0)
     return Trainer(model, seen.at(slice(200, rows)), seen.at(slice(200)), schedule, start=start)
 
 
@@ -257,3 +262,28 @@ def test_cuda_has_the_gradients_of_the_cpu() -> None:
             {name: value.grad.cpu() for name, value in trainer.model.named_parameters() if value.grad is not None}
         )
     torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("hidden_share", [0.0, 0.25])
+def test_recorded_steps_train_as_those_that_are_not(hidden_share: float) -> None:
+    """Both parts of a training, with a scaffold and without; rounding differs, and SOAP enlarges what differs."""
+    schedule = replace(ON_CUDA, hidden_share=hidden_share)
+    plain, recorded = (folded(schedule, 1000, device="cuda") for _ in range(2))
+    plain._on_one_gpu = False
+    plain._renew_optimizer()
+    for ours, theirs in zip(recorded.epochs(), plain.epochs(), strict=True):
+        assert ours.validation_elbo == pytest.approx(theirs.validation_elbo, abs=0.05)
+        assert ours.train_objective == pytest.approx(theirs.train_objective, abs=0.05)
+    assert isinstance(recorded._gradients_without_penalty, Captured)
+
+
+@pytest.mark.gpu
+def test_a_training_on_cuda_that_was_stopped_goes_on_with_the_same_bits() -> None:
+    whole, stopped, resumed = (folded(replace(ON_CUDA, hidden_share=0.25), 1000, device="cuda") for _ in range(3))
+    list(whole.epochs())
+    next(epoch for epoch in stopped.epochs() if epoch.number == 9)
+    resumed.restore(stopped.state())
+    list(resumed.epochs())
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
