@@ -194,7 +194,7 @@ def _distance(error: Tensor, factors: Tensor | None, scale: Tensor) -> tuple[Ten
         return distance, torch.zeros_like(scale)
     scaled = factors / scale
     identity = torch.eye(scaled.shape[-1], dtype=scaled.dtype, device=scaled.device)
-    lower = torch.linalg.cholesky(scaled.mT @ scaled + identity)
+    lower = torch.linalg.cholesky_ex(scaled.mT @ scaled + identity).L
     along = torch.linalg.solve_triangular(lower, scaled.mT, upper=False)
     explained = (error.unsqueeze(-2) @ along.mT).squeeze(-2).square().sum(-1)
     return distance - explained, 2.0 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
