@@ -273,8 +273,8 @@ def test_recorded_steps_train_as_those_that_are_not(hidden_share: float) -> None
     plain._on_one_gpu = False
     plain._renew_optimizer()
     for ours, theirs in zip(recorded.epochs(), plain.epochs(), strict=True):
-        assert ours.validation_elbo == pytest.approx(theirs.validation_elbo, abs=0.05)
-        assert ours.train_objective == pytest.approx(theirs.train_objective, abs=0.05)
+        assert ours.train_objective == pytest.approx(theirs.train_objective, rel=1e-3, abs=0.05)
+    assert recorded.best_elbo == pytest.approx(plain.best_elbo, rel=1e-3, abs=0.05)
     assert isinstance(recorded._gradients_without_penalty, Captured)
 
 
