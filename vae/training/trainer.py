@@ -98,11 +98,11 @@ class Trainer:
         if schedule.batch < replicas.count:
             raise ValueError(f"a batch of {schedule.batch} is too small for {replicas.count} processes")
         start = model if start is None else start
-        self._renew_optimizer()
         self._skipped_in_a_row = 0
         self._stop_after = stop_after
         self.next_epoch = schedule.epochs if stop_after == 0 else 0
         self.best_epoch = 0
+        self._begin_part()
         self.initial_elbo = self.best_elbo = self.unpenalised_elbo = self._validation_elbo(start)
         self.architecture = start.architecture
         self.best_weights = _copy(start.state_dict())
@@ -131,9 +131,10 @@ class Trainer:
         while not self.finished:
             if self._scaffolded and self.next_epoch >= self.schedule.scaffold_epochs:
                 self._drop_scaffold()
+                self._begin_part()
             if self.next_epoch == self.schedule.epochs:
                 self.model.load_state_dict(self.best_weights)
-                self._renew_optimizer()
+                self._begin_part()
             train_objective, skipped = self._train_epoch(self.next_epoch)
             validation_elbo = self._validation_elbo(self.model)
             self.next_epoch += 1
@@ -183,8 +184,10 @@ class Trainer:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Continue from a ``state`` of the same model, data and schedule."""
         weights = _under("model.", tensors)
+        self.next_epoch, self.best_epoch = int(tensors["next_epoch"]), int(tensors["best_epoch"])
         if len(weights["log_std"]) < self.model.architecture.latents:
             self._drop_scaffold()
+        self._begin_part()
         self.model.load_state_dict(weights)
         device = self.model.center.device
         self.best_weights = {name: value.to(device) for name, value in _under("best.", tensors).items()}
@@ -194,7 +197,6 @@ class Trainer:
             moments.setdefault(int(index), {})[moment] = value
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.next_epoch, self.best_epoch = int(tensors["next_epoch"]), int(tensors["best_epoch"])
         self.best_elbo, self.unpenalised_elbo = tensors["elbos"].tolist()
 
     @property
@@ -202,9 +204,8 @@ class Trainer:
         return self.model.architecture.latents > self.architecture.latents
 
     def _drop_scaffold(self) -> None:
-        """Go on with the final model and a new optimiser."""
+        """Go on with the final model."""
         self.model = self.model.without_last_latents(self.schedule.scaffold_latents)
-        self._renew_optimizer()
 
     def _train_epoch(self, epoch: int) -> tuple[float, int]:
         """Mean objective of the steps of one epoch, and how many steps were skipped."""
@@ -228,10 +229,14 @@ class Trainer:
                 total += value
         return total.item() / max(steps - skipped, 1), skipped
 
-    def _renew_optimizer(self) -> None:
-        """Begin a part of the training. On one GPU the work of its steps is recorded, but for a penalty's."""
-        self._optimizer = _optimizer(self.model, self.schedule, captured=self._on_one_gpu)
-        self._gradients_without_penalty = Captured(self._gradients) if self._on_one_gpu else self._gradients
+    def _begin_part(self) -> None:
+        """Begin a part of the training with a new optimiser; on one GPU the work of its steps is recorded.
+
+        A penalty draws samples in the midst of a step, so that its few epochs are not recorded.
+        """
+        recorded = self._on_one_gpu and self.next_epoch < self.schedule.epochs
+        self._optimizer = _optimizer(self.model, self.schedule, captured=recorded)
+        self._unpenalised = Captured(self._gradients) if recorded else self._gradients
 
     def _step(
         self, rows: Tensor, weights: Tensor, generator: torch.Generator, *, penalised: bool = False
@@ -243,7 +248,7 @@ class Trainer:
         if penalised:
             value, norm = self._gradients(*draws, penalty=partial(self._penalty_of_samples, rows, generator))
         else:
-            value, norm = self._gradients_without_penalty(*draws)
+            value, norm = self._unpenalised(*draws)
         if not torch.isfinite(norm):
             return None
         self._optimizer.step()

@@ -1,15 +1,19 @@
+import itertools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.vae.model.test_elbo import cubature
 from tests.vae.model.test_linear import CASES, data
 from vae.model.autoencoder import Architecture, Observations, Vae
 from vae.model.elbo import bounds, objective
 from vae.model.linear import principal_components
-from vae.training.captured import Captured
+from vae.training import soap
+from vae.training import trainer as training
 from vae.training.data_parallel import Replicas
 from vae.training.schedule import Schedule
 from vae.training.trainer import DivergedError, Trainer
@@ -139,7 +143,7 @@ def exact_elbo(model: Vae, seen: Observations) -> float:
         return bounds(model, seen, cubature(model.architecture.latents, len(seen.values))).elbo.value.mean().item()
 
 
-ON_CUDA = Schedule(12, 100, 3e-3, 10.0, 50, 1e3, 5, scaffold_latents=1)
+ON_CUDA = Schedule(12, 100, 3e-3, 10.0, 50, 1e3, 5, scaffold_latents=1, penalty_epochs=2)
 
 
 def folded(schedule: Schedule, rows: int = 2000, *, device: str = "cpu") -> Trainer:
@@ -156,7 +160,8 @@ def folded(schedule: Schedule, rows: int = 2000, *, device: str = "cpu") -> Trai
         for latents in (1, 1 + schedule.scaffold_latents)
     )
     seen = start.observe(x.float().to(device), points=schedule.hidden_share > 0.0)
-    return Trainer(model, seen.at(slice(200, rows)), seen.at(slice(200)), schedule, start=start)
+    penalty = (lambda points: points.square().sum(-1)) if schedule.penalty_epochs else None
+    return Trainer(model, seen.at(slice(200, rows)), seen.at(slice(200)), schedule, start=start, penalty=penalty)
 
 
 @pytest.mark.slow
@@ -264,25 +269,75 @@ def test_cuda_has_the_gradients_of_the_cpu() -> None:
     torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
 
 
+class Replayed:
+    """Stands for a recording where there is no GPU: later calls use the memory of the gradients of the fourth one."""
+
+    trainer: Trainer
+
+    def __init__(self, function: Callable[..., Sequence[Tensor]]) -> None:
+        self.function, self.calls = function, 0
+        self.gradients: list[Tensor | None] = []
+
+    def __call__(self, *arguments: Tensor) -> Sequence[Tensor]:
+        self.calls += 1
+        parameters = list(self.trainer.model.parameters())
+        for parameter, gradient in zip(parameters, self.gradients, strict=bool(self.gradients)):
+            parameter.grad = gradient
+        results = self.function(*arguments)
+        if self.calls == 4:
+            self.gradients = [parameter.grad for parameter in parameters]
+        for parameter, gradient in zip(parameters, self.gradients, strict=bool(self.gradients)):
+            if gradient is not None:
+                parameter.grad = gradient.copy_(parameter.grad)
+        return results
+
+
+def test_what_is_recorded_reads_the_gradients_of_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each part of a training, and in one that was stopped in each."""
+    for module in (soap, training):
+        monkeypatch.setattr(module, "Captured", Replayed)
+    plain = folded(replace(ON_CUDA, hidden_share=0.25), 1000)
+    found = {epoch.number: epoch.train_objective for epoch in plain.epochs()}
+    for stop in (2, 9, 13, 14):
+        trainer = Replayed.trainer = recorded()
+        epochs = itertools.islice(trainer.epochs(), stop)
+        assert {epoch.number: epoch.train_objective for epoch in epochs} == pytest.approx(
+            {number: found[number] for number in range(1, stop + 1)}, rel=1e-3, abs=0.05
+        )
+        resumed = Replayed.trainer = recorded()
+        resumed.restore(trainer.state())
+        for epoch in resumed.epochs():
+            assert epoch.train_objective == pytest.approx(found[epoch.number], rel=1e-3, abs=0.05)
+
+
+def recorded() -> Trainer:
+    """A training whose steps are recorded, wherever it is."""
+    trainer = folded(replace(ON_CUDA, hidden_share=0.25), 1000)
+    trainer._on_one_gpu = True
+    trainer._begin_part()
+    return trainer
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("hidden_share", [0.0, 0.25])
 def test_recorded_steps_train_as_those_that_are_not(hidden_share: float) -> None:
-    """Both parts of a training, with a scaffold and without; rounding differs, and SOAP enlarges what differs."""
-    schedule = replace(ON_CUDA, hidden_share=hidden_share)
-    plain, recorded = (folded(schedule, 1000, device="cuda") for _ in range(2))
+    """All parts of a training; rounding differs, and SOAP enlarges what differs."""
+    recorded, plain = (folded(replace(ON_CUDA, hidden_share=hidden_share), 1000, device="cuda") for _ in range(2))
     plain._on_one_gpu = False
-    plain._renew_optimizer()
+    plain._begin_part()
     for ours, theirs in zip(recorded.epochs(), plain.epochs(), strict=True):
+        assert ours.skipped_steps == 0
         assert ours.train_objective == pytest.approx(theirs.train_objective, rel=1e-3, abs=0.05)
     assert recorded.best_elbo == pytest.approx(plain.best_elbo, rel=1e-3, abs=0.05)
-    assert isinstance(recorded._gradients_without_penalty, Captured)
 
 
 @pytest.mark.gpu
-def test_a_training_on_cuda_that_was_stopped_goes_on_with_the_same_bits() -> None:
+@pytest.mark.parametrize("stop", [2, 9, 13])
+def test_a_training_on_cuda_that_was_stopped_goes_on_with_the_same_bits(stop: int) -> None:
+    """With the scaffold, without it, and among the epochs with a penalty."""
     whole, stopped, resumed = (folded(replace(ON_CUDA, hidden_share=0.25), 1000, device="cuda") for _ in range(3))
     list(whole.epochs())
-    next(epoch for epoch in stopped.epochs() if epoch.number == 9)
+    next(epoch for epoch in stopped.epochs() if epoch.number == stop)
     resumed.restore(stopped.state())
     list(resumed.epochs())
     for name, value in whole.model.state_dict().items():
