@@ -19,10 +19,12 @@ _BLOCKS = 4  # of neighbouring strikes, whose medians show a bend through noise
 _LEAST_BEND = 8.0  # of the medians' range over their noise
 _MOST_BELOW_EXERCISE = 0.02  # of the options, as single faults
 _MOST_PAIRS = 100
+_TICKS = np.outer(10.0 ** np.arange(3, -5, -1), (6.25, 5.0, 3.125, 2.5, 2.0, 1.25, 1.0)).ravel()  # falling
+_ON_TICK = 0.95  # least share of the prices, as some are typed or averaged
 
 
 def shows(strikes: Array, call: Array, put: Array, half_spread: Array, *, spot: float) -> bool:
-    """Whether C - P of one expiry is bent as by early exercise.
+    """Whether C - P of one expiry is bent as by early exercise, by more than bid and ask or the tick explain.
 
     Args:
         strikes: of pairs of call and put, increasing, [pair].
@@ -33,6 +35,7 @@ def shows(strikes: Array, call: Array, put: Array, half_spread: Array, *, spot: 
     """
     if len(strikes) < FEWEST_PAIRS:
         return False
+    half_spread = np.maximum(half_spread, _tick(np.maximum(call, put)))
     exercise = np.maximum(np.concatenate((spot - strikes, strikes - spot)), 0.0)
     below = np.concatenate((call, put)) < exercise - np.tile(half_spread, 2) - _SMALLEST * np.tile(strikes, 2)
     if below.mean() > _MOST_BELOW_EXERCISE:
@@ -47,6 +50,16 @@ def shows(strikes: Array, call: Array, put: Array, half_spread: Array, *, spot: 
     blocks = np.array_split(off, _BLOCKS)
     levels = [np.median(block) for block in blocks]
     return bool(np.ptp(levels) > _LEAST_BEND * noise / np.sqrt(len(blocks[-1])))
+
+
+def _tick(prices: Array) -> float:
+    """The largest usual step of which nearly all prices are multiples, 0 for prices that show none.
+
+    Prices in the money have the coarsest steps, where these grow with the price.
+    """
+    steps = prices / _TICKS[:, None]
+    on_tick = (np.abs(steps - np.rint(steps)) < 1e-6 * np.maximum(steps, 1.0)).mean(axis=1) >= _ON_TICK
+    return float(_TICKS[on_tick][0]) if on_tick.any() else 0.0
 
 
 def _deviation(x: Array, y: Array) -> Array:

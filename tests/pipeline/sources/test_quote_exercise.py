@@ -1,5 +1,6 @@
 """American prices are refused until the settings say what they are, and then give their vols."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import QuantLib as ql
 from pipeline.errors import InputError
 from pipeline.sources import quote_exercise
 from tests.chains import COLUMNS, DAYS, GRID, PRICES, Array, Table, chain, joined, read
+from vae.pricing import early_exercise
 from vae.surface.grid import Grid
 
 SPOT_PRICES = PRICES | {"spot": "spot"}
@@ -147,6 +149,30 @@ def test_european_prices_are_not_refused(tmp_path: Path) -> None:
         table["price"] = np.maximum(table["price"] + noise, 0.001)
         for columns in (PRICES, SPOT_PRICES):
             assert vols(tmp_path, table, columns).shape == (1, *GRID.shape)
+
+
+def shown(table: Table, tick: float, rounded: np.ufunc, *, spot: float) -> list[bool]:
+    """Whether each expiry shows early exercise where its prices are in ticks."""
+    price = (np.round(rounded(np.round(table["price"] / tick, 9)) * tick, 9)).reshape(len(DAYS), -1, 2)
+    strikes = table["strike"].reshape(price.shape)[..., 0]
+    quoted = [np.all(own > 0.0, axis=1) for own in price]
+    return [
+        early_exercise.shows(strike[own], *both[own].T, np.zeros(own.sum()), spot=spot)
+        for strike, both, own in zip(strikes, price, quoted, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("rounded", [np.rint, np.ceil, np.floor])
+@pytest.mark.parametrize("spot", [100.0, np.nan])
+def test_ticks_are_no_early_exercise(rounded: np.ufunc, spot: float) -> None:
+    for rate, tick in product((0.0, 0.01, 0.05), (0.01, 0.02, 0.05, 0.1, 0.125, 0.2, 0.25, 0.5, 1.0)):
+        assert not any(shown(chain(rate=rate), tick, rounded, spot=spot)), (rate, tick)
+
+
+def test_american_prices_show_early_exercise_in_ticks(stock: Table) -> None:
+    """But for a tick that is wider than the bend: a tenth on a spot of 100, in a month."""
+    for spot in (100.0, np.nan):
+        assert [sum(shown(stock, tick, np.rint, spot=spot)) for tick in (1e-4, 0.01, 0.05)] == [3, 3, 2]
 
 
 @pytest.mark.parametrize(
