@@ -53,6 +53,8 @@ _PLAIN_SCALAR = re.compile(r"(?!(?:true|false|yes|no|on|off|null)$)[A-Za-z_][A-Z
 _CONTRACT = re.compile(r"[A-Z.^]{1,6} *[0-9]{6}[CP][0-9]{8}|[A-Z_]+-[0-9]{1,2}[A-Z]{3}[0-9]{2}-[0-9]+-[CP]")
 _HIGHEST_RATE = 0.2  # decimal: forwards below may be rates of interest
 _SMALLEST_GAP = 0.001  # decimal, of strikes from their forward: those of swaptions are 25 basis points or more
+_STEP = 0.0005  # decimal: strikes that lie off their forwards by multiples are relative ones, as of swaptions
+_MOST_STEPS = 0.95  # of the strikes
 _VOLS = {"vol_unit": "decimal", "vol_kind": "black"}  # what the settings take without a word
 _FEWEST_DELTAS = 2  # columns named by deltas that make a table of them
 _UNDATED = "no column says when its rows were quoted, from which dates of expiry count: --date YYYY-MM-DD says it"
@@ -393,12 +395,30 @@ def _vol_kinds(
     level = _level(columns, own)
     if all(number_of(name) is None and says_percent(name) for name in vols):
         found = [{"vol_unit": "percent"}]
-    elif 0.0 < level < _HIGHEST_RATE and (stated.get("vol_kind") == "normal" or _are_rates(columns, own)):
-        units = [unit for unit in ("bp", "decimal") if VOL_UNITS[unit] * median / level in MEDIAN_VOL]
-        found += [{"vol_kind": "normal", "vol_unit": unit} for unit in units]
+    elif stated.get("vol_kind") == "normal" or _are_rates(columns, own):
+        found += [{"vol_kind": "normal", "vol_unit": unit} for unit in _normal_units(median, level)]
     said = {key: stated[key] for key in _VOLS if key in stated}
     found = [kind for kind in found if said.items() <= {**_VOLS, **kind}.items()] or [{}]
     return [{key: value for key, value in kind.items() if key not in said and value != _VOLS[key]} for kind in found]
+
+
+def _normal_units(vol: float, level: float) -> list[str]:
+    """The units in which a number may be a normal vol beside a forward that may be a rate of interest."""
+    if not 0.0 < level < _HIGHEST_RATE:
+        return []
+    return [unit for unit in ("bp", "decimal") if VOL_UNITS[unit] * vol / level in MEDIAN_VOL]
+
+
+def may_be_normal(reading: Reading) -> bool:
+    """Whether Black vols of a reading could be normal ones, of which neither the file nor the user says a word."""
+    params, table = reading.params, reading.table
+    column = params.columns.iv or params.columns.bid_iv or ""
+    if "vol_kind" in params.model_fields_set or params.columns.priced or says_percent(column):
+        return False
+    row = table.kept_rows
+    vol = float(np.median(table["value"][row])) / VOL_UNITS[params.vol_unit]
+    level = _median(table.get("forward", np.nan)[row])
+    return params.columns.strike is not None and "spot" not in table and bool(_normal_units(vol, level))
 
 
 def _level(columns: Mapping[str, Column], own: Mapping[str, str]) -> float:
@@ -409,10 +429,19 @@ def _level(columns: Mapping[str, Column], own: Mapping[str, str]) -> float:
 def _are_rates(columns: Mapping[str, Column], own: Mapping[str, str]) -> bool:
     """Whether low forwards may be rates of interest, and not a currency or a coin as cheap.
 
-    Swaptions have labels of tenors, no spot, and strikes that are tens of basis points off their forwards.
+    Swaptions have no spot, strikes that are tens of basis points off their forwards, and labels of tenors or strikes
+    at round distances from forwards that are not round.
     """
-    gaps = np.abs(_numbers(columns, own, "strike") - _numbers(columns, own, "forward"))
-    return "tenor" in own and "spot" not in own and _median(gaps[gaps > 0.0]) >= _SMALLEST_GAP
+    strikes, forwards = _numbers(columns, own, "strike"), _numbers(columns, own, "forward")
+    gaps = np.abs(strikes - forwards)
+    relative = _are_steps(gaps) and not _are_steps(forwards)
+    return ("tenor" in own or relative) and "spot" not in own and _median(gaps[gaps > 0.0]) >= _SMALLEST_GAP
+
+
+def _are_steps(values: Array) -> bool:
+    """Whether nearly all numbers are multiples of the step in which relative strikes are listed."""
+    steps = values[np.isfinite(values)] / _STEP
+    return bool(np.mean(np.abs(steps - np.rint(steps)) < 1e-3) > _MOST_STEPS) if steps.size else False
 
 
 def _numbers(columns: Mapping[str, Column], own: Mapping[str, str], key: str) -> Array:

@@ -200,11 +200,16 @@ def _forward(reading: Reading) -> list[float] | None:
 
 
 def _assumed(reading: Reading) -> list[str]:
-    """The rates that the settings assume for forwards of spots, and the kind of moneyness, as nothing says them."""
+    """Assumptions where nothing says otherwise: rates for forwards of spots, and kinds of moneyness and vols."""
     missing = quote_vols.assumed_rates(reading.table, reading.params)
     lines = [f"{name} 0, as no column has it; --set {name}=... changes it" for name in missing]
     if plain(reading.params.columns.moneyness or "") in _EITHER_WAY:
         lines.append("moneyness is strike over spot; that of spot over strike must be turned round in the file")
+    if file_readings.may_be_normal(reading):
+        lines.append(
+            "vols are Black ones, of a price; --set vol_kind=normal reads normal ones, where forwards are rates of "
+            "interest as of swaptions"
+        )
     return lines
 
 

@@ -600,6 +600,25 @@ def test_vols_that_only_normal_ones_can_be_are_read_so(tmp_path: Path) -> None:
     assert "vol_unit" not in reading["block"]
 
 
+_WHEN = {"expiry": ("2026-06-02", "2027-03-02"), "tenor_years": (0.25, 1.0), "days": (91, 365)}
+
+
+@pytest.mark.parametrize("column", sorted(_WHEN))
+def test_swaptions_by_dates_or_years_are_known_by_strikes_relative_to_forwards(tmp_path: Path, column: str) -> None:
+    """By strikes of all kinds a coin looks the same: the vols are Black, which is said."""
+    whens = list(zip(_WHEN[column], (0.0321, 0.03474), strict=True))
+    gaps = (-0.01, -0.005, 0.0, 0.005, 0.01)
+    header = f"date,{column},forward,strike,vol"
+    relative = [("2026-03-02", w, f, round(f + gap, 6), 85 + 100 * abs(gap)) for w, f in whens for gap in gaps]
+    found = inspected(write(tmp_path / "r.csv", header, relative))
+    assert found["choices"] == ["--vol-unit percent", "--vol-unit bp --set vol_kind=normal"]
+    absolute = [("2026-03-02", w, f, round(0.033 + gap, 6), 85 + 100 * abs(gap)) for w, f in whens for gap in gaps]
+    file = write(tmp_path / "a.csv", header, absolute)
+    (reading,) = inspected(file)["readings"]
+    assert "vols are Black ones, of a price; --set vol_kind=normal reads normal ones" in reading["assumed"][0]
+    assert not inspected(file, "--set", "vol_kind=black")["readings"][0]["assumed"]
+
+
 @pytest.mark.parametrize(
     ("header", "tenors", "level", "vol"),
     [
