@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from pipeline.errors import InputError
 from pipeline.settings.quotes import QuotesParams
-from pipeline.sources import quote_checks, quote_markets, quote_rows, quote_vols, repeated_smiles
+from pipeline.sources import mistyped_strikes, quote_checks, quote_markets, quote_rows, quote_vols, repeated_smiles
 from pipeline.sources.quote_rows import Mask, QuoteTable
 from pipeline.tables.numbers import Mark
 
@@ -63,6 +63,7 @@ def usable(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     table = quote_vols.with_vols(table, params)
     table = quote_checks.check_distances(table, params)
     table = quote_checks.check_outliers(table)
+    table = mistyped_strikes.without_mistyped(table, params)
     quote_markets.check_smiles(table, params)
     return table
 

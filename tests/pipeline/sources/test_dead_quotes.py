@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from tests.chains import COLUMNS, DAYS, Table, chain, errors_bp, read, reasons
+from tests.chains import COLUMNS, DAYS, PRICES, Table, chain, errors_bp, read, reasons, smile
+from vae.surface.grid import Grid
 
 RUNGS = [1e-5, 0.00391, 0.007822, 0.0156348, 0.0312598, 0.0625097, 0.1250088, 0.2500075]
 
@@ -80,6 +81,47 @@ def test_a_spike_is_an_outlier(tmp_path: Path) -> None:
     surfaces = read(tmp_path, table)
     assert surfaces.rejected["outlier"] == 2
     assert errors_bp(surfaces).max() < 5.0
+
+
+MISTYPED = [(97.5, 975.0), (97.5, 9.75), (97.5, 997.5), (90.0, 900.0), (90.0, 9.0), (110.0, 1110.0), (110.0, 11.0)]
+FAR = Grid(np.array([91, 92]) / 365, np.array([-2.0, -0.1, 0.0, 0.1, 2.0]), "log_moneyness")
+
+
+@pytest.mark.parametrize(("meant", "strike"), MISTYPED)
+@pytest.mark.parametrize("columns", [COLUMNS, PRICES])
+@pytest.mark.parametrize("expiries", [DAYS, DAYS[1:2]])
+def test_a_strike_with_a_digit_too_many_or_too_few_is_rejected(
+    tmp_path: Path, meant: float, strike: float, columns: dict[str, str], expiries: tuple[int, ...]
+) -> None:
+    """In a file of one expiry too, by the place of its row; the smile is not read up to it."""
+    table = {name: values[np.isin(chain()["days"], expiries)] for name, values in chain().items()}
+    out_of_the_money = "put" if meant < 100.0 else "call"
+    (row,) = np.flatnonzero((table["strike"].round(6) == meant) & (table["type"] == out_of_the_money))[-1:]
+    table["strike"][row] = strike
+    surfaces = read(tmp_path, table, columns, FAR)
+    assert reasons(surfaces).items() & {("outlier", 1), ("price_outside_bounds", 1), ("vol_above_max", 1)}
+    assert len(reasons(surfaces)) == 2  # and those in the money
+    assert (int(row) + 1) in [row for row, reason in surfaces.rejected_rows if reason != "in_the_money"]
+    assert np.isnan(surfaces.iv[..., [0, -1]]).all()
+    np.testing.assert_allclose(surfaces.iv[0, 0, 1:-1], smile(FAR.log_moneyness[0, 1:-1]), atol=5e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e8])
+def test_mistyped_strikes_are_found_in_markets_of_any_level(tmp_path: Path, scale: float) -> None:
+    table = chain(100.0 * scale)
+    (row,) = np.flatnonzero((table["strike"] / scale).round(6) == 90.0)[-2:-1]
+    table["strike"][row] *= 10.0
+    assert read(tmp_path, table).rejected["outlier"] == 1
+
+
+@pytest.mark.parametrize("columns", [COLUMNS, PRICES])
+def test_a_far_strike_of_the_smile_is_kept(tmp_path: Path, columns: dict[str, str]) -> None:
+    """Alone at five times the forward, and at a fifth of it, at one expiry of three."""
+    table = chain(level=0.6)
+    ends = np.flatnonzero(table["days"] == DAYS[2])[[0, 1, -2, -1]]
+    plain = read(tmp_path, table, columns).rejected
+    table["strike"][ends] = (20.0, 20.0, 500.0, 500.0)
+    assert read(tmp_path, table, COLUMNS).rejected == plain
 
 
 def test_most_of_a_smile_may_be_placeholders(tmp_path: Path) -> None:
