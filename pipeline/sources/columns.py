@@ -106,7 +106,7 @@ class Columns:
         self.path = path
         self.names = [table_file.plain_name(name) for name in file.table.column_names]
         self._table, self._format, self._given_mark = file.table, file.format, decimal_mark
-        self._takes_unclear = takes_unclear
+        self._in_percent, self._takes_unclear = file.percent, takes_unclear
         self._unclear: dict[str, str] = {}
         self._unclear_rows = np.zeros(file.table.num_rows, bool)
         if not file.table.num_rows:
@@ -286,6 +286,10 @@ class Columns:
         if pa.types.is_large_string(column.type):
             return bool(pc.any(pc.match_substring_regex(column, _FRACTION)).as_py())
         return bool(pa.types.is_floating(column.type) or pa.types.is_decimal(column.type))
+
+    def in_percent(self, name: str) -> bool:
+        """Whether Excel shows the numbers of a column in percent, so that 1.2 is 120 %."""
+        return self._place(name) in self._in_percent
 
     def texts(self, name: str) -> Texts:
         """A column of any kind as text."""

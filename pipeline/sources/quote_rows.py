@@ -13,7 +13,7 @@ from pipeline.sources import columns, layouts, quote_deltas, quote_tenors, row_f
 from pipeline.sources.columns import Array, Columns, Wanted
 from pipeline.tables.words import EXERCISES, OPTION_TYPES
 from vae.surface.days import date_of, day_of
-from vae.surface.plausible import VOL_UNITS
+from vae.surface.plausible import MEDIAN_VOL, VOL_UNITS
 
 REASONS = (
     "other_market",
@@ -199,7 +199,10 @@ def read(params: QuotesParams) -> QuoteTable:
         InputError: the file cannot be read, or lacks a column or has one of a wrong type.
     """
     source = Columns.read(Path(params.path), sheet=params.sheet, decimal_mark=params.decimal_mark, takes_unclear=True)
-    of_file = _with_decimal_rates(source.found(_wanted(params, source.names)), params)
+    wanted = _wanted(params, source.names)
+    of_file = source.found(wanted)
+    _check_shown_percent(source, wanted, of_file, params)
+    of_file = _with_decimal_rates(of_file, params)
     found, row = layouts.long(of_file, _times(of_file, params)["date"], params, source.names)
     conditions = {key: found.pop(f"{_CONDITION}{key}") for key in params.conditions}
     values = _canonical(found, params)
@@ -258,6 +261,23 @@ def _wanted(params: QuotesParams, file_names: list[str]) -> dict[str, Wanted]:
         key: Wanted(name, _KINDS.get(key, "number"), params.date_format_of(key), percent=key.split(".")[0] in percent)
         for key, name in names.items()
     } | clocks
+
+
+def _check_shown_percent(
+    source: Columns, wanted: Mapping[str, Wanted], found: Mapping[str, Array], params: QuotesParams
+) -> None:
+    """Raise InputError where Excel shows a column in percent, so that 1.2 is 120 %, and the settings say 1.2 %."""
+    units = dict.fromkeys(VOLS, ("vol_unit", params.vol_unit)) | dict.fromkeys(RATES, ("rate_unit", params.rate_unit))
+    for key, column in wanted.items():
+        setting, unit = units.get(key.split(".")[0], ("", None))
+        if unit in (None, "decimal") or not source.in_percent(column.column):
+            continue
+        median = float(np.nanmedian(np.abs(found[key]))) if np.isfinite(found[key]).any() else np.inf
+        if median <= MEDIAN_VOL.high:
+            raise InputError(
+                f"{params.path}: column {column.column}: Excel shows {median:.6g} as {100.0 * median:.6g} %, so "
+                f"that it is decimal; leave prepare.quotes.{setting}: {unit} out, or format the column as plain numbers"
+            )
 
 
 def _with_decimal_rates(found: dict[str, Array], params: QuotesParams) -> dict[str, Array]:

@@ -22,10 +22,12 @@ class TableFile(NamedTuple):
     Attributes:
         table: of typed columns from Parquet and Excel, of text from files of text.
         format: of a file of text, else None.
+        percent: places of the columns that Excel shows in percent.
     """
 
     table: pa.Table
     format: TextFormat | None
+    percent: frozenset[int] = frozenset()
 
 
 def read(path: Path, sheet: str | None = None) -> TableFile:
@@ -47,7 +49,8 @@ def read(path: Path, sheet: str | None = None) -> TableFile:
                 return TableFile(pq.ParquetFile(stream).read(), None)
         content = path.read_bytes()
         if suffix == ".xlsx":
-            return TableFile(workbook.read(content, sheet), None)
+            found = workbook.read(content, sheet)
+            return TableFile(found.table, None, found.percent)
         return TableFile(*text_file.read(gzip.decompress(content) if suffix.endswith(".gz") else content))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error

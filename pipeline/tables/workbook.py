@@ -3,8 +3,10 @@
 import datetime as dt
 import io
 import itertools
+import re
 import zipfile
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -14,10 +16,35 @@ from pipeline.tables import header
 _HEAD = 500  # rows in which the header is looked for
 _MOST_ROWS = 2**20  # of a sheet of Excel; a file of megabytes may claim billions
 
+_LITERAL = re.compile(r'"[^"]*"|\\.')  # parts of a number format that are shown as they are
+
 Row = Sequence[object]
 
 
-def read(content: bytes, sheet: str | None) -> pa.Table:
+class _Cell(Protocol):
+    """A cell of openpyxl."""
+
+    value: object
+    number_format: str
+
+
+class _Percent(float):
+    """A number that Excel shows in percent: 1.2 as 120 %."""
+
+
+class Sheet(NamedTuple):
+    """A table of a workbook.
+
+    Attributes:
+        table: of typed columns.
+        percent: places of the columns most of whose numbers Excel shows in percent, so that 1.2 is 120 %.
+    """
+
+    table: pa.Table
+    percent: frozenset[int]
+
+
+def read(content: bytes, sheet: str | None) -> Sheet:
     """The table of a workbook: of the sheet, or of the only one that has rows.
 
     A column of numbers, dates or truth values has that type; every other one is text. Formulas have the values that
@@ -38,34 +65,49 @@ def read(content: bytes, sheet: str | None) -> pa.Table:
     names = book.sheetnames if sheet is None else [name for name in book.sheetnames if name == sheet]
     if not names:
         raise ValueError(f"it has no sheet {sheet}; its sheets: {', '.join(book.sheetnames)}")
-    rows = {name: found for name in names if (found := _rows(book[name].iter_rows(values_only=True)))}
+    rows = {name: found for name in names if (found := _rows(book[name].iter_rows()))}
     if len(rows) > 1:
         raise ValueError(f"several sheets have rows: {', '.join(rows)}; name one as prepare.quotes.sheet")
-    return _table(next(iter(rows.values()), []))
+    return _sheet(next(iter(rows.values()), []))
 
 
-def _rows(cells: Iterable[Row]) -> list[Row]:
-    found = []
-    for number, row in enumerate(cells):
+def _rows(cells: Iterable[Sequence[_Cell]]) -> list[Row]:
+    found: list[Row] = []
+    for number, of_row in enumerate(cells):
         if number == _MOST_ROWS:
             raise ValueError(f"a sheet has more than {_MOST_ROWS:,} rows, the most that Excel has")
+        row = [_value(cell) for cell in of_row]
         if any(cell is not None for cell in row):
             found.append(row)
     return found
 
 
-def _table(rows: list[Row]) -> pa.Table:
+def _value(cell: _Cell) -> object:
+    value = cell.value
+    if type(value) in (int, float) and "%" in _LITERAL.sub("", cell.number_format):
+        return _Percent(value)  # type: ignore[arg-type]
+    return value
+
+
+def _sheet(rows: list[Row]) -> Sheet:
     head = [["" if cell is None else str(cell) for cell in row] for row in rows[:_HEAD]]
     found = header.find(head)
-    below = itertools.zip_longest(*rows[found.row + 1 :])
+    below = list(itertools.zip_longest(*rows[found.row + 1 :]))
     columns = [_column(cells) for cells in below] or [pa.array([], pa.string()) for _ in found.names]
-    return pa.table(columns, names=found.names)
+    return Sheet(
+        pa.table(columns, names=found.names), frozenset(i for i, cells in enumerate(below) if _in_percent(cells))
+    )
+
+
+def _in_percent(cells: Row) -> bool:
+    kinds = [isinstance(cell, _Percent) for cell in cells if isinstance(cell, int | float)]
+    return 2 * sum(kinds) > len(kinds)
 
 
 def _column(cells: Row) -> pa.Array:
     """The cells of a column by the one type that all of them have, else as text."""
     types = {type(cell) for cell in cells if cell is not None}
-    if types <= {int, float}:
+    if types <= {int, float, _Percent}:
         return pa.array([None if cell is None else float(cell) for cell in cells], pa.float64())  # type: ignore[arg-type]
     for kind, arrow in ((dt.datetime, pa.timestamp("us")), (bool, pa.bool_())):
         if types == {kind}:

@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from statistics import NormalDist
 
@@ -598,6 +599,29 @@ def test_vols_that_only_normal_ones_can_be_are_read_so(tmp_path: Path) -> None:
     (reading,) = inspected(swaptions(tmp_path, 1e-4))["readings"]
     assert reading["block"]["vol_kind"] == "normal"
     assert "vol_unit" not in reading["block"]
+
+
+def test_vols_that_excel_shows_in_percent_are_decimal(tmp_path: Path) -> None:
+    """1.2 is 120 % in a cell of the format 0.0%, and 120 or 1.2 % in one without."""
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.append(["date", "tenor", "spot", "strike", "iv"])
+    for row, (tenor, ratio) in enumerate(product(("3M", "1Y"), (0.8, 0.9, 1.0, 1.1, 1.2)), start=2):
+        book.active.append(["2026-03-02", tenor, 100.0, 100.0 * ratio, 1.2 + 0.1 * abs(ratio - 1.0)])
+        book.active[f"E{row}"].number_format = "0.0%"
+    file = str(tmp_path / "q.xlsx")
+    book.save(file)
+    (reading,) = inspected(file)["readings"]
+    assert reading["vols_percent"][0] == pytest.approx(120.0)
+    refused = volvae("complete", file, "--vol-unit", "percent", "--bundle", str(DEMO), "-o", str(tmp_path / "s.csv"))
+    assert refused.exit_code == 2
+    assert (
+        "column iv: Excel shows 1.21 as 121 %, so that it is decimal; leave prepare.quotes.vol_unit" in refused.stderr
+    )
+    for row in range(2, 12):
+        book.active[f"E{row}"].number_format = "0.0"
+    book.save(file)
+    assert len(inspected(file)["readings"]) == 2
 
 
 _WHEN = {"expiry": ("2026-06-02", "2027-03-02"), "tenor_years": (0.25, 1.0), "days": (91, 365)}

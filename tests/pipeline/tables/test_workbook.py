@@ -40,6 +40,22 @@ def test_a_column_has_the_one_type_of_its_cells_or_is_text(tmp_path: Path) -> No
     }
 
 
+def test_columns_in_percent_are_known_by_the_formats_of_their_cells(tmp_path: Path) -> None:
+    """A percent sign in quotation marks, or after a backslash, is one that somebody wrote beside the number."""
+    book = openpyxl.Workbook()
+    book.active.append(["a", "b", "c", "d", "e"])
+    for value in (1.2, 1, None):
+        book.active.append([value, value, value, value, "x"])
+    for column, form in zip("abcd", ("0.0%", "General", '0.0"%"', r"0.0\%"), strict=True):
+        for row in (2, 3):
+            book.active[f"{column.upper()}{row}"].number_format = form
+    book.active["A3"].number_format = "0%"
+    book.save(tmp_path / "q.xlsx")
+    found = table_file.read(tmp_path / "q.xlsx")
+    assert found.percent == {0}
+    assert found.table["a"].to_pylist() == [1.2, 1.0, None]
+
+
 def test_of_several_sheets_one_must_be_named(tmp_path: Path) -> None:
     path = saved(tmp_path / "q.xlsx", {"one": ROWS, "two": ROWS[:2]})
     with pytest.raises(InputError, match=r"several sheets have rows: one, two; name one as prepare\.quotes\.sheet"):
