@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from deploy.server import json_arrays
+from deploy.server import json_arrays, json_keys
 from deploy.server.answers import to_json
 from deploy.server.errors import ProtocolError
 
@@ -154,6 +154,7 @@ def read(content: bytes | memoryview) -> Request:
         header = _decoder.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"the request is not one of the protocol: {error}") from error
+    json_keys.check(bytes(content))
     inputs: dict[str, Input] = {}
     for tensor in header.inputs:
         if tensor.name in inputs:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from deploy.server import answers
+from deploy.server import answers, json_keys
 from deploy.server.errors import ProtocolError, RefusedError
 from vae.motion import MOST_STEPS
 from vae.motion_state import WANTED
@@ -124,10 +124,12 @@ def decoded(content: bytes, kind: type[T]) -> T:
         ProtocolError: it cannot be read as such a request.
     """
     try:
-        return msgspec.json.decode(content, type=kind)
+        request = msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         hint = f"; {WANTED}" if _LACKING_STATE.search(str(error)) else ""
         raise ProtocolError(f"the request cannot be read: {error}{hint}{allowed(error, kind)}") from error
+    json_keys.check(content)
+    return request
 
 
 def allowed(error: Exception, kind: type[msgspec.Struct]) -> str:

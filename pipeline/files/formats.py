@@ -59,13 +59,21 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        InputError: there is no such file, or it holds something else.
+        InputError: there is no such file, or it holds something else, or an object in it has a key twice.
     """
     with reading(path):
-        value = json.loads(path.read_text("utf-8"))
+        value = json.loads(path.read_text("utf-8"), object_pairs_hook=_of_pairs)
     if not isinstance(value, dict):
         raise InputError(f"{path} must hold a JSON object, but holds a {type(value).__name__}")
     return value
+
+
+def _of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        key = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"it has {key!r} twice in one object")
+    return found
 
 
 def read_bytes(path: Path) -> bytes:
