@@ -19,7 +19,7 @@ from pipeline import openmp, telemetry, tracing
 
 openmp.bound_spinning()  # before the modules below import numpy
 
-from pipeline.errors import InputError, StageError  # noqa: E402
+from pipeline.errors import InputError, StageError, shown, shown_message  # noqa: E402
 from pipeline.files import formats  # noqa: E402
 from pipeline.registry import cached, lineage  # noqa: E402
 from pipeline.settings.params import Params, read_params  # noqa: E402
@@ -47,10 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if tracing.on():
                 _trace(stage, paths)
     except InputError as error:
-        print(f"{stage}: {error}", file=sys.stderr)
+        print(f"{stage}: {shown_message(error)}", file=sys.stderr)
         return 2
     except StageError as error:
-        print(f"{stage} failed: {error}", file=sys.stderr)
+        print(f"{stage} failed: {shown_message(error)}", file=sys.stderr)
         return 1
     except MemoryError as error:
         print(f"{stage} failed: memory ran out: {error or 'it needs more than this machine has'}", file=sys.stderr)
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.filename is None:
             raise
         # of a file that no stage knows, such as a library's in the folder for temporary files
-        print(f"{stage} failed: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"{stage} failed: {shown(error.filename)}: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{stage}: interrupted", file=sys.stderr)

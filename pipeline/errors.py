@@ -1,6 +1,10 @@
 """Errors that end a command with one line for the user."""
 
+import re
 from collections.abc import Iterable
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_NEXT_LINE = "\n  "  # of a message with several
 
 
 class InputError(Exception):
@@ -9,6 +13,20 @@ class InputError(Exception):
 
 class StageError(Exception):
     """A stage that ran and failed: one line; exit code 1."""
+
+
+def shown(name: object) -> str:
+    r"""A name in a line for a person: what would end the line or move the cursor as an escape.
+
+    >>> print(shown("a\nb.csv"))
+    a\nb.csv
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(name))
+
+
+def shown_message(error: object) -> str:
+    """An error in which names are shown so; its own further lines begin with two blanks."""
+    return _NEXT_LINE.join(shown(line) for line in str(error).split(_NEXT_LINE))
 
 
 def listed(names: Iterable[str], *, most: int = 6) -> str:

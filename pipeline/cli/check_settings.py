@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shown
 from pipeline.registry.signing import signing_key
 from pipeline.settings.params import read_params
 from pipeline.settings.prepare import ArrayPrepare, QuotesPrepare
@@ -19,13 +19,13 @@ def check(path: Path) -> str:
     signing_key()
     prepare = read_params(path).prepare
     if isinstance(prepare, QuotesPrepare):
-        return f"{path}: all settings are right; {_quotes(prepare.quotes, path.parent)}"
+        return f"{shown(path)}: all settings are right; {_quotes(prepare.quotes, path.parent)}"
     if isinstance(prepare, ArrayPrepare):
         file = path.parent / prepare.array.path
         if not file.exists():
             raise InputError(f"{path}: prepare.array.path: {file} does not exist")
-        return f"{path}: all settings are right; {file} exists"
-    return f"{path}: all settings are right; {prepare.source} surfaces need no file"
+        return f"{shown(path)}: all settings are right; {shown(file)} exists"
+    return f"{shown(path)}: all settings are right; {prepare.source} surfaces need no file"
 
 
 def _quotes(params: QuotesParams, folder: Path) -> str:

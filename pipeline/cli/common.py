@@ -11,7 +11,7 @@ from typing import ParamSpec
 
 import click
 
-from pipeline.errors import InputError, StageError
+from pipeline.errors import InputError, StageError, shown_message
 
 Parameters = ParamSpec("Parameters")
 
@@ -40,7 +40,7 @@ def one_line_errors(command: Callable[Parameters, None]) -> Callable[Parameters,
 
 
 def _end(message: str, *, code: int) -> None:
-    click.echo(f"volvae: {message}", err=True)
+    click.echo(f"volvae: {shown_message(message)}", err=True)
     sys.exit(code)
 
 

@@ -8,7 +8,7 @@ import click
 
 from pipeline.cli.common import check_not_read, json_option, one_line_errors, option_of_bundle
 from pipeline.cli.quotes_options import Options, reading_options
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shown
 
 if TYPE_CHECKING:
     from pipeline.report.drift import Watched
@@ -62,7 +62,7 @@ def drift(
     if incoming.motion is not None:
         figures |= judged.motion_figures(test, incoming)
     drifts = None if share is None else share > rule.odd_share
-    click.echo(json.dumps({**figures, "drift": drifts, "page": str(output)}) if as_json else f"{line}: {output}")
+    click.echo(json.dumps({**figures, "drift": drifts, "page": str(output)}) if as_json else f"{line}: {shown(output)}")
 
 
 def _model(bundle: Path | None) -> "tuple[str, SurfaceModel | VectorModel]":

@@ -14,7 +14,7 @@ from pipeline.cli.file_readings import Findings, Reading
 from pipeline.cli.quotes_options import NO_DATE
 from pipeline.cli.suggested_settings import Points
 from pipeline.cli.table_shapes import number_of
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shown, shown_message
 from pipeline.settings.prepare import GridParams
 from pipeline.sources import quote_vols, quotes
 from pipeline.sources.quote_rows import EXPIRY, SURFACE, iso
@@ -87,8 +87,8 @@ def of_reading(reading: Reading) -> dict[str, Any]:
 
 def text(found: Mapping[str, Any]) -> str:
     """The figures for people."""
-    lines = [": ".join(part for part in (found["path"], found["format"]) if part), "", "columns"]
-    lines += [f"  {name}: {role}" for name, role in found["columns"].items()]
+    lines = [": ".join(part for part in (shown(found["path"]), found["format"]) if part), "", "columns"]
+    lines += [f"  {shown(name)}: {role}" for name, role in found["columns"].items()]
     if found["date"]:
         lines += ["", f"no column of dates; expiries less tenors give {found['date']}"]
     lines += [
@@ -98,7 +98,7 @@ def text(found: Mapping[str, Any]) -> str:
     if not found["readings"]:
         mended = any(_REMEDY.search(why) for why in found["refusals"])
         refusals = [*found["refusals"], *([] if mended else [_NEEDED])]
-        return "\n".join([*lines, "", "it cannot be read as it is:", *(f"  {why}" for why in refusals)])
+        return "\n".join([*lines, "", "it cannot be read as it is:", *(f"  {shown_message(why)}" for why in refusals)])
     several = len(found["readings"]) > 1
     undated = any(reading["undated"] for reading in found["readings"])
     lines += [f"not used: {why}" for why in found["refusals"]] if not several else []

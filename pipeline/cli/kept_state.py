@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shown
 from pipeline.files import formats
 from vae.runtime import State, SurfaceModel
 
@@ -58,7 +58,9 @@ def keep(
     if new is not None:
         write(path, model, new)
     figures = {"state": str(path), "previous": previous.date.isoformat(), "elapsed": elapsed}
-    words = f"the new one is in {path}" if new is not None else f"no new one follows, and {path} is as it was"
+    words = (
+        f"the new one is in {shown(path)}" if new is not None else f"no new one follows, and {shown(path)} is as it was"
+    )
     text = f"{elapsed:g} working days after the state of {previous.date}, {words}"
     return figures | {"state_kept": new is not None}, text
 

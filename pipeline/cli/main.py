@@ -11,6 +11,7 @@ from pipeline import openmp, telemetry
 from pipeline.cli import demo, drift, flow, own_data, risk, scenarios, serve, surfaces, versions
 from pipeline.cli.common import BUNDLE, bundle_option, json_option, one_line_errors, results_option
 from pipeline.cli.sections import Sections
+from pipeline.errors import shown_message
 
 
 @click.group(cls=Sections, context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,7 +38,7 @@ def doctor(bundle: Path, *, as_json: bool) -> None:
         click.echo(json.dumps([finding._asdict() for finding in found], indent=2))
     else:
         for finding in found:
-            click.echo(f"{'FAULT' if finding.fault else 'ok':6}{finding.name:12}{finding.text}")
+            click.echo(f"{'FAULT' if finding.fault else 'ok':6}{finding.name:12}{shown_message(finding.text)}")
     sys.exit(1 if any(finding.fault for finding in found) else 0)
 
 

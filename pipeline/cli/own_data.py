@@ -9,7 +9,7 @@ import click
 
 from pipeline.cli.common import BUNDLE, DEMO, json_option, one_line_errors
 from pipeline.cli.quotes_options import PARAMS, Options, reading_options
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shown
 
 _date_option = click.option(
     "--date", type=click.DateTime(["%Y-%m-%d"]), help="Date of all rows, for a file that does not say it."
@@ -73,12 +73,12 @@ def init(file: Path, date: dt.datetime | None, reading: Options, params: Path, *
         raise InputError(f"{file} does not say when its rows were quoted: say it by --date")
     block = {**chosen["block"], "path": _from_project(file, params)}
     changed = params_yaml.write(params, {**chosen, "block": block}, force=force)
-    click.echo(f"{params}: {', '.join(changed) or 'nothing'} changed")
+    click.echo(f"{shown(params)}: {', '.join(changed) or 'nothing'} changed")
     trains = "source" in params_yaml.blocks(chosen)["prepare"] and not params_yaml.reads_alone(params)
     click.echo(
         "next: `make run`, or `dvc repro`"
         if trains
-        else f"next: `volvae complete {file}{_bundle_option()} -o surface.csv`; {_untrained(params)}"
+        else f"next: `volvae complete {shown(file)}{_bundle_option()} -o surface.csv`; {_untrained(params)}"
     )
 
 

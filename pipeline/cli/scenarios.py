@@ -10,7 +10,7 @@ import click
 
 from pipeline.cli.common import bundle_option, json_option, one_line_errors, provider_option
 from pipeline.cli.scenario_start import Start, given_return_option, start_options
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shown
 
 if TYPE_CHECKING:
     from vae.runtime import Provider
@@ -70,7 +70,7 @@ def scenarios(
         outcome |= {"given_return": given_return, "effective_size": first.effective_size}
         given = f" given a log return of {given_return:g}, worth {first.effective_size:.0f} equally probable ones"
     through = f"{days} {'day' if days == 1 else 'days'}"
-    text = f"{count:,} scenarios of {through} from {state.date}{given}, seed {seed}: {output}"
+    text = f"{count:,} scenarios of {through} from {state.date}{given}, seed {seed}: {shown(output)}"
     click.echo(json.dumps(outcome) if as_json else text)
     if lacking:
         click.echo(

@@ -9,7 +9,7 @@ import click
 
 from deploy.server import settings as serving
 from pipeline.cli.common import BUNDLE, bundle_option, one_line_errors
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shown
 
 _ALIAS = "models:/"
 
@@ -74,4 +74,4 @@ def export_triton(folder: Path, bundle: Path) -> None:
         raise InputError(f"{folder} is not empty; name a new folder")
     with new_folder(folder) as fresh:
         names = triton.write(bundle, fresh)
-    click.echo(f"{', '.join(names)}: {folder}")
+    click.echo(f"{', '.join(names)}: {shown(folder)}")

@@ -20,7 +20,7 @@ from pipeline.cli.common import (
     results_option,
 )
 from pipeline.cli.quotes_options import Options, reading_options
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shown
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -104,16 +104,16 @@ def sample(
     if isinstance(model, runtime.VectorModel):
         vectors.check_conditions(conditions, market)
         blocks = model.sample_blocks(count, seed=seed, prior=prior, noise=noise)
-        with _progress(blocks, length=-(-count // model.block), label="sample") as shown:
-            vector_tables.write_vectors(output, shown, count=count, dimension=model.dimension)
+        with _progress(blocks, length=-(-count // model.block), label="sample") as tracked:
+            vector_tables.write_vectors(output, tracked, count=count, dimension=model.dimension)
         kind, size = "vectors", f"{model.dimension} points"
     else:
         blocks = model.sample_blocks(count, seed=seed, conditions=conditions, market=market, prior=prior, noise=noise)
-        with _progress(blocks, length=-(-count // model.block), label="sample") as shown:
-            surface_tables.write_surfaces(output, shown, model.grid, count=count)
+        with _progress(blocks, length=-(-count // model.block), label="sample") as tracked:
+            surface_tables.write_surfaces(output, tracked, model.grid, count=count)
         kind, size = "surfaces", "{} tenors x {} nodes".format(*model.grid.shape)
     outcome = {"path": str(output), kind: count, "seed": seed, "provider": model.provider}
-    text = f"{count:,} {kind} of {size}, seed {seed}, on {model.provider}: {output}"
+    text = f"{count:,} {kind} of {size}, seed {seed}, on {model.provider}: {shown(output)}"
     click.echo(json.dumps(outcome) if as_json else text)
 
 
@@ -191,7 +191,7 @@ def complete(
     found = complete_quotes.run(model, read, previous, since, log_return)
     outcome = complete_quotes.figures(model, source, read, found) | {"path": str(output)}
     complete_quotes.write(output, model, found)
-    text = f"{complete_quotes.text(source, outcome)}: {output}"
+    text = f"{complete_quotes.text(source, outcome)}: {shown(output)}"
     if state is not None and previous is not None:
         kept, words = kept_state.keep(state, model, previous, found.state, since)
         outcome, text = outcome | kept, f"{text}; {words}"
@@ -199,7 +199,7 @@ def complete(
         page = output.with_suffix(".html")
         with new_file(page) as stream:
             stream.write(complete_quotes.page(model, source, found, outcome).encode())
-        outcome, text = outcome | {"plot": str(page)}, f"{text}, {page}"
+        outcome, text = outcome | {"plot": str(page)}, f"{text}, {shown(page)}"
     if found.warning is not None:
         click.echo(f"warning: {found.warning}", err=True)
     click.echo(json.dumps(outcome) if as_json else text)
@@ -283,8 +283,8 @@ def arbitrage(
     plausible.check_surfaces(iv, plausible.Interval(0.0, plausible.MEDIAN_VOL.high))
     known_rate = arbitrage_table.known_rate(surfaces, iv)
     blocks = checks.violation_blocks(iv, grid)
-    with _progress(blocks, length=checks.block_count(len(iv)), label="arbitrage") as shown:
-        found = checks.join(shown)
+    with _progress(blocks, length=checks.block_count(len(iv)), label="arbitrage") as tracked:
+        found = checks.join(tracked)
     figures = arbitrage_table.figures(found, grid, tolerance=tolerance, data=arbitrage_table.read_data_rates(results))
     figures["known_rate"] = known_rate
     click.echo(json.dumps(figures, indent=2) if as_json else arbitrage_table.text(figures, results))

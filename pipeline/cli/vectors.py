@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shown
 from pipeline.files.csv_tables import write_csv
 from pipeline.sources.vector_file import read_vectors
 from vae.runtime import VectorCompletion, VectorModel
@@ -45,7 +45,7 @@ def completed_text(outcome: Mapping[str, Any]) -> str:
     return (
         f"{outcome['completed_points']:,} points of {outcome['vectors']:,} vectors completed from "
         f"{outcome['known_points']:,}; median standard deviation {outcome['median_std']:.4g}, largest "
-        f"{outcome['largest_std']:.4g}: {outcome['path']}"
+        f"{outcome['largest_std']:.4g}: {shown(outcome['path'])}"
     )
 
 

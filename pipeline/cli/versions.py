@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.cli.common import json_option, one_line_errors
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shown
 
 if TYPE_CHECKING:
     from pipeline.registry.registry import Registry
@@ -162,7 +162,7 @@ def fetch(version: str, output: Path) -> None:
         found = models.find(version)
         models.fetch(found, folder)
         card = models.card(found)
-    click.echo(f"{models.model} version {found.number}: {output}")
+    click.echo(f"{models.model} version {found.number}: {shown(output)}")
     if card is not None:
         _write_card(card, beside(folder))
 
@@ -172,7 +172,7 @@ def _write_card(card: bytes, path: Path) -> None:
     from pipeline.files import formats
 
     if path.exists() and not (path.is_file() and _OF_CARDS in path.read_bytes()):
-        click.echo(f"fetch: {path} is no model card of volvae and stays; the card has that name", err=True)
+        click.echo(f"fetch: {shown(path)} is no model card of volvae and stays; the card has that name", err=True)
     else:
         formats.write_bytes(path, card)
 

@@ -176,7 +176,7 @@ def _check(path: Path, faults: Mapping[str, NDArray[np.bool_]]) -> None:
     """Raise InputError with a line for each fault that rows [position] have."""
     lines = [f"{what}: {_rows(where)}" for what, where in faults.items() if where.any()]
     if lines:
-        raise InputError(f"{path}: " + "\n".join(lines))
+        raise InputError(f"{path}: " + "\n  ".join(lines))
 
 
 def _rows(where: NDArray[np.bool_]) -> str:
