@@ -39,22 +39,25 @@ def drift(
 
     FILE is read as by `volvae score`; by default it is retrain.incoming of params.yaml, which is read as by a scheduled
     run: quotes by prepare.quotes. The share of odd surfaces is the figure by which a scheduled run decides on drift.
+    With FILE and --bundle no params.yaml is needed; 5 % may then be odd.
     """
     from pipeline.files import formats
     from pipeline.report import drift as judged
     from pipeline.report.verdict import DRIFT
-    from pipeline.settings.params import read_params
+    from pipeline.settings.params import read_if_all, read_params
 
-    params = read_params()
-    settings = params.retrain
-    file = file or (None if settings.incoming is None else Path(settings.incoming))
+    params = read_params() if file is None or bundle is None else read_if_all()
+    watched = None if params is None else params.retrain.incoming
+    file = file or (None if watched is None else Path(watched))
     if file is None:
         raise InputError("no FILE is given, and retrain.incoming of params.yaml names none; name the newer surfaces")
     output = output or Path("results") / DRIFT
     check_not_read(output, file)
     name, model = _model(bundle)
     incoming = _incoming(model, file, reading, params)
-    rule = judged.Rule(settings.odd_share, "drift" in settings.when)
+    rule = judged.Rule()
+    if params is not None:
+        rule = judged.Rule(params.retrain.odd_share, "drift" in params.retrain.when)
     test = judged.of_test_split(model, surfaces, motion=True)
     formats.write_bytes(output, judged.drift_page(name, test, incoming, rule).encode())
     share, line = judged.odd_share(incoming.scores), judged.text(incoming, rule)
@@ -78,18 +81,21 @@ def _model(bundle: Path | None) -> "tuple[str, SurfaceModel | VectorModel]":
         return f"{models.model} version {champion.number}", models.load(champion)
 
 
-def _incoming(model: "SurfaceModel | VectorModel", file: Path, reading: Options, params: "Params") -> "Watched":
+def _incoming(model: "SurfaceModel | VectorModel", file: Path, reading: Options, params: "Params | None") -> "Watched":
     """The scores of a file: as a scheduled run reads it where it is the one that runs watch, and no option says how."""
     from pipeline.cli import surface_files
     from pipeline.files import surface_tables
     from pipeline.report import motion_drift
     from pipeline.report.drift import Watched
     from pipeline.runs import trigger
+    from pipeline.sources.vector_file import read_vectors
     from vae.runtime import VectorModel
 
-    named = params.retrain.incoming
+    if isinstance(model, VectorModel):
+        return Watched(model.score(read_vectors(file, model.dimension)))
+    named = None if params is None else params.retrain.incoming
     watched_by_runs = named is not None and file.absolute() == Path(named).absolute()
-    if isinstance(model, VectorModel) or (watched_by_runs and not any(reading)):
+    if params is not None and watched_by_runs and not any(reading):
         return trigger.watched(model, file, params.prepare, motion=True)
     found = surface_files.read(file, reading, lambda: model.grid)
     surface_tables.check_grid(file, found.grid, model.grid)

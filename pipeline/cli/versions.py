@@ -217,7 +217,7 @@ def compare(first: str, second: str, *, as_json: bool) -> None:
     B counts as better or worse beyond what the gate allows, register.gate of params.yaml where it has all settings.
     """
     from pipeline.registry import compare, sides
-    from pipeline.settings.params import PARAMS, quotes_alone, read_params
+    from pipeline.settings.params import read_if_all
 
     for name in filter(sides.hidden_folder, (first, second)):
         click.echo(f"compare: {name} is the version; the folder of that name is ./{name}", err=True)
@@ -227,6 +227,6 @@ def compare(first: str, second: str, *, as_json: bool) -> None:
             sides.of_folder(Path(name)) if models is None or sides.is_folder(name) else sides.of_version(models, name)
             for name in (first, second)
         )
-    gate = read_params().register_.gate if PARAMS.exists() and quotes_alone(PARAMS) is None else None
-    found = compare.compared(a, b, gate)
+    params = read_if_all()
+    found = compare.compared(a, b, None if params is None else params.register_.gate)
     click.echo(json.dumps(compare.record(found), indent=2, allow_nan=False) if as_json else compare.text(found))

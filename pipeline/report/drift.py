@@ -19,6 +19,7 @@ from vae.surface.days import date_of
 Array = NDArray[np.float64]
 
 ODD_PERCENT = 1.0  # percentile among held-out surfaces below which a surface is odd
+USUAL_SHARE = 0.05  # of odd surfaces that is no drift, where no settings say another
 _FLOOR = 0.01  # percentile as which lower ones are drawn
 _WINDOW = 20  # surfaces, of which the share of odd ones is drawn
 _ROWS = 10  # of the table of the oddest
@@ -46,11 +47,11 @@ class Rule(NamedTuple):
 
     Attributes:
         odd_share: the largest share of odd surfaces that is no drift.
-        watched: whether drift is among the reasons to train.
+        watched: whether drift is among the reasons to train; None where no settings of runs are known.
     """
 
-    odd_share: float
-    watched: bool
+    odd_share: float = USUAL_SHARE
+    watched: bool | None = None
 
 
 def odd_share(scores: Scores) -> float | None:
@@ -126,13 +127,15 @@ def _verdict(incoming: Watched, rule: Rule) -> str:
         colour, title = "amber", "The data drift"
     else:
         colour, title = "green", "No drift"
-    if not rule.watched:
+    if rule.watched is None:
+        then = "No settings of scheduled runs are here, so that the usual share is the bound."
+    elif not rule.watched:
         then = "Scheduled runs do not watch for drift: it is not in retrain.when."
     elif colour == "green":
         then = "For drift alone, a scheduled run would not train."
     else:
         then = "A scheduled run trains, if data, code or settings changed."
-    if share is None:
+    if share is None and rule.watched is not None:
         then = "A scheduled run does not train for drift."
     line = text(incoming, rule)
     return (

@@ -83,6 +83,11 @@ def read_values(path: Path) -> object:
         raise InputError(f"{path} is not YAML: {error}") from error
 
 
+def read_if_all(path: Path = PARAMS) -> Params | None:
+    """The same; None where there is no such file, or one that only says how to read quotes."""
+    return read_params(path) if path.exists() and quotes_alone(path) is None else None
+
+
 def quotes_alone(path: Path) -> Mapping[str, Any] | None:
     """The values of ``prepare.quotes`` where ``path`` holds that block and nothing else, as `volvae init` writes it.
 

@@ -17,6 +17,7 @@ from pipeline.settings.retrain import RetrainParams
 from tests.workspace import Workspace
 from vae.runtime import Scores, SurfaceModel
 
+_DEMO = Path(__file__).parents[3] / "deploy/demo/bundle"
 _RULE = Rule(0.05, watched=True)
 
 
@@ -87,6 +88,24 @@ def test_without_dates_surfaces_stand_in_their_order() -> None:
     assert drift._places(incoming, shown).tolist() == [3.0, 4.0]
     dated = [("test", "own", test), ("incoming", "own", watched([40.0], 20_003))]
     assert drift._places(test, dated)[0] == 20_000  # days
+
+
+def test_a_bundle_needs_no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an empty folder the usual share is the bound, and the page says whose it is."""
+    model = SurfaceModel.load(_DEMO, provider="cpu")
+    surfaces = model.sample(40, seed=1)
+    monkeypatch.chdir(tmp_path)
+    surface_tables.write_surfaces(Path("newer.parquet"), [surfaces], model.grid, count=40)
+    quotes = "{path: other.csv, columns: {tenor: a, log_moneyness: k, iv: v}, date: 2026-03-02}"
+    for settings in (None, f"prepare:\n  quotes: {quotes}\n"):  # as `volvae init` writes it
+        if settings is not None:
+            Path("params.yaml").write_text(settings)
+        done = CliRunner().invoke(cli, ["drift", "newer.parquet", "--bundle", str(_DEMO), "--json"])
+        assert done.exit_code == 0, done.stderr
+        assert (json.loads(done.stdout)["allowed"], json.loads(done.stdout)["surfaces"]) == (0.05, 40)
+        assert "No settings of scheduled runs are here" in Path("results/drift.html").read_text()
+    refused = CliRunner().invoke(cli, ["drift", "--bundle", str(_DEMO)])
+    assert (refused.exit_code, "nothing else" in refused.stderr) == (2, True)
 
 
 @pytest.mark.slow
