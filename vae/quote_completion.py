@@ -41,7 +41,7 @@ class Completion(NamedTuple):
         p_value: share of held-out surfaces whose misfit from as many points is larger.
         used: whether the quote lies inside the domain of the grid, [quote].
         noise: standard deviation of a quote, decimal vol: what the model learned or, where no weights are given and the
-            quotes do not fit the model at that, the estimate.
+            quotes do not fit the model at that, the estimate; from a previous state about the surface returned.
         wild: quotes that no surface fits with the others, where no weights are given, [quote].
         cause: why the quotes do not fit: ``noise``, a ``shape`` of the surface that the model did not learn,
             ``unknown`` where the two cannot be told apart, or ``none``.
@@ -159,7 +159,7 @@ class QuoteCompleter(NamedTuple):
         state: State | None = recalled.state
         number = int(found.used.sum())
         if found.p_value < quote_noise.LEAST_P and not quote_noise.fits_forecast(recalled.misfit, number):
-            found, weighed = self._misfitting(feeds, found, estimated=estimated)
+            found, weighed = self._misfitting(feeds, found, estimated=estimated, recalled=True)
             own = self._run_and_see(weighed)[1]
             noisy = found.cause == "noise"
             trusted = own.quotes if noisy else seen.quotes._replace(precision=seen.quotes.precision * ~found.wild)
@@ -169,9 +169,10 @@ class QuoteCompleter(NamedTuple):
                 missed = self._missed(feeds, found, recalled)
                 recalled = recalled._replace(std=np.sqrt(recalled.std**2 + np.float32(missed) ** 2))
                 state = motion.doubted(previous, recalled.state, missed)
-                if missed > 0.0:
-                    worth = quote_noise.of_state(missed, kept=state is not None)
-                    found = found._replace(warning=f"{found.warning}; {worth}")
+                if missed > 0.0 or found.outside:
+                    worth = quote_noise.of_recalled(missed, kept=state is not None)
+                    noise = math.hypot(self.learned_noise, missed) if estimated else found.noise
+                    found = found._replace(warning=f"{found.warning}; {worth}", noise=noise)
         return found._replace(
             iv=recalled.state.iv,
             std=recalled.std,
@@ -180,14 +181,17 @@ class QuoteCompleter(NamedTuple):
             state=state,
         )
 
-    def _misfitting(self, feeds: Feeds, first: Completion, *, estimated: bool) -> tuple[Completion, Feeds]:
+    def _misfitting(
+        self, feeds: Feeds, first: Completion, *, estimated: bool, recalled: bool = False
+    ) -> tuple[Completion, Feeds]:
         """The completion of quotes that do not fit at their weights, and the quotes with the weights that it took.
 
         Where the noise is to be estimated it is that which the quotes show; ``first`` is the completion with the noise
         that was learned.
         """
         if not estimated:
-            return first._replace(cause="unknown", warning=quote_noise.MISFIT_OF_WEIGHTS), feeds
+            warning = quote_noise.MISFIT_OF_WEIGHTS_ALONE if recalled else quote_noise.MISFIT_OF_WEIGHTS
+            return first._replace(cause="unknown", warning=warning), feeds
         iv, tenor, k = (feeds[name].astype(np.float64) for name in ("iv", "tenor", "log_moneyness"))
         quotes = quote_noise.Quotes(iv, tenor, k)
 
@@ -200,7 +204,7 @@ class QuoteCompleter(NamedTuple):
             found = found._replace(misfit=first.misfit, p_value=first.p_value)
         if noise.cause in ("shape", "unknown"):
             found = found._replace(std=np.sqrt(found.std**2 + np.float32(noise.noise) ** 2))
-        warning = quote_noise.warning(noise, quotes, self.learned_noise)
+        warning = quote_noise.warning(noise, quotes, self.learned_noise, recalled=recalled)
         found = found._replace(noise=noise.noise, wild=noise.wild, cause=noise.cause, warning=warning)
         return found, feeds | {"weight": noise.weight}
 

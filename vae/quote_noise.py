@@ -154,8 +154,16 @@ def _correlation(error: Numbers, place: Numbers) -> float:
     return float((error[:, None] * error[neighbours]).mean() / np.square(error).mean())
 
 
-def warning(found: Estimate, quotes: Quotes, known: float) -> str:
-    """Why the quotes do not fit, in one sentence."""
+def warning(found: Estimate, quotes: Quotes, known: float, *, recalled: bool = False) -> str:
+    """Why the quotes do not fit, in one sentence.
+
+    Args:
+        found: their noise.
+        quotes: themselves.
+        known: standard deviation of the noise that the model knows, decimal.
+        recalled: whether the surface that is returned is not that of the quotes alone, of which this speaks;
+            ``of_recalled`` goes on.
+    """
     size = f"{BASIS_POINTS * found.noise:.1f} bp, {found.noise / known:.1f} times the noise that the model learned"
     wild = _named(quotes, found.wild)
     if found.cause == "none":
@@ -163,31 +171,44 @@ def warning(found: Estimate, quotes: Quotes, known: float) -> str:
     also = f"; quotes that are wild beside that: {wild}" if found.wild.any() else ""
     if found.cause == "noise":
         return f"the quotes are noisy: their errors are independent and {size}; intervals are wider by that{also}"
+    then = also if recalled else f"; intervals are wider by that{also}"
+    alone = "without the previous state " if recalled else ""
     if found.cause == "shape":
         return (
-            "the surface lies outside of what the model learned: neighbouring quotes miss it alike, by about "
-            f"{size}; intervals are wider by that{also}"
+            f"the surface lies outside of what the model learned: {alone}neighbouring quotes miss it alike, by about "
+            f"{size}{then}"
         )
     return (
-        f"the quotes do not fit the model: their errors are about {size}; so few quotes do not tell noise from a "
-        f"shape that the model did not learn; intervals are wider by that{also}"
+        f"the quotes do not fit the model: {alone}their errors are about {size}; so few quotes do not tell noise from "
+        f"a shape that the model did not learn{then}"
     )
 
 
-MISFIT_OF_WEIGHTS = (
+MISFIT_OF_WEIGHTS_ALONE = (
     "the quotes do not fit the model at the noise that their weights state: either that is larger, or the surface lies "
-    "outside of what the model learned; intervals are wider by the misfit"
+    "outside of what the model learned"
 )
+MISFIT_OF_WEIGHTS = f"{MISFIT_OF_WEIGHTS_ALONE}; intervals are wider by the misfit"
 
 
-def of_state(error: float, *, kept: bool) -> str:
-    """Part of a sentence: the worth of the state after quotes that the surface misses by ``error``, decimal."""
+def of_recalled(error: float, *, kept: bool) -> str:
+    """Part of a sentence: how the surface from a previous state misses the quotes, and the worth of the state then.
+
+    Args:
+        error: root mean square beyond the noise of quotes, decimal.
+        kept: whether a state goes on.
+    """
+    if error == 0.0:
+        return "from the previous state the surface meets the quotes within their noise"
     size = BASIS_POINTS * error
     stated = f"{size:.1f}" if round(size, 1) >= _LEAST_STATED else f"less than {_LEAST_STATED}"
-    missed = f"the surface misses the quotes by {stated} bp beyond their noise"
+    missed = f"from the previous state the surface misses the quotes by {stated} bp beyond their noise"
     if kept:
-        return f"{missed}, and the state that goes on is wider by that"
-    return f"{missed}, more than a day moves it, so that no state goes on: the previous one stays the newest"
+        return f"{missed}, and intervals and the state that goes on are wider by that"
+    return (
+        f"{missed}, and intervals are wider by that, more than a day moves it, so that no state goes on: the previous "
+        "one stays the newest"
+    )
 
 
 def _named(quotes: Quotes, wild: Mask) -> str:

@@ -217,6 +217,24 @@ def test_intervals_hold_what_neither_model_nor_past_explains(root: Path) -> None
         assert (error <= 1.645 * found.std.min()).mean() > 0.8
 
 
+@pytest.mark.parametrize("size", [0.05, 0.1, 0.3])
+def test_the_noise_that_is_stated_is_of_the_surface_that_is_returned(root: Path, size: float) -> None:
+    """Vols that all rise are no surface of one simulated path; yesterday's leads to one that is nearer to them."""
+    model = SurfaceModel.load(root / "examples/dated", provider="cpu", threads=1)
+    place = ([0, 3, 5], [3, 4, 5])
+    quotes = {"tenor": model.grid.tenors[place[0]], "log_moneyness": model.grid.log_moneyness[place]}
+    iv = model.state.iv[place] * (1.0 + size)
+    alone, found = (model.complete(iv, **quotes, previous=previous) for previous in (None, model.state))
+    assert alone.cause == found.cause == "unknown"
+    assert found.noise == pytest.approx(np.sqrt(np.square(found.fitted - iv).mean()), rel=0.1)
+    assert alone.noise > 3.0 * found.noise
+    assert alone.warning is not None
+    assert "previous state" not in alone.warning
+    assert found.warning is not None
+    assert f"without the previous state their errors are about {1e4 * alone.noise:.1f} bp" in found.warning
+    assert "; from the previous state the surface misses the quotes by" in found.warning
+
+
 @pytest.mark.parametrize("weight", [None, 1.0])
 def test_a_state_is_as_unsure_as_the_intervals_of_quotes_that_do_not_fit(root: Path, weight: float | None) -> None:
     """And no state follows from quotes that the surface misses by more than a day moves it."""
@@ -233,7 +251,7 @@ def test_a_state_is_as_unsure_as_the_intervals_of_quotes_that_do_not_fit(root: P
     )
     assert slightly.outside
     assert slightly.warning is not None
-    assert slightly.warning.endswith("beyond their noise, and the state that goes on is wider by that")
+    assert slightly.warning.endswith("beyond their noise, and intervals and the state that goes on are wider by that")
     assert slightly.state is not None
     for covariance in (slightly.state.covariance, slightly.state.spread @ slightly.state.spread):
         found = np.sqrt(np.einsum("pr,rs,ps->p", basis, covariance, basis).mean())

@@ -94,4 +94,4 @@ def test_thousands_of_quotes_are_told_apart_in_bounded_memory() -> None:
 
 @pytest.mark.parametrize(("error", "stated"), [(4e-6, "less than 0.1"), (5.1e-6, "0.1"), (2.34e-4, "2.3")])
 def test_no_miss_is_stated_as_zero(error: float, stated: str) -> None:
-    assert f"misses the quotes by {stated} bp beyond" in quote_noise.of_state(error, kept=True)
+    assert f"misses the quotes by {stated} bp beyond" in quote_noise.of_recalled(error, kept=True)
