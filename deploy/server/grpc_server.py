@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from grpc import StatusCode
 
-from deploy.server import errors, logs, oip_messages, oip_protocol
+from deploy.server import errors, logs, oip_messages, oip_protocol, origin
 from deploy.server.answers import ModelMetadata
 from deploy.server.bearer import bears
 from deploy.server.endpoints import Array, Endpoint, check, check_outputs
@@ -32,6 +32,7 @@ from deploy.server.state import Service
 _HEAD = 64 * 1024  # bytes of a request beside its raw tensors, as of an answer
 _QUOTED = 100  # letters of a name in a refusal; names of outputs are shorter
 _GONE = 499  # status of a call that its client gave up; it is only counted
+_OF_PAGES = ("origin", "sec-fetch-site")  # what browsers say of the page that sends a request
 _OPEN = frozenset({"ServerLive", "ServerReady"})  # methods that need no token and no place, as probes call them
 _STREAMS = 100  # calls at once over one connection, as Go's and Java's servers advise
 _IDLE = 75.0  # seconds, as over HTTP
@@ -43,6 +44,7 @@ _CONTENTS = {"BOOL": "bool", "INT64": "int64", "UINT64": "uint64", "FP32": "fp32
 _CODES: Final = {
     400: StatusCode.INVALID_ARGUMENT,
     401: StatusCode.UNAUTHENTICATED,
+    403: StatusCode.PERMISSION_DENIED,
     404: StatusCode.NOT_FOUND,
     408: StatusCode.DEADLINE_EXCEEDED,
     413: StatusCode.INVALID_ARGUMENT,
@@ -217,11 +219,17 @@ class _Routes:
             self._unread -= size
 
     def _check(self, name: str, context: Any) -> None:  # noqa: ANN401 - as above
-        """Raise HTTPException for a wrong token."""
-        if self._token is None or name in _OPEN:
-            return
+        """Raise HTTPException for a wrong token, or without one for a page of another site.
+
+        Such a page comes through a proxy of grpc-web only, as browsers speak no HTTP/2 without TLS. The name of the
+        host, ``:authority``, cannot be checked: grpc does not hand it out.
+        """
         given = dict(context.invocation_metadata() or ())
-        if not bears(self._token, given.get("authorization", "").encode()):
+        if self._token is None:
+            pages = {key.encode(): str(given[key]).encode() for key in _OF_PAGES if key in given}
+            if not origin.is_own(pages):
+                raise errors.other_site()
+        elif name not in _OPEN and not bears(self._token, given.get("authorization", "").encode()):
             raise errors.unauthorized()
 
     def _message(self, name: str, content: bytes) -> Any:  # noqa: ANN401 - a class that protobuf makes

@@ -151,6 +151,24 @@ def test_a_connection_that_says_nothing_is_ended(strict: Running) -> None:
             pass
 
 
+def test_without_a_token_no_page_of_another_site_is_answered(strict: Running) -> None:
+    """Through a proxy; by itself a browser speaks HTTP/1.1 to this port, which nobody answers."""
+    allowed, denied = (
+        str(grpc.StatusCode.OK.value[0]).encode(),
+        str(grpc.StatusCode.PERMISSION_DENIED.value[0]).encode(),
+    )
+    with Client(strict.port) as client:
+        calls = [
+            client.call("ServerLive", b"", **head)
+            for head in ({}, {"sec-fetch-site": "cross-site"}, {"origin": "http://evil.example"})
+        ]
+        assert client.statuses(*calls) == [allowed, denied, denied]
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=30) as browser:
+        browser.sendall(b"POST /inference.GRPCInferenceService/ServerLive HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+        answer = b"".join(iter(lambda: browser.recv(4096), b""))
+    assert b"HTTP/1.1" not in answer
+
+
 def test_requests_that_do_not_arrive_give_their_places_back_and_probes_need_none(counters: Metrics) -> None:
     """They have four seconds, so that a busy machine has the time to look at the full queue."""
     with running(counters, receive=4.0) as server, Client(server.port) as slow, Client(server.port) as other:
