@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import listed
+from pipeline.errors import StageError, listed
 from pipeline.files import formats
 from pipeline.files.atomic import check_writable
 from pipeline.files.dataset import Dataset
@@ -27,6 +27,8 @@ from pipeline.settings.register import GateParams, RegisterParams
 from vae import runtime
 from vae.bundle import DECODER
 from vae.runtime import SurfaceModel, VectorModel
+
+_MOST_COMPARISONS = 5  # with a champion that another one replaces meanwhile
 
 
 class HeldOut(NamedTuple):
@@ -169,10 +171,10 @@ def decide(
         settings: of the stage.
 
     Raises:
-        StageError: a champion that was promoted since cannot be trusted.
+        StageError: a champion that was promoted since cannot be trusted, or others were promoted again and again.
     """
     champion = _champion_now(models, champion, version)
-    while True:
+    for _ in range(_MOST_COMPARISONS):
         parent = None if champion is None else champion.version.number
         if parent == version.number:
             return {"verdict": "accepted", "reason": "it is champion already", "champion": parent}
@@ -185,6 +187,11 @@ def decide(
         if now is champion:
             break
         champion = now  # promoted during the comparison, which takes seconds
+    else:
+        raise StageError(
+            f"{settings.model} version {version.number} is registered, but not judged: another version was promoted "
+            f"during each of {_MOST_COMPARISONS} comparisons with the champion; `dvc repro` judges it again"
+        )
     verdict = Verdict(tuple(checks))
     tags = {f"gate.{check.name}": _result(check) for check in checks} | {"volvae.parent": parent or "none"}
     models.judge(version, accepted=verdict.accepted, reason=verdict.reason, tags=tags)

@@ -1,5 +1,6 @@
 """The identity of a version: files and the settings that can change them, nothing else; and whom it is held against."""
 
+import datetime as dt
 import warnings
 from types import SimpleNamespace
 from typing import Any
@@ -8,8 +9,11 @@ import numpy as np
 import pytest
 
 from pipeline import register
+from pipeline.errors import StageError
 from pipeline.register import HeldOut, identity
 from pipeline.registry import gate
+from pipeline.registry.mlflow_store import CONTENT
+from pipeline.registry.registry import Version
 from pipeline.settings.params import Params
 from tests.workspace import Workspace
 from vae.surface.grid import Grid
@@ -92,3 +96,24 @@ def test_a_version_meets_the_champion_on_each_market_that_both_know(
     held_out = HeldOut(vols, vols, np.array([0, 1, 0, 1, 0, 2]), ("A", "B", "C"))
     versions = [SimpleNamespace(grid=grid, markets=markets) for markets in (("A", "B", "C"), champion)]
     assert register.compare(*versions, held_out) == compared
+
+
+def test_a_champion_that_never_stays_ends_the_comparisons(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody promotes another version during each of them; the error says what is left and how to go on."""
+    promoted: list[Version] = []
+    compared: list[Any] = []
+
+    def newest(_: str) -> Version:
+        promoted.append(Version(str(len(promoted) + 2), "run", dt.datetime(2026, 1, 1, tzinfo=dt.UTC), {CONTENT: "b"}))
+        return promoted[-1]
+
+    models = SimpleNamespace(get=newest, load=lambda _: None)
+    version = Version("1", "run", dt.datetime(2026, 1, 1, tzinfo=dt.UTC), {CONTENT: "a"})
+    monkeypatch.setattr(register, "judge_surfaces", lambda *given: compared.append(given) or ([], {}))
+    with pytest.raises(
+        StageError, match=r"version 1 is registered, but not judged: .* each of 5 .* `dvc repro` judges"
+    ):
+        register.decide(models, version, None, None, {}, None, workspace.params().register_)
+    assert len(compared) == 5
