@@ -134,6 +134,7 @@ def _walked(model: SurfaceModel, dates: Dates, state: State, *, first: int = 0, 
         if step > _WEEK or not known:
             reasons.append(_TOO_FAR if step > _WEEK else _FIRST_PRICE)
             unmoved = np.zeros_like(state.recent)
+            # ``filtered`` stays, so that variances follow the surface through the gap, of laws whose variances do
             state = state._replace(date=after.date, coordinates=after.coordinates, iv=after.iv, recent=unmoved)
             continue
         if place >= first:
@@ -143,8 +144,8 @@ def _walked(model: SurfaceModel, dates: Dates, state: State, *, first: int = 0, 
 
 
 _TOO_FAR = (
-    f"a date more than {_WEEK} days after the one before is not foretold; the law starts anew there, and its "
-    "deviations settle within some twenty dates"
+    f"a date more than {_WEEK} days after the one before is not foretold; it starts anew there with its deviations "
+    "of before, moved by the surface where those of the law are, and they settle within some twenty dates"
 )
 _FIRST_PRICE = "the first date with a price of the underlying has no return"
 

@@ -10,6 +10,7 @@ from pipeline.files.dataset import SPLITS, Dataset
 from pipeline.report import drift, motion_drift
 from pipeline.report.drift import Rule, Watched
 from pipeline.report.motion_drift import Dates, LogScores
+from vae.motion_state import State
 from vae.runtime import SurfaceModel
 from vae.surface.days import day_of
 
@@ -92,6 +93,26 @@ def test_dates_that_cannot_be_foretold_are_left_out_with_the_reason(
     found = scores(model, change(path(model, 4, 3)))
     assert np.isfinite(found.nats).tolist() == scored
     assert any(reason in each for each in found.reasons)
+
+
+def test_variances_follow_the_surface_through_a_gap(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a law whose log deviations are linear in the coordinates; several gaps are as one."""
+    model = SurfaceModel.load(root / "examples/dated", provider="cpu", threads=1)
+    motion = model._motion
+    assert motion is not None
+    shape = len(model.state.coordinates), model.state.variances.shape[1]
+    elasticity = np.random.default_rng(0).normal(0.0, 100.0, shape)
+    motion._law = motion._law._replace(elasticity=elasticity)
+    begun: list[State] = []
+    monkeypatch.setattr(motion_drift, "_log_score", lambda _, state, *__: begun.append(state) or 0.0)
+    dates = path(model, 4, 3)
+    scores(model, dates._replace(days=dates.days + np.array([400, 800, 801, 802])))
+    state = begun[0]
+    variances = motion._begun(state, state.coordinates[None])[2][0]
+    moves = (state.coordinates - model.state.coordinates).astype(float)
+    factors = np.exp(2.0 * moves @ elasticity)
+    assert factors.max() > 1.2
+    np.testing.assert_allclose(variances, model.state.variances * factors, rtol=1e-4)
 
 
 def test_the_test_split_is_scored_from_the_dates_before_it(model: SurfaceModel, tmp_path: Path) -> None:
