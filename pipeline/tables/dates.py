@@ -15,8 +15,9 @@ from vae.surface.days import DAY, instant_of
 Array = NDArray[np.float64]
 
 ALLOWED = (
-    "allowed: ISO dates (2023-02-15), 2023/02/15, 15-Feb-2023, yyyymmdd, seconds since 1970 or thousandths, "
-    "millionths or billionths of them, or a column of dates; others by prepare.quotes.date_format"
+    "allowed: ISO dates (2023-02-15), 2023/02/15, 15-Feb-2023, yyyymmdd, days as Excel counts them (44972), seconds "
+    "since 1970 or thousandths, millionths or billionths of them, or a column of dates; others by "
+    "prepare.quotes.date_format"
 )
 _LAST_DAY = 2_932_896  # 9999-12-31, in days since 1970-01-01
 _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
@@ -35,11 +36,13 @@ _FORMS = tuple(
 )
 # The end of a time that says its offset, and of a few that do not; no ISO date.
 _ZONED = r"([0-9]\s*[A-Za-z]+|[^0-9-][0-9:.]+\s*[+-][0-9:]+)$"
-_DIGITS = r"^[0-9]+(\.0*)?$"
+_DIGITS = r"^[0-9]+(\.[0-9]*)?$"
 _MANY = 1000  # different texts, from which on Arrow's reader is tried first
 # Seconds since 1970 and its parts, from 1980 to 2100: no two units share a magnitude, nor is one a yyyymmdd.
 _EARLIEST, _LATEST = 3650 * 86_400.0, 47_482 * 86_400.0
 _UNITS = (1.0, 1e3, 1e6, 1e9)
+_EXCEL = -25_569  # 1899-12-30, from which Excel counts days, in days since 1970-01-01
+_FIRST_SERIAL, _LAST_SERIAL = 29_221.0, 73_051.0  # 1980 to 2100; as days since 1970 they would begin in 2050
 
 
 def of_text(column: pa.Array, form: str | None) -> Array:
@@ -62,7 +65,7 @@ def of_text(column: pa.Array, form: str | None) -> Array:
 
 
 def of_numbers(numbers: Array) -> Array:
-    """Days of numbers that are yyyymmdd or times since 1970 in s, ms, us or ns, NaN where they are NaN, [row].
+    """Days of numbers, NaN where they are NaN, [row]: yyyymmdd, days of Excel, or times since 1970 in s, ms, us or ns.
 
     Raises:
         CellError: a number is no date, or they are of different units.
@@ -110,7 +113,7 @@ def offsets_of_text(column: pa.Array, form: str | None) -> Array:
 
 
 def offsets_of_numbers(numbers: Array) -> Array:
-    """The same for numbers: 0 for times since 1970, NaN for yyyymmdd, [row]."""
+    """The same for numbers: 0 for times since 1970, NaN for others, [row]."""
     return np.full(len(numbers), np.nan if _unit(numbers[np.isfinite(numbers)]) is None else 0.0)
 
 
@@ -137,8 +140,18 @@ def _of_numbers(numbers: Array) -> Array:
     known = np.isfinite(numbers)
     values = numbers[known]
     unit = _unit(values)
-    found[known] = _of_digits(values) if unit is None else values / unit / 86_400.0
+    if unit is not None:
+        found[known] = values / unit / 86_400.0
+    elif _are_serial(values):
+        found[known] = np.rint((values + _EXCEL) * 86_400.0) / 86_400.0
+    else:
+        found[known] = _of_digits(values)
     return found
+
+
+def _are_serial(values: Array) -> bool:
+    """Whether numbers are days as Excel counts them, with the time as their fraction."""
+    return bool(((values >= _FIRST_SERIAL) & (values < _LAST_SERIAL)).all())
 
 
 def _unit(values: Array) -> float | None:

@@ -88,6 +88,19 @@ def test_times(cell: str) -> None:
     assert dates.of_text(text(cell), None)[0] == (NOON - dt.datetime(1970, 1, 1)) / dt.timedelta(days=1)
 
 
+@pytest.mark.parametrize(
+    "moment", [NOON, dt.datetime(1980, 1, 1), dt.datetime(2099, 12, 31, 16, 0), dt.datetime(2026, 3, 2)]
+)
+def test_days_as_excel_counts_them(moment: dt.datetime) -> None:
+    """To the second, in files of text and as numbers; Excel rounds a time to some ten digits."""
+    excel = pytest.importorskip("openpyxl.utils.datetime")
+    days = (moment - dt.datetime(1970, 1, 1)) / dt.timedelta(days=1)
+    serial = round(excel.to_excel(moment), 7)
+    assert dates.of_text(text(str(serial), None), None)[0] == days
+    assert dates.of_numbers(np.array([serial, np.nan]))[0] == days
+    assert np.isnan(dates.offsets_of_text(text(str(serial)), None)).all()
+
+
 def test_many_times_are_read_as_few_are() -> None:
     times = [(NOON + dt.timedelta(minutes=i)).isoformat(sep=" ") for i in range(1500)]
     few = [dates.of_text(text(time), None)[0] for time in times[::100]]
@@ -128,7 +141,9 @@ def test_cells_without_an_offset_are_not_read_one_by_one(cell: str, monkeypatch:
         (["16-Sep-25"], r"set prepare.quotes.date_format to '%d-%b-%y' or '%y-%b-%d'"),
         (["13/13/2025"], "which is not a date; allowed: ISO dates"),
         (["31-Apr-2025"], "which is not a date"),
-        (["45916"], "which is not a date"),
+        (["29220"], "which is not a date"),  # 1979 as Excel counts, or 2050 as days since 1970
+        (["73051"], "which is not a date"),
+        (["45916", "20250916"], "which is not a date"),
         (["20250906", "1757161800"], "which is not a date"),
         (["1757161800", "1757161800000"], "which is not a date"),
     ],
