@@ -49,8 +49,10 @@ def read(path: Path, given: Options, model_grid: Callable[[], Grid], *, any_grid
     if path.suffix == ".npy":
         return SurfaceFile(surface_tables.read_array(path, model_grid()), model_grid())
     grid = None if any_grid else model_grid()
-    if surface_tables.is_table_of_surfaces(path, grid) and not has_settings(path, given):
-        return SurfaceFile(*surface_tables.read_surfaces(path))
+    if not has_settings(path, given):
+        table = surface_tables.surfaces_of_table(path, grid)
+        if table is not None:
+            return SurfaceFile(*table)
     from pipeline.sources import quotes
     from pipeline.sources.one_surface import titles
 

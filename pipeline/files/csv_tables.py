@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.files.atomic import new_file
@@ -10,7 +10,11 @@ from pipeline.files.atomic import new_file
 
 def csv_columns(text: str, among: Collection[str] | None = None) -> dict[str, list[float]]:
     """The columns of a table of numbers with a header, perhaps only those ``among`` some; an empty cell is NaN."""
-    rows = csv_rows(text)
+    return numbers_of(csv_rows(text), among)
+
+
+def numbers_of(rows: Sequence[Mapping[str, str]], among: Collection[str] | None = None) -> dict[str, list[float]]:
+    """The same of rows that are read."""
     names = [name for name in (rows[0] if rows else ()) if among is None or name in among]
     return {name: [float(row[name] or "nan") for row in rows] for name in names}
 

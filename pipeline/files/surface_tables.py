@@ -1,7 +1,7 @@
 """Surfaces as files for other programs and back: a row for each point, or one array as npy. Never imports torch."""
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.files.atomic import new_file
-from pipeline.files.csv_tables import csv_columns, csv_rows, write_csv
+from pipeline.files.csv_tables import csv_rows, numbers_of, write_csv
 from pipeline.files.npy_file import read_npy
 from vae.surface.grid import Grid
 from vae.surface.surfaces import path_columns, point_columns
@@ -63,7 +63,12 @@ def read_surfaces(path: Path) -> tuple[NDArray[np.float32], Grid]:
     Raises:
         InputError: the file is missing, no table, lacks a column, or its surfaces do not lie on one such grid.
     """
-    columns = _in_order(_read_columns(path))
+    return _surfaces(path, _read_columns(path))
+
+
+def _surfaces(path: Path, columns: dict[str, NDArray[Any]]) -> tuple[NDArray[np.float32], Grid]:
+    """The surfaces of columns, and their grid."""
+    columns = _in_order(columns)
     surface, tenor, iv = (columns[name] for name in (_SURFACE, "tenor_years", "iv"))
     place = _DELTA if _DELTA in columns else "log_moneyness"
     points = _first_run(surface)
@@ -76,24 +81,27 @@ def read_surfaces(path: Path) -> tuple[NDArray[np.float32], Grid]:
     return iv.reshape(-1, *grid.shape), grid
 
 
-def is_table_of_surfaces(path: Path, grid: Grid | None = None) -> bool:
-    """Whether a file has the columns of surfaces, and with those of quotes beside them the points of one surface.
+def surfaces_of_table(path: Path, grid: Grid | None = None) -> tuple[NDArray[np.float32], Grid] | None:
+    """The surfaces of a file, and their grid; None where its columns are not those of surfaces.
 
-    Without any of quotes it may still hold quotes at scattered points.
+    With columns of quotes beside them it must hold the points of one surface; else it holds quotes, and is None too.
 
     Args:
         path: the file.
         grid: on which a surface lies that has columns of quotes beside it; None for any.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or has the columns of surfaces, which do not lie on one grid.
     """
     if path.suffix not in (".parquet", ".csv"):
-        return False
+        return None
     names = _names(path)
-    if _SURFACE in names or not set(_NEEDED) <= names:
-        return _SURFACE in names
-    return not names & _OF_QUOTES or _is_one_surface(path, grid)
+    if _SURFACE not in names:
+        if not set(_NEEDED) <= names:
+            return None
+        if names & _OF_QUOTES:
+            return _one_surface(path, grid)
+    return read_surfaces(path)
 
 
 def numbers_surfaces(path: Path) -> bool:
@@ -154,10 +162,10 @@ def read_array(path: Path, grid: Grid) -> NDArray[np.floating]:
     return read_npy(path, "f", grid.shape, f"vols [surface, {tenors} tenors, {nodes} nodes]")
 
 
-def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
-    """The columns by name, call_delta where there is one."""
+def _read_columns(path: Path, texts: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """The columns by name, call_delta where there is one, and those of ``texts`` as they stand."""
     try:
-        columns = _read_csv(path) if path.suffix == ".csv" else _read_parquet(path)
+        columns = _read_csv(path, texts) if path.suffix == ".csv" else _read_parquet(path, texts)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except (pa.ArrowException, ValueError) as error:
@@ -167,17 +175,20 @@ def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
     return {_SURFACE: np.zeros(len(columns["iv"]), np.int64)} | columns
 
 
-def _read_parquet(path: Path) -> dict[str, NDArray[Any]]:
+def _read_parquet(path: Path, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
     file = pq.ParquetFile(path)
     _check_names(path, file.schema_arrow.names)
-    table = file.read(columns=[name for name in _TYPES if name in file.schema_arrow.names])
-    return {name: table[name].cast(_TYPES[name]).to_numpy() for name in table.column_names}
+    table = file.read(columns=[name for name in (*_TYPES, *texts) if name in file.schema_arrow.names])
+    found = {name: table[name].cast(kind).to_numpy() for name, kind in _TYPES.items() if name in table.column_names}
+    return found | {name: np.array(table[name].to_pylist(), object) for name in texts if name in table.column_names}
 
 
-def _read_csv(path: Path) -> dict[str, NDArray[Any]]:
-    columns = csv_columns(path.read_text("utf-8-sig"), _TYPES)
+def _read_csv(path: Path, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
+    rows = csv_rows(path.read_text("utf-8-sig"))
+    columns = numbers_of(rows, _TYPES)
     _check_names(path, columns)
-    return {name: pa.array(columns[name]).cast(kind).to_numpy() for name, kind in _TYPES.items() if name in columns}
+    found = {name: pa.array(columns[name]).cast(kind).to_numpy() for name, kind in _TYPES.items() if name in columns}
+    return found | {name: np.array([row[name] for row in rows], object) for name in texts if rows and name in rows[0]}
 
 
 def _check_names(path: Path, present: Iterable[str]) -> None:
@@ -199,24 +210,16 @@ def _names(path: Path) -> set[str]:
         return set(_NEEDED)
 
 
-def _is_one_surface(path: Path, grid: Grid | None) -> bool:
-    """Whether a file has all points of a grid, of one date and market."""
+def _one_surface(path: Path, grid: Grid | None) -> tuple[NDArray[np.float32], Grid] | None:
+    """The surface of a file with all points of a grid, of one date and market; None of another file."""
     try:
-        found = read_surfaces(path)[1]
+        columns = _read_columns(path, _TELL_APART)
+        apart = [set(columns.pop(name)) for name in _TELL_APART if name in columns]
+        iv, found = _surfaces(path, columns)
         check_grid(path, found, grid or found)
     except InputError:
-        return False
-    return all(len(values) <= 1 for values in _values_apart(path))
-
-
-def _values_apart(path: Path) -> Iterator[set[Any]]:
-    """The values of each column that tells surfaces apart."""
-    if path.suffix == ".csv":
-        rows = csv_rows(path.read_text("utf-8-sig"))
-        yield from ({row[name] for row in rows} for name in _TELL_APART if name in rows[0])
-    else:
-        names = [name for name in pq.read_schema(path).names if name in _TELL_APART]
-        yield from (set(column.to_pylist()) for column in pq.read_table(path, columns=names).columns)
+        return None
+    return (iv, found) if all(len(values) <= 1 for values in apart) else None
 
 
 def _in_order(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
