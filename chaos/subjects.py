@@ -83,7 +83,6 @@ PATHS = {
         "metrics": "results/export.json",
     },
 }
-NAMES = (*PATHS, "register", "promote", "rollback", "fetch", "exchange")
 
 
 class Subject(NamedTuple):
@@ -127,13 +126,7 @@ def of_registry(folder: Path, bundle: Path) -> list[Subject]:
     store = registered(folder / "registered", partial(register_versions, bundle))
     with contextlib.chdir(store), opened() as models:
         models.find(CHAMPION)  # in this process, so that what MLflow imports late is there for all children
-    return [
-        Subject("register", store, _register, _registered),
-        Subject("promote", store, _command("promote", "3"), _registered),
-        Subject("rollback", store, _command("rollback"), _registered, remains=True),
-        Subject("fetch", store, _command("fetch", "-o", "fetched"), partial(written, ["fetched"])),
-        Subject("exchange", store, _exchange, _registered),
-    ]
+    return [Subject(name, store, *parts) for name, parts in _OF_REGISTRY.items()]
 
 
 def registered(folder: Path, work: Work) -> Path:
@@ -316,3 +309,13 @@ def _check_served(follower: Follower, *allowed: str) -> None:
     expected = (Path("bundles") / " abc"[int(version)] / DECODER).read_bytes()
     if version not in allowed or decoder != expected:
         raise RuntimeError(f"version {version} is served, with its own decoder: {decoder == expected}")
+
+
+_OF_REGISTRY: Mapping[str, tuple[Any, ...]] = {  # the parts of subjects after the template
+    "register": (_register, _registered),
+    "promote": (_command("promote", "3"), _registered),
+    "rollback": (_command("rollback"), _registered, True),
+    "fetch": (_command("fetch", "-o", "fetched"), partial(written, ["fetched"])),
+    "exchange": (_exchange, _registered),
+}
+NAMES = (*PATHS, *_OF_REGISTRY)
