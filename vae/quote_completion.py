@@ -148,11 +148,7 @@ class QuoteCompleter(NamedTuple):
         Raises:
             ValueError: as of ``complete``, or the return is not a number, or not wanted.
         """
-        if log_return is not None and not (motion.has_return and math.isfinite(log_return)):
-            allowed = "a finite number, or None" if motion.has_return else "None, as the law has no return"
-            raise ValueError(f"log_return is {log_return}; allowed: {allowed}")
-        if log_return is not None:
-            runtime_inputs.check_return(log_return)
+        runtime_inputs.check_return(log_return, has_return=motion.has_return)
         since = math.nan if log_return is None else log_return
         found, seen = self._run_and_see(feeds)
         recalled = motion.recalled(previous, seen, seen.quotes, elapsed, since)

@@ -255,9 +255,21 @@ def check_weights(quotes: Feeds, noise: float) -> None:
         )
 
 
-def check_return(log_return: float) -> None:
-    """Raise ValueError for a log return that is no number, or one in percent: nothing falls to a third in a step."""
-    if not abs(log_return) <= 1.0:
+def check_return(log_return: float | None, *, has_return: bool, needed: bool = False) -> None:
+    """Raise ValueError for a log return of one step that a law of motion cannot take.
+
+    Args:
+        log_return: of the underlying; None where it is not given.
+        has_return: whether the law has one.
+        needed: whether it must be given where the law has one.
+    """
+    if log_return is None:
+        if has_return and needed:
+            raise ValueError("log_return is None; allowed: a number, as the law has the return of the underlying")
+        return
+    if not has_return:
+        raise ValueError(f"log_return is {log_return}; allowed: None, as the law has no return of the underlying")
+    if not abs(log_return) <= 1.0:  # nan, or one in percent: nothing falls to a third in a step
         raise ValueError(f"log_return is {log_return:g}; allowed: -1 to 1, such as log(0.95) for a fall of 5 %")
 
 

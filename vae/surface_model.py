@@ -279,13 +279,7 @@ class SurfaceModel(BundleModel):
                 wanted, or the date is not after that of the state.
         """
         moving = self._moving
-        if log_return is not None and moving.has_return:
-            runtime_inputs.check_return(log_return)
-        elif moving.has_return or log_return is not None:
-            raise ValueError(
-                f"log_return is {log_return}; allowed: "
-                f"{'a number, as the law has the return of the underlying' if moving.has_return else 'None'}"
-            )
+        runtime_inputs.check_return(log_return, has_return=moving.has_return, needed=True)
         surface = self._checked(np.asarray(runtime_inputs.unmasked(iv))[None])[0]
         if np.isnan(surface).any():
             raise ValueError("iv has missing points; a state needs a whole surface, as complete makes of quotes")
