@@ -83,7 +83,7 @@ class Scenarios(NamedTuple):
         shocks: places, in the history of the law, of the dates whose innovations made each step, [n, date].
         effective_size: of paths with a given return, how many equally probable ones, drawn without static arbitrage,
             say as much; None of others.
-        told: whether each surface is free of static arbitrage, where drawing looks at that, [n, date]; else None.
+        known_free: whether each surface is free of static arbitrage, where drawing looks at that, [n, date]; else None.
     """
 
     iv: Array
@@ -91,7 +91,7 @@ class Scenarios(NamedTuple):
     dates: tuple[dt.date, ...]
     shocks: NDArray[np.int64]
     effective_size: float | None = None
-    told: NDArray[np.bool_] | None = None
+    known_free: NDArray[np.bool_] | None = None
 
     def arbitrage_free(
         self, grid: Grid, dates: slice = slice(None), check: Callable[[], object] = lambda: None
@@ -106,8 +106,8 @@ class Scenarios(NamedTuple):
             dates: that are asked for.
             check: called after each few hundred surfaces that are measured; what it raises ends a long request.
         """
-        if self.told is not None:
-            return self.told[:, dates]
+        if self.known_free is not None:
+            return self.known_free[:, dates]
         return _are_free(self.iv[:, dates], grid, check)
 
 
@@ -253,15 +253,15 @@ class Motion:
             return self._given_return(state, dates, n, seed, offset, log_return)
         iv = np.empty((n, len(dates), *self._shape), np.float32)
         returns, shocks = np.empty((n, len(dates)), np.float32), np.empty((n, len(dates)), np.int64)
-        told = np.empty((n, len(dates)), np.bool_) if self._free_output else None
+        free = np.empty((n, len(dates)), np.bool_) if self._free_output else None
         names = ("iv", "log_return", "shocks", *self._free_output)
         for start in range(0, n, _BLOCK):
             rows = slice(start, min(start + _BLOCK, n))
             for step, found in enumerate(self._steps(state, dates, rows.stop - start, seed, offset + start, names)):
                 iv[rows, step], returns[rows, step], shocks[rows, step] = found[:3]
-                if told is not None:
-                    told[rows, step] = found[3]
-        return Scenarios(iv, np.cumsum(returns, axis=1), tuple(dates), shocks, told=told)
+                if free is not None:
+                    free[rows, step] = found[3]
+        return Scenarios(iv, np.cumsum(returns, axis=1), tuple(dates), shocks, known_free=free)
 
     def _given_return(
         self, state: State, dates: Sequence[dt.date], n: int, seed: int, offset: int, log_return: float

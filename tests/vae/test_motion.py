@@ -151,7 +151,7 @@ def _near_arbitrage(model: SurfaceModel, ratio: float) -> State:
 
 
 def _measured(found: Scenarios, model: SurfaceModel) -> np.ndarray:
-    return found._replace(told=None).arbitrage_free(model.grid)
+    return found._replace(known_free=None).arbitrage_free(model.grid)
 
 
 def test_a_long_measurement_of_arbitrage_can_be_ended() -> None:
@@ -175,11 +175,11 @@ def test_surfaces_that_still_have_arbitrage_are_told(model: SurfaceModel, elapse
     """Where no candidate is free of it, a path says so, and all others are free, within a day too."""
     state = _near_arbitrage(model, 0.98)._replace(elapsed=elapsed)
     found = model.scenarios(state, days=2, n=4000, seed=1)
-    told, measured = found.arbitrage_free(model.grid), _measured(found, model)
-    assert 0.01 < told[:, 0].mean() < 0.99
-    assert measured[told].all()
-    assert (told != measured).mean() < 1e-3  # single precision is stricter by a fifth of the tolerance
-    np.testing.assert_array_equal(found.arbitrage_free(model.grid, slice(-1, None)), told[:, 1:])
+    free, measured = found.arbitrage_free(model.grid), _measured(found, model)
+    assert 0.01 < free[:, 0].mean() < 0.99
+    assert measured[free].all()
+    assert (free != measured).mean() < 1e-3  # single precision is stricter by a fifth of the tolerance
+    np.testing.assert_array_equal(found.arbitrage_free(model.grid, slice(-1, None)), free[:, 1:])
     hopeless = model.scenarios(_near_arbitrage(model, 0.5), n=50, seed=1)
     assert not hopeless.arbitrage_free(model.grid).any()
     assert model.scenarios(_near_arbitrage(model, 2.0), n=500, seed=1).arbitrage_free(model.grid).mean() > 0.99
@@ -188,9 +188,9 @@ def test_surfaces_that_still_have_arbitrage_are_told(model: SurfaceModel, elapse
 def test_surfaces_of_a_given_return_are_drawn_without_arbitrage_too(model: SurfaceModel) -> None:
     state = _near_arbitrage(model, 1.02)
     found = model.scenarios(state, days=2, n=2000, seed=1, log_return=0.005)
-    told = found.arbitrage_free(model.grid)
-    np.testing.assert_array_equal(told, _measured(found, model))
-    assert 0.9 < told.all(axis=1).mean() < 1.0
+    free = found.arbitrage_free(model.grid)
+    np.testing.assert_array_equal(free, _measured(found, model))
+    assert 0.9 < free.all(axis=1).mean() < 1.0
     chance = model.scenarios(_near_arbitrage(model, 2.0), days=2, n=1, seed=1, log_return=0.005)
     assert found.effective_size < 0.9 * chance.effective_size  # less than without arbitrage, whatever n
     assert model.scenarios(state, days=2, n=1, seed=1, log_return=0.005).effective_size == found.effective_size
@@ -222,7 +222,7 @@ def test_surfaces_of_a_bundle_that_does_not_tell_are_measured(
     expected = _measured(model.scenarios(state, n=300, seed=1), model)
     monkeypatch.setattr(model._moving, "_free_output", ())
     found = model.scenarios(state, n=300, seed=1)
-    assert found.told is None
+    assert found.known_free is None
     np.testing.assert_array_equal(found.arbitrage_free(model.grid), expected)
     assert 0 < expected.sum() < 300
 

@@ -93,8 +93,8 @@ def test_scenarios_whose_surfaces_have_arbitrage_are_counted() -> None:
     scenarios = drawn(RETURNS)
     wrong = scenarios.iv.copy()
     wrong[:3, 0, -1] = 0.05  # of the longest tenor, whose total variance then falls
-    for told in (None, np.arange(201)[:, None] >= 3):
-        found = figures(SHARES, SPOT, GRID, STATE, scenarios._replace(iv=wrong, told=told), (0.95,))
+    for known_free in (None, np.arange(201)[:, None] >= 3):
+        found = figures(SHARES, SPOT, GRID, STATE, scenarios._replace(iv=wrong, known_free=known_free), (0.95,))
         assert found["with_arbitrage"] == 3
         assert "note       the surfaces of 3 of 201 scenarios have static arbitrage" in text(found)
     assert "static arbitrage" not in text(figures(SHARES, SPOT, GRID, STATE, scenarios, (0.95,)))
