@@ -17,7 +17,7 @@ from vae import bundle
 from vae.dynamics import kalman_filter
 from vae.dynamics import law as dynamics
 from vae.dynamics.given_return import LEAST, Paths, given_return
-from vae.dynamics.kalman_filter import Belief, Known, Quotes, Step
+from vae.dynamics.kalman_filter import Belief, Known, LogQuotes, Step
 from vae.dynamics.law import Law, followed, passed
 from vae.dynamics.random_rows import uniform_rows
 from vae.motion_state import PARTS, State
@@ -52,7 +52,7 @@ class Seen(NamedTuple):
     """
 
     belief: Belief
-    quotes: Quotes
+    quotes: LogQuotes
 
 
 class Recalled(NamedTuple):
@@ -184,7 +184,7 @@ class Motion:
             moved=np.zeros_like(recent),
         )
 
-    def recalled(self, previous: State, seen: Seen, trusted: Quotes, elapsed: float, log_return: float) -> Recalled:
+    def recalled(self, previous: State, seen: Seen, trusted: LogQuotes, elapsed: float, log_return: float) -> Recalled:
         """A surface given quotes and the past.
 
         Args:
@@ -199,7 +199,9 @@ class Motion:
         """
         date, part, steps = _steps_to(previous, elapsed)
         past = (part.astype(np.float64) for part in (previous.recent, previous.variances))
-        before = Known(dynamics.State(previous.filtered, *past), previous.covariance, previous.moved.astype(np.float64))
+        before = Known(
+            dynamics.LawState(previous.filtered, *past), previous.covariance, previous.moved.astype(np.float64)
+        )
         waited = kalman_filter.waited(self._law, before, steps[:-1])
         known, misfit = kalman_filter.filtered(self._law, waited, steps[-1], trusted, self._center, log_return)
         own = Belief(known.state.coordinates, known.covariance)
@@ -219,7 +221,7 @@ class Motion:
         None where they lie so far outside of what the model learned that no state follows.
         """
         parts = self._begun(previous, previous.coordinates[None])
-        before = dynamics.State(*(part[0].astype(np.float64) for part in parts))
+        before = dynamics.LawState(*(part[0].astype(np.float64) for part in parts))
         known = state.covariance, state.spread @ state.spread
         found = kalman_filter.doubted(self._law, before, known, error / state.iv.ravel().astype(np.float64))
         return None if found is None else state._replace(covariance=found[0], spread=kalman_filter.root(found[1]))

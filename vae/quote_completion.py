@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vae import quote_noise, runtime_inputs
 from vae.bundle_model import Signature
-from vae.dynamics.kalman_filter import Belief, Quotes
+from vae.dynamics.kalman_filter import Belief, LogQuotes
 from vae.motion import Motion, Recalled, Seen
 from vae.motion_state import State
 from vae.quote_noise import Cause
@@ -189,7 +189,7 @@ class QuoteCompleter(NamedTuple):
             warning = quote_noise.MISFIT_OF_WEIGHTS_ALONE if recalled else quote_noise.MISFIT_OF_WEIGHTS
             return first._replace(cause="unknown", warning=warning), feeds
         iv, tenor, k = (feeds[name].astype(np.float64) for name in ("iv", "tenor", "log_moneyness"))
-        quotes = quote_noise.Quotes(iv, tenor, k)
+        quotes = quote_noise.QuotedVols(iv, tenor, k)
 
         def complete(weight: Array) -> Completion:
             return self._run(feeds | {"weight": weight})
@@ -218,7 +218,7 @@ class QuoteCompleter(NamedTuple):
         parts = self.graph.run(feeds, (*_OUTPUTS, *_OF_MOTION))
         coordinates, covariance, weights, precision = (part.astype(np.float64) for part in parts[len(_OUTPUTS) :])
         log_vol = np.log(feeds["iv"].astype(np.float64))
-        seen = Seen(Belief(coordinates, covariance), Quotes(log_vol, precision, weights))
+        seen = Seen(Belief(coordinates, covariance), LogQuotes(log_vol, precision, weights))
         return self._checked(parts[: len(_OUTPUTS)]), seen
 
     def _checked(self, outputs: Sequence[NDArray[Any]]) -> Completion:

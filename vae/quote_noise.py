@@ -53,7 +53,7 @@ class Fit(Protocol):
     def p_value(self) -> float: ...  # noqa: D102
 
 
-class Quotes(NamedTuple):
+class QuotedVols(NamedTuple):
     """Quotes of one surface, each [quote].
 
     Attributes:
@@ -83,7 +83,7 @@ class Estimate(NamedTuple):
     cause: Cause
 
 
-def estimate(complete: Callable[[Array], Fit], quotes: Quotes, known: float) -> Estimate:
+def estimate(complete: Callable[[Array], Fit], quotes: QuotedVols, known: float) -> Estimate:
     """The noise of quotes that do not fit a model at the noise that it knows.
 
     Args:
@@ -154,7 +154,7 @@ def _correlation(error: Numbers, place: Numbers) -> float:
     return float((error[:, None] * error[neighbours]).mean() / np.square(error).mean())
 
 
-def warning(found: Estimate, quotes: Quotes, known: float, *, recalled: bool = False) -> str:
+def warning(found: Estimate, quotes: QuotedVols, known: float, *, recalled: bool = False) -> str:
     """Why the quotes do not fit, in one sentence.
 
     Args:
@@ -211,7 +211,7 @@ def of_recalled(error: float, *, kept: bool) -> str:
     )
 
 
-def _named(quotes: Quotes, wild: Mask) -> str:
+def _named(quotes: QuotedVols, wild: Mask) -> str:
     """The first wild quotes in words."""
     rows = np.flatnonzero(wild)
     names = [f"iv {quotes.iv[i]:.4f} at {quotes.tenor[i]:.3f} years, k = {quotes.k[i]:.3f}" for i in rows[:_NAMED]]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-class Quotes(NamedTuple):
+class WeighedQuotes(NamedTuple):
     """Quotes of one surface as the runtime reads them, each [quote].
 
     Attributes:
@@ -57,7 +57,7 @@ def read(path: Path, given: "Options", choice: "Choice") -> "OneSurface":
         raise hinted(error, given) from error
 
 
-def for_model(model: SurfaceModel, found: "OneSurface", market: str | None) -> Quotes:
+def for_model(model: SurfaceModel, found: "OneSurface", market: str | None) -> WeighedQuotes:
     """Quotes with the weights of their file, or those that bid and ask give, or none, and their market if it is known.
 
     The noise of a quote is half its spread, but not less than the noise that the model has learned: its weight is
@@ -81,12 +81,12 @@ def for_model(model: SurfaceModel, found: "OneSurface", market: str | None) -> Q
     of_spread = None if np.isnan(found.noise).all() else (learned / noise) ** 2
     weight = of_spread if found.weight is None else found.weight
     market = found.market or market
-    return Quotes(found.iv, found.tenor, found.k, weight, market if market in known else None)
+    return WeighedQuotes(found.iv, found.tenor, found.k, weight, market if market in known else None)
 
 
 def run(
     model: SurfaceModel,
-    quotes: Quotes,
+    quotes: WeighedQuotes,
     previous: State | None = None,
     elapsed: float = 1.0,
     log_return: float | None = None,
@@ -109,7 +109,7 @@ def write(path: Path, model: SurfaceModel, found: Completion) -> None:
     surface_tables.write_completion(path, model.grid, found.iv, found.std, Z90)
 
 
-def figures(model: SurfaceModel, source: "OneSurface", quotes: Quotes, found: Completion) -> dict[str, Any]:
+def figures(model: SurfaceModel, source: "OneSurface", quotes: WeighedQuotes, found: Completion) -> dict[str, Any]:
     """Numbers of rows and quotes, distance of the surface from them, and standard deviations of its points.
 
     The distance is that from the quotes that the surface was fitted to: wild ones would make a good fit look bad.

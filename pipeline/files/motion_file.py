@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.files import formats
-from vae.dynamics.law import FORMS, Law, State
+from vae.dynamics.law import FORMS, Law, LawState
 
 _FILE, _FACTS = "dynamics.safetensors", "facts"
 
@@ -25,7 +25,7 @@ class Motion(NamedTuple):
     """
 
     law: Law
-    state: State
+    state: LawState
     date: int
     form: str
     underlying: str | None
@@ -53,7 +53,7 @@ def read(folder: Path) -> Motion | None:
     try:
         facts = json.loads(metadata[_FACTS])
         law = Law(**{name: arrays[name] for name in Law._fields if name in arrays})  # a file of before lacks new fields
-        state = State._make(arrays[name] for name in State._fields)
+        state = LawState._make(arrays[name] for name in LawState._fields)
         form = str(facts["form"])
         if form not in FORMS:
             raise ValueError(f"form {form!r}")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tests.deploy.serving import ROOT
 from vae import quote_noise
-from vae.quote_noise import Quotes
+from vae.quote_noise import QuotedVols
 
 KNOWN, PRIOR = 1e-4, 0.01  # noise of a quote, and standard deviation of the level about 0.2
 
@@ -33,7 +33,7 @@ console.log(JSON.stringify(answers));
 """
 
 
-def estimated(quotes: Quotes, p_value: float) -> quote_noise.Estimate:
+def estimated(quotes: QuotedVols, p_value: float) -> quote_noise.Estimate:
     def complete(weight: NDArray[np.float32]) -> SimpleNamespace:
         precision = weight.astype(np.float64) / KNOWN**2
         variance = 1.0 / (PRIOR**-2 + precision.sum())
@@ -54,7 +54,7 @@ def test_javascript_estimates_the_noise_of_python() -> None:
         tenor, k = random.uniform(0.05, 1.0, count), random.uniform(-0.2, 0.2, count)
         noisy = 0.2 + 2e-3 * random.standard_normal(count)
         noisy[0] += 0.05
-        cases += [(Quotes(iv, tenor, k), p_value) for iv in (noisy, 0.2 + 0.05 * k)]
+        cases += [(QuotedVols(iv, tenor, k), p_value) for iv in (noisy, 0.2 + 0.05 * k)]
     sent = [
         {"quotes": {"iv": list(q.iv), "tenor": list(q.tenor), "logMoneyness": list(q.k)}, "pValue": p} for q, p in cases
     ]

@@ -18,7 +18,7 @@ from pipeline.files import formats, motion_file
 from pipeline.files.dataset import Dataset
 from pipeline.files.surface_tables import write_surfaces
 from tests.workspace import Workspace
-from vae.dynamics.law import Law, State
+from vae.dynamics.law import Law, LawState
 from vae.runtime import SurfaceModel
 from vae.surface.smile_features import functionals
 
@@ -227,7 +227,7 @@ def test_data_without_dates_have_no_law(workspace: Workspace, capsys: pytest.Cap
 def test_a_law_without_the_fields_that_have_come_since_is_read(tmp_path: Path) -> None:
     """Such as elasticity: their defaults are what the version before did."""
     required = {name: np.full((1, 2), 0.5 + place) for place, name in enumerate(Law._fields) if name != "elasticity"}
-    state = {name: np.zeros(2) for name in State._fields}
+    state = {name: np.zeros(2) for name in LawState._fields}
     facts = {"facts": json.dumps({"date": 20000, "form": "reverting", "underlying": None})}
     formats.write_arrays(tmp_path / "dynamics.safetensors", required | state, facts)
     motion = motion_file.read(tmp_path)

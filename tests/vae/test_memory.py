@@ -47,7 +47,7 @@ def test_a_surface_from_the_past_and_quotes_is_that_of_torch(model: SurfaceModel
         alone = Belief(*(part[0].numpy() for part in completion.belief_at(vae, *at)))
     noise = float(vae.scale.detach().square())
     per_tenor = (weights.spline / problem.tenor).mT.numpy()
-    quotes = kalman_filter.Quotes(np.log(_VOLS), problem.precision.diagonal[0].numpy(), per_tenor)
+    quotes = kalman_filter.LogQuotes(np.log(_VOLS), problem.precision.diagonal[0].numpy(), per_tenor)
     week = passed(np.array([motion.date, motion.date + 3]))[0]
     known = Known(motion.state, noise * np.eye(8))
     center, basis = vae.center.numpy(), vae.basis.numpy()

@@ -80,7 +80,7 @@ def test_a_path_that_starts_within_a_day_has_the_state_of_the_filter_at_its_clos
     log_return, coordinates, recent, variances = (part.astype(float) for part in step)
     move = np.concatenate([coordinates - state.coordinates, log_return[:, None]], axis=1)
     np.testing.assert_allclose(recent, MOVE_DECAY * (state.recent + state.moved + move), rtol=1e-4, atol=1e-6)
-    before = law_of_motion.State(
+    before = law_of_motion.LawState(
         *(np.asarray(part, float) for part in (state.coordinates, state.recent, state.variances))
     )
     week = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0])  # from a Friday to a Monday

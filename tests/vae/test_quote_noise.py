@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from vae import quote_noise
-from vae.quote_noise import Quotes
+from vae.quote_noise import QuotedVols
 
 KNOWN = 1e-4
 COUNT = 60
@@ -32,8 +32,8 @@ class Line:
         self.slopes = np.stack([np.full(count, 0.01), 0.1 * self.node])
         self.exact = 0.2 + self.random.standard_normal(2) @ self.slopes
 
-    def quotes(self, errors: NDArray[np.float64]) -> Quotes:
-        return Quotes(self.exact + errors, self.tenor, self.k)
+    def quotes(self, errors: NDArray[np.float64]) -> QuotedVols:
+        return QuotedVols(self.exact + errors, self.tenor, self.k)
 
     def estimate(self, errors: NDArray[np.float64]) -> quote_noise.Estimate:
         quotes = self.quotes(errors)

@@ -14,11 +14,11 @@ from vae.dynamics.law import (
     TRIES,
     WEEK,
     Array,
+    CoordinatePaths,
     Form,
     Free,
     Law,
-    Scenarios,
-    State,
+    LawState,
     choose,
     deviation,
     draw,
@@ -79,7 +79,7 @@ class Walk(NamedTuple):
 
     form: Form
     basis: Array
-    states: State
+    states: LawState
     coefficients: Array
     shocks: Array
     weeks: Array
@@ -102,11 +102,11 @@ class Walk(NamedTuple):
             elasticity=self.elasticity,
         )
 
-    def state(self, date: int = -1) -> State:
+    def state(self, date: int = -1) -> LawState:
         """The state at the close of a date, given by its place; of the last one by default."""
-        return State(*(part[date] for part in self.states))
+        return LawState(*(part[date] for part in self.states))
 
-    def scenarios(self, date: int, uniform: Array) -> Scenarios:
+    def scenarios(self, date: int, uniform: Array) -> CoordinatePaths:
         """Paths from the close of a date, by the law as it was known then.
 
         Args:
@@ -154,7 +154,7 @@ def walk(history: History, form: Form, elasticity: Array | None = None) -> Walk:
         taught = form.moving_mean and step + 1 >= _UNTAUGHT
         known.append((recent, variances, regressions.coefficients if taught else nothing))
     recents, variance_of, coefficients = (np.stack(part) for part in zip(*known, strict=True))
-    states = State(history.coordinates, recents, variance_of)
+    states = LawState(history.coordinates, recents, variance_of)
     return Walk(form, history.basis, states, coefficients, np.stack(shocks), weeks, elasticity)
 
 

@@ -22,7 +22,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae.dynamics.law import WEEK, Array, Law, State, followed, forecast, remembered, shares, to_coordinates, to_points
+from vae.dynamics.law import (
+    WEEK,
+    Array,
+    Law,
+    LawState,
+    followed,
+    forecast,
+    remembered,
+    shares,
+    to_coordinates,
+    to_points,
+)
 
 _LINEARISATIONS = 3
 _LEAST_VARIANCE = 1e-12  # smallest squared vol at a quote; a spline may undershoot zero
@@ -40,7 +51,7 @@ class Known(NamedTuple):
         moved: move of coordinates and return in the step that has begun, which is not among the recent moves, [C].
     """
 
-    state: State
+    state: LawState
     covariance: Array
     moved: Array = np.zeros(())
 
@@ -52,7 +63,7 @@ class Belief(NamedTuple):
     covariance: Array
 
 
-class Quotes(NamedTuple):
+class LogQuotes(NamedTuple):
     """Quotes as functions of the surface. The squared vol at a quote is weights @ (vols of the points squared).
 
     Attributes:
@@ -112,12 +123,14 @@ def waited(law: Law, known: Known, steps: Iterable[Step]) -> Known:
         mean, moving = _move(law, state, step)
         recent, moved, whole = _closed(state.recent, moved + mean, step)
         variances = state.variances * followed(law.elasticity, whole)
-        after = State(state.coordinates + mean[:rank], recent, variances)
+        after = LawState(state.coordinates + mean[:rank], recent, variances)
         known = Known(after, _symmetric(covariance + moving[:rank, :rank]), moved)
     return known
 
 
-def filtered(law: Law, known: Known, step: Step, quotes: Quotes, center: Array, log_return: float = np.nan) -> Filtered:
+def filtered(
+    law: Law, known: Known, step: Step, quotes: LogQuotes, center: Array, log_return: float = np.nan
+) -> Filtered:
     """The law of the surface after a step and the quotes at its end.
 
     Args:
@@ -142,11 +155,11 @@ def filtered(law: Law, known: Known, step: Step, quotes: Quotes, center: Array, 
     revision = at[:rank] - state.coordinates - (mean + innovation)[:rank]
     variances = _variances(law, state.variances, step.days, innovation, left, moving)
     risen = followed(law.elasticity, whole[:rank] + revision)
-    after = State(at[:rank], recent, variances * risen)
+    after = LawState(at[:rank], recent, variances * risen)
     return Filtered(Known(after, _symmetric(spread[:rank, :rank]), moved), misfit)
 
 
-def doubted(law: Law, state: State, covariances: Sequence[Array], error: Array) -> list[Array] | None:
+def doubted(law: Law, state: LawState, covariances: Sequence[Array], error: Array) -> list[Array] | None:
     """Covariances of the coordinates with the doubt that quotes leave which the surface misses.
 
     The law of surfaces does not hold what these quotes say, and how it differs elsewhere is not known. The surface is
@@ -211,7 +224,7 @@ def root(covariance: Array) -> Array:
     return found
 
 
-def at_quotes(law: Law, mean: Array, covariance: Array, quotes: Quotes, center: Array) -> tuple[Array, Array]:
+def at_quotes(law: Law, mean: Array, covariance: Array, quotes: LogQuotes, center: Array) -> tuple[Array, Array]:
     """Vols at quotes of a surface with this law of its coordinates, and deviations of their logs, both [quote]."""
     log_vols, slopes = _linear(law, quotes.weights, center, mean)
     return np.exp(log_vols), np.sqrt(np.maximum(((slopes @ covariance) * slopes).sum(axis=1), 0.0))
@@ -224,7 +237,7 @@ def _linear(law: Law, weights: Array, center: Array, coordinates: Array) -> tupl
     return 0.5 * np.log(found), (weights * squares) @ law.basis / found[:, None]
 
 
-def _move(law: Law, state: State, step: Step) -> tuple[Array, Array]:
+def _move(law: Law, state: LawState, step: Step) -> tuple[Array, Array]:
     """Mean [C] and covariance [C, C] of the move of coordinates and return in a step."""
     daily = forecast(law, state, np.zeros_like(step.week))
     rows = to_coordinates(law.basis, daily.deviation * law.shocks)
@@ -244,7 +257,7 @@ def _second_moments(law: Law, rows: Array) -> Array:
 
 
 def _posterior(
-    law: Law, quotes: Quotes, center: Array, prior: Array, start: Array, log_return: float
+    law: Law, quotes: LogQuotes, center: Array, prior: Array, start: Array, log_return: float
 ) -> tuple[Array, Array, float]:
     """Mean [C] and covariance [C, C] of coordinates and return given quotes, and the misfit of these.
 

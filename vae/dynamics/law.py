@@ -77,7 +77,7 @@ FORMS = {
 }
 
 
-class State(NamedTuple):
+class LawState(NamedTuple):
     """All that is known at the close of a date; the arrays may have leading axes.
 
     Attributes:
@@ -126,7 +126,7 @@ class Forecast(NamedTuple):
     deviation: Array
 
 
-class Scenarios(NamedTuple):
+class CoordinatePaths(NamedTuple):
     """Coordinates of surfaces [n, step, R] and log returns since the start [n, step], 0 where the law has none."""
 
     coordinates: Array
@@ -203,16 +203,16 @@ def followed(elasticity: Array, moves: Array) -> Array:
     return found
 
 
-def forecast(law: Law, state: State, week: Array) -> Forecast:
+def forecast(law: Law, state: LawState, week: Array) -> Forecast:
     """The next move, given how many of each day of the week it goes through, [7]."""
     own = (law.reversal * reversing(state.recent, law.basis.shape[1])).sum(axis=-1)
     return Forecast(own + law.calendar @ week, deviation(state.variances))
 
 
-def advanced(law: Law, state: State, week: Array, move: Array) -> State:
+def advanced(law: Law, state: LawState, week: Array, move: Array) -> LawState:
     """The state after a move of the coordinates [*batch, C]: the filter."""
     innovation = to_points(law.basis, move - forecast(law, state, week).mean)
-    return State(
+    return LawState(
         state.coordinates + move[..., : law.basis.shape[1]],
         remembered(state.recent, move),
         updated(state.variances, law.decays, innovation) * followed(law.elasticity, move),
@@ -238,7 +238,7 @@ def draw(law: Law, uniform: Array) -> NDArray[np.int64]:
     return count - 1 - np.minimum(age.astype(np.int64), count - 1)
 
 
-def choose(law: Law, state: State, weeks: Sequence[Array] | Array, uniform: Array, free: Free) -> NDArray[np.int64]:
+def choose(law: Law, state: LawState, weeks: Sequence[Array] | Array, uniform: Array, free: Free) -> NDArray[np.int64]:
     """Places of shocks [n, step] that lead to surfaces without static arbitrage: the rejection method.
 
     In each step a path takes the first of its candidates that does, and the last one where none does.
@@ -250,13 +250,13 @@ def choose(law: Law, state: State, weeks: Sequence[Array] | Array, uniform: Arra
         uniform: random numbers on (0, 1], [n, step, candidate].
         free: tells such surfaces.
     """
-    state = State(*(np.broadcast_to(part, (len(uniform), *part.shape)) for part in state))
+    state = LawState(*(np.broadcast_to(part, (len(uniform), *part.shape)) for part in state))
     places = np.empty(uniform.shape[:2], np.int64)
     for step, week in enumerate(weeks):
         rows = np.arange(len(uniform))
         for candidate in uniform[:, step].T:
             places[rows, step] = draw(law, candidate[rows])
-            own = State(*(part[rows] for part in state))
+            own = LawState(*(part[rows] for part in state))
             after = own.coordinates + _moved(law, own, week, places[rows, step])[:, : law.basis.shape[1]]
             rows = rows[~free(after)]
             if not len(rows):
@@ -265,13 +265,13 @@ def choose(law: Law, state: State, weeks: Sequence[Array] | Array, uniform: Arra
     return places
 
 
-def _moved(law: Law, state: State, week: Array, places: NDArray[np.int64]) -> Array:
+def _moved(law: Law, state: LawState, week: Array, places: NDArray[np.int64]) -> Array:
     """Moves [n, C] of states with a leading axis, by the shocks at some places, [n]."""
     mean, spread = forecast(law, state, week)
     return mean + to_coordinates(law.basis, spread * law.shocks[places])
 
 
-def scenarios(law: Law, state: State, weeks: Sequence[Array] | Array, places: NDArray[np.int64]) -> Scenarios:
+def scenarios(law: Law, state: LawState, weeks: Sequence[Array] | Array, places: NDArray[np.int64]) -> CoordinatePaths:
     """Paths from a state without leading axes.
 
     Args:
@@ -281,7 +281,7 @@ def scenarios(law: Law, state: State, weeks: Sequence[Array] | Array, places: ND
         places: of the shocks, [n, step], see ``draw``. A path depends on its own only.
     """
     count, rank = len(places), law.basis.shape[1]
-    state = State(*(np.broadcast_to(part, (count, *part.shape)) for part in state))
+    state = LawState(*(np.broadcast_to(part, (count, *part.shape)) for part in state))
     total, coordinates, returns = np.zeros(count), [], []
     for step, week in enumerate(weeks):
         move = _moved(law, state, week, places[:, step])
@@ -289,4 +289,4 @@ def scenarios(law: Law, state: State, weeks: Sequence[Array] | Array, places: ND
         total = total + move[:, rank:].sum(axis=1)
         coordinates.append(state.coordinates)
         returns.append(total)
-    return Scenarios(np.stack(coordinates, axis=1), np.stack(returns, axis=1))
+    return CoordinatePaths(np.stack(coordinates, axis=1), np.stack(returns, axis=1))

@@ -8,8 +8,8 @@ from hypothesis.extra.numpy import arrays
 
 from vae.dynamics import kalman_filter
 from vae.dynamics.fit import History, walk
-from vae.dynamics.kalman_filter import Belief, Known, Quotes, Step
-from vae.dynamics.law import FORMS, MOVE_DECAY, Array, Law, State, advanced, forecast
+from vae.dynamics.kalman_filter import Belief, Known, LogQuotes, Step
+from vae.dynamics.law import FORMS, MOVE_DECAY, Array, Law, LawState, advanced, forecast
 
 _POINTS, _RANK = 5, 4
 _DAY = Step(np.zeros(7), 1.0)
@@ -27,13 +27,13 @@ def _law(*, with_return: bool = False) -> Law:
 
 def _known(law: Law) -> Known:
     moves, points = len(law.reversal), law.shocks.shape[1]
-    state = State(np.linspace(-0.1, 0.2, _RANK), np.zeros(moves), np.full((1, points), 1e-4))
+    state = LawState(np.linspace(-0.1, 0.2, _RANK), np.zeros(moves), np.full((1, points), 1e-4))
     return Known(state, 1e-6 * np.eye(_RANK))
 
 
-def _at(points: list[int], log_vols: Array) -> Quotes:
+def _at(points: list[int], log_vols: Array) -> LogQuotes:
     """Quotes at points of the grid, which log vols are linear in."""
-    return Quotes(log_vols[points], np.full(len(points), 1.0 / _NOISE), np.eye(_POINTS)[points])
+    return LogQuotes(log_vols[points], np.full(len(points), 1.0 / _NOISE), np.eye(_POINTS)[points])
 
 
 def _covariance(law: Law) -> Array:
@@ -84,7 +84,7 @@ def test_a_whole_surface_moves_the_state_as_the_law_does() -> None:
     law, week = walked.law(), np.array([1.0, 0, 0, 0, 0, 1.0, 1.0])
     move = 0.02 * random.standard_normal(_POINTS)
     expected = advanced(law, walked.state(), week, move)
-    quotes = Quotes(basis @ expected.coordinates, np.full(_POINTS, 1e12), np.eye(_POINTS))
+    quotes = LogQuotes(basis @ expected.coordinates, np.full(_POINTS, 1e12), np.eye(_POINTS))
     known = Known(walked.state(), np.zeros((_POINTS, _POINTS)))
     found = kalman_filter.filtered(kalman_filter.compact(law), known, Step(week, 1.0), quotes, np.zeros(_POINTS)).known
     for one, other in zip(found.state, expected, strict=True):
@@ -96,7 +96,7 @@ def test_vols_between_points_are_matched_although_they_are_not_linear() -> None:
     """A precise quote of a far surface, whose squared vol is a mean of squared vols, is met."""
     law, center = _law(), np.log(np.full(_POINTS, 0.2))
     weights = np.array([[0.2, 0.5, 0.3, 0.0, 0.0]])
-    quotes = Quotes(np.log([0.27]), np.array([1e10]), weights)
+    quotes = LogQuotes(np.log([0.27]), np.array([1e10]), weights)
     found = kalman_filter.filtered(law, _known(law), _DAY, quotes, center).known
     vols, _ = kalman_filter.at_quotes(law, found.state.coordinates, found.covariance, quotes, center)
     assert vols[0] == pytest.approx(0.27, rel=1e-3)
@@ -105,7 +105,7 @@ def test_vols_between_points_are_matched_although_they_are_not_linear() -> None:
 def test_a_return_moves_the_surface_by_its_regression() -> None:
     law, center = _law(with_return=True), np.zeros(_POINTS)
     known, moving = _known(law), _covariance(law)
-    nothing = Quotes(np.zeros(1), np.zeros(1), np.eye(_POINTS)[:1])
+    nothing = LogQuotes(np.zeros(1), np.zeros(1), np.eye(_POINTS)[:1])
     found = kalman_filter.filtered(law, known, _DAY, nothing, center, 0.03).known
     expected = known.state.coordinates + moving[:_RANK, _RANK] / moving[_RANK, _RANK] * 0.03
     np.testing.assert_allclose(found.state.coordinates, expected, rtol=1e-6)
@@ -114,7 +114,7 @@ def test_a_return_moves_the_surface_by_its_regression() -> None:
 
 def test_without_quotes_only_the_covariance_grows() -> None:
     law = _law()
-    known, nothing = _known(law), Quotes(np.zeros(1), np.zeros(1), np.eye(_POINTS)[:1])
+    known, nothing = _known(law), LogQuotes(np.zeros(1), np.zeros(1), np.eye(_POINTS)[:1])
     waited = kalman_filter.waited(law, known, [_DAY, _DAY])
     np.testing.assert_allclose(waited.covariance, known.covariance + 2.0 * _covariance(law))
     half = Step(np.zeros(7), 0.5)
@@ -140,7 +140,7 @@ def test_parts_of_a_step_add_up_to_the_step(cuts: list[float], quoted: bool) -> 
     variances = np.array([[4e-4], [1e-4]]) * np.linspace(0.5, 1.5, _POINTS + 1)
     recent = np.linspace(-0.05, 0.08, _RANK + 1)
     known = known._replace(state=known.state._replace(recent=recent, variances=variances))
-    week, nothing = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]), Quotes(*np.zeros((2, 1)), np.eye(_POINTS)[:1])
+    week, nothing = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]), LogQuotes(*np.zeros((2, 1)), np.eye(_POINTS)[:1])
     ends = [*sorted(cuts), 1.0]
     parts = [
         Step((end - start) * week, end - start, ends=end == 1.0) for start, end in zip([0.0, *ends], ends, strict=False)

@@ -10,7 +10,7 @@ import torch
 
 from vae.dynamics import law as motion
 from vae.dynamics.fit import History, Walk, walk
-from vae.dynamics.law import FORMS, State
+from vae.dynamics.law import FORMS, LawState
 from vae.graphs.scenarios import OUTPUTS, scenarios_graph
 from vae.model.autoencoder import Architecture, Vae
 from vae.model.linear import principal_components
@@ -54,7 +54,7 @@ def test_a_step_of_the_graph_is_that_of_the_law(form: str, *, with_price: bool) 
     model, x, walked, content = case(form, with_price=with_price)
     coordinates = walked.states.coordinates
     law, week = walked.law(), np.array([1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0])
-    state = State(*(part[-5:] for part in walked.states))
+    state = LawState(*(part[-5:] for part in walked.states))
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     feeds = {
         "key": np.array([7], np.uint64),
