@@ -11,6 +11,7 @@ import io
 import os
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -239,7 +240,17 @@ class Graph:
                 raise BundleError(f"{self.name} has the {kind} {shapes}, but this bundle's has {dict(expected)}")
         wanted, used = self._options.provider, session.get_providers()[0]
         if wanted != "auto" and used != PROVIDERS[wanted]:
-            raise ValueError(f"provider {wanted!r} does not start; {used} would run instead: is its driver installed?")
+            raise ValueError(
+                f"provider {wanted!r} does not start; {used} would run instead: it needs NVIDIA's driver, and its "
+                "libraries, which pip install 'volvae[gpu]' brings"
+            )
+        if len(providers) > 1 and used == PROVIDERS["cpu"]:
+            warnings.warn(
+                f"NVIDIA's driver is here, but {PROVIDERS['cuda']} does not start, so {used} runs {self.name}: are its "
+                "libraries installed, as by pip install 'volvae[gpu]', and is memory left? provider='cpu' is for this",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         return session
 
 

@@ -10,12 +10,14 @@ from statistics import NormalDist
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from scipy import stats
 
 from pipeline.files import formats
 from tests.bundles import GRID, data, linear_model, two_markets, write_checksum
+from vae import sessions
 from vae.model.autoencoder import Vae
 from vae.model.completion import Quotes, complete_quotes
 from vae.model.linear import principal_components
@@ -558,8 +560,23 @@ def test_an_unknown_or_absent_provider_is_named(bundle: Path) -> None:
         SurfaceModel.load(bundle, provider="tpu")
 
 
-@pytest.mark.gpu
-def test_cuda_gives_the_surfaces_of_the_cpu(bundle: Path, model: SurfaceModel) -> None:
-    cuda = SurfaceModel.load(bundle, provider="cuda")
-    assert cuda.provider == "CUDAExecutionProvider"
-    np.testing.assert_allclose(cuda.sample(1000, seed=2), model.sample(1000, seed=2), atol=1e-5, rtol=0)
+def test_a_gpu_that_does_not_start_is_said(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its libraries are loaded first, as onnxruntime does not look among wheels."""
+    session, loaded = onnxruntime.InferenceSession, []
+    monkeypatch.setattr(sessions, "available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(sessions, "_has_driver", lambda: True)
+    monkeypatch.setattr(sessions, "_load_cuda", lambda: loaded.append("libraries"))
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda content, settings, providers: session(content, settings)
+    )
+    with pytest.warns(RuntimeWarning, match="CUDAExecutionProvider does not start, so CPUExecutionProvider runs deco"):
+        assert SurfaceModel.load(bundle).provider == "CPUExecutionProvider"
+    with pytest.raises(ValueError, match="provider 'cuda' does not start; CPUExecutionProvider would run instead"):
+        SurfaceModel.load(bundle, provider="cuda").provider  # noqa: B018 - starts a session
+    assert loaded == ["libraries"] * 2
+
+
+def test_a_machine_without_a_driver_tries_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(sessions, "_has_driver", lambda: False)
+    assert sessions.Options().providers() == ["CPUExecutionProvider"]
