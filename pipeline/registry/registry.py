@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pipeline.errors import InputError, StageError, listed
-from pipeline.files import formats
 from pipeline.files.atomic import new_folder
 from pipeline.registry import attestation, champions, history, mlflow_store
 from pipeline.registry.mlflow_store import CONTENT, Record, Store
@@ -428,7 +427,7 @@ def manifest_tag(folder: Path) -> dict[str, str]:
 def _digests(bundle: Path) -> dict[str, str]:
     """The sha256 of the files of a bundle, by name, without its signature; empty for a folder, which none has."""
     return {
-        path.name: formats.sha256(path.read_bytes()) if path.is_file() else ""
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
         for path in bundle.iterdir()
         if path.name != SIGNATURE
     }
