@@ -121,10 +121,10 @@ def with_scenarios(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def linear_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of ``linear_model()`` with a standard normal prior, made once for all workers; do not change it."""
+    """The bundle of a linear model that reads missing points, with a standard normal prior; made once, keep it so."""
 
     def build(folder: Path) -> None:
-        write_bundle(folder / "bundle", linear_model(), Prior(Mixture.standard_normal(3)))
+        write_bundle(folder / "bundle", linear_model(sees_missing=True), Prior(Mixture.standard_normal(3)))
 
     return built_once(tmp_path_factory, "linear_bundle", build) / "bundle"
 

@@ -29,7 +29,7 @@ from tests.exports import _export_is_quick, kept_graphs  # noqa: E402, F401
 from tests.repositories import repository  # noqa: E402, F401
 from tests.services import prefect_store  # noqa: E402, F401
 from tests.shared import common_folder  # noqa: E402
-from tests.workspace import finished, in_finished, workspace  # noqa: E402, F401
+from tests.workspace import finished, in_finished, in_prepared, prepared, workspace  # noqa: E402, F401
 
 telemetry.switch_off()
 # Where a shell starts pytest in the background, it ignores SIGINT. Programs that tests start would inherit that.

@@ -1,5 +1,6 @@
 """A small but complete run of the pure parts of the stages, shared by the tests of the pipeline."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,31 +108,58 @@ def workspace(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wo
     return Workspace(tmp_path)
 
 
+def run_stages(folder: Path, *stages: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for stage in stages:
+            assert Workspace(folder).run(stage) == 0, stage
+
+
 @pytest.fixture(scope="session")
-def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """prepare, train, evaluate and export, run once for all workers; tests must not change it."""
+def prepared(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """prepare, run once for all workers; tests must not change it."""
 
     def build(folder: Path) -> None:
         write_tiny_params(root, folder)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(folder)
-            for stage in PATHS:
-                assert Workspace(folder).run(stage) == 0, stage
+        run_stages(folder, "prepare")
+
+    return Workspace(built_once(tmp_path_factory, "prepared", build))
+
+
+@pytest.fixture(scope="session")
+def finished(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """train, evaluate and export after it, run once for all workers; tests must not change it."""
+
+    def build(folder: Path) -> None:
+        shutil.copytree(prepared.folder, folder, dirs_exist_ok=True)
+        run_stages(folder, "train", "evaluate", "export")
 
     return Workspace(built_once(tmp_path_factory, "finished", build))
 
 
 @pytest.fixture
+def in_prepared(prepared: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the prepared run, of symbolic links, made the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return linked(prepared.folder, tmp_path)
+
+
+@pytest.fixture
 def in_finished(finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Make a copy of the finished run the current folder: symbolic links, without one path that the test supplies."""
+    """The same of the finished run, without one path that the test supplies."""
 
     def enter(without: str) -> Path:
-        for path in finished.folder.rglob("*"):
-            relative = path.relative_to(finished.folder)
-            if path.is_file() and not str(relative).startswith(without):
-                (tmp_path / relative).parent.mkdir(parents=True, exist_ok=True)
-                (tmp_path / relative).symlink_to(path)
         monkeypatch.chdir(tmp_path)
-        return tmp_path
+        return linked(finished.folder, tmp_path, without)
 
     return enter
+
+
+def linked(source: Path, folder: Path, *without: str) -> Path:
+    """The folder with symbolic links to the files of another one, but for those whose paths begin so."""
+    for path in source.rglob("*"):
+        relative = path.relative_to(source)
+        if path.is_file() and not str(relative).startswith(without):
+            (folder / relative).parent.mkdir(parents=True, exist_ok=True)
+            (folder / relative).symlink_to(path)
+    return folder

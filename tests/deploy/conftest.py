@@ -7,13 +7,12 @@ import pytest
 
 from deploy.server.metrics import Metrics
 from tests.deploy.serving import Server, serving
-from tests.workspace import Workspace
 from vae.runtime import SurfaceModel
 
 
 @pytest.fixture(scope="session")
-def bundle(finished: Workspace) -> Path:
-    return finished.folder / "artifacts/bundle"
+def bundle(linear_bundle: Path) -> Path:
+    return linear_bundle
 
 
 @pytest.fixture(scope="session")

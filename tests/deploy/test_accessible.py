@@ -37,10 +37,10 @@ def completion(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def drift(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def drift(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a drift, beside test dates."""
     folder = tmp_path_factory.mktemp("drift")
-    model = SurfaceModel.load(bundle, provider="cpu")
+    model = SurfaceModel.load(finished.folder / "artifacts/bundle", provider="cpu")
     iv = np.concatenate([model.sample(30, seed=1), 1.5 * model.sample(10, seed=2)])
     scores = model.score(iv)
     test = Watched(model.score(model.sample(30, seed=3)), np.arange(20_000, 20_030))

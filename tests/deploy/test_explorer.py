@@ -18,6 +18,7 @@ from pipeline.sources.one_surface import Choice
 from tests.bundles import linear_model
 from tests.deploy.browser import Explorer, chromium
 from tests.deploy.serving import ROOT, Server, serving
+from tests.workspace import Workspace
 from vae.runtime import Completion, SurfaceModel
 from vae.surface import arbitrage, plausible
 from vae.surface.grid import Grid
@@ -29,6 +30,23 @@ ASSETS = ROOT / "deploy/explorer"
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def bundle(finished: Workspace) -> Path:
+    """A trained bundle, whose surfaces have more tenors and nodes than the one of the other tests."""
+    return finished.folder / "artifacts/bundle"
+
+
+@pytest.fixture(scope="module")
+def model(bundle: Path) -> SurfaceModel:
+    return SurfaceModel.load(bundle, provider="cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(bundle, tmp_path_factory.mktemp("explorer")) as found:
         yield found
 
 

@@ -51,8 +51,8 @@ def test_a_drift_of_the_data_is_no_error_of_the_samples(tmp_path: Path) -> None:
     assert sample_figures(few, {"sample": samples}, {"sample": samples}, DIRECTIONS, SETTINGS) == {}
 
 
-def test_fresh_surfaces_are_those_of_the_law(finished: Workspace) -> None:
-    data = Dataset(finished.folder / "data/surfaces")
+def test_fresh_surfaces_are_those_of_the_law(prepared: Workspace) -> None:
+    data = Dataset(prepared.folder / "data/surfaces")
     law = data.law
     assert law is not None
     fresh = fresh_surfaces(law, data.grid, 50, seed=1)
@@ -63,9 +63,9 @@ def test_fresh_surfaces_are_those_of_the_law(finished: Workspace) -> None:
     assert not fresh.isnan().any()
 
 
-def test_samples_outside_of_the_box_are_counted(finished: Workspace) -> None:
+def test_samples_outside_of_the_box_are_counted(prepared: Workspace) -> None:
     """A third has a correlation of 0.1, where the box ends at 0; a flat surface is no Heston surface of the box."""
-    data = Dataset(finished.folder / "data/surfaces")
+    data = Dataset(prepared.folder / "data/surfaces")
     law = data.law
     assert law is not None
     inside = fresh_surfaces(law, data.grid, 40, seed=1)

@@ -218,9 +218,9 @@ def test_too_few_complete_surfaces_are_one_line(workspace: Workspace, capsys: py
 
 
 def test_a_model_without_derivatives_has_a_law_and_no_exact_density(
-    finished: Workspace, monkeypatch: pytest.MonkeyPatch
+    prepared: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = Dataset(finished.folder / "data/surfaces")
+    data = Dataset(prepared.folder / "data/surfaces")
     assert true_log_density(data) is not None
     monkeypatch.setitem(MODELS, "heston", MODELS["heston"]._replace(has_jacobian=False))
     assert data.law is not None

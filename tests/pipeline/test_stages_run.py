@@ -34,8 +34,8 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_prepared_surfaces_are_exact_plus_noise_of_the_stated_size(finished: Workspace) -> None:
-    data = finished.folder / "data/surfaces"
+def test_prepared_surfaces_are_exact_plus_noise_of_the_stated_size(prepared: Workspace) -> None:
+    data = prepared.folder / "data/surfaces"
     split = tensor_files.read_tensors(Dataset(data).file("train")).tensors
     exact = heston_surfaces.surfaces(split["parameters"], Dataset(data).grid).vol
 
@@ -45,11 +45,11 @@ def test_prepared_surfaces_are_exact_plus_noise_of_the_stated_size(finished: Wor
     assert abs(noise.mean().item()) <= 5 / math.sqrt(noise.numel())
 
 
-def test_splits_are_disjoint_and_inside_the_box(finished: Workspace) -> None:
-    parameters = [Dataset(finished.folder / "data/surfaces").arrays(split)["parameters"] for split in SPLITS]
+def test_splits_are_disjoint_and_inside_the_box(prepared: Workspace) -> None:
+    parameters = [Dataset(prepared.folder / "data/surfaces").arrays(split)["parameters"] for split in SPLITS]
     together = np.concatenate(parameters)
     assert len(np.unique(together, axis=0)) == len(together) == 384
-    box = finished.params().prepare.heston
+    box = prepared.params().prepare.heston
     for name, values in zip(heston.PARAMETERS, together.T, strict=True):
         side = getattr(box, name)
         assert side.low <= values.min() <= values.max() <= side.high
@@ -92,12 +92,18 @@ def test_killed_training_resumes_to_the_same_bytes(
     assert not train.CHECKPOINT.exists()
 
 
-def test_a_learning_rate_that_diverges_fails_with_a_clear_line(in_finished, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is written but the checkpoint of the last epoch that was sound."""
-    folder = in_finished("artifacts")
+def with_own_params(folder: Path) -> Workspace:
+    """The folder with settings that a test may change."""
     (folder / "params.yaml").unlink()
     write_tiny_params(Path(__file__).parents[2], folder)
-    workspace = Workspace(folder)
+    return Workspace(folder)
+
+
+def test_a_learning_rate_that_diverges_fails_with_a_clear_line(
+    in_prepared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is written but the checkpoint of the last epoch that was sound."""
+    folder, workspace = in_prepared, with_own_params(in_prepared)
     workspace.set(train__learning_rate=1e30, train__gradient_clip=1e30)
     assert workspace.run("train") == 1
     error = capsys.readouterr().err
@@ -106,8 +112,8 @@ def test_a_learning_rate_that_diverges_fails_with_a_clear_line(in_finished, caps
     assert not any((folder / "artifacts").iterdir())
 
 
-def test_a_checkpoint_of_other_settings_is_not_resumed(in_finished, capfd: pytest.CaptureFixture[str]) -> None:
-    workspace = Workspace(in_finished("artifacts"))
+def test_a_checkpoint_of_other_settings_is_not_resumed(in_prepared: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    workspace = Workspace(in_prepared)
     train.CHECKPOINT.parent.mkdir(exist_ok=True)
     tensor_files.write_tensors(train.CHECKPOINT, {"next_epoch": torch.tensor(2)}, {"key": "other"})
     assert workspace.run("train") == 0
@@ -261,11 +267,9 @@ def test_bad_params_end_with_exit_code_2(workspace: Workspace, capsys: pytest.Ca
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch finds a CUDA device")
-def test_cuda_that_is_absent_is_refused(in_finished, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = in_finished("params.yaml")
-    shutil.copy(Path(__file__).parents[2] / "params.yaml", folder)
-    workspace = Workspace(folder)
-    workspace.set(train__device="cuda", train__batch=32, train__model__basis=12)
+def test_cuda_that_is_absent_is_refused(in_prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace = with_own_params(in_prepared)
+    workspace.set(train__device="cuda")
     assert workspace.run("train") == 2
     assert "train.device: cuda, but torch finds no CUDA device; allowed here: auto, cpu" in capsys.readouterr().err
 
@@ -306,10 +310,10 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
         formats.write_json(tmp_path / "x.json", {})
 
 
-def test_a_full_disk_is_one_clear_line_and_leaves_nothing(finished: Workspace, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing(prepared: Workspace, tmp_path: Path) -> None:
     """Files of this process may not grow beyond 4 kB while the surfaces are written."""
     surfaces = np.zeros((100, 3, 9), np.float32)
-    grid = Dataset(finished.folder / "data/surfaces").grid
+    grid = Dataset(prepared.folder / "data/surfaces").grid
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:

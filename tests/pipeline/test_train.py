@@ -59,21 +59,20 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def untrained(in_finished) -> Workspace:
+def untrained(in_prepared: Path) -> Workspace:
     """Prepared surfaces without a model, and settings that the test may change."""
-    folder = in_finished("artifacts")
-    (folder / "params.yaml").unlink()
-    write_tiny_params(ROOT, folder)
-    return Workspace(folder)
+    (in_prepared / "params.yaml").unlink()
+    write_tiny_params(ROOT, in_prepared)
+    return Workspace(in_prepared)
 
 
 @pytest.fixture(scope="module")
-def penalised(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def penalised(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the model that the settings PENALISED give in one process without incidents."""
     folder = tmp_path_factory.mktemp("penalised")
     write_tiny_params(ROOT, folder)
     Workspace(folder).set(**PENALISED)
-    (folder / "data").symlink_to(finished.folder / "data")
+    (folder / "data").symlink_to(prepared.folder / "data")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert Workspace(folder).run("train") == 0

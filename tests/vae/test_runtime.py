@@ -28,7 +28,7 @@ from vae.runtime import BundleError, SurfaceModel
 @pytest.fixture(scope="module")
 def untrained() -> Vae:
     """A model that is linear still."""
-    return linear_model()
+    return linear_model(sees_missing=True)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,10 @@ def test_missing_points_are_read_as_the_model_reads_them(reading: tuple[Vae, Sur
             np.testing.assert_allclose(found.std[row], expected.log_std[0].exp().numpy(), rtol=1e-4)
 
 
-def test_a_model_that_reads_complete_surfaces_only_says_so(model: SurfaceModel) -> None:
+def test_a_model_that_reads_complete_surfaces_only_says_so(
+    model: SurfaceModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "_reads_missing", False)
     iv = model.sample(2, seed=1)
     iv[1, 0, 0] = np.nan
     with pytest.raises(ValueError, match="row 1 of iv has missing points, which this model was not trained to read"):

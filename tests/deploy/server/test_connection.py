@@ -23,6 +23,7 @@ from tests.deploy.serving import Server, serving
 from tests.services import wait_for
 
 _MOST_BODY = 100_000
+_LARGE = 300_000  # samples, which are more than the system's buffers take
 _SECONDS = 1.0  # in which a request must arrive
 _CONNECTIONS, _QUEUE = 20, 5
 _INFER = "/v2/models/decoder/infer"
@@ -32,7 +33,7 @@ _INFER = "/v2/models/decoder/infer"
 def strict(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with small limits."""
     limits = ("--max-body", _MOST_BODY, "--receive", _SECONDS, "--max-answer", 50_000_000, "--max-json", 20_000,
-              "--connections", _CONNECTIONS, "--queue", _QUEUE, "--max-count", 100_000)  # fmt: skip
+              "--connections", _CONNECTIONS, "--queue", _QUEUE, "--max-count", _LARGE)  # fmt: skip
     with serving(bundle, tmp_path_factory.mktemp("strict"), *map(str, limits)) as server:
         yield server
 
@@ -199,10 +200,10 @@ def test_json_has_a_limit_of_its_own_in_both_directions(strict: Server) -> None:
     answer = strict.ask("POST", "/score", b" " * 20_001)
     assert answer.status == 413
     assert answer.json() == {"error": "JSON has at most 20000 bytes here; send tensors in binary"}
-    answer = strict.ask("POST", "/sample", json.dumps({"count": 200}))
+    answer = strict.ask("POST", "/sample", json.dumps({"count": 800}))
     assert answer.status == 400
     assert "in JSON 20000 are allowed, ask for less or in binary" in answer.json()["error"]
-    answer = strict.ask("POST", "/sample", json.dumps({"count": 200}), {"accept": "application/octet-stream"})
+    answer = strict.ask("POST", "/sample", json.dumps({"count": 800}), {"accept": "application/octet-stream"})
     assert answer.status == 200
 
 
@@ -218,7 +219,7 @@ def leaving(server: Server, body: bytes) -> Iterator[None]:
 def test_a_reader_that_stops_is_cut_off(strict: Server) -> None:
     """Its answer is larger than what the system's buffers take, so that only the cut ends it."""
     before = samples_answered(strict)
-    with leaving(strict, b'{"count": 100000}'):
+    with leaving(strict, b'{"count": %d}' % _LARGE):
         assert is_well(strict)
         assert samples_answered(strict) == before
         wait_for(lambda: samples_answered(strict) == before + 1, seconds=20 * _SECONDS, what="the end of the answer")
@@ -265,7 +266,7 @@ def test_a_closed_connection_does_not_wait_for_its_reader_for_ever(left: list[in
 
 def test_a_reader_that_takes_its_time_gets_all(strict: Server) -> None:
     """Something in each span of time is enough, however long the whole takes."""
-    tensors = [("key", "UINT64", 1), ("count", "INT64", 100_000)]
+    tensors = [("key", "UINT64", 1), ("count", "INT64", _LARGE)]
     inputs = [{"name": name, "datatype": kind, "shape": [1], "data": [value]} for name, kind, value in tensors]
     body = json.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}}).encode()
     received, pause = 0, threading.Event()
@@ -276,12 +277,12 @@ def test_a_reader_that_takes_its_time_gets_all(strict: Server) -> None:
             received += len(part)
             pause.wait(_SECONDS / 40)
     assert time.monotonic() - begin > 2 * _SECONDS
-    assert received > 100_000 * (27 + 3) * 4
+    assert received > _LARGE * (8 + 3) * 4
 
 
 def test_readers_who_leave_give_their_places_back(strict: Server) -> None:
     for _ in range(2 * _QUEUE):
-        with leaving(strict, b'{"count": 100000}'):
+        with leaving(strict, b'{"count": %d}' % _LARGE):
             pass
     wait_for(lambda: strict.ask("POST", "/sample", "{}").status == 200, seconds=60, what="a place in the queue")
     wait_for(lambda: queue_is_empty(strict), seconds=60, what="the end of all streams")
@@ -444,7 +445,7 @@ def test_what_is_not_http_is_refused_and_takes_no_place(strict: Server, sent: by
 
 
 def test_what_breaks_off_behind_a_stream_does_not_stand_within(strict: Server) -> None:
-    body = b'{"count": 100000}'
+    body = b'{"count": %d}' % _LARGE
     first = head("/sample", content_length=len(body), accept="application/octet-stream") + body
     with connected(strict) as connection:
         connection.sendall(first)

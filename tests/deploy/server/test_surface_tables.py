@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_a_warning_is_in_the_table(server: Server) -> None:
 @pytest.mark.parametrize("kind", TABLES)
 def test_samples_sent_back_are_scored_as_by_the_runtime(server: Server, model: SurfaceModel, kind: str) -> None:
     answer = server.ask("POST", "/sample", '{"count": 3, "seed": 1, "offset": 4}', {"accept": kind})
-    shuffled = of_bytes(answer.body, kind).take(np.random.default_rng(0).permutation(3 * model.grid.tenors.size * 9))
+    shuffled = of_bytes(answer.body, kind).take(np.random.default_rng(0).permutation(3 * math.prod(model.grid.shape)))
     found = of_bytes(send(server, "/score", shuffled, kind, kind).body, kind)
     expected = model.score(model.sample(3, seed=1, offset=4))
     assert found["surface"].to_pylist() == [4, 5, 6]
@@ -135,7 +136,7 @@ def flat(vol: float, quotes: int) -> pa.Table:
         ("/complete?elapsed=2", _TABLE, ARROW, "*/*", 400, "send it as previous"),
         ("/complete?elapsed=-2&previous=newest", _TABLE, ARROW, "*/*", 400, "elapsed"),
         ("/complete?previous=newest", _TABLE, ARROW, "*/*", 400, "no law of motion"),
-        ("/score", _TABLE, ARROW, "*/*", 400, "one row for each point of the model's grid of 3 tenors x 9 nodes"),
+        ("/score", _TABLE, ARROW, "*/*", 400, "one row for each point of the model's grid of 2 tenors x 4 nodes"),
         ("/complete", flat(20.0, 1), ARROW, "*/*", 400, "divide by 100"),
         ("/complete", flat(0.2, 20_001), ARROW, "*/*", 413, "allowed: 20000 rows"),
     ],

@@ -26,7 +26,13 @@ from vae.surface.grid import Grid
 
 
 @pytest.fixture
-def bundle(finished: Workspace) -> str:
+def bundle(linear_bundle: Path) -> str:
+    return str(linear_bundle)
+
+
+@pytest.fixture
+def trained(finished: Workspace) -> str:
+    """A bundle whose grid has more tenors and nodes, and whose scores are of surfaces."""
     return str(finished.folder / "artifacts/bundle")
 
 
@@ -39,9 +45,9 @@ def test_sample_writes_one_row_a_point(bundle: str, tmp_path: Path) -> None:
     table = pq.read_table(path)
     assert table.column_names == ["surface", "tenor_years", "log_moneyness", "iv"]
     np.testing.assert_array_equal(table["iv"].to_numpy(), model.sample(20, seed=7).ravel())
-    np.testing.assert_array_equal(table["surface"].to_numpy()[:: 3 * 9], np.arange(20))
-    np.testing.assert_array_equal(table["log_moneyness"].to_numpy()[:27], model.grid.log_moneyness.ravel())
-    np.testing.assert_array_equal(table["tenor_years"].to_numpy()[:27:9], model.grid.tenors)
+    np.testing.assert_array_equal(table["surface"].to_numpy()[:: 2 * 4], np.arange(20))
+    np.testing.assert_array_equal(table["log_moneyness"].to_numpy()[:8], model.grid.log_moneyness.ravel())
+    np.testing.assert_array_equal(table["tenor_years"].to_numpy()[:8:4], model.grid.tenors)
 
 
 @pytest.mark.parametrize("ending", ["parquet", "npy"])
@@ -78,9 +84,10 @@ def test_sample_as_npy_is_the_array(bundle: str, tmp_path: Path) -> None:
     ],
 )
 def test_bad_usage_is_one_clear_line_and_exit_code_2(
-    finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
+    bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
 ) -> None:
-    (tmp_path / "artifacts").symlink_to(finished.folder / "artifacts")
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts/bundle").symlink_to(bundle)
     monkeypatch.chdir(tmp_path)
     result = volvae("sample", *arguments)
     assert result.exit_code == 2
@@ -230,7 +237,7 @@ for line in sys.stdin.read().splitlines():
 
 @pytest.mark.slow
 def test_commands_that_the_readme_shows_with_cpu_and_quotes_need_no_other_extra(
-    root: Path, bundle: str, tmp_path: Path
+    root: Path, trained: str, tmp_path: Path
 ) -> None:
     """Sampling, completing and scoring from a shell, without a law of motion."""
     section = (root / "README.md").read_text("utf-8").partition("## Sample surfaces")[2].partition("## Serve it")[0]
@@ -240,7 +247,7 @@ def test_commands_that_the_readme_shows_with_cpu_and_quotes_need_no_other_extra(
     lines = [line for line in lines if line.split()[0] not in ("scenarios", "risk") and "--state" not in line]
     (tmp_path / "quotes.csv").write_text(QUOTES)
     (tmp_path / "artifacts").mkdir()
-    (tmp_path / "artifacts/bundle").symlink_to(bundle)
+    (tmp_path / "artifacts/bundle").symlink_to(trained)
     text = "\n".join([*lines, "arbitrage surfaces.parquet", "score surface.csv"])
     command = [sys.executable, "-c", WITH_CPU_AND_QUOTES, json.dumps(requirements(root))]
     environment = {**os.environ, "PYTHONPATH": str(root)}
@@ -252,13 +259,13 @@ def test_commands_that_the_readme_shows_with_cpu_and_quotes_need_no_other_extra(
 
 
 @pytest.mark.parametrize("ending", ["parquet", "npy"])
-def test_arbitrage_of_samples_beside_the_data(finished: Workspace, bundle: str, tmp_path: Path, ending: str) -> None:
+def test_arbitrage_of_samples_beside_the_data(finished: Workspace, trained: str, tmp_path: Path, ending: str) -> None:
     path, results = str(tmp_path / f"a.{ending}"), str(finished.folder / "results")
-    assert volvae("sample", "-n", "600", "-o", path, "--bundle", bundle).exit_code == 0
-    asked = volvae("arbitrage", path, "--bundle", bundle, "--results", results, "--json")
+    assert volvae("sample", "-n", "600", "-o", path, "--bundle", trained).exit_code == 0
+    asked = volvae("arbitrage", path, "--bundle", trained, "--results", results, "--json")
 
     figures = json.loads(asked.stdout)
-    model = SurfaceModel.load(bundle)
+    model = SurfaceModel.load(trained)
     found = arbitrage.violations(model.sample(600, seed=0), model.grid)
     assert figures["surfaces"] == 600
     assert figures["free_rate"] == arbitrage.free_rate(found, tolerance=1e-6)
@@ -337,7 +344,7 @@ def test_a_file_that_is_no_table_is_one_line(bundle: str, tmp_path: Path) -> Non
     (tmp_path / "text.npy").write_text("vols")
     (tmp_path / "text.parquet").write_text("vols")
     for name, message in {
-        "flat.npy": "must hold an array of vols [surface, 3 tenors, 9 nodes]",
+        "flat.npy": "must hold an array of vols [surface, 2 tenors, 4 nodes]",
         "text.npy": "is not a npy file",
         "text.parquet": "is not a table of surfaces",
         "none.npy": "cannot be read: No such file",
@@ -351,15 +358,17 @@ def test_a_file_that_is_no_table_is_one_line(bundle: str, tmp_path: Path) -> Non
 QUOTES = "days,strike,forward,iv\n26,100,100,0.22\n182,90,100,0.26\n182,104,100,0.21\n900,100,100,0.2\n"
 
 
-def test_complete_writes_the_surface_and_a_page(bundle: str, tmp_path: Path) -> None:
+def test_complete_writes_the_surface_and_a_page(trained: str, tmp_path: Path) -> None:
     (tmp_path / "quotes.csv").write_text(QUOTES)
     output = tmp_path / "surface.csv"
-    result = volvae("complete", str(tmp_path / "quotes.csv"), "-o", str(output), "--plot", "--bundle", bundle, "--json")
+    result = volvae(
+        "complete", str(tmp_path / "quotes.csv"), "-o", str(output), "--plot", "--bundle", trained, "--json"
+    )
 
     assert result.exit_code == 0, result.output
     figures = json.loads(result.stdout)
     assert (figures["quotes"], figures["quotes_used"]) == (4, 3)
-    model = SurfaceModel.load(bundle)
+    model = SurfaceModel.load(trained)
     k = np.log([1.0, 0.9, 1.04, 1.0])
     expected = model.complete([0.22, 0.26, 0.21, 0.2], tenor=np.array([26, 182, 182, 900]) / 365, log_moneyness=k)
     said = {name: figures[name] for name in ("p_value", "outside", "cause", "warning")}
@@ -373,13 +382,13 @@ def test_complete_writes_the_surface_and_a_page(bundle: str, tmp_path: Path) -> 
     assert "1 out of reach" in page
 
 
-def test_complete_warns_of_quotes_that_do_not_fit(bundle: str, tmp_path: Path) -> None:
+def test_complete_warns_of_quotes_that_do_not_fit(trained: str, tmp_path: Path) -> None:
     wild = [
         f"{days},{k},{0.1 + 0.8 * ((days + i) % 2)}" for days in (26, 183) for i, k in enumerate((-0.05, 0.0, 0.05))
     ]
     (tmp_path / "quotes.csv").write_text("\n".join(["days,log_moneyness,iv", *wild]))
     result = volvae(
-        "complete", str(tmp_path / "quotes.csv"), "-o", str(tmp_path / "a.csv"), "--bundle", bundle, "--json"
+        "complete", str(tmp_path / "quotes.csv"), "-o", str(tmp_path / "a.csv"), "--bundle", trained, "--json"
     )
     assert result.exit_code == 0, result.output
     figures = json.loads(result.stdout)
@@ -420,13 +429,13 @@ def test_quotes_that_cannot_be_completed_are_named(bundle: str, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("ending", ["parquet", "npy"])
-def test_score_finds_the_broken_surface(bundle: str, tmp_path: Path, ending: str) -> None:
-    model = SurfaceModel.load(bundle)
+def test_score_finds_the_broken_surface(trained: str, tmp_path: Path, ending: str) -> None:
+    model = SurfaceModel.load(trained)
     iv = model.sample(20, seed=1)
     iv[7, 1, 4] += 0.1
     path, output = tmp_path / f"s.{ending}", tmp_path / "scores.csv"
     surface_tables.write_surfaces(path, [iv], model.grid, count=20)
-    result = volvae("score", str(path), "-o", str(output), "--bundle", bundle, "--json")
+    result = volvae("score", str(path), "-o", str(output), "--bundle", trained, "--json")
 
     outcome = json.loads(result.stdout)
     assert outcome["lowest_surface"] == outcome["largest_error_surface"] == 7
@@ -459,11 +468,11 @@ def test_score_and_arbitrage_read_what_complete_wrote_and_rows_in_any_order(bund
 def test_quotes_are_scored_by_their_dates(bundle: str, tmp_path: Path) -> None:
     model = SurfaceModel.load(bundle)
     drawn = model.sample(2, seed=1)
-    drawn[1, :, 4] += 0.1
+    drawn[1, :, 2] += 0.1
     k = model.grid.log_moneyness.tolist()
     rows = [
         f"2024-01-0{2 + i},{tenor!r},{k[j][node]!r},{iv[j, node]}"
-        for i, iv in enumerate(drawn) for j, tenor in enumerate(model.grid.tenors.tolist()) for node in range(9)
+        for i, iv in enumerate(drawn) for j, tenor in enumerate(model.grid.tenors.tolist()) for node in range(4)
     ]  # fmt: skip
     path, scores = tmp_path / "q.csv", tmp_path / "scores.csv"
     path.write_text("\n".join(["date,T,k,vol", *rows]) + "\n")
@@ -483,7 +492,7 @@ def test_surfaces_of_another_grid_are_not_scored(bundle: str, tmp_path: Path) ->
     surface_tables.write_surfaces(tmp_path / "s.parquet", [np.full((3, 2, 5), 0.2, np.float32)], grid, count=3)
     result = volvae("score", str(tmp_path / "s.parquet"), "--bundle", bundle)
     assert result.exit_code == 2
-    assert "has surfaces on another grid than the model's 3 tenors x 9 nodes" in result.stderr
+    assert "has surfaces on another grid than the model's 2 tenors x 4 nodes" in result.stderr
 
 
 def test_doctor_finds_a_sound_bundle_and_a_damaged_one(bundle: str, tmp_path: Path) -> None:

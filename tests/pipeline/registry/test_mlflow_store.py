@@ -26,13 +26,12 @@ from pipeline.registry import mlflow_store, registry
 from pipeline.registry.registry import BUNDLE, Registry
 from tests.records import empty_store, record  # noqa: F401
 from tests.services import answering, free_port, healthy
-from tests.workspace import Workspace
 from vae.bundle import DECODER, MANIFEST
 
 
 @pytest.fixture(scope="module")
-def bundle(finished: Workspace) -> Path:
-    return finished.folder / "artifacts/bundle"
+def bundle(linear_bundle: Path) -> Path:
+    return linear_bundle
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def printed_lineage() -> dict[str, object]:
 
 @pytest.mark.parametrize("place", ["", "elsewhere"])
 def test_without_a_remote_the_code_is_cloned_from_the_project_and_not_from_the_store(
-    finished: Workspace,
+    linear_bundle: Path,
     workspace: Workspace,
     empty_store: Path,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
@@ -51,21 +51,21 @@ def test_without_a_remote_the_code_is_cloned_from_the_project_and_not_from_the_s
     folder.mkdir(exist_ok=True)
     shutil.copy(empty_store, folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-    register(finished.folder / "artifacts/bundle", remote="none")
+    register(linear_bundle, remote="none")
     _, code, check = printed_lineage()["rebuild"]
     assert code.startswith(f"git clone {workspace.folder} volvae-1 && ")
     assert f"MLFLOW_TRACKING_URI=sqlite:///{folder}/mlflow.db volvae lineage 1 --check" in check
 
 
 def test_a_token_that_an_older_version_recorded_is_not_printed(
-    finished: Workspace,
+    linear_bundle: Path,
     workspace: Workspace,
     empty_store: Path,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_store, workspace.folder)
-    register(finished.folder / "artifacts/bundle", remote="https://me:token@host.example/volvae.git")
+    register(linear_bundle, remote="https://me:token@host.example/volvae.git")
     found = printed_lineage()
     assert found["remote"] == "https://host.example/volvae.git"
     assert "git clone https://host.example/volvae.git volvae-1 && " in found["rebuild"][1]
