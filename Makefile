@@ -1,6 +1,6 @@
 # make demo: installs the runtime, without torch, and serves a small trained model.
 # make run: installs the pipeline, runs it, and says where to look.
-# make test: everything that must hold.  make test-quick: the tests that take no more than two seconds each.
+# make test: everything that must hold.  make test-quick: the tests that take no more than half a second each.
 # CONTRIBUTING.md lists the others.
 
 PYTHON ?= python3

@@ -43,11 +43,17 @@ settings.load_profile("same")
 
 ROOT = Path(__file__).parents[1]
 SHARED_RUNS = ("finished", "first_run")  # built once, see tests/shared.py; the second is made of the first
+# What takes torch's exporter or Chromium more than ten seconds of a core. Other bundles of tests are ``linear_bundle``.
+COSTLY = {*SHARED_RUNS, "market_bundle", "moving_bundle", "browser"}
+QUICK = 0.5  # seconds of a core, which a test that is not marked slow may take
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order and group the tests; skip those marked gpu, with the reason, where torch finds no CUDA device."""
+    """Order, mark and group the tests; skip those marked gpu, with the reason, where torch finds no CUDA device."""
+    for item in items:
+        if not COSTLY.isdisjoint(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
     if WORKER:
         order_for_workers(items)
     else:
@@ -65,6 +71,32 @@ def pytest_collection_finish() -> None:
     """Collect garbage from now on, but for what was there before the tests."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Note what a test takes, with the processes that it waited for."""
+    before = core_seconds()
+    try:
+        return (yield)
+    finally:
+        item.user_properties.append(("core_seconds", core_seconds() - before))
+
+
+def core_seconds() -> float:
+    """Seconds of a core of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name quick tests that are not quick: they are to be made cheaper, or marked slow. Busy cores add to the time."""
+    calls = [report for report in terminalreporter.getreports("passed") if "slow" not in report.keywords]
+    taken = {report.nodeid: dict(report.user_properties).get("core_seconds", 0.0) for report in calls}
+    long = sorted((name for name in taken if taken[name] > QUICK), key=taken.__getitem__, reverse=True)
+    if long:
+        terminalreporter.section(f"{len(long)} tests not marked slow took more than {QUICK} seconds of a core")
+        for name in long[:20]:
+            terminalreporter.line(f"{taken[name]:.2f} s  {name}")
 
 
 def is_property(item: pytest.Item) -> bool:

@@ -116,6 +116,7 @@ print(*bench.measured("risk")[0].values())
     assert found.stdout.split() == ["1", "1"]  # numpy's and scipy's
 
 
+@pytest.mark.slow
 def test_what_a_gpu_does_is_measured_on_the_cpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "_PRICED", {"cpu": 4})
     monkeypatch.setattr(gpu, "_BATCHES", (3,))

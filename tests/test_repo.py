@@ -61,6 +61,7 @@ def test_deps_of_a_stage_name_all_code_that_it_imports(root: Path) -> None:
         assert {d for d in stage["deps"] if d.startswith(CODE)} == expected, name
 
 
+@pytest.mark.slow
 def test_checkpoints_depend_on_the_code_in_dvc_yaml(root: Path) -> None:
     """The helper reads it off the imports by itself, as an installed package has no dvc.yaml."""
     stages = read(root / "dvc.yaml")["stages"]

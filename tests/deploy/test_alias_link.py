@@ -85,6 +85,7 @@ def cards(folder: Path) -> list[str]:
     return sorted(path.read_text() for path in folder.glob("*.md"))
 
 
+@pytest.mark.slow
 def test_the_link_moves_with_the_alias_and_two_versions_are_kept(
     store: str, filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +112,7 @@ def test_the_link_moves_with_the_alias_and_two_versions_are_kept(
     assert versions(folder) == {"2", "3"}
 
 
+@pytest.mark.slow
 def test_the_link_is_never_gone_and_never_to_half_a_bundle(store: str, tmp_path: Path) -> None:
     promote("1")
     followed, done, wrong, looks = _Mirror(tmp_path, _NAME, CHAMPION), threading.Event(), [], itertools.count()
@@ -137,6 +139,7 @@ def test_the_link_is_never_gone_and_never_to_half_a_bundle(store: str, tmp_path:
     assert next(looks) > 4
 
 
+@pytest.mark.slow
 def test_a_registry_that_cannot_be_reached_is_told_once_and_the_former_stays(
     store: str, warnings: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +167,7 @@ def test_a_registry_that_cannot_be_reached_is_told_once_and_the_former_stays(
     assert not link.parent.exists()
 
 
+@pytest.mark.slow
 def test_whatever_goes_wrong_it_looks_again(
     store: str, warnings: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,7 @@ def test_vols_that_cannot_be_are_no_smile(node: str) -> None:
     assert called(node, "grid.js", program, [grid.to_dict(), iv.ravel().tolist()]) is None
 
 
+@pytest.mark.slow
 def test_percentiles_are_those_of_numpy(node: str) -> None:
     random = np.random.default_rng(4)
     names = ("misfit_a_point", "distance", "largest_error")
@@ -372,6 +373,7 @@ def test_a_wrong_cell_is_named_by_row_and_column(node: str) -> None:
         assert message.startswith(expected[2])
 
 
+@pytest.mark.slow
 def test_an_address_gives_back_what_was_written_into_it(node: str) -> None:
     quotes = "days,k,iv\n" + "".join(f"{days},0.{days},0.2\n" for days in range(10, 90))
     since = {"elapsed": 1.5, "logReturn": -0.01}

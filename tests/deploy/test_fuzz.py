@@ -182,6 +182,7 @@ def test_the_parser_knows_the_worst(body: bytes) -> None:
         assert not decode(body, len(body)).inputs
 
 
+@pytest.mark.slow
 @settings(max_examples=500, **_quietly)
 @given(header=st.text(max_size=25) | integers.map(str), whole=st.integers(0, 2**40))
 @example(header="²", whole=10)

@@ -156,6 +156,7 @@ def test_dockerfile_passes_hadolint() -> None:
     assert result.returncode == 0
 
 
+@pytest.mark.slow
 def test_prefect_file_has_what_prefect_reads() -> None:
     """Prefect's models ignore what they do not know, so a slip would pass them in silence."""
     from prefect.cli.deploy import _models as models  # noqa: PLC0415  slow to import, as all of prefect
@@ -197,6 +198,7 @@ def test_dvc_reads_its_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     )
 
 
+@pytest.mark.slow
 def test_every_database_has_its_own_owner(tmp_path: Path) -> None:
     with services.postgres(tmp_path) as address:
         port = address.rpartition(":")[2].partition("/")[0]
@@ -269,6 +271,7 @@ def test_volvae_knows_the_command(command: list[str]) -> None:
     parse(cli, command[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", by_program("mlflow"), ids=shlex.join)
 def test_mlflow_knows_the_command(command: list[str]) -> None:
     with warnings.catch_warnings():
@@ -277,6 +280,7 @@ def test_mlflow_knows_the_command(command: list[str]) -> None:
     parse(mlflow, command[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", by_program("prefect"), ids=shlex.join)
 def test_prefect_knows_the_command(command: list[str]) -> None:
     from prefect.cli._app import _app as prefect  # noqa: PLC0415  slow to import

@@ -80,6 +80,7 @@ NOT_RUN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", TUTORIALS, ids=name_of)
 def test_commands_of_a_tutorial_print_what_it_shows(page: Path, folder: Path) -> None:
     text = page.read_text("utf-8")

@@ -127,6 +127,7 @@ def test_a_page_of_each_kind_is_accessible(site: Path) -> None:
                     assert page.evaluate("document.documentElement.scrollWidth") <= width, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", ["missing.md", "index.md#gone"])
 def test_a_dead_link_fails_the_build(tmp_path: Path, link: str) -> None:
     (tmp_path / "docs").mkdir()

@@ -36,6 +36,7 @@ def test_halves_are_stretches_in_turns() -> None:
     assert torch.cat(b)[:4].flatten().tolist() == [2.0, 3.0, 6.0, 7.0]
 
 
+@pytest.mark.slow
 def test_a_drift_of_the_data_is_no_error_of_the_samples(tmp_path: Path) -> None:
     """Test surfaces lie a spread above the training surfaces, of whose law the samples are."""
     rows = bundles.data().double()
@@ -63,6 +64,7 @@ def test_fresh_surfaces_are_those_of_the_law(prepared: Workspace) -> None:
     assert not fresh.isnan().any()
 
 
+@pytest.mark.slow
 def test_samples_outside_of_the_box_are_counted(prepared: Workspace) -> None:
     """A third has a correlation of 0.1, where the box ends at 0; a flat surface is no Heston surface of the box."""
     data = Dataset(prepared.folder / "data/surfaces")

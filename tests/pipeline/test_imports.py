@@ -35,6 +35,7 @@ if sys.argv[1] == "quotes":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["quotes", "array"])
 def test_a_users_own_data_are_read_without_torch(workspace: Workspace, source: str) -> None:
     workspace.set(prepare__source=source)

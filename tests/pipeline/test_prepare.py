@@ -209,6 +209,7 @@ def test_shards_of_other_settings_are_removed(workspace: Workspace) -> None:
     assert not other.exists()
 
 
+@pytest.mark.slow
 def test_too_few_complete_surfaces_are_one_line(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     workspace.set(prepare__grid__nodes={"start": -6.0, "stop": 6.0, "count": 9})
     assert workspace.run("prepare") == 1
@@ -217,6 +218,7 @@ def test_too_few_complete_surfaces_are_one_line(workspace: Workspace, capsys: py
     assert not Path("data/surfaces").exists()
 
 
+@pytest.mark.slow
 def test_a_model_without_derivatives_has_a_law_and_no_exact_density(
     prepared: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +229,7 @@ def test_a_model_without_derivatives_has_a_law_and_no_exact_density(
     assert true_log_density(data) is None
 
 
+@pytest.mark.slow
 def test_surfaces_on_a_grid_in_deltas(workspace: Workspace) -> None:
     workspace.set(prepare__grid={"convention": "delta", "tenors_days": [30, 365], "nodes": [0.1, 0.25, 0.5, 0.75, 0.9]})
     workspace.set(train__model__basis=5)

@@ -396,6 +396,7 @@ with atomic.new_folder(pathlib.Path(sys.argv[2])) as fresh:
     assert content(tmp_path) == {"bundle/a": b"old"}
 
 
+@pytest.mark.slow
 def test_a_reader_of_a_bundle_that_is_replaced_gets_one_or_the_other(tmp_path: Path) -> None:
     folder, names, done = tmp_path / "bundle", ("a.onnx", "b.onnx"), threading.Event()
 

@@ -35,6 +35,7 @@ QUOTES = {"iv": [0.2, 0.21, 0.22], "tenor": [0.25, 0.5, 0.5], "log_moneyness": [
 # --- the score ---
 
 
+@pytest.mark.slow
 @given(st.floats(-3.0, 3.0), st.floats(-1.0, 1.0), st.floats(0.1, 3.0))
 def test_the_score_is_the_integral_that_defines_it(value: float, mean: float, std: float) -> None:
     """Gneiting and Raftery (2007), equation 20: the integral of (F(y) - 1{y >= value})^2."""
@@ -182,6 +183,7 @@ def sample(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
+@pytest.mark.slow
 def test_a_worse_challenger_is_withdrawn_and_said_to_be(
     champion: Served, linear_bundle: Path, tmp_path: Path, counters: Metrics, caplog: pytest.LogCaptureFixture
 ) -> None:

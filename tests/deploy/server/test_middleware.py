@@ -80,6 +80,7 @@ def test_pages_of_the_server_and_programs_are_answered(named: Server) -> None:
         assert status(named, "POST", "/sample", headers) == 200, headers
 
 
+@pytest.mark.slow
 def test_with_a_token_every_name_will_do(bundle: Path, tmp_path: Path) -> None:
     """No page knows the token, and a proxy may call the server by any name."""
     with serving(bundle, tmp_path, environment={"VOLVAE_TOKEN": "secret"}) as server:

@@ -389,7 +389,9 @@ def refused() -> float:
     return REGISTRY.get_sample_value("volvae_refused_bundles_total") or 0.0
 
 
-@pytest.mark.parametrize("spoil", _FAULTS)
+@pytest.mark.parametrize(
+    "spoil", [*_FAULTS[:3], *(pytest.param(spoil, marks=pytest.mark.slow) for spoil in _FAULTS[3:])]
+)
 def test_a_bundle_that_is_not_fit_is_refused_once_and_the_former_stays(
     spoil: Callable[[Path], str],
     follower: Follower,
@@ -439,6 +441,7 @@ def test_a_bundle_with_a_damaged_file_is_refused_before_its_trial(
     assert tried == [fingerprint(whole)]
 
 
+@pytest.mark.slow
 def test_where_a_key_is_set_only_what_it_signed_is_taken(
     bundle: Path, counters: Metrics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -558,6 +561,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has 
 USUAL = os.getpriority(os.PRIO_PROCESS, 0)
 
 
+@pytest.mark.slow
 @linux_only
 @pytest.mark.parametrize("threads", [1, 2])
 def test_what_looks_for_models_gives_way_to_requests(threads: int, variants: dict[str, Path], tmp_path: Path) -> None:
@@ -603,6 +607,7 @@ def never_ending(variants: dict[str, Path], tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_start_whose_model_is_tried_still(never_ending: Path, tmp_path: Path) -> None:
     with started(never_ending, tmp_path) as server:
         wait_for(lambda: processes(server) > 1, seconds=60, what="the trial")  # one removes the temporary folder
@@ -611,6 +616,7 @@ def test_sigterm_ends_a_start_whose_model_is_tried_still(never_ending: Path, tmp
         assert not server.said("listens")
 
 
+@pytest.mark.slow
 def test_a_server_goes_on_and_ends_while_a_model_is_tried(
     never_ending: Path, variants: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -627,6 +633,7 @@ def test_a_server_goes_on_and_ends_while_a_model_is_tried(
         assert not server.said("a worker did not finish and is killed")
 
 
+@pytest.mark.slow
 def test_the_next_good_model_does_not_wait_for_a_trial_without_end(
     follower: Follower,
     never_ending: Path,
@@ -708,6 +715,7 @@ def processes(server: Server) -> int:
     return len(psutil.Process(server.process.pid).children(recursive=True))
 
 
+@pytest.mark.slow
 def test_a_bundle_that_failed_is_not_tried_again_at_each_look(
     follower: Follower, variants: dict[str, Path], tmp_path: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,7 @@ def test_metrics_are_prometheus_text_and_count(server: Server, model: SurfaceMod
     assert after["volvae_refused_bundles_total",] == 0
 
 
+@pytest.mark.slow
 def test_an_open_address_without_a_token_is_a_warning(bundle: Path, tmp_path: Path) -> None:
     with serving(bundle, tmp_path, "--host", "0.0.0.0") as server:
         (line,) = server.said("ANYONE WHO REACHES THIS ADDRESS CAN USE IT: set VOLVAE_TOKEN")
@@ -119,8 +120,18 @@ def test_an_open_address_without_a_token_is_a_warning(bundle: Path, tmp_path: Pa
             "volvae: VOLVAE_TOKEN must be printable ASCII, not empty, without spaces around it",
         ),
         (("--model", "nowhere"), {}, "nowhere is not a bundle: "),
-        (("--model", "models:/volvae"), {}, "volvae: models:/volvae is not the address of a model; allowed: a folder"),
-        (("--host", "203.0.113.1"), {}, "volvae: 203.0.113.1:0 cannot be listened at: Cannot assign requested address"),
+        pytest.param(
+            ("--model", "models:/volvae"),
+            {},
+            "volvae: models:/volvae is not the address of a model; allowed: a folder",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ("--host", "203.0.113.1"),
+            {},
+            "volvae: 203.0.113.1:0 cannot be listened at: Cannot assign requested address",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_bad_settings_are_one_clear_line_and_exit_code_2(
@@ -272,6 +283,7 @@ def test_workers_do_not_outlive_a_killed_supervisor(bundle: Path, tmp_path: Path
         wait_for(lambda: not any(map(alive, left)), seconds=20, what="their end")
 
 
+@pytest.mark.slow
 def test_idle_connections_neither_use_up_the_descriptors_nor_silence_the_health_routes(
     bundle: Path, tmp_path: Path
 ) -> None:

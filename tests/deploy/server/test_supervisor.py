@@ -50,6 +50,7 @@ def processes(workers: Workers) -> list[int]:
     return [worker.process.pid for worker in workers._workers]
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_HUNG", 2.0)
     workers = Workers(beats, 2)
@@ -78,6 +79,7 @@ def test_a_worker_that_has_not_begun_is_left_alone(monkeypatch: pytest.MonkeyPat
         workers.stop(seconds=0.0)
 
 
+@pytest.mark.slow
 def test_a_server_beats(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a limit of two seconds, its worker is replaced when it is stopped, and not before."""
     code = "import deploy.server.supervisor as s; s._HUNG = 5.0; from pipeline.cli.main import main; main()"
@@ -114,6 +116,7 @@ def test_a_temporary_folder_ends_with_its_block() -> None:
     assert not folder.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", [False, True], ids=["", "stopped worker"])
 def test_a_killed_supervisor_leaves_neither_folders_nor_workers(bundle: Path, tmp_path: Path, *, stopped: bool) -> None:
     temporary = tmp_path / "temporary"

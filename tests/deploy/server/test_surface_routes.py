@@ -203,6 +203,7 @@ def test_requests_end_at_their_deadline(model: SurfaceModel, monkeypatch: pytest
         assert clock.looks == 3, name
 
 
+@pytest.mark.slow
 def test_a_stream_whose_reader_waits_leaves_its_place_to_others(bundle: Path, tmp_path: Path) -> None:
     asked = b'{"count": 1000000, "seed": 1}'
     head = b"POST /sample HTTP/1.1\r\nHost: localhost\r\nAccept: %b\r\nContent-Length: %d\r\n\r\n"

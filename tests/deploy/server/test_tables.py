@@ -138,6 +138,7 @@ def test_damage_is_refused_or_read(kind: str, changes: list[tuple[int, int]], en
         assert {len(column) for column in found.values()} <= {1, 2, 3}
 
 
+@pytest.mark.slow
 def test_a_server_without_pyarrow_starts_and_knows_no_tables() -> None:
     """As in its image; and with pyarrow a worker that is asked for no table does not load it."""
     program = (

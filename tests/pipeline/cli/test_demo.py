@@ -86,6 +86,7 @@ def test_it_is_small_enough_to_ship() -> None:
     assert sum(path.stat().st_size for path in DEMO.rglob("*") if path.is_file()) < 1_200_000
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_complete_its_quotes(root: Path, tmp_path: Path) -> None:
     text = (root / "README.md").read_text("utf-8")
     commands = re.findall(r"^\$ volvae (complete demo/.*?)(?:  +#.*)?$", text, re.MULTILINE)

@@ -87,6 +87,7 @@ def test_quotes_with_the_names_of_surfaces_are_read_by_their_dates(tmp_path: Pat
     assert volvae(command, path).stdout.splitlines()[0].startswith("2 surfaces")
 
 
+@pytest.mark.slow
 def test_a_surface_may_have_other_columns_beside(tmp_path: Path) -> None:
     path = tmp_path / "surface.csv"
     usual = [(days, k, 0.2 - 0.2 * k) for days in (30, 91) for k in (-0.1, -0.05, 0.0, 0.05)]

@@ -167,6 +167,7 @@ def test_the_extras_with_a_module_are_those_that_require_its_package(
     assert extras_with(module, requirements(root)) == extras
 
 
+@pytest.mark.slow
 def test_every_package_that_the_code_imports_is_required(root: Path) -> None:
     """By volvae itself or by an extra, so that the line about a missing module always has a remedy."""
     required = requirements(root)

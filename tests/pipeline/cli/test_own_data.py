@@ -686,6 +686,7 @@ def test_a_column_that_is_named_as_two_things_is_refused(tmp_path: Path) -> None
     assert "--columns names column close as iv and as price; it is one of them" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_rate_that_nothing_gives_is_said_where_forwards_need_it(project: Path) -> None:
     """Calls alone have no parity; with puts it gives the forward, and with a rate that is stated nothing is assumed."""
     header = "date,expiry,type,strike,spot,price"

@@ -50,6 +50,7 @@ def damage(path: Path) -> None:
     path.chmod(0o444)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["two", "ones", "[{"])
 def test_a_damaged_object_is_named_and_the_command_mends_it(project: Path, content: str) -> None:
     cached.check_all()
@@ -78,6 +79,7 @@ def test_a_stage_does_not_read_what_differs_from_the_lock(project: Path) -> None
         cached.check_inputs("second", [Path("made"), Path("copy")])
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_one_line(project: Path, root: Path) -> None:
     command = [sys.executable, "-m", "pipeline.registry.cached"]
     environment = {**os.environ, "PYTHONPATH": str(root)}

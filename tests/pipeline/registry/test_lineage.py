@@ -40,6 +40,7 @@ def hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return added
 
 
+@pytest.mark.slow
 def test_files_and_folders_have_the_hashes_of_dvc(hashed: dict[str, str]) -> None:
     assert hashed["folder"].endswith(".dir")
     cached.check([Path("folder"), Path("file.json")])
@@ -69,6 +70,7 @@ def test_a_patch_has_tracked_changes_and_new_code_alone(repository: Path, monkey
     assert (Path("code.py").read_text(), Path("new.py").read_text()) == ("two\n", "three\n")
 
 
+@pytest.mark.slow
 def test_a_patch_of_large_changes_is_left_out_whole(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository)
     Path("code.py").write_text("x\n" * 6_000_000)

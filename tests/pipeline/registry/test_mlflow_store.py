@@ -51,6 +51,7 @@ def with_store(here: Path, empty_store: Path) -> Path:  # noqa: F811
     return here
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "failures", "done"),
     [
@@ -175,6 +176,7 @@ def test_two_threads_work_with_two_stores_at_once(
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_store_has_files_of_its_own(
     with_store: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +283,7 @@ def test_a_long_reason_keeps_its_start_and_its_end() -> None:
     assert len(text) < 450
 
 
+@pytest.mark.slow
 def test_a_new_store_deletes_what_a_killed_process_left_and_nothing_else(here: Path) -> None:
     left, begun = (here / f".mlflow.db.{uuid4()}" for _ in range(2))
     backup, odd = here / ".mlflow.db.bak", here / ".mlflow.db.2026-11-25"

@@ -39,6 +39,7 @@ def printed_lineage() -> dict[str, object]:
     return json.loads(result.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["", "elsewhere"])
 def test_without_a_remote_the_code_is_cloned_from_the_project_and_not_from_the_store(
     linear_bundle: Path,

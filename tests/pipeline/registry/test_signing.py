@@ -239,6 +239,7 @@ def test_register_signs_its_own_provenance_and_not_that_of_the_store(own_registr
         models.check_provenance(version, linear_bundle)
 
 
+@pytest.mark.slow
 def test_a_champion_without_signature_is_refused_before_a_version_is_registered(
     own_registry: Path, linear_bundle: Path, keys: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +262,7 @@ def test_a_champion_without_signature_is_refused_before_a_version_is_registered(
         trusted_champion(models, "b")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("our_keys")
 def test_a_champion_that_was_changed_with_its_signature_is_not_rolled_back_to(
     own_registry: Path, linear_bundle: Path

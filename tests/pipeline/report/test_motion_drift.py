@@ -37,6 +37,7 @@ def scores(model: SurfaceModel, dates: Dates) -> LogScores:
     return found
 
 
+@pytest.mark.slow
 def test_dates_that_the_law_draws_have_the_score_that_it_expects(model: SurfaceModel) -> None:
     """Those of another pace have less, until the deviations have followed. The first date has no return."""
     known = scores(model, path(model, 60, 3)).known
@@ -45,6 +46,7 @@ def test_dates_that_the_law_draws_have_the_score_that_it_expects(model: SurfaceM
     assert scores(model, path(model, 60, 3, pace=2.0)).known.mean() < -0.5
 
 
+@pytest.mark.slow
 def test_what_the_law_expects_errs_on_each_date_by_itself(model: SurfaceModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """One move on dates that are whole weeks apart, which are alike to the law, beside the mean of more scenarios."""
     state = model.state
@@ -115,6 +117,7 @@ def test_variances_follow_the_surface_through_a_gap(root: Path, monkeypatch: pyt
     np.testing.assert_allclose(variances, model.state.variances * factors, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_test_split_is_scored_from_the_dates_before_it(model: SurfaceModel, tmp_path: Path) -> None:
     """As it would be in one walk through all of them."""
     whole, data = path(model, 40, 3), Dataset(tmp_path)
@@ -133,6 +136,7 @@ def test_the_test_split_is_scored_from_the_dates_before_it(model: SurfaceModel, 
     assert np.isfinite(found.motion.nats).all()
 
 
+@pytest.mark.slow
 def test_the_page_says_what_the_law_of_motion_finds(model: SurfaceModel) -> None:
     def watched(seed: int, *, pace: float, days: int = 30) -> Watched:
         dates = path(model, days, seed, pace=pace)

@@ -184,6 +184,7 @@ def test_prices_that_are_discounted_need_their_rate(tmp_path: Path) -> None:
     np.testing.assert_allclose(read(tmp_path, undiscounted, columns).iv, of_parity, rtol=0.0, atol=1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     days=st.lists(st.integers(37, 100), min_size=1, max_size=3, unique=True).map(sorted),

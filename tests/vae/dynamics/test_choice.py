@@ -17,6 +17,7 @@ def _history(correlation: Array, random: np.random.Generator) -> History:
     return History(path[:, :1], np.arange(len(path)), np.eye(1), path[:, 1])
 
 
+@pytest.mark.slow
 def test_shocks_of_a_law_that_stays_do_not_age() -> None:
     history = _history(np.full(1500, -0.8), np.random.default_rng(3))
     assert best_half_life(walk(history, FORMS["reverting"])) == np.inf
@@ -40,6 +41,7 @@ def test_a_log_density_is_that_of_a_mixture_of_students(count: int) -> None:
     assert log_density(moves, weights, seen) == pytest.approx(np.log(density), rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wild", [300, 1100])
 def test_one_wild_date_does_not_decide(wild: int) -> None:
     history = _history(np.full(1500, -0.8), np.random.default_rng(3))
@@ -94,6 +96,7 @@ def test_elasticities_in_two_coordinates_are_found_beside_one_without_effect() -
     np.testing.assert_allclose(found, expected, atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_deviations_follow_the_surface_where_they_do(seed: int) -> None:
     chosen = chosen_walk(_elastic_history(1200, seed), FORMS["reverting"])
@@ -101,6 +104,7 @@ def test_deviations_follow_the_surface_where_they_do(seed: int) -> None:
     np.testing.assert_allclose(chosen.law().elasticity, 1.0, atol=0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_deviations_that_move_on_their_own_do_not_follow(seed: int) -> None:
     chosen = chosen_walk(_wandering_history(1200, seed), FORMS["reverting"])

@@ -129,6 +129,7 @@ def test_without_quotes_only_the_covariance_grows() -> None:
 _CUTS = st.lists(st.floats(0.01, 0.99), max_size=6, unique=True)
 
 
+@pytest.mark.slow
 @given(_CUTS, st.booleans())
 def test_parts_of_a_step_add_up_to_the_step(cuts: list[float], quoted: bool) -> None:  # noqa: FBT001  by hypothesis
     """Without quotes the law after two steps is the same, to rounding, wherever these are cut."""
@@ -200,6 +201,7 @@ def _spread(root: Array) -> Array:
 _ROOTS = arrays(np.float64, (3, 3), elements=st.floats(-2.0, 2.0))
 
 
+@pytest.mark.slow
 @given(_ROOTS, _ROOTS, arrays(np.float64, 3, elements=st.floats(-5.0, 5.0)))
 def test_an_intersection_is_as_sure_as_the_surer_belief_or_the_quotes_alone(
     past: Array, alone: Array, apart: Array

@@ -155,6 +155,7 @@ def test_log_deviations_are_linear_in_the_coordinates() -> None:
         np.testing.assert_allclose(motion.deviation(variances), expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_mean_of_an_exact_process_is_found() -> None:
     """A move is -0.4 of the decayed moves before it, and 0.3 deviations more on Fridays, with normal noise."""
     random = np.random.default_rng(5)

@@ -36,6 +36,7 @@ def _monte_carlo(path: ExactPath, date: int, count: int) -> Outcomes:
     return Outcomes(np.log(_price(after)).reshape(count, -1), drawn, np.full(count, 1.0 / count))
 
 
+@pytest.mark.slow
 def test_exact_density_and_risk_are_those_of_monte_carlo() -> None:
     path, date = _path(30), 20
     drawn = _monte_carlo(path, date, 40_000)

@@ -58,6 +58,7 @@ def test_energy_distance_of_two_normal_laws() -> None:
     assert found.error < 0.1 * found.value
 
 
+@pytest.mark.slow
 def test_energy_distance_of_days_that_resemble_each_other() -> None:
     """Rows alike within a block, blocks independent: pairs of one block would make one law look like two."""
     means = torch.randn(200, 2 * BLOCKS, 1, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -67,6 +68,7 @@ def test_energy_distance_of_days_that_resemble_each_other() -> None:
     assert abs(np.mean(values)) < 4.0 * np.std(values) / math.sqrt(200)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accuracy", [boosting_accuracy, network_accuracy])
 def test_a_classifier_tells_a_shift_and_not_two_samples_of_one_law(accuracy) -> None:
     same, other = (accuracy(normal(400, seed=1), normal(400, shift=s, seed=2), seed=1) for s in (0.0, 2.0))

@@ -78,6 +78,7 @@ def test_quotes_off_the_grid_are_completed_as_in_torch(convention: str, transfor
     assert (fitted_std > 0.99 * relative * weights.variance.sqrt().numpy()).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform", ["none", "log"])
 def test_half_precision_is_off_by_a_few_basis_points(transform: str) -> None:
     grid, model = Grid(TENORS, np.linspace(-0.2, 0.2, 5)), trained(transform, "shared").float().eval()

@@ -127,6 +127,7 @@ def test_draws_are_those_of_the_mixture(graph: bytes, temperature: float) -> Non
     np.testing.assert_allclose(iv.reshape(300, 8), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_draws_are_those_of_the_flow(temperature: float) -> None:
     torch.manual_seed(1)
@@ -139,6 +140,7 @@ def test_draws_are_those_of_the_flow(temperature: float) -> None:
     np.testing.assert_allclose(z, flow.sample(*draws(5, 300, temperature)), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_draws_of_n01_are_the_normal_numbers(graph: bytes, conditioned: bytes) -> None:
     """Of N(0, I), whatever law was fitted; at most temperatures too, but a hot one moves no long vector."""
     normal = draws(5, 300, 1.0)[1]
@@ -151,6 +153,7 @@ def test_draws_of_n01_are_the_normal_numbers(graph: bytes, conditioned: bytes) -
     np.testing.assert_allclose(length, np.maximum(before, np.minimum(50.0 * before, 3.2)), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [(0.3, -0.2), (math.nan, 0.5), (0.1, math.nan), (math.nan, math.nan)])
 def test_draws_given_conditions_are_those_of_the_mixture(conditioned: bytes, asked: tuple[float, float]) -> None:
     """Some of the conditions, all or none: the law of z given them, which vae.model.mixture has in another way."""
@@ -176,6 +179,7 @@ def of_markets() -> bytes:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("market", [0, 1, 2, -1])
 @pytest.mark.parametrize("asked", [0.3, math.nan])
 def test_draws_given_a_market_are_those_of_its_components(of_markets: bytes, market: int, asked: float) -> None:

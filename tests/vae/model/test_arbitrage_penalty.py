@@ -49,6 +49,7 @@ def test_vols_that_are_not_positive_cost_and_have_a_slope() -> None:
     assert iv.grad[0, 0, 0] < 0.0
 
 
+@pytest.mark.slow
 def test_descent_removes_arbitrage() -> None:
     iv = flat().repeat(8, 1, 1)
     iv += 0.02 * torch.randn(iv.shape, generator=torch.Generator().manual_seed(1))

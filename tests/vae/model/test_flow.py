@@ -31,6 +31,7 @@ def test_the_density_is_that_of_the_draws(dimension: int) -> None:
     np.testing.assert_allclose(law.log_density(z.reshape(4, 5, dimension)).ravel(), law.log_density(z))
 
 
+@pytest.mark.slow
 def test_the_density_adds_up_to_one() -> None:
     """Over a grid of cells, a tenth of the smallest spread wide, that reaches far beyond the draws."""
     law = flow(2)

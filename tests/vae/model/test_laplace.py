@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 
 from tests.vae.model.test_completion import linear
@@ -151,6 +152,7 @@ def noisy_where_far() -> tuple[Vae, torch.Tensor]:
     return model, x
 
 
+@pytest.mark.slow
 def test_a_decoded_scale_is_scored_as_by_quadrature() -> None:
     """Complete and with holes; the search ends at the mode, whose slope is that of torch."""
     model, x = noisy_where_far()

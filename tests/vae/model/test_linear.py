@@ -69,6 +69,7 @@ def log_likelihood(factors: Factors, mean: torch.Tensor, x: torch.Tensor) -> flo
     return float(multivariate_normal(mean.numpy(), covariance.numpy()).logpdf(x.numpy()).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latents", [2, 3])
 def test_factor_analysis_is_as_likely_as_that_of_scikit_learn(latents: int) -> None:
     """Three factors, twelve points and noise from 0.2 to 1."""

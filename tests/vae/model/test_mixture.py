@@ -100,6 +100,7 @@ def test_a_fit_finds_the_mixture_that_made_its_rows() -> None:
     assert found.log_density(fresh).mean() == pytest.approx(MIXTURE.log_density(fresh).mean(), abs=2e-3)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_mixture_and_more_components_fit_better() -> None:
     z = np.random.default_rng(4).uniform(-1.0, 1.0, (5000, 2))
     one, many, again = (fit_mixture(z, count, seed=5) for count in (1, 20, 20))

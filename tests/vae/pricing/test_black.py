@@ -32,6 +32,7 @@ def test_vega_is_the_derivative_of_the_price() -> None:
     torch.testing.assert_close(derivative, black.vega(k, s.detach()), rtol=1e-9, atol=1e-15)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.floats(-8.0, 8.0), st.floats(-14.0, 2.7))
 def test_log_price_has_full_relative_accuracy(standard_deviations: float, log_s: float) -> None:
@@ -52,6 +53,7 @@ def test_log_price_has_full_relative_accuracy(standard_deviations: float, log_s:
     assert ours.slope.item() == pytest.approx(float(slope), rel=1e-14)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.floats(-8.0, 8.0), st.floats(-12.0, 1.6))
 def test_vol_survives_price_and_back(standard_deviations: float, log_s: float) -> None:
@@ -74,6 +76,7 @@ def test_the_way_back_starts_anywhere() -> None:
         torch.testing.assert_close(black.implied_total_vol(k, price, tensor(guess)), s, rtol=1e-13, atol=0.0)
 
 
+@pytest.mark.slow
 def test_implied_vol_has_the_derivatives_of_the_implicit_function() -> None:
     """Forward and backward, against differences; and 1 / vega."""
     k, s = tensor(-0.3, 0.05, 0.2, 1.0), tensor(0.2, 0.3, 0.15, 1.2)

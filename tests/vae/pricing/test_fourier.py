@@ -110,6 +110,7 @@ def test_bent_contour_gives_the_integral_of_the_real_line(side: float) -> None:
 positive = st.floats(1e-3, 1.0)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(positive, st.floats(0.01, 10.0), positive, st.floats(1e-3, 3.0), st.floats(-0.99, 0.99), st.floats(0.003, 30.0))
 def test_prices_are_arbitrage_free_for_any_parameters(

@@ -54,6 +54,7 @@ def test_implied_vols_match_quantlib() -> None:
     assert checked >= 0.9 * ours.vol.numel()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("convention", ["log_moneyness", "delta"])
 def test_vols_on_other_grids_are_those_of_their_strikes(convention: str) -> None:
     """Each vol gives back the Heston price of its own strike, and a node of the grid in deltas its delta."""

@@ -180,6 +180,7 @@ def test_missing_quotes_are_passed_over_not_filled() -> None:
     assert not found.size[:, :, [0, 2]].any()
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12))
 def test_a_surface_is_measured_alone(seed: int, count: int) -> None:

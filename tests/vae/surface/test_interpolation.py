@@ -15,6 +15,7 @@ BP = 1e-4
 DAYS = np.array([6, 12, 18, 26, 52, 78, 104, 130, 182, 260, 364])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("convention", "nodes", "bp"),
     [
@@ -48,6 +49,7 @@ def test_a_term_structure_in_the_coordinate_is_read_exactly() -> None:
         np.testing.assert_allclose(found, vols(np.array([tenor])), rtol=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(arrays(np.float64, (4, 5), elements=st.floats(0.0, 1.0)), st.integers(0, 2))
 def test_reading_adds_no_calendar_arbitrage(rises: np.ndarray, interval: int) -> None:

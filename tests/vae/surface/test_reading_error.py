@@ -32,6 +32,7 @@ def test_the_error_between_tenors_is_that_of_exact_surfaces() -> None:
     assert (np.abs(np.log(learned / true))[matters] < np.log(3.0)).all()
 
 
+@pytest.mark.slow
 def test_the_error_between_deltas_is_that_of_exact_surfaces() -> None:
     deltas = np.linspace(0.1, 0.9, 9)
     iv, grid = heston(DAYS[::4], deltas, "delta")

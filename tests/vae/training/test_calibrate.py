@@ -1,5 +1,6 @@
 """Calibration to surfaces drawn from laws that are known."""
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -24,6 +25,7 @@ def model_of(x: Tensor) -> Vae:
     return Vae.from_components(architecture, principal_components(x))
 
 
+@pytest.mark.slow
 def test_normal_surfaces_need_no_wider_intervals_and_have_uniform_p_values() -> None:
     x = normal(3000)
     model = model_of(x)
@@ -37,6 +39,7 @@ def test_normal_surfaces_need_no_wider_intervals_and_have_uniform_p_values() -> 
         assert abs(p.mean() - 0.5) < 0.03
 
 
+@pytest.mark.slow
 def test_days_of_other_sizes_are_seen_and_their_intervals_are_not_too_narrow() -> None:
     x = normal(1200)
     torch.manual_seed(3)

@@ -36,6 +36,7 @@ def new_trainer(schedule: Schedule = SCHEDULE, rows: int = 512, *, compiled: boo
     return Trainer(model, seen.at(slice(held_out, rows)), seen.at(slice(held_out)), schedule, compiled=compiled)
 
 
+@pytest.mark.slow
 def test_training_improves_on_ppca() -> None:
     trainer = new_trainer()
     history = list(trainer.epochs())
