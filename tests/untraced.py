@@ -19,6 +19,7 @@ FOREIGN = {
     "mlflow.tracking.client": ("MlflowClient.*",),
     "onnx_ir.passes": ("PassBase.__call__",),
     "onnxscript.optimizer": ("fold_constants",),
+    "torch._dynamo.convert_frame": ("CatchErrorsWrapper.__call__",),  # torch.compile of one function
     "ruamel.yaml": ("YAML.load", "YAML.dump"),
 }
 
