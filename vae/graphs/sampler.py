@@ -126,7 +126,7 @@ class MixtureDraws(nn.Module):
         thresholds, means, factors = (part.to(uniform.dtype) for part in self._given(conditions, market))
         if market is not None:  # no uniform number may reach the components after the last one of the market
             thresholds = torch.where(thresholds >= _LARGEST_BELOW_ONE, 2.0, thresholds)
-        component = interval_of(uniform.squeeze(1), thresholds[:-1])
+        component = interval_of(uniform, thresholds[:-1])
         return means[component] + (factors[component] * normal.unsqueeze(1)).sum(2)
 
     def _given(self, conditions: Tensor | None, market: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

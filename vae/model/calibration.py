@@ -96,4 +96,4 @@ class Calibration(nn.Module):
 
 def row_of(number: Tensor) -> Tensor:
     """The index of the largest of ``COUNTS`` that numbers of known points reach, [batch]."""
-    return interval_of(number, torch.tensor(COUNTS[1:], dtype=number.dtype, device=number.device))
+    return interval_of(number.unsqueeze(1), torch.tensor(COUNTS[1:], dtype=number.dtype, device=number.device))

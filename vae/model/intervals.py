@@ -5,10 +5,10 @@ from torch import Tensor
 
 
 def interval_of(values: Tensor, borders: Tensor) -> Tensor:
-    """The number of borders [border], in rising order, that each of the values [value] has reached: int64 [value].
+    """The number of borders [border], in rising order, that each of the values [value, 1] has reached: int64 [value].
 
     No border leaves one interval. It is told apart, as onnxruntime refuses sums over no numbers on CUDA.
     """
     if not len(borders):
-        return torch.zeros_like(values, dtype=torch.int64)
-    return (values.unsqueeze(1) >= borders).sum(1)
+        return torch.zeros_like(values[:, 0], dtype=torch.int64)
+    return (values >= borders).sum(1)

@@ -136,7 +136,7 @@ class Axis(nn.Module):
         slack = _SLACK * (stop - start)
         inside = (at >= start - slack) & (at <= stop + slack)
         at = at.clamp(start, stop)
-        left = interval_of(at, self.knots[1:-1])
+        left = interval_of(at.unsqueeze(1), self.knots[1:-1])
         step = at - self.knots.index_select(0, left)
         share = step / self.widths.index_select(0, left)
         constant, first, second, third = (table.index_select(0, left) for table in self.cubics.unbind(1))

@@ -146,7 +146,7 @@ class Trainer:
     def _keep(self, validation_elbo: float) -> None:
         """Keep the weights if they are the best so far; with a penalty keep the latest, whose samples are the best."""
         penalised = self.next_epoch > self.schedule.epochs
-        worse = validation_elbo <= self.best_elbo and self._stop_after is None
+        worse = not validation_elbo > self.best_elbo and self._stop_after is None  # nan is worse, too
         if not penalised and (worse or self._scaffolded):
             return
         if not penalised:

@@ -47,6 +47,15 @@ def test_training_improves_on_ppca() -> None:
     assert all(math.isfinite(epoch.train_objective) for epoch in history)
 
 
+def test_weights_without_a_validation_elbo_are_not_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = new_trainer(replace(SCHEDULE, epochs=3))
+    found = iter([-3.0, math.nan, -4.0])
+    trainer.best_elbo = -5.0
+    monkeypatch.setattr(trainer, "_validation_elbo", lambda _: next(found))
+    list(trainer.epochs())
+    assert (trainer.best_epoch, trainer.best_elbo) == (1, -3.0)
+
+
 @pytest.mark.slow
 def test_a_decoded_scale_learns_where_the_noise_is_large() -> None:
     """A line along which the noise grows thirtyfold: its size follows, and the bound is far above that of one size."""
