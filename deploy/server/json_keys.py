@@ -13,7 +13,14 @@ _BEFORE_VALUE = re.compile(rb"\s*:")
 
 
 def check(content: bytes) -> None:
-    """Raise ProtocolError where an object of valid JSON has a key twice."""
+    """Raise ProtocolError where what a decoder took for JSON is not UTF-8, or has a key twice in one object.
+
+    Decoders do not look at the bytes of fields that they skip.
+    """
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        raise ProtocolError(f"the request is not UTF-8, as JSON is: {error.reason} at byte {error.start}") from error
     key = repeated(content)
     if key is not None:
         raise ProtocolError(f"the request has {key[:100]!r} twice in one object; which of the two is meant?")

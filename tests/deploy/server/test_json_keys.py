@@ -62,6 +62,12 @@ def test_tensors_with_a_key_twice_are_refused() -> None:
         oip_protocol.read(b'{"inputs": [%b]}' % tensor)
 
 
+@pytest.mark.parametrize("skipped", [b'"x\xff": 1', b'"x": "\xff"', b'"\xed\xa0\x80\\n": 1'])
+def test_bytes_that_are_not_utf8_are_refused_in_fields_that_the_protocol_skips(skipped: bytes) -> None:
+    with pytest.raises(ProtocolError, match=r"the request is not UTF-8, as JSON is: invalid .* at byte \d+"):
+        oip_protocol.read(b'{%b, "inputs": []}' % skipped)
+
+
 def test_files_with_a_key_twice_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     path.write_text('{"date": "2026-03-02", "mean": [1], "date": "2026-03-03"}')
