@@ -73,3 +73,20 @@ def test_files_with_a_key_twice_are_refused(tmp_path: Path) -> None:
     path.write_text('{"date": "2026-03-02", "mean": [1], "date": "2026-03-03"}')
     with pytest.raises(InputError, match=r"state\.json is damaged or of another format: it has 'date' twice"):
         formats.read_json(path)
+
+
+def test_all_keys_of_a_file_are_hashed_once_to_find_the_one_that_is_repeated() -> None:
+    hashed = 0
+
+    class Key(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            nonlocal hashed
+            hashed += 1
+            return super().__hash__()
+
+    keys = [Key(number) for number in range(100)]
+    with pytest.raises(ValueError, match="it has '99' twice"):
+        formats._of_pairs([(key, None) for key in [*keys, keys[-1]]])
+    assert hashed <= 3 * len(keys)
