@@ -206,8 +206,8 @@ def of_recalled(error: float, *, kept: bool) -> str:
     if kept:
         return f"{missed}, and intervals and the state that goes on are wider by that"
     return (
-        f"{missed}, and intervals are wider by that, more than a day moves it, so that no state goes on: the previous "
-        "one stays the newest"
+        f"{missed}, and intervals are wider by that; a day moves the surface by less, so no new state follows, and the "
+        "previous one stays the newest"
     )
 
 

@@ -262,5 +262,6 @@ def test_a_state_is_as_unsure_as_the_intervals_of_quotes_that_do_not_fit(root: P
     assert widely.state is None
     assert widely.warning is not None
     assert widely.warning.endswith(
-        "more than a day moves it, so that no state goes on: the previous one stays the newest"
+        "bp beyond their noise, and intervals are wider by that; a day moves the surface by less, so no new state "
+        "follows, and the previous one stays the newest"
     )

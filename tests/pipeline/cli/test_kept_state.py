@@ -85,7 +85,7 @@ def test_quotes_far_outside_of_the_model_leave_the_file_as_it_was(moving_bundle:
         result = _complete(tmp_path, moving_bundle, "--state", str(kept), "--json")
         assert json.loads(result.stdout)["state_kept"] == (day == "01")
     assert kept.read_bytes() == content
-    assert "no state goes on: the previous one stays the newest" in result.stderr
+    assert "no new state follows, and the previous one stays the newest" in result.stderr
     text = _complete(tmp_path, moving_bundle, "--state", str(kept)).stdout
     assert f"after the state of 2020-06-01, no new one follows, and {kept} is as it was" in text
 
