@@ -39,7 +39,7 @@ def drift(
 
     FILE is read as by `volvae score`; by default it is retrain.incoming of params.yaml, which is read as by a scheduled
     run: quotes by prepare.quotes. The share of odd surfaces is the figure by which a scheduled run decides on drift.
-    With FILE and --bundle no params.yaml is needed; 5 % may then be odd.
+    With FILE and --bundle no params.yaml is needed, and one of another project is not read; 5 % may then be odd.
     """
     from pipeline.files import formats
     from pipeline.report import drift as judged

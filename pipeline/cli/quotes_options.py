@@ -177,9 +177,9 @@ def _guess(file: Path) -> str:
 
 def _base(file: Path, settings: Path | None) -> dict[str, Any] | None:
     """The block ``prepare.quotes`` of the settings that are given, or of params.yaml here where it is of this file."""
-    from pipeline.settings.params import quotes_alone, read_params, read_quotes
+    from pipeline.settings.params import is_of_volvae, quotes_alone, read_params, read_quotes
 
-    if settings is None and not PARAMS.exists():
+    if settings is None and not is_of_volvae(PARAMS):
         return None
     path = PARAMS if settings is None else settings
     alone = quotes_alone(path)

@@ -84,8 +84,22 @@ def read_values(path: Path) -> object:
 
 
 def read_if_all(path: Path = PARAMS) -> Params | None:
-    """The same; None where there is no such file, or one that only says how to read quotes."""
-    return read_params(path) if path.exists() and quotes_alone(path) is None else None
+    """The same; None where there is no such file of volvae, or one that only says how to read quotes."""
+    return read_params(path) if is_of_volvae(path) and quotes_alone(path) is None else None
+
+
+def is_of_volvae(path: Path) -> bool:
+    """Whether ``path`` exists and holds settings of volvae, as many projects have a params.yaml with blocks of theirs.
+
+    Raises:
+        InputError: the file cannot be read, or is not YAML.
+    """
+    if not path.exists():
+        return False
+    match read_values(path):
+        case {"prepare": {"source": _} | {"quotes": _}} | {"register": _} | {"retrain": _}:
+            return True
+    return False
 
 
 def quotes_alone(path: Path) -> Mapping[str, Any] | None:

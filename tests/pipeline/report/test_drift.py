@@ -91,13 +91,13 @@ def test_without_dates_surfaces_stand_in_their_order() -> None:
 
 
 def test_a_bundle_needs_no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In an empty folder the usual share is the bound, and the page says whose it is."""
+    """Without any, or beside those of another project, the usual share is the bound, as the page says."""
     model = SurfaceModel.load(_DEMO, provider="cpu")
     surfaces = model.sample(40, seed=1)
     monkeypatch.chdir(tmp_path)
     surface_tables.write_surfaces(Path("newer.parquet"), [surfaces], model.grid, count=40)
     quotes = "{path: other.csv, columns: {tenor: a, log_moneyness: k, iv: v}, date: 2026-03-02}"
-    for settings in (None, f"prepare:\n  quotes: {quotes}\n"):  # as `volvae init` writes it
+    for settings in (None, "lr: 0.1\n", f"prepare:\n  quotes: {quotes}\n"):  # the last as `volvae init` writes it
         if settings is not None:
             Path("params.yaml").write_text(settings)
         done = CliRunner().invoke(cli, ["drift", "newer.parquet", "--bundle", str(_DEMO), "--json"])

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.settings.params import read_params
+from pipeline.settings.params import is_of_volvae, read_params
 from pipeline.settings.types import Shares
 from tests.workspace import Workspace
 
@@ -13,6 +13,26 @@ def test_the_projects_own_params_are_valid(root) -> None:
     grid = read_params(root / "params.yaml").prepare.grid.build()
     assert grid.shape == (18, 41)
     assert grid.tenors[0] < 7 / 365 < 1.0 < grid.tenors[-1]  # a week and a year are what people try first
+
+
+@pytest.mark.parametrize(
+    ("text", "ours"),
+    [
+        (None, False),
+        ("", False),
+        ("lr: 0.1", False),
+        ("[prepare, train]", False),
+        ("prepare: {split: 0.2, seed: 1}\ntrain: {lr: 0.1}", False),  # as in the first steps with DVC
+        ("prepare: {quotes: {}}", True),
+        ("prepare: {source: hestn}", True),
+        ("prepar: {source: heston}\nretrain: {}", True),
+    ],
+)
+def test_settings_of_another_project_are_told_apart(tmp_path: Path, text: str | None, *, ours: bool) -> None:
+    path = tmp_path / "params.yaml"
+    if text is not None:
+        path.write_text(text)
+    assert is_of_volvae(path) is ours
 
 
 @pytest.mark.parametrize(
