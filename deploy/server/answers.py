@@ -102,9 +102,10 @@ class Completed(_Answer):
     ``iv`` and ``std`` are decimal vols and their standard deviations on the grid; ``fitted`` has the surface's vol at
     each quote and ``fitted_std`` its standard deviation without noise, null for a quote that is not ``used`` because it
     lies outside the grid; ``p_value`` is the share of held-out surfaces that fit the model worse. ``noise`` is the
-    standard deviation of a quote, decimal, and ``warning`` says why quotes do not fit the model: because they are
-    noisy or ``wild``, or because the surface is of another shape. ``state`` is what is known after the quotes, where
-    the request has a previous one.
+    standard deviation of a quote of weight 1, decimal: estimated where quotes without weights do not fit the model,
+    else as the model learned it. ``warning`` says why quotes do not fit the model: because they are noisy or ``wild``,
+    or because the surface is of another shape. ``state`` is what is known after the quotes, where the request has a
+    previous one.
     """
 
     model_version: str

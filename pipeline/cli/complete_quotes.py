@@ -128,6 +128,7 @@ def figures(model: SurfaceModel, source: "OneSurface", quotes: WeighedQuotes, fo
         "quotes_used": int(used.sum()),
         "wild_rows": source.row[found.wild].tolist(),
         "quotes_noise_bp": float(BASIS_POINTS * found.noise),
+        "quotes_weighted": quotes.weight is not None,
         "p_value": found.p_value,
         "outside": found.outside,
         "cause": found.cause,
@@ -155,10 +156,14 @@ def text(source: "OneSurface", outcome: Mapping[str, Any]) -> str:
     wild = len(outcome["wild_rows"])
     beyond = outcome["quotes"] - outcome["quotes_used"]
     left_out = [f"{count:,} {why}" for count, why in ((beyond, "beyond the grid"), (wild, "wild")) if count]
+    noise = f"{outcome['quotes_noise_bp']:.1f} bp"
+    misfit = outcome["quotes_weighted"] and outcome["outside"]  # which is not in the noise, as without weights it is
+    unit = f"; a quote of weight 1 has a noise of {noise}, as the model learned" if misfit else ""
     lines.append(
         f"{title}{outcome['quotes_used'] - wild:,} of {outcome['quotes']:,} quotes used"
         f"{f' ({listed(left_out)})' if left_out else ''}, {outcome['quotes_mean_error_bp']:.1f} bp off on average; "
         f"standard deviation of a point {outcome['median_std_bp']:.1f} bp, at most {outcome['largest_std_bp']:.1f} bp"
+        f"{unit}"
     )
     return "\n".join(lines)
 

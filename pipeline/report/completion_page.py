@@ -77,10 +77,11 @@ def _cards(outcome: Mapping[str, Any], half_spread: Array) -> Iterable[Card]:
     known = half_spread[np.isfinite(half_spread)]
     out = outcome["quotes"] - outcome["quotes_used"]
     rejected = len(outcome["rejected"])
+    unit = " of weight 1" if outcome["quotes_weighted"] else ""
     noise = (
         f"half of bid to ask: {BASIS_POINTS * known.mean():.1f} bp"
         if len(known)
-        else f"noise of a quote: {outcome['quotes_noise_bp']:.1f} bp"
+        else f"noise of a quote{unit}: {outcome['quotes_noise_bp']:.1f} bp"
     )
     return (
         Card(

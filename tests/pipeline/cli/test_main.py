@@ -396,6 +396,22 @@ def test_complete_warns_of_quotes_that_do_not_fit(trained: str, tmp_path: Path) 
     assert (figures["outside"], figures["cause"]) == (True, "unknown")
     assert result.stderr == f"warning: {figures['warning']}\n"
     assert figures["quotes_noise_bp"] > 1000
+    assert not figures["quotes_weighted"]
+
+
+def test_noise_stays_that_of_weight_1_where_weighted_quotes_do_not_fit(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundle = root / "deploy/demo/bundle"
+    learned = 1e4 * SurfaceModel.load(bundle).manifest["observation_scale_vol"]
+    rows = [f"{days},{k},{0.2 + 0.05 * (k == 0.0)},0.25" for days in (60, 183) for k in (-0.05, 0.0, 0.05)]
+    Path("quotes.csv").write_text("\n".join(["days,log_moneyness,iv,weight", *rows]))
+    command = ("complete", "quotes.csv", "-o", "a.csv", "--bundle", str(bundle))
+    figures, text = json.loads(volvae(*command, "--json").stdout), volvae(*command).stdout
+    assert (figures["outside"], figures["quotes_weighted"]) == (True, True)
+    assert figures["quotes_noise_bp"] == pytest.approx(learned)
+    assert f"a quote of weight 1 has a noise of {learned:.1f} bp, as the model learned" in text
 
 
 @pytest.mark.parametrize(

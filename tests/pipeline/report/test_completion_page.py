@@ -35,6 +35,7 @@ def page(found: Completion, quoted: Quoted) -> str:
         "quotes_used": int(found.used.sum()),
         "rejected": [],
         "quotes_noise_bp": 1.0,
+        "quotes_weighted": False,
         "quotes_mean_error_bp": 12.0,
         "median_std_bp": 10.0,
         "largest_std_bp": 11.0,
@@ -101,6 +102,7 @@ def test_a_surface_in_deltas_is_drawn_over_log_moneyness() -> None:
     outcome = dict.fromkeys(
         ("quotes", "quotes_used", "quotes_noise_bp", "quotes_mean_error_bp", "median_std_bp", "largest_std_bp"), 1
     )
-    text = completion_page("", grid, quoted, found, outcome | {"rejected": []})
+    text = completion_page("", grid, quoted, found, outcome | {"rejected": [], "quotes_weighted": True})
     assert "call delta 0.1 to 0.9" in text
+    assert "noise of a quote of weight 1: 1.0 bp" in text
     assert "k = ln(K/F)" in text
