@@ -82,7 +82,7 @@ def _note(stage: str, metrics: Path, run: lineage.Run) -> None:
     try:
         lineage.note_run(stage, metrics, run)
     except InputError as error:
-        print(f"{stage}: how long it took is not kept: {error}", file=sys.stderr)
+        print(f"{stage}: how long it took is not kept: {shown_message(error)}", file=sys.stderr)
 
 
 def _trace(stage: str, paths: Mapping[str, Path]) -> None:

@@ -8,7 +8,14 @@ _NEXT_LINE = "\n  "  # of a message with several
 
 
 class InputError(Exception):
-    """Wrong usage or input: one line that names the key or file and what is allowed; exit code 2."""
+    """Wrong usage or input: one line that names the key or file and what is allowed; exit code 2.
+
+    Of several faults at once ``args`` holds a line each, after one that says of what.
+    """
+
+    def __str__(self) -> str:
+        """The lines; names in them may break lines too, so that only ``args`` says which are whose."""
+        return _NEXT_LINE.join(map(str, self.args))
 
 
 class StageError(Exception):
@@ -25,8 +32,20 @@ def shown(name: object) -> str:
 
 
 def shown_message(error: object) -> str:
-    """An error in which names are shown so; its own further lines begin with two blanks."""
-    return _NEXT_LINE.join(shown(line) for line in str(error).split(_NEXT_LINE))
+    r"""An error in which names are shown so; only an InputError has several lines.
+
+    >>> print(shown_message(InputError("a.csv has 2 faults:", "no column k", "no column iv\n")))
+    a.csv has 2 faults:
+      no column k
+      no column iv\n
+    """
+    return _NEXT_LINE.join(shown(line) for line in (error.args if isinstance(error, InputError) else (error,)))
+
+
+def in_one_line(error: InputError) -> str:
+    """The message of an error in one line, also of several faults."""
+    first, *others = map(str, error.args)
+    return " ".join((first, "; ".join(others))) if others else first
 
 
 def listed(names: Iterable[str], *, most: int = 6) -> str:

@@ -29,17 +29,19 @@ def one_line_errors(command: Callable[Parameters, None]) -> Callable[Parameters,
             command(*args, **kwargs)
         except ModuleNotFoundError as error:
             _end(f"{error}{_remedy(error.name or '')}", code=2)
-        except (InputError, ValueError, ImportError) as error:
+        except InputError as error:
+            _end(error, code=2)
+        except (ValueError, ImportError) as error:
             _end(f"{error}{where_bundles_come_from(error)}", code=2)
         except StageError as error:
-            _end(str(error), code=1)
+            _end(error, code=1)
         except MemoryError as error:
             _end(f"memory ran out: {error or 'a file is too large for this machine'}", code=1)
 
     return run
 
 
-def _end(message: str, *, code: int) -> None:
+def _end(message: str | Exception, *, code: int) -> None:
     click.echo(f"volvae: {shown_message(message)}", err=True)
     sys.exit(code)
 

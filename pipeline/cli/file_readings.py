@@ -18,7 +18,7 @@ from pipeline.cli import quote_arbitrage
 from pipeline.cli.column_names import FIELD_NAMES, MOMENTS, TEXTS, Array, Column, candidates, plain, says_percent
 from pipeline.cli.quotes_options import ALTERNATIVES, NO_DATE, Options, settings_of
 from pipeline.cli.table_shapes import fx_parts, number_of, shapes, vols_by_delta
-from pipeline.errors import InputError
+from pipeline.errors import InputError, in_one_line
 from pipeline.settings.params import check_keys_of_quotes, read_quotes
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import usable_quotes
@@ -238,7 +238,7 @@ def _unread(source: Columns, named: Mapping[str, Sequence[str]]) -> list[str]:
             elif not wanted & {*TEXTS, "tenor"}:
                 source.numbers(name, percent=True)
         except InputError as error:
-            lines.append(str(error))
+            lines.append(in_one_line(error))
     return lines
 
 
@@ -475,7 +475,7 @@ def _read(block: Block) -> tuple[Reading | None, str]:
         params = read_quotes(block)
         table = usable_quotes.read(params)
     except InputError as error:
-        return None, str(error)
+        return None, in_one_line(error)
     if not table.kept.any():
         names = [name for names in columns_of(block).values() for name in names]
         return None, f"{params.path}: {', '.join(names)}: no row is a usable quote: {counts(table.rejected)}"

@@ -14,7 +14,7 @@ from pipeline.cli.file_readings import Findings, Reading
 from pipeline.cli.quotes_options import NO_DATE
 from pipeline.cli.suggested_settings import Points
 from pipeline.cli.table_shapes import number_of
-from pipeline.errors import InputError, shown, shown_message
+from pipeline.errors import InputError, shown
 from pipeline.settings.prepare import GridParams
 from pipeline.sources import quote_vols, quotes
 from pipeline.sources.quote_rows import EXPIRY, SURFACE, iso
@@ -87,31 +87,36 @@ def of_reading(reading: Reading) -> dict[str, Any]:
 
 def text(found: Mapping[str, Any]) -> str:
     """The figures for people."""
-    lines = [": ".join(part for part in (shown(found["path"]), found["format"]) if part), "", "columns"]
-    lines += [f"  {shown(name)}: {role}" for name, role in found["columns"].items()]
+    return "\n".join(map(shown, lines(found)))
+
+
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """The lines of that, in which names stand as they are."""
+    told = [": ".join(part for part in (found["path"], found["format"]) if part), "", "columns"]
+    told += [f"  {name}: {role}" for name, role in found["columns"].items()]
     if found["date"]:
-        lines += ["", f"no column of dates; expiries less tenors give {found['date']}"]
-    lines += [
+        told += ["", f"no column of dates; expiries less tenors give {found['date']}"]
+    told += [
         f"{name} is true in {count:,} rows; {file_readings.option('drop_where', name)} leaves these out"
         for name, count in found["flags"].items()
     ]
     if not found["readings"]:
         mended = any(_REMEDY.search(why) for why in found["refusals"])
         refusals = [*found["refusals"], *([] if mended else [_NEEDED])]
-        return "\n".join([*lines, "", "it cannot be read as it is:", *(f"  {shown_message(why)}" for why in refusals)])
+        return [*told, "", "it cannot be read as it is:", *(f"  {why}" for why in refusals)]
     several = len(found["readings"]) > 1
     undated = any(reading["undated"] for reading in found["readings"])
-    lines += [f"not used: {why}" for why in found["refusals"]] if not several else []
+    told += [f"not used: {why}" for why in found["refusals"]] if not several else []
     for number, reading in enumerate(found["readings"]):
         title = f"reading {number + 1} of {len(found['readings'])}: {found['choices'][number]}" if several else "quotes"
-        lines += ["", title, *(f"  {line}" for line in _reading_text(reading))]
+        told += ["", title, *(f"  {line}" for line in _reading_text(reading))]
     if several:
-        return "\n".join([*lines, "", "Only you know which to use: repeat the command with the options of one."])
+        return [*told, "", "Only you know which to use: repeat the command with the options of one."]
     (reading,) = found["readings"]
     if undated:
-        lines += ["", "nothing says when its rows were quoted: `volvae init` needs it as --date YYYY-MM-DD"]
+        told += ["", "nothing says when its rows were quoted: `volvae init` needs it as --date YYYY-MM-DD"]
         reading = {**reading, "block": {**reading["block"], "date": "YYYY-MM-DD"}}
-    return "\n".join([*lines, "", "params.yaml (`volvae init` writes it)", "", params_yaml.text(reading)])
+    return [*told, "", "params.yaml (`volvae init` writes it)", "", *params_yaml.text(reading).split("\n")]
 
 
 def _reading_text(reading: Mapping[str, Any]) -> list[str]:

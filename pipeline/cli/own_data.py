@@ -64,10 +64,10 @@ def init(file: Path, date: dt.datetime | None, reading: Options, params: Path, *
         raise InputError(f"{params} does not exist; without --params, {PARAMS} is written here")
     found = _found(file, date, reading)
     if not found["readings"]:
-        raise InputError(inspect_file.text(found))
+        raise InputError(*inspect_file.lines(found))
     if len(found["readings"]) > 1:
-        listed = "".join(f"\n  {choice}" for choice in found["choices"])
-        raise InputError(f"{file} can be read in {len(found['readings'])} ways; choose one by its options:{listed}")
+        ways = f"{file} can be read in {len(found['readings'])} ways; choose one by its options:"
+        raise InputError(ways, *found["choices"])
     (chosen,) = found["readings"]
     if chosen["undated"]:
         raise InputError(f"{file} does not say when its rows were quoted: say it by --date")

@@ -166,8 +166,9 @@ def has_settings(file: Path, given: Options) -> bool:
 
 def hinted(error: InputError, given: Options) -> InputError:
     """An error of the reader, which names settings, with the options that set them on the command line."""
-    message = str(error)
-    return InputError(message + _HINT) if "prepare.quotes" in message and given.settings is None else error
+    if "prepare.quotes" not in str(error) or given.settings is not None:
+        return error
+    return InputError(*error.args[:-1], f"{error.args[-1]}{_HINT}")
 
 
 def _guess(file: Path) -> str:

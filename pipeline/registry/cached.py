@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shown_message
 from pipeline.registry import lineage
 from pipeline.registry.lineage import LOCK, md5
 
@@ -86,7 +86,7 @@ def main() -> int:
     try:
         check_all()
     except InputError as error:
-        print(f"volvae: {error}", file=sys.stderr)
+        print(f"volvae: {shown_message(error)}", file=sys.stderr)
         return 2
     return 0
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.errors import InputError, StageError
+from pipeline.errors import InputError, StageError, shown_message
 from pipeline.files import formats, surface_tables
 from pipeline.registry import registry
 from pipeline.registry.registry import Registry
@@ -194,10 +194,10 @@ if __name__ == "__main__":
         settings = read_params()
         situation = situation_in(Path(), settings)
     except InputError as error:
-        print(f"retrain: {error}", file=sys.stderr)
+        print(f"retrain: {shown_message(error)}", file=sys.stderr)
         sys.exit(2)
     except StageError as error:
-        print(f"retrain failed: {error}", file=sys.stderr)
+        print(f"retrain failed: {shown_message(error)}", file=sys.stderr)
         sys.exit(1)
     decision = decide(situation, settings.retrain)
     print(json.dumps({**decision._asdict(), "registered": situation.newest is not None}))

@@ -67,7 +67,7 @@ def read_book(path: Path, *, today: dt.date | None = None) -> Book:
     try:
         found = file.found({name: Wanted(name, kind) for name, kind in kinds.items()})
     except InputError as error:
-        raise InputError(_SETTING.sub("; write dates as 2026-03-02", str(error))) from error
+        raise InputError(*(_SETTING.sub("; write dates as 2026-03-02", line) for line in error.args)) from error
     if file.unclear:
         raise InputError(f"{path}: {file.unclear[0].partition('?')[0]}? Write it without separators of thousands")
     type_, strike, quantity = found["type"], found["strike"], found["quantity"]
@@ -176,7 +176,7 @@ def _check(path: Path, faults: Mapping[str, NDArray[np.bool_]]) -> None:
     """Raise InputError with a line for each fault that rows [position] have."""
     lines = [f"{what}: {_rows(where)}" for what, where in faults.items() if where.any()]
     if lines:
-        raise InputError(f"{path}: " + "\n  ".join(lines))
+        raise InputError(f"{path}: {lines[0]}", *lines[1:])
 
 
 def _rows(where: NDArray[np.bool_]) -> str:

@@ -205,7 +205,7 @@ class Columns:
             except ColumnError as fault:
                 faults.append(fault.what)
         if faults:
-            raise InputError(_together(self.path, list(dict.fromkeys(faults))))
+            raise _together(self.path, list(dict.fromkeys(faults)))
         return found
 
     def values(self, wanted: Wanted) -> Array:
@@ -388,9 +388,9 @@ def _plain(column: pa.Array) -> Array:
     return np.array(column.to_numpy(zero_copy_only=False), np.float64)
 
 
-def _together(path: Path, faults: list[str]) -> str:
+def _together(path: Path, faults: list[str]) -> InputError:
     """The faults of a file, in one line where there is one."""
     if len(faults) == 1:
-        return str(ColumnError(path, faults[0]))
+        return ColumnError(path, faults[0])
     more = [f"and {len(faults) - _MOST_FAULTS:,} more"] if len(faults) > _MOST_FAULTS else []
-    return "\n  ".join((f"{path} has {len(faults)} faults:", *faults[:_MOST_FAULTS], *more))
+    return InputError(f"{path} has {len(faults)} faults:", *faults[:_MOST_FAULTS], *more)

@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, shown_message
 from pipeline.files.atomic import new_file
 from pipeline.settings.params import read_params
 from pipeline.settings.prepare import ArrayPrepare, PrepareParams, QuotesPrepare
@@ -52,5 +52,5 @@ if __name__ == "__main__":
     try:
         write_record(read_params().prepare, Path(sys.argv[1]))
     except InputError as error:
-        print(f"{STAGE}: {error}", file=sys.stderr)
+        print(f"{STAGE}: {shown_message(error)}", file=sys.stderr)
         sys.exit(2)
