@@ -1,6 +1,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -152,25 +153,35 @@ def exact_elbo(model: Vae, seen: Observations) -> float:
         return bounds(model, seen, cubature(model.architecture.latents, len(seen.values))).elbo.value.mean().item()
 
 
+PARTS: list[dict[str, Any]] = [{}, {"residual_factors": 2}, {"scale": "decoded"}]  # the last two exclude each other
 ON_CUDA = Schedule(12, 100, 3e-3, 10.0, 50, 1e3, 5, scaffold_latents=1, penalty_epochs=2)
 
 
-def folded(schedule: Schedule, rows: int = 2000, *, device: str = "cpu") -> Trainer:
-    """Three quarters of a circle: its two ends coincide on the first principal direction."""
+def folded(schedule: Schedule, rows: int = 2000, *, device: str = "cpu", **parts: Any) -> Trainer:
+    """Three quarters of a circle: its two ends coincide on the first principal direction.
+
+    With parts of the architecture, such as ``scale``, points are missing too and the surfaces have weights.
+    """
     generator = torch.Generator().manual_seed(3)
     angle = (torch.rand(rows, generator=generator, dtype=torch.float64) - 0.5) * 1.5 * math.pi
     x = torch.stack([angle.cos(), angle.sin(), 0.2 * angle.sin().square()], dim=1)
     x = x + 0.01 * torch.randn(x.shape, generator=generator, dtype=torch.float64)
     components = principal_components(x)
-    sizes = Architecture(3, 3, 1, 32, 2, sees_missing=schedule.hidden_share > 0.0)
+    points = bool(parts) or schedule.hidden_share > 0.0
+    sizes = Architecture(3, 3, 1, 32, 2, sees_missing=points, **parts)
+    weights = None
+    if parts:
+        x[torch.arange(rows) % 4 == 0, 1] = math.nan
+        weights = (0.5 + (torch.arange(200, rows) % 2)).float().to(device)
     torch.manual_seed(4)
     start, model = (
         Vae.from_components(replace(sizes, latents=latents), components).float().to(device)
         for latents in (1, 1 + schedule.scaffold_latents)
     )
-    seen = start.observe(x.float().to(device), points=schedule.hidden_share > 0.0)
+    seen = start.observe(x.float().to(device), points=points)
     penalty = (lambda points: points.square().sum(-1)) if schedule.penalty_epochs else None
-    return Trainer(model, seen.at(slice(200, rows)), seen.at(slice(200)), schedule, start=start, penalty=penalty)
+    train, validation = seen.at(slice(200, rows)), seen.at(slice(200))
+    return Trainer(model, train, validation, schedule, start=start, penalty=penalty, weights=weights)
 
 
 @pytest.mark.slow
@@ -302,16 +313,19 @@ class Replayed:
 
 
 @pytest.mark.slow
-def test_what_is_recorded_reads_the_gradients_of_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("parts", PARTS)
+def test_what_is_recorded_reads_the_gradients_of_its_step(
+    monkeypatch: pytest.MonkeyPatch, parts: dict[str, Any]
+) -> None:
     """In each part of a training, and in one that was stopped in each: the bits are those of steps that run anew."""
     use(monkeypatch, lambda function: function)
-    whole = recorded()
+    whole = recorded(**parts)
     list(whole.epochs())
     use(monkeypatch, Replayed)
     for stop in (2, 9, 13):
-        stopped = Replayed.trainer = recorded()
+        stopped = Replayed.trainer = recorded(**parts)
         next(epoch for epoch in stopped.epochs() if epoch.number == stop)
-        resumed = Replayed.trainer = recorded()
+        resumed = Replayed.trainer = recorded(**parts)
         resumed.restore(stopped.state())
         list(resumed.epochs())
         for name, value in whole.model.state_dict().items():
@@ -323,19 +337,21 @@ def use(monkeypatch: pytest.MonkeyPatch, recording: Callable[..., object]) -> No
         monkeypatch.setattr(module, "Captured", recording)
 
 
-def recorded() -> Trainer:
+def recorded(**parts: Any) -> Trainer:
     """A training whose steps are recorded, wherever it is."""
-    trainer = folded(replace(ON_CUDA, hidden_share=0.25), 1000)
+    trainer = folded(replace(ON_CUDA, hidden_share=0.25), 1000, **parts)
     trainer._on_one_gpu = True
     trainer._begin_part()
     return trainer
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("parts", PARTS)
 @pytest.mark.parametrize("hidden_share", [0.0, 0.25])
-def test_recorded_steps_train_as_those_that_are_not(hidden_share: float) -> None:
+def test_recorded_steps_train_as_those_that_are_not(hidden_share: float, parts: dict[str, Any]) -> None:
     """All parts of a training; rounding differs, and SOAP enlarges what differs."""
-    recorded, plain = (folded(replace(ON_CUDA, hidden_share=hidden_share), 1000, device="cuda") for _ in range(2))
+    schedule = replace(ON_CUDA, hidden_share=hidden_share)
+    recorded, plain = (folded(schedule, 1000, device="cuda", **parts) for _ in range(2))
     plain._on_one_gpu = False
     plain._begin_part()
     for ours, theirs in zip(recorded.epochs(), plain.epochs(), strict=True):
