@@ -64,7 +64,7 @@ def init(file: Path, date: dt.datetime | None, reading: Options, params: Path, *
         raise InputError(f"{params} does not exist; without --params, {PARAMS} is written here")
     found = _found(file, date, reading)
     if not found["readings"]:
-        raise InputError(*inspect_file.lines(found))
+        raise InputError(*filter(None, inspect_file.lines(found)))
     if len(found["readings"]) > 1:
         ways = f"{file} can be read in {len(found['readings'])} ways; choose one by its options:"
         raise InputError(ways, *found["choices"])
