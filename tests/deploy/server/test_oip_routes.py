@@ -94,6 +94,7 @@ def test_an_error_reaches_the_client_as_the_protocol_says(client, model: Surface
     ("path", "body", "status", "message"),
     [
         ("decoder", "{", 400, "the request is not one of the protocol"),
+        ("decoder", b'{"x\xff": 1, "inputs": []}', 400, "the request is not UTF-8, as JSON is: invalid start byte"),
         ("decoder", '{"inputs": []}', 400, "decoder needs the input 'z'"),
         ("nothing", '{"inputs": []}', 404, "there is no model 'nothing'; there are decoder,"),
         ("decoder/versions/0", '{"inputs": []}', 404, "decoder has no version '0'; it has"),
@@ -135,7 +136,7 @@ def test_an_error_reaches_the_client_as_the_protocol_says(client, model: Surface
     ],
 )
 def test_what_cannot_be_answered_is_refused_in_a_line(
-    server: Server, path: str, body: str, status: int, message: str
+    server: Server, path: str, body: str | bytes, status: int, message: str
 ) -> None:
     answer = server.ask("POST", f"/v2/models/{path}/infer", body)
     assert answer.status == status
