@@ -19,6 +19,7 @@ ALLOWED = (
     "since 1970 or thousandths, millionths or billionths of them, or a column of dates; others by "
     "prepare.quotes.date_format"
 )
+_UNCLEAR = "which may be days as Excel counts them or dates without their leading zero"
 _LAST_DAY = 2_932_896  # 9999-12-31, in days since 1970-01-01
 _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
            "november", "december")  # fmt: skip
@@ -37,12 +38,15 @@ _FORMS = tuple(
 # The end of a time that says its offset, and of a few that do not; no ISO date.
 _ZONED = r"([0-9]\s*[A-Za-z]+|[^0-9-][0-9:.]+\s*[+-][0-9:]+)$"
 _DIGITS = r"^[0-9]+(\.[0-9]*)?$"
+_FIVE_DIGITS, _SIX_DIGITS = re.compile(r"[1-9][0-9]{4}"), re.compile("[0-9]{6}")
 _MANY = 1000  # different texts, from which on Arrow's reader is tried first
 # Seconds since 1970 and its parts, from 1980 to 2100: no two units share a magnitude, nor is one a yyyymmdd.
 _EARLIEST, _LATEST = 3650 * 86_400.0, 47_482 * 86_400.0
 _UNITS = (1.0, 1e3, 1e6, 1e9)
 _EXCEL = -25_569  # 1899-12-30, from which Excel counts days, in days since 1970-01-01
-_FIRST_SERIAL, _LAST_SERIAL = 29_221.0, 73_051.0  # 1980 to 2100; as days since 1970 they would begin in 2050
+_FIRST_SERIAL, _END_SERIAL = 32_874.0, 55_154.0  # 1990 to 2050; as days since 1970 they would begin in 2060
+_FIRST_YEAR, _LAST_YEAR = 1990, 2050
+_SHORT = ("%m%d%y", "%d%m%y")  # of numbers that lost a leading zero; each that is a yymmdd of 2003 to 2005 is a ddmmyy
 
 
 def of_text(column: pa.Array, form: str | None) -> Array:
@@ -73,7 +77,9 @@ def of_numbers(numbers: Array) -> Array:
     found = _of_numbers(numbers)
     wrong = np.isfinite(numbers) & np.isnan(found)
     if wrong.any():
-        raise CellError(f"holds {cells(pa.array(numbers), wrong)}, which is not a date; {ALLOWED}")
+        unclear = _are_serial(numbers[wrong]) and _short_forms(numbers[wrong])
+        reason = f"{_UNCLEAR}: write them as dates" if unclear else f"which is not a date; {ALLOWED}"
+        raise CellError(f"holds {cells(pa.array(numbers), wrong)}, {reason}")
     return found
 
 
@@ -127,14 +133,16 @@ def offsets_of_times(column: pa.Array) -> Array:
 def _of_texts(texts: pa.Array, form: str | None) -> Array:
     """Days of different texts, NaN where one is null or no date."""
     if form is None and pc.all(pc.match_substring_regex(texts, _DIGITS)).as_py():
-        return _of_numbers(np.array(texts.cast(pa.float64()).to_numpy(zero_copy_only=False)))
+        may_be_serial = not pc.any(pc.starts_with(texts, "0")).as_py()  # 040515 is no 40515
+        numbers = np.array(texts.cast(pa.float64()).to_numpy(zero_copy_only=False))
+        return _of_numbers(numbers, may_be_serial=may_be_serial)
     days = _of_many(texts) if form is None and len(texts) > _MANY else None
     if days is not None:
         return days
     return np.array([np.nan if (text := cell.as_py()) is None else _of_one(text, form) for cell in texts])
 
 
-def _of_numbers(numbers: Array) -> Array:
+def _of_numbers(numbers: Array, *, may_be_serial: bool = True) -> Array:
     """Days of numbers, NaN where one is no date, or all of them where no one unit reads all."""
     found = np.full(len(numbers), np.nan)
     known = np.isfinite(numbers)
@@ -142,7 +150,7 @@ def _of_numbers(numbers: Array) -> Array:
     unit = _unit(values)
     if unit is not None:
         found[known] = values / unit / 86_400.0
-    elif _are_serial(values):
+    elif may_be_serial and _are_serial(values) and not _short_forms(values):
         found[known] = np.rint((values + _EXCEL) * 86_400.0) / 86_400.0
     else:
         found[known] = _of_digits(values)
@@ -151,7 +159,19 @@ def _of_numbers(numbers: Array) -> Array:
 
 def _are_serial(values: Array) -> bool:
     """Whether numbers are days as Excel counts them, with the time as their fraction."""
-    return bool(((values >= _FIRST_SERIAL) & (values < _LAST_SERIAL)).all())
+    return bool(((values >= _FIRST_SERIAL) & (values < _END_SERIAL)).all())
+
+
+def _short_forms(values: Array) -> list[str]:
+    """The formats by which serial days may as well be dates that lost a leading zero, as 40515 is 04/05/15."""
+    if (values % 1.0 != 0.0).any():
+        return []
+    texts = [f"{value:06.0f}" for value in np.unique(values)]
+    return [form for form in _SHORT if all(_is_recent(_by_format(text, form)) for text in texts)]
+
+
+def _is_recent(moment: dt.datetime | None) -> bool:
+    return moment is not None and _FIRST_YEAR <= moment.year <= _LAST_YEAR
 
 
 def _unit(values: Array) -> float | None:
@@ -238,12 +258,21 @@ def _reason(column: pa.Array, form: str | None) -> str:
     if form is not None:
         return f"which prepare.quotes.date_format {form!r} does not read"
     texts = [cell.as_py() for cell in pc.unique(column)]
-    forms = [form for form in _LOCAL if all(_by_format(text, form) for text in texts)]
+    if all(_FIVE_DIGITS.fullmatch(text) for text in texts):
+        forms = _short_forms(np.array(texts, np.float64))
+        if forms:
+            return f"{_UNCLEAR}: write them as ISO dates, or set prepare.quotes.date_format to {_either(forms)}"
+    local = _COMPACT if all(_SIX_DIGITS.fullmatch(text) for text in texts) else _LOCAL
+    forms = [form for form in local if all(_by_format(text, form) for text in texts)]
     if not forms:
         return f"which is not a date; {ALLOWED}"
     if len(forms) == 1:
         return f"in a local form; set prepare.quotes.date_format to {forms[0]!r}, the only order that reads all of them"
-    return f"which can be read in several ways; set prepare.quotes.date_format to {' or '.join(map(repr, forms))}"
+    return f"which can be read in several ways; set prepare.quotes.date_format to {_either(forms)}"
+
+
+def _either(forms: list[str]) -> str:
+    return " or ".join(map(repr, forms))
 
 
 _DATES = (
@@ -251,4 +280,5 @@ _DATES = (
     *(mark.join(order) for mark in "/.-" for order in (("%d", "%m", "%y"), ("%m", "%d", "%y"), ("%y", "%m", "%d"))),
     *("%d-%b-%y", "%d %b %y", "%d%b%y", "%y-%b-%d"),
 )
+_COMPACT = ("%y%m%d", *_SHORT)
 _LOCAL = tuple(f"{date}{time}" for date, time in product(_DATES, ("", " %H:%M", " %H:%M:%S", " %I:%M %p")))

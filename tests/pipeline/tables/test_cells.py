@@ -89,7 +89,7 @@ def test_times(cell: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "moment", [NOON, dt.datetime(1980, 1, 1), dt.datetime(2099, 12, 31, 16, 0), dt.datetime(2026, 3, 2)]
+    "moment", [NOON, dt.datetime(1990, 1, 1), dt.datetime(2050, 12, 31, 16, 0), dt.datetime(2026, 3, 2)]
 )
 def test_days_as_excel_counts_them(moment: dt.datetime) -> None:
     """To the second, in files of text and as numbers; Excel rounds a time to some ten digits."""
@@ -141,8 +141,13 @@ def test_cells_without_an_offset_are_not_read_one_by_one(cell: str, monkeypatch:
         (["16-Sep-25"], r"set prepare.quotes.date_format to '%d-%b-%y' or '%y-%b-%d'"),
         (["13/13/2025"], "which is not a date; allowed: ISO dates"),
         (["31-Apr-2025"], "which is not a date"),
-        (["29220"], "which is not a date"),  # 1979 as Excel counts, or 2050 as days since 1970
-        (["73051"], "which is not a date"),
+        (["32873"], "which is not a date"),  # 1989 as Excel counts, or 2060 as days since 1970
+        (["55154"], "which is not a date"),
+        (["060215", "060317"], r"date_format to '%y%m%d' or '%m%d%y'"),
+        (["040515"], r"date_format to '%y%m%d' or '%m%d%y' or '%d%m%y'"),  # 40515 would be a day of Excel
+        (["031523"], r"date_format to '%m%d%y', the only order"),
+        (["40515"], r"days as Excel counts them or dates without their leading zero.* to '%m%d%y' or '%d%m%y'"),
+        (["42415", "42416"], r"days as Excel counts them or dates without their leading zero.* to '%m%d%y'$"),
         (["45916", "20250916"], "which is not a date"),
         (["20250906", "1757161800"], "which is not a date"),
         (["1757161800", "1757161800000"], "which is not a date"),
@@ -151,6 +156,14 @@ def test_cells_without_an_offset_are_not_read_one_by_one(cell: str, monkeypatch:
 def test_dates_that_are_unclear_are_refused(cells: list[str], message: str) -> None:
     with pytest.raises(CellError, match=message):
         dates.of_text(text(*cells), None)
+
+
+def test_serial_days_that_may_be_written_dates_are_refused_as_numbers_too() -> None:
+    """40515 may be 2010-12-02 or 04/05/15; 40515.5 has a time, and 40567 would be of 2067."""
+    with pytest.raises(CellError, match="days as Excel counts them or dates without their leading zero: write them as"):
+        dates.of_numbers(np.array([40515.0]))
+    assert dates.of_numbers(np.array([40515.5])).tolist() == [14_946.5]
+    assert dates.of_numbers(np.array([40515.0, 40567.0])).tolist() == [14_946.0, 14_998.0]
 
 
 def test_a_setting_decides_on_the_order_of_a_date() -> None:
