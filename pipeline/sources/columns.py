@@ -106,7 +106,7 @@ class Columns:
         self.path = path
         self.names = [table_file.plain_name(name) for name in file.table.column_names]
         self._table, self._format, self._given_mark = file.table, file.format, decimal_mark
-        self._in_percent, self._takes_unclear = file.percent, takes_unclear
+        self._in_percent, self._takes_unclear, self._excel = file.percent, takes_unclear, file.excel
         self._unclear: dict[str, str] = {}
         self._unclear_rows = np.zeros(file.table.num_rows, bool)
         if not file.table.num_rows:
@@ -248,9 +248,9 @@ class Columns:
         kind = column.type
         with self._naming(name):
             if pa.types.is_large_string(kind):
-                return dates.of_text(column, date_format)
+                return dates.of_text(column, date_format, excel=self._excel)
             if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-                return dates.of_numbers(self.numbers(name))
+                return dates.of_numbers(self.numbers(name), excel=self._excel)
             if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
                 return dates.of_times(column)
             raise CellError(f"holds {kind}, but must hold dates; {dates.ALLOWED}")

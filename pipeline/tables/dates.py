@@ -43,41 +43,46 @@ _MANY = 1000  # different texts, from which on Arrow's reader is tried first
 # Seconds since 1970 and its parts, from 1980 to 2100: no two units share a magnitude, nor is one a yyyymmdd.
 _EARLIEST, _LATEST = 3650 * 86_400.0, 47_482 * 86_400.0
 _UNITS = (1.0, 1e3, 1e6, 1e9)
-_EXCEL = -25_569  # 1899-12-30, from which Excel counts days, in days since 1970-01-01
-_FIRST_SERIAL, _END_SERIAL = 32_874.0, 55_154.0  # 1990 to 2050; as days since 1970 they would begin in 2060
+EXCEL = -25_569  # 1899-12-30, from which Excel counts days, in days since 1970-01-01
+_FIRST_DAY, _END_DAY = 7_305.0, 29_585.0  # 1990 to 2050, of days that Excel counts
 _FIRST_YEAR, _LAST_YEAR = 1990, 2050
 _SHORT = ("%m%d%y", "%d%m%y")  # of numbers that lost a leading zero; each that is a yymmdd of 2003 to 2005 is a ddmmyy
 
 
-def of_text(column: pa.Array, form: str | None) -> Array:
+def of_text(column: pa.Array, form: str | None, *, excel: int = EXCEL) -> Array:
     """Days of a column of text, NaN where it is null, [row]; of a time with an offset the local ones.
 
     Args:
         column: text without blanks around it.
         form: how all cells are written, as ``datetime.strptime`` has it; None where that shows.
+        excel: the day from which Excel counts, in days since 1970-01-01.
 
     Raises:
         CellError: a cell is no date, or could be two.
     """
     texts = pc.unique(column)
     index = pc.index_in(column, texts).to_numpy(zero_copy_only=False)
-    found: Array = _of_texts(texts, form)[index]
+    found: Array = _of_texts(texts, form, excel)[index]
     wrong = np.isnan(found) & column.is_valid().to_numpy(zero_copy_only=False)
     if wrong.any():
         raise CellError(f"holds {cells(column, wrong)}, {_reason(column.filter(pa.array(wrong)), form)}")
     return found
 
 
-def of_numbers(numbers: Array) -> Array:
+def of_numbers(numbers: Array, *, excel: int = EXCEL) -> Array:
     """Days of numbers, NaN where they are NaN, [row]: yyyymmdd, days of Excel, or times since 1970 in s, ms, us or ns.
+
+    Args:
+        numbers: the numbers.
+        excel: the day from which Excel counts, in days since 1970-01-01.
 
     Raises:
         CellError: a number is no date, or they are of different units.
     """
-    found = _of_numbers(numbers)
+    found = _of_numbers(numbers, excel)
     wrong = np.isfinite(numbers) & np.isnan(found)
     if wrong.any():
-        unclear = _are_serial(numbers[wrong]) and _short_forms(numbers[wrong])
+        unclear = _are_serial(numbers[wrong], excel) and _short_forms(numbers[wrong])
         reason = f"{_UNCLEAR}: write them as dates" if unclear else f"which is not a date; {ALLOWED}"
         raise CellError(f"holds {cells(pa.array(numbers), wrong)}, {reason}")
     return found
@@ -130,19 +135,19 @@ def offsets_of_times(column: pa.Array) -> Array:
     return of_times(column) - of_times(column.cast(pa.timestamp(column.type.unit)))
 
 
-def _of_texts(texts: pa.Array, form: str | None) -> Array:
+def _of_texts(texts: pa.Array, form: str | None, excel: int) -> Array:
     """Days of different texts, NaN where one is null or no date."""
     if form is None and pc.all(pc.match_substring_regex(texts, _DIGITS)).as_py():
         may_be_serial = not pc.any(pc.starts_with(texts, "0")).as_py()  # 040515 is no 40515
         numbers = np.array(texts.cast(pa.float64()).to_numpy(zero_copy_only=False))
-        return _of_numbers(numbers, may_be_serial=may_be_serial)
+        return _of_numbers(numbers, excel, may_be_serial=may_be_serial)
     days = _of_many(texts) if form is None and len(texts) > _MANY else None
     if days is not None:
         return days
     return np.array([np.nan if (text := cell.as_py()) is None else _of_one(text, form) for cell in texts])
 
 
-def _of_numbers(numbers: Array, *, may_be_serial: bool = True) -> Array:
+def _of_numbers(numbers: Array, excel: int, *, may_be_serial: bool = True) -> Array:
     """Days of numbers, NaN where one is no date, or all of them where no one unit reads all."""
     found = np.full(len(numbers), np.nan)
     known = np.isfinite(numbers)
@@ -150,16 +155,17 @@ def _of_numbers(numbers: Array, *, may_be_serial: bool = True) -> Array:
     unit = _unit(values)
     if unit is not None:
         found[known] = values / unit / 86_400.0
-    elif may_be_serial and _are_serial(values) and not _short_forms(values):
-        found[known] = np.rint((values + _EXCEL) * 86_400.0) / 86_400.0
+    elif may_be_serial and _are_serial(values, excel) and not _short_forms(values):
+        found[known] = np.rint((values + excel) * 86_400.0) / 86_400.0
     else:
         found[known] = _of_digits(values)
     return found
 
 
-def _are_serial(values: Array) -> bool:
+def _are_serial(values: Array, excel: int) -> bool:
     """Whether numbers are days as Excel counts them, with the time as their fraction."""
-    return bool(((values >= _FIRST_SERIAL) & (values < _END_SERIAL)).all())
+    days = values + excel
+    return bool(((days >= _FIRST_DAY) & (days < _END_DAY)).all())
 
 
 def _short_forms(values: Array) -> list[str]:

@@ -1,5 +1,6 @@
 """A file of a user as an Arrow table, by the ending of its name."""
 
+import datetime as dt
 import gzip
 import zlib
 from pathlib import Path
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.tables import text_file, workbook
+from pipeline.tables import dates, text_file, workbook
 from pipeline.tables.text_file import TextFormat
 
 _TEXTS = (".csv", ".tsv", ".txt")
@@ -23,11 +24,13 @@ class TableFile(NamedTuple):
         table: of typed columns from Parquet and Excel, of text from files of text.
         format: of a file of text, else None.
         percent: places of the columns that Excel shows in percent.
+        excel: the day from which Excel counts days in it, in days since 1970-01-01.
     """
 
     table: pa.Table
     format: TextFormat | None
     percent: frozenset[int] = frozenset()
+    excel: int = dates.EXCEL
 
 
 def read(path: Path, sheet: str | None = None) -> TableFile:
@@ -50,7 +53,7 @@ def read(path: Path, sheet: str | None = None) -> TableFile:
         content = path.read_bytes()
         if suffix == ".xlsx":
             found = workbook.read(content, sheet)
-            return TableFile(found.table, None, found.percent)
+            return TableFile(found.table, None, found.percent, (found.first_day - dt.date(1970, 1, 1)).days)
         return TableFile(*text_file.read(gzip.decompress(content) if suffix.endswith(".gz") else content))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error

@@ -38,10 +38,12 @@ class Sheet(NamedTuple):
     Attributes:
         table: of typed columns.
         percent: places of the columns most of whose numbers Excel shows in percent, so that 1.2 is 120 %.
+        first_day: from which the workbook counts days: 1899-12-30, or 1904-01-01 where it was made so.
     """
 
     table: pa.Table
     percent: frozenset[int]
+    first_day: dt.date
 
 
 def read(content: bytes, sheet: str | None) -> Sheet:
@@ -68,7 +70,7 @@ def read(content: bytes, sheet: str | None) -> Sheet:
     rows = {name: found for name in names if (found := _rows(book[name].iter_rows()))}
     if len(rows) > 1:
         raise ValueError(f"several sheets have rows: {', '.join(rows)}; name one as prepare.quotes.sheet")
-    return _sheet(next(iter(rows.values()), []))
+    return _sheet(next(iter(rows.values()), []), book.epoch.date())
 
 
 def _rows(cells: Iterable[Sequence[_Cell]]) -> list[Row]:
@@ -89,14 +91,13 @@ def _value(cell: _Cell) -> object:
     return value
 
 
-def _sheet(rows: list[Row]) -> Sheet:
+def _sheet(rows: list[Row], first_day: dt.date) -> Sheet:
     head = [["" if cell is None else str(cell) for cell in row] for row in rows[:_HEAD]]
     found = header.find(head)
     below = list(itertools.zip_longest(*rows[found.row + 1 :]))
     columns = [_column(cells) for cells in below] or [pa.array([], pa.string()) for _ in found.names]
-    return Sheet(
-        pa.table(columns, names=found.names), frozenset(i for i, cells in enumerate(below) if _in_percent(cells))
-    )
+    percent = frozenset(i for i, cells in enumerate(below) if _in_percent(cells))
+    return Sheet(pa.table(columns, names=found.names), percent, first_day)
 
 
 def _in_percent(cells: Row) -> bool:

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.sources.columns import Columns
 from pipeline.tables import table_file, workbook
 
 openpyxl = pytest.importorskip("openpyxl")
+MAC_EPOCH, WINDOWS_EPOCH = openpyxl.utils.datetime.MAC_EPOCH, openpyxl.utils.datetime.WINDOWS_EPOCH
 
 ROWS = [
     ["date", "strike", "iv", "note", "flag"],
@@ -54,6 +56,18 @@ def test_columns_in_percent_are_known_by_the_formats_of_their_cells(tmp_path: Pa
     found = table_file.read(tmp_path / "q.xlsx")
     assert found.percent == {0}
     assert found.table["a"].to_pylist() == [1.2, 1.0, None]
+
+
+@pytest.mark.parametrize("epoch", [WINDOWS_EPOCH, MAC_EPOCH])
+def test_days_are_counted_from_the_day_of_the_workbook(tmp_path: Path, epoch: dt.datetime) -> None:
+    book = openpyxl.Workbook()
+    book.epoch = epoch
+    days = (dt.datetime(2023, 2, 15) - epoch).days
+    for row in (["number", "text", "date"], [days, str(days), dt.datetime(2023, 2, 15)]):
+        book.active.append(row)
+    book.save(tmp_path / "q.xlsx")
+    columns = Columns.read(tmp_path / "q.xlsx")
+    assert [columns.instants(name).tolist() for name in columns.names] == [[19_403.0]] * 3
 
 
 def test_of_several_sheets_one_must_be_named(tmp_path: Path) -> None:
