@@ -92,12 +92,17 @@ def _value(cell: _Cell) -> object:
 
 
 def _sheet(rows: list[Row], first_day: dt.date) -> Sheet:
-    head = [["" if cell is None else str(cell) for cell in row] for row in rows[:_HEAD]]
+    head = [["" if cell is None else _name(cell) for cell in row] for row in rows[:_HEAD]]
     found = header.find(head)
     below = list(itertools.zip_longest(*rows[found.row + 1 :]))
     columns = [_column(cells) for cells in below] or [pa.array([], pa.string()) for _ in found.names]
     percent = frozenset(i for i, cells in enumerate(below) if _in_percent(cells))
     return Sheet(pa.table(columns, names=found.names), percent, first_day)
+
+
+def _name(cell: object) -> str:
+    """A cell of the header; 1 in the format 0% is 1, as in any other."""
+    return _text(cell) if isinstance(cell, _Percent) else str(cell)
 
 
 def _in_percent(cells: Row) -> bool:

@@ -58,6 +58,16 @@ def test_columns_in_percent_are_known_by_the_formats_of_their_cells(tmp_path: Pa
     assert found.table["a"].to_pylist() == [1.2, 1.0, None]
 
 
+def test_names_of_columns_are_the_numbers_of_their_cells(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["date", 1, 1, 0.9], ["2025-09-16", 0.2, 0.2, 0.25]):
+        book.active.append(row)
+    for cell in ("C1", "D1"):
+        book.active[cell].number_format = "0%"
+    book.save(tmp_path / "q.xlsx")
+    assert table_file.read(tmp_path / "q.xlsx").table.column_names == ["date", "1", "1", "0.9"]
+
+
 @pytest.mark.parametrize("epoch", [WINDOWS_EPOCH, MAC_EPOCH])
 def test_days_are_counted_from_the_day_of_the_workbook(tmp_path: Path, epoch: dt.datetime) -> None:
     book = openpyxl.Workbook()
