@@ -17,9 +17,10 @@ from vae.surface.arbitrage import call_price
 _GAP = 0.7  # of ln K to the next strike: a digit moves it by more but in the widest chains
 _FEWEST = 4  # strikes of an expiry beside such a one
 _SAME_VOL = 0.05  # relative, of the vol and the smile at the strike that is meant
+_OTHER_VOL = 0.02  # relative, from the nearest vol: on a flat smile each strike has the vol of each other
 _WORTH = 2.0  # of the next option's price, which may be a tick
 _DIGITS = 9  # decimals of a strike
-_LEAST_PRICE = 1e-6  # of the forward or the strike: smaller ones are rounding
+_LEAST_PRICE = 1e-6  # of the forward: smaller ones are rounding
 
 
 def without_mistyped(table: QuoteTable, params: QuotesParams) -> QuoteTable:
@@ -63,17 +64,28 @@ def _is_mistyped(table: QuoteTable, params: QuotesParams, far: int, others: Inde
         far: the row.
         others: the other rows of its expiry, the nearest strike first.
     """
-    tenor, k, vol = (table[name] for name in ("tenor", "k", "vol"))
-    price, nearer = (float(call_price(vol[row] ** 2 * tenor[row], np.abs(k[row]))) for row in (far, others[0]))
-    same_side = k[far] * k[others[0]] > 0.0
-    if same_side and price > max(_WORTH * nearer, _LEAST_PRICE):
+    k, vol = table["k"], table["vol"]
+    nearest = int(others[0])
+    same_side = k[far] * k[nearest] > 0.0
+    if same_side and _price(table, params, far, "bid") > max(
+        _WORTH * _price(table, params, nearest, "ask"), _LEAST_PRICE
+    ):
         return True
     if params.columns.log_moneyness is not None:
         return False
     strikes = np.log(table["coordinate"][others])
     order = np.argsort(strikes)
     smile = np.interp(np.log(_meant(table, far, others)), strikes[order], vol[others][order])
-    return bool((np.abs(vol[far] / smile - 1.0) <= _SAME_VOL).any())
+    off, from_nearest = np.abs(vol[far] / smile - 1.0), abs(vol[far] / vol[nearest] - 1.0)
+    return bool(from_nearest > _OTHER_VOL and (off <= min(_SAME_VOL, 0.5 * from_nearest)).any())
+
+
+def _price(table: QuoteTable, params: QuotesParams, row: int, side: str) -> float:
+    """The bid or ask of a row out of the money, of the forward; its own price where only vols or mids are known."""
+    k = table["k"][row]
+    price = float(call_price(table["vol"][row] ** 2 * table["tenor"][row], np.abs(k)) * np.exp(min(k, 0.0)))
+    share = table[side][row] / table["value"][row] if params.columns.priced and side in table else 1.0
+    return price * share
 
 
 def _meant(table: QuoteTable, far: int, others: Index) -> Array:

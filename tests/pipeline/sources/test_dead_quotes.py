@@ -124,6 +124,32 @@ def test_a_far_strike_of_the_smile_is_kept(tmp_path: Path, columns: dict[str, st
     assert read(tmp_path, table, COLUMNS).rejected == plain
 
 
+@pytest.mark.parametrize(("far", "near"), [((0.01, 0.02), (0.01, 0.02)), ((0.01, 0.03), (0.005, 0.01))])
+def test_far_puts_at_the_least_price_are_kept(
+    tmp_path: Path, far: tuple[float, float], near: tuple[float, float]
+) -> None:
+    """Of the strike an equal price is more at 5 than at 12.5; and mids of wide quotes are no worth."""
+    table = chain(30.0, level=0.3)
+    table |= {"bid": table["price"].copy(), "ask": table["price"].copy()}
+    for days in DAYS:
+        puts = np.flatnonzero((table["days"] == days) & (table["type"] == "put"))[:2]
+        for put, strike, quote in zip(puts, (5.0, 12.5), (far, near), strict=True):
+            table["strike"][[put, put - 1]] = strike
+            table["bid"][put], table["ask"][put] = quote
+            table["bid"][put - 1] = table["ask"][put - 1] = 30.0 - strike
+    columns = {name: column for name, column in PRICES.items() if name != "price"} | {"bid": "bid", "ask": "ask"}
+    assert not reasons(read(tmp_path, table, columns)).get("outlier")
+
+
+@pytest.mark.parametrize(("meant", "strike"), [(125.0, 25.0), (100.0, 1000.0)])
+def test_far_strikes_of_a_flat_smile_are_kept(tmp_path: Path, meant: float, strike: float) -> None:
+    """Each strike has the vol of each other there, that of another expiry with a digit more too."""
+    table = chain()
+    table["iv"][:] = 0.3
+    table["strike"][(table["strike"].round(6) == meant) & (table["days"] == DAYS[0])] = strike
+    assert not reasons(read(tmp_path, table)).get("outlier")
+
+
 def test_most_of_a_smile_may_be_placeholders(tmp_path: Path) -> None:
     table = chain()
     table["iv"][np.arange(150) % 6 < 4] = 0.0123
