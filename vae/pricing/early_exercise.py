@@ -14,9 +14,10 @@ Array = NDArray[np.float64]
 
 FEWEST_PAIRS = 8
 _SMALLEST = 1e-4  # deviation from the line, of the forward: below it, vols hardly change
-_BEYOND_SPREADS = 0.25  # least share of pairs that are off the line by more than bid and ask explain
+_BEYOND_SPREADS = 0.3  # least share of pairs off the line by more than bid and ask explain; rounding gives a quarter
 _BLOCKS = 4  # of neighbouring strikes, whose medians show a bend through noise
 _LEAST_BEND = 8.0  # of the medians' range over their noise
+_ROUNDED = 1.001  # of the tick: rounding moves the medians apart by one, as half of it each moves C and P
 _MOST_BELOW_EXERCISE = 0.02  # of the options, as single faults
 _MOST_PAIRS = 100
 _TICKS = np.outer(10.0 ** np.arange(3, -5, -1), (6.25, 5.0, 3.125, 2.5, 2.0, 1.25, 1.0)).ravel()  # falling
@@ -35,13 +36,14 @@ def shows(strikes: Array, call: Array, put: Array, half_spread: Array, *, spot: 
     """
     if len(strikes) < FEWEST_PAIRS:
         return False
-    half_spread = np.maximum(half_spread, _tick(np.maximum(call, put)))
+    tick = _tick(np.maximum(call, put))
     exercise = np.maximum(np.concatenate((spot - strikes, strikes - spot)), 0.0)
-    below = np.concatenate((call, put)) < exercise - np.tile(half_spread, 2) - _SMALLEST * np.tile(strikes, 2)
+    allowed = np.maximum(half_spread, tick) + _SMALLEST * strikes
+    below = np.concatenate((call, put)) < exercise - np.tile(allowed, 2)
     if below.mean() > _MOST_BELOW_EXERCISE:
         return False
     chosen = np.unique(np.linspace(0, len(strikes) - 1, _MOST_PAIRS).round().astype(int))
-    x, y, spread = strikes[chosen], (call - put)[chosen], half_spread[chosen]
+    x, y, spread = strikes[chosen], (call - put)[chosen], np.maximum(half_spread, 0.5 * tick)[chosen]
     off = _deviation(x, y)
     beyond = np.abs(off) > np.maximum(spread, _SMALLEST * np.median(x))
     if beyond.mean() <= _BEYOND_SPREADS:
@@ -49,7 +51,8 @@ def shows(strikes: Array, call: Array, put: Array, half_spread: Array, *, spot: 
     noise = np.median(np.abs(off[1:-1] - _neighbours_line(x, off)))
     blocks = np.array_split(off, _BLOCKS)
     levels = [np.median(block) for block in blocks]
-    return bool(np.ptp(levels) > _LEAST_BEND * noise / np.sqrt(len(blocks[-1])))
+    least = max(_LEAST_BEND * noise / np.sqrt(len(blocks[-1])), _ROUNDED * tick)
+    return bool(np.ptp(levels) > least)
 
 
 def _tick(prices: Array) -> float:

@@ -175,6 +175,12 @@ def test_american_prices_show_early_exercise_in_ticks(stock: Table) -> None:
         assert [sum(shown(stock, tick, np.rint, spot=spot)) for tick in (1e-4, 0.01, 0.05)] == [3, 3, 2]
 
 
+def test_a_bend_wider_than_a_coarse_tick_shows() -> None:
+    bent = american(rate=0.1, dividend_yield=0.0)
+    for spot in (100.0, np.nan):
+        assert all(shown(bent, 0.25, np.rint, spot=spot))
+
+
 @pytest.mark.parametrize(
     ("columns", "settings", "message"),
     [
