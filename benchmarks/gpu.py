@@ -93,16 +93,13 @@ def generation(design: Tensor, grid: Grid) -> Figures:
 
 
 def training(surfaces: Tensor, device: torch.device, *, precision: str, batch: int, seconds: float) -> float:
-    """Surfaces [surface, D] that one training on the device steps through a second.
-
-    ``train.compiled`` is on where there is a GPU: its steps are then one CUDA graph each.
-    """
+    """Surfaces [surface, D] that one training on the device steps through a second, once the scaffold is gone."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     try:
-        fit = _new_trainer(surfaces, device, batch=batch, precision=precision, compiled=device.type == "cuda")
+        fit = _new_trainer(surfaces, device, batch=batch, precision=precision, scaffold_latents=0)
         epochs = fit.epochs()
-        next(epochs)  # compiles
+        next(epochs)  # records the steps on a GPU
         start, count = time.perf_counter(), 0
         while time.perf_counter() - start < seconds:
             next(epochs)  # ends with a figure of the epoch, which waits for the device
