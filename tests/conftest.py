@@ -135,14 +135,19 @@ def shares_a_fixture(item: pytest.Item) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def _torch_state_stays() -> Iterator[None]:
-    """Fail a test that leaves torch's global settings changed, and give each the same random numbers."""
+def _global_state_stays() -> Iterator[None]:
+    """Fail a test that leaves torch's settings or MLflow's store changed, and give each the same random numbers."""
     torch.default_generator.manual_seed(0)  # torch.manual_seed keeps three stack traces for devices that are not there
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(0)
-    before = (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled())
+    before = _global_state()
     yield
-    assert before == (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled())
+    assert _global_state() == before
+
+
+def _global_state() -> tuple[object, ...]:
+    store = os.environ.get("MLFLOW_TRACKING_URI")  # set by mlflow.set_tracking_uri too, and read by all children
+    return torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(), store
 
 
 @pytest.fixture(scope="session")

@@ -159,7 +159,7 @@ def test_the_run_says_what_made_the_model(clone: Path, monkeypatch: pytest.Monke
     """Parameters, metrics, git commit, DVC hashes, report and bundle; a decoder with signature and input example."""
     monkeypatch.chdir(clone)  # where the places of artifacts begin
     outcome = registered(clone)
-    mlflow.set_tracking_uri(f"sqlite:///{clone}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{clone}/mlflow.db")
     client = mlflow.MlflowClient()
     version = client.get_model_version_by_alias("volvae", "challenger")
     run = client.get_run(outcome["run_id"])

@@ -272,7 +272,7 @@ def test_vectors_are_registered_and_judged(
     assert "VectorModel.load" in Path("model_card.md").read_text()
     assert outcomes[1]["beside_champion_vectors"] == len(held_out)
     assert outcomes[1]["gate_gain_nats_low"] == outcomes[1]["gate_loss_error_high"] == 0.0
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     signature = mlflow.models.get_model_info("models:/volvae/2").signature
     assert signature.outputs.input_names() == ["x"]
     assert signature.outputs.inputs[0].shape == (-1, POINTS)
