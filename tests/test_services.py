@@ -28,6 +28,8 @@ def test_no_server_outlives_a_killed_run_of_the_tests(root: Path, tmp_path: Path
     command = [sys.executable, "-c", STARTER, str(tmp_path)]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as starter:
         server = int(starter.stdout.readline())
+        name = Path(f"/proc/{server}/comm")
+        wait_for(lambda: name.read_text().strip() != "setpriv", seconds=60, what="the server, which is told to follow")
         assert alive(server)
         os.kill(starter.pid, signal.SIGKILL)
     wait_for(lambda: not alive(server), seconds=60, what="the end of the server")
