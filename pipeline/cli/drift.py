@@ -88,15 +88,12 @@ def _incoming(model: "SurfaceModel | VectorModel", file: Path, reading: Options,
     from pipeline.report import motion_drift
     from pipeline.report.drift import Watched
     from pipeline.runs import trigger
-    from pipeline.sources.vector_file import read_vectors
     from vae.runtime import VectorModel
 
-    if isinstance(model, VectorModel):
-        return Watched(model.score(read_vectors(file, model.dimension)))
-    named = None if params is None else params.retrain.incoming
+    prepare, named = (None, None) if params is None else (params.prepare, params.retrain.incoming)
     watched_by_runs = named is not None and file.absolute() == Path(named).absolute()
-    if params is not None and watched_by_runs and not any(reading):
-        return trigger.watched(model, file, params.prepare, motion=True)
+    if isinstance(model, VectorModel) or (watched_by_runs and not any(reading)):
+        return trigger.watched(model, file, prepare, motion=True)
     found = surface_files.read(file, reading, lambda: model.grid)
     surface_tables.check_grid(file, found.grid, model.grid)
     price = found.conditions.get(motion_drift.underlying_of(model) or "")

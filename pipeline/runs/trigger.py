@@ -163,14 +163,14 @@ def odd_share(champion: Champion, incoming: Path, params: Params, folder: Path) 
 
 
 def watched(
-    model: SurfaceModel | VectorModel, incoming: Path, prepare: PrepareParams, *, motion: bool = False
+    model: SurfaceModel | VectorModel, incoming: Path, prepare: PrepareParams | None, *, motion: bool = False
 ) -> Watched:
     """The scores of a file: vectors, a table of surfaces, or quotes such as ``prepare`` reads.
 
     Args:
         model: that scores it.
         incoming: the file.
-        prepare: how quotes are read.
+        prepare: how quotes are read; None where no settings say that.
         motion: whether the law of motion scores the dates too.
 
     Raises:
