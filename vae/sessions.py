@@ -224,7 +224,8 @@ class Graph:
         # Idle threads that spin cost a shared machine more than they save in a small graph.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers = self._options.providers()
-        if providers != [PROVIDERS["cpu"]]:
+        on_device = providers != [PROVIDERS["cpu"]]
+        if on_device:
             _load_cuda()
         try:
             session = onnxruntime.InferenceSession(self._content, settings, providers=providers)
@@ -244,7 +245,7 @@ class Graph:
                 f"provider {wanted!r} does not start; {used} would run instead: it needs NVIDIA's driver, and its "
                 "libraries, which pip install 'volvae[gpu]' brings"
             )
-        if len(providers) > 1 and used == PROVIDERS["cpu"]:
+        if on_device and used == PROVIDERS["cpu"]:
             warnings.warn(
                 f"NVIDIA's driver is here, but {PROVIDERS['cuda']} does not start, so {used} runs {self.name}: are its "
                 "libraries installed, as by pip install 'volvae[gpu]', and is memory left? provider='cpu' is for this",
