@@ -35,13 +35,13 @@ def repeated(content: bytes) -> str | None:
     if b"\\" in content:  # the same text, with quotation marks around strings only
         content = content.replace(rb"\\", rb"\u005c").replace(rb"\"", rb"\u0022")
     pieces = content.split(b'"')
-    objects: list[set[bytes | str]] = []
+    objects: list[set[str]] = []
     for place in range(0, len(pieces), 2):  # between strings
         if place and _BEFORE_VALUE.match(pieces[place]):
             written = pieces[place - 1]
-            key = json.loads(b'"%b"' % written) if b"\\" in written else written.decode()
+            key: str = json.loads(b'"%b"' % written) if b"\\" in written else written.decode()
             if key in objects[-1]:
-                return str(key)
+                return key
             objects[-1].add(key)
         for brace in pieces[place].translate(None, _NO_BRACES):
             if brace == ord("{"):
