@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from benchmarks import card
 from benchmarks.turns import in_turns
 from vae.pricing import american
-from vae.pricing.american import Options
+from vae.pricing.american import AmericanOptions
 from vae.surface.units import BASIS_POINTS
 
 Array = NDArray[np.float64]
@@ -46,17 +46,17 @@ def results() -> dict[str, float]:
     }
 
 
-def _options(count: int) -> tuple[Options, Array]:
+def _options(count: int) -> tuple[AmericanOptions, Array]:
     """Options out of the money, within two standard deviations of it, and their vols."""
     rng = np.random.default_rng(0)
     tenor, vol = np.ceil(365.0 * rng.uniform(0.02, 2.0, count)) / 365.0, rng.uniform(0.1, 0.8, count)
     rate, dividend_yield = rng.uniform(0.0, 0.08, count), rng.uniform(0.0, 0.06, count)
     k = vol * np.sqrt(tenor) * rng.uniform(-2.0, 2.0, count)
     strike = 100.0 * np.exp((rate - dividend_yield) * tenor + k)
-    return Options(strike, np.full(count, 100.0), tenor, rate, dividend_yield, k >= 0.0), vol
+    return AmericanOptions(strike, np.full(count, 100.0), tenor, rate, dividend_yield, k >= 0.0), vol
 
 
-def _contract(options: Options, i: int, vol: float) -> tuple[ql.VanillaOption, ql.BlackScholesMertonProcess]:
+def _contract(options: AmericanOptions, i: int, vol: float) -> tuple[ql.VanillaOption, ql.BlackScholesMertonProcess]:
     """An option with QuantLib's engine of high accuracy, and its market."""
     today = ql.Settings.instance().evaluationDate
 

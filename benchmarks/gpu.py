@@ -30,7 +30,7 @@ from vae.graphs import export
 from vae.model.autoencoder import Vae
 from vae.pricing import compiled, heston_surfaces
 from vae.runtime import SurfaceModel
-from vae.sessions import PROVIDERS, Options, Provider, available_providers
+from vae.sessions import PROVIDERS, Provider, SessionOptions, available_providers
 from vae.surface.grid import Grid
 from vae.training.trainer import Trainer
 
@@ -129,7 +129,7 @@ def graphs(folder: Path, provider: Provider) -> Figures:
     The runtime's calls end with arrays of numpy; ``bound`` is the decoder with its arrays in memory of the device.
     """
     model = SurfaceModel.load(folder, provider=provider)
-    options = Options(provider).providers()
+    options = SessionOptions(provider).providers()
     session = onnxruntime.InferenceSession((folder / bundle.DECODER).read_bytes(), providers=options)
     label = "onnx tensorrt" if provider == "tensorrt" else "onnx"  # beside the same row of the CPU
     found: Figures = {}

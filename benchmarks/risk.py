@@ -22,7 +22,7 @@ from vae.model.autoencoder import Architecture, Vae
 from vae.model.linear import principal_components
 from vae.motion import Motion, working_days
 from vae.risk.book import CALL, PUT, Book, Underlying, valued
-from vae.sessions import Options
+from vae.sessions import SessionOptions
 from vae.surface.grid import Grid
 from vae.surface.units import DAYS_PER_YEAR
 
@@ -87,9 +87,9 @@ def made_motion() -> Motion:
     )
     content = scenarios_graph(model.float(), walked.law(), GRID, {"volvae_version": "benchmark"})
     facts = motion_facts(
-        trained.Motion(walked.law(), walked.state(), _FIRST_OF_2026, "reverting", "price"), model.double(), GRID
+        trained.FittedMotion(walked.law(), walked.state(), _FIRST_OF_2026, "reverting", "price"), model.double(), GRID
     )
-    return Motion(content, {"dynamics": facts}, Options("cpu", 1), GRID)
+    return Motion(content, {"dynamics": facts}, SessionOptions("cpu", 1), GRID)
 
 
 def _book() -> Book:

@@ -34,7 +34,7 @@ from pipeline.files import formats
 from pipeline.registry import registry
 from pipeline.registry.alias_link import _Mirror
 from pipeline.registry.lineage import md5
-from pipeline.registry.mlflow_store import Record
+from pipeline.registry.mlflow_store import RunRecord
 from pipeline.registry.registry import CHALLENGER, CHAMPION, Registry
 from pipeline.settings.params import read_params
 from pipeline.sources import simulated  # noqa: F401  as above
@@ -209,8 +209,8 @@ def written(paths: Sequence[str], _: Strike | None = None) -> dict[str, object]:
     return {path: md5(Path(path)) if Path(path).exists() else None for path in paths}
 
 
-def _record(bundle: Path) -> Record:
-    return Record(
+def _record(bundle: Path) -> RunRecord:
+    return RunRecord(
         content=bundle.name,
         parameters={"train.seed": 7},
         metrics={"evaluate/elbo_nats": 1.0},

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.errors import InputError
 from pipeline.files.dataset import SPLITS, Dataset
-from pipeline.files.motion_file import Motion
+from pipeline.files.motion_file import FittedMotion
 from pipeline.settings.train import DynamicsParams, TrainParams
 from vae.dynamics.choice import chosen_walk
 from vae.dynamics.fit import FEWEST_DATES, History
@@ -52,14 +52,14 @@ def check_dynamics(settings: TrainParams, data: Dataset) -> None:
         raise _refused(f"train and validation have {len(dates)} dates{known}, fewer than {FEWEST_DATES}")
 
 
-def fit_motion(settings: DynamicsParams, model: Vae, data: Dataset) -> Motion:
+def fit_motion(settings: DynamicsParams, model: Vae, data: Dataset) -> FittedMotion:
     """The law of the dates before the test split, and the state at the last of them."""
     history = dated(model, data, _FITTED, settings.underlying).history
     walked = chosen_walk(history, FORMS[settings.form])
-    return Motion(walked.law(), walked.state(), int(history.days[-1]), settings.form, settings.underlying)
+    return FittedMotion(walked.law(), walked.state(), int(history.days[-1]), settings.form, settings.underlying)
 
 
-def latest(motion: Motion, model: Vae, data: Dataset) -> Motion:
+def latest(motion: FittedMotion, model: Vae, data: Dataset) -> FittedMotion:
     """The law with its state at the last date of the test split, which it filters through but does not learn from."""
     if not tested_dates(data, motion.underlying):
         return motion

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.files.dataset import Dataset, Law
+from pipeline.files.dataset import Dataset, SimulatedLaw
 from pipeline.settings.evaluate import EvaluateParams
 from vae.evaluation import parameter_fit, tails
 from vae.evaluation.metrics import fidelity_metrics
@@ -81,7 +81,7 @@ def interleaved_halves(rows: Tensor) -> tuple[Blocks, Blocks]:
     return stretches[::2], stretches[1::2]
 
 
-def fresh_surfaces(law: Law, grid: Grid, count: int, *, seed: int) -> Tensor:
+def fresh_surfaces(law: SimulatedLaw, grid: Grid, count: int, *, seed: int) -> Tensor:
     """Exact surfaces of independent parameters, [surface, D]; of ``count``, those with all vols."""
     low, high = np.array(law.low), np.array(law.high)
     unit = np.random.default_rng(seed).random((count, len(low)))
@@ -89,13 +89,15 @@ def fresh_surfaces(law: Law, grid: Grid, count: int, *, seed: int) -> Tensor:
     return torch.cat([_complete(_priced(part, law, grid)) for part in parts])
 
 
-def _priced(parameters: Tensor, law: Law, grid: Grid) -> Tensor:
+def _priced(parameters: Tensor, law: SimulatedLaw, grid: Grid) -> Tensor:
     """Vols [batch, D]; NaN where there is none."""
     priced = MODELS[law.model].surfaces(parameters, grid, vol_tolerance=law.vol_tolerance, compiled=False)
     return priced.vol.flatten(1)
 
 
-def _fit_figures(name: str, vols: Tensor, starts: tuple[Tensor, Tensor], law: Law, grid: Grid) -> dict[str, float]:
+def _fit_figures(
+    name: str, vols: Tensor, starts: tuple[Tensor, Tensor], law: SimulatedLaw, grid: Grid
+) -> dict[str, float]:
     """Shares of surfaces whose parameters are outside of the box, and of those that no surface of the model fits.
 
     Some points of the grid are enough for a few parameters. The fit starts from the nearest training surface.

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.dynamics import Dated, dated, tested_dates
 from pipeline.files.dataset import SPLITS, Dataset, PathLaw
-from pipeline.files.motion_file import Motion
+from pipeline.files.motion_file import FittedMotion
 from pipeline.settings.evaluate import EvaluateParams
 from pipeline.sources.heston_paths import VARIANCE, priced
 from vae.dynamics.fit import History, Walk, walk
@@ -32,7 +32,7 @@ _FILTERED = "filtered_historical"
 _CANDIDATES = 100  # of a date, whose acceptance is measured
 
 
-def scenario_figures(motion: Motion, model: Vae, data: Dataset, settings: EvaluateParams) -> dict[str, float]:
+def scenario_figures(motion: FittedMotion, model: Vae, data: Dataset, settings: EvaluateParams) -> dict[str, float]:
     """Energy scores and coverage of the test dates, skew stickiness, and backtests of books; none without test dates.
 
     The law of each date is fitted to all dates up to it, in the coordinates of the model. Historical simulations work

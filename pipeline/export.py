@@ -14,7 +14,7 @@ from pipeline.export_parity import checked_parity
 from pipeline.files import formats, motion_file, tensor_files, trained_model
 from pipeline.files.atomic import check_writable, new_folder
 from pipeline.files.dataset import Dataset
-from pipeline.files.motion_file import Motion
+from pipeline.files.motion_file import FittedMotion
 from pipeline.files.trained_model import Prior
 from pipeline.settings.export import ExportParams
 from vae.bundle import (
@@ -151,12 +151,12 @@ def _metadata(model: Vae, prior: Prior, grid: Grid | None) -> dict[str, str]:
     }
 
 
-def motion_graph(model: Vae, prior: Prior, grid: Grid, motion: Motion) -> bytes:
+def motion_graph(model: Vae, prior: Prior, grid: Grid, motion: FittedMotion) -> bytes:
     """``scenarios.onnx`` of a model with a law of motion."""
     return scenarios_graph(in_single_precision(model), motion.law, grid, _metadata(model, prior, grid))
 
 
-def motion_facts(motion: Motion, model: Vae, grid: Grid) -> dict[str, object]:
+def motion_facts(motion: FittedMotion, model: Vae, grid: Grid) -> dict[str, object]:
     """The law of motion and its state in the manifest."""
     with torch.no_grad():
         iv = model.expand(torch.from_numpy(motion.state.coordinates)).reshape(grid.shape).numpy()

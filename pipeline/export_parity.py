@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import StageError
-from pipeline.files.motion_file import Motion
+from pipeline.files.motion_file import FittedMotion
 from pipeline.files.trained_model import Prior
 from pipeline.settings.export import ExportParams
 from vae import runtime
@@ -29,7 +29,7 @@ _PATHS, _STEPS = 200, 5  # of scenarios that are compared
 
 
 def checked_parity(
-    model: Vae, prior: Prior, motion: Motion | None, bundle: Path, x: Tensor, settings: ExportParams
+    model: Vae, prior: Prior, motion: FittedMotion | None, bundle: Path, x: Tensor, settings: ExportParams
 ) -> dict[str, float]:
     """The figures of ``parity``, and those of scenarios where there is a law of motion.
 
@@ -137,7 +137,7 @@ def _variants(bundle: Path, latents: NDArray[np.float32], expected: NDArray[np.f
     return found
 
 
-def scenarios_parity(motion: Motion, model: Vae, bundle: Path, *, seed: int) -> float:
+def scenarios_parity(motion: FittedMotion, model: Vae, bundle: Path, *, seed: int) -> float:
     """Largest difference of vols of scenarios of the bundle from those of the law, in double precision."""
     drawn = SurfaceModel.load(bundle, provider="cpu", check_signature=False).scenarios(n=_PATHS, days=_STEPS, seed=seed)
     days = [motion.date, *(day_of(date) for date in drawn.dates)]

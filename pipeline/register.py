@@ -17,7 +17,7 @@ from pipeline.market_figures import name_of
 from pipeline.register_report import card_subject, judged
 from pipeline.registry import attestation, cached, gate, lineage, registry, vector_gate
 from pipeline.registry.gate import Check, Comparison, Verdict
-from pipeline.registry.mlflow_store import CONTENT, Record, user
+from pipeline.registry.mlflow_store import CONTENT, RunRecord, user
 from pipeline.registry.registry import Registry, Version
 from pipeline.registry.signing import signing_key
 from pipeline.report.model_card import model_card, summary
@@ -263,7 +263,7 @@ def compare(challenger: SurfaceModel, champion: SurfaceModel | VectorModel, held
 
 def make_record(
     params: Params, measured: Mapping[str, Path], figures: Mapping[str, Mapping[str, Any]], *, bundle: Path
-) -> Record:
+) -> RunRecord:
     """The record of a run: settings, figures, and the lineage as tags and files.
 
     Args:
@@ -295,7 +295,7 @@ def make_record(
         lineage.PATCH: patch.text,
     }
     texts |= attestations(content, params, stages, git, patch.text, bundle)
-    return Record(
+    return RunRecord(
         content=content,
         parameters=settings,
         metrics=_numbers(figures) | {f"{stage}/seconds": run.seconds for stage, run in runs.items()},

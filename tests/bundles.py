@@ -10,7 +10,7 @@ import torch
 
 from pipeline import export
 from pipeline.files import formats
-from pipeline.files.motion_file import Motion
+from pipeline.files.motion_file import FittedMotion
 from pipeline.files.trained_model import Prior
 from tests.shared import built_once
 from vae.bundle import DECODER, GRAPHS, MANIFEST, SAMPLER, SCENARIOS
@@ -55,7 +55,7 @@ def _with_vols(model: Vae, latents: Mixture) -> Mixture:
     return Mixture(latents.weights, level + latents.means @ joint.T, np.linalg.cholesky(covariances))
 
 
-def moving_model(*, with_return: bool) -> tuple[Vae, Motion]:
+def moving_model(*, with_return: bool) -> tuple[Vae, FittedMotion]:
     """A model of log vols that are a random walk, with their law of motion. With a return they follow the level."""
     random, dates = np.random.default_rng(0), 150
     x = torch.from_numpy(0.2 * np.exp(np.cumsum(0.01 * random.standard_normal((dates, 8)), axis=0)))
@@ -66,10 +66,10 @@ def moving_model(*, with_return: bool) -> tuple[Vae, Motion]:
     elasticity = np.linspace(-0.2, 0.3, 8 * 9).reshape(8, 9) if with_return else None
     walked = walk(history, FORMS["reverting"], elasticity)
     index = "index" if with_return else None
-    return model, Motion(walked.law(), walked.state(), int(history.days[-1]), "reverting", index)
+    return model, FittedMotion(walked.law(), walked.state(), int(history.days[-1]), "reverting", index)
 
 
-def write_bundle(folder: Path, model: Vae, prior: Prior, motion: Motion | None = None) -> Path:
+def write_bundle(folder: Path, model: Vae, prior: Prior, motion: FittedMotion | None = None) -> Path:
     contents = export.graph_files(model, prior, GRID, memory=motion is not None)
     if motion is not None:
         contents[SCENARIOS] = export.motion_graph(model, prior, GRID, motion)

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.files import formats
 from pipeline.registry import attestation, registry
-from pipeline.registry.mlflow_store import Record
+from pipeline.registry.mlflow_store import RunRecord
 from tests.shared import built_once
 from tests.workspace import Workspace
 from vae.bundle import DECODER
@@ -44,8 +44,8 @@ def provenance(bundle: Path) -> str:
     return json.dumps(made, indent=2, sort_keys=True)
 
 
-def record(bundle: Path, content: str) -> Record:
-    return Record(
+def record(bundle: Path, content: str) -> RunRecord:
+    return RunRecord(
         content=content, parameters={"train.seed": 7}, metrics={"evaluate/elbo_nats": 1.0},
         tags={"git.commit": "none", **registry.manifest_tag(bundle)}, datasets={"data/surfaces": "0" * 32 + ".dir"},
         artifacts={bundle: registry.BUNDLE}, decoder=bundle / DECODER,

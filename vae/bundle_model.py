@@ -13,7 +13,7 @@ from vae import bundle, runtime_inputs
 from vae.bundle import BundleError, Layout
 from vae.observation_noise import ObservationNoise
 from vae.runtime_inputs import Array, SampleRequest, slices
-from vae.sessions import Graph, Options, Provider
+from vae.sessions import Graph, Provider, SessionOptions
 
 Shapes = Mapping[str, tuple[int, ...]]
 Signature = tuple[Shapes, Shapes]  # inputs and outputs of a graph by name, with the shape of a row
@@ -102,7 +102,7 @@ class BundleModel:
         self,
         contents: Mapping[str, bytes],
         manifest: dict[str, Any],
-        options: Options,
+        options: SessionOptions,
         *,
         layout: Layout,
         drawn: tuple[str, ...],
@@ -163,7 +163,7 @@ class BundleModel:
                 bundle is of the other kind or not signed by the key that is set.
             ValueError: a provider that is unknown or that this onnxruntime lacks, or a negative number of threads.
         """
-        options = Options(provider, threads, tf32)
+        options = SessionOptions(provider, threads, tf32)
         options.check()
         names = [*bundle.GRAPHS, *([bundle.HALF_DECODER] if half else [])]
         whole = bundle.read_whole(
@@ -173,7 +173,7 @@ class BundleModel:
 
     @classmethod
     def of_content(
-        cls, folder: Path, manifest: dict[str, Any], contents: Mapping[str, bytes], options: Options
+        cls, folder: Path, manifest: dict[str, Any], contents: Mapping[str, bytes], options: SessionOptions
     ) -> Self:
         """The model of a bundle that was read and checked by ``bundle.read_whole``.
 

@@ -17,11 +17,11 @@ from vae import bundle
 from vae.dynamics import kalman_filter
 from vae.dynamics import law as dynamics
 from vae.dynamics.given_return import LEAST, Paths, given_return
-from vae.dynamics.kalman_filter import Belief, Known, LogQuotes, Step
+from vae.dynamics.kalman_filter import Belief, Known, LogQuotes, TimeStep
 from vae.dynamics.law import Law, followed, passed
 from vae.dynamics.random_rows import uniform_rows
 from vae.motion_state import PARTS, State
-from vae.sessions import Graph, Options
+from vae.sessions import Graph, SessionOptions
 from vae.surface import arbitrage
 from vae.surface.days import day_of
 from vae.surface.grid import Grid
@@ -119,7 +119,7 @@ class Motion:
         has_return: whether the return of the underlying moves with the surface.
     """
 
-    def __init__(self, content: bytes, manifest: Mapping[str, Any], options: Options, grid: Grid) -> None:
+    def __init__(self, content: bytes, manifest: Mapping[str, Any], options: SessionOptions, grid: Grid) -> None:
         facts, self._grid, self._shape = manifest["dynamics"], grid, grid.shape
         # bundles of earlier versions have no such output
         self._free_output = ("arbitrage_free",) if facts.get("tells_arbitrage") else ()
@@ -426,7 +426,7 @@ def _week(before: dt.date, date: dt.date) -> Array:
     return week
 
 
-def _steps_to(state: State, elapsed: float) -> tuple[dt.date, float, list[Step]]:
+def _steps_to(state: State, elapsed: float) -> tuple[dt.date, float, list[TimeStep]]:
     """The date of the last close, the part of a day since, and the steps that lead there from a state.
 
     Raises:
@@ -442,7 +442,7 @@ def _steps_to(state: State, elapsed: float) -> tuple[dt.date, float, list[Step]]
     ends = [*range(1, count + 1), *([total] if total - count > _ROUNDING else [])]
     weeks = [_week(*pair) for pair in itertools.pairwise(dates)]
     steps = [
-        Step((end - start) * weeks[math.ceil(end) - 1].astype(np.float64), end - start, ends=end <= count)
+        TimeStep((end - start) * weeks[math.ceil(end) - 1].astype(np.float64), end - start, ends=end <= count)
         for start, end in zip([state.elapsed, *ends], ends, strict=False)
     ]
     return dates[count], max(total - count, 0.0), steps

@@ -37,7 +37,7 @@ _NAMED = 3  # wild quotes in a sentence
 _SHARED = 0.1  # correlation of the errors of neighbours above which they are of a shape
 
 
-class Fit(Protocol):
+class FittedQuotes(Protocol):
     """A completion, as far as it speaks of its quotes; see ``vae.runtime.Completion``."""
 
     @property
@@ -67,7 +67,7 @@ class QuotedVols(NamedTuple):
     k: Numbers
 
 
-class Estimate(NamedTuple):
+class NoiseEstimate(NamedTuple):
     """The noise of quotes that do not fit a model at the noise that it knows.
 
     Attributes:
@@ -83,7 +83,7 @@ class Estimate(NamedTuple):
     cause: Cause
 
 
-def estimate(complete: Callable[[Array], Fit], quotes: QuotedVols, known: float) -> Estimate:
+def estimate(complete: Callable[[Array], FittedQuotes], quotes: QuotedVols, known: float) -> NoiseEstimate:
     """The noise of quotes that do not fit a model at the noise that it knows.
 
     Args:
@@ -105,9 +105,9 @@ def estimate(complete: Callable[[Array], Fit], quotes: QuotedVols, known: float)
     wild = fit.used & (error**2 > _WILD**2 * ratio)
     kept = (~wild).astype(np.float32)
     if wild.any() and complete(kept).p_value >= _SURELY_FITS:
-        return Estimate(kept, known, wild, "none")
+        return NoiseEstimate(kept, known, wild, "none")
     cause = _cause((np.sqrt(trust) * error)[fit.used], quotes.tenor[fit.used], quotes.k[fit.used])
-    return Estimate((trust / ratio).astype(np.float32), known * float(ratio) ** 0.5, wild, cause)
+    return NoiseEstimate((trust / ratio).astype(np.float32), known * float(ratio) ** 0.5, wild, cause)
 
 
 def unexplained(error: Array, deviation: Array, known: float) -> float:
@@ -154,7 +154,7 @@ def _correlation(error: Numbers, place: Numbers) -> float:
     return float((error[:, None] * error[neighbours]).mean() / np.square(error).mean())
 
 
-def warning(found: Estimate, quotes: QuotedVols, known: float, *, recalled: bool = False) -> str:
+def warning(found: NoiseEstimate, quotes: QuotedVols, known: float, *, recalled: bool = False) -> str:
     """Why the quotes do not fit, in one sentence.
 
     Args:

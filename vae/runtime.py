@@ -15,7 +15,7 @@ from vae.motion import Scenarios
 from vae.motion_state import State
 from vae.quote_completion import Completion
 from vae.runtime_inputs import PriorName
-from vae.sessions import Options, Provider
+from vae.sessions import Provider, SessionOptions
 from vae.surface.surfaces import Surfaces
 from vae.surface_model import Draws, SurfaceModel
 from vae.vector_model import VectorCompletion, VectorDraws, VectorModel
@@ -50,7 +50,7 @@ def load(
             signed by the key that is set.
         ValueError: a provider that is unknown or that this onnxruntime lacks, or a negative number of threads.
     """
-    options, folder = Options(provider, threads), Path(folder)
+    options, folder = SessionOptions(provider, threads), Path(folder)
     options.check()
     manifest, contents = bundle.read_whole(
         folder, bundle.GRAPHS, optional=(bundle.SCENARIOS,), check_signature=check_signature

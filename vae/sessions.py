@@ -62,7 +62,7 @@ def _load_cuda() -> None:
         onnxruntime.preload_dlls()
 
 
-class Options(NamedTuple):
+class SessionOptions(NamedTuple):
     """Options of all sessions.
 
     Attributes:
@@ -119,7 +119,7 @@ class Graph:
         self,
         name: str,
         content: bytes,
-        options: Options,
+        options: SessionOptions,
         *,
         inputs: Mapping[str, tuple[int, ...]],
         outputs: Mapping[str, tuple[int, ...]],

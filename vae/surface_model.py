@@ -16,7 +16,7 @@ from vae.motion import Motion, Scenarios
 from vae.motion_state import State
 from vae.quote_completion import Completion, QuoteCompleter
 from vae.runtime_inputs import Array, PriorName, SampleRequest
-from vae.sessions import Options
+from vae.sessions import SessionOptions
 from vae.surface import plausible
 from vae.surface.grid import Grid
 from vae.surface.plausible import Interval
@@ -57,7 +57,7 @@ class SurfaceModel(BundleModel):
 
     kind = SURFACES
 
-    def __init__(self, contents: Mapping[str, bytes], manifest: dict[str, Any], options: Options) -> None:
+    def __init__(self, contents: Mapping[str, bytes], manifest: dict[str, Any], options: SessionOptions) -> None:
         self.grid = Grid.from_dict(manifest["grid"])
         self.conditions = tuple(manifest["conditions"])
         self.markets = tuple(manifest.get("markets", ()))

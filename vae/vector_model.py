@@ -10,7 +10,7 @@ from vae import bundle, runtime_inputs
 from vae.bundle import VECTORS, Layout
 from vae.bundle_model import BundleModel, Posterior, Scores
 from vae.runtime_inputs import Array, PriorName, SampleRequest
-from vae.sessions import Options
+from vae.sessions import SessionOptions
 
 
 class VectorDraws(NamedTuple):
@@ -52,7 +52,7 @@ class VectorModel(BundleModel):
     kind = VECTORS
     _nats = np.float64
 
-    def __init__(self, contents: Mapping[str, bytes], manifest: dict[str, Any], options: Options) -> None:
+    def __init__(self, contents: Mapping[str, bytes], manifest: dict[str, Any], options: SessionOptions) -> None:
         self.dimension, self.likelihood = int(manifest["dimension"]), str(manifest["likelihood"])
         self._allowed = runtime_inputs.allowed_points(self.likelihood, str(manifest["transform"]))
         super().__init__(

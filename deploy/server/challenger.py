@@ -92,7 +92,7 @@ def _without(hidden: int, name: str, column: Any) -> Any:  # noqa: ANN401 - an a
     return np.delete(np.asarray(column), hidden) if name in _COLUMNS else column
 
 
-class Record:
+class Comparisons:
     """How a challenger did beside a champion, judged at 128, 256, 512, ... comparisons.
 
     Attributes:
@@ -148,7 +148,7 @@ class Challenge:
         self._waiting = logs.Once()
         self._challenger: Served | None = None
         self._pair: tuple[Served, Served] | None = None  # of which the record is
-        self._record = Record()
+        self._record = Comparisons()
         self._thread = Thread()
 
     def refresh(self) -> None:
@@ -185,7 +185,7 @@ class Challenge:
         return answer
 
     def _answer(
-        self, record: Record, champion: Served, challenger: Served, quotes: Quotes, deadline: float
+        self, record: Comparisons, champion: Served, challenger: Served, quotes: Quotes, deadline: float
     ) -> tuple[Served, Completion]:
         if self._random.random() >= self._answers:
             return champion, champion.in_time(deadline).complete(**quotes)
@@ -205,7 +205,7 @@ class Challenge:
         if challenger is None:
             return None
         if self._pair is None or self._pair[0] is not champion or self._pair[1] is not challenger:
-            self._pair, self._record = (champion, challenger), Record(_mismatch(champion, challenger))
+            self._pair, self._record = (champion, challenger), Comparisons(_mismatch(champion, challenger))
             self._metrics.challengers.labels(challenger.version).set(self._record.withdrawn is None)
             if self._record.withdrawn:
                 logs.info("compares no challenger", version=challenger.version, reason=self._record.withdrawn)
@@ -213,7 +213,7 @@ class Challenge:
 
     def _compare(
         self,
-        record: Record,
+        record: Comparisons,
         champion: Served,
         challenger: Served,
         quotes: Quotes,
@@ -240,12 +240,12 @@ class Challenge:
         except Exception as error:  # noqa: BLE001 - else it would vanish with the thread
             logs.failure("a comparison failed", error)
 
-    def _failed(self, record: Record, challenger: Served, error: Exception) -> None:
+    def _failed(self, record: Comparisons, challenger: Served, error: Exception) -> None:
         self._metrics.challenger_failures.inc()
         logs.failure("the challenger fails where the champion answers", error, version=challenger.version)
         self._changed(record, challenger, lambda: record.failed(type(error).__name__))
 
-    def _changed(self, record: Record, challenger: Served, change: Callable[[], None]) -> None:
+    def _changed(self, record: Comparisons, challenger: Served, change: Callable[[], None]) -> None:
         """Change a record, and say so where that withdraws the challenger."""
         before = record.withdrawn
         change()

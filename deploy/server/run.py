@@ -14,7 +14,7 @@ from deploy.server.stop import stop_at_signals
 from deploy.server.supervisor import Workers
 from deploy.server.trial import Stopped, Trials
 from deploy.server.worker import work
-from vae.sessions import Options
+from vae.sessions import SessionOptions
 
 
 def run(settings: Settings, *, wait: bool = False) -> None:
@@ -53,7 +53,7 @@ def _check_model(settings: Settings, trials: Trials) -> None:
         ValueError: there is none, it cannot be served, or the provider does not start.
         Stopped: the server is asked to end.
     """
-    Options(settings.provider, settings.threads).check()
+    SessionOptions(settings.provider, settings.threads).check()
     found = fingerprint(settings.bundle)
     trials.check(found)
     if settings.provider not in ("auto", "cpu"):  # the trial is on the CPU; this one may lack its driver

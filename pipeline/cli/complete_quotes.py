@@ -13,7 +13,7 @@ from vae.runtime import Completion, State, SurfaceModel
 from vae.surface.units import BASIS_POINTS, Z90
 
 if TYPE_CHECKING:
-    from pipeline.cli.quotes_options import Options
+    from pipeline.cli.quotes_options import ReadingOptions
     from pipeline.sources.one_surface import Choice, OneSurface
 
 Array = NDArray[np.float64]
@@ -37,7 +37,7 @@ class WeighedQuotes(NamedTuple):
     market: str | None
 
 
-def read(path: Path, given: "Options", choice: "Choice") -> "OneSurface":
+def read(path: Path, given: "ReadingOptions", choice: "Choice") -> "OneSurface":
     """The quotes of one surface in a file, or the known points of one in a folder that ``prepare`` wrote.
 
     Raises:

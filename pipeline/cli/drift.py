@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.cli.common import check_not_read, json_option, one_line_errors, option_of_bundle
-from pipeline.cli.quotes_options import Options, reading_options
+from pipeline.cli.quotes_options import ReadingOptions, reading_options
 from pipeline.errors import InputError, shown
 
 if TYPE_CHECKING:
@@ -33,7 +33,13 @@ if TYPE_CHECKING:
 @json_option
 @one_line_errors
 def drift(
-    file: Path | None, reading: Options, bundle: Path | None, surfaces: Path, output: Path | None, *, as_json: bool
+    file: Path | None,
+    reading: ReadingOptions,
+    bundle: Path | None,
+    surfaces: Path,
+    output: Path | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Score the surfaces of FILE by the champion, and write a page with the score of each date.
 
@@ -81,7 +87,9 @@ def _model(bundle: Path | None) -> "tuple[str, SurfaceModel | VectorModel]":
         return f"{models.model} version {champion.number}", models.load(champion)
 
 
-def _incoming(model: "SurfaceModel | VectorModel", file: Path, reading: Options, params: "Params | None") -> "Watched":
+def _incoming(
+    model: "SurfaceModel | VectorModel", file: Path, reading: ReadingOptions, params: "Params | None"
+) -> "Watched":
     """The scores of a file: as a scheduled run reads it where it is the one that runs watch, and no option says how."""
     from pipeline.cli import surface_files
     from pipeline.files import surface_tables

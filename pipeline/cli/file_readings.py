@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.cli import quote_arbitrage
 from pipeline.cli.column_names import FIELD_NAMES, MOMENTS, TEXTS, Array, Column, candidates, plain, says_percent
-from pipeline.cli.quotes_options import ALTERNATIVES, NO_DATE, Options, settings_of
+from pipeline.cli.quotes_options import ALTERNATIVES, NO_DATE, ReadingOptions, settings_of
 from pipeline.cli.table_shapes import fx_parts, number_of, shapes, vols_by_delta
 from pipeline.errors import InputError, in_one_line
 from pipeline.settings.params import check_keys_of_quotes, read_quotes
@@ -92,7 +92,7 @@ class Findings(NamedTuple):
     date: str | None
 
 
-def find(path: Path, given: Options, date: str | None = None) -> Findings:
+def find(path: Path, given: ReadingOptions, date: str | None = None) -> Findings:
     """The readings of a file.
 
     Args:
@@ -111,7 +111,7 @@ def find(path: Path, given: Options, date: str | None = None) -> Findings:
     return decimals if decimals.readings else found
 
 
-def _findings(path: Path, given: Options, date: str | None) -> Findings:
+def _findings(path: Path, given: ReadingOptions, date: str | None) -> Findings:
     """The readings of a file, whose commas are thousands where nothing shows what they are."""
     kinds = given.values
     source = Columns.read(path, sheet=kinds.get("sheet"), decimal_mark=kinds.get("decimal_mark"), takes_unclear=True)
@@ -140,7 +140,7 @@ def _findings(path: Path, given: Options, date: str | None) -> Findings:
     )
 
 
-def _checked(source: Columns, given: Options) -> Options:
+def _checked(source: Columns, given: ReadingOptions) -> ReadingOptions:
     """The options, with columns by their names in the file.
 
     Raises:
@@ -163,7 +163,7 @@ def _check_one_thing_each(path: Path, columns: Mapping[str, str]) -> None:
 
 
 def _by_settings(
-    source: Columns, named: Mapping[str, Sequence[str]], path: Path, given: Options, date: str | None
+    source: Columns, named: Mapping[str, Sequence[str]], path: Path, given: ReadingOptions, date: str | None
 ) -> Findings:
     """The reading of a file by settings that the user names, which are taken as they are."""
     params = settings_of(path, given, date=date)
@@ -242,7 +242,7 @@ def _unread(source: Columns, named: Mapping[str, Sequence[str]]) -> list[str]:
     return lines
 
 
-def _unstated(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]], given: Options) -> list[str]:
+def _unstated(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]], given: ReadingOptions) -> list[str]:
     """Lines on a table of which only the user knows a part: conventions of deltas, the parts of names of contracts."""
     return [*_unstated_fx(columns, given), *_unstated_deltas(columns, given), *_contracts(columns, named)]
 
@@ -262,7 +262,7 @@ def _contracts(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]]
     return lines
 
 
-def _unstated_deltas(columns: Mapping[str, Column], given: Options) -> list[str]:
+def _unstated_deltas(columns: Mapping[str, Column], given: ReadingOptions) -> list[str]:
     """The option that reads vols in columns by delta, which are forward deltas or spot deltas."""
     deltas = vols_by_delta(columns)
     if len(deltas) < _FEWEST_DELTAS or "wide" in given.values:
@@ -275,7 +275,7 @@ def _unstated_deltas(columns: Mapping[str, Column], given: Options) -> list[str]
     ]
 
 
-def _unstated_fx(columns: Mapping[str, Column], given: Options) -> list[str]:
+def _unstated_fx(columns: Mapping[str, Column], given: ReadingOptions) -> list[str]:
     """The options that a table of risk reversals and butterflies needs, as no convention is right for all pairs."""
     parts = fx_parts(columns)
     if parts is None and "fx" in given.values:
@@ -337,7 +337,11 @@ def _date_shown(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]
 
 
 def _blocks(
-    path: Path, columns: Mapping[str, Column], named: Mapping[str, Sequence[str]], given: Options, date: str | None
+    path: Path,
+    columns: Mapping[str, Column],
+    named: Mapping[str, Sequence[str]],
+    given: ReadingOptions,
+    date: str | None,
 ) -> Iterator[dict[str, Any]]:
     """Settings that names and values of the columns suggest, the most usual first."""
     for (tenor,), shape in product(_TENORS, shapes(columns, named, given.values)):
@@ -456,7 +460,7 @@ def _median(values: Array) -> float:
     return float(np.median(known)) if known.size else np.nan
 
 
-def _tried(block: dict[str, Any], given: Options) -> tuple[Reading | None, str]:
+def _tried(block: dict[str, Any], given: ReadingOptions) -> tuple[Reading | None, str]:
     """The reading of a block, with the settings that mend it where there is one way alone; else why there is none."""
     reading, why = _read(block)
     if reading is not None:

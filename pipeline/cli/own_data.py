@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pipeline.cli.common import BUNDLE, DEMO, json_option, one_line_errors
-from pipeline.cli.quotes_options import PARAMS, Options, reading_options
+from pipeline.cli.quotes_options import PARAMS, ReadingOptions, reading_options
 from pipeline.errors import InputError, shown
 
 _date_option = click.option(
@@ -31,7 +31,7 @@ _params_option = click.option(
 @reading_options
 @json_option
 @one_line_errors
-def inspect(file: Path, date: dt.datetime | None, reading: Options, *, as_json: bool) -> None:
+def inspect(file: Path, date: dt.datetime | None, reading: ReadingOptions, *, as_json: bool) -> None:
     """Look at a file of quotes: columns, units, dates, quality, and the settings that read it.
 
     A setting is shown only where names and values of the columns show it and the reader takes it. Where several
@@ -52,7 +52,7 @@ def inspect(file: Path, date: dt.datetime | None, reading: Options, *, as_json: 
 @_params_option
 @click.option("--force", is_flag=True, help="Replace the settings of another file.")
 @one_line_errors
-def init(file: Path, date: dt.datetime | None, reading: Options, params: Path, *, force: bool) -> None:
+def init(file: Path, date: dt.datetime | None, reading: ReadingOptions, params: Path, *, force: bool) -> None:
     """Write the settings that read a file of quotes into params.yaml, with a grid and a model that suit it.
 
     Comments and other keys are kept. Where there is no params.yaml, one is written that says how to read the file and
@@ -106,7 +106,7 @@ def _untrained(params: Path) -> str:
     return "so few surfaces cannot train a model"
 
 
-def _found(file: Path, date: dt.datetime | None, reading: Options) -> dict[str, Any]:
+def _found(file: Path, date: dt.datetime | None, reading: ReadingOptions) -> dict[str, Any]:
     from pipeline.cli import file_readings, inspect_file
 
     return inspect_file.figures(file, file_readings.find(file, reading, None if date is None else f"{date:%Y-%m-%d}"))

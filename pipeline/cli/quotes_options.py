@@ -25,7 +25,7 @@ _OWN_OPTIONS = {"path": "the file is an argument", "columns": "--columns NAME=CO
 _HINT = "; here --set KEY=VALUE sets a key of prepare.quotes, and --columns KEY=COLUMN names one of its columns"
 
 
-class Options(NamedTuple):
+class ReadingOptions(NamedTuple):
     """The options of a command on how to read a file.
 
     Attributes:
@@ -113,14 +113,14 @@ def reading_options(command: Callable[..., None]) -> Callable[..., None]:
         **named: object,
     ) -> None:
         unit = {} if vol_unit is None else {"vol_unit": vol_unit}
-        command(*arguments, **{**named, "reading": Options(settings, columns, {**values, **unit})})
+        command(*arguments, **{**named, "reading": ReadingOptions(settings, columns, {**values, **unit})})
 
     for option in (_set_option, _vol_unit_option, _columns_option, _settings_option):
         run = option(run)
     return run
 
 
-def settings_of(file: Path, given: Options, *, date: Any = None) -> "QuotesParams":  # noqa: ANN401
+def settings_of(file: Path, given: ReadingOptions, *, date: Any = None) -> "QuotesParams":  # noqa: ANN401
     """The settings that read a file.
 
     They are those of ``prepare.quotes`` where ``given.settings`` names a params.yaml or the one here is of this file;
@@ -159,12 +159,12 @@ def settings_of(file: Path, given: Options, *, date: Any = None) -> "QuotesParam
         raise InputError(f"{file}: {error}{'' if base or given.columns else _guess(file)}{_HINT}") from error
 
 
-def has_settings(file: Path, given: Options) -> bool:
+def has_settings(file: Path, given: ReadingOptions) -> bool:
     """Whether options, or params.yaml here, say how to read a file of quotes."""
     return bool(given.columns or given.values) or _base(file, given.settings) is not None
 
 
-def hinted(error: InputError, given: Options) -> InputError:
+def hinted(error: InputError, given: ReadingOptions) -> InputError:
     """An error of the reader, which names settings, with the options that set them on the command line."""
     if "prepare.quotes" not in str(error) or given.settings is not None:
         return error

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cli.quotes_options import Options, has_settings, hinted, settings_of
+from pipeline.cli.quotes_options import ReadingOptions, has_settings, hinted, settings_of
 from pipeline.errors import InputError
 from pipeline.files import surface_tables
 from vae.surface.grid import Grid
@@ -32,7 +32,7 @@ class SurfaceFile(NamedTuple):
     markets: tuple[str, ...] = ()
 
 
-def read(path: Path, given: Options, model_grid: Callable[[], Grid], *, any_grid: bool = False) -> SurfaceFile:
+def read(path: Path, given: ReadingOptions, model_grid: Callable[[], Grid], *, any_grid: bool = False) -> SurfaceFile:
     """The surfaces of a file: those of a table on its own grid, others on the model's.
 
     A file is read as quotes where options or params.yaml say how, or where it is no table of surfaces.

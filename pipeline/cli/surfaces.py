@@ -19,7 +19,7 @@ from pipeline.cli.common import (
     provider_option,
     results_option,
 )
-from pipeline.cli.quotes_options import Options, reading_options
+from pipeline.cli.quotes_options import ReadingOptions, reading_options
 from pipeline.errors import InputError, shown
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def complete(
     date: "dt.datetime | None",
     snapshot: "dt.datetime | None",
     market: str | None,
-    reading: Options,
+    reading: ReadingOptions,
     state: Path | None,
     elapsed: float | None,
     log_return: float | None,
@@ -217,7 +217,7 @@ def complete(
 @json_option
 @one_line_errors
 def score(
-    surfaces: Path, output: Path | None, reading: Options, bundle: Path, provider: "Provider", *, as_json: bool
+    surfaces: Path, output: Path | None, reading: ReadingOptions, bundle: Path, provider: "Provider", *, as_json: bool
 ) -> None:
     """Say how likely, well fitted and common surfaces on the model's grid, or vectors, are, and which points are odd.
 
@@ -262,7 +262,7 @@ def score(
 @json_option
 @one_line_errors
 def arbitrage(
-    surfaces: Path, tolerance: float, reading: Options, bundle: Path, results: Path, *, as_json: bool
+    surfaces: Path, tolerance: float, reading: ReadingOptions, bundle: Path, results: Path, *, as_json: bool
 ) -> None:
     """Measure static arbitrage in surfaces: how often, how large, where.
 

@@ -32,7 +32,7 @@ _PARAMETERS = "parameters"  # the array of a split that simulation writes beside
 _CONDITION = "condition."  # prefix of the arrays that hold one number for each date
 
 
-class Law(NamedTuple):
+class SimulatedLaw(NamedTuple):
     """The law of simulated surfaces: parameters uniform on a box, and independent normal noise on each vol.
 
     Attributes:
@@ -54,7 +54,7 @@ class Law(NamedTuple):
         return sum(math.log(high - low) for low, high in zip(self.low, self.high, strict=True))
 
     @classmethod
-    def read(cls, values: Mapping[str, Any]) -> "Law":
+    def read(cls, values: Mapping[str, Any]) -> "SimulatedLaw":
         """The law of a file.
 
         Raises:
@@ -223,9 +223,9 @@ class Dataset:
         return None if self.law is None else BASIS_POINTS * self.law.quote_noise_vol
 
     @property
-    def law(self) -> Law | None:
+    def law(self) -> SimulatedLaw | None:
         """The law of simulated surfaces; None for other data."""
-        return self._read_law(_LAW, Law.read, "a law")
+        return self._read_law(_LAW, SimulatedLaw.read, "a law")
 
     @property
     def path(self) -> PathLaw | None:
@@ -277,7 +277,7 @@ class Dataset:
         """Write the grid of the surfaces."""
         formats.write_json(self.folder / _GRID, grid.to_dict())
 
-    def write_law(self, law: Law) -> None:
+    def write_law(self, law: SimulatedLaw) -> None:
         """Write the law of simulated surfaces."""
         formats.write_json(self.folder / _LAW, law._asdict())
 

@@ -13,7 +13,7 @@ from vae.dynamics.law import FORMS, Law, LawState
 _FILE, _FACTS = "dynamics.safetensors", "facts"
 
 
-class Motion(NamedTuple):
+class FittedMotion(NamedTuple):
     """A law of motion and where it stands.
 
     Attributes:
@@ -31,7 +31,7 @@ class Motion(NamedTuple):
     underlying: str | None
 
 
-def write(folder: Path, motion: Motion) -> None:
+def write(folder: Path, motion: FittedMotion) -> None:
     """Write the file to the folder of a model."""
     arrays = {
         name: np.ascontiguousarray(value) for name, value in (motion.law._asdict() | motion.state._asdict()).items()
@@ -40,7 +40,7 @@ def write(folder: Path, motion: Motion) -> None:
     formats.write_arrays(folder / _FILE, arrays, {_FACTS: json.dumps(facts)})
 
 
-def read(folder: Path) -> Motion | None:
+def read(folder: Path) -> FittedMotion | None:
     """The law of motion of the folder of a model; None where it has none.
 
     Raises:
@@ -57,6 +57,6 @@ def read(folder: Path) -> Motion | None:
         form = str(facts["form"])
         if form not in FORMS:
             raise ValueError(f"form {form!r}")
-        return Motion(law, state, int(facts["date"]), form, facts["underlying"])
+        return FittedMotion(law, state, int(facts["date"]), form, facts["underlying"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} holds no law of motion: {error!r}; run `dvc repro train`") from error

@@ -78,7 +78,7 @@ _BACKGROUND = re.compile(r" \(Background on this error at: \S+\)")  # with which
 _alone = threading.Lock()  # held by a thread while it makes a store or silences warnings
 
 
-class Record(NamedTuple):
+class RunRecord(NamedTuple):
     """The content of an MLflow run: one model, its figures and the data and code that made it.
 
     Attributes:
@@ -112,7 +112,7 @@ class Store:
         self.address, self.client = address, _Client(uri) if database else mlflow.MlflowClient(uri)
         self._uri, self._database = uri, database
 
-    def log(self, experiment: str, record: Record) -> LoggedModel:
+    def log(self, experiment: str, record: RunRecord) -> LoggedModel:
         """Log a run and its decoder, or find those that an earlier attempt logged completely before it was killed."""
         number = self._experiment(experiment)
         return self._logged_before(number, record.content) or self._log_run(number, record)
@@ -215,7 +215,7 @@ class Store:
         complete = [run.data.tags[_MODEL_URI] for run in runs if _MODEL_URI in run.data.tags]
         return self.client.get_logged_model(complete[0].removeprefix("models:/")) if complete else None
 
-    def _log_run(self, experiment: str, record: Record) -> LoggedModel:
+    def _log_run(self, experiment: str, record: RunRecord) -> LoggedModel:
         with self._run(experiment, {**record.tags, CONTENT: record.content}) as run:
             number, files = run.info.run_id, self._repository(run.info.artifact_uri)
             parameters = {name: str(value) for name, value in record.parameters.items()}
@@ -245,7 +245,7 @@ class Store:
             raise
         self.client.set_terminated(run.info.run_id)
 
-    def _log_values(self, run_id: str, record: Record, parameters: Mapping[str, str], model: LoggedModel) -> None:
+    def _log_values(self, run_id: str, record: RunRecord, parameters: Mapping[str, str], model: LoggedModel) -> None:
         """Log parameters, metrics and the names of data sets; the metrics are those of the model as well."""
         now = int(1e3 * datetime.now(UTC).timestamp())
         self.client.log_batch(

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from pipeline.errors import InputError, StageError, listed
 from pipeline.files.atomic import new_folder
 from pipeline.registry import attestation, champions, history, mlflow_store
-from pipeline.registry.mlflow_store import CONTENT, Record, Store
+from pipeline.registry.mlflow_store import CONTENT, RunRecord, Store
 from pipeline.registry.signing import SigningKey
 from vae import runtime
 from vae.bundle import (
@@ -87,7 +87,7 @@ class Registry:
         self.store, self.model, self.experiment = store.address, model, experiment
         self._store, self._client = store, store.client
 
-    def register(self, record: Record) -> Version:
+    def register(self, record: RunRecord) -> Version:
         """Log a run and register its decoder as the challenger, unless a version with the same content exists."""
         wanted = f"name = '{self.model}' and tags.`{CONTENT}` = '{record.content}'"
         with self._store.alone():
@@ -403,7 +403,7 @@ class Registry:
         numbers = sorted(int(version.version) for version in found)
         return f"versions {', '.join(map(str, numbers))}" if numbers else "none; `dvc repro` registers one"
 
-    def _add(self, record: Record) -> Version:
+    def _add(self, record: RunRecord) -> Version:
         model = self._store.log(self.experiment, record)
         return _version(self._store.add_version(self.model, model, {**record.tags, CONTENT: record.content}))
 

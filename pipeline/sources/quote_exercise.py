@@ -10,7 +10,7 @@ from pipeline.settings.quotes import QuotesParams
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_rows import EXPIRY, Index, QuoteTable
 from vae.pricing import american, early_exercise
-from vae.pricing.american import Options
+from vae.pricing.american import AmericanOptions
 
 _MOST_EXPIRIES = 200  # that are looked at, evenly over the file
 _NEAREST_PAIRS = 10
@@ -83,7 +83,7 @@ def with_european_prices(table: QuoteTable, params: QuotesParams, strike: Array,
     return table.reject("price_outside_bounds", row[np.isnan(vol)])
 
 
-def _vols(table: QuoteTable, options: Options, row: Index) -> Array:
+def _vols(table: QuoteTable, options: AmericanOptions, row: Index) -> Array:
     """The vols of rows, [len(row)], with progress."""
     vol = np.full(len(row), np.nan)
     chunks = np.array_split(np.arange(len(row)), len(row) // _CHUNK + 1)
@@ -103,7 +103,7 @@ def differences(table: QuoteTable) -> Array:
     return early[table.kept & np.isfinite(early)]
 
 
-def _options(table: QuoteTable, params: QuotesParams, strike: Array, pairs: Index) -> Options:
+def _options(table: QuoteTable, params: QuotesParams, strike: Array, pairs: Index) -> AmericanOptions:
     """The contract of each row; rows that are not kept have senseless ones, so that nothing overflows."""
 
     def kept(name: str, default: float) -> Array:
@@ -112,7 +112,7 @@ def _options(table: QuoteTable, params: QuotesParams, strike: Array, pairs: Inde
     spot, tenor = kept("spot", np.nan), kept("tenor", np.nan)
     rate, dividend_yield = kept("rate", params.rate), kept("dividend_yield", params.dividend_yield)
     call = table["put"] == 0.0
-    options = Options(np.where(table.kept, strike, 1.0), spot, tenor, rate, dividend_yield, call)
+    options = AmericanOptions(np.where(table.kept, strike, 1.0), spot, tenor, rate, dividend_yield, call)
     if "forward" in table:
         return options._replace(dividend_yield=rate - np.log(kept("forward", np.nan) / spot) / tenor)
     if not len(pairs):
@@ -123,7 +123,7 @@ def _options(table: QuoteTable, params: QuotesParams, strike: Array, pairs: Inde
     return options._replace(dividend_yield=np.where(np.isnan(implied), dividend_yield, implied))
 
 
-def _implied_dividend_yields(table: QuoteTable, options: Options, pairs: Index, expiry: Index) -> Array:
+def _implied_dividend_yields(table: QuoteTable, options: AmericanOptions, pairs: Index, expiry: Index) -> Array:
     """The yield of each expiry by parity of its pairs, or of their European parts; NaN without pairs."""
     row = table.kept_rows[table.starts(table.kept_rows, EXPIRY)]
     near = _nearest(table, pairs, expiry)

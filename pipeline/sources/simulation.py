@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.errors import StageError
 from pipeline.files import formats
-from pipeline.files.dataset import SPLITS, Law
+from pipeline.files.dataset import SPLITS, SimulatedLaw
 from pipeline.files.stage_code import code_sha256
 from pipeline.settings.prepare import SimulatedPrepare
 from pipeline.settings.types import Range
@@ -125,10 +125,10 @@ def _in_box(ranges: Sequence[Range], unit: Tensor) -> Tensor:
     return low + (high - low) * unit
 
 
-def law(params: SimulatedPrepare) -> Law:
+def law(params: SimulatedPrepare) -> SimulatedLaw:
     """The law of held-out surfaces."""
     low, high = (tuple(getattr(side, end) for side in box(params)) for end in ("low", "high"))
-    return Law(params.source, low, high, params.quote_noise_bp / BASIS_POINTS, params.vol_tolerance)
+    return SimulatedLaw(params.source, low, high, params.quote_noise_bp / BASIS_POINTS, params.vol_tolerance)
 
 
 def key_of(params: SimulatedPrepare) -> str:

@@ -154,7 +154,7 @@ def _check_risk() -> None:
     assert "the surface does not enclose the options of rows 1, 3: it reaches from 91 to 365 days" in refused.stderr
 
 
-def _check_scenarios(model: SurfaceModel, motion: motion_file.Motion) -> None:
+def _check_scenarios(model: SurfaceModel, motion: motion_file.FittedMotion) -> None:
     data = Dataset(Path("data/surfaces"))
     dates, spot = data.date("test"), data.conditions("test")["index"]
     assert dates is not None

@@ -12,14 +12,14 @@ import torch
 from tests.bundles import FIRST_DAY, GRID, moving_model
 from vae import bundle
 from vae.dynamics import kalman_filter
-from vae.dynamics.kalman_filter import Belief, Known, Step
+from vae.dynamics.kalman_filter import Belief, Known, TimeStep
 from vae.dynamics.law import passed
 from vae.graphs.completer import OUTPUTS, completer_graph
 from vae.model import completion
 from vae.model.autoencoder import Vae
 from vae.model.quote_weights import QuoteInterpolator
 from vae.runtime import State, SurfaceModel
-from vae.sessions import Graph, Options
+from vae.sessions import Graph, SessionOptions
 
 _NEWEST = dt.date(2020, 5, 29)  # a Friday
 _QUOTES = {"tenor": np.array([0.1, 0.3, 0.5]), "log_moneyness": np.array([-0.05, 0.02, 0.1])}
@@ -51,7 +51,7 @@ def test_a_surface_from_the_past_and_quotes_is_that_of_torch(model: SurfaceModel
     week = passed(np.array([motion.date, motion.date + 3]))[0]
     known = Known(motion.state, noise * np.eye(8))
     center, basis = vae.center.numpy(), vae.basis.numpy()
-    after = kalman_filter.filtered(motion.law, known, Step(week, 1.0), quotes, center).known
+    after = kalman_filter.filtered(motion.law, known, TimeStep(week, 1.0), quotes, center).known
     mean, covariance = kalman_filter.intersection(Belief(after.state.coordinates, after.covariance), alone, noise)
     vols = np.exp(center + basis @ mean)
 
@@ -94,7 +94,7 @@ def test_memory_does_not_change_what_quotes_alone_say(model: SurfaceModel, movin
     inputs = ("log_moneyness", "tenor", "iv", "weight")
     outputs = (*OUTPUTS, "used")
     names = {name: shapes.get(name, ()) for name in outputs}
-    graph = Graph("completer.onnx", plain, Options("cpu", 1), inputs=dict.fromkeys(inputs, ()), outputs=names)
+    graph = Graph("completer.onnx", plain, SessionOptions("cpu", 1), inputs=dict.fromkeys(inputs, ()), outputs=names)
     columns = (_QUOTES["log_moneyness"], _QUOTES["tenor"], _VOLS, np.ones(3))
     feeds = {name: column.astype(np.float32) for name, column in zip(inputs, columns, strict=True)}
     for one, other in zip(graph.run(feeds, outputs), model._graphs[bundle.COMPLETER].run(feeds, outputs), strict=True):

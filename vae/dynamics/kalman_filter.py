@@ -77,7 +77,7 @@ class LogQuotes(NamedTuple):
     weights: Array
 
 
-class Step(NamedTuple):
+class TimeStep(NamedTuple):
     """A step of time.
 
     Attributes:
@@ -116,7 +116,7 @@ def compact(law: Law) -> Law:
     return law._replace(shocks=root[:, None] * axes.T, ageing=np.ones(1))
 
 
-def waited(law: Law, known: Known, steps: Iterable[Step]) -> Known:
+def waited(law: Law, known: Known, steps: Iterable[TimeStep]) -> Known:
     """The law of the surface after steps without quotes."""
     for step in steps:
         (state, covariance, moved), rank = known, len(known.covariance)
@@ -129,7 +129,7 @@ def waited(law: Law, known: Known, steps: Iterable[Step]) -> Known:
 
 
 def filtered(
-    law: Law, known: Known, step: Step, quotes: LogQuotes, center: Array, log_return: float = np.nan
+    law: Law, known: Known, step: TimeStep, quotes: LogQuotes, center: Array, log_return: float = np.nan
 ) -> Filtered:
     """The law of the surface after a step and the quotes at its end.
 
@@ -173,7 +173,7 @@ def doubted(law: Law, state: LawState, covariances: Sequence[Array], error: Arra
         error: root mean square of the misses beyond the noise of quotes, relative to the vol of each point, [D].
     """
     rank = law.basis.shape[1]
-    moving = _move(law, state, Step(np.zeros(WEEK), 1.0))[1][:rank, :rank]
+    moving = _move(law, state, TimeStep(np.zeros(WEEK), 1.0))[1][:rank, :rank]
     missed, moved = float(np.square(error).mean()), float(((law.basis @ moving) * law.basis).sum(axis=1).mean())
     if missed > moved:
         return None
@@ -237,14 +237,14 @@ def _linear(law: Law, weights: Array, center: Array, coordinates: Array) -> tupl
     return 0.5 * np.log(found), (weights * squares) @ law.basis / found[:, None]
 
 
-def _move(law: Law, state: LawState, step: Step) -> tuple[Array, Array]:
+def _move(law: Law, state: LawState, step: TimeStep) -> tuple[Array, Array]:
     """Mean [C] and covariance [C, C] of the move of coordinates and return in a step."""
     daily = forecast(law, state, np.zeros_like(step.week))
     rows = to_coordinates(law.basis, daily.deviation * law.shocks)
     return step.days * daily.mean + law.calendar @ step.week, step.days * _second_moments(law, rows)
 
 
-def _closed(recent: Array, moved: Array, step: Step) -> tuple[Array, Array, Array]:
+def _closed(recent: Array, moved: Array, step: TimeStep) -> tuple[Array, Array, Array]:
     """Recent moves, the move in the step that has begun, and in the one that has ended, all [C], after a move."""
     none = np.zeros_like(moved)
     return (remembered(recent, moved), none, moved) if step.ends else (recent, moved, none)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vae.dynamics import kalman_filter
 from vae.dynamics.fit import Walk
-from vae.dynamics.kalman_filter import Belief, Known, LogQuotes, Step
+from vae.dynamics.kalman_filter import Belief, Known, LogQuotes, TimeStep
 from vae.surface.units import BASIS_POINTS, Z90
 
 Array = NDArray[np.float64]
@@ -121,7 +121,7 @@ def _filtered(rival: Filter, seen: Array, alone: Completed, first: int, way: str
             law, past = kalman_filter.compact(walked.law(date - 1)), Known(walked.state(date - 1), certain)
         used = ~np.isnan(row)
         quotes = LogQuotes(row[used], np.full(used.sum(), 1.0 / rival.noise), np.eye(len(row))[used])
-        past = kalman_filter.filtered(law, past, Step(walked.weeks[date - 1], 1.0), quotes, rival.center).known
+        past = kalman_filter.filtered(law, past, TimeStep(walked.weeks[date - 1], 1.0), quotes, rival.center).known
         belief = Belief(past.state.coordinates, past.covariance)
         if rival.intersected:
             other = Belief(alone.coordinates[place], alone.covariance[place])

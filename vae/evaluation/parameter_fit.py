@@ -17,7 +17,7 @@ _LEAST_POSITIVE = 0.2  # of the low end of a side whose numbers are positive: su
 Pricing = Callable[[Tensor], Tensor]  # of parameters [batch, parameter] to vols [batch, D]; NaN where there is none
 
 
-class Fit(NamedTuple):
+class ParameterFit(NamedTuple):
     """The least squares fit of surfaces.
 
     Attributes:
@@ -33,7 +33,7 @@ class Fit(NamedTuple):
         return torch.maximum(-self.parameters, self.parameters - 1.0).clamp_min(0.0).amax(1)
 
 
-def fitted(price: Pricing, target: Tensor, start: Tensor, low: Tensor, high: Tensor) -> Fit:
+def fitted(price: Pricing, target: Tensor, start: Tensor, low: Tensor, high: Tensor) -> ParameterFit:
     """Fit parameters to surfaces by Levenberg and Marquardt's iteration, all surfaces at once.
 
     Derivatives are difference quotients, so that any model that prices can be fitted.
@@ -68,7 +68,7 @@ def fitted(price: Pricing, target: Tensor, start: Tensor, low: Tensor, high: Ten
         left = left[~settled]
         if not len(left):
             break
-    return Fit(x, error.square().mean(1).sqrt())
+    return ParameterFit(x, error.square().mean(1).sqrt())
 
 
 def _slopes(residual: Callable[[Tensor, Tensor], Tensor], x: Tensor, error: Tensor, target: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ _ROWS = 64  # surfaces at a time: their Jacobians stay in the cache
 _LEAST_VARIANCE = 1e-12  # smallest total variance of a quote; a spline may undershoot zero
 
 
-class Completion(NamedTuple):
+class CompletedPoints(NamedTuple):
     """Surfaces or vectors given some of their points.
 
     Attributes:
@@ -47,7 +47,7 @@ class Completion(NamedTuple):
     misfit: Tensor
 
 
-class Belief(NamedTuple):
+class Beliefs(NamedTuple):
     """A normal law of the coordinates of a surface in the basis of the model, given known points or quotes.
 
     Attributes:
@@ -80,14 +80,14 @@ class Mode(NamedTuple):
         return self.covariance.diagonal(dim1=1, dim2=2).sum(1)
 
 
-def complete(model: Vae, x: Tensor, prior: LatentPrior | None = None) -> Completion:
+def complete(model: Vae, x: Tensor, prior: LatentPrior | None = None) -> CompletedPoints:
     """Surfaces or vectors given the points of x [batch, D] that are not NaN.
 
     Known points get the model's mean too: they were observed with noise. The latents have the prior N(0, I) by default.
     """
     with torch.no_grad():
         parts = [_complete(model, rows, prior) for rows in x.split(_ROWS)]
-    return Completion(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    return CompletedPoints(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def keep_random_points(x: Tensor, count: int | Tensor, generator: torch.Generator) -> Tensor:
@@ -160,20 +160,20 @@ class Errors(NamedTuple):
     precision: NoisePrecision
 
 
-def complete_with_beliefs(model: Vae, x: Tensor) -> tuple[Completion, Belief]:
+def complete_with_beliefs(model: Vae, x: Tensor) -> tuple[CompletedPoints, Beliefs]:
     """As ``complete``, and the laws of the coordinates of the surfaces, from one search."""
     with torch.no_grad():
         ends = (_end_at(model, rows, None) for rows in x.split(_ROWS))
         completions, beliefs = zip(*((completion_at(model, *at), belief_at(model, *at)) for at in ends), strict=True)
     return (
-        Completion(*(torch.cat(part) for part in zip(*completions, strict=True))),
-        Belief(*(torch.cat(part) for part in zip(*beliefs, strict=True))),
+        CompletedPoints(*(torch.cat(part) for part in zip(*completions, strict=True))),
+        Beliefs(*(torch.cat(part) for part in zip(*beliefs, strict=True))),
     )
 
 
 def complete_quotes(
     model: Vae, interpolator: QuoteInterpolator, quotes: Quotes, prior: LatentPrior | None = None
-) -> tuple[Completion, QuoteWeights]:
+) -> tuple[CompletedPoints, QuoteWeights]:
     """One surface, [1, D], given quotes anywhere inside the grid, and their weights; quotes outside are not used.
 
     The latents have the prior N(0, I) by default.
@@ -263,7 +263,7 @@ def _vols_with_slopes(
     return (vol.log(), slopes / vol.unsqueeze(1)) if logarithmic else (vol, slopes)
 
 
-def completion_at(model: Vae, mode: Mode, errors: Errors | None) -> Completion:
+def completion_at(model: Vae, mode: Mode, errors: Errors | None) -> CompletedPoints:
     """Surfaces or vectors at the mode of the posterior.
 
     The probability of a Bernoulli point is the mean over the posterior of its logit, by MacKay's approximation.
@@ -284,12 +284,12 @@ def completion_at(model: Vae, mode: Mode, errors: Errors | None) -> Completion:
     if model.architecture.likelihood == "bernoulli":
         probability = (natural / (1.0 + math.pi / 8.0 * variance).sqrt()).sigmoid()
         std = (probability * (1.0 - probability)).sqrt()
-        return Completion(probability.to(z.dtype), std.to(z.dtype), z, mode.misfit.to(z.dtype))
+        return CompletedPoints(probability.to(z.dtype), std.to(z.dtype), z, mode.misfit.to(z.dtype))
     widening = model.calibration.widening(mode.misfit, mode.number, mode.left_open).unsqueeze(1)
     std = (widening * (variance + model.scale_at(z).double().square()).sqrt()).to(z.dtype)
     mean = model.observed(natural)
     std = mean * std if model.architecture.transform == "log" else std
-    return Completion(mean, std, z, mode.misfit.to(z.dtype))
+    return CompletedPoints(mean, std, z, mode.misfit.to(z.dtype))
 
 
 def _given_errors(jacobian: Tensor, factors: Tensor | None, mode: Mode, errors: Errors | None) -> tuple[Tensor, Tensor]:
@@ -322,7 +322,7 @@ def _without_residual(jacobian: Tensor, factors: Tensor, errors: Errors) -> tupl
     return found[:, 0], jacobian - found[:, 1:]
 
 
-def belief_at(model: Vae, mode: Mode, errors: Errors | None) -> Belief:
+def belief_at(model: Vae, mode: Mode, errors: Errors | None) -> Beliefs:
     """The law of the coordinates of surfaces at the mode of the posterior, in float64.
 
     ``completion_at`` has the mean and the variances of points; here are the covariances too.
@@ -335,7 +335,7 @@ def belief_at(model: Vae, mode: Mode, errors: Errors | None) -> Belief:
         values, left = values + residual, errors.precision.covariance_left(factors.double())
     covariance = jacobian.mT @ mode.covariance @ jacobian + left
     widening = model.calibration.widening(mode.misfit, mode.number, mode.left_open)
-    return Belief(values, widening.square()[:, None, None] * covariance)
+    return Beliefs(values, widening.square()[:, None, None] * covariance)
 
 
 def std_at_quotes(problem: QuoteProblem, mode: Mode, errors: Errors) -> Tensor:
@@ -356,7 +356,7 @@ def _vols(total_variance: Tensor, tenor: Tensor) -> Tensor:
     return (total_variance.clamp_min(_LEAST_VARIANCE) / tenor).sqrt()
 
 
-def _complete(model: Vae, x: Tensor, prior: LatentPrior | None) -> Completion:
+def _complete(model: Vae, x: Tensor, prior: LatentPrior | None) -> CompletedPoints:
     return completion_at(model, *_end_at(model, x, prior))
 
 

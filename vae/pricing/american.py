@@ -31,7 +31,7 @@ _MOST_PASSES = 20
 _SAME_FORWARD = 1e-6  # relative
 
 
-class Options(NamedTuple):
+class AmericanOptions(NamedTuple):
     """American options on an underlying that pays a continuous dividend yield, each array [option].
 
     Attributes:
@@ -50,10 +50,10 @@ class Options(NamedTuple):
     dividend_yield: Array
     call: Mask
 
-    def of(self, row: Index) -> "Options":
+    def of(self, row: Index) -> "AmericanOptions":
         """Some of the options."""
         strike, spot, tenor, rate, dividend_yield, call = self
-        return Options(strike[row], spot[row], tenor[row], rate[row], dividend_yield[row], call[row])
+        return AmericanOptions(strike[row], spot[row], tenor[row], rate[row], dividend_yield[row], call[row])
 
     @property
     def forward(self) -> Array:
@@ -68,7 +68,7 @@ class Options(NamedTuple):
         return discount
 
 
-def vols(options: Options, price: Array, *, exact: bool = True) -> Array:
+def vols(options: AmericanOptions, price: Array, *, exact: bool = True) -> Array:
     """Vols at which options with early exercise have their prices, [option].
 
     Args:
@@ -97,7 +97,7 @@ def vols(options: Options, price: Array, *, exact: bool = True) -> Array:
     return result
 
 
-def european_prices(options: Options, vol: Array) -> Array:
+def european_prices(options: AmericanOptions, vol: Array) -> Array:
     """Black's prices of the options without early exercise, [option]."""
     total_vol, forward = vol * np.sqrt(options.tenor), options.forward
     sign = np.where(options.call, 1.0, -1.0)
@@ -106,7 +106,7 @@ def european_prices(options: Options, vol: Array) -> Array:
     return sign * options.discount * price
 
 
-def european_vols(options: Options, price: Array) -> Array:
+def european_vols(options: AmericanOptions, price: Array) -> Array:
     """Black vols of prices that are read as if there were no early exercise, [option]; NaN where there is none."""
     forward = options.forward
     k, share = np.log(options.strike / forward), price / options.discount / forward
@@ -167,13 +167,13 @@ def _european_parts(
     market = (np.broadcast_to(x[:, None], strikes.shape).ravel() for x in (spot, tenor, rate, dividend_yield))
     known = np.isfinite(strikes).ravel()
     spots, tenors, rates, yields = (x[known] for x in market)
-    options = Options(strikes.ravel()[known], spots, tenors, rates, yields, np.full(int(known.sum()), call))
+    options = AmericanOptions(strikes.ravel()[known], spots, tenors, rates, yields, np.full(int(known.sum()), call))
     result = np.full(strikes.size, np.nan)
     result[known] = european_prices(options, vols(options, price.ravel()[known], exact=False))
     return result.reshape(strikes.shape)
 
 
-def _vols_below(options: Options, price: Array, highest: Array, *, exact: bool) -> Array:
+def _vols_below(options: AmericanOptions, price: Array, highest: Array, *, exact: bool) -> Array:
     """Vols of prices, at most those without early exercise, [option]; NaN where none is as low.
 
     The engine's fast scheme finds them; where they are to be exact, one of Newton's steps by its exact scheme follows.

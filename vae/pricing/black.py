@@ -65,7 +65,7 @@ class LogPrice(NamedTuple):
     slope: Tensor
 
 
-class Step(NamedTuple):
+class RootStep(NamedTuple):
     """The next s, the bracket of the root, and the length of the step over s.
 
     Where the length is at most ``_LAST_STEP``, the root is reached. It is no boolean, as compiled code takes as long to
@@ -200,7 +200,7 @@ def _first_guess(x: Tensor, log_b: Tensor) -> Tensor:
     return torch.hypot(x / torch.sqrt(-2.0 * log_b), 2.0 * _SQRT_2 * torch.erfinv(torch.exp(log_b)))
 
 
-def solve(x: Tensor, log_b: Tensor, first: Step, advance: Callable[..., Step]) -> Tensor:
+def solve(x: Tensor, log_b: Tensor, first: RootStep, advance: Callable[..., RootStep]) -> Tensor:
     """Total volatility with ln b(x, s) = log_b < -x/2, continued from a first step; all of one shape [point].
 
     Points whose root is reached are left alone, so that a few difficult options do not cost the others another step.
@@ -220,7 +220,7 @@ def solve(x: Tensor, log_b: Tensor, first: Step, advance: Callable[..., Step]) -
             return s
         if 2 * count < len(s):
             left = torch.nonzero(~settled).squeeze(-1)
-            rest = Step(*(part[left] for part in (s, low, high, length)))
+            rest = RootStep(*(part[left] for part in (s, low, high, length)))
             return s.index_copy(0, left, solve(x[left], log_b[left], rest, advance))
         s, low, high, length = advance(x, log_b, s, low, high, coefficients(s.device), wide=is_wide(s))
     return torch.where(length <= _LAST_STEP, s, torch.nan)
@@ -228,12 +228,12 @@ def solve(x: Tensor, log_b: Tensor, first: Step, advance: Callable[..., Step]) -
 
 def advance(
     x: Tensor, log_b: Tensor, s: Tensor, low: Tensor, high: Tensor, coefficients: Tensor, *, wide: bool
-) -> Step:
+) -> RootStep:
     """The price at s, and the step from there."""
     return householder(x, log_b, s, low, high, log_price_kernel(x, s, coefficients, wide=wide))
 
 
-def householder(x: Tensor, log_b: Tensor, s: Tensor, low: Tensor, high: Tensor, at_s: LogPrice) -> Step:
+def householder(x: Tensor, log_b: Tensor, s: Tensor, low: Tensor, high: Tensor, at_s: LogPrice) -> RootStep:
     """A step of third order for f(s) = ln b(s) - log_b, or half-way through the bracket where it leaves that.
 
     Reference: Householder (1970), "The numerical treatment of a single nonlinear equation", chapter 4.
@@ -251,7 +251,7 @@ def householder(x: Tensor, log_b: Tensor, s: Tensor, low: Tensor, high: Tensor, 
     following = s + step
     inside = (following >= low) & (following <= high)
     following = torch.where(inside, following, torch.minimum(2.0 * s, 0.5 * (low + high)))
-    return Step(following, low, high, (following - s).abs() * inverse)
+    return RootStep(following, low, high, (following - s).abs() * inverse)
 
 
 @functools.cache

@@ -34,7 +34,7 @@ class Start(NamedTuple):
 
     log_b: Tensor
     solvable: Tensor
-    step: black.Step
+    step: black.RootStep
 
 
 def start(x: Tensor, s: Tensor, integral: Tensor, coefficients: Tensor, *, wide: bool) -> Start:
@@ -67,7 +67,7 @@ class Kernels(NamedTuple):
 
     fourier: fourier.Kernels
     start: Callable[..., Start]
-    advance: Callable[..., black.Step]
+    advance: Callable[..., black.RootStep]
     finish: Callable[..., Tensor]
 
 

@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY
 from scipy import integrate, stats
 
 from deploy.server.app import _repeat
-from deploy.server.challenger import Challenge, Prediction, Record, crps, predicted
+from deploy.server.challenger import Challenge, Comparisons, Prediction, crps, predicted
 from deploy.server.errors import LateError
 from deploy.server.metrics import Metrics
 from deploy.server.reload import Follower, challenger
@@ -91,7 +91,7 @@ def test_noise_that_is_estimated_from_quotes_is_that_of_the_hidden_one(root: Pat
 
 def verdict(champion: np.ndarray, challenger: np.ndarray, times: float = 1.0) -> str | None:
     """The verdict on a record of these scores; both [comparison]."""
-    record = Record()
+    record = Comparisons()
     for ours, theirs in zip(champion, challenger, strict=True):
         record.add(Prediction(ours, 1.0), Prediction(theirs, times))
     return record.withdrawn
@@ -121,7 +121,7 @@ def test_a_challenger_is_withdrawn_where_it_is_worse_or_slower(
 
 
 def test_a_few_slow_answers_do_not_count() -> None:
-    record = Record()
+    record = Comparisons()
     for number in range(128):
         record.add(Prediction(1.0, 1.0), Prediction(1.0, 100.0 if number % 3 == 0 else 1.0))
     assert record.withdrawn is None
@@ -134,7 +134,7 @@ def test_an_equal_challenger_is_hardly_ever_withdrawn() -> None:
 
 
 def test_the_third_failure_withdraws() -> None:
-    record = Record()
+    record = Comparisons()
     for expected in (None, None, "it fails where the champion answers: OSError"):
         record.failed("OSError")
         assert record.withdrawn == expected

@@ -27,7 +27,7 @@ from tests.deploy.serving import ROOT, VOLVAE, Server, ask, decoder_request, ser
 from tests.services import alive, wait_for
 from vae.bundle import MANIFEST
 from vae.runtime import SurfaceModel
-from vae.sessions import Options
+from vae.sessions import SessionOptions
 
 _DRAIN, _GRACE = 0.5, 20
 _TOKEN = "a secret of this test"
@@ -305,7 +305,7 @@ def test_a_provider_that_does_not_start_is_found_before_there_are_workers(
     """The trial of the bundle runs on the CPU."""
     trials = Trials(tmp_path)
     trials.note_fit(fingerprint(linear_bundle))
-    monkeypatch.setattr(Options, "check", lambda _: None)  # this onnxruntime may lack it
+    monkeypatch.setattr(SessionOptions, "check", lambda _: None)  # this onnxruntime may lack it
     with pytest.raises(ValueError, match=r"CUDAExecutionProvider|'cuda' does not start"):
         run._check_model(Settings(linear_bundle, provider="cuda"), trials)
     run._check_model(Settings(linear_bundle), trials)

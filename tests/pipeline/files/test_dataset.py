@@ -10,7 +10,7 @@ import safetensors
 
 from pipeline.errors import InputError
 from pipeline.files import formats
-from pipeline.files.dataset import Dataset, Law
+from pipeline.files.dataset import Dataset, SimulatedLaw
 from vae.surface.grid import Grid
 
 GRID = Grid([0.1, 0.5], [-0.1, 0.0, 0.1], "log_moneyness")
@@ -26,7 +26,7 @@ def test_surfaces_come_back_with_what_belongs_to_them(tmp_path: Path) -> None:
     vix = np.array([20.0, np.nan, 22.0, 23.0])
     data.write_surfaces("train", iv, np.arange(4, dtype=np.int32), {"vix": vix})
     data.write_grid(GRID)
-    data.write_law(Law("heston", (0.0, -1.0), (1.0, 1.0), 1e-4, 1e-6))
+    data.write_law(SimulatedLaw("heston", (0.0, -1.0), (1.0, 1.0), 1e-4, 1e-6))
 
     np.testing.assert_array_equal(data.points("train"), iv.reshape(4, 6))
     np.testing.assert_array_equal(data.truth("train"), data.points("train"))

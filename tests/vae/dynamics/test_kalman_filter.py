@@ -8,11 +8,11 @@ from hypothesis.extra.numpy import arrays
 
 from vae.dynamics import kalman_filter
 from vae.dynamics.fit import History, walk
-from vae.dynamics.kalman_filter import Belief, Known, LogQuotes, Step
+from vae.dynamics.kalman_filter import Belief, Known, LogQuotes, TimeStep
 from vae.dynamics.law import FORMS, MOVE_DECAY, Array, Law, LawState, advanced, forecast
 
 _POINTS, _RANK = 5, 4
-_DAY = Step(np.zeros(7), 1.0)
+_DAY = TimeStep(np.zeros(7), 1.0)
 _NOISE = 1e-4
 
 
@@ -86,7 +86,9 @@ def test_a_whole_surface_moves_the_state_as_the_law_does() -> None:
     expected = advanced(law, walked.state(), week, move)
     quotes = LogQuotes(basis @ expected.coordinates, np.full(_POINTS, 1e12), np.eye(_POINTS))
     known = Known(walked.state(), np.zeros((_POINTS, _POINTS)))
-    found = kalman_filter.filtered(kalman_filter.compact(law), known, Step(week, 1.0), quotes, np.zeros(_POINTS)).known
+    found = kalman_filter.filtered(
+        kalman_filter.compact(law), known, TimeStep(week, 1.0), quotes, np.zeros(_POINTS)
+    ).known
     for one, other in zip(found.state, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
     assert np.abs(found.covariance).max() < 1e-11
@@ -117,7 +119,7 @@ def test_without_quotes_only_the_covariance_grows() -> None:
     known, nothing = _known(law), LogQuotes(np.zeros(1), np.zeros(1), np.eye(_POINTS)[:1])
     waited = kalman_filter.waited(law, known, [_DAY, _DAY])
     np.testing.assert_allclose(waited.covariance, known.covariance + 2.0 * _covariance(law))
-    half = Step(np.zeros(7), 0.5)
+    half = TimeStep(np.zeros(7), 0.5)
     found = known
     for _ in range(4):
         found = kalman_filter.filtered(law, found, half, nothing, np.zeros(_POINTS)).known
@@ -144,9 +146,10 @@ def test_parts_of_a_step_add_up_to_the_step(cuts: list[float], quoted: bool) -> 
     week, nothing = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]), LogQuotes(*np.zeros((2, 1)), np.eye(_POINTS)[:1])
     ends = [*sorted(cuts), 1.0]
     parts = [
-        Step((end - start) * week, end - start, ends=end == 1.0) for start, end in zip([0.0, *ends], ends, strict=False)
+        TimeStep((end - start) * week, end - start, ends=end == 1.0)
+        for start, end in zip([0.0, *ends], ends, strict=False)
     ]
-    whole = kalman_filter.waited(law, known, [Step(week, 1.0)] * 2)
+    whole = kalman_filter.waited(law, known, [TimeStep(week, 1.0)] * 2)
     if quoted:  # by quotes that say nothing
         found = known
         for step in parts * 2:
@@ -169,7 +172,7 @@ def test_a_mean_is_that_of_the_forecast() -> None:
     known = _known(law)
     known = known._replace(state=known.state._replace(recent=np.full(_RANK, 0.05)))
     week = np.array([0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
-    waited = kalman_filter.waited(law, known, [Step(week, 1.0)]).state
+    waited = kalman_filter.waited(law, known, [TimeStep(week, 1.0)]).state
     mean = forecast(law, known.state, week).mean
     np.testing.assert_allclose(waited.coordinates, known.state.coordinates + mean)
     np.testing.assert_allclose(waited.recent, MOVE_DECAY * (known.state.recent + mean))

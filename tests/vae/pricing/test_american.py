@@ -5,13 +5,13 @@ import pytest
 import QuantLib as ql
 
 from vae.pricing import american, early_exercise
-from vae.pricing.american import Array, Options
+from vae.pricing.american import AmericanOptions, Array
 
 TODAY = ql.Date(15, 3, 2022)
 DAYS = ql.Actual365Fixed()
 
 
-def process(options: Options, i: int, vol: float) -> ql.BlackScholesMertonProcess:
+def process(options: AmericanOptions, i: int, vol: float) -> ql.BlackScholesMertonProcess:
     def curve(rate: float) -> ql.YieldTermStructureHandle:
         return ql.YieldTermStructureHandle(ql.FlatForward(TODAY, float(rate), DAYS))
 
@@ -20,7 +20,7 @@ def process(options: Options, i: int, vol: float) -> ql.BlackScholesMertonProces
     return ql.BlackScholesMertonProcess(spot, curve(options.dividend_yield[i]), curve(options.rate[i]), flat)
 
 
-def quantlib_price(options: Options, i: int, vol: float, *, grid: int = 0) -> float:
+def quantlib_price(options: AmericanOptions, i: int, vol: float, *, grid: int = 0) -> float:
     """By its most exact common scheme, or by finite differences on a grid."""
     ql.Settings.instance().evaluationDate = TODAY
     own = process(options, i, vol)
@@ -38,7 +38,7 @@ def quantlib_price(options: Options, i: int, vol: float, *, grid: int = 0) -> fl
     return float(option.NPV())
 
 
-def random_options(count: int, seed: int) -> tuple[Options, Array]:
+def random_options(count: int, seed: int) -> tuple[AmericanOptions, Array]:
     """Options within two standard deviations of the money, a third of them in it, and their vols."""
     rng = np.random.default_rng(seed)
     tenor, vol = np.ceil(365.0 * rng.uniform(0.02, 2.0, count)) / 365.0, rng.uniform(0.1, 0.8, count)
@@ -47,15 +47,15 @@ def random_options(count: int, seed: int) -> tuple[Options, Array]:
     k = vol * np.sqrt(tenor) * rng.uniform(-2.0, 2.0, count)
     strike = spot * np.exp((rate - dividend_yield) * tenor + k)
     call = np.where(rng.random(count) < 0.33, k < 0.0, k >= 0.0)
-    return Options(strike, spot, tenor, rate, dividend_yield, call), vol
+    return AmericanOptions(strike, spot, tenor, rate, dividend_yield, call), vol
 
 
-def one(*, strike: float, spot: float, tenor: float, rate: float, dividend_yield: float, call: bool) -> Options:
+def one(*, strike: float, spot: float, tenor: float, rate: float, dividend_yield: float, call: bool) -> AmericanOptions:
     arrays = (np.array([x]) for x in (strike, spot, tenor, rate, dividend_yield))
-    return Options(*arrays, np.array([call]))
+    return AmericanOptions(*arrays, np.array([call]))
 
 
-def time_value(options: Options, price: Array) -> Array:
+def time_value(options: AmericanOptions, price: Array) -> Array:
     """Of the strike."""
     exercise = np.where(options.call, 1.0, -1.0) * (options.spot - options.strike)
     return (price - np.maximum(exercise, 0.0)) / options.strike
@@ -119,7 +119,7 @@ def test_forward_comes_from_the_european_part(tenor_days: int) -> None:
     count = len(strikes)
     same = [np.full(count, x) for x in (spot, tenor, rate, dividend_yield)]
     calls, puts = (
-        np.array([quantlib_price(Options(strikes, *same, np.full(count, call)), i, 0.3) for i in range(count)])
+        np.array([quantlib_price(AmericanOptions(strikes, *same, np.full(count, call)), i, 0.3) for i in range(count)])
         for call in (True, False)
     )
     implied = american.implied_dividend_yields(
@@ -151,7 +151,7 @@ def test_discrete_dividends_are_in_the_forward() -> None:
     same = [np.full(len(strikes), x) for x in (spot, 1.0, rate, 0.0)]
     dividends = ql.DividendVector([TODAY + day for day in days], [0.5] * 4)
     engine = ql.FdBlackScholesVanillaEngine(
-        process(Options(strikes, *same, strikes > 0.0), 0, 0.25), dividends, 100, 400
+        process(AmericanOptions(strikes, *same, strikes > 0.0), 0, 0.25), dividends, 100, 400
     )
 
     def prices(kind: int, exercise: ql.Exercise) -> Array:
@@ -165,7 +165,9 @@ def test_discrete_dividends_are_in_the_forward() -> None:
     calls, puts = (prices(kind, ql.AmericanExercise(TODAY, TODAY + 365)) for kind in (ql.Option.Call, ql.Option.Put))
     market = {"spot": np.array([spot]), "tenor": np.ones(1), "rate": np.array([rate])}
     implied = american.implied_dividend_yields(strikes[None], calls[None], puts[None], **market).item()
-    ours = Options(strikes, *same[:3], np.full(len(strikes), implied), strikes > spot * math.exp(rate - implied))
+    ours = AmericanOptions(
+        strikes, *same[:3], np.full(len(strikes), implied), strikes > spot * math.exp(rate - implied)
+    )
     price = np.where(ours.call, calls, puts)
 
     forward = spot * math.exp(rate) - sum(0.5 * math.exp(rate * (1.0 - day / 365.0)) for day in days)
@@ -184,7 +186,7 @@ def chain(rate: float, dividend_yield: float, tenor: float, *, european: bool) -
     vol = 0.3 - 0.1 * np.log(strikes / 100.0)
     sides = []
     for call in (True, False):
-        options = Options(strikes, *same, np.full(27, call))
+        options = AmericanOptions(strikes, *same, np.full(27, call))
         if european:
             sides.append(american.european_prices(options, vol))
         else:
