@@ -80,6 +80,13 @@ def test_arbitrage_of_samples_is_judged_over_seeds(monkeypatch: pytest.MonkeyPat
     assert found["arbitrage_free_rate_of_others_fast_vollib"] == 1.0
 
 
+def test_nobody_is_told_of_a_benchmark(tmp_path: Path) -> None:
+    """onnxruntime keeps what it is about to send in the user's folder."""
+    environment = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", "import benchmarks, onnxruntime"], env=environment, check=True)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_each_part_is_a_module() -> None:
     assert all(importlib.util.find_spec(f"benchmarks.{name}") for name in bench.PARTS)
     assert set(bench._OF_A_BUNDLE) <= set(bench.PARTS)
