@@ -9,6 +9,7 @@ import datetime as dt
 import importlib
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -57,6 +58,7 @@ def main(parts: tuple[str, ...], document: Path, past: Path, *, record: bool) ->
     figures: dict[str, float] = {}
     remarks: list[str] = []
     for name in parts or PARTS:
+        start = time.monotonic()
         try:
             found, judged = measured(name)
         except (InputError, StageError) as error:
@@ -64,6 +66,7 @@ def main(parts: tuple[str, ...], document: Path, past: Path, *, record: bool) ->
         else:
             figures |= found
             remarks += judged
+            print(f"{name} took {time.monotonic() - start:.0f} seconds", file=sys.stderr)
     card.show(figures, *remarks)
     document.parent.mkdir(parents=True, exist_ok=True)
     formats.write_json(document, {"machine": here, "commit": _commit(), "figures": figures})
