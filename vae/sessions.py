@@ -3,11 +3,9 @@
 A session starts at the first call, starts anew in a forked process, and can write its outputs into existing arrays.
 """
 
-import contextlib
 import copy
 import ctypes
 import functools
-import io
 import os
 import sys
 import threading
@@ -58,8 +56,13 @@ def _has_driver() -> bool:
 @functools.cache
 def _load_cuda() -> None:
     """Load the libraries of CUDA that came as wheels, once: the provider looks for them among the system's only."""
-    with contextlib.redirect_stdout(io.StringIO()):  # a line for each that is missing: the session says it in one
+    # It prints a line for each that is missing, and the session says it in one. Its own print alone is silenced, as
+    # sys.stdout is that of all threads.
+    vars(onnxruntime)["print"] = lambda *_, **__: None
+    try:
         onnxruntime.preload_dlls()
+    finally:
+        vars(onnxruntime).pop("print", None)
 
 
 class SessionOptions(NamedTuple):

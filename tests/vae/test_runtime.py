@@ -4,9 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import NormalDist
+from types import FunctionType
 
 import numpy as np
 import onnx
@@ -577,6 +579,21 @@ def test_a_gpu_that_does_not_start_is_said(bundle: Path, monkeypatch: pytest.Mon
     with pytest.raises(ValueError, match="provider 'cuda' does not start; CPUExecutionProvider would run instead"):
         SurfaceModel.load(bundle, provider="cuda").provider  # noqa: B018 - starts a session
     assert loaded == ["libraries"] * 2
+
+
+def test_only_the_loader_of_cuda_is_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines of other threads are seen while it runs, and those of onnxruntime later."""
+
+    def preload(others: Callable[[], None] = lambda: print("of another thread")) -> None:
+        print("Failed to load libcudart.so.12")
+        others()
+
+    of_onnxruntime = FunctionType(preload.__code__, vars(onnxruntime), argdefs=preload.__defaults__)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", of_onnxruntime)
+    sessions._load_cuda.__wrapped__()
+    assert capsys.readouterr().out == "of another thread\n"
+    of_onnxruntime()
+    assert capsys.readouterr().out == "Failed to load libcudart.so.12\nof another thread\n"
 
 
 def test_a_machine_without_a_driver_tries_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
