@@ -85,15 +85,29 @@ PATHS = {
 }
 
 
+class Transaction(NamedTuple):
+    """A transaction in any folder, and how its outcome is seen.
+
+    Attributes:
+        work: the transaction, in a copy of the template.
+        state: what a reader finds in that folder, by name; each entry is that from before or that from after.
+        remains: whether the work, done again after it was done, is refused in one line.
+    """
+
+    work: Work
+    state: Callable[[Strike], Mapping[str, object]]
+    remains: bool = False
+
+
 class Subject(NamedTuple):
-    """One transaction.
+    """One transaction, and from where it starts.
 
     Attributes:
         name: in tables.
         template: folder from which each trial starts.
-        work: the transaction, in a copy of that folder.
-        state: what a reader finds in that folder, by name; each entry is that from before or that from after.
-        remains: whether the work, done again after it was done, is refused in one line.
+        work: as of ``Transaction``, and so are the others.
+        state: likewise.
+        remains: likewise.
     """
 
     name: str
@@ -126,7 +140,7 @@ def of_registry(folder: Path, bundle: Path) -> list[Subject]:
     store = registered(folder / "registered", partial(register_versions, bundle))
     with contextlib.chdir(store), opened() as models:
         models.find(CHAMPION)  # in this process, so that what MLflow imports late is there for all children
-    return [Subject(name, store, *parts) for name, parts in _OF_REGISTRY.items()]
+    return [Subject(name, store, *transaction) for name, transaction in _OF_REGISTRY.items()]
 
 
 def registered(folder: Path, work: Work) -> Path:
@@ -311,11 +325,11 @@ def _check_served(follower: Follower, *allowed: str) -> None:
         raise RuntimeError(f"version {version} is served, with its own decoder: {decoder == expected}")
 
 
-_OF_REGISTRY: Mapping[str, tuple[Any, ...]] = {  # the parts of subjects after the template
-    "register": (_register, _registered),
-    "promote": (_command("promote", "3"), _registered),
-    "rollback": (_command("rollback"), _registered, True),
-    "fetch": (_command("fetch", "-o", "fetched"), partial(written, ["fetched"])),
-    "exchange": (_exchange, _registered),
+_OF_REGISTRY: Mapping[str, Transaction] = {
+    "register": Transaction(_register, _registered),
+    "promote": Transaction(_command("promote", "3"), _registered),
+    "rollback": Transaction(_command("rollback"), _registered, remains=True),
+    "fetch": Transaction(_command("fetch", "-o", "fetched"), partial(written, ["fetched"])),
+    "exchange": Transaction(_exchange, _registered),
 }
 NAMES = (*PATHS, *_OF_REGISTRY)
