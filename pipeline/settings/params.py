@@ -1,5 +1,6 @@
 """All of params.yaml as frozen, strictly checked values: the only validator of settings."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -20,6 +21,8 @@ from pipeline.settings.train import TrainParams
 from pipeline.settings.types import Block
 
 PARAMS = Path("params.yaml")
+# Blocks of volvae in a text that is not YAML, as a template of another project may be.
+_OURS = re.compile(rb"^(?:register|retrain):|^prepare:.*?[\s{](?:source|quotes):", re.MULTILINE | re.DOTALL)
 
 
 class Params(Block):
@@ -92,11 +95,17 @@ def is_of_volvae(path: Path) -> bool:
     """Whether ``path`` exists and holds settings of volvae, as many projects have a params.yaml with blocks of theirs.
 
     Raises:
-        InputError: the file cannot be read, or is not YAML.
+        InputError: the file cannot be read, or has blocks of volvae and is not YAML.
     """
     if not path.exists():
         return False
-    match read_values(path):
+    try:
+        values = read_values(path)
+    except InputError as error:
+        if isinstance(error.__cause__, yaml_text.TextError) and not _OURS.search(path.read_bytes()):
+            return False
+        raise
+    match values:
         case {"prepare": {"source": _} | {"quotes": _}} | {"register": _} | {"retrain": _}:
             return True
     return False

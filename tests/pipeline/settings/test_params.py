@@ -26,6 +26,7 @@ def test_the_projects_own_params_are_valid(root) -> None:
         ("prepare: {quotes: {}}", True),
         ("prepare: {source: hestn}", True),
         ("prepar: {source: heston}\nretrain: {}", True),
+        ("lr: {{ lr }}\nprepare: {split: {{ share }}}", False),  # a template, which is not YAML
     ],
 )
 def test_settings_of_another_project_are_told_apart(tmp_path: Path, text: str | None, *, ours: bool) -> None:
@@ -33,6 +34,15 @@ def test_settings_of_another_project_are_told_apart(tmp_path: Path, text: str | 
     if text is not None:
         path.write_text(text)
     assert is_of_volvae(path) is ours
+
+
+@pytest.mark.parametrize("text", ["prepare:\n  quotes: {path: [}", "prepare: {source: heston]", "retrain: {when: [}"])
+def test_settings_of_volvae_that_are_not_yaml_are_not_passed_over(tmp_path: Path, text: str) -> None:
+    """They may say how a file is read, or when data drift."""
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"params\.yaml is not YAML: "):
+        is_of_volvae(path)
 
 
 @pytest.mark.parametrize(
