@@ -13,7 +13,7 @@ from playwright.sync_api import Browser
 from scipy.stats import norm
 
 from pipeline.cli import complete_quotes
-from pipeline.cli.quotes_options import Options
+from pipeline.cli.quotes_options import ReadingOptions
 from pipeline.sources.one_surface import Choice
 from tests.bundles import linear_model
 from tests.deploy.browser import Explorer, chromium
@@ -76,7 +76,7 @@ def quotes_file(folder: Path, model: SurfaceModel) -> Path:
 
 def completed(model: SurfaceModel, path: Path) -> Completion:
     """The quotes that the command reads from a file."""
-    quotes = complete_quotes.read(path, Options(None, {}, {}), Choice())
+    quotes = complete_quotes.read(path, ReadingOptions(None, {}, {}), Choice())
     return complete_quotes.run(model, complete_quotes.for_model(model, quotes, None))
 
 
@@ -214,7 +214,7 @@ def test_columns_of_quotes_are_those_of_the_command(explorer: Explorer, tmp_path
         read = explorer.imported("quotes.js", "m.parse(value, 0.001)", text)
         path = tmp_path / "quotes.csv"
         path.write_text(text.replace("# a comment\n", "").replace(";", ",").replace("\t", ","))
-        expected = complete_quotes.read(path, Options(None, {}, {}), Choice())
+        expected = complete_quotes.read(path, ReadingOptions(None, {}, {}), Choice())
         order = np.argsort(expected.row)  # in the order of the file
         np.testing.assert_allclose(read["logMoneyness"], expected.k[order], rtol=1e-12, atol=1e-13)
         np.testing.assert_allclose(read["tenor"], expected.tenor[order], rtol=1e-8)
