@@ -12,6 +12,8 @@ from pipeline.settings.types import Block, Count, Name, NotNegative, Number, Pos
 from vae.surface.plausible import MEDIAN_VOL
 from vae.surface.units import DAYS_PER_YEAR
 
+_EXCEL = "excel"  # the format of days as Excel counts them, as pipeline/tables/dates.py has it
+
 
 def _day(value: object) -> object:
     """A day written as text, where it is one; YAML reads a bare 2023-02-15 as a date itself."""
@@ -22,14 +24,16 @@ Day = Annotated[dt.date, BeforeValidator(_day)]
 
 
 def _date_format(form: str) -> str:
-    """A format of ``strptime`` that says day, month and year."""
+    """A format of ``strptime`` that says day, month and year, or that of days as Excel counts them."""
+    if form == _EXCEL:
+        return form
     day = dt.date(2021, 12, 31)
     try:
         if dt.datetime.strptime(day.strftime(form), form).date() == day:
             return form
     except ValueError:
         pass
-    raise ValueError(f"{form!r} must say day, month and year, as '%d/%m/%Y' does")
+    raise ValueError(f"{form!r} must say day, month and year, as '%d/%m/%Y' does, or be {_EXCEL}")
 
 
 DateFormat = Annotated[str, AfterValidator(_date_format)]

@@ -250,10 +250,19 @@ class Columns:
             if pa.types.is_large_string(kind):
                 return dates.of_text(column, date_format, excel=self._excel)
             if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-                return dates.of_numbers(self.numbers(name), excel=self._excel)
+                return dates.of_numbers(self.numbers(name), date_format, excel=self._excel)
             if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
                 return dates.of_times(column)
             raise CellError(f"holds {kind}, but must hold dates; {dates.ALLOWED}")
+
+    def date_forms(self, name: str) -> list[str]:
+        """The forms by which all cells of a column are dates, where none shows; see ``dates.forms_of_text``."""
+        column = self._column(name, empty=pa.float64())
+        if pa.types.is_large_string(column.type):
+            return dates.forms_of_text(column, excel=self._excel)
+        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+            return dates.forms_of_numbers(self.numbers(name), excel=self._excel)
+        return []
 
     def offsets(self, name: str, *, date_format: str | None = None) -> Array:
         """Days by which the clocks of a column of times are ahead of UTC, NaN where a cell does not say it, [row]."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.settings.quotes import QuotesParams
-from pipeline.sources import columns, layouts, quote_deltas, quote_tenors, row_filters
+from pipeline.sources import columns, date_forms, layouts, quote_deltas, quote_tenors, row_filters
 from pipeline.sources.columns import Array, Columns, Wanted
 from pipeline.tables.words import EXERCISES, OPTION_TYPES
 from vae.surface.days import date_of, day_of
@@ -200,7 +200,11 @@ def read(params: QuotesParams) -> QuoteTable:
     """
     source = Columns.read(Path(params.path), sheet=params.sheet, decimal_mark=params.decimal_mark, takes_unclear=True)
     wanted = _wanted(params, source.names)
-    of_file = source.found(wanted)
+    try:
+        of_file = source.found(wanted)
+    except InputError:  # of dates with several readings, which other columns may settle
+        wanted = date_forms.settled(source, wanted, None if params.date is None else float(day_of(params.date)))
+        of_file = source.found(wanted)
     _check_shown_percent(source, wanted, of_file, params)
     of_file = _with_decimal_rates(of_file, params)
     found, row = layouts.long(of_file, _times(of_file, params)["date"], params, source.names)

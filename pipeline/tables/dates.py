@@ -20,6 +20,7 @@ ALLOWED = (
     "prepare.quotes.date_format"
 )
 _UNCLEAR = "which may be days as Excel counts them or dates without their leading zero"
+_NO_DATE, _SETTING = "which is not a date", "prepare.quotes.date_format to"
 _LAST_DAY = 2_932_896  # 9999-12-31, in days since 1970-01-01
 _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
            "november", "december")  # fmt: skip
@@ -43,6 +44,7 @@ _MANY = 1000  # different texts, from which on Arrow's reader is tried first
 # Seconds since 1970 and its parts, from 1980 to 2100: no two units share a magnitude, nor is one a yyyymmdd.
 _EARLIEST, _LATEST = 3650 * 86_400.0, 47_482 * 86_400.0
 _UNITS = (1.0, 1e3, 1e6, 1e9)
+SERIAL = "excel"  # the form of numbers that are days as Excel counts them, beside those of strptime
 EXCEL = -25_569  # 1899-12-30, from which Excel counts days, in days since 1970-01-01
 _FIRST_DAY, _END_DAY = 7_305.0, 29_585.0  # 1990 to 2050, of days that Excel counts
 _FIRST_YEAR, _LAST_YEAR = 1990, 2050
@@ -54,7 +56,7 @@ def of_text(column: pa.Array, form: str | None, *, excel: int = EXCEL) -> Array:
 
     Args:
         column: text without blanks around it.
-        form: how all cells are written, as ``datetime.strptime`` has it; None where that shows.
+        form: how all cells are written, as ``datetime.strptime`` has it, or ``SERIAL``; None where that shows.
         excel: the day from which Excel counts, in days since 1970-01-01.
 
     Raises:
@@ -65,15 +67,16 @@ def of_text(column: pa.Array, form: str | None, *, excel: int = EXCEL) -> Array:
     found: Array = _of_texts(texts, form, excel)[index]
     wrong = np.isnan(found) & column.is_valid().to_numpy(zero_copy_only=False)
     if wrong.any():
-        raise CellError(f"holds {cells(column, wrong)}, {_reason(column.filter(pa.array(wrong)), form)}")
+        raise CellError(f"holds {cells(column, wrong)}, {_reason(column.filter(pa.array(wrong)), form, excel)}")
     return found
 
 
-def of_numbers(numbers: Array, *, excel: int = EXCEL) -> Array:
+def of_numbers(numbers: Array, form: str | None = None, *, excel: int = EXCEL) -> Array:
     """Days of numbers, NaN where they are NaN, [row]: yyyymmdd, days of Excel, or times since 1970 in s, ms, us or ns.
 
     Args:
         numbers: the numbers.
+        form: of those that may be days of Excel or dates without their leading zero, as of ``of_text``.
         excel: the day from which Excel counts, in days since 1970-01-01.
 
     Raises:
@@ -81,11 +84,34 @@ def of_numbers(numbers: Array, *, excel: int = EXCEL) -> Array:
     """
     found = _of_numbers(numbers, excel)
     wrong = np.isfinite(numbers) & np.isnan(found)
+    unclear = wrong.any() and _are_serial(numbers[wrong], excel) and _short_forms(numbers[wrong])
+    if unclear and form is not None:
+        return of_text(_short_texts(numbers), form, excel=excel)
     if wrong.any():
-        unclear = _are_serial(numbers[wrong], excel) and _short_forms(numbers[wrong])
-        reason = f"{_UNCLEAR}: write them as dates" if unclear else f"which is not a date; {ALLOWED}"
+        reason = f"{_UNCLEAR}: set {_SETTING} {_either([SERIAL, *unclear])}" if unclear else f"{_NO_DATE}; {ALLOWED}"
         raise CellError(f"holds {cells(pa.array(numbers), wrong)}, {reason}")
     return found
+
+
+def forms_of_text(column: pa.Array, *, excel: int = EXCEL) -> list[str]:
+    """The forms that read all cells of a column of text, where none shows; none where one does, or none reads them.
+
+    Args:
+        column: as of ``of_text``, and so is the other.
+        excel: likewise.
+    """
+    texts = pc.unique(column.drop_null())
+    return _forms(texts.to_pylist(), excel) if np.isnan(_of_texts(texts, None, excel)).any() else []
+
+
+def forms_of_numbers(numbers: Array, *, excel: int = EXCEL) -> list[str]:
+    """The same for numbers."""
+    return forms_of_text(_short_texts(numbers).drop_null(), excel=excel)
+
+
+def _short_texts(numbers: Array) -> pa.Array:
+    """Numbers as text, without decimals where they are whole; null where they are NaN."""
+    return pa.array([None if np.isnan(number) else f"{number:.15g}" for number in numbers], pa.large_string())
 
 
 def of_times(column: pa.Array) -> Array:
@@ -137,6 +163,8 @@ def offsets_of_times(column: pa.Array) -> Array:
 
 def _of_texts(texts: pa.Array, form: str | None, excel: int) -> Array:
     """Days of different texts, NaN where one is null or no date."""
+    if form == SERIAL:
+        return _of_serial(texts, excel)
     if form is None and pc.all(pc.match_substring_regex(texts, _DIGITS)).as_py():
         may_be_serial = not pc.any(pc.starts_with(texts, "0")).as_py()  # 040515 is no 40515
         numbers = np.array(texts.cast(pa.float64()).to_numpy(zero_copy_only=False))
@@ -145,6 +173,14 @@ def _of_texts(texts: pa.Array, form: str | None, excel: int) -> Array:
     if days is not None:
         return days
     return np.array([np.nan if (text := cell.as_py()) is None else _of_one(text, form) for cell in texts])
+
+
+def _of_serial(texts: pa.Array, excel: int) -> Array:
+    """Days of texts that are days as Excel counts them, NaN where one is not."""
+    digits = texts.fill_null("").to_pylist()
+    numbers = np.array([float(text) if re.fullmatch(_DIGITS, text) else np.nan for text in digits])
+    inside = (numbers + excel >= _FIRST_DAY) & (numbers + excel < _END_DAY)
+    return np.where(inside, np.rint((numbers + excel) * 86_400.0) / 86_400.0, np.nan)
 
 
 def _of_numbers(numbers: Array, excel: int, *, may_be_serial: bool = True) -> Array:
@@ -214,6 +250,8 @@ def _of_one(text: str, form: str | None) -> float:
 
 def _offset(text: str | None, form: str | None) -> float:
     """Days by which the clock of a time is ahead of UTC, NaN where it does not say it."""
+    if form == SERIAL:
+        return np.nan
     moment = None if text is None else _moment(text) if form is None else _by_format(text, form)
     ahead = None if moment is None else moment.utcoffset()
     return np.nan if ahead is None else ahead / DAY
@@ -253,28 +291,35 @@ def _month(name: str) -> int:
 
 
 def _by_format(text: str, form: str) -> dt.datetime | None:
+    text = text.zfill(_COMPACT_DIGITS) if form in _COMPACT else text  # 11115 is 01/11/15, not 11/1/15
     try:
         return dt.datetime.strptime(text, form)
     except ValueError:
         return None
 
 
-def _reason(column: pa.Array, form: str | None) -> str:
+def _reason(column: pa.Array, form: str | None, excel: int) -> str:
     """Why cells are no dates, and the formats that read all of them."""
     if form is not None:
         return f"which prepare.quotes.date_format {form!r} does not read"
-    texts = [cell.as_py() for cell in pc.unique(column)]
-    if all(_FIVE_DIGITS.fullmatch(text) for text in texts):
-        forms = _short_forms(np.array(texts, np.float64))
-        if forms:
-            return f"{_UNCLEAR}: write them as ISO dates, or set prepare.quotes.date_format to {_either(forms)}"
-    local = _COMPACT if all(_SIX_DIGITS.fullmatch(text) for text in texts) else _LOCAL
-    forms = [form for form in local if all(_by_format(text, form) for text in texts)]
+    forms = _forms(pc.unique(column).to_pylist(), excel)
     if not forms:
-        return f"which is not a date; {ALLOWED}"
+        return f"{_NO_DATE}; {ALLOWED}"
+    if forms[0] == SERIAL:
+        return f"{_UNCLEAR}: set {_SETTING} {_either(forms)}"
     if len(forms) == 1:
-        return f"in a local form; set prepare.quotes.date_format to {forms[0]!r}, the only order that reads all of them"
-    return f"which can be read in several ways; set prepare.quotes.date_format to {_either(forms)}"
+        return f"in a local form; set {_SETTING} {forms[0]!r}, the only order that reads all of them"
+    return f"which can be read in several ways; set {_SETTING} {_either(forms)}"
+
+
+def _forms(texts: list[str], excel: int) -> list[str]:
+    """The forms that read all of some texts, of which none shows which it is."""
+    if all(_FIVE_DIGITS.fullmatch(text) for text in texts):
+        days = np.array(texts, np.float64)
+        short = _short_forms(days)
+        return [SERIAL, *short] if short and _are_serial(days, excel) else short
+    local = _COMPACT if all(_SIX_DIGITS.fullmatch(text) for text in texts) else _LOCAL
+    return [form for form in local if all(_by_format(text, form) for text in texts)]
 
 
 def _either(forms: list[str]) -> str:
@@ -286,5 +331,5 @@ _DATES = (
     *(mark.join(order) for mark in "/.-" for order in (("%d", "%m", "%y"), ("%m", "%d", "%y"), ("%y", "%m", "%d"))),
     *("%d-%b-%y", "%d %b %y", "%d%b%y", "%y-%b-%d"),
 )
-_COMPACT = ("%y%m%d", *_SHORT)
+_COMPACT, _COMPACT_DIGITS = ("%y%m%d", *_SHORT), 6
 _LOCAL = tuple(f"{date}{time}" for date, time in product(_DATES, ("", " %H:%M", " %H:%M:%S", " %I:%M %p")))

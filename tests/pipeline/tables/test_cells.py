@@ -146,8 +146,9 @@ def test_cells_without_an_offset_are_not_read_one_by_one(cell: str, monkeypatch:
         (["060215", "060317"], r"date_format to '%y%m%d' or '%m%d%y'"),
         (["040515"], r"date_format to '%y%m%d' or '%m%d%y' or '%d%m%y'"),  # 40515 would be a day of Excel
         (["031523"], r"date_format to '%m%d%y', the only order"),
-        (["40515"], r"days as Excel counts them or dates without their leading zero.* to '%m%d%y' or '%d%m%y'"),
-        (["42415", "42416"], r"days as Excel counts them or dates without their leading zero.* to '%m%d%y'$"),
+        (["40515"], r"days as Excel counts them or dates without their .* to 'excel' or '%m%d%y' or '%d%m%y'"),
+        (["42415", "42416"], r"days as Excel counts them or dates without their .* to 'excel' or '%m%d%y'$"),
+        (["61915"], r"set prepare.quotes.date_format to '%m%d%y', the only order"),  # 2069 as Excel counts
         (["45916", "20250916"], "which is not a date"),
         (["20250906", "1757161800"], "which is not a date"),
         (["1757161800", "1757161800000"], "which is not a date"),
@@ -160,8 +161,20 @@ def test_dates_that_are_unclear_are_refused(cells: list[str], message: str) -> N
 
 def test_serial_days_that_may_be_written_dates_are_refused_as_numbers_too() -> None:
     """40515 may be 2010-12-02 or 04/05/15; 40515.5 has a time, and 40567 would be of 2067."""
-    with pytest.raises(CellError, match="days as Excel counts them or dates without their leading zero: write them as"):
+    with pytest.raises(CellError, match=r"or dates without their leading zero: set .* to 'excel' or '%m%d%y' or '%d%"):
         dates.of_numbers(np.array([40515.0]))
+    for form, day in (("excel", 14_945.0), ("%m%d%y", 16_530.0), ("%d%m%y", 16_559.0)):  # 5 April and 4 May 2015
+        assert dates.of_numbers(np.array([40514.0 if form == "excel" else 40515.0, np.nan]), form)[0] == day
+        assert dates.of_text(text("40514" if form == "excel" else "040515"), form)[0] == day
+    with pytest.raises(CellError, match=r"which prepare\.quotes\.date_format 'excel' does not read"):
+        dates.of_text(text("61915", "today"), "excel")
+    assert np.isnan(dates.offsets_of_text(text("40515"), "excel")).all()
+
+
+def test_a_date_that_lost_its_leading_zero_is_read_by_its_format() -> None:
+    """11115 was the first of November."""
+    assert dates.of_text(text("11115"), "%m%d%y").tolist() == [16_446.0]  # 11 January 2015
+    assert dates.of_text(text("50315"), "%y%m%d").tolist() == [12_857.0]  # 15 March 2005
     assert dates.of_numbers(np.array([40515.5])).tolist() == [14_946.5]
     assert dates.of_numbers(np.array([40515.0, 40567.0])).tolist() == [14_946.0, 14_998.0]
 
