@@ -109,7 +109,7 @@ def _check_missing(table: QuoteTable) -> QuoteTable:
         table = table.reject("missing_value", ~np.isfinite(table.get(name, 0.0)))
     if "bid" in table:
         for side in ("bid", "ask"):
-            table = table.reject(f"missing_{side}", ~np.isfinite(table[side]) | (table[side] == 0.0))
+            table = table.reject(f"missing_{side}", ~np.isfinite(table[side]) | (table[side] <= 0.0))  # -1 is none
     return table.reject("missing_value", ~np.isfinite(table["value"]))
 
 

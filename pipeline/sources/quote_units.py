@@ -11,7 +11,7 @@ from pipeline.errors import InputError
 from pipeline.settings.quotes import HIGHEST_RATE, QuotesParams
 from pipeline.sources.columns import Array
 from pipeline.sources.groups import medians
-from pipeline.sources.quote_rows import EXPIRY, SURFACE, Index, Mask, QuoteTable
+from pipeline.sources.quote_rows import EXPIRY, STRIKE, SURFACE, Index, Mask, QuoteTable
 from vae.pricing import quoted_surface
 from vae.surface import plausible
 from vae.surface.plausible import VOL_UNITS, Interval
@@ -29,6 +29,11 @@ _FEWEST_QUOTES = 3  # of a smile or date whose median counts
 _MANY_ROWS = 0.05  # of a market: fewer in another unit are single faults
 _NEARLY = 10.0  # a vol is just outside of its range within this factor
 _SURE = 6.0  # standard errors of the rate of parity
+_LOWEST_MEDIAN = 1e-3  # decimal vol that a market may have which is calmer than others
+_LEAST_REACH = 0.05  # standard deviations from the forward, of the widest smile: no market quotes less
+_FAR, _FAR_K = 4.0, 1.0  # standard deviations of half of the quotes of each smile, beside one of such a |ln(K/F)|
+_FARTHEST = 12.0  # the same of smiles that reach less far: a week of a table to 60 % of a calm spot has less
+_AWAY, _AWAY_K = 4.0, 0.5  # standard deviations and |ln(K/F)| of the quote nearest the money
 _SET = "prepare.quotes."
 
 
@@ -143,6 +148,59 @@ def check_vols(table: QuoteTable, params: QuotesParams) -> None:
         level = float(np.median(_forward(table, row))) if params.columns.strike is not None else np.nan
         black = vol / level if params.vol_kind == "normal" else vol
         _check_vol(params, raw=vol / VOL_UNITS[params.vol_unit], black=black, level=level)
+        if params.vol_kind == "black" and not params.columns.by_delta:
+            _check_reach(table, params, positive)
+
+
+def _check_reach(table: QuoteTable, params: QuotesParams, row: Index) -> None:
+    """Raise InputError where vols and strikes of a market do not go together, by distances in standard deviations.
+
+    Args:
+        table: Black vols.
+        params: settings.
+        row: of the market, with positive vols.
+    """
+    distance = _distance(table, params, row)
+    deviations = distance / (table["value"][row] * np.sqrt(table["tenor"][row]))
+    smile = np.cumsum(table.starts(row, EXPIRY)) - 1
+    strikes = np.bincount(smile, table.starts(row, STRIKE))[smile]
+    many = np.isfinite(deviations) & (strikes >= _FEWEST_QUOTES)
+    if not many.any():
+        return
+    distance, deviations, smile = distance[many], deviations[many], smile[many]
+    column = params.columns.iv or params.columns.bid_iv
+    if deviations.max() < _LEAST_REACH and "expected_vol" not in params.model_fields_set:
+        raw = float(np.median(table["value"][row])) / VOL_UNITS[params.vol_unit]
+        smaller = [
+            f"vol_unit: {unit} where {raw:.3g} is {100.0 * size * raw:.3g} %"
+            for unit, size in VOL_UNITS.items()
+            if _LOWEST_MEDIAN <= size * raw < VOL_UNITS[params.vol_unit] * raw
+        ]
+        raise InputError(
+            f"{params.path}: column {column}: all strikes lie within {deviations.max():.2g} standard deviations of the "
+            f"forward, as where vols are in another unit: set {_SET}{', or '.join(smaller) or 'vol_unit'}, and "
+            f"{_SET}expected_vol: {{low: 0.0001, high: 2}}, which takes so small or so large vols as they are"
+        )
+    middle = float(np.nanmin(medians(smile, deviations)))
+    if params.columns.log_moneyness is not None and distance.max() > _FAR_K and middle > _FAR:
+        raise InputError(
+            f"{params.path}: column {params.columns.log_moneyness}: half of the quotes of each expiry lie {middle:.3g} "
+            "or more standard deviations from the money, where options are worth nothing: it is no ln(K/F); one that "
+            "was divided by vol sqrt(tenor) must be multiplied by it in the file"
+        )
+    if middle > _FARTHEST and "expected_vol" not in params.model_fields_set:
+        raise InputError(
+            f"{params.path}: column {column}: half of the quotes of each expiry lie {middle:.3g} or more standard "
+            "deviations from the money, where options are worth nothing: the vols are no annual ones in this unit; "
+            f"where they are, state {_SET}expected_vol"
+        )
+    if deviations.min() > _AWAY and distance.min() > _AWAY_K:
+        market = f" of market {table.markets[int(table['market'][row[0]])]}" if table.markets else ""
+        raise InputError(
+            f"{params.path}: the strike{market} nearest the forward or spot is a factor of "
+            f"{np.exp(distance.min()):.3g} off, where options are worth nothing: strikes and forwards are in different "
+            f"units, of different underlyings, or from before a split; {_SET}markets or drop_where leave such rows out"
+        )
 
 
 def check_one_unit(table: QuoteTable, params: QuotesParams) -> QuoteTable:
@@ -212,7 +270,9 @@ def refuse_slope(params: QuotesParams, ratio: float, spot: float) -> None:
     """
     message = f"{params.path}: C - P changes by {ratio:.3g} for 1 of strike instead of by nearly 1"
     scale = next((scale for scale in (100.0, 1000.0) if _one(ratio * scale)), None)
-    if params.price_unit == "underlying":
+    if _one(-ratio):
+        remedy = f"calls are puts and puts are calls: look at column {params.columns.type or 'of types'}"
+    elif params.price_unit == "underlying":
         remedy = f"for prices in currency leave {_SET}price_unit out"
     elif _one(ratio * spot):
         remedy = f"for prices in units of the underlying set {_SET}price_unit: underlying"

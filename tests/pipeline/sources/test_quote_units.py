@@ -18,6 +18,7 @@ from pipeline.errors import InputError
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import quotes
 from tests.chains import COLUMNS, PRICES, chain, errors_bp, joined, read
+from vae.surface.grid import Grid
 
 BY_K = {"date": "date", "days": "days", "log_moneyness": "k", "iv": "iv"}
 SPOT_PRICES = PRICES | {"spot": "spot"}
@@ -278,3 +279,51 @@ def test_a_few_vols_of_another_unit_are_left_out(
     table = quotes.read_table(QuotesParams.model_validate({"path": str(path), "columns": BY_K, "max_vol": 30.0}))
     left_out = {} if by == "days" and quotes_of_odd == 1 else {reason: quotes_of_odd}
     assert {name: count for name, count in table.rejected.items() if count} == left_out
+
+
+def test_vols_of_a_pegged_currency_are_seen_by_the_distances_of_their_strikes(tmp_path: Path) -> None:
+    """As 90 % all strikes would lie within a twentieth of a standard deviation; 0.9 % needs two settings."""
+    rows = chain() | {"strike": 100.0 + 0.03 * (chain()["strike"] - 100.0), "iv": np.full(150, 0.9)}
+    with pytest.raises(
+        InputError, match=r"all strikes lie within 0\.035 standard deviations of the forward"
+    ) as refused:
+        read(tmp_path, rows)
+    assert "set prepare.quotes.vol_unit: percent where 0.9 is 0.9 %, and prepare.quotes.expected_" in str(refused.value)
+    grid = Grid(np.array([45.0, 120.0]) / 365, np.array([-0.005, 0.0, 0.005]), "log_moneyness")
+    wide = {"expected_vol": {"low": 0.0001, "high": 2.0}}
+    assert read(tmp_path, rows, grid=grid, vol_unit="percent", **wide).iv == pytest.approx(0.009)
+    assert read(tmp_path, rows, grid=grid, **wide).iv == pytest.approx(0.9)
+
+
+def test_moneyness_in_standard_deviations_is_no_logarithm(tmp_path: Path) -> None:
+    """-2.5 to 2 at all tenors was read as strikes of a twelfth of the forward to seven times it."""
+    days, k = (part.ravel() for part in np.meshgrid([14, 49, 112], np.linspace(-2.5, 2.0, 10)))
+    rows = {"date": np.full(30, "2024-01-02"), "days": days, "k": k, "iv": 0.2 - 0.01 * k}
+    with pytest.raises(
+        InputError, match=r"column k: half of the quotes of each expiry lie [\d.]+ or more standard dev"
+    ):
+        read(tmp_path, rows, BY_K)
+
+
+def test_contracts_from_before_a_split_are_no_market(tmp_path: Path) -> None:
+    old = chain(market="AAPL1")
+    rows = joined(chain(market="AAPL"), old | {"strike": 4.0 * old["strike"]})
+    columns = COLUMNS | {"market": "market"}
+    with pytest.raises(InputError, match=r"strike of market AAPL1 nearest the forward or spot is a factor of 2\.8 off"):
+        read(tmp_path, rows, columns)
+    assert errors_bp(read(tmp_path, rows, columns, markets=["AAPL"])).max() < 2.0
+
+
+def test_daily_vols_are_seen_by_the_distances_of_their_strikes(tmp_path: Path) -> None:
+    """1.3 % a day is 20 % a year; as a vol of a year it was plausible."""
+    rows = chain() | {"iv": chain()["iv"] / np.sqrt(252.0)}
+    with pytest.raises(InputError, match=r"half of the quotes of each expiry .*: the vols are no annual ones in this"):
+        read(tmp_path, rows)
+    assert read(tmp_path, rows, expected_vol={"low": 0.01, "high": 2.0}).iv.max() < 0.02
+
+
+def test_types_that_are_swapped_are_named(tmp_path: Path) -> None:
+    rows = chain()
+    swapped = rows | {"type": np.where(rows["type"] == "put", "call", "put")}
+    with pytest.raises(InputError, match="calls are puts and puts are calls: look at column type"):
+        read(tmp_path, swapped, SPOT_PRICES)

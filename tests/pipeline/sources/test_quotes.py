@@ -355,7 +355,7 @@ PRICE = {"date": "date", "days": "days", "strike": "strike", "forward": "forward
         (COLUMNS, {"iv": -0.2}, {}, "vol_not_positive"),
         (COLUMNS, {"iv": 0.0}, {}, "vol_not_positive"),
         (COLUMNS, {"iv": 1e-12}, {}, "vol_not_positive"),
-        (BID_ASK, {"bid": -0.1}, {}, "vol_not_positive"),
+        (BID_ASK, {"bid": -0.1}, {}, "missing_bid"),
         (COLUMNS, {"iv": 1.1}, {"max_vol": 1.0}, "vol_above_max"),
         (PRICE, {"price": 90.0}, {"max_vol": 2.0}, "vol_above_max"),
         (PRICE, {"price": -1.0}, {}, "price_outside_bounds"),
