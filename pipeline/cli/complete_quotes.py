@@ -123,6 +123,7 @@ def figures(model: SurfaceModel, source: "OneSurface", quotes: WeighedQuotes, fo
         "new_market": source.market is not None and quotes.market is None and bool(model.market_is_condition),
         "rows": source.rows,
         "assumed_rates": list(source.assumed),
+        "assumed_european": source.assumed_european,
         "rejected": [{"row": one.row, "reason": one.reason} for one in source.rejected],
         "quotes": len(used),
         "quotes_used": int(used.sum()),
@@ -143,11 +144,9 @@ def figures(model: SurfaceModel, source: "OneSurface", quotes: WeighedQuotes, fo
 def text(source: "OneSurface", outcome: Mapping[str, Any]) -> str:
     """The figures as a line for people, after one that counts the rejected rows if there are any."""
     from pipeline.sources.one_surface import counted
-    from pipeline.sources.quote_summary import assumed
+    from pipeline.sources.quote_summary import assumptions
 
-    lines = []
-    if source.assumed:
-        lines.append(f"{assumed(source.assumed)}; --set {source.assumed[0]}=... does")
+    lines = assumptions(source.assumed, european=source.assumed_european)
     if source.rejected:
         lines.append(f"{len(source.rejected):,} of {source.rows:,} rows rejected: {counted(source.rejected)}")
     if outcome["new_market"]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.errors import InputError, listed
 from pipeline.settings.quotes import QuotesParams
-from pipeline.sources import quote_vols, usable_quotes
+from pipeline.sources import quote_exercise, quote_vols, usable_quotes
 from pipeline.sources.columns import Array
 from pipeline.sources.quote_rows import EXPECTED_REASONS, REASONS, Index, Mask, QuoteTable, iso
 from pipeline.sources.quoted_surfaces import QuotedSurfaces
@@ -69,6 +69,7 @@ class OneSurface(NamedTuple):
         when: date, or time of the snapshot; empty where the file has no dates.
         market: its name; None where the file does not tell markets apart.
         assumed: rates that nothing gives, and that forwards depend on; they are 0.
+        assumed_european: whether prices are read as European ones, which nothing says or shows.
     """
 
     iv: Array
@@ -82,6 +83,7 @@ class OneSurface(NamedTuple):
     when: str
     market: str | None
     assumed: tuple[str, ...] = ()
+    assumed_european: bool = False
 
     @property
     def title(self) -> str:
@@ -118,6 +120,7 @@ def read(params: QuotesParams, choice: Choice) -> OneSurface:
         when=place.when,
         market=place.market,
         assumed=quote_vols.assumed_rates(own, params),
+        assumed_european=quote_exercise.is_assumed(own, params),
     )
 
 

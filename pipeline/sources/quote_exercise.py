@@ -1,6 +1,7 @@
 """American option prices: recognised where the settings say nothing, and made European where they say so."""
 
 from importlib.util import find_spec
+from typing import NamedTuple
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from pipeline.errors import InputError
 from pipeline.progress import track
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources.columns import Array
-from pipeline.sources.quote_rows import EXPIRY, Index, QuoteTable
+from pipeline.sources.quote_rows import EXPIRY, REASONS, STRIKE, Index, QuoteTable
 from vae.pricing import american, early_exercise
 from vae.pricing.american import AmericanOptions
 
@@ -29,22 +30,54 @@ def check_european(table: QuoteTable, params: QuotesParams, strike: Array, pairs
     """
     if "american" in table:
         return
-    new = np.flatnonzero(table.starts(pairs[:, 0], EXPIRY))
-    expiries = [own for own in np.split(pairs, new[1:]) if len(own) >= early_exercise.FEWEST_PAIRS]
-    chosen = expiries[:: len(expiries) // _MOST_EXPIRIES + 1]
-    half_spread = 0.5 * (table.get("ask", 0.0) - table.get("bid", 0.0))
-    spot, value = table.get("spot", np.nan), table["value"]
-    shown = []
-    for own in chosen:
-        call, put = value[own].T
-        spread, level = half_spread[own].sum(axis=1), float(spot[own[0, 0]])
-        shown.append(early_exercise.shows(strike[own[:, 0]], call, put, spread, spot=level))
+    shown = [early_exercise.shows(*own[:-1], spot=own.spot) for own in _expiries(table, strike, pairs)]
     if sum(shown) > _LEAST_SHARE * len(shown):
         raise InputError(
             f"{params.path}: calls and puts of {sum(shown)} of {len(shown)} expiries are priced as only american "
             "options are: C - P is no straight line in the strike; set prepare.quotes.exercise: american to take early "
             "exercise out (it needs columns.spot and a rate), or european to read the prices as they are"
         )
+
+
+def is_assumed(table: QuoteTable, params: QuotesParams) -> bool:
+    """Whether prices are read as those of European options, although they may as well be of American ones.
+
+    Neither settings nor file say what they are, and no expiry has prices below what exercise at once would pay.
+
+    Args:
+        table: the quotes, with k.
+        params: the settings that read them.
+    """
+    if not params.columns.priced or params.exercise is not None or "american" in table:
+        return False
+    left_out = [REASONS.index(reason) for reason in ("in_the_money", "no_time_value")]
+    row = np.flatnonzero(table.kept | np.isin(table.reason, left_out))
+    second = np.flatnonzero(~table.starts(row, STRIKE))
+    pairs = np.stack((row[second - 1], row[second]), axis=1)
+    strike = table["coordinate"] * (table["spot"] if params.columns.moneyness is not None else 1.0)
+    return not any(early_exercise.is_excluded(*own[:-1], spot=own.spot) for own in _expiries(table, strike, pairs))
+
+
+class _Expiry(NamedTuple):
+    """Prices of an expiry, as ``early_exercise`` takes them, [pair] each."""
+
+    strikes: Array
+    call: Array
+    put: Array
+    half_spread: Array
+    spot: float
+
+
+def _expiries(table: QuoteTable, strike: Array, pairs: Index) -> list[_Expiry]:
+    """Expiries with enough pairs, evenly over the file."""
+    new = np.flatnonzero(table.starts(pairs[:, 0], EXPIRY))
+    expiries = [own for own in np.split(pairs, new[1:]) if len(own) >= early_exercise.FEWEST_PAIRS]
+    half_spread = 0.5 * (table.get("ask", 0.0) - table.get("bid", 0.0))
+    spot, value = table.get("spot", np.nan), table["value"]
+    return [
+        _Expiry(strike[own[:, 0]], value[own[:, 0]], value[own[:, 1]], half_spread[own].sum(1), float(spot[own[0, 0]]))
+        for own in expiries[:: len(expiries) // _MOST_EXPIRIES + 1]
+    ]
 
 
 def with_european_prices(table: QuoteTable, params: QuotesParams, strike: Array, pairs: Index) -> QuoteTable:

@@ -1,6 +1,6 @@
 """The summary of a file of quotes: used and rejected rows, vols, static arbitrage; beyond limits it is refused."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -16,6 +16,7 @@ from vae.surface.grid import Grid
 from vae.surface.units import BASIS_POINTS, DAYS_PER_YEAR
 
 _LOUD = 0.1  # of the rows, from which on a reason is in bold
+EUROPEAN = "prices are read as of european options, which nothing says; of american ones vols may be 100 bp off"
 _TOLERANCE = 1e-6  # of the forward, as evaluate.arbitrage_tolerance has it
 _LARGE = 1e-3  # of the forward: more than bid and ask explain
 
@@ -23,8 +24,6 @@ _LARGE = 1e-3  # of the forward: more than bid and ask explain
 def figures(surfaces: QuotedSurfaces, grid: Grid) -> dict[str, float | str]:
     """Flat figures of surfaces and rows."""
     found = arbitrage.violations(surfaces.iv.astype(np.float32), grid)
-    unexpected = sum(count for reason, count in surfaces.rejected.items() if reason not in EXPECTED_REASONS)
-    expected = sum(surfaces.rejected.values()) - unexpected
     return {
         "quotes": surfaces.rows,
         "quotes_used": surfaces.rows - len(surfaces.rejected_rows),
@@ -39,10 +38,16 @@ def figures(surfaces: QuotedSurfaces, grid: Grid) -> dict[str, float | str]:
         "repeated_smiles": surfaces.repeated_smiles[0],
         "arbitrage_free_rate": arbitrage.free_rate(found, tolerance=_TOLERANCE),
         "large_arbitrage_rate": 1.0 - arbitrage.free_rate(found, tolerance=_LARGE),
-        "unusable_rate": unexpected / max(surfaces.rows - expected, 1),
+        "unusable_rate": unusable_rate(surfaces.rejected, surfaces.rows),
         **_early_exercise(surfaces.early_exercise),
         **{f"rejected_{reason}": count for reason, count in surfaces.rejected.items()},
     }
+
+
+def unusable_rate(rejected: Mapping[str, int], rows: int) -> float:
+    """The share of rows that are no quotes, of those that no setting or other row leaves out."""
+    unexpected = sum(count for reason, count in rejected.items() if reason not in EXPECTED_REASONS)
+    return unexpected / max(rows - sum(rejected.values()) + unexpected, 1)
 
 
 def show(surfaces: QuotedSurfaces, grid: Grid, values: dict[str, float | str]) -> None:
@@ -67,6 +72,8 @@ def show(surfaces: QuotedSurfaces, grid: Grid, values: dict[str, float | str]) -
         )
     if surfaces.assumed:
         console.print(f"prepare: {assumed(surfaces.assumed)}; prepare.quotes has settings of these names", markup=False)
+    if surfaces.assumed_european:
+        console.print(f"prepare: {EUROPEAN}; prepare.quotes.exercise says it", markup=False)
     if "american_quotes" in values:
         console.print(
             f"prepare: took early exercise out of {values['american_quotes']:,} american prices, in vol "
@@ -82,6 +89,17 @@ def show(surfaces: QuotedSurfaces, grid: Grid, values: dict[str, float | str]) -
             f"date: {_remedy(float(grid.tenors[tenor]), surfaces.tenors)}",
             markup=False,
         )
+
+
+def assumptions(rates: Sequence[str], *, european: bool) -> list[str]:
+    """Assumptions on quotes, as nothing says otherwise, a line each, with the options of a command that say it.
+
+    Args:
+        rates: as of ``assumed``; may be empty.
+        european: whether prices are read as European ones.
+    """
+    lines = [f"{assumed(rates)}; --set {rates[0]}=... does"] if rates else []
+    return lines + ([f"{EUROPEAN}: --set exercise=european or american says it"] if european else [])
 
 
 def assumed(rates: Sequence[str]) -> str:

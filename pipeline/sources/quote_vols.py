@@ -57,15 +57,27 @@ def assumed_rates(table: QuoteTable, params: QuotesParams) -> tuple[str, ...]:
         table: the quotes, with k.
         params: the settings that read them.
     """
+    if not has_forwards_of_spots(table, params):
+        return ()
+    columns = params.columns
+    return tuple(name for name in RATES if getattr(columns, name) is None and name not in params.model_fields_set)
+
+
+def has_forwards_of_spots(table: QuoteTable, params: QuotesParams) -> bool:
+    """Whether forwards of quotes are made of the spot, rate and dividend yield, and not quoted or of parity.
+
+    Args:
+        table: the quotes, with k.
+        params: the settings that read them.
+    """
     columns = params.columns
     if columns.forward is not None or (columns.strike is None and columns.moneyness is None):
-        return ()
+        return False
     row = table.kept_rows
     carry = (table.get("rate", params.rate) - table.get("dividend_yield", params.dividend_yield))[row]
     of_spot = table.get("spot", np.nan)[row] * np.exp(carry * table["tenor"][row])
-    if not np.isclose(_strike(table, params)[row] * np.exp(-table["k"][row]), of_spot, rtol=1e-12, atol=0.0).any():
-        return ()
-    return tuple(name for name in RATES if getattr(columns, name) is None and name not in params.model_fields_set)
+    forward = _strike(table, params)[row] * np.exp(-table["k"][row])
+    return bool(np.isclose(forward, of_spot, rtol=1e-12, atol=0.0).any())
 
 
 def _pairs(table: QuoteTable) -> Index:

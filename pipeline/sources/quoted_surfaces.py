@@ -27,6 +27,7 @@ class QuotedSurfaces(NamedTuple):
         off_grid: dates of markets whose quotes reach no point of the grid; they have no surface.
         early_exercise: what reading american prices as European would add to each vol, float64 [american quote].
         assumed: rates that nothing gives, and that forwards depend on; they are 0.
+        assumed_european: whether prices are read as European ones, which nothing says or shows.
     """
 
     dates: NDArray[np.int32]
@@ -43,3 +44,4 @@ class QuotedSurfaces(NamedTuple):
     off_grid: int
     early_exercise: Array
     assumed: tuple[str, ...] = ()
+    assumed_european: bool = False

@@ -61,6 +61,7 @@ def read(params: QuotesParams, grid: Grid) -> QuotedSurfaces:
         off_grid=int(table.starts(table.kept_rows, SURFACE).sum()) - len(first),
         early_exercise=quote_exercise.differences(table),
         assumed=quote_vols.assumed_rates(table, params),
+        assumed_european=quote_exercise.is_assumed(table, params),
     )
 
 

@@ -34,14 +34,9 @@ def shows(strikes: Array, call: Array, put: Array, half_spread: Array, *, spot: 
         half_spread: half of ask less bid of the call and the put together, 0 where not known, [pair].
         spot: of the underlying; NaN where not known, and then exercise values are not looked at.
     """
-    if len(strikes) < FEWEST_PAIRS:
+    if len(strikes) < FEWEST_PAIRS or is_excluded(strikes, call, put, half_spread, spot=spot):
         return False
     tick = _tick(np.maximum(call, put))
-    exercise = np.maximum(np.concatenate((spot - strikes, strikes - spot)), 0.0)
-    allowed = np.maximum(half_spread, tick) + _SMALLEST * strikes
-    below = np.concatenate((call, put)) < exercise - np.tile(allowed, 2)
-    if below.mean() > _MOST_BELOW_EXERCISE:
-        return False
     chosen = np.unique(np.linspace(0, len(strikes) - 1, _MOST_PAIRS).round().astype(int))
     x, y, spread = strikes[chosen], (call - put)[chosen], np.maximum(half_spread, 0.5 * tick)[chosen]
     off = _deviation(x, y)
@@ -53,6 +48,22 @@ def shows(strikes: Array, call: Array, put: Array, half_spread: Array, *, spot: 
     levels = [np.median(block) for block in blocks]
     least = max(_LEAST_BEND * noise / np.sqrt(len(blocks[-1])), _ROUNDED * tick)
     return bool(np.ptp(levels) > least)
+
+
+def is_excluded(strikes: Array, call: Array, put: Array, half_spread: Array, *, spot: float) -> bool:
+    """Whether prices of one expiry lie below what exercise at once would pay, as no American ones do.
+
+    Args:
+        strikes: as of ``shows``, and so are the others; any number of pairs.
+        call: likewise.
+        put: likewise.
+        half_spread: likewise.
+        spot: likewise; NaN excludes nothing.
+    """
+    exercise = np.maximum(np.concatenate((spot - strikes, strikes - spot)), 0.0)
+    allowed = np.maximum(half_spread, _tick(np.maximum(call, put))) + _SMALLEST * strikes
+    below = np.concatenate((call, put)) < exercise - np.tile(allowed, 2)
+    return bool(below.mean() > _MOST_BELOW_EXERCISE)
 
 
 def _tick(prices: Array) -> float:
