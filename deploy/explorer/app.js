@@ -329,7 +329,7 @@ const showCompletion = (text, read, found, since) => {
   const counts = model.grid.tenors.map((_, i) => used.filter((q) => nearest(model.grid, read.tenor[q]) === i).length);
   at("tenor").value = counts.indexOf(Math.max(...counts));
   show(found, { kind: "quotes", text, unit: at("unit").value, market: market(), since, chained: Boolean(since && start) });
-  warn(found.warning);
+  warn([found.warning, read.note].filter(Boolean).join("; "));
   showErrors(text, { ...read, ...found, iv: read.iv });
   const errors = used.map((i) => BASIS_POINTS * Math.abs(found.fitted[i] - read.iv[i]));
   const median = BASIS_POINTS * Array.from(found.std).sort((a, b) => a - b)[found.std.length >> 1];

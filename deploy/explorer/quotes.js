@@ -5,6 +5,8 @@ import { DAYS, ofDelta } from "./grid.js";
 
 const PLAIN = ["tenor_years", "log_moneyness", "iv"]; // columns of text without a header
 const MAX_QUOTES = 10_000;
+const FAR = 0.7; // of ln K to the next strike, as pipeline/sources/mistyped_strikes.py has it
+const FEWEST_STRIKES = 4; // of a tenor beside such a one
 const SAME = 0.01; // relative, of two vols of one option, and of numbers of two readings
 const TIMES = ["tenor_years", "days", "tenor", "expiry"];
 const PLACES = ["log_moneyness", "moneyness", "call_delta", "delta", "strike"];
@@ -105,7 +107,7 @@ export const ofDate = (text, date) => {
  * {tenor, logMoneyness, iv, weight, forward, date}, lists of numbers but for the date of the first row; a QuoteError names
  * the row that is wrong. Without a column, the forward and the date are null, and so is the weight where nothing is known
  * of the noise. Quotes of bid and ask have both as lists of vols too. `rows` are the places of the quotes in the text, from
- * 0, and `repeated` counts those that repeat one.
+ * 0, `repeated` counts those that repeat one, and `note` says what is not looked into.
  *
  * A quote of bid_iv and ask_iv is their mean, and half their spread its noise: its weight is (noise / half the spread)^2,
  * at most 1; `noise` is that of a quote of weight 1. Vols are decimal, or percent where `unit` is "percent", their column
@@ -186,7 +188,20 @@ const quotesOf = (cells, columns, marks, noise, unit) => {
   const forward = has("forward") ? within(column("forward"), "forward", 0, Infinity) : null;
   const logMoneyness = logMoneynessFrom[position](column, words, iv, tenor, forward);
   const rows = iv.map((_, i) => i);
-  return { tenor, logMoneyness, iv, weight, forward, rows, repeated: 0, date: has("date") ? words("date")[0] : null, ...(has("bid_iv") && { bid, ask }) };
+  const note = position.endsWith("delta") ? "" : noteOfStrikes(tenor, logMoneyness, position);
+  return { tenor, logMoneyness, iv, weight, forward, rows, note, repeated: 0, date: has("date") ? words("date")[0] : null, ...(has("bid_iv") && { bid, ask }) };
+};
+
+/** That a strike stands alone, far from the others of its tenor, as one with a digit too many or too few does; else empty. */
+const noteOfStrikes = (tenor, logMoneyness, name) => {
+  const smiles = new Map();
+  tenor.forEach((years, i) => smiles.set(years, [...(smiles.get(years) ?? []), i]));
+  const ends = [...smiles.values()].flatMap((own) => {
+    const rising = own.sort((i, j) => logMoneyness[i] - logMoneyness[j]);
+    return rising.length > FEWEST_STRIKES ? [rising, [...rising].reverse()] : [];
+  });
+  const alone = ends.find(([far, next]) => Math.abs(logMoneyness[far] - logMoneyness[next]) > FAR);
+  return alone ? `row ${alone[0] + 1}: ${name} lies far from all others of its tenor; \`volvae complete\` looks whether a digit is wrong, this page does not` : "";
 };
 
 /**
@@ -244,7 +259,8 @@ const onClockOfQuotes = (ends, words) => {
 
 const instant = (cell, name, row) => {
   const found = instantOf(cell);
-  if (found === null) throw wrong(row, name, `is "${cell}"; it must be a date such as 2026-03-02`);
+  const serial = /^\d{5}(\.\d*)?$/.test(cell) ? "; days as Excel counts them are read by the commands, not by this page" : "";
+  if (found === null) throw wrong(row, name, `is "${cell}"; it must be a date such as 2026-03-02${serial}`);
   return found;
 };
 
