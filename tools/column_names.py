@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
-from pipeline.cli.column_names import FIELD_NAMES
+from pipeline.cli.column_names import FIELD_NAMES, says_normal
 
 NAMES = Path("deploy/explorer/column-names.js")
-# What the explorer reads. A name that prices may have, such as bid, is none of vols there: it has no prices.
+# What the explorer reads. A name that prices may have, such as bid, is none of vols there: it has no prices. Nor is one
+# of normal vols.
 _READ = (
     *("date", "expiry", "tenor", "tenor_years", "days", "log_moneyness", "moneyness", "call_delta", "delta", "strike"),
     *("forward", "iv", "bid_iv", "ask_iv", "weight"),
@@ -18,7 +19,8 @@ _OWN = {"moneyness": ["moneyness", "mny", "kf"]}  # K / forward there, which nee
 def text() -> str:
     """The text of the module."""
     of_prices = {name for canonical in _PRICES for name in FIELD_NAMES[canonical]}
-    found = {canonical: [name for name in FIELD_NAMES[canonical] if name not in of_prices] for canonical in _READ}
+    others = {name for names in FIELD_NAMES.values() for name in names if name in of_prices or says_normal(name)}
+    found = {canonical: [name for name in FIELD_NAMES[canonical] if name not in others] for canonical in _READ}
     lines = [f"  {canonical}: {json.dumps(names)}," for canonical, names in (found | _OWN).items()]
     head = (
         "// Names of columns without case, blanks and signs: those of pipeline/cli/column_names.py, by",

@@ -21,28 +21,34 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
     "date": (
         *("date", "quotedate", "tradedate", "tradingdate", "asofdate", "asof", "valuationdate", "datadate", "obsdate"),
         *("businessdate", "reportdate", "tdate", "observationdate", "pricingdate", "businessday", "day"),
-        *("datum", "handelstag"),
+        *("datum", "handelstag", "stichtag"),
     ),
     "snapshot": ("snapshot", "snapshottime", "timestamp", "datetime", "quotedatetime", "quotereadtime", "ts", "time"),
     "quoted_at": ("quotedat", "quotetime", "lastquotetime", "lasttradedate", "lasttradetime", "lasttrade"),
     "market": (
         *("market", "symbol", "ticker", "pair", "ccypair", "currencypair", "underlyingsymbol", "root", "rootsymbol"),
         *("actsymbol", "underlying", "asset", "secid", "currency", "optionroot", "class", "name"),
+        *("swaptenor", "swapterm", "swapmaturity", "produkt"),
     ),
     "tenor_years": (
         *("tenoryears", "texp", "tte", "ttm", "tau", "t", "yearfraction", "yearstoexpiry", "timetomaturity"),
         *("timetoexpiry", "maturityyears", "yte", "years", "tenor", "maturity"),
     ),
-    "tenor": ("tenor", "maturity", "term", "expiry", "expiration", "exp", "laufzeit"),
+    "tenor": (
+        *("tenor", "maturity", "term", "expiry", "expiration", "exp", "laufzeit", "optiontenor", "optionexpiry"),
+        *("optionmaturity",),
+    ),
     "days": ("days", "dte", "daystoexpiry", "daystomaturity", "daystoexpiration", "dtm", "tenordays", "daystoexp"),
     "expiry": (
         *("expiry", "expiration", "expirationdate", "expirydate", "expdate", "exdate", "expiredate", "maturitydate"),
         *("expirdate", "maturity", "exp", "expire", "verfall", "verfallstag", "verfalldatum", "laufzeit"),
+        *("expirationtimestamp", "expirytimestamp", "expirationtime", "expirytime", "expirationdatetime"),
+        *("optionexpiry", "optionexpiration", "lasttradedateorcontractmonth", "fälligkeit"),
     ),
     "log_moneyness": ("logmoneyness", "logforwardmoneyness", "lnkf", "logkf", "logm", "k", "moneyness"),
     "call_delta": ("calldelta", "delta", "forwarddelta"),
     "delta": ("delta", "forwarddelta", "optiondelta"),
-    "strike": ("strike", "strikeprice", "strk", "k", "x", "basispreis"),
+    "strike": ("strike", "strikeprice", "strk", "k", "x", "basispreis", "ausübungspreis"),
     "moneyness": ("moneyness", "moneynesskovers", "kovers", "ks", "strikeoverspot", "strikespot", "mny"),
     "forward": (
         "forward",
@@ -54,6 +60,13 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
         "underlyingforward",
         "fut",
         "future",
+        "futuresprice",
+        "futureprice",
+        "futuressettlement",
+        "futuressettle",
+        "swaprate",
+        "forwardswaprate",
+        "forwardrate",
     ),
     "spot": (
         *("spot", "spotprice", "underlyingprice", "underlyinglast", "underlyingvalue", "stockprice", "undprice"),
@@ -75,6 +88,9 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
             "midiv",
         ),
         *("ivmid", "midvol", "implvolatility", "smoothiv", "blackvol", "vola", "implvola", "implizitevola"),
+        *("implizitevolatilität", "volatilität", "lognormalvol", "lognormalvolatility"),
+        *("normalvol", "normalvolatility", "normalvolbp", "normalvolbps", "normvol", "bpvol", "bachelier"),
+        *("bacheliervol", "volbp", "volbps", "ivbp"),
     ),
     "bid_iv": ("bidiv", "ivbid", "bidvol", "bidimpliedvol", "impliedvolbid", "bestbidiv", "bid"),
     "ask_iv": ("askiv", "ivask", "askvol", "askimpliedvol", "impliedvolask", "bestaskiv", "offeriv", "ask", "offer"),
@@ -91,7 +107,8 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
             "settlement",
             "settleprice",
         ),
-        *("settlementprice", "last", "lastprice", "ltp", "close"),
+        *("settlementprice", "optionsettlement", "optionsettle", "last", "lastprice", "ltp", "close"),
+        *("abrechnungspreis", "preis"),
     ),
     "bid": ("bid", "bidprice", "bidpx", "bestbid", "bestbidprice", "bid1545", "bideod"),
     "ask": (
@@ -118,6 +135,8 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
         "pc",
         "pcflag",
         "flag",
+        "typ",
+        "optionstyp",
     ),
     "weight": ("weight",),
     "exercise": ("exercise", "exercisestyle", "style", "optionstyle"),
@@ -127,6 +146,9 @@ FIELD_NAMES: Mapping[str, tuple[str, ...]] = {
 MOMENTS = ("date", "snapshot", "quoted_at", "expiry")
 TEXTS = ("market", "type", "exercise")
 _FEW_WORDS = 4  # different words in a column of types
+_CODES = (-1.0, -9.0, -99.0, -99.99, -999.0, -999.99, -9999.0)  # that vendors write where they have no number
+_SIGNED = ("log_moneyness", "delta", "rate", "dividend_yield")  # columns that may have such numbers
+_REPEATED = 0.5  # of its known cells: the most different ones of a spot, which all quotes of a time share
 _MOST_STRANGE = 0.05  # share of the cells that may be no value of the column, as files have bad rows
 
 
@@ -138,12 +160,14 @@ class Column(NamedTuple):
         moments: days since 1970-01-01, NaN where empty, [row].
         words: its different texts; empty for numbers.
         labels: whether its texts are labels of tenors, such as 3M.
+        unclear: whether its moments are one reading of several.
     """
 
     numbers: Array | None
     moments: Array | None
     words: Sequence[str]
     labels: bool = False
+    unclear: bool = False
 
 
 def plain(name: str) -> str:
@@ -165,6 +189,24 @@ def says_percent(name: str) -> bool:
     return re.search(r"[^\W\d_][\s_]*\(?%\)?$|[_ ]\(?(percent|pct)\)?$", name.strip(), re.IGNORECASE) is not None
 
 
+def says_normal(name: str) -> bool:
+    """Whether a column's name says that its vols are normal ones.
+
+    >>> [says_normal(name) for name in ("Normal Vol (bp)", "bpvol", "LogNormal Vol", "vol")]
+    [True, True, False, False]
+    """
+    return re.search(r"(?<!log)(?<!log[ _-])normal|normvol|bachelier|bp_?vol", name, re.IGNORECASE) is not None
+
+
+def says_basis_points(name: str) -> bool:
+    """Whether a column's name says that its numbers are basis points.
+
+    >>> [says_basis_points(name) for name in ("Normal Vol (bp)", "vol_bps", "bpvol", "vol")]
+    [True, True, True, False]
+    """
+    return re.search(r"[\s_(]bps?\)?$|^bp_?vol|volbps?$", name.strip(), re.IGNORECASE) is not None
+
+
 def candidates(columns: Mapping[str, Column]) -> dict[str, list[str]]:
     """Columns of a file by canonical name, best first: those that have a name and values of it.
 
@@ -177,7 +219,10 @@ def candidates(columns: Mapping[str, Column]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for canonical, names in FIELD_NAMES.items():
         named = sorted((names.index(plain(name)), name) for name in columns if plain(name) in names)
-        if able := [name for _, name in named if can_be(canonical, columns[name])]:
+        able = [name for _, name in named if can_be(canonical, columns[name])]
+        if canonical == "spot":
+            able = [name for name in able if plain(name) not in FIELD_NAMES["price"] or _is_shared(columns[name])]
+        if able:
             found[canonical] = able
     return found
 
@@ -193,8 +238,20 @@ def can_be(canonical: str, column: Column) -> bool:
         return bool(column.words) and few
     if column.numbers is None:
         return False
-    known = column.numbers[np.isfinite(column.numbers)]
+    known = _known(canonical, column.numbers)
     return bool(len(known)) and _fits(canonical, known)
+
+
+def _known(canonical: str, numbers: Array) -> Array:
+    """The numbers that are there, without those that say that there is none."""
+    missing = np.isnan(numbers) | (np.isin(numbers, _CODES) if canonical not in _SIGNED else False)
+    return numbers[~missing]
+
+
+def _is_shared(column: Column) -> bool:
+    """Whether numbers repeat, as those of the underlying do beside many quotes, and an option's own do not."""
+    known = np.zeros(0) if column.numbers is None else column.numbers[np.isfinite(column.numbers)]
+    return len(np.unique(known)) <= _REPEATED * len(known)
 
 
 def _fits(canonical: str, values: Array) -> bool:
@@ -208,6 +265,11 @@ def _mostly(right: NDArray[np.bool_]) -> bool:
 
 def _not_negative(values: Array) -> bool:
     return _mostly(values >= 0.0)
+
+
+def _are_levels(values: Array) -> bool:
+    """Whether numbers may be strikes, spots or forwards, and not zeros in their place."""
+    return _not_negative(values) and float(np.median(values)) > 0.0
 
 
 def _are_vols(values: Array) -> bool:
@@ -225,7 +287,10 @@ _FITS: Mapping[str, Callable[[Array], bool]] = {
     "log_moneyness": lambda x: _mostly(np.abs(x) < 5.0) and float(x.min()) < 0.2,
     "call_delta": lambda x: _mostly((x > 0.0) & (x < 1.0)),
     "delta": lambda x: _mostly(np.abs(x) <= 100.0),
-    "moneyness": lambda x: _mostly(x > 0.0) and 0.2 < float(np.median(x)) < 5.0,
+    "moneyness": lambda x: _mostly(x > 0.0) and any(0.2 < float(np.median(x)) / unit < 5.0 for unit in (1.0, 100.0)),
+    "strike": _are_levels,
+    "forward": _are_levels,
+    "spot": _are_levels,
     "iv": _are_vols,
     "bid_iv": _are_vols,
     "ask_iv": _are_vols,

@@ -15,7 +15,18 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from pipeline.cli import quote_arbitrage
-from pipeline.cli.column_names import FIELD_NAMES, MOMENTS, TEXTS, Array, Column, candidates, plain, says_percent
+from pipeline.cli.column_names import (
+    FIELD_NAMES,
+    MOMENTS,
+    TEXTS,
+    Array,
+    Column,
+    candidates,
+    plain,
+    says_basis_points,
+    says_normal,
+    says_percent,
+)
 from pipeline.cli.quotes_options import ALTERNATIVES, NO_DATE, ReadingOptions, settings_of
 from pipeline.cli.table_shapes import fx_parts, number_of, shapes, vols_by_delta
 from pipeline.errors import InputError, in_one_line
@@ -23,11 +34,11 @@ from pipeline.settings.params import check_keys_of_quotes, read_quotes
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import usable_quotes
 from pipeline.sources.columns import Columns
-from pipeline.sources.quote_rows import REASONS, STRIKE, TIMES, QuoteTable
-from pipeline.sources.quote_summary import counts
+from pipeline.sources.quote_rows import EXPECTED_REASONS, REASONS, STRIKE, TIMES, QuoteTable
+from pipeline.sources.quote_summary import counts, unusable_rate
 from pipeline.sources.usable_quotes import same_quotes
 from vae.surface.days import date_of
-from vae.surface.plausible import MEDIAN_VOL, VOL_UNITS, vol_readings
+from vae.surface.plausible import MEDIAN_VOL, VOL_UNITS, Interval, vol_readings
 from vae.surface.units import DAYS_PER_YEAR
 
 Block = Mapping[str, Any]
@@ -51,11 +62,16 @@ _SAME_SIDES = 0.3  # median |ln(call / put)| of the vols at a strike
 _MOST_ARBITRAGE = 0.25  # of the smiles of a reading that is taken beside others
 _PLAIN_SCALAR = re.compile(r"(?!(?:true|false|yes|no|on|off|null)$)[A-Za-z_][A-Za-z0-9_ .()/-]*", re.IGNORECASE)
 _CONTRACT = re.compile(r"[A-Z.^]{1,6} *[0-9]{6}[CP][0-9]{8}|[A-Z_]+-[0-9]{1,2}[A-Z]{3}[0-9]{2}-[0-9]+-[CP]")
-_HIGHEST_RATE = 0.2  # decimal: forwards below may be rates of interest
+# Of rates of interest as forwards: what they may be, decimal, and their units, as forwards of 0.03, 3 and 300.
+_RATES, _RATE_UNITS = Interval(0.002, 0.2), (1.0, 100.0, 10_000.0)
+_NORMAL_VOL, _NORMAL_SHARE = Interval(0.001, 0.035), Interval(0.1, 3.0)  # of rates: decimal, and of the forward
 _SMALLEST_GAP = 0.001  # decimal, of strikes from their forward: those of swaptions are 25 basis points or more
 _STEP = 0.0005  # decimal: strikes that lie off their forwards by multiples are relative ones, as of swaptions
 _MOST_STEPS = 0.95  # of the strikes
+_SAME_OFFSETS = 0.5  # of the different strikes: as few offsets, where those of all expiries are the same
+_UNIT_OF_BASIS_POINTS = dict(zip(_RATE_UNITS, ("bp", "percent", "decimal"), strict=True))  # in units of the forward
 _VOLS = {"vol_unit": "decimal", "vol_kind": "black"}  # what the settings take without a word
+_MOSTLY_EMPTY = 0.5  # of its cells
 _FEWEST_DELTAS = 2  # columns named by deltas that make a table of them
 _UNDATED = "no column says when its rows were quoted, from which dates of expiry count: --date YYYY-MM-DD says it"
 
@@ -193,7 +209,8 @@ def choices(readings: Sequence[Reading]) -> list[str]:
 
 def _options(block: Block, keys: Sequence[str]) -> str:
     columns = [f"{key}={block['columns'][key]}" for key in keys if key in block["columns"]]
-    values = [option(key, block[key]) for key in keys if key in block and key != "vol_unit"]
+    stated = {"vol_kind": _VOLS["vol_kind"], **block}
+    values = [option(key, stated[key]) for key in keys if key in stated and key != "vol_unit"]
     unit = [f"--vol-unit {block.get('vol_unit', 'decimal')}"] if "vol_unit" in keys else []
     return " ".join([*([f"--columns {shlex.quote(','.join(columns))}"] if columns else []), *unit, *values])
 
@@ -308,6 +325,9 @@ def _column(source: Columns, name: str, date_format: str | Mapping[str, str] | N
     forms = (None, *date_format.values()) if isinstance(date_format, Mapping) else (date_format,)
     found = (_tried_as(lambda form=form: source.instants(name, date_format=form)) for form in forms)  # type: ignore[misc]
     moments = next((moments for moments in found if moments is not None), None)
+    unclear = source.date_forms(name) if moments is None and date_format is None else []
+    if unclear:  # the reader settles or refuses them
+        return Column(numbers, source.instants(name, date_format=unclear[0]), (), unclear=True)
     if numbers is not None or moments is not None:
         return Column(numbers, moments, ())
     words = _tried_as(lambda: source.texts(name).values)
@@ -327,7 +347,7 @@ def _date_shown(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]
     for tenor, size in (("tenor_years", DAYS_PER_YEAR), ("days", 1.0)):
         if "expiry" in named and tenor in named:
             moments, numbers = columns[named["expiry"][0]].moments, columns[named[tenor][0]].numbers
-            if moments is None or numbers is None:
+            if moments is None or numbers is None or columns[named["expiry"][0]].unclear:
                 continue
             days = moments - size * numbers
             days = days[np.isfinite(days)]
@@ -399,18 +419,39 @@ def _vol_kinds(
     level = _level(columns, own)
     if all(number_of(name) is None and says_percent(name) for name in vols):
         found = [{"vol_unit": "percent"}]
-    elif stated.get("vol_kind") == "normal" or _are_rates(columns, own):
+    elif all(says_normal(name) for name in vols):
+        units = _units_of_rates(median, level, basis_points=all(says_basis_points(name) for name in vols))
+        found = [{"vol_kind": "normal", "vol_unit": unit} for unit in units or _normal_units(median, level)]
+    elif stated.get("vol_kind") == "normal":
         found += [{"vol_kind": "normal", "vol_unit": unit} for unit in _normal_units(median, level)]
+    elif _are_rates(columns, own, level):
+        found += [{"vol_kind": "normal", "vol_unit": unit} for unit in _units_of_rates(median, level)]
+    if all(says_basis_points(name) for name in vols):
+        found = [kind for kind in found if kind["vol_unit"] == "bp" or "vol_kind" in kind]
     said = {key: stated[key] for key in _VOLS if key in stated}
     found = [kind for kind in found if said.items() <= {**_VOLS, **kind}.items()] or [{}]
     return [{key: value for key, value in kind.items() if key not in said and value != _VOLS[key]} for kind in found]
 
 
 def _normal_units(vol: float, level: float) -> list[str]:
-    """The units in which a number may be a normal vol beside a forward that may be a rate of interest."""
-    if not 0.0 < level < _HIGHEST_RATE:
-        return []
-    return [unit for unit in ("bp", "decimal") if VOL_UNITS[unit] * vol / level in MEDIAN_VOL]
+    """The units in which a number may be a normal vol beside a forward."""
+    return [unit for unit, size in VOL_UNITS.items() if size * vol / level in MEDIAN_VOL] if level > 0.0 else []
+
+
+def _units_of_rates(vol: float, level: float, *, basis_points: bool = False) -> list[str]:
+    """The units in which a number may be a normal vol of rates of interest: basis points, or the unit of the forward.
+
+    A normal vol is in units of the forward: 95 basis points are 95 percent of a forward of 3 for 3 %.
+    """
+    found = []
+    for size in _RATE_UNITS:
+        if level / size not in _RATES:
+            continue
+        for unit in dict.fromkeys((_UNIT_OF_BASIS_POINTS[size], *(() if basis_points else ("decimal",)))):
+            normal = VOL_UNITS[unit] * vol / size
+            if normal in _NORMAL_VOL and normal * size / level in _NORMAL_SHARE:
+                found.append(unit)
+    return list(dict.fromkeys(found))
 
 
 def may_be_normal(reading: Reading) -> bool:
@@ -422,7 +463,8 @@ def may_be_normal(reading: Reading) -> bool:
     row = table.kept_rows
     vol = float(np.median(table["value"][row])) / VOL_UNITS[params.vol_unit]
     level = _median(table.get("forward", np.nan)[row])
-    return params.columns.strike is not None and "spot" not in table and bool(_normal_units(vol, level))
+    rates = params.columns.strike is not None and "spot" not in table and level in _RATES
+    return rates and bool(_normal_units(vol, level))
 
 
 def _level(columns: Mapping[str, Column], own: Mapping[str, str]) -> float:
@@ -430,16 +472,32 @@ def _level(columns: Mapping[str, Column], own: Mapping[str, str]) -> float:
     return _median(_numbers(columns, own, "forward" if "forward" in own else "spot")) if "strike" in own else np.nan
 
 
-def _are_rates(columns: Mapping[str, Column], own: Mapping[str, str]) -> bool:
-    """Whether low forwards may be rates of interest, and not a currency or a coin as cheap.
+def _are_rates(columns: Mapping[str, Column], own: Mapping[str, str], level: float) -> bool:
+    """Whether forwards may be rates of interest, and not prices of a currency or a coin.
 
-    Swaptions have no spot, strikes that are tens of basis points off their forwards, and labels of tenors or strikes
-    at round distances from forwards that are not round.
+    Swaptions have no spot, and strikes that are tens of basis points off their forwards. Where forwards are in percent
+    or basis points, and so are as large as many prices, strikes must be relative: at the same offsets from the forwards
+    of all expiries, or at round ones from forwards that are not round.
     """
     strikes, forwards = _numbers(columns, own, "strike"), _numbers(columns, own, "forward")
-    gaps = np.abs(strikes - forwards)
-    relative = _are_steps(gaps) and not _are_steps(forwards)
-    return ("tenor" in own or relative) and "spot" not in own and _median(gaps[gaps > 0.0]) >= _SMALLEST_GAP
+    if "spot" in own or strikes.shape != forwards.shape:
+        return False
+    size = next((size for size in _RATE_UNITS if level / size in _RATES), 1.0)
+    gaps = np.abs(strikes - forwards) / size
+    if not _median(gaps[gaps > 0.0]) >= _SMALLEST_GAP:
+        return False
+    relative = _are_offsets(strikes, forwards) or (_are_steps(gaps) and not _are_steps(forwards / size))
+    return size == _RATE_UNITS[0] or relative
+
+
+def _are_offsets(strikes: Array, forwards: Array) -> bool:
+    """Whether strikes lie at the same few offsets from forwards that differ."""
+    level = _median(forwards)
+    offsets, places, levels = (
+        len(np.unique(part[np.isfinite(part)].round(4)))
+        for part in ((strikes - forwards) / level, strikes / level, forwards / level)
+    )
+    return levels > 1 and offsets <= _SAME_OFFSETS * places
 
 
 def _are_steps(values: Array) -> bool:
@@ -467,6 +525,9 @@ def _tried(block: dict[str, Any], given: ReadingOptions) -> tuple[Reading | None
         return reading, ""
     mends = [mend for mend in _MENDS if not any(key in given.values for key in mend)]
     named = [mend for mend in mends if all(key in why for key in mend)]  # the reader's own remedy
+    if "spot" in block["columns"] and "spot" not in given.columns and "columns.forward" in why:
+        own = block["columns"]
+        named.append({"columns": {"forward" if key == "spot" else key: name for key, name in own.items()}})
     found = [one for mend in named if (one := _read({**block, **mend})[0]) is not None]
     if len(found) == 1:
         return found[0], ""
@@ -483,10 +544,22 @@ def _read(block: Block) -> tuple[Reading | None, str]:
     if not table.kept.any():
         names = [name for names in columns_of(block).values() for name in names]
         return None, f"{params.path}: {', '.join(names)}: no row is a usable quote: {counts(table.rejected)}"
+    if (rate := unusable_rate(table.rejected, len(table))) > params.max_rejected:
+        return None, (
+            f"{params.path}: {rate:.0%} of the rows are rejected: {counts(table.rejected, EXPECTED_REASONS)}"
+            f"{_empty_columns(table, block)}; prepare.quotes.max_rejected allows {params.max_rejected:.0%}"
+        )
     if not params.columns.priced and _sides_differ(table):
         names = [name for role in ("iv", "bid_iv", "ask_iv") for name in columns_of(block).get(role, ())]
         return None, f"{params.path}: {', '.join(names)}: calls and puts of one strike differ, so they are no vols"
     return Reading(block, params, table), ""
+
+
+def _empty_columns(table: QuoteTable, block: Block) -> str:
+    """The columns of a reading that are empty in most rows, as below cells that Excel merges."""
+    names = dict.fromkeys(name for names in columns_of(block).values() for name in names)
+    empty = [name for name in names if np.isnan(table.source.texts(name).code).mean() > _MOSTLY_EMPTY]
+    return f"; most cells of {', '.join(empty)} are empty: each row needs its own" if empty else ""
 
 
 def _sides_differ(table: QuoteTable) -> bool:

@@ -16,8 +16,8 @@ from pipeline.cli.suggested_settings import Points
 from pipeline.cli.table_shapes import number_of
 from pipeline.errors import InputError, shown
 from pipeline.settings.prepare import GridParams
-from pipeline.sources import quote_vols, quotes
-from pipeline.sources.quote_rows import EXPIRY, SURFACE, iso
+from pipeline.sources import quote_exercise, quote_vols, quotes
+from pipeline.sources.quote_rows import EXPIRY, RATES, SURFACE, iso
 from vae.surface.units import DAYS_PER_YEAR
 
 _NEEDED = (
@@ -27,7 +27,9 @@ _NEEDED = (
 _REMEDY = re.compile(r"prepare\.quotes\.|(?<!\S)--(columns|date|set|vol-unit) ")  # what a refusal says to state
 _CHECKED_SURFACES = 50  # for the filled share
 _EITHER_WAY = ("moneyness", "mny")  # names that some use for strike over spot, and some for spot over strike
+_NO_UNIT = ("tenor", "maturity", "timetomaturity", "timetoexpiry", "ttm", "tte", "t", "tau")  # of times to expiry
 _UNUSED = "not used"
+_MIDDLE = 0.5  # the call delta near the money; vols above it are large
 
 
 def figures(path: Path, found: Findings) -> dict[str, Any]:
@@ -208,12 +210,57 @@ def _assumed(reading: Reading) -> list[str]:
     """Assumptions where nothing says otherwise: rates for forwards of spots, and kinds of moneyness and vols."""
     missing = quote_vols.assumed_rates(reading.table, reading.params)
     lines = [f"{name} 0, as no column has it; --set {name}=... changes it" for name in missing]
-    if plain(reading.params.columns.moneyness or "") in _EITHER_WAY:
-        lines.append("moneyness is strike over spot; that of spot over strike must be turned round in the file")
+    lines += _assumed_places(reading)
+    lines += _assumed_rate_units(reading)
+    if quote_exercise.is_assumed(reading.table, reading.params):
+        lines.append("prices are those of european options; --set exercise=european or american says what they are")
     if file_readings.may_be_normal(reading):
         lines.append(
             "vols are Black ones, of a price; --set vol_kind=normal reads normal ones, where forwards are rates of "
             "interest as of swaptions"
+        )
+    return lines
+
+
+def _assumed_rate_units(reading: Reading) -> list[str]:
+    """That rates of a column are decimal, where nothing shows it: forwards of spots depend on it, and not parity."""
+    params, table, row = reading.params, reading.table, reading.table.kept_rows
+    if params.rate_unit is not None or not quote_vols.has_forwards_of_spots(table, params):
+        return []
+    means = {name: float(np.median(table[name][row])) for name in RATES if name in table}
+    return [
+        f"a {name} of {mean:.3g} is {100.0 * mean:.3g} %; --set rate_unit=percent takes it as {mean:.3g} %"
+        for name, mean in means.items()
+        if mean
+    ]
+
+
+def _assumed_places(reading: Reading) -> list[str]:
+    """Assumptions on moneyness and deltas, whose names have several meanings, and on vols beside deltas."""
+    params, table, lines = reading.params, reading.table, []
+    columns, wide = params.columns, params.wide
+    if plain(columns.moneyness or "") in _EITHER_WAY:
+        lines.append("moneyness is strike over spot; that of spot over strike must be turned round in the file")
+    if wide is not None and wide.coordinate == "log_moneyness":
+        lines.append("columns are named by ln(strike / forward); names of any other moneyness must be stated")
+    elif plain(columns.log_moneyness or "") in _EITHER_WAY:
+        lines.append("moneyness is ln(strike / forward); any other moneyness must be turned into it in the file")
+    if columns.by_delta and "delta_kind" not in params.model_fields_set:
+        lines.append("deltas are forward ones, without premium; --set delta_kind=spot reads those of the spot")
+    row = table.kept_rows
+    years = table["tenor"][row]
+    if columns.tenor_years is not None and plain(columns.tenor_years) in _NO_UNIT and (years == years.round()).all():
+        lines.append(f"{columns.tenor_years} is years; months or days must be divided by 12 or 365 in the file")
+    one_sided = columns.call_delta is not None and columns.type is None and table["coordinate"][row].max() <= _MIDDLE
+    if one_sided:
+        lines.append(
+            f"deltas are of calls, although none is above {_MIDDLE:g}; those of puts need a column of types, or signs"
+        )
+    vol = float(np.median(table["value"][row]))
+    if columns.by_delta and not columns.priced and params.vol_unit == "decimal" and vol >= _MIDDLE:
+        lines.append(
+            f"a vol of {vol:.3g} is {100.0 * vol:.3g} %; where it is {vol:.3g} %, as of a pegged currency, --vol-unit "
+            "percent --set 'expected_vol={low: 0.0001, high: 2}' reads it"
         )
     return lines
 

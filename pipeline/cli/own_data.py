@@ -74,6 +74,8 @@ def init(file: Path, date: dt.datetime | None, reading: ReadingOptions, params: 
     block = {**chosen["block"], "path": _from_project(file, params)}
     changed = params_yaml.write(params, {**chosen, "block": block}, force=force)
     click.echo(f"{shown(params)}: {', '.join(changed) or 'nothing'} changed")
+    for line in chosen["assumed"]:
+        click.echo(f"assumed: {line}")
     trains = "source" in params_yaml.blocks(chosen)["prepare"] and not params_yaml.reads_alone(params)
     click.echo(
         "next: `make run`, or `dvc repro`"

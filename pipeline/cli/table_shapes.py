@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.cli.column_names import FIELD_NAMES, Column, can_be, plain
+from vae.surface.plausible import LARGEST_K
 
 _COORDINATES = ("call_delta", "delta", "log_moneyness", "moneyness", "strike")
 _DELTAS = ("call_delta", "delta")
@@ -24,13 +25,15 @@ _MOST_DELTAS = 60  # different values of deltas that are coordinates and not a v
 _ATM = ("atm", "atmvol", "atmv", "dns", "atmdns", "atmf")
 _WING_PARTS = {
     **dict.fromkeys(("rr", "riskreversal"), "risk_reversal"),
-    **dict.fromkeys(("bf", "fly", "butterfly", "strangle"), "butterfly"),
+    **dict.fromkeys(("bf", "bfly", "fly", "butterfly", "strangle", "str", "strg"), "butterfly"),
 }
 _PART, _DELTA = f"({'|'.join(_WING_PARTS)})", "([0-9]{1,2})"
 _WING = re.compile(f"{_DELTA}(?:d|delta)?{_PART}|{_PART}{_DELTA}(?:d|delta)?")
 _OWN_DELTA = re.compile("([0-9]{1,2})(?:d|delta)?(c|p)(?:all|ut)?")
 _HALVES = ("calls", "puts")  # columns that stand before those of calls and of puts
 _FEWEST_NUMBERS = 3  # columns named by numbers that make a table of strikes
+_NEAR_THE_MONEY = 0.4  # the least that the highest call delta of a table is: columns 1% to 5% are strikes of caps
+_AT_THE_MONEY, _MONEYNESS = 100.0, (20.0, 400.0)  # of columns that may be percent of the spot
 
 
 class Shape(NamedTuple):
@@ -102,10 +105,12 @@ def _of_mid(name: str) -> str:
 
 
 def _long(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]]) -> Iterator[Shape]:
-    for place, quote in product(_COORDINATES, _QUOTES):
+    greeks = [place for place in _DELTAS if place in named and not _repeat(columns[named[place][0]])]
+    places = (*(place for place in _COORDINATES if place not in greeks), *greeks)  # strikes before greeks beside them
+    for place, quote in product(places, _QUOTES):
         if place not in named or not all(name in named for name in quote) or not _go_together(place, quote):
             continue
-        if place in _DELTAS and _many_values(columns[named[place][0]]):
+        if place in _DELTAS and _count(columns[named[place][0]]) > _MOST_DELTAS:
             continue
         vols = () if quote in _PRICES else (named[quote[0]][0],)
         yield Shape((place, *quote), (*_beside(place, quote), "type"), {}, vols)
@@ -126,9 +131,10 @@ def _wide(columns: Mapping[str, Column]) -> Iterator[Shape]:
     if len(numbers) < _FEWEST_NUMBERS:
         return
     values = np.array([*numbers.values()])
+    in_percent = any(name.strip().endswith("%") for name in numbers)  # -1.00% is an offset, of a rate or a moneyness
     fits = {
-        "call_delta": bool(((values > 0.0) & (values < 1.0)).all()),
-        "log_moneyness": bool(values.min() < 0.0) and bool((np.abs(values) < 3.0).all()),
+        "call_delta": bool(((values > 0.0) & (values < 1.0)).all()) and bool(values.max() >= _NEAR_THE_MONEY),
+        "log_moneyness": bool(values.min() < 0.0) and bool((np.abs(values) <= LARGEST_K).all()) and not in_percent,
         "moneyness": bool(values.min() > 0.0) and bool(values.min() <= 1.0 <= values.max() < 5.0),
         "strike": bool(values.min() > 5.0),
     }
@@ -137,6 +143,11 @@ def _wide(columns: Mapping[str, Column]) -> Iterator[Shape]:
             _beside(place, ("iv",)) if place == "strike" else ("rate", "dividend_yield")
         )  # spots are 1 of moneyness
         yield Shape((), beside, {"wide": {"coordinate": place, "columns": "numbers"}}, tuple(numbers))
+    if fits["strike"] and _MONEYNESS[0] <= values.min() < _AT_THE_MONEY < values.max() <= _MONEYNESS[1]:
+        shares = {name: number / _AT_THE_MONEY for name, number in numbers.items()}
+        yield Shape(
+            (), ("rate", "dividend_yield"), {"wide": {"coordinate": "moneyness", "columns": shares}}, tuple(numbers)
+        )
 
 
 def _go_together(place: str, quote: tuple[str, ...]) -> bool:
@@ -173,9 +184,15 @@ def _calls_first(columns: Mapping[str, Column]) -> bool:
     return all(calls < i < puts for i in first) and all(i > puts for i in second)
 
 
-def _many_values(column: Column) -> bool:
+def _repeat(column: Column) -> bool:
+    """Whether deltas are those of several smiles, and not of each option, as a vendor's greeks are."""
+    return column.numbers is not None and 2 * _count(column) <= np.isfinite(column.numbers).sum()
+
+
+def _count(column: Column) -> int:
+    """The number of different numbers."""
     numbers = np.zeros(0) if column.numbers is None else column.numbers
-    return len(np.unique(numbers[np.isfinite(numbers)].round(6))) > _MOST_DELTAS
+    return len(np.unique(numbers[np.isfinite(numbers)].round(6)))
 
 
 def number_of(name: str) -> float | None:

@@ -10,7 +10,7 @@ import pytest
 from scipy import integrate, optimize, stats
 
 from pipeline.cli import complete_quotes, file_readings
-from pipeline.cli.quotes_options import Options
+from pipeline.cli.quotes_options import ReadingOptions
 from pipeline.sources.one_surface import Choice
 from tools import column_names
 from vae.surface import arbitrage
@@ -183,7 +183,7 @@ _LAYOUTS = {
 def test_layouts_are_read_as_the_command_reads_them(node: str, layout: str, tmp_path: Path) -> None:
     path = tmp_path / "quotes.csv"
     path.write_text(_LAYOUTS[layout])
-    expected = complete_quotes.read(path, Options(None, {}, {}), Choice())
+    expected = complete_quotes.read(path, ReadingOptions(None, {}, {}), Choice())
     order = np.argsort(expected.row)
     found = called(node, "quotes.js", "m.parse(value, 0.001)", _LAYOUTS[layout])
     rounded = {"rtol": 2e-8, "atol": 1e-9}  # the command rounds labels of tenors to nine digits
@@ -228,7 +228,7 @@ def of_the_field(node: str) -> dict[str, Any]:
 def test_names_of_the_field_are_those_of_the_command(of_the_field: dict[str, Any], layout: str, tmp_path: Path) -> None:
     path = tmp_path / "quotes.csv"
     path.write_text(_OF_THE_FIELD[layout])
-    reading, *_ = file_readings.find(path, Options(None, {}, {})).readings
+    reading, *_ = file_readings.find(path, ReadingOptions(None, {}, {})).readings
     row = reading.table.kept_rows[np.argsort(reading.table.order[reading.table.kept_rows])]
     found, rounded = of_the_field[layout], {"rtol": 2e-8, "atol": 1e-9}
     np.testing.assert_allclose(found["tenor"], reading.table["tenor"][row], **rounded)
@@ -243,6 +243,22 @@ def test_a_quote_that_is_repeated_counts_once(node: str) -> None:
     assert (found["iv"], found["rows"], found["repeated"]) == ([0.25, 0.2], [0, 2], 1)
     weighted = "days,strike,forward,iv,weight\n30,90,100,0.25,1\n30,90,100,0.2501,2\n30,110,100,0.2,1\n"
     assert called(node, "quotes.js", "m.parse(value, 0.001).iv", weighted) == [0.25, 0.2501, 0.2]
+
+
+def test_a_strike_that_stands_alone_is_said(node: str) -> None:
+    """The commands look whether it has a digit too many; a smile of few strikes shows nothing."""
+    rows = [f"30,{strike},100,0.2" for strike in (90, 95, 975, 100, 105, 110)]
+    texts = ["\n".join(["days,strike,forward,iv", *own]) for own in (rows, rows[:2] + rows[3:], rows[:4])]
+    noted, *others = called(node, "quotes.js", "value.map((text) => m.parse(text, 0.001).note)", texts)
+    assert noted.startswith("row 3: strike lies far from all others of its tenor; `volvae complete` looks")
+    assert others == ["", ""]
+
+
+def test_days_of_excel_are_refused_with_where_they_are_read(node: str) -> None:
+    program = "(() => { try { m.parse(value, 0.001); } catch (error) { return error.message; } })()"
+    text = "date,expiry,log_moneyness,iv\n44972,45000,0,0.2\n"
+    refusal = called(node, "quotes.js", program, text)
+    assert refusal.startswith('row 1: date is "44972"; it must be a date such as 2026-03-02; days as Excel counts them')
 
 
 def test_the_newest_date_is_last_however_it_is_written(node: str) -> None:

@@ -19,6 +19,7 @@ VALUES = {
     "call_delta": Column(np.array([0.25, 0.5]), None, ()),
     "strike": Column(np.array([90.0, 110.0]), None, ()),
     "moneyness": Column(np.array([0.9, 1.1]), None, ()),
+    "spot": Column(np.array([100.0, 100.0]), None, ()),
     "rate": Column(np.array([-0.01, 0.03]), None, ()),
 }
 VALUES |= dict.fromkeys(("iv", "bid_iv", "ask_iv"), Column(np.array([0.2, 0.3]), None, ()))
@@ -40,7 +41,7 @@ def test_every_name_of_the_field_is_known_as_people_write_it() -> None:
         ("tenor", [26.0, 364.0], "tenor_years"),  # days
         ("delta", [-0.25, 0.25, -0.5], "call_delta"),
         ("k", [90.0, 100.0], "log_moneyness"),
-        ("moneyness", [90.0, 110.0], "moneyness"),
+        ("moneyness", [9.0, 11.0], "moneyness"),  # 90 and 110 are percent
         ("vol", [1200.0, 3.0e6], "iv"),  # volume
         ("strike", [-1.0, -2.0], "strike"),
         ("iv", [np.nan, np.nan], "iv"),

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
 
 from pipeline.cli.main import main
-from pipeline.cli.quotes_options import Options, settings_of
+from pipeline.cli.quotes_options import ReadingOptions, settings_of
 from pipeline.cli.suggested_settings import training
 from pipeline.settings.params import read_params
 
@@ -163,8 +163,8 @@ def test_init_where_there_is_no_params_yaml_says_how_to_read_the_file_alone(
     content = YAML(typ="safe").load(Path("params.yaml"))
     assert list(content) == ["prepare"]
     assert list(content["prepare"]) == ["quotes"]
-    expected = settings_of(Path(file), Options(Path("params.yaml"), {}, {}))
-    assert settings_of(Path(file), Options(None, {}, {})) == expected
+    expected = settings_of(Path(file), ReadingOptions(Path("params.yaml"), {}, {}))
+    assert settings_of(Path(file), ReadingOptions(None, {}, {})) == expected
     assert expected.columns.iv == content["prepare"]["quotes"]["columns"]["iv"]
     refused = volvae("check")
     assert refused.exit_code == 2
@@ -182,13 +182,13 @@ def test_init_makes_no_file_of_a_name_that_was_mistyped(project: Path) -> None:
 
 def test_a_format_of_dates_is_set_as_it_is_shown(tmp_path: Path) -> None:
     """Without the quotes that YAML asks for; what names its own remedy is not followed by another."""
-    rows = [("06.10.2021", "05.11.2021", 74 + i, 100, 0.4) for i in range(20)]
+    rows = [("06.10.2021", "11.12.2021", 74 + i, 100, 0.4) for i in range(20)]
     path = write(tmp_path / "e.csv", "date,expiry,strike,spot,iv", rows)
     printed = volvae("inspect", path).stdout
     assert "set prepare.quotes.date_format to '%d.%m.%Y' or '%m.%d.%Y'" in printed
     assert "it needs columns" not in printed
     (reading,) = inspected(path, "--set", "date_format=%d.%m.%Y")["readings"]
-    assert reading["tenors_days"] == [30.0, 30.0, 30.0]
+    assert reading["tenors_days"] == [66.0, 66.0, 66.0]
 
 
 def test_a_setting_that_is_no_yaml_is_named(project: Path) -> None:
@@ -227,8 +227,8 @@ def test_a_unit_that_alone_is_plausible_is_found(tmp_path: Path, unit: float, na
 
 
 def test_two_plausible_units_are_listed_and_neither_is_written(project: Path) -> None:
-    """150 % a year, or 1.5 %."""
-    rows = [(30, round(k, 3), 1.5 + k**2) for k in np.linspace(-0.2, 0.2, 9)]
+    """150 % a year, or 1.5 %; strikes 20 % off would be too far for the second."""
+    rows = [(30, round(k, 3), 1.5 + k**2) for k in np.linspace(-0.04, 0.04, 9)]
     path = write(project / "wild.csv", "days,log_moneyness,iv", rows)
     before = (project / "params.yaml").read_bytes()
     found = inspected(path)
@@ -379,7 +379,7 @@ def test_a_date_on_the_command_line_replaces_that_of_the_settings(tmp_path: Path
     header = "expiry,strike,forward,iv"
     path = option_file(tmp_path, header, lambda days, strike, vol: (f"2024-0{5 + days // 91}-01", strike, 100.0, vol))
     columns = {name: name for name in header.split(",")}
-    given = Options(None, columns, {"date": "2024-01-01"})
+    given = ReadingOptions(None, columns, {"date": "2024-01-01"})
     assert str(settings_of(Path(path), given).date) == "2024-01-01"
     assert str(settings_of(Path(path), given, date=dt.date(2024, 2, 1)).date) == "2024-02-01"
 
@@ -572,6 +572,9 @@ def test_formats_of_several_columns_of_dates_are_taken(tmp_path: Path) -> None:
     assert (reading["first_date"], reading["tenors_days"][0]) == ("2026-03-02", pytest.approx(109))
 
 
+_OF_RATES = ["--vol-unit percent --set vol_kind=black", "--vol-unit bp --set vol_kind=normal"]
+
+
 def swaptions(folder: Path, unit: float) -> str:
     """Normal vols of 85 basis points and more, beside forwards of 3 %, as desks of rates quote them."""
     rows = [
@@ -586,7 +589,7 @@ def test_vols_of_rates_may_be_normal(project: Path) -> None:
     """85 beside a forward of 3 % is 85 % or 85 basis points a year, of which only the user knows which it is."""
     file = swaptions(project, 1.0)
     found = inspected(file)
-    assert found["choices"] == ["--vol-unit percent", "--vol-unit bp --set vol_kind=normal"]
+    assert found["choices"] == _OF_RATES
     assert volvae("init", file).exit_code == 2
     (black,) = inspected(file, "--vol-unit", "percent")["readings"]
     (normal,) = inspected(file, *shlex.split(found["choices"][1]))["readings"]
@@ -628,19 +631,141 @@ _WHEN = {"expiry": ("2026-06-02", "2027-03-02"), "tenor_years": (0.25, 1.0), "da
 
 
 @pytest.mark.parametrize("column", sorted(_WHEN))
-def test_swaptions_by_dates_or_years_are_known_by_strikes_relative_to_forwards(tmp_path: Path, column: str) -> None:
-    """By strikes of all kinds a coin looks the same: the vols are Black, which is said."""
+def test_swaptions_by_dates_or_years_are_known_by_their_forwards(tmp_path: Path, column: str) -> None:
+    """A coin of three cents would look the same by strikes of all kinds; 12 is no normal vol beside 3 %."""
     whens = list(zip(_WHEN[column], (0.0321, 0.03474), strict=True))
     gaps = (-0.01, -0.005, 0.0, 0.005, 0.01)
     header = f"date,{column},forward,strike,vol"
     relative = [("2026-03-02", w, f, round(f + gap, 6), 85 + 100 * abs(gap)) for w, f in whens for gap in gaps]
     found = inspected(write(tmp_path / "r.csv", header, relative))
-    assert found["choices"] == ["--vol-unit percent", "--vol-unit bp --set vol_kind=normal"]
+    assert found["choices"] == _OF_RATES
     absolute = [("2026-03-02", w, f, round(0.033 + gap, 6), 85 + 100 * abs(gap)) for w, f in whens for gap in gaps]
-    file = write(tmp_path / "a.csv", header, absolute)
+    assert inspected(write(tmp_path / "a.csv", header, absolute))["choices"] == found["choices"]
+    file = write(tmp_path / "b.csv", header, [(*row[:4], row[4] - 73) for row in absolute])
     (reading,) = inspected(file)["readings"]
     assert "vols are Black ones, of a price; --set vol_kind=normal reads normal ones" in reading["assumed"][0]
     assert not inspected(file, "--set", "vol_kind=black")["readings"][0]["assumed"]
+
+
+@pytest.mark.parametrize(("size", "unit"), [(1.0, "bp"), (100.0, "percent"), (10_000.0, "decimal")])
+def test_swaptions_on_round_forwards_of_any_unit_may_have_normal_vols(tmp_path: Path, size: float, unit: str) -> None:
+    """Strikes at the same offsets from all forwards are relative; 95 was read as 95 % without a word."""
+    forwards = {"3M": 0.0335, "6M": 0.034, "1Y": 0.0345}
+    gaps = (-0.01, -0.005, -0.0025, 0.0, 0.0025, 0.005, 0.01)
+    rows = [
+        ("2026-03-02", tenor, f"{size * forward:.6g}", f"{size * (forward + gap):.6g}", 95 + 1000 * abs(gap))
+        for tenor, forward in forwards.items()
+        for gap in gaps
+    ]
+    file = write(tmp_path / "q.csv", "date,tenor,forward,strike,vol", rows)
+    chosen = [inspected(file, *shlex.split(choice))["readings"] for choice in inspected(file)["choices"]]
+    ((black,), (normal,)) = chosen
+    assert black["vols_percent"][1] == pytest.approx(100, rel=0.06)
+    assert normal["vols_percent"][1] == pytest.approx(100 * 0.0095 / 0.034, rel=0.1)
+    file = write(tmp_path / "n.csv", "date,tenor,forward,strike,Normal Vol (bp)", rows)
+    (named,) = inspected(file)["readings"]
+    assert named["block"].get("vol_unit", "decimal") == unit
+    assert named["vols_percent"] == normal["vols_percent"]
+
+
+def test_strikes_in_percent_of_caps_are_no_deltas(tmp_path: Path) -> None:
+    """They were read as options of deltas of 1 to 5 %, with vols of 95 %."""
+    rows = [("2026-03-02", tenor, *(95 + 2 * i for i in range(5))) for tenor in ("1Y", "2Y", "5Y")]
+    found = inspected(write(tmp_path / "q.csv", "Date,Maturity,1.00%,2.00%,3.00%,4.00%,5.00%", rows))
+    assert not found["readings"]
+
+
+def test_columns_from_80_to_120_may_be_strikes_or_percent_of_the_spot(tmp_path: Path) -> None:
+    """Beside a spot of 103 both are possible; beside one of 4,700 they are no strikes."""
+    wide = [("3M", 24, 22, 20, 19, 19.5), ("1Y", 23, 21.5, 20, 19.4, 19.6)]
+    header, names = "Date,Tenor,Spot,80,90,100,110,120", ("80", "90", "100", "110", "120")
+    moneyness = {"coordinate": "moneyness", "columns": {name: int(name) / 100 for name in names}}
+    file = write(tmp_path / "q.csv", header, [("2026-03-02", row[0], 103.4, *row[1:]) for row in wide])
+    found = inspected(file)
+    assert [reading["block"]["wide"]["coordinate"] for reading in found["readings"]] == ["strike", "moneyness"]
+    chosen = [inspected(file, *shlex.split(choice))["readings"] for choice in found["choices"]]
+    assert [[one["block"]["wide"]["coordinate"] for one in own] for own in chosen] == [["strike"], ["moneyness"]]
+    file = write(tmp_path / "q.csv", header, [("2026-03-02", row[0], 4700, *row[1:]) for row in wide])
+    (reading,) = inspected(file)["readings"]
+    assert reading["block"]["wide"] == moneyness
+
+
+def test_forwards_that_are_called_the_underlying_are_read(tmp_path: Path) -> None:
+    """As exchanges of coins name them; the time of expiry has its own name there."""
+    expiries = {"2026-03-27T08:00Z": 62_400, "2026-06-26T08:00Z": 64_000}
+    rows = [
+        ("2026-03-02T08:00Z", expiry, strike, 60 + 1e-4 * abs(strike - forward), forward)
+        for expiry, forward in expiries.items()
+        for strike in range(50_000, 76_000, 5_000)
+    ]
+    file = write(tmp_path / "q.csv", "timestamp,expiration_timestamp,strike,mark_iv,underlying_price", rows)
+    (reading,) = inspected(file)["readings"]
+    assert reading["block"]["columns"]["forward"] == "underlying_price"
+    assert reading["forward"] == pytest.approx([62_400, 64_000])
+
+
+def test_numbers_that_stand_for_none_hide_no_column(tmp_path: Path) -> None:
+    """As OptionMetrics writes -99.99 and brokers -1."""
+    rows = [("2026-03-02", 182, k, 100, 0.2 if k % 5 else -99.99, -1 if k == 91 else 0.1, 0.2) for k in range(86, 116)]
+    file = write(tmp_path / "q.csv", "date,days,strike,spot,impl_volatility", [row[:5] for row in rows])
+    (reading,) = inspected(file)["readings"]
+    assert reading["block"]["columns"]["iv"] == "impl_volatility"
+    assert reading["rejected"] == {"vol_not_positive": 6}
+    file = write(tmp_path / "b.csv", "date,days,strike,forward,bid_iv,ask_iv", [(*row[:4], *row[5:]) for row in rows])
+    (reading,) = inspected(file)["readings"]
+    assert reading["rejected"] == {"missing_bid": 1}
+
+
+def test_an_options_own_close_is_no_spot(tmp_path: Path) -> None:
+    """CBOE's has 0 for options that were not traded."""
+    calls = {strike: 12.0 - 0.6 * (strike - 100) + 0.015 * (strike - 100) ** 2 for strike in range(92, 110, 2)}
+    rows = [
+        ("2026-03-02", "2026-09-01", side, strike, round(price - 0.1, 4), round(price + 0.1, 4), 0.0)
+        for strike, call in calls.items()
+        for side, price in (("C", call), ("P", call - 100 + strike))
+    ]
+    header = "quote_date,expiration,option_type,strike,bid,ask,close"
+    (reading,) = inspected(write(tmp_path / "q.csv", header, rows))["readings"]
+    assert "spot" not in reading["block"]["columns"]
+    rows = [(*row[:6], 100.0) for row in rows]
+    (reading,) = inspected(write(tmp_path / "q.csv", header, rows))["readings"]
+    assert reading["block"]["columns"]["spot"] == "close"
+
+
+def test_a_table_with_cells_as_excel_merges_them_says_what_is_empty(tmp_path: Path) -> None:
+    whole = [("2026-03-02", days, strike, 100, 0.2) for days in (91, 182) for strike in (90, 95, 100, 105, 110)]
+    rows = [row if row[2] == 90 else ("", "", *row[2:]) for row in whole]
+    text = volvae("inspect", write(tmp_path / "q.csv", "date,days,strike,spot,iv", rows)).stdout
+    assert "80% of the rows are rejected: 8 missing_value; most cells of date, days are empty: each row needs" in text
+
+
+def test_moneyness_that_has_several_meanings_is_said(tmp_path: Path) -> None:
+    rows = [("2026-03-02", days, k, 0.2) for days in (91, 365) for k in (-0.2, -0.1, 0.0, 0.1, 0.2)]
+    (reading,) = inspected(write(tmp_path / "q.csv", "date,days,moneyness,iv", rows))["readings"]
+    assert reading["assumed"][0].startswith("moneyness is ln(strike / forward); any other moneyness must be turned")
+    (reading,) = inspected(write(tmp_path / "q.csv", "date,days,log_moneyness,iv", rows))["readings"]
+    assert not reading["assumed"]
+
+
+def test_deltas_of_one_side_are_said_to_be_of_calls(tmp_path: Path) -> None:
+    rows = [("2026-03-02", tenor, delta, 0.1) for tenor in ("3M", "1Y") for delta in (0.1, 0.25, 0.4)]
+    (reading,) = inspected(write(tmp_path / "q.csv", "date,tenor,delta,iv", rows))["readings"]
+    assert reading["assumed"] == [
+        "deltas are forward ones, without premium; --set delta_kind=spot reads those of the spot",
+        "deltas are of calls, although none is above 0.5; those of puts need a column of types, or signs",
+    ]
+
+
+def test_large_vols_by_delta_may_be_percent_of_a_pegged_currency(tmp_path: Path) -> None:
+    """By strikes their distances show it; by deltas nothing does."""
+    deltas = {0.1: 0.92, 0.25: 0.9, 0.5: 0.88, 0.75: 0.9, 0.9: 0.92}
+    rows = [("2026-03-02", tenor, *quote) for tenor in ("3M", "1Y") for quote in deltas.items()]
+    file = write(tmp_path / "q.csv", "date,tenor,call_delta,iv", rows)
+    (reading,) = inspected(file, "--set", "delta_kind=forward")["readings"]
+    (line,) = reading["assumed"]
+    assert line.startswith("a vol of 0.9 is 90 %; where it is 0.9 %, as of a pegged currency, --vol-unit percent --set")
+    (reading,) = inspected(file, *shlex.split(line[line.index("--vol-unit") :].removesuffix(" reads it")))["readings"]
+    assert reading["vols_percent"][1] == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize(
@@ -665,11 +790,23 @@ def test_vols_of_a_cheap_coin_or_currency_are_black(
     assert "vol_kind" not in reading["block"]
 
 
+@pytest.mark.parametrize("vol", [5.0, 9.0, 11.0])
+def test_vols_of_a_currency_by_relative_strikes_are_black(tmp_path: Path, vol: float) -> None:
+    """At 0.0123 strikes as of swaptions left two readings; no rate of 1.2 % has normal vols of 11 basis points."""
+    rows = [
+        ("2026-03-02", tenor, forward, round(forward + gap, 6), vol + 100 * abs(gap))
+        for tenor, forward in (("3M", 0.0123), ("1Y", 0.0125))
+        for gap in (-0.0025, -0.00125, 0.0, 0.00125, 0.0025)
+    ]
+    (reading,) = inspected(write(tmp_path / "q.csv", "date,tenor,forward,strike,vol", rows))["readings"]
+    assert "vol_kind" not in reading["block"]
+
+
 @pytest.mark.parametrize("name", ["forward", "spot"])
 def test_a_file_whose_underlying_is_zero_ends_in_words(tmp_path: Path, name: str) -> None:
     rows = [("2026-03-02", "3M", 0.0, strike, 80.0) for strike in (0.01, 0.02, 0.03)]
     result = volvae("inspect", write(tmp_path / "q.csv", f"date,tenor,{name},strike,vol", rows))
-    assert "no row is a usable quote" in result.stdout
+    assert f"column {name} is named as {name}, but holds 0 to 0" in result.stdout
 
 
 def test_conventions_of_butterflies_are_refused_on_a_file_without_any(project: Path) -> None:
@@ -701,7 +838,12 @@ def test_a_rate_that_nothing_gives_is_said_where_forwards_need_it(project: Path)
     assert "made of spots with dividend_yield 0," in volvae("complete", alone, *options, "--set", "rate=0.04").stdout
     assert json.loads(volvae("complete", both, *options, "--json").stdout)["assumed_rates"] == []
     assert inspected(alone)["readings"][-1]["assumed"][0] == "rate 0, as no column has it; --set rate=... changes it"
-    assert inspected(both)["readings"][-1]["assumed"] == []
+    european = "prices are those of european options; --set exercise=european or american says what they are"
+    assert inspected(both)["readings"][-1]["assumed"] == [european]
+    assert inspected(both, "--set", "exercise=european")["readings"][-1]["assumed"] == []
+    assert json.loads(volvae("complete", both, *options, "--json").stdout)["assumed_european"] is True
+    european = "prices are read as of european options, which nothing says; "
+    assert european in volvae("complete", both, *options).stdout
 
 
 @pytest.mark.parametrize(
@@ -744,3 +886,39 @@ def test_dividends_in_cash_are_no_yield(tmp_path: Path) -> None:
     (reading,) = inspected(write(tmp_path / "q.csv", "date,days,spot,strike,iv,dividend", rows))["readings"]
     assert "dividend_yield" not in reading["block"]["columns"]
     assert len(reading["assumed"]) == 2
+
+
+def test_strikes_are_taken_before_a_vendors_deltas(tmp_path: Path) -> None:
+    """Deltas beside strikes are greeks, of the spot or of the forward."""
+    rows = [("2026-03-02", 182, strike, 100, 0.2, delta) for strike, delta in ((90, 0.8), (100, 0.53), (110, 0.27))]
+    (reading,) = inspected(write(tmp_path / "q.csv", "date,days,strike,forward,iv,delta", rows))["readings"]
+    assert reading["block"]["columns"]["strike"] == "strike"
+
+
+def test_offsets_in_percent_are_no_log_moneyness(tmp_path: Path) -> None:
+    """As tables of swaptions have them; without the sign they are said to be logarithms."""
+    rows = [("2026-03-02", tenor, 26, 22, 20, 19, 19.5) for tenor in ("3M", "1Y")]
+    names = "-0.50{0},-0.25{0},0.00{0},0.25{0},0.50{0}"
+    assert not inspected(write(tmp_path / "q.csv", f"Date,Expiry,{names.format('%')}", rows))["readings"]
+    (reading,) = inspected(write(tmp_path / "q.csv", f"Date,Expiry,{names.format('')}", rows))["readings"]
+    assert reading["assumed"][0].startswith("columns are named by ln(strike / forward)")
+
+
+def test_whole_numbers_of_a_maturity_are_said_to_be_years(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [("2026-03-02", maturity, k, 0.2) for maturity in (1, 2, 3, 5) for k in (-0.1, 0.0, 0.1)]
+    file, line = write(tmp_path / "q.csv", "date,maturity,log_moneyness,iv", rows), "maturity is years; months or days "
+    (reading,) = inspected(file)["readings"]
+    assert reading["assumed"] == [f"{line}must be divided by 12 or 365 in the file"]
+    assert f"assumed: {line}" in volvae("init", file).stdout
+
+
+def test_a_column_of_rates_is_said_to_be_decimal_where_nothing_shows_it(tmp_path: Path) -> None:
+    """0.05 is 5 %, or 0.05 % as in 2021; forwards of spots follow from it."""
+    rows = [("2026-03-02", 365, strike, 100, 0.05, 0.2) for strike in (90, 100, 110)]
+    file = write(tmp_path / "q.csv", "date,days,strike,spot,rate,iv", rows)
+    (reading,) = inspected(file)["readings"]
+    assert "a rate of 0.05 is 5 %; --set rate_unit=percent takes it as 0.05 %" in reading["assumed"]
+    (reading,) = inspected(file, "--set", "rate_unit=percent")["readings"]
+    assert reading["forward"] == pytest.approx([100 * np.exp(0.0005)] * 2)
+    assert not [line for line in reading["assumed"] if line.startswith("a rate")]
