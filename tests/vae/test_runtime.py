@@ -599,4 +599,4 @@ def test_only_the_loader_of_cuda_is_silent(monkeypatch: pytest.MonkeyPatch, caps
 def test_a_machine_without_a_driver_tries_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     monkeypatch.setattr(sessions, "_has_driver", lambda: False)
-    assert sessions.Options().providers() == ["CPUExecutionProvider"]
+    assert sessions.SessionOptions().providers() == ["CPUExecutionProvider"]
