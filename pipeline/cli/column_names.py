@@ -183,10 +183,10 @@ def plain(name: str) -> str:
 def says_percent(name: str) -> bool:
     """Whether a column's name says that its numbers are percent.
 
-    >>> [says_percent(name) for name in ("IV (%)", "iv_pct", "iv", "90%", "90 %")]
-    [True, True, False, False, False]
+    >>> [says_percent(name) for name in ("IV (%)", "IV [%]", "iv_pct", "iv", "90%", "90 %")]
+    [True, True, True, False, False, False]
     """
-    return re.search(r"[^\W\d_][\s_]*\(?%\)?$|[_ ]\(?(percent|pct)\)?$", name.strip(), re.IGNORECASE) is not None
+    return re.search(r"[^\W\d_][\s_]*[(\[]?%[)\]]?$|[_ ]\(?(percent|pct)\)?$", name.strip(), re.IGNORECASE) is not None
 
 
 def says_normal(name: str) -> bool:

@@ -426,6 +426,8 @@ def _vol_kinds(
         found += [{"vol_kind": "normal", "vol_unit": unit} for unit in _normal_units(median, level)]
     elif _are_rates(columns, own, level):
         found += [{"vol_kind": "normal", "vol_unit": unit} for unit in _units_of_rates(median, level)]
+    elif {"vol_unit": "bp"} in found and level > 0.0 and median / level in MEDIAN_VOL:  # in points of an index
+        found.append({"vol_kind": "normal", "vol_unit": "decimal"})
     if all(says_basis_points(name) for name in vols):
         found = [kind for kind in found if kind["vol_unit"] == "bp" or "vol_kind" in kind]
     said = {key: stated[key] for key in _VOLS if key in stated}
@@ -463,8 +465,10 @@ def may_be_normal(reading: Reading) -> bool:
     row = table.kept_rows
     vol = float(np.median(table["value"][row])) / VOL_UNITS[params.vol_unit]
     level = _median(table.get("forward", np.nan)[row])
-    rates = params.columns.strike is not None and "spot" not in table and level in _RATES
-    return rates and bool(_normal_units(vol, level))
+    if params.columns.strike is None or "spot" in table:
+        return False
+    in_percent = level / _RATE_UNITS[1] in _RATES and "percent" in _units_of_rates(vol, level)
+    return (level in _RATES and bool(_normal_units(vol, level))) or in_percent
 
 
 def _level(columns: Mapping[str, Column], own: Mapping[str, str]) -> float:
@@ -480,9 +484,9 @@ def _are_rates(columns: Mapping[str, Column], own: Mapping[str, str], level: flo
     of all expiries, or at round ones from forwards that are not round.
     """
     strikes, forwards = _numbers(columns, own, "strike"), _numbers(columns, own, "forward")
-    if "spot" in own or strikes.shape != forwards.shape:
+    size = next((size for size in _RATE_UNITS if level / size in _RATES), None)
+    if "spot" in own or size is None or strikes.shape != forwards.shape:
         return False
-    size = next((size for size in _RATE_UNITS if level / size in _RATES), 1.0)
     gaps = np.abs(strikes - forwards) / size
     if not _median(gaps[gaps > 0.0]) >= _SMALLEST_GAP:
         return False

@@ -243,10 +243,15 @@ def _assumed_places(reading: Reading) -> list[str]:
         lines.append("moneyness is strike over spot; that of spot over strike must be turned round in the file")
     if wide is not None and wide.coordinate == "log_moneyness":
         lines.append("columns are named by ln(strike / forward); names of any other moneyness must be stated")
+    elif wide is not None and wide.coordinate == "moneyness":
+        lines.append("columns are named by strike over spot; names of any other moneyness must be stated")
     elif plain(columns.log_moneyness or "") in _EITHER_WAY:
         lines.append("moneyness is ln(strike / forward); any other moneyness must be turned into it in the file")
     if columns.by_delta and "delta_kind" not in params.model_fields_set:
-        lines.append("deltas are forward ones, without premium; --set delta_kind=spot reads those of the spot")
+        of_calls = " of calls" if columns.call_delta is not None else ""
+        lines.append(
+            f"deltas are forward ones{of_calls}, without premium; --set delta_kind=spot reads those of the spot"
+        )
     row = table.kept_rows
     years = table["tenor"][row]
     if columns.tenor_years is not None and plain(columns.tenor_years) in _NO_UNIT and (years == years.round()).all():

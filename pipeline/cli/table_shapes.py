@@ -33,7 +33,8 @@ _OWN_DELTA = re.compile("([0-9]{1,2})(?:d|delta)?(c|p)(?:all|ut)?")
 _HALVES = ("calls", "puts")  # columns that stand before those of calls and of puts
 _FEWEST_NUMBERS = 3  # columns named by numbers that make a table of strikes
 _NEAR_THE_MONEY = 0.4  # the least that the highest call delta of a table is: columns 1% to 5% are strikes of caps
-_AT_THE_MONEY, _MONEYNESS = 100.0, (20.0, 400.0)  # of columns that may be percent of the spot
+_LARGEST_MONEYNESS = 3.0  # of columns named by it: from 1 to 5 are strikes of caps in percent
+_PERCENT, _MONEYNESS = 100.0, (20.0, 400.0)  # of columns that may be percent of the spot, or of 1 as deltas are
 
 
 class Shape(NamedTuple):
@@ -135,7 +136,7 @@ def _wide(columns: Mapping[str, Column]) -> Iterator[Shape]:
     fits = {
         "call_delta": bool(((values > 0.0) & (values < 1.0)).all()) and bool(values.max() >= _NEAR_THE_MONEY),
         "log_moneyness": bool(values.min() < 0.0) and bool((np.abs(values) <= LARGEST_K).all()) and not in_percent,
-        "moneyness": bool(values.min() > 0.0) and bool(values.min() <= 1.0 <= values.max() < 5.0),
+        "moneyness": bool(values.min() > 0.0) and bool(values.min() < 1.0 <= values.max() <= _LARGEST_MONEYNESS),
         "strike": bool(values.min() > 5.0),
     }
     for place in (place for place, fit in fits.items() if fit):
@@ -143,8 +144,11 @@ def _wide(columns: Mapping[str, Column]) -> Iterator[Shape]:
             _beside(place, ("iv",)) if place == "strike" else ("rate", "dividend_yield")
         )  # spots are 1 of moneyness
         yield Shape((), beside, {"wide": {"coordinate": place, "columns": "numbers"}}, tuple(numbers))
-    if fits["strike"] and _MONEYNESS[0] <= values.min() < _AT_THE_MONEY < values.max() <= _MONEYNESS[1]:
-        shares = {name: number / _AT_THE_MONEY for name, number in numbers.items()}
+    if not in_percent and (values > 0.0).all() and np.array_equal(np.sort(values), _PERCENT - np.sort(values)[::-1]):
+        deltas = {name: number / _PERCENT for name, number in numbers.items()}
+        yield Shape((), (), {"wide": {"coordinate": "call_delta", "columns": deltas}}, tuple(numbers))
+    if fits["strike"] and _MONEYNESS[0] <= values.min() < _PERCENT < values.max() <= _MONEYNESS[1]:
+        shares = {name: number / _PERCENT for name, number in numbers.items()}
         yield Shape(
             (), ("rate", "dividend_yield"), {"wide": {"coordinate": "moneyness", "columns": shares}}, tuple(numbers)
         )

@@ -221,7 +221,7 @@ def test_a_chain_of_one_day_is_dated_by_its_expiries_and_trains_nothing(project:
 
 @pytest.mark.parametrize(("unit", "name"), [(100.0, "percent"), (1e4, "bp")])
 def test_a_unit_that_alone_is_plausible_is_found(tmp_path: Path, unit: float, name: str) -> None:
-    (reading,) = inspected(chain_file(tmp_path, unit=unit))["readings"]
+    (reading,) = inspected(chain_file(tmp_path, unit=unit), "--set", "vol_kind=black")["readings"]
     assert reading["block"]["vol_unit"] == name
     assert reading["vols_percent"][1] == pytest.approx(20.0, abs=3.0)
 
@@ -671,8 +671,19 @@ def test_swaptions_on_round_forwards_of_any_unit_may_have_normal_vols(tmp_path: 
 def test_strikes_in_percent_of_caps_are_no_deltas(tmp_path: Path) -> None:
     """They were read as options of deltas of 1 to 5 %, with vols of 95 %."""
     rows = [("2026-03-02", tenor, *(95 + 2 * i for i in range(5))) for tenor in ("1Y", "2Y", "5Y")]
-    found = inspected(write(tmp_path / "q.csv", "Date,Maturity,1.00%,2.00%,3.00%,4.00%,5.00%", rows))
-    assert not found["readings"]
+    for names in ("1.00%,2.00%,3.00%,4.00%,5.00%", "1.00,2.00,3.00,4.00,4.50"):  # nor a moneyness from 1 on
+        assert not inspected(write(tmp_path / "q.csv", f"Date,Maturity,{names}", rows))["readings"]
+
+
+def test_normal_vols_at_strikes_in_percent_are_said_to_be_taken_for_black(tmp_path: Path) -> None:
+    """A share of three dollars may have vols of 95 %."""
+    rows = [
+        ("2026-03-02", tenor, forward, strike, 95 + strike)
+        for tenor, forward in (("1Y", 3.31), ("2Y", 3.45))
+        for strike in (1, 2, 3, 4, 5)
+    ]
+    (reading,) = inspected(write(tmp_path / "q.csv", "date,tenor,forward,strike,vol", rows))["readings"]
+    assert reading["assumed"][0].startswith("vols are Black ones, of a price; --set vol_kind=normal reads normal ones")
 
 
 def test_columns_from_80_to_120_may_be_strikes_or_percent_of_the_spot(tmp_path: Path) -> None:
@@ -751,7 +762,7 @@ def test_deltas_of_one_side_are_said_to_be_of_calls(tmp_path: Path) -> None:
     rows = [("2026-03-02", tenor, delta, 0.1) for tenor in ("3M", "1Y") for delta in (0.1, 0.25, 0.4)]
     (reading,) = inspected(write(tmp_path / "q.csv", "date,tenor,delta,iv", rows))["readings"]
     assert reading["assumed"] == [
-        "deltas are forward ones, without premium; --set delta_kind=spot reads those of the spot",
+        "deltas are forward ones of calls, without premium; --set delta_kind=spot reads those of the spot",
         "deltas are of calls, although none is above 0.5; those of puts need a column of types, or signs",
     ]
 
@@ -922,3 +933,25 @@ def test_a_column_of_rates_is_said_to_be_decimal_where_nothing_shows_it(tmp_path
     (reading,) = inspected(file, "--set", "rate_unit=percent")["readings"]
     assert reading["forward"] == pytest.approx([100 * np.exp(0.0005)] * 2)
     assert not [line for line in reading["assumed"] if line.startswith("a rate")]
+
+
+def test_columns_from_10_to_90_are_deltas_or_strikes(tmp_path: Path) -> None:
+    rows = [(tenor, 52, 24, 22, 20, 22, 24) for tenor in ("3M", "1Y")]
+    found = inspected(write(tmp_path / "q.csv", "Tenor,Spot,10,25,50,75,90", rows))
+    assert [reading["block"]["wide"]["coordinate"] for reading in found["readings"]] == ["strike", "call_delta"]
+    assert '--set \'wide={coordinate: call_delta, columns: {"10": 0.1, ' in found["choices"][1]
+    (reading,) = inspected(write(tmp_path / "q.csv", "Tenor,10,25,50,75,90", [(row[0], *row[2:]) for row in rows]))[
+        "readings"
+    ]
+    assert reading["block"]["wide"]["columns"]["90"] == 0.9
+    assert reading["assumed"][0].startswith("deltas are forward ones of calls, without premium")
+
+
+def test_vols_of_an_index_may_be_points(tmp_path: Path) -> None:
+    """940 is 9.4 % in basis points, or 940 points of 4,700 a year."""
+    rows = [
+        ("2026-03-02", days, k, 4700, 940 + abs(k - 4700) / 10) for days in (91, 365) for k in range(4000, 5500, 100)
+    ]
+    file = write(tmp_path / "q.csv", "date,days,strike,forward,iv", rows)
+    chosen = [inspected(file, *shlex.split(choice))["readings"] for choice in inspected(file)["choices"]]
+    assert [own[0]["vols_percent"][1] for own in chosen] == [pytest.approx(9.8, abs=0.3), pytest.approx(20.1, abs=0.3)]
