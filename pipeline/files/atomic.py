@@ -14,6 +14,7 @@ from pipeline.errors import InputError
 from pipeline.files.exchange import exchange
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_GB = 1e9
 _OLD = "old"  # name of the folder that is being replaced, where two paths cannot be exchanged
 
 
@@ -116,6 +117,40 @@ def check_writable(path: Path) -> None:
             raise IsADirectoryError(21, os.strerror(21))
         with tempfile.TemporaryFile(dir=_parent(path)):
             pass
+
+
+def check_space(path: Path, needed: int, *, content: str) -> None:
+    """Fail before long work whose result would not fit on the disk of ``path``.
+
+    Args:
+        path: of a file or folder that may not exist yet.
+        needed: bytes.
+        content: what needs them, in the plural, for the message.
+
+    Raises:
+        InputError: fewer bytes are free.
+    """
+    free = free_space(path)
+    if free < needed:
+        raise InputError(
+            f"{content} need {needed / _GB:,.2f} GB, but the disk of {path} has {free / _GB:,.2f} GB free: "
+            f"lower their number, or free {(needed - free) / _GB:,.2f} GB"
+        )
+
+
+def free_space(path: Path) -> int:
+    """Bytes that are free on the disk of a file or folder, which may not exist yet."""
+    return shutil.disk_usage(_nearest(path)).free
+
+
+def on_one_disk(one: Path, other: Path) -> bool:
+    """Whether two paths, which may not exist yet, lie on the same disk."""
+    return _nearest(one).stat().st_dev == _nearest(other).stat().st_dev
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or the nearest of its parents that exists."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
 
 
 def _parent(path: Path) -> Path:

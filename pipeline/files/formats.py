@@ -113,6 +113,16 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def sha256_of(path: Path) -> str:
+    """Hexadecimal sha256 of the content of a file of any size.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    with reading(path), path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn errors of reading a file into an InputError that names the file."""

@@ -14,14 +14,20 @@ from pipeline.files.formats import reading
 _BYTES = {"F32": 4, "F64": 8}
 
 
-def join_tensors(path: Path, parts: Sequence[Path]) -> None:
+def join_tensors(path: Path, parts: Sequence[Path], *, remove: bool = False) -> None:
     """Write the rows of safetensors files, which hold the same tensors, as one; a tensor of a part at a time in memory.
+
+    Args:
+        path: of the whole.
+        parts: its rows in order.
+        remove: whether each part is removed once its rows are written: both take no more of the disk than one then.
 
     Raises:
         InputError: a part cannot be read, or the path cannot be written.
     """
     layouts = [_layout(part) for part in parts]
-    header, offset = {}, 0
+    header: dict[str, dict[str, Any]] = {}
+    offset = 0
     for name, (dtype, _, *rest) in sorted(layouts[0].items(), key=lambda item: (-_BYTES[item[1][0]], item[0])):
         shape = [sum(layout[name][1] for layout in layouts), *rest]
         size = math.prod(shape) * _BYTES[dtype]
@@ -31,10 +37,15 @@ def join_tensors(path: Path, parts: Sequence[Path]) -> None:
     text += b" " * (-len(text) % 8)  # what follows, wide numbers first, lies aligned
     with new_file(path) as stream:
         stream.write(len(text).to_bytes(8, "little") + text)
-        for name in header:
-            for part in parts:
+        places = {name: stream.tell() + entry["data_offsets"][0] for name, entry in header.items()}
+        for part in parts:
+            for name in header:
                 with reading(part), safetensors.safe_open(part, framework="numpy") as file:
-                    stream.write(file.get_tensor(name).tobytes())
+                    content = file.get_tensor(name).tobytes()
+                stream.seek(places[name])
+                places[name] += stream.write(content)
+            if remove:
+                part.unlink()
 
 
 def _layout(path: Path) -> dict[str, list[Any]]:

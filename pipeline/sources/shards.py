@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.files import formats
+from pipeline.files.atomic import check_space
 from pipeline.progress import track
 
 CHECKPOINTS = Path(".checkpoints/prepare")
@@ -36,20 +37,28 @@ class Shard(NamedTuple):
 Run = Callable[[Sequence[Shard]], Iterator[tuple[Shard, bytes]]]
 
 
-def finished(shards: Sequence[Shard], *, key: str, run: Run) -> dict[Shard, Path]:
+def finished(shards: Sequence[Shard], *, key: str, surface_bytes: int, run: Run) -> dict[Shard, Path]:
     """The file of each shard, in order.
 
     Args:
         shards: all of them.
         key: names what their content depends on; files of another key are removed.
+        surface_bytes: of each surface in a file.
         run: makes the content of those that have no file yet.
+
+    Raises:
+        InputError: the disk has no space for those.
     """
     store = CHECKPOINTS / key[:16]
     _remove_others(store)
-    found = {shard: path for shard in shards if (path := _intact(store, shard))}
+    found = _intact(store, shards)
     if found:
         print(f"prepare: resumed with {len(found)} of {len(shards)} shards from {store}", file=sys.stderr, flush=True)
-    made = _timed(run([shard for shard in shards if shard not in found]))
+    missing = [shard for shard in shards if shard not in found]
+    surfaces = sum(shard.size for shard in missing)
+    one_more = max((shard.size for shard in missing), default=0)  # is twice on the disk while it is joined
+    check_space(store, surface_bytes * (surfaces + one_more), content=f"the {surfaces:,} surfaces of prepare.surfaces")
+    made = _timed(run(missing))
     for shard, content, _ in track(made, total=len(shards), done=len(found), label="prepare", note=_note):
         found[shard] = store / f"{_stem(shard)}-{formats.sha256(content)}.safetensors"
         formats.write_bytes(found[shard], content)
@@ -83,13 +92,17 @@ def _stem(shard: Shard) -> str:
     return f"{shard.split}-{shard.number:05}"
 
 
-def _intact(store: Path, shard: Shard) -> Path | None:
-    """The file of a shard whose content is what its name says; any other one is removed."""
-    for path in store.glob(f"{_stem(shard)}-*.safetensors"):
-        if formats.sha256(formats.read_bytes(path)) == path.stem.rpartition("-")[2]:
-            return path
-        path.unlink()
-    return None
+def _intact(store: Path, shards: Sequence[Shard]) -> dict[Shard, Path]:
+    """The files of shards whose content is what their name says; any other one is removed."""
+    by_stem = {_stem(shard): shard for shard in shards}
+    found: dict[Shard, Path] = {}
+    for path in store.glob("*-*.safetensors"):
+        stem, _, digest = path.stem.rpartition("-")
+        if stem in by_stem and formats.sha256_of(path) == digest:
+            found[by_stem[stem]] = path
+        else:
+            path.unlink()
+    return found
 
 
 def _remove_others(store: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from pipeline.errors import StageError
 from pipeline.files import formats
+from pipeline.files.atomic import check_space, free_space, on_one_disk
 from pipeline.files.dataset import SPLITS, Dataset
 from pipeline.files.join import join_tensors
 from pipeline.settings.prepare import SimulatedPrepare
@@ -18,14 +19,23 @@ from vae.pricing.simulated_models import MODELS, SimulatedModel
 
 
 def write(settings: SimulatedPrepare, folder: Path) -> dict[str, float | str]:
-    """Write the splits, their grid and their law to a folder; flat figures of the data."""
-    model = MODELS[settings.source]
-    files, data = finished_shards(settings), Dataset(folder)
+    """Write the splits, their grid and their law to a folder; flat figures of the data.
+
+    Where the surfaces take more than half of the space that is free beside their shards, a shard is removed once its
+    split has its surfaces. A run that is killed then makes these again.
+    """
+    model, data, needed = MODELS[settings.source], Dataset(folder), bytes_of(settings)
+    apart = not on_one_disk(folder, shards.CHECKPOINTS)
+    if apart:
+        check_space(folder, needed, content="the surfaces of prepare.surfaces")
+    files = finished_shards(settings)
+    parts = {split: [path for shard, path in files.items() if shard.split == split] for split in SPLITS}
     figures: dict[str, float | str] = {}
     for split in SPLITS:
-        parts = [path for shard, path in files.items() if shard.split == split]
-        figures |= _figures(model, split, parts)
-        join_tensors(data.file(split), parts)
+        figures |= _figures(model, split, parts[split])
+    scarce = not apart and free_space(folder) < 2 * needed
+    for split in SPLITS:
+        join_tensors(data.file(split), parts[split], remove=scarce)
     data.write_grid(settings.grid.build())
     data.write_law(simulation.law(settings))
     return figures
@@ -34,7 +44,13 @@ def write(settings: SimulatedPrepare, folder: Path) -> dict[str, float | str]:
 def finished_shards(settings: SimulatedPrepare) -> dict[Shard, Path]:
     """The file of each shard in the order of the design; those that a killed run has left are not made again."""
     key = simulation.key_of(settings)
-    return shards.finished(simulation.plan(settings), key=key, run=partial(_run, settings, key))
+    each = simulation.surface_bytes(settings)
+    return shards.finished(simulation.plan(settings), key=key, surface_bytes=each, run=partial(_run, settings, key))
+
+
+def bytes_of(settings: SimulatedPrepare) -> int:
+    """Size of the data set on disk, but for the headers of its files."""
+    return simulation.surface_bytes(settings) * sum(shard.size for shard in simulation.plan(settings))
 
 
 def _run(settings: SimulatedPrepare, key: str, missing: Sequence[Shard]) -> Iterator[tuple[Shard, bytes]]:

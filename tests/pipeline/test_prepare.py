@@ -23,13 +23,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
+from benchmarks.cluster import cluster as started_cluster
 from pipeline import __main__ as stages
 from pipeline.errors import StageError
 from pipeline.evaluate import true_log_density
-from pipeline.files import tensor_files
+from pipeline.files import atomic, tensor_files
 from pipeline.files.dataset import Dataset
 from pipeline.files.join import join_tensors
 from pipeline.settings.prepare import HestonPrepare
+from pipeline.settings.types import Range
 from pipeline.sources import executors, shards, simulated, simulation
 from tests.forks import forked
 from tests.services import wait_for
@@ -79,6 +81,51 @@ def test_shards_are_the_design_cut_into_pieces(workspace: Workspace) -> None:
     ]  # fmt: skip
     whole = simulation.sobol_design(simulation.box(params), 0, 32, seed=params.seed)
     assert torch.equal(torch.cat([simulation.design(params, shard) for shard in plan[:4]]), whole)
+
+
+@pytest.mark.parametrize("first", [0, 1, 2, 3, 7, 8, 4095, 4096, 123_457])
+def test_a_shard_begins_where_the_design_would_have_come_by_drawing(first: int) -> None:
+    sides = [Range(low=0.0, high=1.0)] * 5
+    engine = torch.quasirandom.SobolEngine(5, scramble=True, seed=3).fast_forward(first)
+    assert torch.equal(simulation.sobol_design(sides, first, 9, seed=3), engine.draw(9, dtype=torch.float64))
+
+
+def disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    """Say that so many bytes are free."""
+    monkeypatch.setattr(atomic.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+
+
+def test_a_disk_without_space_is_one_line_before_any_work(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """48 surfaces and a shard of 8 of them, each of 3 x 9 vols twice in 4 bytes and 5 parameters in 8."""
+    monkeypatch.setattr(simulation, "simulate", lambda *_: pytest.fail("a shard was made"))
+    needed = (48 + 8) * (2 * 4 * 27 + 8 * 5)
+    disk(monkeypatch, needed - 1)
+    monkeypatch.setattr(atomic, "_GB", 1.0)
+    assert workspace.run("prepare") == 2
+    message = capsys.readouterr().err
+    assert message.startswith("prepare: the 48 surfaces of prepare.surfaces need 14,336.00 GB, but the disk of .check")
+    assert message.endswith("has 14,335.00 GB free: lower their number, or free 1.00 GB\n")
+    assert not Path("data/surfaces").exists()
+
+
+def test_where_space_is_scarce_a_shard_gives_way_to_its_split(
+    straight: dict[str, bytes], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bytes, and no more than the surfaces and a shard of them on the disk at a time."""
+    left, unlink = [], Path.unlink
+
+    def noted(self: Path, *, missing_ok: bool = False) -> None:
+        unlink(self, missing_ok=missing_ok)
+        left.append(len(list(shards.CHECKPOINTS.glob("*/*-*.safetensors"))))
+
+    disk(monkeypatch, (48 + 8) * 256)
+    monkeypatch.setattr(simulated, "free_space", lambda _: 2 * 48 * 256 - 1)
+    monkeypatch.setattr(Path, "unlink", noted)
+    assert workspace.run("prepare") == 0
+    assert prepared(workspace.folder) == straight
+    assert left[:6] == [5, 4, 3, 2, 1, 0]
 
 
 def test_held_out_surfaces_are_independent_draws_of_the_box(workspace: Workspace) -> None:
@@ -248,24 +295,10 @@ def test_a_killed_worker_is_one_line() -> None:
 
 
 @pytest.fixture
-def cluster(root: Path, tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
     """The address of a Dask scheduler on the loopback, and its two worker processes."""
-    file = str(tmp_path / "scheduler.json")
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    dask = [sys.executable, "-m", "dask"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
-    scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", file]
-    worker = [*dask, "worker", "--scheduler-file", file, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
-    processes = [subprocess.Popen(command, **quiet) for command in (scheduler, worker, worker)]
-    try:
-        with Client(scheduler_file=file, timeout=60, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=60)
-            address = client.scheduler_info()["address"]
+    with started_cluster(tmp_path, workers=2) as (address, processes):
         yield address, processes[1:]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
 
 
 class LosingClient:
@@ -360,15 +393,19 @@ def test_engine_settings_are_checked(
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.integers(1, 3))
-def test_joined_tensors_are_those_of_the_library(tmp_path_factory, rows: list[int], width: int) -> None:
+@given(rows=st.lists(st.integers(0, 5), min_size=1, max_size=4), width=st.integers(1, 3), remove=st.booleans())
+def test_joined_tensors_are_those_of_the_library(
+    tmp_path_factory, rows: list[int], width: int, *, remove: bool
+) -> None:
     folder = tmp_path_factory.mktemp("join")
     parts = []
     for number, count in enumerate(rows):
         tensors = {"b": torch.rand(count, width, 3), "a": torch.rand(count, dtype=torch.float64)}
         tensor_files.write_tensors(folder / f"{number}", tensors)
         parts.append(tensors)
-    join_tensors(folder / "whole", [folder / f"{number}" for number in range(len(rows))])
+    files = [folder / f"{number}" for number in range(len(rows))]
+    join_tensors(folder / "whole", files, remove=remove)
+    assert [file.exists() for file in files] == [not remove] * len(files)
     together = {name: torch.cat([part[name] for part in parts]) for name in ("a", "b")}
     assert (folder / "whole").read_bytes() == safetensors.torch.save(together)
 
