@@ -96,7 +96,7 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
     (model, prior), grid = trained, data.grid
     latents, shipped = model.architecture.latents, prior.latents
     quoted, truth = (torch.from_numpy(x).double() for x in (data.points("test"), data.truth("test")))
-    fitted = filled(torch.from_numpy(data.points("train")), latents)
+    fitted = filled(torch.from_numpy(data.points("train")), latents)  # in its file where no point is missing
     components = principal_components(fitted)
     opponents = fitted_opponents(data, latents, settings.opponent_half_life_days)
     baselines = Baselines(components, opponents[None])

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from pipeline.files.dataset import SPLITS, Dataset
 from vae.evaluation.opponents import Opponent, linear_opponents, usable_transforms
+from vae.model.rows import empty_columns
 
 _BEFORE_TEST = SPLITS[:-1]
 
@@ -24,14 +25,14 @@ def fitted_opponents(data: Dataset, latents: int, half_life: float | None) -> di
         [torch.from_numpy(found) for split in _BEFORE_TEST if (found := of(split)) is not None]
         for of in (data.date, data.market)
     )
-    chosen: dict[str | None, list[Tensor]] = {None: [torch.ones(len(part), dtype=torch.bool) for part in rows]}
+    chosen: dict[str | None, list[Tensor | slice]] = {None: [slice(None) for _ in rows]}  # copies nothing
     chosen |= {name: [market == place for market in markets] for place, name in enumerate(data.markets)}
     transforms = usable_transforms(*rows, test)
     opponents: dict[str | None, tuple[Opponent, ...]] = {}
     for market, masks in chosen.items():
         train, validation = (part[mask] for part, mask in zip(rows, masks, strict=True))
         dated = torch.cat([part[mask] for part, mask in zip(days, masks, strict=True)]) if days else None
-        known = len(validation) and not train.isnan().all(0).any()
+        known = len(validation) and not empty_columns(train).any()
         opponents[market] = (
             linear_opponents(train, validation, transforms, latents, days=dated, half_life=half_life) if known else ()
         )

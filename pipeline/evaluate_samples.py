@@ -12,6 +12,7 @@ from pipeline.settings.evaluate import EvaluateParams
 from vae.evaluation import parameter_fit, tails
 from vae.evaluation.metrics import fidelity_metrics
 from vae.evaluation.sample_fidelity import BLOCKS, Blocks, in_blocks
+from vae.model.rows import complete
 from vae.pricing.simulated_models import MODELS
 from vae.surface.grid import Grid
 from vae.surface.units import BASIS_POINTS
@@ -45,16 +46,18 @@ def sample_figures(
         settings: of the stage.
     """
     law, grid, seed = data.law, data.grid, settings.seed
-    train = _complete(torch.from_numpy(data.points("train")))
+    train = torch.from_numpy(data.points("train"))
+    whole = complete(train)
     if law is not None:
         truth = fresh_surfaces(law, grid, settings.prior_samples, seed=seed)
         noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(seed), dtype=truth.dtype)
         reference = truth + law.quote_noise_vol * noise
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+        order = whole[torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))]
         compared = {"floor": (train[order[: settings.prior_samples]].double(), reference)}
     else:
-        truth = reference = train.double()
-        test = _complete(torch.from_numpy(data.points("test"))).double()
+        truth = reference = train[whole].double()
+        test = torch.from_numpy(data.points("test"))
+        test = test[complete(test)].double()
         compared = {"drift": (reference, test), "sample_to_test": (observed["sample"], test)}
     compared |= {name: (rows, reference) for name, rows in observed.items()}
     if min(len(rows) for pair in compared.values() for rows in pair) < _FEWEST:
@@ -86,7 +89,8 @@ def fresh_surfaces(law: SimulatedLaw, grid: Grid, count: int, *, seed: int) -> T
     low, high = np.array(law.low), np.array(law.high)
     unit = np.random.default_rng(seed).random((count, len(low)))
     parts = torch.from_numpy(low + (high - low) * unit).split(_ROWS)
-    return torch.cat([_complete(_priced(part, law, grid)) for part in parts])
+    priced = [_priced(part, law, grid) for part in parts]
+    return torch.cat([part[complete(part)] for part in priced])
 
 
 def _priced(parameters: Tensor, law: SimulatedLaw, grid: Grid) -> Tensor:
@@ -126,7 +130,3 @@ def _some_points(grid: Grid) -> tuple[Grid, Tensor]:
     )
     places = (tenors[:, None] * grid.shape[1] + nodes).ravel()
     return Grid(grid.tenors[tenors], grid.nodes[nodes], grid.convention), torch.from_numpy(places)
-
-
-def _complete(rows: Tensor) -> Tensor:
-    return rows[~rows.isnan().any(1)]

@@ -30,8 +30,9 @@ from pipeline.progress import track
 from pipeline.settings.train import PenaltyParams, TrainParams
 from vae.model.arbitrage_penalty import ArbitragePenalty
 from vae.model.autoencoder import Architecture, Observations, Vae, transformed
-from vae.model.linear import PrincipalComponents, age_weights, filled, principal_components
+from vae.model.linear import PrincipalComponents, age_weights, components_of_known, principal_components
 from vae.model.mixture import Mixture
+from vae.model.rows import ROWS, empty_columns, has_missing
 from vae.surface.grid import Grid
 from vae.surface.units import DAYS_PER_YEAR, Unit
 from vae.training.calibrate import calibrate
@@ -44,7 +45,6 @@ REFIT_CHECKPOINT = CHECKPOINT.with_name("refit.safetensors")
 _CHECKSUM = "sha256"  # key of the checksum in a checkpoint
 _TOLERANCE = 1e-6  # of the forward
 _CALIBRATED = 1000  # most surfaces that completions are calibrated with
-_ROWS = 65_536  # surfaces in double precision at a time: bounds the memory
 
 
 def new_trainer(
@@ -64,8 +64,9 @@ def new_trainer(
 
     Args:
         settings: settings of the stage.
-        train: points [surface, D], NaN where missing.
-        validation: likewise.
+        train: points [surface, D], NaN where missing. Where the device is the CPU and none is missing, they are read
+            as they are needed, so that they may lie in a file that is larger than the memory.
+        validation: likewise, in memory.
         likelihood: of a point given z.
         device: of both models; the CPU by default.
         grid: of the surfaces; needed where arbitrage is penalised.
@@ -81,10 +82,11 @@ def new_trainer(
     architecture = Architecture(
         **{"dimension": train.shape[1], **sizes.model_dump()},
         likelihood=likelihood,  # type: ignore[arg-type]  # checked there
-        sees_missing=bool(settings.hidden_share or train.isnan().any() or validation.isnan().any()),
+        sees_missing=bool(settings.hidden_share or has_missing(train) or has_missing(validation)),
     )
     if components is None:
-        components = principal_components(filled(transformed(train, sizes.transform), sizes.latents), weights)
+        inner = partial(transformed, transform=sizes.transform)
+        components = components_of_known([train], sizes.latents, weights, inner)
     architecture = without_rounding(architecture, components, latents=sizes.latents + settings.scaffold_latents)
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn from torch's global generator
         torch.manual_seed(settings.seed)
@@ -95,21 +97,21 @@ def new_trainer(
     for module in (start, model):
         module.float().to(device)
         module.precision = torch.bfloat16 if settings.precision == "bfloat16" else None
-    data = [
-        _observations(start, part, device, points=hides)
-        for part, hides in ((train, settings.hidden_share > 0.0), (validation, False))
-    ]
+    on_gpu = device.type == "cuda"  # the work of whose steps is recorded, and reads no memory of the host
+    seen = _observations(start, train, device, points=on_gpu and (settings.hidden_share > 0.0 or start.pointwise))
+    held_out = _observations(start, validation, device, points=start.pointwise)
     penalty = _penalty(settings.arbitrage, grid, device) if grid and settings.arbitrage.epochs else None
     schedule = _schedule(settings)
     return Trainer(
         model,
-        data[0],
-        data[1],
+        seen,
+        held_out,
         schedule,
         start=start,
         replicas=replicas,
         penalty=penalty,
         weights=None if weights is None else weights.float().to(device),
+        surfaces=None if on_gpu else train,
         stop_after=stop_after,
         compiled=settings.compiled,
     )
@@ -266,7 +268,7 @@ def _check_kind(settings: TrainParams, data: Dataset) -> None:
 
 def _check_columns(train: Tensor, data: Dataset) -> None:
     """Raise InputError where no surface of train [surface, D] has a certain point; vectors have them all."""
-    empty = train.isnan().all(0)
+    empty = empty_columns(train)
     if not empty.any():
         return
     tenor, node = divmod(int(empty.nonzero()[0]), data.grid.shape[1])
@@ -278,11 +280,10 @@ def _check_columns(train: Tensor, data: Dataset) -> None:
 
 
 def _observations(model: Vae, x: Tensor, device: torch.device, *, points: bool) -> Observations:
-    """Observations x [surface, D] of a model in blocks, as the mean is subtracted in double precision."""
-    missing = bool(x.isnan().any())
-    return Observations.join(
-        [model.observe(block.to(device), points=points, missing=missing) for block in x.split(_ROWS)]
-    )
+    """Observations x [surface, D] of a model, made in blocks."""
+    missing = has_missing(x)
+    blocks = (model.observe(block.to(device), points=points, missing=missing) for block in x.split(ROWS))
+    return Observations.join((block if points or missing else block._replace(points=None) for block in blocks), len(x))
 
 
 def _penalty(settings: PenaltyParams, grid: Grid, device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -404,7 +405,7 @@ def _resume(trainer: Trainer, checkpoint: Path, key: str) -> list[list[float]]:
 def _key(settings: TrainParams, data: Dataset) -> str:
     """Hash of all that the result depends on: settings, code, torch's version and data."""
     values, code = settings.model_dump_json(exclude=set(settings.result_free)), code_sha256("train")
-    splits = [formats.sha256(formats.read_bytes(data.file(split))) for split in ("train", "validation")]
+    splits = [formats.sha256_of(data.file(split)) for split in ("train", "validation")]
     return formats.sha256("\n".join([values, code, torch.__version__, *splits]).encode())
 
 

@@ -1,8 +1,8 @@
 """A prepared data set: three splits of surfaces or vectors, and what holds for all of them.
 
-docs/formats.md lists the files of its folder and the arrays of a split by source. A split is read when it is asked
-for, as all three together may not fit into memory. Never imports torch: stages that compute with tensors make these of
-the arrays.
+docs/formats.md lists the files of its folder and the arrays of a split by source. The points of a split are read from
+its file where they are used, as they may not fit into memory. Never imports torch: stages that compute with tensors
+make these of the arrays.
 """
 
 import math
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.files import formats
+from pipeline.files.mapped import mapped_array
 from vae.surface.grid import Grid
 from vae.surface.units import BASIS_POINTS, OWN, VOL_BP, Unit
 
@@ -30,6 +31,7 @@ _DATE = "date"
 _TIME, _MARKET = "time", "market"  # arrays of a split whose dates have several surfaces
 _PARAMETERS = "parameters"  # the array of a split that simulation writes beside its surfaces
 _CONDITION = "condition."  # prefix of the arrays that hold one number for each date
+_ROWS = 65_536  # surfaces that are looked at together: bounds the memory
 
 
 class SimulatedLaw(NamedTuple):
@@ -120,6 +122,8 @@ class Dataset:
     def points(self, split: str, name: str = "iv") -> NDArray[np.float32]:
         """All points of each surface or vector of a split, float32 [surface, D]; NaN where missing.
 
+        They lie in the file and are read as they are used: the system may drop them again from memory.
+
         Args:
             split: one of ``SPLITS``.
             name: ``iv`` as quoted, or ``clean``, without noise; a split of vectors has its values alone.
@@ -129,13 +133,16 @@ class Dataset:
         """
         path = self.file(split)
         with formats.reading(path), safetensors.safe_open(path, framework="numpy") as file:
-            found = file.get_tensor(_VALUES if _VALUES in file.keys() else name)  # noqa: SIM118
+            name = _VALUES if _VALUES in file.keys() else name  # noqa: SIM118
+        found = mapped_array(path, name)
         if not len(found):
             raise InputError(f"{path} is empty; give the split {split} a larger share in params.yaml")
         points: NDArray[np.float32] = found.reshape(len(found), -1)
-        empty = np.isnan(points).all(axis=1)
-        if empty.any():
-            raise InputError(f"{path}: surface {empty.argmax() + 1} has no point; raise prepare.quotes.min_points")
+        for first in range(0, len(points), _ROWS):
+            empty = np.isnan(points[first : first + _ROWS]).all(axis=1)
+            if empty.any():
+                number = first + empty.argmax() + 1
+                raise InputError(f"{path}: surface {number} has no point; raise prepare.quotes.min_points")
         return points
 
     def truth(self, split: str) -> NDArray[np.float32]:
@@ -146,8 +153,10 @@ class Dataset:
 
     def conditions(self, split: str) -> dict[str, NDArray[np.float64]]:
         """The numbers of each date by name, float64 [surface], NaN where unknown; none where data has no dates."""
-        arrays = self.arrays(split)
-        return {name.removeprefix(_CONDITION): x for name, x in arrays.items() if name.startswith(_CONDITION)}
+        path = self.file(split)
+        with formats.reading(path), safetensors.safe_open(path, framework="numpy") as file:
+            names = [name for name in sorted(file.keys()) if name.startswith(_CONDITION)]
+            return {name.removeprefix(_CONDITION): file.get_tensor(name) for name in names}
 
     @property
     def markets(self) -> tuple[str, ...]:

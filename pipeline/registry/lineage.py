@@ -7,6 +7,7 @@ import platform
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from operator import itemgetter
 from pathlib import Path
@@ -166,7 +167,8 @@ def data_hashes(stages: Stages) -> dict[str, str]:
 def md5(path: Path) -> str:
     """DVC's hash of a file, or of a folder: the MD5 of the JSON list of its files."""
     if not path.is_dir():
-        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
     files = (file for file in path.rglob("*") if file.is_file())
     listing = [{"md5": md5(file), "relpath": file.relative_to(path).as_posix()} for file in files]
     content = json.dumps(sorted(listing, key=itemgetter("relpath")), sort_keys=True).encode()

@@ -345,3 +345,15 @@ def test_columns_that_say_nothing_are_named(untrained: Workspace, capsys: pytest
         assert untrained.run("train") == 2
         assert message in capsys.readouterr().err
         assert not (untrained.folder / "artifacts/model").exists()
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_complete_surfaces_are_kept_as_coordinates_alone(untrained: Workspace, *, missing: bool) -> None:
+    """On the CPU a surface takes a number for each direction of the basis, and one; with gaps its points as well."""
+    settings = read_params(untrained.folder / "params.yaml").train.model_copy(update={"hidden_share": 0.25})
+    x = 0.2 + 0.01 * torch.randn(300, 27, generator=torch.Generator().manual_seed(1))
+    if missing:
+        x[::7, 3] = torch.nan
+    trainer = train.new_trainer(settings, x[:256], x[256:])
+    numbers = sum(part.numel() for part in trainer._train if part is not None)
+    assert numbers == 256 * (settings.model.basis + 1 + (2 * 27 if missing else 0))

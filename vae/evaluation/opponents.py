@@ -8,6 +8,7 @@ Reference: Bishop (2006), "Pattern Recognition and Machine Learning", equations 
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from vae.model import completion
 from vae.model.autoencoder import Transform, transformed
-from vae.model.linear import PrincipalComponents, age_weights, filled, principal_components
+from vae.model.linear import PrincipalComponents, age_weights, components_of_known
+from vae.model.rows import any_of
 from vae.surface.units import VOL_BP, Unit
 
 Choice = TypeVar("Choice", int, float)
@@ -80,7 +82,7 @@ class Opponent(NamedTuple):
 
 def usable_transforms(*rows: Tensor) -> tuple[Transform, ...]:
     """The transforms that all rows [n, D] have: ``log`` only where no point is at 0 or below."""
-    return ("none",) if any((x <= 0.0).any() for x in rows) else ("none", "log")
+    return ("none",) if any(any_of(x, lambda block: block <= 0.0) for x in rows) else ("none", "log")
 
 
 def linear_opponents(
@@ -104,15 +106,16 @@ def linear_opponents(
         days: of training and validation rows, [n + m]; with ``half_life``.
         half_life: days of age that halve the weight of a row; None: all weigh the same.
     """
-    rows = torch.cat([train, validation])
+    rows, validation = [train, validation], validation.double()
     weights = None if half_life is None or days is None else age_weights(days, half_life)
-    validation = validation.double()
     found = []
     for transform in transforms:
         some = slice(0, len(train), 1 + len(train) // _MOST_TO_CHOOSE)
         early, components = (
-            principal_components(filled(transformed(x, transform), latents), None if weights is None else weights[part])
-            for x, part in ((train[some], some), (rows, slice(None)))
+            components_of_known(
+                parts, latents, None if weights is None else weights[part], partial(transformed, transform=transform)
+            )
+            for parts, part in (([train[some]], some), (rows, slice(None)))
         )
         ranks = [rank for rank in _RANKS if rank < len(components.mean)]
         rank = _most_likely(ranks, _low_rank, early, validation, transform)

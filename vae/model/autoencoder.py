@@ -12,7 +12,7 @@ With as many factors as there are points, less one, the untrained model is the G
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
@@ -114,10 +114,19 @@ class Observations(NamedTuple):
         return Observations(values, remainder, *rest)  # type: ignore[arg-type]  # these two are never None
 
     @classmethod
-    def join(cls, parts: Sequence["Observations"]) -> "Observations":
-        """All observations of the parts, in their order."""
-        first = parts[0]
-        return cls(*(None if first[i] is None else torch.cat([p[i] for p in parts]) for i in range(len(first))))  # type: ignore[arg-type,misc]
+    def join(cls, parts: Iterable["Observations"], count: int) -> "Observations":
+        """So many observations, those of the parts in their order; one part at a time is in memory beside them."""
+        whole: list[Tensor | None] = []
+        first = 0
+        for part in parts:
+            whole = whole or [None if x is None else x.new_empty((count, *x.shape[1:])) for x in part]
+            rows = slice(first, first + len(part.values))
+            for joined, own in zip(whole, part, strict=True):
+                if joined is not None and own is not None:
+                    joined[rows] = own
+            first = rows.stop
+        values, remainder, *rest = whole
+        return cls(values, remainder, *rest)  # type: ignore[arg-type]  # these two are never None
 
 
 class Posterior(NamedTuple):
@@ -274,6 +283,10 @@ class Vae(nn.Module):
         absent = x.isnan()
         seen = self.read(x, absent.to(x.dtype) if missing or absent.any() else None)
         return seen if points or self.pointwise or seen.missing is not None else seen._replace(points=None)
+
+    def centred(self, x: Tensor) -> Tensor:
+        """The points of complete observations x [batch, D] as ``observe`` keeps them."""
+        return self.inner(x) - self.center
 
     def read(self, x: Tensor, missing: Tensor | None = None) -> Observations:
         """Observations x [batch, D], with points; ``missing`` [batch, D] is 1 where a point is missing.

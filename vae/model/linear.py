@@ -8,12 +8,14 @@ Lucas, Tucker, Grosse, Norouzi (2019), "Don't blame the ELBO!" (pPCA is the opti
 """
 
 import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-_ROWS = 65_536  # observations in double precision at a time: bounds the memory
+from vae.model.rows import ROWS, has_missing
+
 _MOST_FILLS = 200
 _FILLED = 1e-6  # largest change of a filled point at convergence, in standard deviations of its column
 _MOST_EM_STEPS = 5000
@@ -112,10 +114,9 @@ def filled(x: Tensor, latents: int) -> Tensor:
     Raises:
         ValueError: a column has no known point.
     """
-    missing = x.isnan()
-    if not missing.any():
+    if not has_missing(x):
         return x
-    x = x.to(torch.float64)
+    missing, x = x.isnan(), x.to(torch.float64)
     empty = missing.all(0)
     if empty.any():
         raise ValueError(f"column {int(empty.nonzero()[0]) + 1} of {x.shape[1]} has no known point")
@@ -133,17 +134,46 @@ def age_weights(days: Tensor, half_life: float) -> Tensor:
     return torch.exp2((days.double() - days.max()) / half_life)
 
 
+def _as_is(x: Tensor) -> Tensor:
+    return x
+
+
+def components_of_known(
+    parts: Sequence[Tensor], latents: int, weights: Tensor | None = None, inner: Callable[[Tensor], Tensor] = _as_is
+) -> PrincipalComponents:
+    """``components_of_parts``, whose missing points (NaN) are ``filled`` by the pPCA of this rank."""
+    if any(map(has_missing, parts)):
+        parts, inner = [filled(inner(torch.cat([*parts])), latents)], _as_is
+    return components_of_parts(parts, weights, inner)
+
+
 def principal_components(x: Tensor, weights: Tensor | None = None) -> PrincipalComponents:
     """Principal components of x [batch, D], in float64; the largest entry of each vector is made positive.
 
     Observations count alike by default, else by their weights [batch].
     """
-    weights = torch.ones(len(x), dtype=torch.float64, device=x.device) if weights is None else weights.double()
-    blocks = list(zip(x.split(_ROWS), (weights / weights.sum()).split(_ROWS), strict=True))
-    mean = torch.stack([share @ block.to(torch.float64) for block, share in blocks]).sum(0)
-    covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=x.device)
+    return components_of_parts([x], weights)
+
+
+def components_of_parts(
+    parts: Sequence[Tensor], weights: Tensor | None = None, inner: Callable[[Tensor], Tensor] = _as_is
+) -> PrincipalComponents:
+    """``principal_components`` of rows in several parts [n, D], with one block of them in memory at a time.
+
+    Args:
+        parts: of the rows, which may lie in files.
+        weights: of all rows, [row]; they count alike by default.
+        inner: applied to the rows first.
+    """
+    device, rows = parts[0].device, [block for part in parts for block in part.split(ROWS)]
+    if weights is None:
+        weights = torch.ones(sum(map(len, rows)), dtype=torch.float64, device=device)
+    shares = (weights.double() / weights.double().sum()).split([len(block) for block in rows])
+    blocks = list(zip(rows, shares, strict=True))
+    mean = torch.stack([share @ inner(block).to(torch.float64) for block, share in blocks]).sum(0)
+    covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=device)
     for block, share in blocks:
-        centred = block.to(torch.float64) - mean
+        centred = inner(block).to(torch.float64) - mean
         covariance.addmm_(centred.T * share, centred)
     variances, vectors = torch.linalg.eigh(covariance)
     variances, vectors = variances.flip(0).clamp_min(0.0), vectors.flip(1)

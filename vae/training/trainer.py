@@ -57,12 +57,15 @@ class Trainer:
 
     Args:
         model: the final model with ``schedule.scaffold_latents`` more latents.
-        train, validation: on the device of both models; train with points where ``schedule.hidden_share`` is not 0.
+        train, validation: on the device of both models.
         schedule: settings.
         start: the final model at its start; it is the result where training finds nothing better.
         replicas: this process among those that train together.
         penalty: of surfaces [batch, D], in nats, [batch].
         weights: of the training surfaces, with a mean of 1, [surface]; all count alike by default.
+        surfaces: the training surfaces in units of the data, [surface, D], complete and on the CPU, of which steps read
+            the points that they need where ``train`` has none: all where the likelihood needs them, those of some
+            surfaces where ``schedule.hidden_share`` is not 0. They may lie in a file.
         stop_after: epochs without a penalty that are trained, of those of the schedule; the latest weights are then the
             result, whatever they do on validation. By default all are trained and the best weights are the result.
         compiled: whether torch compiles the objective.
@@ -82,15 +85,16 @@ class Trainer:
         replicas: Replicas = Replicas(),  # noqa: B008 - frozen
         penalty: Callable[[Tensor], Tensor] | None = None,
         weights: Tensor | None = None,
+        surfaces: Tensor | None = None,
         stop_after: int | None = None,
         compiled: bool = False,
     ) -> None:
         self.model, self.schedule, self._penalty, self._weights = model, schedule, penalty, weights
         self._objective = torch.compile(objective) if compiled else objective
         self._train, self._validation, self._replicas = train, validation, replicas
+        self._surfaces = surfaces
         self._on_one_gpu = model.center.is_cuda and replicas.count == 1
-        # What the objective needs of the training surfaces: to gather points for nothing takes a sixth of a step.
-        self._needed = train if model.pointwise or train.missing is not None else train._replace(points=None)
+        self._needs_points = model.pointwise or train.missing is not None
         if self.surfaces < schedule.batch:
             raise ValueError(
                 f"a batch of {schedule.batch} needs as many training surfaces, but there are {self.surfaces}"
@@ -261,7 +265,7 @@ class Trainer:
         mine = self._replicas.rows(len(rows))
         rows_of_mine, noise = rows[mine], noise[:, mine]
         self._optimizer.zero_grad(set_to_none=True)
-        x = self._needed.at(rows_of_mine)
+        x = self._observations(rows_of_mine)
         value = self._weighted(self._objective(self.model, x, noise, weights), rows_of_mine).sum() / len(rows)
         proposal: Tensor | float = 0.0
         if masks:
@@ -270,6 +274,18 @@ class Trainer:
         (-(value + proposal - penalties) / self.model.architecture.dimension).backward()
         value = self._replicas.add(self.model.parameters(), value.detach())
         return value, nn.utils.clip_grad_norm_(self.model.parameters(), self.schedule.gradient_clip)
+
+    def _observations(self, rows: Tensor, *, points: bool = False) -> Observations:
+        """Training observations of these rows, with their points where these are asked for or the objective needs them.
+
+        To gather points for nothing takes a sixth of a step.
+        """
+        if not (points or self._needs_points):
+            return self._train._replace(points=None).at(rows)
+        found = self._train.at(rows)
+        if found.points is None and self._surfaces is not None:
+            found = found._replace(points=self.model.centred(self._surfaces[rows]))
+        return found
 
     def _weighted(self, values: Tensor, rows: Tensor) -> Tensor:
         """Values [row] of training surfaces by the weights of these."""
@@ -286,7 +302,7 @@ class Trainer:
         count = min(self.schedule.penalty_samples, len(rows))
         part = self._replicas.rows(count)
         noise = self._noise((2, count), generator)[:, part]
-        x = self._needed.at(rows[:count][part])
+        x = self._observations(rows[:count][part])
         with torch.no_grad():
             codes = self.model.encode(x.values, x.missing).mean
         z = torch.cat([noise[0], codes + _PERTURBATION * noise[1]])
@@ -295,7 +311,7 @@ class Trainer:
     def _proposal_objective(self, rows: Tensor, noise: Tensor, masks: "_Masks") -> Tensor:
         """Sum of the amortised proposal's objective over the first of these surfaces, whose points are masked."""
         first = slice(None, len(masks.keep))
-        complete = self._train.at(rows[first])
+        complete = self._observations(rows[first], points=True)
         masked = self.model.mask(complete, masks.masked())
         return proposal_log_density(self.model, complete, masked, noise[first]).sum()
 

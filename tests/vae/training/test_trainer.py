@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tests.vae.model.test_elbo import cubature
 from tests.vae.model.test_linear import CASES, data
-from vae.model.autoencoder import Architecture, Observations, Vae
+from vae.model.autoencoder import Architecture, Observations, Scale, Vae
 from vae.model.elbo import bounds, objective
 from vae.model.linear import principal_components
 from vae.training import soap
@@ -252,6 +252,28 @@ def test_products_in_bfloat16_train_with_a_likelihood_in_single_precision() -> N
     assert trainer.model.decode(z).dtype == torch.float32
     history = list(trainer.epochs())
     assert all(math.isfinite(epoch.train_objective) and not epoch.skipped_steps for epoch in history)
+
+
+@pytest.mark.parametrize("scale", ["shared", "point"])
+def test_points_that_are_read_as_they_are_needed_train_alike(scale: Scale) -> None:
+    """In the bits of points in memory: those of hidden surfaces are needed, and of all where each has its own noise."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(300, 3, generator=generator) @ torch.randn(3, 3, generator=generator)
+    schedule = Schedule(2, 100, 3e-3, 10.0, 0, 1e3, 5, hidden_share=0.25, penalty_epochs=1)
+
+    def trained(*, in_memory: bool) -> dict[str, Tensor]:
+        torch.manual_seed(7)
+        sizes = Architecture(3, 3, 1, 16, 1, scale=scale, sees_missing=True)
+        model = Vae.from_components(sizes, principal_components(x)).float()
+        seen = model.observe(x, points=True)
+        train, surfaces = (seen, None) if in_memory else (seen._replace(points=None), x)
+        penalty = lambda points: points.square().sum(-1)  # noqa: E731
+        trainer = Trainer(model, train, seen, schedule, penalty=penalty, surfaces=surfaces)
+        list(trainer.epochs())
+        return trainer.model.state_dict()
+
+    found, expected = trained(in_memory=False), trained(in_memory=True)
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
 
 
 def test_replicas_part_a_batch_without_gaps() -> None:
