@@ -354,8 +354,10 @@ def _run(
             scale = [unit.per_one * epoch.scale] if _noisy(trainer) else []
             rows.append([*epoch[:3], *scale, epoch.skipped_steps])
             due = epoch.number % settings.checkpoint_epochs == 0
-            if first and (settings.refit if trainer.finished else due):
-                _write_checkpoint(checkpoint, trainer.state(), {"key": key, "curve": json.dumps(rows)})
+            if settings.refit if trainer.finished else due:
+                state = trainer.state()  # of which each process has a part
+                if first:
+                    _write_checkpoint(checkpoint, state, {"key": key, "curve": json.dumps(rows)})
     except DivergedError as error:
         kept = f"; the last good state is in {checkpoint}" if checkpoint.exists() else ""
         raise StageError(f"{error}: lower train.learning_rate{kept}") from error

@@ -1,6 +1,9 @@
-"""Data parallelism: each process computes the gradients of its part of a batch, and all take the same step."""
+"""Data parallelism: each process computes the gradients of its part of a batch, and all take the same step.
 
-from collections.abc import Iterable
+What a step makes of the gradients is divided too: each process moves some of the parameters and tells the others.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,9 +31,22 @@ class Replicas:
         """Sum gradients in place, and a value, over all processes; every process gets the same bits."""
         if self.count == 1:
             return value
-        tensors = [p.grad for p in parameters if p.grad is not None] + [value]
-        joined = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        dist.all_reduce(joined)
-        for tensor, part in zip(tensors, joined.split([t.numel() for t in tensors]), strict=True):
-            tensor.copy_(part.view_as(tensor))
+        _sum([p.grad for p in parameters if p.grad is not None] + [value])
         return value
+
+    def share(self, tensors: Sequence[Tensor], owners: Sequence[int]) -> None:
+        """Give all processes the tensors that each of them owns, in place; ``owners`` names the rank of each."""
+        if self.count == 1:
+            return
+        for tensor, owner in zip(tensors, owners, strict=True):
+            if owner != self.rank:
+                tensor.zero_()
+        _sum(tensors)
+
+
+def _sum(tensors: Sequence[Tensor]) -> None:
+    """Sum tensors over all processes, in place and in one message."""
+    joined = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    dist.all_reduce(joined)
+    for tensor, part in zip(tensors, joined.split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))

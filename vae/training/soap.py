@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vae.training.captured import Captured
+from vae.training.data_parallel import Replicas
 
 _MEAN_DECAY, _VARIANCE_DECAY, _FACTOR_DECAY = 0.95, 0.98, 0.95
 _EPSILON = 1e-8
@@ -26,13 +27,22 @@ class Soap(torch.optim.Optimizer):
     The first moment is kept in the eigenbasis and rotated when the basis is renewed. All state is tensors. Each step
     shrinks the parameters of a group by its ``decay`` times the learning rate. With ``captured`` the parameters are on
     a CUDA device, each step's work is recorded there, and gradients must stay in the same memory after a few steps.
+
+    Of several ``replicas``, which have the same gradients, each moves the parameters that it owns and has their state
+    alone, until ``gather``.
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], lr: float, *, captured: bool = False
+        self,
+        parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        lr: float,
+        *,
+        captured: bool = False,
+        replicas: Replicas = Replicas(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__(parameters, {"lr": lr, "decay": 0.0})
-        self._captured = captured
+        self._captured, self._replicas = captured, replicas
+        self._owner: dict[Tensor, int] = {}  # rank of the process that moves a parameter
         self._recorded: dict[tuple[bool, ...], Captured] = {}  # by the parameters whose bases are renewed
 
     @torch.no_grad()
@@ -45,13 +55,38 @@ class Soap(torch.optim.Optimizer):
         parameters = [parameter for parameter, _ in moved]
         if self._captured:
             self._start_recorded(parameters, sizes, renewed)
-        else:
-            self._steps(parameters, sizes, renewed)
+            return
+        owners = self._owners(parameters)
+        mine = [n for n, owner in enumerate(owners) if owner == self._replicas.rank]
+        self._steps([parameters[n] for n in mine], [sizes[n] for n in mine], [renewed[n] for n in mine])
+        self._replicas.share(parameters, owners)
+
+    @torch.no_grad()
+    def gather(self) -> None:
+        """Give each of several processes, which all call this, the state of all parameters."""
+        tensors: list[Tensor] = []
+        owners: list[int] = []
+        for parameter, owner in self._owner.items():
+            parts = [value for name, value in self.state[parameter].items() if name != "step"]  # which all count
+            tensors += parts
+            owners += [owner] * len(parts)
+        if tensors:
+            self._replicas.share(tensors, owners)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a state, whose tensors are new: what was recorded reads others."""
         super().load_state_dict(state_dict)
         self._recorded.clear()
+
+    def _owners(self, parameters: Sequence[Tensor]) -> list[int]:
+        """The owner of each parameter; a new one goes to the process with the least work, the heaviest first."""
+        work = [0] * self._replicas.count
+        for parameter, owner in self._owner.items():
+            work[owner] += _work(parameter)
+        for parameter in sorted((p for p in parameters if p not in self._owner), key=_work, reverse=True):
+            owner = self._owner[parameter] = work.index(min(work))
+            work[owner] += _work(parameter)
+        return [self._owner[parameter] for parameter in parameters]
 
     def _count(self, parameter: Tensor) -> int:
         """The number of the step that a parameter takes now, from 1."""
@@ -73,7 +108,7 @@ class Soap(torch.optim.Optimizer):
             self._recorded[renewed] = Captured(steps)
         self._recorded[renewed](torch.tensor(sizes).to(parameters[0].device))
 
-    def _steps(self, parameters: list[Tensor], sizes: "Sequence[_StepSizes[Any]]", renewed: tuple[bool, ...]) -> None:
+    def _steps(self, parameters: Sequence[Tensor], sizes: "Sequence[_StepSizes[Any]]", renewed: Sequence[bool]) -> None:
         for parameter, size, renews in zip(parameters, sizes, renewed, strict=True):
             self._step(parameter, _gradient(parameter), size, renews=renews)
 
@@ -143,6 +178,11 @@ def _first_state(gradient: Tensor) -> dict[str, Tensor]:
         state[f"{side}_factor"] = factor
         state[f"{side}_basis"] = torch.linalg.eigh(factor).eigenvectors.flip(1).contiguous()
     return state
+
+
+def _work(parameter: Tensor) -> int:
+    """Multiplications of a step, up to a factor: a product with the basis of each side."""
+    return parameter.numel() * (1 + sum(side for side in parameter.shape if side <= _LARGEST_SIDE))
 
 
 def _factors(gradient: Tensor) -> dict[str, Tensor]:

@@ -174,7 +174,8 @@ class Trainer:
         return self.model.noise.square().mean().sqrt().item()
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors from which ``restore`` continues."""
+        """The tensors from which ``restore`` continues; of several processes all must call this."""
+        self._optimizer.gather()
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
         for index, moments in self._optimizer.state_dict()["state"].items():
@@ -239,7 +240,7 @@ class Trainer:
         A penalty draws samples in the midst of a step, so that its few epochs are not recorded.
         """
         recorded = self._on_one_gpu and self.next_epoch < self.schedule.epochs
-        self._optimizer = _optimizer(self.model, self.schedule, captured=recorded)
+        self._optimizer = _optimizer(self.model, self.schedule, captured=recorded, replicas=self._replicas)
         self._unpenalised = Captured(self._gradients) if recorded else self._gradients
 
     def _step(
@@ -263,13 +264,12 @@ class Trainer:
     ) -> tuple[Tensor, Tensor]:
         """The mean objective; set its gradients, whose norm is bounded, and return what that was before."""
         mine = self._replicas.rows(len(rows))
-        rows_of_mine, noise = rows[mine], noise[:, mine]
         self._optimizer.zero_grad(set_to_none=True)
-        x = self._observations(rows_of_mine)
-        value = self._weighted(self._objective(self.model, x, noise, weights), rows_of_mine).sum() / len(rows)
+        x = self._observations(rows[mine])
+        value = self._weighted(self._objective(self.model, x, noise[:, mine], weights), rows[mine]).sum() / len(rows)
         proposal: Tensor | float = 0.0
         if masks:
-            proposal = self._proposal_objective(rows_of_mine, noise[0], _Masks(*masks).at(mine)) / len(rows)
+            proposal = self._proposal_objective(rows, noise[0], _Masks(*masks)) / len(rows)
         penalties = penalty() if penalty else 0.0
         (-(value + proposal - penalties) / self.model.architecture.dimension).backward()
         value = self._replicas.add(self.model.parameters(), value.detach())
@@ -309,11 +309,14 @@ class Trainer:
         return self._penalty(self.model.expand(self.model.decode(z))).sum() / (2 * count)
 
     def _proposal_objective(self, rows: Tensor, noise: Tensor, masks: "_Masks") -> Tensor:
-        """Sum of the amortised proposal's objective over the first of these surfaces, whose points are masked."""
-        first = slice(None, len(masks.keep))
-        complete = self._observations(rows[first], points=True)
-        masked = self.model.mask(complete, masks.masked())
-        return proposal_log_density(self.model, complete, masked, noise[first]).sum()
+        """Sum of the amortised proposal's objective over the first of these surfaces, whose points are masked.
+
+        Of several processes, over the part of this one: each has as many of them.
+        """
+        part = self._replicas.rows(len(masks.keep))
+        complete = self._observations(rows[part], points=True)
+        masked = self.model.mask(complete, masks.at(part).masked())
+        return proposal_log_density(self.model, complete, masked, noise[part]).sum()
 
     def _random_masks(self, batch: int, generator: torch.Generator) -> "_Masks | None":
         """Masks of the first rows of a batch, which keep 1 to D - 1 points, their number uniform on a log scale."""
@@ -367,7 +370,7 @@ class _Masks(NamedTuple):
         return (self.order >= threshold).to(self.order.dtype)
 
 
-def _optimizer(model: Vae, schedule: Schedule, *, captured: bool) -> Soap:
+def _optimizer(model: Vae, schedule: Schedule, *, captured: bool, replicas: Replicas) -> Soap:
     """SOAP with a larger rate for the log scale: at the rate of the networks it lags the residuals for most of a run.
 
     Weight decay applies to the networks only, so that it draws the model towards the linear one.
@@ -382,7 +385,7 @@ def _optimizer(model: Vae, schedule: Schedule, *, captured: bool) -> Soap:
         "scale": {"rate": schedule.scale_rate, "decay": 0.0},
     }
     parts = [{"params": groups[kind], **settings[kind]} for kind in groups if groups[kind]]
-    return Soap(parts, lr=schedule.learning_rate, captured=captured)
+    return Soap(parts, lr=schedule.learning_rate, captured=captured, replicas=replicas)
 
 
 def _generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:

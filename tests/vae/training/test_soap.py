@@ -1,9 +1,15 @@
 import copy
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import ClassVar
 
 import pytest
 import torch
 from pytorch_optimizer import SOAP
+from torch import Tensor
 
+from vae.training.data_parallel import Replicas
 from vae.training.soap import Soap
 
 
@@ -128,3 +134,49 @@ def test_a_long_side_keeps_its_own_basis() -> None:
     weight.grad = torch.ones(4, 600)
     optimizer.step()
     assert set(optimizer.state[weight]) == {"step", "first", "second", "left_factor", "left_basis"}
+
+
+class Threads(Replicas):
+    """Replicas that are threads of this process."""
+
+    board: ClassVar[dict[int, list[Tensor]]] = {}
+    barrier: ClassVar[Barrier] = Barrier(2, timeout=60)
+
+    def share(self, tensors: Sequence[Tensor], owners: Sequence[int]) -> None:
+        """Each copies what the other owns, and has nothing else of it."""
+        self.board[self.rank] = [tensor.clone() for tensor in tensors]
+        self.barrier.wait()
+        for number, owner in enumerate(owners):
+            tensors[number].copy_(self.board[owner][number])
+        self.barrier.wait()
+
+
+def test_replicas_divide_the_parameters_and_take_the_steps_of_one() -> None:
+    """Over three renewals of the bases, in the bits of one process; `gather` gives each the whole state."""
+
+    def trained(replicas: Replicas) -> Soap:
+        generator = torch.Generator().manual_seed(3)
+        parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((6, 5), (5,), (4, 6), (7, 5), (600, 2))]
+        soap = Soap(parameters, lr=0.01, replicas=replicas)
+        for _ in range(31):
+            for parameter in parameters:
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            soap.step()
+        return soap
+
+    alone = trained(Replicas())
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(trained, [Threads(0, 2), Threads(1, 2)])
+        owned = [[owner == one._replicas.rank for owner in one._owner.values()] for one in (first, second)]
+        for one in (first, second):
+            for found, expected in zip(one.param_groups[0]["params"], alone.param_groups[0]["params"], strict=True):
+                assert torch.equal(found, expected)
+        states = [soap.state_dict()["state"] for soap in (first, second, alone)]
+        idle = [sum(not state[n]["second"].any() for n in state) for state in states]
+        list(pool.map(Soap.gather, [first, second]))
+    assert owned[0] == [not mine for mine in owned[1]]
+    assert [5 - sum(mine) for mine in owned] == idle[:2]
+    assert 1 <= sum(owned[0]) <= 4
+    for one in (first, second):
+        for found, expected in zip(one.state.values(), alone.state.values(), strict=True):
+            torch.testing.assert_close(found, expected, rtol=0.0, atol=0.0)
