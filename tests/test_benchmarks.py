@@ -15,12 +15,13 @@ import torch
 from click.testing import CliRunner
 
 from benchmarks import __main__ as bench
-from benchmarks import gpu, history, machine, server, static_arbitrage
+from benchmarks import gpu, history, machine, scale, server, static_arbitrage
 from benchmarks.frames import FRAMES, HEIGHT, WIDTH, film
 from benchmarks.off_grid import exact_quotes
 from benchmarks.outside import sabr
 from benchmarks.started import end
 from pipeline.errors import InputError
+from pipeline.files import atomic
 from vae.pricing import compiled, heston_surfaces
 from vae.pricing.heston_surfaces import Kernels
 from vae.runtime import SurfaceModel
@@ -224,3 +225,54 @@ def test_a_child_that_ended_since_it_was_listed_took_no_time(monkeypatch: pytest
         ended = psutil.Process(process.pid)
     monkeypatch.setattr(psutil.Process, "children", lambda *_, **__: [ended])
     assert server._seconds_of_children() == 0.0
+
+
+def rows_of(costs: dict[int, float]) -> list[scale.Row]:
+    """Rows of a benchmark of scale in which a part, `epoch`, costs so many seconds by surfaces."""
+    memory = scale.Memory()
+    return [scale.Row(size, {"epoch": cost}, memory, memory, 0) for size, cost in costs.items()]
+
+
+def test_growth_is_judged_without_what_a_few_surfaces_cost() -> None:
+    linear = rows_of({1000: 60.0, 11_000: 61.0, 101_000: 70.0, 1_001_000: 160.0})
+    assert scale.growth("epoch", linear) == pytest.approx(1.0)
+    assert scale.exponents("epoch", linear) == pytest.approx([1.0, 1.0])
+    assert scale.verdict("epoch", linear).endswith("exponent 1.000 to 1.000; a surface costs 1.00 times one among "
+                                                   "11,000: linear")  # fmt: skip
+
+    steep = rows_of({1000: 60.0, 11_000: 61.0, 101_000: 60.0 + 10.0**1.2})
+    assert scale.growth("epoch", steep) == pytest.approx(10.0**0.2)
+    assert scale.exponents("epoch", steep) == pytest.approx([1.2])
+    assert scale.verdict("epoch", steep).endswith("not linear, the limit is 1.25")
+    assert scale.verdict("epoch", linear[:2]).endswith("one size says nothing about growth")
+
+
+def test_a_disk_without_space_ends_the_benchmark_of_scale_before_it_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A million surfaces, 4,000 held-out ones and a shard of 18 x 41 vols twice in 4 bytes, and 5 parameters in 8."""
+    monkeypatch.setattr(atomic, "free_space", lambda _: 0)
+    monkeypatch.setattr(scale, "measured", lambda *_: pytest.fail("it ran"))
+    ended = CliRunner().invoke(scale.main, ["--surfaces", "1000000", "--folder", str(tmp_path)])
+    bytes_needed = (1_004_000 + 4096) * (2 * 4 * 18 * 41 + 5 * 8)
+    assert ended.exit_code == 1
+    assert ended.output.startswith(f"1,000,000 surfaces need {bytes_needed / 1e9:.2f} GB, but the disk of ")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_what_stages_cost_is_measured_by_size(tmp_path: Path) -> None:
+    changes = {
+        "prepare": {"surfaces": {"validation": 16, "test": 16}, "workers": 1, "surfaces_per_shard": 256}
+        | {"grid": {"tenors_days": [26, 182, 364], "nodes": {"start": -0.4, "stop": 0.3, "count": 9}}},
+        "train": {"model": {"latents": 3, "basis": 12, "width": 16, "depth": 1, "residual_factors": 0}, "batch": 4}
+        | {"device": "cpu", "epochs": 6, "checkpoint_epochs": 1, "arbitrage": {"epochs": 0}, "scaffold_latents": 0}
+        | {"prior": {"components": [1], "flow_layers": 0}},
+    }
+    row = scale.measured(512, changes, tmp_path, [])
+    assert row.surfaces == 512
+    assert list(row.cost) == ["prepare", "start", "epoch"]
+    assert all(cost > 0.0 for cost in row.cost.values())
+    assert row.disk > 544 * (2 * 4 * 27 + 8 * 5)
+    assert min(row.prepare.largest, row.train.largest, row.train.mapped) > 0
+    assert not list(tmp_path.iterdir())
