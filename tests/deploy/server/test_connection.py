@@ -118,19 +118,21 @@ def test_chunks_within_the_limit_are_read(strict: Server) -> None:
         assert status(everything(connection)) == 200
 
 
-@pytest.mark.parametrize(
-    "start",
-    [b"", b"POST /sample HTT", head("/sample", content_length=50), head("/sample", content_length=50) + b'{"count'],
-    ids=["nothing", "half a line", "no body", "half a body"],
-)
-def test_a_request_that_does_not_arrive_in_time_is_refused(strict: Server, start: bytes) -> None:
-    with connected(strict) as connection:
-        begin = time.monotonic()
-        connection.sendall(start)
-        answer = everything(connection)
+def test_a_request_that_does_not_arrive_in_time_is_refused(strict: Server) -> None:
+    """None of it, half a line, its head and half of its body, each on a connection of its own."""
+    whole = head("/sample", content_length=50)
+    begin = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        connections = {
+            start: stack.enter_context(connected(strict)) for start in (b"", whole[:16], whole, whole + b"{")
+        }
+        for start, connection in connections.items():
+            connection.sendall(start)
+        answers = {start: everything(connection) for start, connection in connections.items()}
     assert _SECONDS * 0.9 < time.monotonic() - begin < 10 * _SECONDS
-    assert status(answer) == 408
-    assert answer.endswith(b'{"error":"the request did not arrive in time"}')
+    for start, answer in answers.items():
+        assert status(answer) == 408, start
+        assert answer.endswith(b'{"error":"the request did not arrive in time"}'), start
 
 
 def test_a_byte_now_and_then_does_not_buy_time(strict: Server) -> None:
@@ -264,6 +266,7 @@ def test_a_closed_connection_does_not_wait_for_its_reader_for_ever(left: list[in
     assert asyncio.run(ends()) is cut_off
 
 
+@pytest.mark.slow
 def test_a_reader_that_takes_its_time_gets_all(strict: Server) -> None:
     """Something in each span of time is enough, however long the whole takes."""
     tensors = [("key", "UINT64", 1), ("count", "INT64", _LARGE)]
@@ -324,7 +327,7 @@ def occupied(server: Server) -> Iterator[None]:
 
 @pytest.fixture
 def busy(narrow: Server) -> Iterator[Server]:
-    """It while the place is taken."""
+    """It while the place is taken, by an answer that takes a second of a core: tests of it are slow."""
     with occupied(narrow):
         yield narrow
     wait_for(lambda: narrow.ask("POST", "/sample", "{}").status == 200, seconds=60, what="a place in the queue")
@@ -344,31 +347,32 @@ def answers_to(connection: socket.socket, *requests: bytes) -> list[bytes]:
 _BODY = b"{}" + bytes(3000)
 
 
-@pytest.mark.parametrize(
-    ("request_", "content"),
-    [
-        (head(content_length=len(_BODY)) + _BODY, True),
-        (head(transfer_encoding="chunked") + b"bb8\r\n" + _BODY[:3000] + b"\r\n0\r\n\r\n", True),
-        (b"GET /v2 HTTP/1.1\r\n\r\n", True),
-        (b"HEAD /v2 HTTP/1.1\r\n\r\n", False),
-        (b"GET http://[::bad HTTP/1.1\r\n\r\n", True),
-    ],
-    ids=["post", "chunked", "get", "head", "bad address"],
-)
-def test_a_full_server_says_so_and_keeps_the_connection(busy: Server, request_: bytes, *, content: bool) -> None:
-    with connected(busy) as connection:
-        for _ in range(2):
-            *refused, alive = answers_to(connection, request_, request_)
-            assert alive.startswith(b"200 OK")
-            assert len(refused) == 2
-            for answer in refused:
-                lines, _, body = answer.partition(b"\r\n\r\n")
-                assert lines.startswith(b"429 Too Many Requests\r\n")
-                assert {b"retry-after: 1", b"content-type: application/json"} < set(lines.split(b"\r\n"))
-                assert b"\r\ndate: " in lines
-                assert body == (b'{"error":"the queue is full; ask again later"}' if content else b"")
+_REFUSED = {
+    "post": (head(content_length=len(_BODY)) + _BODY, True),
+    "chunked": (head(transfer_encoding="chunked") + b"bb8\r\n" + _BODY[:3000] + b"\r\n0\r\n\r\n", True),
+    "get": (b"GET /v2 HTTP/1.1\r\n\r\n", True),
+    "head": (b"HEAD /v2 HTTP/1.1\r\n\r\n", False),
+    "bad address": (b"GET http://[::bad HTTP/1.1\r\n\r\n", True),
+}
 
 
+@pytest.mark.slow
+def test_a_full_server_says_so_and_keeps_the_connection(busy: Server) -> None:
+    for name, (request, content) in _REFUSED.items():
+        with connected(busy) as connection:
+            for _ in range(2):
+                *refused, alive = answers_to(connection, request, request)
+                assert alive.startswith(b"200 OK"), name
+                assert len(refused) == 2, name
+                for answer in refused:
+                    lines, _, body = answer.partition(b"\r\n\r\n")
+                    assert lines.startswith(b"429 Too Many Requests\r\n"), name
+                    assert {b"retry-after: 1", b"content-type: application/json"} < set(lines.split(b"\r\n")), name
+                    assert b"\r\ndate: " in lines, name
+                    assert body == (b'{"error":"the queue is full; ask again later"}' if content else b""), name
+
+
+@pytest.mark.slow
 def test_a_full_server_answers_before_it_has_the_body_and_drops_that(busy: Server) -> None:
     with connected(busy) as connection:
         connection.sendall(head(content_length=len(_BODY)) + _BODY[:7])
@@ -377,6 +381,7 @@ def test_a_full_server_answers_before_it_has_the_body_and_drops_that(busy: Serve
         assert alive.startswith(b"200 OK")
 
 
+@pytest.mark.slow
 def test_the_rest_of_a_body_that_was_refused_must_arrive_in_time_too(busy: Server) -> None:
     with connected(busy) as connection:
         connection.sendall(head(content_length=50) + b"{")
@@ -384,6 +389,7 @@ def test_the_rest_of_a_body_that_was_refused_must_arrive_in_time_too(busy: Serve
         assert everything(connection) == b""
 
 
+@pytest.mark.slow
 def test_a_flood_on_one_connection_ends_it_and_nobody_else_waits(busy: Server) -> None:
     with connected(busy) as connection:
         with contextlib.suppress(ConnectionError):
@@ -392,17 +398,15 @@ def test_a_flood_on_one_connection_ends_it_and_nobody_else_waits(busy: Server) -
     assert busy.ask("GET", "/v2/health/live").status == 200
 
 
-@pytest.mark.parametrize(
-    "line",
-    [b"HTTP/1.0\r\n", b"HTTP/1.0\r\nconnection: keep-alive\r\n", b"HTTP/1.1\r\nconnection: close\r\n"],
-    ids=["1.0", "1.0 kept", "close"],
-)
-def test_a_full_server_closes_where_the_client_wants_it(busy: Server, line: bytes) -> None:
-    with connected(busy) as connection:
-        connection.sendall(b"GET /v2 " + line + b"\r\n")
-        assert status(everything(connection)) == 429
+@pytest.mark.slow
+def test_a_full_server_closes_where_the_client_wants_it(busy: Server) -> None:
+    for line in (b"HTTP/1.0\r\n", b"HTTP/1.0\r\nconnection: keep-alive\r\n", b"HTTP/1.1\r\nconnection: close\r\n"):
+        with connected(busy) as connection:
+            connection.sendall(b"GET /v2 " + line + b"\r\n")
+            assert status(everything(connection)) == 429, line
 
 
+@pytest.mark.slow
 def test_a_full_server_tells_how_often_it_refused(busy: Server) -> None:
     refused, bad = (("volvae_turned_away_total", ("status", number)) for number in ("429", "400"))
     before = Counter(busy.metrics())
