@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 from pipeline.cli.main import main
 from pipeline.report.drift import Rule, Watched, drift_page
@@ -49,36 +49,55 @@ def drift(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder / "drift.html"
 
 
-@pytest.mark.parametrize(("width", "scheme"), _LOOKS)
-def test_the_explorer_is_accessible(browser: Browser, server: Server, width: int, scheme: str) -> None:
-    with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}) as context:
-        explorer = Explorer(context, server.address).ready()
-        explorer.page.click("#keep")
-        explorer.page.fill("#quotes", _QUOTES)
-        explorer.does("#complete")
-        explorer.until_text("score-verdict", "model learned")
-        explorer.page.click("summary")
-        assert findings(explorer.page) == []
-        explorer.page.fill("#quotes", _QUOTES.replace("0.28", "many"))
-        explorer.page.click("#complete")
-        explorer.until_text("quote-table", "not a number")
-        assert findings(explorer.page) == []
-        assert explorer.page.evaluate("document.documentElement.scrollWidth") <= width
+@pytest.fixture(scope="module")
+def opened(browser: Browser, server: Server) -> Explorer:
+    """The explorer with a surface that is kept and all columns of quotes named."""
+    explorer = Explorer(browser, server.address).ready()
+    explorer.page.click("#keep")
+    explorer.page.click("summary")
+    return explorer
+
+
+@pytest.fixture(scope="module")
+def read(browser: Browser, server: Server, finished: Workspace, completion: Path, drift: Path) -> dict[str, Page]:
+    """Pages to read, by their addresses."""
+    parts = {
+        f"http://{server.address}/reference": "section",
+        (finished.folder / "results/evaluate.html").as_uri(): "main",
+        completion.as_uri(): "main",
+        drift.as_uri(): "main",
+    }
+    found = {address: browser.new_page() for address in parts}
+    for address, page in found.items():
+        page.goto(address)
+        page.wait_for_selector(parts[address])
+    return found
+
+
+def look(page: Page, width: int, scheme: str) -> None:
+    """Show an open page on a screen of this width, in these colors."""
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 900})
 
 
 @pytest.mark.parametrize(("width", "scheme"), _LOOKS)
-def test_pages_to_read_are_accessible(
-    browser: Browser, server: Server, finished: Workspace, completion: Path, drift: Path, width: int, scheme: str
-) -> None:
-    with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}) as context:
-        page = context.new_page()
-        for address, part in (
-            (f"http://{server.address}/reference", "section"),
-            ((finished.folder / "results/evaluate.html").as_uri(), "main"),
-            (completion.as_uri(), "main"),
-            (drift.as_uri(), "main"),
-        ):
-            page.goto(address)
-            page.wait_for_selector(part)
-            assert findings(page) == [], address
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+def test_the_explorer_is_accessible(opened: Explorer, width: int, scheme: str) -> None:
+    look(opened.page, width, scheme)
+    opened.start_again()
+    opened.page.fill("#quotes", _QUOTES)
+    opened.does("#complete")
+    opened.until_text("score-verdict", "model learned")
+    assert findings(opened.page) == []
+    opened.page.fill("#quotes", _QUOTES.replace("0.28", "many"))
+    opened.page.click("#complete")
+    opened.until_text("quote-table", "not a number")
+    assert findings(opened.page) == []
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(("width", "scheme"), _LOOKS)
+def test_pages_to_read_are_accessible(read: dict[str, Page], width: int, scheme: str) -> None:
+    for address, page in read.items():
+        look(page, width, scheme)
+        assert findings(page) == [], address
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
