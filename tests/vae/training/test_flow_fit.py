@@ -13,8 +13,9 @@ def rotated_square(count: int, seed: int) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_a_flow_ends_where_its_codes_end() -> None:
+def test_a_flow_ends_where_its_codes_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nearer to the true density than 10 Gaussians, with fewer draws outside."""
+    monkeypatch.setattr(flow_fit, "_LEAST_STEPS", 300)
     codes, fresh = rotated_square(4000, 1), rotated_square(4000, 2)
     flow, mixture = fit_flow(codes, layers=3, seed=5), fit_mixture(codes, 10, seed=5)
     generator = np.random.default_rng(3)

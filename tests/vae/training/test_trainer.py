@@ -224,12 +224,12 @@ def test_training_stops_when_validation_stays_behind() -> None:
 @pytest.mark.slow
 def test_a_penalty_is_kept_after_the_schedule_and_its_cost_is_known() -> None:
     """The penalty wants a positive first point, which half of the samples have before."""
-    schedule = replace(SCHEDULE, penalty_epochs=50, penalty_samples=64)
+    schedule = replace(SCHEDULE, penalty_epochs=25, penalty_samples=64)
     trainer = new_trainer(schedule)
     trainer._penalty = lambda x: 1e3 * (1.0 - x[:, 0]).relu()
     history = list(trainer.epochs())
 
-    assert [epoch.number for epoch in history] == list(range(1, 81))
+    assert [epoch.number for epoch in history] == list(range(1, 56))
     assert trainer.best_elbo == history[-1].validation_elbo
     assert trainer.unpenalised_elbo == max(epoch.validation_elbo for epoch in history[:30])
     z = torch.randn(1000, 1)
