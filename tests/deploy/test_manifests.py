@@ -555,6 +555,7 @@ def test_each_install_is_by_hash() -> None:
     assert ("ENV", "PIP_NO_DEPS=true") in STAGES["build"]  # nothing comes beside what the lock names
 
 
+@pytest.mark.slow
 def test_image_of_the_server_has_all_that_it_imports() -> None:
     """The Dockerfile's own check of this, where modules of packages outside the image's lock cannot be imported."""
     check = next(rest for word, rest in STAGES["build-server"] if word == "RUN" and "python -c" in rest)

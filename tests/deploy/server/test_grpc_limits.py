@@ -169,6 +169,7 @@ def test_without_a_token_no_page_of_another_site_is_answered(strict: Running) ->
     assert b"HTTP/1.1" not in answer
 
 
+@pytest.mark.slow
 def test_requests_that_do_not_arrive_give_their_places_back_and_probes_need_none(counters: Metrics) -> None:
     """They have four seconds, so that a busy machine has the time to look at the full queue."""
     with running(counters, receive=4.0) as server, Client(server.port) as slow, Client(server.port) as other:

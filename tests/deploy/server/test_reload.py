@@ -531,6 +531,7 @@ def refusals(server: Server) -> list[dict]:
     return server.said("a bundle is refused, the former stays")
 
 
+@pytest.mark.slow
 def test_a_server_says_why_it_refuses_and_takes_the_next_good_one(
     followed: tuple[Server, Path], variants: dict[str, Path], tmp_path: Path
 ) -> None:

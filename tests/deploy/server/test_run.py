@@ -114,12 +114,13 @@ def test_an_open_address_without_a_token_is_a_warning(bundle: Path, tmp_path: Pa
     [
         (("--port", "70000"), {}, "Invalid value for '--port'"),
         ((), {"VOLVAE_WORKERS": "none"}, "Invalid value for '--workers'"),
-        (
+        pytest.param(
             (),
             {"VOLVAE_TOKEN": " "},
             "volvae: VOLVAE_TOKEN must be printable ASCII, not empty, without spaces around it",
+            marks=pytest.mark.slow,
         ),
-        (("--model", "nowhere"), {}, "nowhere is not a bundle: "),
+        pytest.param(("--model", "nowhere"), {}, "nowhere is not a bundle: ", marks=pytest.mark.slow),
         pytest.param(
             ("--model", "models:/volvae"),
             {},
