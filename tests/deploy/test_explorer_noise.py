@@ -33,7 +33,7 @@ console.log(JSON.stringify(answers));
 """
 
 
-def estimated(quotes: QuotedVols, p_value: float) -> quote_noise.Estimate:
+def estimated(quotes: QuotedVols, p_value: float) -> quote_noise.NoiseEstimate:
     def complete(weight: NDArray[np.float32]) -> SimpleNamespace:
         precision = weight.astype(np.float64) / KNOWN**2
         variance = 1.0 / (PRIOR**-2 + precision.sum())

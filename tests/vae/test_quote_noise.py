@@ -35,7 +35,7 @@ class Line:
     def quotes(self, errors: NDArray[np.float64]) -> QuotedVols:
         return QuotedVols(self.exact + errors, self.tenor, self.k)
 
-    def estimate(self, errors: NDArray[np.float64]) -> quote_noise.Estimate:
+    def estimate(self, errors: NDArray[np.float64]) -> quote_noise.NoiseEstimate:
         quotes = self.quotes(errors)
 
         def complete(weight: NDArray[np.float32]) -> Fit:
