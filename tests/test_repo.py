@@ -93,9 +93,9 @@ def test_files_that_the_readme_names_exist(root: Path) -> None:
         assert (root / link).exists(), link
     (tree,) = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
     files = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True).stdout
-    there = {each for file in map(PurePosixPath, files.splitlines()) for each in (file, *file.parents)}
+    there = {f"/{each}" for file in map(PurePosixPath, files.splitlines()) for each in (file, *file.parents)}
     for path in re.findall(r"^\s*([\w./]+(?:/|\.\w+))", tree, re.MULTILINE):
-        assert any(each.match(path) for each in there), path
+        assert any(each.endswith(f"/{path.removesuffix('/')}") for each in there), path
 
 
 @pytest.mark.parametrize(
