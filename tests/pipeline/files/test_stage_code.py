@@ -11,11 +11,24 @@ import pytest
 
 from pipeline import train
 from tests.forks import forked, import_from
-from tests.workspace import PATHS, Workspace
+from tests.workspace import PATHS, Workspace, write_tiny_params
 
 pytestmark = pytest.mark.slow
 
+SMALL = {"prepare__surfaces": {"train": 32, "validation": 8, "test": 8}, "prepare__surfaces_per_shard": 8,
+         "train__prior": {"components": [1], "flow_layers": 0, "surfaces": 256}}  # fmt: skip
+
 WRITES = {"prepare": ("formats", "write_bytes"), "train": ("tensor_files", "write_tensors")}  # a shard, a checkpoint
+
+
+@pytest.fixture
+def small(root: Path, prepared: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """The current folder, with settings of little work and surfaces to train on."""
+    write_tiny_params(root, tmp_path)
+    Workspace(tmp_path).set(**SMALL)
+    shutil.copytree(prepared.folder / "data", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    return Workspace(tmp_path)
 
 
 @pytest.fixture
@@ -65,9 +78,9 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_training_starts_anew_with_other_code(in_finished, code: Path) -> None:
+def test_training_starts_anew_with_other_code(small: Workspace, code: Path) -> None:
     """Its bytes are those of a run that the new code did alone."""
-    folder = in_finished("artifacts")
+    folder = small.folder
     run(code, folder, "train", killed=True)
     assert train.CHECKPOINT.exists()
     replace(code / "vae/training/soap.py", "_FACTOR_DECAY = 0.95, 0.98, 0.95", "_FACTOR_DECAY = 0.90, 0.98, 0.95")
@@ -80,17 +93,18 @@ def test_training_starts_anew_with_other_code(in_finished, code: Path) -> None:
     assert content(folder / "artifacts/model") == after_a_kill
 
 
-def test_shards_are_made_anew_with_other_code(workspace: Workspace, code: Path) -> None:
-    run(code, workspace.folder, "prepare", killed=True)
+def test_shards_are_made_anew_with_other_code(small: Workspace, code: Path) -> None:
+    folder = small.folder
+    run(code, folder, "prepare", killed=True)
     assert len(list(Path(".checkpoints/prepare").glob("*/*-*.safetensors"))) == 2
     replace(code / "pipeline/sources/simulation.py", "/ BASIS_POINTS * noise", "/ BASIS_POINTS * noise * 2")
 
-    assert "resumed" not in run(code, workspace.folder, "prepare")
+    assert "resumed" not in run(code, folder, "prepare")
 
-    after_a_kill = content(workspace.folder / "data/surfaces")
-    shutil.rmtree(workspace.folder / "data")
-    run(code, workspace.folder, "prepare")
-    assert content(workspace.folder / "data/surfaces") == after_a_kill
+    after_a_kill = content(folder / "data/surfaces")
+    shutil.rmtree(folder / "data")
+    run(code, folder, "prepare")
+    assert content(folder / "data/surfaces") == after_a_kill
 
 
 @pytest.mark.parametrize(
@@ -103,10 +117,10 @@ def test_shards_are_made_anew_with_other_code(workspace: Workspace, code: Path) 
     ],
 )
 def test_a_comment_in_code_that_the_stage_imports_counts(
-    in_finished, code: Path, stage: str, file: str, resumed: str
+    small: Workspace, code: Path, stage: str, file: str, resumed: str
 ) -> None:
     """The list in dvc.yaml decides, as it does for DVC itself; other code of the project does not."""
-    folder = in_finished("artifacts" if stage == "train" else "data")
+    folder = small.folder
     run(code, folder, stage, killed=True)
     with (code / file).open("a") as stream:
         stream.write("# a comment\n")
