@@ -5,6 +5,7 @@ reads between two calls finds one of these. A plain rerun then ends as a run wit
 """
 
 import contextlib
+import functools
 import random
 import re
 import shutil
@@ -118,6 +119,7 @@ def _aftermath(subject: Subject, strike: Strike) -> dict[str, object]:
     return {"found": found, "code": code, "again": subject.state(strike)}
 
 
+@functools.cache
 def whole(subject: Subject, folder: Path) -> Whole:
     """Contents that a reader finds before and after a run without a fault."""
     fresh(subject, folder)

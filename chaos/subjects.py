@@ -28,7 +28,6 @@ from deploy.server.reload import Follower, champion
 from deploy.server.served import fingerprint
 from deploy.server.trial import Trials
 from pipeline import __main__ as stages
-from pipeline import evaluate, export, prepare, register, train  # noqa: F401  as above
 from pipeline.cli.main import main as volvae
 from pipeline.files import formats
 from pipeline.registry import registry
@@ -37,7 +36,6 @@ from pipeline.registry.lineage import md5
 from pipeline.registry.mlflow_store import RunRecord
 from pipeline.registry.registry import CHALLENGER, CHAMPION, Registry
 from pipeline.settings.params import read_params
-from pipeline.sources import simulated  # noqa: F401  as above
 from vae.bundle import DECODER, MANIFEST
 
 ROOT = Path(__file__).parents[1]
@@ -119,6 +117,9 @@ class Subject(NamedTuple):
 
 def of_stages(folder: Path) -> list[Subject]:
     """The stages that write files; the template, with what they write from another seed, is made unless it is there."""
+    from pipeline import export, prepare, train  # noqa: F401, PLC0415  as above; they take seconds for torch
+    from pipeline.sources import simulated  # noqa: F401, PLC0415
+
     project = folder / "made/project"
     if not (project / "complete").exists():
         project.mkdir(parents=True)
