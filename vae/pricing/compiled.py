@@ -69,10 +69,10 @@ def _warm_up(compiled: Kernels, device: torch.device) -> None:
         torch._dynamo.mark_dynamic(result, 0)  # noqa: SLF001 - torch documents it under this name
         return result
 
+    coefficients, tolerance = black.coefficients(device), torch.full((1,), 1e-6, dtype=torch.float64, device=device)
+    compiled.finish(some(0.1), some(0.2), some(1.0), some(0.0), some(1.0), tolerance)  # the smallest finds no compiler
     rows = Rows(Heston(*(some(0.04) for _ in Heston._fields)), some(1.0), some(0.04))
     compiled.fourier.integrand(rows, some(1.0))
     compiled.fourier.fall(rows, some(4.0), some(3.0), some(0.0))
-    coefficients, tolerance = black.coefficients(device), torch.full((1,), 1e-6, dtype=torch.float64, device=device)
     compiled.start(some(0.1), some(0.2), some(1e-3), coefficients, wide=False)
     compiled.advance(some(0.1), some(-3.0), some(0.2), some(0.1), some(0.3), coefficients, wide=False)
-    compiled.finish(some(0.1), some(0.2), some(1.0), some(0.0), some(1.0), tolerance)
