@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from http import HTTPStatus
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ def _passwords(folder: Path, password: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def prefect_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prefect_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home of Prefect whose store has no runs, to be copied: Prefect takes ten seconds to make one."""
 
     def build(folder: Path) -> None:
@@ -183,7 +184,7 @@ def prefect_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         environment = {**os.environ, "PREFECT_HOME": str(folder)}
         subprocess.run(command, env=environment, check=True, capture_output=True)
 
-    return built_once(tmp_path_factory, "prefect_store", build)
+    return built_once(tmp_path_factory, f"prefect_store_{version('prefect')}", build, kept=request.config)
 
 
 @contextlib.contextmanager
