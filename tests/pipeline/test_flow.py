@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from pipeline.cli.main import main as volvae
+from tests import programs
 from tests.repositories import init
 from tests.services import (
     alive,
@@ -65,6 +66,9 @@ stages:
 """
 
 
+VOLVAE = (sys.executable, "-c", "from pipeline.cli.main import main; main()")
+
+
 class Project(NamedTuple):
     """A folder with a git repository and quick stages, a server, and what its webhook got."""
 
@@ -72,18 +76,20 @@ class Project(NamedTuple):
     server: str | None
     told: list[Any]
 
-    def start(self, *arguments: str) -> subprocess.Popen:
+    def start(self, *arguments: str, forked: bool = True) -> subprocess.Popen:
+        """``volvae flow run``, in a fork of this process or started."""
         environment = {**os.environ, "PREFECT_HOME": str(self.folder.parent / "home")}
         if self.server is not None:
             environment["PREFECT_API_URL"] = self.server
-        command = [sys.executable, "-c", "from pipeline.cli.main import main; main()", "flow", "run", *arguments]
-        return subprocess.Popen(
-            command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        words = ["flow", "run", *arguments]
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        if forked:
+            return programs.start(["volvae", *words], environment, cwd=self.folder, **output)
+        return subprocess.Popen([*VOLVAE, *words], cwd=self.folder, env=environment, **output)
 
-    def run(self, *arguments: str) -> tuple[int, str]:
+    def run(self, *arguments: str, forked: bool = True) -> tuple[int, str]:
         """Exit code and output of ``volvae flow run``."""
-        with self.start(*arguments) as process:
+        with self.start(*arguments, forked=forked) as process:
             output = process.stdout.read()
         return process.returncode, output
 
@@ -145,7 +151,7 @@ def test_stages_run_in_the_order_of_their_data_and_show_their_figures(
 ) -> None:
     with receiver(lambda _, body: ExportTraceServiceRequest.FromString(body)) as (address, sent):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{address}/v1/traces")
-        code, output = project.run("--notify", "webhook/told")
+        code, output = project.run("--notify", "webhook/told", forked=False)
     assert code == 0, output
     check_trace([s for t in sent for r in t.resource_spans for scope in r.scope_spans for s in scope.spans])
     assert output.index("Task run 'prepare'") < output.index("Task run 'register'")
@@ -196,10 +202,10 @@ def test_a_block_that_is_not_there_is_refused_before_work(project: Project) -> N
 
 
 def hanging(project: Project) -> tuple[subprocess.Popen, int]:
-    """A run whose stage hangs, and the process of the stage."""
+    """A run that was started and whose stage hangs, and the process of the stage."""
     hang = project.folder / "hang"
     hang.touch()
-    process = project.start("--notify", "webhook/told")
+    process = project.start("--notify", "webhook/told", forked=False)
     wait_for(lambda: hang.read_text() != "", seconds=120, what="the stage")
     return process, int(hang.read_text())
 
@@ -326,8 +332,7 @@ def served(root: Path, tmp_path_factory: pytest.TempPathFactory, prefect_store: 
     shutil.copytree(prefect_store, folder / "home")
     project = make_project(root, folder / "project", None, [])
     log = folder / "serve.log"
-    command = [sys.executable, "-c", "from pipeline.cli.main import main; main()", "flow", "serve", "--cron",
-               "0 6 1 1 *", "--port", str(port), "--in-place", "--always"]  # fmt: skip
+    command = [*VOLVAE, "flow", "serve", "--cron", "0 6 1 1 *", "--port", str(port), "--in-place", "--always"]
     environment = {"PREFECT_HOME": str(folder / "home"), "PYTHONPATH": str(root)}
     with running(command, project.folder, log, environment) as process:
         made = Served(project, process, f"http://127.0.0.1:{port}/api", log)
@@ -362,16 +367,8 @@ def test_clients_without_the_password_are_refused_by_the_server_of_a_schedule(se
 
 def another_schedule(served: Served, options: list[str], environment: dict[str, str]) -> str:
     """The error of a further `volvae flow serve`."""
-    command = [sys.executable, "-c", "from pipeline.cli.main import main; main()", "flow", "serve", "--cron",
-               "0 6 1 1 *", *options]  # fmt: skip
-    found = subprocess.run(
-        command,
-        cwd=served.project.folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["volvae", "flow", "serve", "--cron", "0 6 1 1 *", *options]
+    found = programs.run(command, {**os.environ, **environment}, cwd=served.project.folder)
     assert found.returncode == 1
     return found.stderr
 
@@ -419,7 +416,7 @@ def test_the_temporary_server_of_a_run_obeys_no_page_and_nobody_else(
     shutil.copytree(prefect_store, tmp_path / "home")
     hang = project.folder / "hang"
     hang.touch()
-    with project.start() as process:
+    with project.start(forked=False) as process:
         server = ""
         for line in process.stdout:
             server = server or line.partition("Starting temporary server on ")[2].strip()

@@ -1,4 +1,7 @@
-"""The whole pipeline as users start it: DVC and Prefect in a clone of the working tree, with the network cut off."""
+"""The whole pipeline as users start it: DVC and Prefect in a clone of the working tree, with the network cut off.
+
+A version is built again, the schedule runs and register refuses by programs that are started; others are ``forked``.
+"""
 
 import json
 import os
@@ -22,7 +25,9 @@ from chaos import tamper
 from pipeline.cli.main import main as volvae
 from pipeline.files import formats
 from pipeline.runs.lock import heal
+from tests import programs
 from tests.pipeline.registry.test_attestation import check_packages, check_provenance
+from tests.repositories import git
 from tests.services import answers, flow_runs, free_port, post, prefect_login, running, wait_for
 from tests.shared import built_once
 from tests.workspace import Workspace, write_tiny_params
@@ -42,9 +47,6 @@ REGISTER = (
     "--prepare-metrics results/prepare.json --train-metrics results/train.json "
     "--evaluate-metrics results/evaluate.json --export-metrics results/export.json --metrics results/register.json"
 )
-
-HEAL = "from pathlib import Path; from pipeline.runs.lock import heal; heal(Path())"
-MAKE_RUN = ("bash", "-c", f"python -c '{HEAL}' && dvc repro")  # what `make run` does
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -79,6 +81,11 @@ def shell(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
 
 
+def forked(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The same in a fork of this process, with further variables of the environment."""
+    return programs.run(command, environment(folder) | variables, code=folder, cwd=folder)
+
+
 def copy_code(root: Path, folder: Path) -> None:
     """Copy what git tracks, and code that is not committed yet; never what a run in the working tree has written."""
 
@@ -108,15 +115,11 @@ def first_run(root: Path, tmp_path_factory: pytest.TempPathFactory, finished: Wo
         for made in (*OUTPUTS, ".checkpoints"):
             shutil.copytree(finished.folder / made, folder / made)
         shutil.copytree(prefect_store, parent / "home/.prefect")
-        for command in (
-            ["git", "init", "--quiet"],
-            ["git", "add", "."],
-            ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "-m", "tiny"],
-            ["dvc", "repro", "--single-item", "source"],
-            ["dvc", "commit", "--force", *STAGES[:-1]],
-            ["dvc", "repro"],
-        ):
-            result = shell(folder, *command)
+        git(folder, "init", "--quiet")
+        git(folder, "add", ".")
+        git(folder, "commit", "--quiet", "-m", "tiny")
+        for command in (["repro", "--single-item", "source"], ["commit", "--force", *STAGES[:-1]], ["repro"]):
+            result = forked(folder, "dvc", *command)
             assert result.returncode == 0, result.stdout + result.stderr
 
     return built_once(tmp_path_factory, "first_run", build) / "volvae"
@@ -141,7 +144,7 @@ def registered(clone: Path) -> dict[str, Any]:
 
 
 def test_a_second_run_does_nothing(clone: Path) -> None:
-    result = shell(clone, "dvc", "repro")
+    result = forked(clone, "dvc", "repro")
     assert result.returncode == 0
     for stage in STAGES:
         assert f"Stage '{stage}' didn't change, skipping" in result.stdout
@@ -221,8 +224,8 @@ def test_registering_again_finds_the_same_version(clone: Path, tmp_path: Path, m
     """It is signed then, where there is a key now."""
     private, public = tamper.write_key(tmp_path, "key")
     before = registered(clone)
-    signed = f"VOLVAE_SIGNING_KEY={private}"
-    result = shell(clone, "env", signed, "dvc", "repro", "--force", "--single-item", "register")
+    signed = {"VOLVAE_SIGNING_KEY": str(private)}
+    result = forked(clone, "dvc", "repro", "--force", "--single-item", "register", **signed)
     monkeypatch.setenv("VOLVAE_VERIFY_KEY", str(public))
     runtime.load(clone / f"mlartifacts/{before['run_id']}/artifacts/bundle", provider="cpu")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -279,13 +282,17 @@ def check_bytes(folder: Path, other: Path) -> None:
 def test_a_schedule_fires_and_does_nothing_where_nothing_is_new(clone: Path) -> None:
     """On a fresh machine: the first run, of the schedule's own tick, makes the checkout; the next sees nothing new.
 
-    The schedule is paused before that one, which is scheduled for now, so that no tick falls into it.
+    The schedule is paused before that one, which is scheduled for now, so that no tick falls into it. Then others run
+    by hand on the same server.
     """
     port, log = free_port(), clone.parent / "serve.log"
     server = f"http://127.0.0.1:{port}/api"
 
+    def password() -> str:
+        return (clone.parent / "home/.prefect/volvae-password").read_text().strip()
+
     def login() -> Mapping[str, str]:
-        return prefect_login(server, (clone.parent / "home/.prefect/volvae-password").read_text().strip())
+        return prefect_login(server, password())
 
     def ended() -> list[dict[str, Any]]:
         runs = flow_runs(server, login())
@@ -308,12 +315,33 @@ def test_a_schedule_fires_and_does_nothing_where_nothing_is_new(clone: Path) -> 
         post(f"{server}/deployments/{deployment['id']}/create_flow_run", {}, login())
         wait_for_run(before + 1)
         states = [(run["state"]["type"], run["state"]["message"]) for run in ended()]
+        check_runs_by_hand(clone, PREFECT_API_URL=server, PREFECT_API_AUTH_STRING=password())
     nothing = "nothing new: data, code and settings are those of version 1"
     first, *others = states
     assert first == ("COMPLETED", "volvae version 1 accepted: it is champion already"), log.read_text()
     assert len(others) >= 1
     assert set(others) == {("COMPLETED", nothing)}
     assert not answers(f"{server}/health")
+
+
+def check_runs_by_hand(clone: Path, **known: str) -> None:
+    """One task a stage in order, DVC's lines in their logs; a change of settings runs what depends on it."""
+    Workspace(clone).set(evaluate__importance_samples=[1, 5])
+    changed = forked(clone, "volvae", "flow", "run", **known)
+    assert changed.returncode == 0, changed.stdout + changed.stderr
+    log = changed.stdout + changed.stderr
+    said = ("Stage 'prepare' didn't change, skipping", "Stage 'train' didn't change, skipping",
+            "Running stage 'evaluate'", "Stage 'export' didn't change, skipping",
+            "Running stage 'register'")  # fmt: skip
+    positions = [log.index(line) for line in said]
+    assert positions == sorted(positions)
+    assert registered(clone)["version"] == "2"
+
+    Workspace(clone).set(prepare__source="array", prepare__array={"path": "none.npy"})
+    started = [f"{name}={value}" for name, value in known.items()]
+    failed = shell(clone, "env", *started, sys.executable, "-m", "pipeline.flow")
+    assert failed.returncode == 1
+    assert "prepare: none.npy does not exist" in failed.stderr
 
 
 def outputs(folder: Path) -> dict[str, str]:
@@ -324,14 +352,17 @@ def outputs(folder: Path) -> dict[str, str]:
 
 
 def kill_at_random(stage: str, folder: Path, chance: random.Random) -> None:
-    """Start a stage and kill it at a moment that is drawn."""
-    longest = 6.0
+    """Start a stage and kill it, with DVC, at a moment that is drawn."""
+    longest = 4.0
+    command = ("dvc", "repro", "--force", "--single-item", stage)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     while True:
         heal(folder)  # as whatever starts DVC here does
-        command = ["dvc", "repro", "--force", "--single-item", stage]
-        with running(command, folder, folder.parent / "log", environment(folder)) as process:
+        with programs.start(
+            command, environment(folder), code=folder, cwd=folder, start_new_session=True, **quiet
+        ) as process:
             try:
-                process.wait(chance.uniform(0.5, longest))
+                process.wait(chance.uniform(0.1, longest))
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 return
@@ -340,7 +371,7 @@ def kill_at_random(stage: str, folder: Path, chance: random.Random) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "next_run"),
-    [*((stage, MAKE_RUN) for stage in STAGES[:-1]), ("register", ("volvae", "flow", "run"))],
+    [*((stage, ("dvc", "repro")) for stage in STAGES[:-1]), ("register", ("volvae", "flow", "run"))],
 )
 def test_after_kills_at_random_the_next_run_ends_in_the_same_bytes(
     clone: Path, first_run: Path, stage: str, next_run: tuple[str, ...]
@@ -349,7 +380,9 @@ def test_after_kills_at_random_the_next_run_ends_in_the_same_bytes(
     chance = random.Random(f"kills of {stage}")
     for _ in range(2):
         kill_at_random(stage, clone, chance)
-    result = shell(clone, *next_run)
+    if next_run[0] == "dvc":
+        heal(clone)  # as `make run` does
+    result = forked(clone, *next_run)
     assert result.returncode == 0, result.stdout + result.stderr
     assert outputs(clone) == outputs(first_run)
     assert registered(clone)["version"] == "1"
@@ -366,7 +399,7 @@ def test_a_bundle_that_dvc_did_not_make_is_not_registered(clone: Path) -> None:
 
 
 def test_the_report_command_says_where_everything_is(clone: Path) -> None:
-    result = shell(clone, "volvae", "report")
+    result = forked(clone, "volvae", "report")
     assert result.returncode == 0, result.stderr
     told = ("volvae version 1, in sqlite:///mlflow.db", "accepted, champion is 1: all")
     for text in ("results/report.html", "artifacts/bundle", *told, "volvae sample"):
@@ -374,7 +407,7 @@ def test_the_report_command_says_where_everything_is(clone: Path) -> None:
 
 
 def test_metrics_and_plots_are_dvcs(clone: Path) -> None:
-    listed = shell(clone, "dvc", "metrics", "show", "--json")
+    listed = forked(clone, "dvc", "metrics", "show", "--json")
     values = json.loads(listed.stdout)[""]["data"]
     assert list(values) == ["results/metrics/headlines.json"]
     figures = json.loads((clone / "results/evaluate.json").read_text())
@@ -382,7 +415,7 @@ def test_metrics_and_plots_are_dvcs(clone: Path) -> None:
     assert shown == {name: figures[name] for name in shown}
     assert {"elbo_nats", "opponent_error_ratio", "interval_coverage_90"} < shown.keys()
     assert len(shown) <= 12
-    plotted = shell(clone, "dvc", "plots", "show", "--json")
+    plotted = forked(clone, "dvc", "plots", "show", "--json")
     assert plotted.returncode == 0, plotted.stderr
     assert set(json.loads(plotted.stdout)["data"]) >= {
         "results/plots/evaluate/error_by_tenor.csv", "results/plots/training.csv",
@@ -392,29 +425,10 @@ def test_metrics_and_plots_are_dvcs(clone: Path) -> None:
 def test_a_store_that_cannot_be_reached_is_one_clear_line(clone: Path) -> None:
     """Registration fails, says so and leaves the outcome of the last good one."""
     before = registered(clone)
-    result = shell(clone, "bash", "-c", f"MLFLOW_TRACKING_URI=sqlite:////dev/null/mlflow.db {REGISTER}")
+    result = forked(clone, *REGISTER.split(), MLFLOW_TRACKING_URI="sqlite:////dev/null/mlflow.db")
     assert result.returncode == 1
     assert "register failed: the MLflow store sqlite:////dev/null/mlflow.db refused" in result.stderr
     assert registered(clone) == before
-
-
-def test_prefect_runs_the_same_stages(clone: Path) -> None:
-    """One task a stage in order, DVC's lines in their logs; a change of settings runs what depends on it."""
-    Workspace(clone).set(evaluate__importance_samples=[1, 5])
-    changed = shell(clone, "volvae", "flow", "run")
-    assert changed.returncode == 0, changed.stdout + changed.stderr
-    log = changed.stdout + changed.stderr
-    said = ("Stage 'prepare' didn't change, skipping", "Stage 'train' didn't change, skipping",
-            "Running stage 'evaluate'", "Stage 'export' didn't change, skipping",
-            "Running stage 'register'")  # fmt: skip
-    positions = [log.index(line) for line in said]
-    assert positions == sorted(positions)
-    assert registered(clone)["version"] == "2"
-
-    Workspace(clone).set(evaluate__importance_samples=[1])
-    failed = shell(clone, sys.executable, "-m", "pipeline.flow")
-    assert failed.returncode == 1
-    assert "evaluate: importance_samples must end in 2 or more" in failed.stderr
 
 
 def test_the_first_run_did_not_try_to_reach_the_network(first_run: Path) -> None:

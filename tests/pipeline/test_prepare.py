@@ -33,6 +33,7 @@ from pipeline.files.join import join_tensors
 from pipeline.settings.prepare import HestonPrepare
 from pipeline.settings.types import Range
 from pipeline.sources import executors, shards, simulated, simulation
+from tests import programs
 from tests.forks import forked
 from tests.services import wait_for
 from tests.workspace import PATHS, Workspace, write_tiny_params
@@ -217,13 +218,8 @@ def test_a_run_killed_at_any_write_resumes_to_the_same_bytes(
 def test_an_interrupt_is_one_line_and_keeps_the_shards(root: Path, workspace: Workspace) -> None:
     """To all processes of the group, as a terminal sends it, when the first shard is there."""
     workspace.set(prepare__workers=2, prepare__surfaces__train=20_000)
-    program = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    program += "from pipeline.__main__ import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", program, *ARGUMENTS]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    with subprocess.Popen(
-        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    command, environment = ["python", "-m", "pipeline", *ARGUMENTS], {**os.environ, "PYTHONPATH": str(root)}
+    with programs.start(command, environment, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
 
         def has_a_shard() -> bool:
             assert process.poll() is None
