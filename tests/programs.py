@@ -62,7 +62,7 @@ def start(
 @functools.cache
 def _import_others(*, flow: bool) -> None:
     """Import what programs do, so that forks need not."""
-    for name in ("dvc.cli.parser", "mlflow.onnx", *(["pipeline.flow"] if flow else [])):
+    for name in ("dvc.cli.parser", "mlflow.onnx", "torch._dynamo", *(["pipeline.flow"] if flow else [])):
         importlib.import_module(name)
     for stage in ("prepare", "train", "evaluate", "export", "register"):
         importlib.import_module(f"pipeline.{stage}")

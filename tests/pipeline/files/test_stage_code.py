@@ -34,6 +34,7 @@ def small(root: Path, prepared: Workspace, tmp_path: Path, monkeypatch: pytest.M
 @pytest.fixture
 def code(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the packages."""
+    importlib.import_module("torch._dynamo")  # as an optimiser does at its first step, for seconds: forks need not
     folder = tmp_path_factory.mktemp("code")
     for package in ("pipeline", "vae"):
         shutil.copytree(root / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
