@@ -1,6 +1,7 @@
 import datetime as dt
 import importlib.util
 import json
+import math
 import os
 import signal
 import subprocess
@@ -245,6 +246,9 @@ def test_growth_is_judged_without_what_a_few_surfaces_cost() -> None:
     assert scale.exponents("epoch", steep) == pytest.approx([1.2])
     assert scale.verdict("epoch", steep).endswith("not linear, the limit is 1.25")
     assert scale.verdict("epoch", linear[:2]).endswith("one size says nothing about growth")
+    noise = rows_of({4_096: 5.0, 20_000: 4.8, 30_000: 4.9})
+    assert math.isnan(scale.growth("epoch", noise))
+    assert "not known" in scale.verdict("epoch", noise)
 
 
 def test_a_disk_without_space_ends_the_benchmark_of_scale_before_it_runs(
