@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.files.atomic import new_file
 
+_METADATA = "__metadata__"  # key of the header of safetensors
+
 
 class Arrays(NamedTuple):
     """Arrays by name, and the text stored beside them."""
@@ -52,7 +54,18 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mappi
 def array_bytes(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None) -> bytes:
     """Arrays as the content of a safetensors file."""
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    return safetensors.numpy.save(contiguous, dict(metadata or {}))
+    content = safetensors.numpy.save(contiguous, dict(metadata or {}))
+    return _in_order(content) if len(metadata or {}) > 1 else content
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata sorted by name; safetensors writes them in an order that it draws anew."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header[_METADATA] = dict(sorted(header[_METADATA].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # what follows lies aligned
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def read_json(path: Path) -> dict[str, Any]:
