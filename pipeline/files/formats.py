@@ -2,11 +2,12 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import safetensors
@@ -60,12 +61,23 @@ def array_bytes(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] 
 
 def _in_order(content: bytes) -> bytes:
     """A safetensors file with its metadata sorted by name; safetensors writes them in an order that it draws anew."""
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:end])
+    with io.BytesIO(content) as stream:
+        header, begin = read_header(stream)
     header[_METADATA] = dict(sorted(header[_METADATA].items()))
+    return header_bytes(header) + content[begin:]
+
+
+def read_header(stream: BinaryIO) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file, and where its data begin; the file is known to be one."""
+    length = int.from_bytes(stream.read(8), "little")
+    return json.loads(stream.read(length)), 8 + length
+
+
+def header_bytes(header: Mapping[str, Any]) -> bytes:
+    """The beginning of a safetensors file, up to its data, which lie aligned."""
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # what follows lies aligned
-    return len(text).to_bytes(8, "little") + text + content[end:]
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Joins safetensors files row by row without holding them in memory."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import safetensors
 
 from pipeline.files.atomic import new_file
-from pipeline.files.formats import reading
+from pipeline.files.formats import header_bytes, reading
 
 _BYTES = {"F32": 4, "F64": 8}
 
@@ -28,15 +27,14 @@ def join_tensors(path: Path, parts: Sequence[Path], *, remove: bool = False) -> 
     layouts = [_layout(part) for part in parts]
     header: dict[str, dict[str, Any]] = {}
     offset = 0
+    # Wide numbers first, so that all lie aligned.
     for name, (dtype, _, *rest) in sorted(layouts[0].items(), key=lambda item: (-_BYTES[item[1][0]], item[0])):
         shape = [sum(layout[name][1] for layout in layouts), *rest]
         size = math.prod(shape) * _BYTES[dtype]
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
         offset += size
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # what follows, wide numbers first, lies aligned
     with new_file(path) as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.write(header_bytes(header))
         places = {name: stream.tell() + entry["data_offsets"][0] for name, entry in header.items()}
         for part in parts:
             for name in header:

@@ -1,6 +1,5 @@
 """An array of a safetensors file that is read where it is used, so that it may be larger than the memory."""
 
-import json
 import mmap
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 
-from pipeline.files.formats import reading
+from pipeline.files.formats import read_header, reading
 
 _NO_RESERVE = 0x4000 if sys.platform == "linux" else 0  # MAP_NORESERVE, which Python names from 3.13 on
 _TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
@@ -32,8 +31,8 @@ def mapped_array(path: Path, name: str) -> NDArray[Any]:
             raise ValueError(f"{name} holds {kind}")
         if 0 in shape:  # no memory of this size can be mapped
             return np.empty(shape, _TYPES[kind])
-        length = int.from_bytes(stream.read(8), "little")
-        begin, end = (8 + length + place for place in json.loads(stream.read(length))[name]["data_offsets"])
+        header, data = read_header(stream)
+        begin, end = (data + place for place in header[name]["data_offsets"])
         before = begin % mmap.ALLOCATIONGRANULARITY
         # Reserved memory, and so a file that is read, could be no larger than what the machine has.
         memory = mmap.mmap(
