@@ -33,6 +33,7 @@ from pipeline.files.atomic import check_space
 from pipeline.settings.params import checked
 from pipeline.settings.prepare import SimulatedPrepare
 from pipeline.sources.simulated import bytes_of
+from pipeline.sources.simulation import surface_bytes
 from pipeline.train import CHECKPOINT
 
 _ROOT = Path(__file__).parents[1]
@@ -152,9 +153,7 @@ def needed(values: Mapping[str, Any]) -> int:
     prepare = checked(values, Path("params.yaml")).prepare
     if not isinstance(prepare, SimulatedPrepare):
         raise InputError(f"surfaces are simulated, but prepare.source is {prepare.source}")
-    sizes = prepare.surfaces
-    each = bytes_of(prepare) / (sizes.train + sizes.validation + sizes.test)
-    return bytes_of(prepare) + round(each * prepare.surfaces_per_shard)
+    return bytes_of(prepare) + surface_bytes(prepare) * prepare.surfaces_per_shard
 
 
 def measured(size: int, changes: Mapping[str, Mapping[str, Any]], work: Path, others: Sequence[psutil.Process]) -> Row:

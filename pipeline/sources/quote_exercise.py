@@ -9,7 +9,7 @@ from pipeline.errors import InputError
 from pipeline.progress import track
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources.columns import Array
-from pipeline.sources.quote_rows import EXPIRY, REASONS, STRIKE, Index, QuoteTable
+from pipeline.sources.quote_rows import EXPIRY, REASONS, Index, QuoteTable, strikes
 from vae.pricing import american, early_exercise
 from vae.pricing.american import AmericanOptions
 
@@ -52,10 +52,8 @@ def is_assumed(table: QuoteTable, params: QuotesParams) -> bool:
         return False
     left_out = [REASONS.index(reason) for reason in ("in_the_money", "no_time_value")]
     row = np.flatnonzero(table.kept | np.isin(table.reason, left_out))
-    second = np.flatnonzero(~table.starts(row, STRIKE))
-    pairs = np.stack((row[second - 1], row[second]), axis=1)
-    strike = table["coordinate"] * (table["spot"] if params.columns.moneyness is not None else 1.0)
-    return not any(early_exercise.is_excluded(*own[:-1], spot=own.spot) for own in _expiries(table, strike, pairs))
+    found = _expiries(table, strikes(table, params), table.pairs(row))
+    return not any(early_exercise.is_excluded(*own[:-1], spot=own.spot) for own in found)
 
 
 class _Expiry(NamedTuple):

@@ -167,6 +167,16 @@ class QuoteTable:
                 start[1:] |= np.diff(self[name][row]) != 0.0
         return start
 
+    def pairs(self, row: Index) -> Index:
+        """Those of some rows that are a call and a put at one strike, [pair, 2].
+
+        Rows are sorted by expiry, strike, call before put.
+        """
+        if "put" not in self:
+            return np.zeros((0, 2), np.int64)
+        second = np.flatnonzero(~self.starts(row, STRIKE))
+        return np.stack((row[second - 1], row[second]), axis=1)
+
     @property
     def rejected(self) -> dict[str, int]:
         """Number of rejected rows by reason, for all of ``REASONS``."""
@@ -180,6 +190,11 @@ class QuoteTable:
         rejected = rejected[np.argsort(self.order[rejected], kind="stable")]
         rows, reasons = (self.order[rejected] + 1).tolist(), self.reason[rejected].tolist()
         return [(row, REASONS[reason]) for row, reason in zip(rows, reasons, strict=True)]
+
+
+def strikes(table: QuoteTable, params: QuotesParams) -> Array:
+    """The strike of each row of a table whose coordinate is one, or strike / spot."""
+    return table["coordinate"] * (table["spot"] if params.columns.moneyness is not None else 1.0)
 
 
 def iso(day: float) -> str:

@@ -9,7 +9,7 @@ from pipeline.sources import quote_exercise, quote_markets, quote_units
 from pipeline.sources.columns import Array
 from pipeline.sources.groups import medians
 from pipeline.sources.quote_checks import LOWEST_VOL, check_vols
-from pipeline.sources.quote_rows import EXPIRY, RATES, STRIKE, Index, QuoteTable
+from pipeline.sources.quote_rows import EXPIRY, RATES, Index, QuoteTable, strikes
 from vae.pricing import bachelier, quoted_surface
 from vae.surface.grid import log_moneyness_of_delta
 
@@ -33,13 +33,13 @@ def with_vols(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     Of a call and a put at one strike, the one out of the money is kept.
     """
     tenor = np.where(table.kept, table["tenor"], 1.0)
-    pairs = _pairs(table)
+    pairs = table.pairs(table.kept_rows)
     if params.columns.priced and params.exercise == "american":
-        table = quote_exercise.with_european_prices(table, params, _strike(table, params), pairs)
-        pairs = _pairs(table)
+        table = quote_exercise.with_european_prices(table, params, strikes(table, params), pairs)
+        pairs = table.pairs(table.kept_rows)
     carry = _carry(table, params, tenor, pairs)
     if params.columns.priced and params.exercise is None:
-        quote_exercise.check_european(table, params, _strike(table, params), pairs)
+        quote_exercise.check_european(table, params, strikes(table, params), pairs)
     table = _with_log_moneyness(table, params, tenor, carry)
     call, put = pairs.T
     table = table.reject("in_the_money", np.where(table["k"][call] >= 0.0, put, call))
@@ -76,17 +76,8 @@ def has_forwards_of_spots(table: QuoteTable, params: QuotesParams) -> bool:
     row = table.kept_rows
     carry = (table.get("rate", params.rate) - table.get("dividend_yield", params.dividend_yield))[row]
     of_spot = table.get("spot", np.nan)[row] * np.exp(carry * table["tenor"][row])
-    forward = _strike(table, params)[row] * np.exp(-table["k"][row])
+    forward = strikes(table, params)[row] * np.exp(-table["k"][row])
     return bool(np.isclose(forward, of_spot, rtol=1e-12, atol=0.0).any())
-
-
-def _pairs(table: QuoteTable) -> Index:
-    """Rows of a call and a put at one strike, [pair, 2]; rows are sorted by expiry, strike, call before put."""
-    row = table.kept_rows
-    if "put" not in table:
-        return np.zeros((0, 2), np.int64)
-    second = np.flatnonzero(~table.starts(row, STRIKE))
-    return np.stack((row[second - 1], row[second]), axis=1)
 
 
 def _carry(table: QuoteTable, params: QuotesParams, tenor: Array, pairs: Index) -> _Carry:
@@ -103,13 +94,9 @@ def _carry(table: QuoteTable, params: QuotesParams, tenor: Array, pairs: Index) 
     return _with_parity(table, params, pairs, carry) if columns.priced else carry
 
 
-def _strike(table: QuoteTable, params: QuotesParams) -> Array:
-    return table["coordinate"] * (table["spot"] if params.columns.moneyness is not None else 1.0)
-
-
 def _with_parity(table: QuoteTable, params: QuotesParams, pairs: Index, carry: _Carry) -> _Carry:
     """Forward and discount factor of put-call parity where an expiry has calls and puts."""
-    row, strike = table.kept_rows, _strike(table, params)
+    row, strike = table.kept_rows, strikes(table, params)
     expiry = np.full(len(strike), -1)
     expiry[row] = np.cumsum(table.starts(row, EXPIRY)) - 1
     _check_parity(table, params, pairs, carry)
@@ -127,7 +114,7 @@ def _with_parity(table: QuoteTable, params: QuotesParams, pairs: Index, carry: _
 def _check_parity(table: QuoteTable, params: QuotesParams, pairs: Index, carry: _Carry) -> None:
     """Raise InputError where the pairs of an expiry lie on no one line, or on one of a slope that no discount has."""
     call, put = pairs.T
-    strike, difference = _strike(table, params)[call], table["value"][call] - table["value"][put]
+    strike, difference = strikes(table, params)[call], table["value"][call] - table["value"][put]
     if not params.columns.priced:
         return
     if _shares_of_forward(params):
@@ -171,7 +158,7 @@ def _with_log_moneyness(table: QuoteTable, params: QuotesParams, tenor: Array, c
         delta = np.where(kept, table["coordinate"], 0.5)
         return table.with_columns(k=log_moneyness_of_delta(delta, table["value"] * np.sqrt(tenor)))
     table = table.reject("no_forward", ~(carry.forward > 0.0))
-    strike, forward = (np.where(table.kept, part, 1.0) for part in (_strike(table, params), carry.forward))
+    strike, forward = (np.where(table.kept, part, 1.0) for part in (strikes(table, params), carry.forward))
     return table.with_columns(k=np.log(strike / forward))
 
 
@@ -201,6 +188,6 @@ def _with_black_vols(table: QuoteTable, params: QuotesParams, tenor: Array, carr
     """The table with the Black vols of the prices that its normal vols give."""
     row = table.kept_rows
     vol = np.full(len(table), np.nan)
-    vol[row] = bachelier.black_vols(table["value"][row], carry.forward[row], _strike(table, params)[row], tenor[row])
+    vol[row] = bachelier.black_vols(table["value"][row], carry.forward[row], strikes(table, params)[row], tenor[row])
     table = table.with_columns(vol=vol).reject("price_outside_bounds", np.isnan(vol))
     return check_vols(table, vol, params)
