@@ -37,7 +37,7 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, FlowRun  # noqa: E402
 from prefect.deployments.runner import DeploymentApplyError  # noqa: E402
-from prefect.exceptions import ObjectNotFound  # noqa: E402
+from prefect.exceptions import FailedRun, ObjectNotFound, PrefectException  # noqa: E402
 from prefect.flows import EntrypointType  # noqa: E402
 from prefect.logging.handlers import APILogHandler  # noqa: E402
 from prefect.runner import Runner  # noqa: E402
@@ -62,6 +62,7 @@ from pipeline.sources.own_file import own_file  # noqa: E402
 
 _RESULTS = Path("results")
 _LOG = Path(".dvc/tmp/prefect-server.log")
+_BAD_INPUT = "BadInput"  # the state of a run that refuses its parameters or its folder
 
 
 class Workspace(NamedTuple):
@@ -164,8 +165,8 @@ def volvae(
         stage_minutes: how long a stage may take.
 
     Returns:
-        Completed, with the outcome as its message; Failed if the folder differs from its commit, another run holds it,
-        there is no such block, or a stage failed.
+        Completed, with the outcome as its message; Failed if another run holds the folder or a stage failed; Failed
+        with the name BadInput if the folder differs from its commit or there is no such block.
     """
     root = Path.cwd()
     folder = root / checkout.SCHEDULED if clean else root
@@ -189,7 +190,9 @@ def volvae(
                 outcome = _run(workspace, if_needed=if_needed, pull=pull, notify=notify)
                 if push:
                     exchange("push", workspace)
-    except (InputError, StageError) as error:
+    except InputError as error:
+        return Failed(name=_BAD_INPUT, message=str(error), data=error)
+    except StageError as error:
         return Failed(message=str(error), data=error)
     return Completed(message=outcome)
 
@@ -287,13 +290,32 @@ def run(**parameters: object) -> str:
 
     Raises:
         InputError: bad parameters.
-        StageError: a stage failed.
+        StageError: a stage failed, or the server did.
     """
-    with _temporary_server():
-        state = volvae(**parameters, return_state=True)
+    try:
+        with _temporary_server():
+            state = volvae(**parameters, return_state=True)
+    except (HTTPError, PrefectException, RuntimeError) as error:  # RuntimeError: there is no server at the address
+        raise _server_error("does not serve the run", error) from error
     if not state.is_completed():
-        state.result()
+        _raise_error(state)
     return state.message or ""
+
+
+def _raise_error(state: State[Any]) -> None:
+    try:
+        state.result()
+    except FailedRun as error:  # an answer was lost, and the server's record of the state carries no exception
+        raise (InputError if state.name == _BAD_INPUT else StageError)(state.message or str(error)) from error
+    except HTTPError as error:
+        raise _server_error("does not serve the run", error) from error
+
+
+def _server_error(what: str, error: Exception) -> StageError:
+    url = PREFECT_API_URL.value()
+    address = f"at {url}" if url else "that was started for this run"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return StageError(without_credentials(f"the Prefect server {address} {what}: {reason}"))
 
 
 @contextlib.contextmanager
@@ -359,10 +381,7 @@ def _serve(schedule: Schedule, parameters: dict[str, object], done: str) -> None
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
     except (DeploymentApplyError, HTTPError) as error:
-        address, reason = PREFECT_API_URL.value(), " ".join(str(error).split())
-        raise StageError(
-            without_credentials(f"the Prefect server at {address} does not take the schedule: {reason}")
-        ) from error
+        raise _server_error("does not take the schedule", error) from error
     print(f"flow: {done}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(runner.start())

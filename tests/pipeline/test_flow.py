@@ -1,12 +1,17 @@
 """The flow on a real Prefect server, over stages that take no time: failures, refusals, locks, kills, artifacts."""
 
+import contextlib
+import http.server
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import Mock
@@ -21,6 +26,7 @@ from tests import programs
 from tests.repositories import init
 from tests.services import (
     alive,
+    answering,
     flow_runs,
     free_port,
     get,
@@ -184,7 +190,7 @@ def test_a_refusal_is_told_and_is_no_failure(project: Project) -> None:
 def test_a_failure_is_told_once_and_not_retried(project: Project) -> None:
     (project.folder / "fail").touch()
     code, output = project.run("--notify", "webhook/told")
-    assert code == 1
+    assert code == 1, output
     said = "dvc repro --single-item prepare ended with exit code 255: prepare failed: on purpose"
     assert f"volvae: {said}" in output.splitlines()
     run = project.last()
@@ -196,9 +202,81 @@ def test_a_failure_is_told_once_and_not_retried(project: Project) -> None:
 
 def test_a_block_that_is_not_there_is_refused_before_work(project: Project) -> None:
     code, output = project.run("--notify", "webhook/nobody")
-    assert code == 2
+    assert code == 2, output
     assert "volvae: notify: 'webhook/nobody' is no Prefect block: " in output
     assert not (project.folder / "results").exists()
+
+
+@contextlib.contextmanager
+def relay(server: str, lost: Mapping[str, int]) -> Iterator[str]:
+    """The address of a server that answers as this one, but once with 503 where it made a run's state one of these
+    types, or with 500 each time."""
+    left = dict(lost)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            request = urllib.request.Request(
+                server.removesuffix("/api") + self.path, body or None, {"Content-Type": "application/json"}
+            )
+            request.method = self.command
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    code, content = answer.status, answer.read()
+            except urllib.error.HTTPError as error:
+                with error:
+                    code, content = error.code, error.read()
+            state = json.loads(body)["state"]["type"] if self.path.endswith("/set_state") else ""
+            if state in left:
+                code, content = left[state], b"{}"
+                if code == HTTPStatus.SERVICE_UNAVAILABLE:
+                    del left[state]
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def do_GET(self) -> None:
+            self.do_POST()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with answering(Handler) as address:
+        yield f"{address}/api"
+
+
+def test_a_refusal_whose_answer_was_lost_is_a_refusal(project: Project) -> None:
+    with relay(project.server, {"FAILED": 503}) as server:
+        code, output = project._replace(server=server).run("--notify", "webhook/nobody")
+    assert code == 2, output
+    assert output.splitlines()[-1].startswith("volvae: notify: 'webhook/nobody' is no Prefect block: ")
+
+
+@pytest.mark.parametrize(
+    ("lost", "outcome"),
+    [
+        ({"FAILED": 503}, "dvc repro --single-item prepare ended with exit code 255: prepare failed: on purpose"),
+        ({"RUNNING": 500}, "the Prefect server at {server} does not serve the run: Server error '500 Internal"),
+    ],
+)
+def test_a_failure_of_a_stage_or_of_the_server_is_one_line(
+    project: Project, lost: Mapping[str, int], outcome: str
+) -> None:
+    (project.folder / "fail").touch()
+    with relay(project.server, lost) as server:
+        code, output = project._replace(server=server).run()
+    assert code == 1, output
+    assert output.splitlines()[-1].startswith(f"volvae: {outcome.format(server=server)}")
+
+
+def test_a_server_that_is_not_there_is_named(project: Project) -> None:
+    server = f"http://127.0.0.1:{free_port()}/api"
+    code, output = project._replace(server=server).run()
+    assert code == 1, output
+    said = f"volvae: the Prefect server at {server} does not serve the run: Failed to reach API at {server}/"
+    assert output.splitlines()[-1] == said
 
 
 def hanging(project: Project) -> tuple[subprocess.Popen, int]:
@@ -214,7 +292,7 @@ def test_a_second_run_is_refused_and_a_killed_one_is_closed_by_the_next(project:
     first, stage = hanging(project)
     killed = project.last()["id"]
     code, output = project.run()
-    assert code == 1
+    assert code == 1, output
     assert f"volvae: {project.folder} is held by another run: process {first.pid} on " in output
     assert project.last()["state"]["type"] == "FAILED"
 
@@ -246,7 +324,7 @@ def test_an_interrupted_run_ends_its_stage_and_lets_go(project: Project) -> None
 def test_a_stage_that_takes_too_long_is_ended(project: Project) -> None:
     (project.folder / "hang").touch()
     code, output = project.run("--stage-minutes", "0.1")
-    assert code == 1
+    assert code == 1, output
     assert "volvae: dvc repro --single-item prepare was ended after 6 s" in output
     stage = (project.folder / "hang").read_text()  # empty where DVC took all of the time to start it
     wait_for(lambda: not stage or not alive(int(stage)), seconds=60, what="the end of the stage")
@@ -262,7 +340,7 @@ def test_a_clean_run_works_on_the_commit_and_a_lost_volume_is_filled_by_the_remo
     dvc = [sys.executable, "-m", "dvc", "remote", "add", "--quiet", "--default", "mine", str(remote)]
     subprocess.run(dvc, cwd=project.folder, check=True)
     code, output = project.run("--clean")
-    assert code == 2
+    assert code == 2, output
     assert "differs from its commit (.dvc/config, params.yaml); commit that, or let --allow-dirty run" in output
     project.commit("params.yaml", ".dvc/config")
     code, output = project.run("--clean", "--pull", "--push")
