@@ -22,11 +22,11 @@ ROUNDING = 1e-15  # rounding of a price, per unit of sqrt(forward strike)
 _LOG_TRUNCATION = 38.0  # the integral is cut where the integrand has fallen to e^-38 = 3e-17
 _LONGEST_REACH = 40.0  # t at which a contour ends at the latest
 _REACH_STEP = 0.5  # the reach is rounded up to a multiple, so that rows share nodes
-_FIRST_STEP = 0.16  # of the coarsest rule in t
+_FIRST_STEP = 0.12  # of the coarsest rule in t
 _HALVINGS = 5  # most refinements of a rule
 _BEND = math.pi / 8.0  # widest angle, half-way to where the control variate stops falling
 _ACCURATE = 1e-15  # a rule is refined until its error is estimated below this
-_GAP_TO_ERROR = 1e4  # in error = factor * gap^2: found on thousands of models of all parameters, with a margin
+_GAP_TO_ERROR = 1e5  # in error = factor * gap^2: of 1.2 million options of 40,000 models none has a larger error
 _CACHED = 65_536  # points computed at a time: their arrays fit into the cache of a core
 
 
@@ -198,9 +198,9 @@ def _contours(rows: Rows, farthest: Tensor, side: int, kernels: Kernels) -> Iter
     """Rows that share one contour, which makes the sum over nodes a matrix product.
 
     Scale and reach are rounded to a coarse ladder, so that rows can share nodes while the nodes of a row follow from
-    its own parameters alone. The scale fits the width of the integrand. It also lets the first step resolve the wave of
-    the farthest scaled strike; without that, the distance of two rules says nothing about their error. A row whose
-    integrand does not fall before the longest reach belongs to no contour.
+    its own parameters alone. The scale is twice the width of the integrand, which takes the fewest nodes. It also lets
+    the first step resolve the wave of the farthest scaled strike; without that, the distance of two rules says nothing
+    about their error. A row whose integrand does not fall before the longest reach belongs to no contour.
 
     Args:
         rows: models at tenors.
@@ -209,7 +209,7 @@ def _contours(rows: Rows, farthest: Tensor, side: int, kernels: Kernels) -> Iter
         kernels: plain or compiled.
     """
     rows = Rows(Heston(*(part.detach() for part in rows.model)), rows.tenor, rows.variance.detach())
-    width = torch.ceil(-0.5 * torch.log2(rows.variance / rows.tenor))
+    width = torch.ceil(1.0 - 0.5 * torch.log2(rows.variance / rows.tenor))
     level = torch.minimum(width, torch.floor(-torch.log2(farthest * _FIRST_STEP)))
     bend = _bend(rows.model.rho, side)
     step = torch.ceil(_reach(rows, torch.exp2(level), bend, kernels) / _REACH_STEP)

@@ -53,6 +53,28 @@ def test_matches_quantlib_extreme_wings() -> None:
         assert np.abs(result.price[0].numpy() - prices).max() <= 1e-13
 
 
+@pytest.mark.parametrize(
+    ("parameters", "tenor", "strike"),
+    [
+        ([0.155212871, 0.117152218, 0.004736333, 0.712595334, -0.979935754], 0.0334, -3.0),
+        ([0.581847734, 0.100346335, 0.031306792, 0.658832752, -0.988784037], 0.12629877, -3.0),
+        ([0.021779362, 0.969720055, 0.005818483, 0.283226470, 0.989396112], 0.034037, 3.0),
+    ],
+)
+def test_no_price_is_farther_off_than_its_error(
+    monkeypatch: pytest.MonkeyPatch, parameters: list[float], tenor: float, strike: float
+) -> None:
+    """Against a rule of a sixth of the step. Of 20,000 models these had the errors farthest beyond their estimates."""
+    model = heston.Heston.of(torch.tensor([parameters], dtype=torch.float64))
+    k = torch.linspace(-abs(strike), abs(strike), 31, dtype=torch.float64) * math.sqrt(tenor)
+    found = fourier.otm_prices(model, tenor, k)
+
+    monkeypatch.setattr(fourier, "_FIRST_STEP", fourier._FIRST_STEP / 6.0)
+    finer = fourier.otm_prices(model, tenor, k)
+    assert ((found.price - finer.price).abs() <= found.error + finer.error).all()
+    assert (found.error <= 1e-14).all()
+
+
 @pytest.mark.parametrize("vol_of_vol", [1e-3, 1e-6, 1e-9])
 def test_small_vol_of_vol_tends_to_black(vol_of_vol: float) -> None:
     """The price tends to Black's at the mean variance without loss of digits; the correction is O(vol of vol)."""
