@@ -242,6 +242,8 @@ def register_versions(bundle: Path, _: Strike) -> None:
     bundles = [_variant(bundle, Path("bundles") / name) for name in "abcd"]
     with registry.opened(model=_MODEL, experiment=_MODEL) as models:
         versions = [models.register(_record(bundle)) for bundle in bundles[:3]]
+        for version in versions:
+            models.judge(version, accepted=True, reason="good", tags={})
         models.promote(versions[0])
         models.promote(versions[1])
         models.fetch(versions[0], Path("fetched"))

@@ -35,7 +35,7 @@ _reason = click.option("--reason", default="", metavar="TEXT", help="Why, for th
 
 @click.command(short_help="Make a version the champion.", epilog="Example: volvae promote 3")
 @click.argument("version", default="challenger")
-@click.option("--force", is_flag=True, help="Even if the gate refused it.")
+@click.option("--force", is_flag=True, help="Even if the gate refused it, or has not judged it.")
 @_reason
 @one_line_errors
 def promote(version: str, *, force: bool, reason: str) -> None:
@@ -46,7 +46,14 @@ def promote(version: str, *, force: bool, reason: str) -> None:
             raise InputError(
                 f"{models.model} version {found.number} was refused: {found.refused}; --force promotes it all the same"
             )
-        forced = "" if found.refused is None else f"although the gate refused it: {found.refused}"
+        if not found.judged and not force:
+            raise InputError(
+                f"{models.model} version {found.number} was not judged by the gate; `dvc repro --single-item --force "
+                "register` judges it, --force promotes it all the same"
+            )
+        forced = "" if found.judged else "although the gate has not judged it"
+        if found.refused is not None:
+            forced = f"although the gate refused it: {found.refused}"
         former = models.promote(found, reason="; ".join(part for part in (reason, forced) if part))
     after = f", after version {former.number}" if former else ""
     click.echo(f"{models.model} version {found.number} is champion{after}")

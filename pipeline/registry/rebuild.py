@@ -53,6 +53,9 @@ def read(version: Version, folder: Path, *, model: str, store: str) -> Provenanc
     stages, tags = lineage.recorded(folder / lineage.LOCK.name), version.tags
     outputs = lineage.outputs(stages)
     runs = formats.read_json(folder / lineage.RUNS)
+    for tag in ("git.commit", "git.remote", "git.dirty", "device", "lock.sha256"):
+        if tag not in tags:
+            raise InputError(f"{model} version {version.number} has no tag {tag}: it was not registered by volvae")
 
     def tagged(prefix: str) -> dict[str, str]:
         return {name.removeprefix(prefix): value for name, value in tags.items() if name.startswith(prefix)}

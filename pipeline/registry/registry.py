@@ -65,6 +65,11 @@ class Version(NamedTuple):
         return self.tags.get(_REASON, "") if self.tags.get(_VERDICT) == _REFUSED else None
 
     @property
+    def judged(self) -> bool:
+        """Whether the gate has judged this version: not one that MLflow's page made, or whose stage was killed."""
+        return _VERDICT in self.tags
+
+    @property
     def rolled_back(self) -> bool:
         """Whether it was champion until a roll-back."""
         return _ROLLED_BACK in self.tags

@@ -217,6 +217,7 @@ def test_the_registry_keeps_who_made_which_version_champion_and_why(own_registry
         for name in "ab":
             models.register(record(linear_bundle, name))
         assert "the first promotion begins one" in call("history").stderr
+        models.judge(models.find("1"), accepted=True, reason="all checks passed", tags={})
         models.judge(models.find("2"), accepted=False, reason="too slow", tags={})
     assert call("promote", "1", "--reason", "first\nof all").exit_code == 0
     assert call("promote", "2", "--force").exit_code == 0

@@ -162,6 +162,11 @@ def test_a_worse_model_is_refused_a_better_one_promoted_and_rollback_restores(
     assert forced.stdout == (
         f"{params.register_.model} version {worse['version']} is champion, after version {better['version']}\n"
     )
+    with opened(params) as models:
+        unjudged = models.register(record(bundles["good"], "nobody judged it")).number
+    refused = volvae("promote", unjudged)
+    assert refused.exit_code == 2
+    assert f"version {unjudged} was not judged by the gate; `dvc repro" in refused.stderr
     back = volvae("rollback")
     assert back.stdout == (
         f"{params.register_.model} version {better['version']} is champion again, after version {worse['version']}\n"
@@ -495,7 +500,8 @@ def test_a_store_that_refuses_within_a_promotion_is_one_line(
 ) -> None:
     """MLflow also logs what it raises, with a traceback."""
     with opened(workspace.params()) as models:
-        models.register(record(bundles["good"], "a"))
+        version = models.register(record(bundles["good"], "a"))
+        models.judge(version, accepted=True, reason="all checks passed", tags={})
     with contextlib.closing(sqlite3.connect(workspace.folder / "mlflow.db")) as database, database:
         refusal = "BEFORE INSERT ON registered_model_aliases BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END"
         database.execute(f"CREATE TRIGGER full {refusal}")

@@ -100,6 +100,7 @@ def test_with_a_key_only_signed_versions_are_promoted_and_fetched(
 ) -> None:
     with opened() as models:
         version = models.register(record(linear_bundle, "a"))
+        models.judge(version, accepted=True, reason="all checks passed", tags={})
     monkeypatch.setenv(VERIFY_KEY, str(keys["ours"][1]))
     for arguments in (["promote"], ["fetch", "1", "-o", str(tmp_path / "out")]):
         refused = call(*arguments)
@@ -134,6 +135,7 @@ def test_provenance_is_signed_with_the_bundle_and_refused_when_it_was_changed(
     """Also where the change is another statement that the key signed, or one that another key signed."""
     with opened() as models:
         version = models.register(record(linear_bundle, "a"))
+        models.judge(version, accepted=True, reason="all checks passed", tags={})
         with pytest.raises(
             StageError, match=r"1 is refused: it has no provenance\.intoto\.jsonl; look at `volvae lineage 1`: if"
         ):
