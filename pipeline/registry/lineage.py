@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 from pipeline import yaml_text
 from pipeline.credentials import without_credentials
-from pipeline.errors import InputError
+from pipeline.errors import InputError, StageError
 from pipeline.files import formats
 
 LOCK = Path("dvc.lock")
 REQUIREMENTS = Path("requirements.lock")
 _CODE = {".py", ".pyi", ".toml", ".yaml", ".yml", ".dvc"}  # suffixes of new files that a patch has
-_LARGEST_CODE, _LARGEST_PATCH = 1_000_000, 10_000_000  # bytes of such a file, letters of a patch
+_LARGEST_CODE, _LARGEST_PATCH = 1_000_000, 10_000_000  # bytes of such a file and of a patch
 RUNS, PATCH = "runs.json", "changes.patch"  # files that are kept with a version
 _RUNS = Path(".checkpoints/runs")
 _PACKAGES = ("volvae", "torch", "numpy", "onnx", "onnxscript", "dvc", "mlflow")
@@ -90,24 +90,54 @@ def git(folder: Path = Path()) -> Git:
 
 
 def git_patch() -> Patch:
-    """Changes of tracked files and new files of code, as a patch.
+    """Changes of tracked files and new files of code, as a patch, whatever git's settings are.
 
-    Other new files may hold secrets or data. They are left out, and so is code that is larger than code is.
+    Other new files may hold secrets or data. They are left out, and so is code that is larger than code is. All is left
+    out where the patch is no UTF-8.
+
+    Raises:
+        StageError: git fails.
     """
-    new = _run("git", "ls-files", "--others", "--exclude-standard", "-z").split("\0")[:-1]
-    code = [name for name in new if Path(name).suffix in _CODE and Path(name).stat().st_size <= _LARGEST_CODE]
+    if not _run("git", "rev-parse", "HEAD"):
+        return Patch()
+    new = _names(_git("ls-files", "--others", "--exclude-standard", "-z"))
+    code = [name for name in new if _is_code(Path(name))]
     left_out = tuple(name for name in new if name not in code and name != str(LOCK))
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}  # leaves the index of the user unchanged
-        _run("git", "read-tree", "HEAD", environment=index)
-        _run("git", "add", "--update", "--", ".", f":!{LOCK}", environment=index)
+        _git("read-tree", "HEAD", environment=index)
+        _git("add", "--update", "--", ".", f":!{LOCK}", environment=index)
         if code:
-            _run("git", "add", "--", *code, environment=index)
-        text = _run("git", "diff", "--cached", "--binary", "HEAD", environment=index)
-    if len(text) > _LARGEST_PATCH:
-        changed = _run("git", "diff", "--name-only", "-z", "HEAD", "--", ".", f":!{LOCK}").split("\0")[:-1]
+            listed = "\0".join(code).encode()  # there may be more than a command line takes
+            _git(
+                "--literal-pathspecs", "add", "--pathspec-from-file=-", "--pathspec-file-nul",
+                environment=index, standard_input=listed,
+            )  # fmt: skip
+        patch = _git(
+            "diff", "--cached", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/",
+            "--dst-prefix=b/", "HEAD", environment=index,
+        )  # fmt: skip
+    if len(patch) > _LARGEST_PATCH or not _is_text(patch):
+        changed = _names(_git("diff", "--name-only", "-z", "HEAD", "--", ".", f":!{LOCK}"))
         return Patch("", (*changed, *new))
-    return Patch(text, left_out)
+    return Patch(patch.decode(), left_out)
+
+
+def _is_code(path: Path) -> bool:
+    return path.suffix in _CODE and path.is_file() and not path.is_symlink() and path.stat().st_size <= _LARGEST_CODE
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _names(listed: bytes) -> list[str]:
+    """File names that git ends with zeros; a byte that is no UTF-8 is shown as its number."""
+    return [name.decode(errors="backslashreplace") for name in listed.split(b"\0")[:-1]]
 
 
 def recorded(lock: Path = LOCK) -> Stages:
@@ -205,11 +235,27 @@ def run_of(stage: str, metrics: Path) -> Run | None:
         return None
 
 
-def _run(*command: str, folder: Path = Path(), environment: Mapping[str, str] | None = None) -> str:
+def _git(*arguments: str, environment: Mapping[str, str] | None = None, standard_input: bytes = b"") -> bytes:
+    """Standard output of git.
+
+    Raises:
+        StageError: git fails.
+    """
+    found = subprocess.run(
+        ["git", *arguments],  # noqa: S607 - the git of the user
+        check=False, capture_output=True, input=standard_input, env={**os.environ, **(environment or {})},
+    )  # fmt: skip
+    if found.returncode:
+        said = " ".join(found.stderr.decode(errors="backslashreplace").split())
+        raise StageError(f"git {' '.join(arguments)} failed: {said}")
+    return found.stdout
+
+
+def _run(*command: str, folder: Path = Path()) -> str:
     """Standard output of a command; empty where it fails, as git does outside a repository."""
     try:
         found = subprocess.run(
-            command, check=True, capture_output=True, text=True, cwd=folder, env={**os.environ, **(environment or {})}
+            command, check=True, capture_output=True, text=True, errors="backslashreplace", cwd=folder
         )
     except (OSError, subprocess.CalledProcessError):
         return ""

@@ -70,6 +70,37 @@ def test_a_patch_has_tracked_changes_and_new_code_alone(repository: Path, monkey
     assert (Path("code.py").read_text(), Path("new.py").read_text()) == ("two\n", "three\n")
 
 
+def test_a_patch_does_not_depend_on_settings_of_git_or_on_the_number_of_files(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    for setting, value in (("diff.noprefix", "true"), ("color.ui", "always"), ("core.autocrlf", "false")):
+        git(repository, "config", setting, value)
+    Path("code.py").write_bytes(b"one\r\ntwo\r\n")
+    git(repository, "commit", "--quiet", "-am", "lines of Windows")
+    Path("code.py").write_bytes(b"one\r\nthree\r\n")
+    names = [f"{number:04}{'x' * 200}.py" for number in range(10_500)]  # more than a command line takes
+    for name in names:
+        Path(name).touch()
+    Path(os.fsdecode(b"caf\xe9.csv")).touch()
+    Path(".#code.py").symlink_to("user@host.123:456")  # Emacs's lock
+    found = lineage.git_patch()
+    assert set(found.left_out) == {"caf\\xe9.csv", ".#code.py"}
+    for name in names:
+        Path(name).unlink()
+    git(repository, "checkout", "--quiet", "code.py")
+    Path("changes.patch").write_text(found.text)
+    git(repository, "apply", "changes.patch")
+    assert Path("code.py").read_bytes() == b"one\r\nthree\r\n"
+    assert all(Path(name).exists() for name in names)
+
+
+def test_a_patch_that_is_no_utf_8_is_left_out_whole(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository)
+    Path("code.py").write_bytes(b"# caf\xe9\n")
+    assert lineage.git_patch() == lineage.Patch("", ("code.py",))
+
+
 @pytest.mark.slow
 def test_a_patch_of_large_changes_is_left_out_whole(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository)
