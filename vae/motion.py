@@ -411,12 +411,18 @@ def working_days(after: dt.date, count: int) -> tuple[dt.date, ...]:
 
     >>> [str(day) for day in working_days(dt.date(2026, 1, 1), 2)]
     ['2026-01-02', '2026-01-05']
+
+    Raises:
+        ValueError: the calendar of Python's dates ends before.
     """
     found: list[dt.date] = []
+    day = after
     while len(found) < count:
-        after += dt.timedelta(1)
-        if after.weekday() < _SATURDAY:
-            found.append(after)
+        if day == dt.date.max:
+            raise ValueError(f"the calendar ends before {count} working days after {after}; it ends at {dt.date.max}")
+        day += dt.timedelta(1)
+        if day.weekday() < _SATURDAY:
+            found.append(day)
     return tuple(found)
 
 

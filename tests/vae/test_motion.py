@@ -281,3 +281,10 @@ def test_dates_of_any_kind_are_dates(model: SurfaceModel) -> None:
 def test_days_that_are_none_are_refused(model: SurfaceModel, days: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         model.scenarios(days=days, n=2, seed=1)  # type: ignore[arg-type]
+
+
+def test_days_beyond_the_calendar_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"^the calendar ends before 3 working days after 9999-12-29; it ends at 9999-"
+    ):
+        motion.working_days(dt.date(9999, 12, 29), 3)
