@@ -12,7 +12,7 @@ import os
 import secrets
 import sys
 import zoneinfo
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,6 +52,7 @@ from prefect.settings import (  # noqa: E402
 from prefect.states import Completed, Crashed, Failed, State  # noqa: E402
 from prefect.utilities.asyncutils import run_coro_as_sync  # noqa: E402
 
+from pipeline.files import formats  # noqa: E402
 from pipeline.registry import lineage  # noqa: E402
 from pipeline.report import picture  # noqa: E402
 from pipeline.runs import checkout, command, prefect_server  # noqa: E402
@@ -213,9 +214,10 @@ def _run(workspace: Workspace, *, if_needed: bool, pull: bool, notify: str | Non
         if not decision["run"]:
             return str(decision["reason"])
         registered = decision["registered"]
-    for stage in stage_order(workspace.folder / "dvc.yaml"):
+    stages = stage_order(workspace.folder / "dvc.yaml")
+    for stage in stages:
         run_stage(stage, workspace, pull=pull, force=stage == "register" and not registered)
-    registration = _publish(workspace.folder / _RESULTS)
+    registration = _publish(workspace.folder / _RESULTS, stages)
     if tracing.on():
         known = {name: registration[name] for name in tracing.OUTCOME}
         tracing.note(commit=lineage.git(workspace.folder).commit, **known)
@@ -226,9 +228,10 @@ def _run(workspace: Workspace, *, if_needed: bool, pull: bool, notify: str | Non
     return outcome
 
 
-def _publish(results: Path) -> dict[str, Any]:
+def _publish(results: Path, stages: Sequence[str]) -> dict[str, Any]:
     """Make artifacts of the run from metrics, plots and verdict; the metrics of the stage register."""
-    measured = {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
+    files = {stage: results / f"{stage}.json" for stage in stages}
+    measured = {stage: formats.read_json(path) for stage, path in files.items() if path.exists()}
     outcome: dict[str, Any] = measured.pop("register")
     rows = [
         {"stage": stage, "metric": k, "value": v} for stage, figures in measured.items() for k, v in figures.items()
