@@ -36,6 +36,7 @@ from pipeline.files.atomic import sync_all
 
 telemetry.switch_off()  # before mlflow is imported, which reads the switches then
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # seven, each twice as long, are minutes of silence
+os.environ.setdefault("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")  # a server may ask to wait for an hour
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 for _direction in ("UPLOAD", "DOWNLOAD"):  # by the server: its bucket may be out of reach from here

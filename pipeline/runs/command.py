@@ -15,7 +15,9 @@ from pipeline.errors import StageError
 from pipeline.runs.supervise import GRACE_SECONDS
 
 _CURABLE = re.compile(
-    r"unable to acquire lock|is busy, it is being|the MLflow store \S+ refused: .*(max retries|timed out|locked)|"
+    r"unable to acquire lock|is busy, it is being|"
+    r"(the MLflow store .+ refused|cannot be read from .+): "
+    r".*(max retries|timed out|locked|too many 5\d\d|name resolution|failed to resolve)|"
     r"connection (reset|refused|aborted)|CUDA out of memory",
     re.IGNORECASE,
 )

@@ -73,6 +73,9 @@ def test_the_environment_names_the_store_unless_the_user_did(
     [
         ("ERROR: Unable to acquire lock. Most likely another DVC process is running", True),
         ("register failed: the MLflow store http://x refused: Max retries exceeded with url", True),
+        ("register failed: the MLflow store sqlite:////a b/mlflow.db refused: database is locked", True),
+        ("register failed: the MLflow store http://x refused: Temporary failure in name resolution", True),
+        ("register failed: the bundle of m version 3 cannot be read from http://x: too many 503 error responses", True),
         ("train failed: CUDA out of memory. Tried to allocate 2 GiB", True),
         ("train: train.epochs is 0; allowed: 1 and above", False),
         ("register failed: the MLflow store http://x refused: 401", False),
