@@ -14,6 +14,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from _pytest.assertion.rewrite import AssertionRewritingHook
+
 _OURS = ("pipeline", "vae", "deploy")
 
 
@@ -99,9 +101,13 @@ def _in_child(work: Callable[[], int], folder: Path, said: int) -> None:
 
 
 def look_away() -> None:
-    """Let coverage rest in this child, whose lines it would not keep."""
+    """Let coverage and pytest rest in this child: lines that it would not keep, assertions that it need not explain.
+
+    pytest parses modules of its plugins anew, which in two threads at once fails in Python 3.11.
+    """
     sys.settrace(None)
     threading.settrace(None)  # type: ignore[arg-type]  # as Python's documents have it
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, AssertionRewritingHook)]
 
 
 def import_from(code: Path) -> None:
