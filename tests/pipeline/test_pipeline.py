@@ -63,6 +63,8 @@ def environment(folder: Path) -> dict[str, str]:
         "DVC_SITE_CACHE_DIR": str(home / "dvc"),
         "OMP_NUM_THREADS": "1",
         "OMP_WAIT_POLICY": "passive",
+        # Kernels of another processor, if these ask for them, add in another order.
+        **{name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")},
     }
 
 
