@@ -42,18 +42,14 @@ def promote(version: str, *, force: bool, reason: str) -> None:
     """Make VERSION, a number or an alias, the champion; the challenger where none is given."""
     with opened_registry() as models:
         found = models.find(version)
-        if found.refused is not None and not force:
-            raise InputError(
-                f"{models.model} version {found.number} was refused: {found.refused}; --force promotes it all the same"
-            )
-        if not found.judged and not force:
-            raise InputError(
-                f"{models.model} version {found.number} was not judged by the gate; `dvc repro --single-item --force "
-                "register` judges it, --force promotes it all the same"
-            )
-        forced = "" if found.judged else "although the gate has not judged it"
-        if found.refused is not None:
-            forced = f"although the gate refused it: {found.refused}"
+        doubt = forced = ""
+        if not found.judged:
+            doubt = "was not judged by the gate; `dvc repro --single-item --force register` judges it,"
+            forced = "although the gate has not judged it"
+        elif found.refused is not None:
+            doubt, forced = f"was refused: {found.refused};", f"although the gate refused it: {found.refused}"
+        if doubt and not force:
+            raise InputError(f"{models.model} version {found.number} {doubt} --force promotes it all the same")
         former = models.promote(found, reason="; ".join(part for part in (reason, forced) if part))
     after = f", after version {former.number}" if former else ""
     click.echo(f"{models.model} version {found.number} is champion{after}")
