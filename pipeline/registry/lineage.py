@@ -101,7 +101,7 @@ def git_patch() -> Patch:
     if not _run("git", "rev-parse", "HEAD"):
         return Patch()
     new = _names(_git("ls-files", "--others", "--exclude-standard", "-z"))
-    code = [name for name in new if _is_code(Path(name))]
+    code = dict.fromkeys(name for name in new if _is_code(Path(name)))  # looked up for each of the new files
     left_out = tuple(name for name in new if name not in code and name != str(LOCK))
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}  # leaves the index of the user unchanged
