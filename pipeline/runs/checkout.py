@@ -129,7 +129,7 @@ def output(program: str, *arguments: str, folder: Path, lock: int | None = None,
     found = subprocess.run(
         [*command, *arguments],
         cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
-        errors="surrogateescape",  # names of files may be in any encoding
+        errors="backslashreplace",  # names of files may be in any encoding, and are shown
         pass_fds=() if lock is None else (lock,),
     )  # fmt: skip
     if found.returncode:

@@ -39,6 +39,14 @@ def test_new_code_in_a_new_folder_is_named(repository: Path) -> None:
         check_clean(repository)
 
 
+def test_a_name_in_any_encoding_is_shown_and_stops_nothing_by_itself(repository: Path) -> None:
+    (repository / os.fsdecode(b"caf\xe9.csv")).touch()
+    check_clean(repository)
+    (repository / os.fsdecode(b"caf\xe9.py")).touch()
+    with pytest.raises(InputError, match=r"differs from its commit \(caf\\xe9.py\); commit that"):
+        check_clean(repository)
+
+
 def test_a_deleted_or_staged_file_is_a_change(repository: Path) -> None:
     (repository / "notes.txt").write_text("new\n")
     git(repository, "add", "notes.txt")
