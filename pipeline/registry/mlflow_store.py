@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -50,7 +50,6 @@ from mlflow.entities import DatasetInput, LoggedModel, LoggedModelOutput, Metric
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.models import Model  # noqa: E402
-from mlflow.store.artifact.artifact_repo import ArtifactRepository  # noqa: E402
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: E402
 from mlflow.tracking.context.registry import resolve_tags  # noqa: E402
 from mlflow.types import Schema, TensorSpec  # noqa: E402
@@ -110,7 +109,7 @@ class Store:
     """
 
     def __init__(self, uri: str, *, address: str, database: Path | None) -> None:
-        self.address, self.client = address, _Client(uri) if database else mlflow.MlflowClient(uri)
+        self.address, self.client = address, _Answering(_answer(mlflow.MlflowClient, uri))
         self._uri, self._database = uri, database
 
     def log(self, experiment: str, record: RunRecord) -> LoggedModel:
@@ -284,38 +283,53 @@ class Store:
             if self._database and not urlsplit(location).scheme:
                 sync_all(self._database.parent / location)
 
-    def _repository(self, location: str) -> ArtifactRepository:
+    def _repository(self, location: str) -> Any:  # noqa: ANN401  MLflow has no types
         """The files at a location, which in an embedded store is relative to its folder."""
         if self._database and not urlsplit(location).scheme:
             location = (self._database.parent / location).as_uri()
-        return get_artifact_repository(location, tracking_uri=self._uri)
+        return _Answering(_answer(get_artifact_repository, location, tracking_uri=self._uri))
 
 
-class _Client:
-    """MLflow's client of an embedded store, which asks again where a sync of SQLite's failed.
+class _Answering:
+    """MLflow's client or files, whose calls fail by one of ERRORS, and ask again where a sync of SQLite's failed.
 
-    SQLite does not repeat a sync that a signal interrupted, and its error has no word of the signal. Where it was one
-    of a file, SQLite takes back all of the transaction, so that nothing is changed twice; a call of several
-    transactions, as a client that asks a server again, may leave an empty run. A sync of the folder may come after the
-    commit, when the journal is gone: its failure is no reason to ask again.
+    A signal can interrupt a sync of SQLite's, and the error does not say so. If it was the sync of a file, SQLite takes
+    back all of the transaction: the call is made again, and nothing is changed twice. (A call of several transactions
+    may leave an empty run.) If it was the sync of the folder, the transaction may stand: the call is not made again.
     """
 
-    def __init__(self, uri: str) -> None:
-        self._client = mlflow.MlflowClient(uri)
+    def __init__(self, asked: object) -> None:
+        self._asked = asked
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  MLflow's client has no types
-        call = getattr(self._client, name)
+        call = getattr(self._asked, name)
 
         def persistent(*arguments: object, **named: object) -> object:
             for _ in range(_SYNCS - 1):
                 try:
-                    return call(*arguments, **named)
+                    return _answer(call, *arguments, **named)
                 except MlflowException as error:
                     if not _lacks_sync(error):
                         raise
-            return call(*arguments, **named)
+            return _answer(call, *arguments, **named)
 
         return persistent
+
+
+def _answer(call: Callable[..., Any], *arguments: object, **named: object) -> Any:  # noqa: ANN401  MLflow has no types
+    """The result of a call of MLflow's, which fails by one of ERRORS.
+
+    Libraries below MLflow, of buckets, databases and messages, have errors of their own: of missing keys, of a module
+    that is not installed, of an answer by another server than MLflow's.
+    """
+    try:
+        return call(*arguments, **named)
+    except ERRORS:
+        raise
+    except ModuleNotFoundError as error:
+        raise MlflowException(f"the Python module {error.name} is not installed, and this store needs it") from error
+    except Exception as error:
+        raise MlflowException(f"{type(error).__name__}: {error}") from error
 
 
 def _lacks_sync(error: MlflowException) -> bool:

@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import json
 import os
+import re
 import shutil
 import sqlite3
 import sys
@@ -18,6 +19,7 @@ import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import OperationalError
 
@@ -105,6 +107,66 @@ def test_what_the_store_heard_is_logged_though_its_answer_was_lost(
     refused = contextlib.nullcontext() if heard else pytest.raises(StageError, match="refused: no such table")
     with refused, opened() as models:
         assert models.register(record(linear_bundle, "a")).number == "1"
+
+
+class OfTheBucketError(Exception):
+    """As botocore's errors, which are no OSError."""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OfTheBucketError("Unable to locate credentials"), "OfTheBucketError: Unable to locate credentials"),
+        (KeyError("run"), "KeyError: 'run'"),
+        (ModuleNotFoundError("No module named 'boto3'", name="boto3"), "the Python module boto3 is not installed"),
+    ],
+)
+def test_errors_of_libraries_below_mlflow_are_one_line(
+    with_store: Path, linear_bundle: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    with opened() as models:
+        version = models.register(record(linear_bundle, "a"))
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(LocalArtifactRepository, "download_artifacts", fail)
+    with opened() as models, pytest.raises(StageError, match=rf"bundle of m version 1 cannot be read .*{told}"):
+        models.load(version)
+    monkeypatch.setattr(LocalArtifactRepository, "log_artifacts", fail)
+    with pytest.raises(StageError, match=rf"sqlite:///mlflow\.db refused: {told}"), opened() as models:
+        models.register(record(linear_bundle, "b"))
+
+
+@pytest.mark.parametrize("uri", ["http://[bad", "foo://x", "http://", "postgresql+nothing://host/db"])
+def test_an_address_that_is_none_is_one_line(here: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(StageError, match=rf"^the MLflow store {re.escape(uri)} refused: .+") as refusal, opened() as m:
+        m.find("champion")
+    assert "\n" not in str(refusal.value)
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b'{"run": 3}', b"[]", b"null", b'{"model_version": {"version": {}}}'])
+def test_what_another_server_answers_is_one_line(here: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with answering(Handler) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        with (
+            pytest.raises(StageError, match=rf"^the MLflow store {address} refused: .+") as refusal,
+            opened() as models,
+        ):
+            models._store.figures("1")
+            models.find("champion")
+    assert "\n" not in str(refusal.value)
 
 
 def opened() -> contextlib.AbstractContextManager[Registry]:
