@@ -250,6 +250,29 @@ def flow_runs(url: str, headers: Mapping[str, str] | None = None) -> list[dict[s
 
 
 @contextlib.contextmanager
+def saying(greeting: bytes) -> Iterator[int]:
+    """The port on loopback of a program that greets all who connect, and answers nothing."""
+    connections: list[socket.socket] = []
+
+    def greet() -> None:
+        with contextlib.suppress(OSError):  # of the closed listener, or of one who is gone
+            while True:
+                connections.append(listener.accept()[0])
+                connections[-1].sendall(greeting)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=greet)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in connections:
+                connection.close()
+
+
+@contextlib.contextmanager
 def answering(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
     """The address of a server on loopback whose requests a handler answers, in threads."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

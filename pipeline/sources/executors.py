@@ -1,5 +1,6 @@
 """Runs independent tasks on the cores of this machine or on a Dask cluster. The only module that imports dask."""
 
+import asyncio
 import multiprocessing
 import os
 import signal
@@ -63,8 +64,9 @@ def dask(function: Callable[[Task], Result], tasks: Sequence[Task], *, address: 
         flush=True,
     )
     try:
+        _greet(address)
         client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:  # memory: Dask takes another program's greeting for a size
         raise StageError(f"prepare.address: no Dask scheduler answers at {address}") from error
     with client:
         try:
@@ -83,6 +85,22 @@ def dask(function: Callable[[Task], Result], tasks: Sequence[Task], *, address: 
             raise StageError(
                 f"prepare.address: workers of {address} die again and again; finished shards are kept: {error}"
             ) from error
+
+
+def _greet(address: str) -> None:
+    """Exchange greetings with a scheduler: Dask's client would wait for those of another program without end.
+
+    Raises:
+        OSError, ValueError, MemoryError: no Dask greets there in time.
+    """
+    from distributed.comm import connect  # noqa: PLC0415 - an extra of its own
+    from distributed.security import Security  # noqa: PLC0415
+
+    async def greet() -> None:
+        secured = Security().get_connection_args("client")
+        (await connect(address, timeout=_CONNECT_SECONDS, **secured)).abort()
+
+    asyncio.run(asyncio.wait_for(greet(), _CONNECT_SECONDS))
 
 
 def _tell_of_loss(workers: set[str], event: tuple[float, Mapping[str, Any]]) -> None:

@@ -35,7 +35,7 @@ from pipeline.settings.types import Range
 from pipeline.sources import executors, shards, simulated, simulation
 from tests import programs
 from tests.forks import forked
-from tests.services import wait_for
+from tests.services import saying, wait_for
 from tests.workspace import PATHS, Workspace, write_tiny_params
 from vae.pricing import compiled, heston_surfaces
 from vae.pricing.simulated_models import MODELS
@@ -326,6 +326,7 @@ def test_a_worker_that_is_lost_before_losses_are_heard_of_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "distributed", SimpleNamespace(Client=LosingClient, KilledWorker=RuntimeError))
+    monkeypatch.setattr(executors, "_greet", lambda address: None)
     assert list(executors.dask(abs, [-1], address="tcp://s:1")) == [(-1, 1)]
     assert "prepare: the Dask worker tcp://a:1 is gone, 1 are left\n" in capsys.readouterr().err
 
@@ -357,6 +358,18 @@ def test_dask_makes_the_same_bytes_although_a_worker_dies(
     told = capsys.readouterr().err
     assert f"prepare: asking for the Dask scheduler at {address}, 30 s at most\n" in told
     assert re.search(r"^prepare: the Dask worker tcp://127\.0\.0\.1:\d+ is gone, 1 are left$", told, re.MULTILINE)
+
+
+@pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_another_program_at_the_address_of_dask_is_one_line(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], greeting: bytes
+) -> None:
+    monkeypatch.setattr(executors, "_CONNECT_SECONDS", 1.0)
+    with saying(greeting) as port:
+        workspace.set(prepare__engine="dask", prepare__address=f"tcp://127.0.0.1:{port}", prepare__workers=None)
+        assert workspace.run("prepare") == 1
+    last = f"prepare failed: prepare.address: no Dask scheduler answers at tcp://127.0.0.1:{port}"
+    assert capsys.readouterr().err.splitlines()[-1] == last
 
 
 def test_no_scheduler_at_the_address_is_one_line(
