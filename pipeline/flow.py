@@ -53,10 +53,11 @@ from prefect.states import Completed, Crashed, Failed, State  # noqa: E402
 from prefect.utilities.asyncutils import run_coro_as_sync  # noqa: E402
 
 from pipeline.files import formats  # noqa: E402
-from pipeline.registry import lineage  # noqa: E402
+from pipeline.registry import git_state  # noqa: E402
 from pipeline.report import picture  # noqa: E402
 from pipeline.runs import checkout, command, prefect_server  # noqa: E402
 from pipeline.runs.lock import locked  # noqa: E402
+from pipeline.runs.prefect_server import Login, own_login  # noqa: E402
 from pipeline.runs.stage_order import stage_order  # noqa: E402
 from pipeline.settings.params import PARAMS, read_params  # noqa: E402
 from pipeline.sources.own_file import own_file  # noqa: E402
@@ -122,7 +123,7 @@ def run_stage(stage: str, workspace: Workspace, *, pull: bool = False, force: bo
 
 @_task(task_run_name="{direction}")
 def exchange(direction: str, workspace: Workspace) -> None:
-    """Run ``dvc pull`` or ``dvc push``, with the record of runs: a new volume has no ``dvc.lock`` to pull by.
+    """Run ``dvc pull`` or ``dvc push``, with DVC's run cache, which names the outputs where ``dvc.lock`` is lost.
 
     Raises:
         StageError: the command failed.
@@ -220,7 +221,7 @@ def _run(workspace: Workspace, *, if_needed: bool, pull: bool, notify: str | Non
     registration = _publish(workspace.folder / _RESULTS, stages)
     if tracing.on():
         known = {name: registration[name] for name in tracing.OUTCOME}
-        tracing.note(commit=lineage.git(workspace.folder).commit, **known)
+        tracing.note(commit=git_state.read(workspace.folder).commit, **known)
     outcome = "{model} version {version} {verdict}: {reason}".format_map(registration)
     if registration["verdict"] == "refused":
         _notify(notify, "volvae: a version was refused", outcome)
@@ -349,17 +350,14 @@ def serve(*, cron: str, timezone: str | None, port: int, **parameters: object) -
     if PREFECT_API_URL.value():
         _serve(schedule, parameters, f"schedule {cron!r} on {without_credentials(PREFECT_API_URL.value())}")
         return
-    password = PREFECT_API_AUTH_STRING.value() or PREFECT_SERVER_API_AUTH_STRING.value()
-    login = "PREFECT_API_AUTH_STRING"
-    if not password:
-        path = prefect_server.password_file(PREFECT_HOME.value())
-        password, login = path.read_text().strip(), f"the content of {path}"
+    given = PREFECT_API_AUTH_STRING.value() or PREFECT_SERVER_API_AUTH_STRING.value()
+    login = Login(given, "PREFECT_API_AUTH_STRING") if given else own_login(PREFECT_HOME.value())
     with (
-        prefect_server.running(port, _LOG.absolute(), password) as url,
-        temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password}),
+        prefect_server.running(port, _LOG.absolute(), login.password) as url,
+        temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: login.password}),
     ):
         pages = url.removesuffix("/api")
-        _serve(schedule, parameters, f"schedule {cron!r} on {url}; see {pages}, log in with {login}")
+        _serve(schedule, parameters, f"schedule {cron!r} on {url}; see {pages}, log in with {login.source}")
 
 
 class _Runner(Runner):  # prefect carries no types here

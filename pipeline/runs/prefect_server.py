@@ -6,6 +6,7 @@ clients that know its password, and its own pages.
 
 import base64
 import contextlib
+import http.client
 import os
 import secrets
 import subprocess
@@ -15,11 +16,41 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from pipeline.errors import StageError
+from pipeline.errors import InputError, StageError
 
 _SECONDS = 180.0
 _PAUSE_SECONDS = 0.2
+
+
+class Login(NamedTuple):
+    """A user and a password, which open a server.
+
+    Attributes:
+        password: ``user:password``.
+        source: where a person finds them, for a message.
+    """
+
+    password: str
+    source: str
+
+
+def own_login(home: Path) -> Login:
+    """The login of this user's servers, from the file of ``password_file``.
+
+    Raises:
+        InputError: the file cannot be read, or has no password; without one, every page could command the server.
+    """
+    try:
+        path = password_file(home)
+        password = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the password of the Prefect server, in {home}, cannot be read: {error}") from error
+    user, _, secret = password.partition(":")
+    if not user or not secret:
+        raise InputError(f"{path} holds no user:password; delete it, and the next start makes a new one")
+    return Login(password, f"the content of {path}")
 
 
 def password_file(home: Path) -> Path:
@@ -97,7 +128,7 @@ def _healthy(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=5.0) as answer:  # noqa: S310  our own address
             return bool(answer.status == 200 and answer.read() == b"true")
-    except (urllib.error.URLError, OSError):
+    except (OSError, http.client.HTTPException):  # the latter where no HTTP is spoken there
         return False
 
 
@@ -111,3 +142,5 @@ def _check_password(url: str, password: str) -> None:
             f"the Prefect server at {url} refuses this user's password ({error.code} {error.reason}); set "
             "PREFECT_API_AUTH_STRING to that of the server, or choose another --port"
         ) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise StageError(f"the Prefect server at {url} does not answer: {error}") from error

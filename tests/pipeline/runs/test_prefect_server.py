@@ -4,7 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.runs.prefect_server import password_file
+import pytest
+
+from pipeline.errors import InputError, StageError
+from pipeline.runs import prefect_server
+from pipeline.runs.prefect_server import own_login, password_file
+from tests.services import saying
 
 MAKE = """
 import sys
@@ -24,6 +29,35 @@ def test_a_password_stays_and_is_of_one_home(tmp_path: Path) -> None:
     first = password_file(tmp_path / "a").read_text()
     assert password_file(tmp_path / "a").read_text() == first
     assert password_file(tmp_path / "b").read_text() != first
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"volvae:", b":secret", b"secret"])
+def test_a_file_without_a_password_starts_no_server(tmp_path: Path, content: bytes) -> None:
+    """A server without one obeys every web page."""
+    (tmp_path / "volvae-password").write_bytes(content)
+    with pytest.raises(InputError, match=r"volvae-password holds no user:password; delete it, and the next start"):
+        own_login(tmp_path)
+
+
+def test_a_password_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "volvae-password").write_bytes(b"volvae:\xff")
+    with pytest.raises(InputError, match=r"of the Prefect server, in .* cannot be read"):
+        own_login(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"of the Prefect server, in .* cannot be read"):
+        own_login(tmp_path / "file")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.2\r\n", b"\0\0\0"])
+def test_another_program_at_the_port_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, greeting: bytes
+) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
+    log = tmp_path / "server.log"
+    refused = pytest.raises(StageError, match=r"the Prefect server at .* does not start; .* ends with: .+")
+    with saying(greeting) as port, refused, prefect_server.running(port, log, "volvae:secret"):
+        pass
 
 
 def test_processes_that_start_together_agree_on_the_password(root: Path, tmp_path: Path) -> None:
