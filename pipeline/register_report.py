@@ -9,11 +9,9 @@ from pipeline.report.model_card import Subject
 from pipeline.report.verdict import Judged
 from pipeline.settings.params import Params
 from pipeline.settings.prepare import ArrayPrepare, QuotesPrepare
-from pipeline.settings.register import GateParams
 
 _CHECK, _PASSED = "gate.", "pass: "  # beginnings of the tags of the checks, and of what they say
 _NO_CHECKS = {"gate.verdict", "gate.reason"}
-_SWITCHES = ("coverage_90", "arbitrage_rate", "opponent_ratio")  # of checks that null leaves out
 _DIGITS = 12  # of a hash
 
 
@@ -32,7 +30,7 @@ def judged(version: Version, reason: str, champion: str, params: Params, *, titl
         for name, text in sorted(version.tags.items())
         if name.startswith(_CHECK) and name not in _NO_CHECKS
     ]
-    reservations = list(_reservations(version, champion, params.register_.gate))
+    reservations = list(_reservations(version, champion, params))
     return Judged(title, version.refused is None, reason, checks, reservations, _facts(version, champion, params))
 
 
@@ -58,7 +56,7 @@ def card_subject(
     return Subject(facts, main, source, prepared, figures, manifest)
 
 
-def _reservations(version: Version, champion: str, gate: GateParams) -> Iterator[str]:
+def _reservations(version: Version, champion: str, params: Params) -> Iterator[str]:
     """Reservations about an accepted version, a sentence each."""
     tags = version.tags
     if champion != version.number:
@@ -66,11 +64,24 @@ def _reservations(version: Version, champion: str, gate: GateParams) -> Iterator
     parent = tags.get("volvae.parent", "none")
     if parent != "none" and "gate.gain_nats_low" not in tags:
         yield f"it was not compared with version {parent}, which was champion"
-    for name in _SWITCHES:
-        if getattr(gate, name) is None:
+    for name in _switches(params):
+        if getattr(params.register_.gate, name) is None:
             yield f"register.gate.{name} is null: this is not checked"
     if tags.get("git.dirty") == "true":
         yield "the code differs from its commit"
+
+
+def _switches(params: Params) -> Iterator[str]:
+    """Settings of the checks that this kind of data and model has, and null leaves out."""
+    prepare = params.prepare
+    if not isinstance(prepare, ArrayPrepare):
+        yield "arbitrage_rate"
+    if isinstance(prepare, QuotesPrepare):
+        yield "data_arbitrage"
+    if not (isinstance(prepare, ArrayPrepare) and prepare.array.likelihood == "bernoulli"):
+        yield from ("coverage_90", "opponent_ratio")
+    if params.train.dynamics is not None:
+        yield "scenario_ratio"
 
 
 def _facts(version: Version, champion: str, params: Params) -> dict[str, str]:

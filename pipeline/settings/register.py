@@ -21,7 +21,7 @@ class ShareRange(Block):
 
 
 class GateParams(Block):
-    """Checks that a version must pass before it may be champion; None leaves a check out."""
+    """Checks that a version must pass before it may be champion; None leaves out a check that allows it."""
 
     parity_vol: Positive
     parity_relative: Positive = 1e-5

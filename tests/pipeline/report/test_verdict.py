@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +22,8 @@ TAGS = {
     "dvc.data/surfaces": "0123456789abcdef.dir",
     "device": "x86_64, 2 cores",
 }
+
+QUOTES = {"path": "quotes.csv", "columns": {"date": "date", "tenor": "tenor", "log_moneyness": "k", "iv": "iv"}}
 
 
 def page(workspace: Workspace, champion: str = "3", **tags: str) -> str:
@@ -73,6 +76,41 @@ def test_a_reservation_is_amber(
     found = page(workspace, champion, **tags)
     assert 'class="verdict amber"><h2>volvae version 3: accepted, with reservations' in found
     assert f"<li>{reservation}</li>" in found
+
+
+def without(workspace: Workspace, **blocks: Any) -> str:
+    """The report where all checks that may be left out are, after a change of other settings."""
+    switches = ("coverage_90", "arbitrage_rate", "data_arbitrage", "opponent_ratio", "scenario_ratio")
+    workspace.set(**{f"register__gate__{name}": "CHECK" for name in switches}, **blocks)
+    path = workspace.folder / "params.yaml"
+    path.write_text(path.read_text().replace("CHECK", "null"))
+    return page(workspace)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "has"),
+    [
+        ({}, {"coverage_90", "arbitrage_rate", "opponent_ratio"}),
+        (
+            {
+                "prepare__source": "quotes",
+                "prepare__quotes": QUOTES,
+                "train__dynamics": {"form": "reverting"},
+                "train__model__transform": "log",
+            },
+            {"coverage_90", "arbitrage_rate", "data_arbitrage", "opponent_ratio", "scenario_ratio"},
+        ),
+        ({"prepare__source": "array", "prepare__array": {"path": "x.npy"}}, {"coverage_90", "opponent_ratio"}),
+        ({"prepare__source": "array", "prepare__array": {"path": "x.npy", "likelihood": "bernoulli"}}, set()),
+    ],
+)
+def test_each_check_that_is_left_out_is_a_reservation(
+    workspace: Workspace, blocks: dict[str, Any], has: set[str]
+) -> None:
+    """Of those that the data and the model have."""
+    found = without(workspace, **blocks)
+    assert set(re.findall(r"register\.gate\.(\w+) is null: this is not checked", found)) == has
+    assert ("verdict amber" in found) is bool(has)
 
 
 def test_a_version_that_was_compared_has_no_reservation(workspace: Workspace) -> None:
