@@ -98,6 +98,12 @@ class Finite(click.FloatRange):
         return "" if self.min is None and self.max is None else super()._describe_range()  # click says x<=None
 
 
+def check_ending(output: Path | None, ending: str) -> None:
+    """Raise InputError where a file that a command would write has a name for another format."""
+    if output is not None and output.suffix != ending:
+        raise InputError(f"{output} must end in {ending}")
+
+
 def check_not_read(output: Path | None, *read: Path | None) -> None:
     """Raise InputError where a command would write over a file that it reads, under whatever name of it."""
     for path in read:
@@ -117,6 +123,13 @@ def option_of_bundle(use: str, *, default: Path | None = BUNDLE) -> Callable[[Co
     )
 
 
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(0, 2**64 - 1),
+    default=0,
+    show_default=True,
+    help="The same seed gives the same numbers.",
+)
 bundle_option = option_of_bundle("Folder of the model.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 results_option = click.option(

@@ -90,7 +90,7 @@ def _model(bundle: Path | None) -> "tuple[str, SurfaceModel | VectorModel]":
 def _incoming(
     model: "SurfaceModel | VectorModel", file: Path, reading: ReadingOptions, params: "Params | None"
 ) -> "Watched":
-    """The scores of a file: as a scheduled run reads it where it is the one that runs watch, and no option says how."""
+    """The scores of a file. The file that scheduled runs watch is read as they read it, unless an option says how."""
     from pipeline.cli import surface_files
     from pipeline.files import surface_tables
     from pipeline.report import motion_drift

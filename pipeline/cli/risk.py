@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.common import Finite, bundle_option, json_option, one_line_errors, provider_option
+from pipeline.cli.common import Finite, bundle_option, json_option, one_line_errors, provider_option, seed_option
 from pipeline.cli.scenario_start import Start, given_return_option, start_options
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ _FEWEST = 100  # scenarios
 )
 @click.option("-n", "count", type=click.IntRange(_FEWEST), default=10_000, show_default=True, help="Scenarios.")
 @click.option("--days", type=click.IntRange(1, 250), default=1, show_default=True, help="Days, Monday to Friday.")
-@click.option(
-    "--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="The same seed, the same figures."
-)
+@seed_option
 @click.option(
     "--level",
     "levels",

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.common import bundle_option, json_option, one_line_errors, provider_option
+from pipeline.cli.common import bundle_option, check_ending, json_option, one_line_errors, provider_option, seed_option
 from pipeline.cli.scenario_start import Start, given_return_option, start_options
-from pipeline.errors import InputError, shown
+from pipeline.errors import shown
 
 if TYPE_CHECKING:
     from vae.runtime import Provider
@@ -24,9 +24,7 @@ _PATHS = 256  # written at a time
 )
 @click.option("-n", "count", type=click.IntRange(1), default=1000, show_default=True, help="Number of paths.")
 @click.option("--days", type=click.IntRange(1, 2**13), default=1, show_default=True, help="Days, Monday to Friday.")
-@click.option(
-    "--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="The same seed gives the same file."
-)
+@seed_option
 @click.option("-o", "output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="A .parquet file.")
 @given_return_option
 @start_options
@@ -55,8 +53,7 @@ def scenarios(
     from pipeline.files import surface_tables
     from vae.runtime import SurfaceModel
 
-    if output.suffix != ".parquet":
-        raise InputError(f"{output} must end in .parquet")
+    check_ending(output, ".parquet")
     model = SurfaceModel.load(bundle, provider=provider)
     state = start.of(model)
     asked = partial(model.scenarios, state, days, seed=seed, log_return=given_return)

@@ -42,7 +42,7 @@ def serve(model: str, challenger: str | None, **values: Any) -> None:  # noqa: A
     from deploy.server import run
     from vae.bundle import verify_key
 
-    verify_key()  # a wrong one ends the command; later it would be a line of the log, as for an alias without a version
+    verify_key()  # here a wrong key ends the command; the server would only log it and wait
     token = os.environ.get(f"{serving.ENVIRONMENT}_TOKEN")
     if challenger and not challenger.startswith(_ALIAS) and not Path(challenger).is_dir():
         raise InputError(f"--challenger: there is no folder {challenger}; allowed: a bundle, or models:/NAME@ALIAS")

@@ -12,12 +12,14 @@ import click
 from pipeline.cli.common import (
     Finite,
     bundle_option,
+    check_ending,
     check_not_read,
     json_option,
     one_line_errors,
     option_of_bundle,
     provider_option,
     results_option,
+    seed_option,
 )
 from pipeline.cli.quotes_options import ReadingOptions, reading_options
 from pipeline.errors import InputError, shown
@@ -47,13 +49,7 @@ def _conditions(_: click.Context, __: click.Parameter, values: tuple[str, ...]) 
     short_help="Draw surfaces from the model.", epilog="Example: volvae sample -n 1000 --seed 7 -o surfaces.parquet"
 )
 @click.option("-n", "count", type=click.IntRange(1, 2**50), default=1000, show_default=True, help="Number of surfaces.")
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**64 - 1),
-    default=0,
-    show_default=True,
-    help="The same seed gives the same file.",
-)
+@seed_option
 @click.option(
     "-o",
     "output",
@@ -171,8 +167,7 @@ def complete(
     from pipeline.sources.one_surface import Choice
     from vae import runtime
 
-    if output.suffix != ".csv":
-        raise InputError(f"{output} must end in .csv")
+    check_ending(output, ".csv")
     check_not_read(output, quotes)
     if state is None and (elapsed is not None or log_return is not None):
         raise InputError("--elapsed and --log-return say what passed since a state; name its file with --state")
@@ -229,8 +224,7 @@ def score(
     from pipeline.sources.vector_file import read_vectors
     from vae import runtime
 
-    if output is not None and output.suffix != ".csv":
-        raise InputError(f"{output} must end in .csv")
+    check_ending(output, ".csv")
     check_not_read(output, surfaces)
     model = runtime.load(bundle, provider=provider)
     if isinstance(model, runtime.VectorModel):

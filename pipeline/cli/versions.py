@@ -217,9 +217,10 @@ def compare(first: str, second: str, *, as_json: bool) -> None:
     """Compare the figures of A and B, what made them, and say whether their samples are of one kind.
 
     A and B are numbers or aliases of versions, or folders of bundles; ./champion is a folder of that name. A figure of
-    B counts as better or worse beyond what the gate allows, register.gate of params.yaml where it has all settings.
+    B counts as better or worse where the difference exceeds the margin in register.gate of params.yaml. Without a
+    complete params.yaml none does.
     """
-    from pipeline.registry import compare, sides
+    from pipeline.registry import compare, compare_text, sides
     from pipeline.settings.params import read_if_all
 
     for name in filter(sides.hidden_folder, (first, second)):
@@ -232,4 +233,4 @@ def compare(first: str, second: str, *, as_json: bool) -> None:
         )
     params = read_if_all()
     found = compare.compared(a, b, None if params is None else params.register_.gate)
-    click.echo(json.dumps(compare.record(found), indent=2, allow_nan=False) if as_json else compare.text(found))
+    click.echo(json.dumps(compare.record(found), indent=2, allow_nan=False) if as_json else compare_text.text(found))
