@@ -69,7 +69,7 @@ deps: $(INSTALLED)
 	PYTHONPATH=. python tools/column_names.py
 	PYTHONPATH=. python tools/notebooks.py
 
-# The fault matrix of docs/reliability.md: two hours of a core; a part of it is in `make test`.
+# The fault matrix of docs/reliability.md: three hours of a core; a part of it is in `make test`.
 # Its folders lie in memory where the system has such a file system.
 chaos: $(INSTALLED)
 	TMPDIR=$(firstword $(wildcard /dev/shm) /tmp) python -m chaos --workers $$(nproc)

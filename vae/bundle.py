@@ -285,7 +285,7 @@ def _wanted() -> str:
 def _identity(folder: Path) -> tuple[int, ...] | None:
     """Device, inode and time of change of a folder; None where there is none.
 
-    Two folders that follow each other at a path differ in them: an inode may be used again, but then the time differs.
+    They tell a folder from the one that takes its place: even if that has the same inode, its time differs.
     """
     try:
         status = folder.stat()

@@ -41,9 +41,9 @@ class Completion(NamedTuple):
         p_value: share of held-out surfaces whose misfit from as many points is larger.
         used: whether the quote lies inside the domain of the grid, [quote].
         noise: standard deviation of a quote of weight 1, decimal vol; that of weight w has ``noise / sqrt(w)``. With
-            weights it is what the model learned, as that is their unit, also where the quotes do not fit: then ``std``
-            and ``warning`` have the misfit. Without any, and where the quotes do not fit the model at that, it is the
-            estimate; from a previous state about the surface returned.
+            weights it is what the model learned, which is their unit; where the quotes do not fit, ``std`` and
+            ``warning`` say so. Without weights it is what the model learned where the quotes fit, else an estimate
+            from their errors; after a previous state, from their errors about the surface returned.
         wild: quotes that no surface fits with the others, where no weights are given, [quote].
         cause: why the quotes do not fit: ``noise``, a ``shape`` of the surface that the model did not learn,
             ``unknown`` where the two cannot be told apart, or ``none``.

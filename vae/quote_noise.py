@@ -22,11 +22,11 @@ Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Cause = Literal["none", "noise", "shape", "unknown"]
 
-LEAST_P = 0.005  # quotes with a smaller p-value lie outside of what the model learned ...
-_FORECAST_DEVIATIONS = 2.576  # ... beyond which, on a normal scale, a chi-square has this p-value
-_SURELY_FITS = 0.05  # ... and with a larger one inside, once wild quotes are left out
-_ROBUST_STEPS, _STEPS = 3, 6  # in the first ones a median takes the place of the mean ...
-_FEWEST_OF_MEDIAN = 20  # ... with as many quotes: of few it is too rough
+LEAST_P = 0.005  # quotes with a smaller p-value lie outside of what the model learned
+_FORECAST_DEVIATIONS = 2.576  # the same limit for the chi-square of a forecast, on a normal scale
+_SURELY_FITS = 0.05  # once wild quotes are left out, the others fit if their p-value is larger
+_ROBUST_STEPS, _STEPS = 3, 6  # the first steps take a median in place of the mean
+_FEWEST_OF_MEDIAN = 20  # quotes of which a median is taken: that of fewer is too rough
 _MEDIAN_SQUARE = 0.455  # of a standard normal number
 _LEAST_STATED = 0.1  # bp: a smaller number would be stated as none
 _FAR, _WILD = 3.0, 5.0  # deviations from which a quote counts less, and is called wild

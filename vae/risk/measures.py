@@ -1,7 +1,7 @@
 """Value at risk and expected shortfall of samples of the P&L, with standard errors.
 
-Scenarios repeat past shocks, so that many of them may have the same loss. Where those that would tell a standard error
-all have one loss it comes out as 0, which says that they are too few and not that the figure is exact: it is not known.
+Scenarios repeat past shocks, so that many of them may have the same loss. If all scenarios near a quantile have one
+loss, the computed standard error is 0. That means too few scenarios, and no exact figure: the error is not known.
 
 Reference: Hyndman, Fan (1996), "Sample quantiles in statistical packages", definition 1; Chen (2008), "Nonparametric
 estimation of expected shortfall", theorem 1.

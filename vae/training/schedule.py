@@ -49,7 +49,7 @@ class Schedule:
     patience_epochs: int = 0
     weight_decay: float = 0.0
     penalty_epochs: int = 0
-    penalty_samples: int = 128
+    penalty_samples: int = 64
 
     @property
     def scaffold_epochs(self) -> int:
