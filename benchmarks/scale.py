@@ -34,7 +34,7 @@ from pipeline.settings.params import checked
 from pipeline.settings.prepare import SimulatedPrepare
 from pipeline.sources.simulated import bytes_of
 from pipeline.sources.simulation import surface_bytes
-from pipeline.train import CHECKPOINT
+from pipeline.train_checkpoint import CHECKPOINT
 
 _ROOT = Path(__file__).parents[1]
 _FEW = 4096  # surfaces whose cost is that of the start

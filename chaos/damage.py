@@ -19,7 +19,7 @@ from chaos.spread import Violation, spread
 from chaos.subjects import Strike, Subject, opened, written
 from pipeline.errors import StageError
 from pipeline.files import formats
-from pipeline.registry import cached, lineage
+from pipeline.registry import cached, dvc_lock
 from pipeline.registry.registry import CHAMPION
 from pipeline.settings.params import PARAMS
 from vae import runtime
@@ -115,9 +115,9 @@ def _half_done(subject: Subject) -> Path:
     if not folder.exists():
         shutil.copytree(subject.template, folder)
         with contextlib.chdir(folder):
-            made = {path: lineage.md5(Path(path)) for path in ("data/surfaces", "artifacts/model")}
+            made = {path: dvc_lock.md5(Path(path)) for path in ("data/surfaces", "artifacts/model")}
             outs = [{"path": path, "md5": digest} for path, digest in made.items()]
-            formats.write_json(lineage.LOCK, {"schema": "2.0", "stages": {"made": {"outs": outs}}})
+            formats.write_json(dvc_lock.LOCK, {"schema": "2.0", "stages": {"made": {"outs": outs}}})
         (kill,) = (fault for fault in faults.FAULTS if fault.name == "SIGKILL")
         faults.run(subject.work, folder, kill, _KILLED[subject.name])
     return folder

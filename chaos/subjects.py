@@ -32,7 +32,7 @@ from pipeline.cli.main import main as volvae
 from pipeline.files import formats
 from pipeline.registry import registry
 from pipeline.registry.alias_link import _Mirror
-from pipeline.registry.lineage import md5
+from pipeline.registry.dvc_lock import md5
 from pipeline.registry.mlflow_store import RunRecord
 from pipeline.registry.registry import CHALLENGER, CHAMPION, Registry
 from pipeline.settings.params import read_params

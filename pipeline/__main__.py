@@ -21,7 +21,7 @@ openmp.bound_spinning()  # before the modules below import numpy
 
 from pipeline.errors import InputError, StageError, shown, shown_message  # noqa: E402
 from pipeline.files import formats  # noqa: E402
-from pipeline.registry import cached, lineage  # noqa: E402
+from pipeline.registry import cached, dvc_lock, git_state, lineage  # noqa: E402
 from pipeline.settings.params import Params, read_params  # noqa: E402
 from pipeline.settings.types import Block  # noqa: E402
 from pipeline.stages import STAGES  # noqa: E402
@@ -87,9 +87,9 @@ def _note(stage: str, metrics: Path, run: lineage.Run) -> None:
 
 def _trace(stage: str, paths: Mapping[str, Path]) -> None:
     """Note what a stage worked on, and what came of it, in its span."""
-    tracing.note(stage=stage, commit=lineage.git().commit)
+    tracing.note(stage=stage, commit=git_state.read().commit)
     if "surfaces" in paths:
-        tracing.note(data=lineage.md5(paths["surfaces"]))
+        tracing.note(data=dvc_lock.md5(paths["surfaces"]))
     if stage == "register":
         outcome = formats.read_json(paths["metrics"])
         tracing.note(**{name: outcome[name] for name in tracing.OUTCOME})

@@ -35,8 +35,9 @@ def sample_figures(
     """Distances and tails of samples beside those of the data; empty where too few surfaces are complete.
 
     Simulated data is drawn afresh, as many surfaces as samples. Samples and training surfaces (``floor``) are compared
-    with these. Other data is dated. Samples are compared with the training period, whose two halves differ by
-    ``floor``; by how much the test period differs from it is the ``drift``, beside which ``sample_to_test`` is read.
+    with these. Other data is dated, and samples are compared with the training period. ``floor`` is the distance
+    between the two halves of that period, ``drift`` from it to the test period, ``sample_to_test`` from samples to the
+    test period: compare it with ``drift``.
 
     Args:
         data: the data set.

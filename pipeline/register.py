@@ -1,6 +1,5 @@
 """The stage register: one MLflow version for each distinct bundle, data and parameters; the gate; the champion."""
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,15 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import StageError, listed
+from pipeline.errors import StageError
 from pipeline.files import formats
 from pipeline.files.atomic import check_writable
 from pipeline.files.dataset import Dataset
 from pipeline.market_figures import name_of
+from pipeline.register_record import make_record
 from pipeline.register_report import card_subject, judged
-from pipeline.registry import attestation, cached, gate, lineage, registry, vector_gate
+from pipeline.registry import attestation, cached, gate, registry, vector_gate
 from pipeline.registry.gate import Check, Comparison, Verdict
-from pipeline.registry.mlflow_store import CONTENT, RunRecord, user
+from pipeline.registry.mlflow_store import CONTENT
 from pipeline.registry.registry import Registry, Version
 from pipeline.registry.signing import signing_key
 from pipeline.report.model_card import model_card, summary
@@ -25,7 +25,6 @@ from pipeline.report.verdict import judged_page
 from pipeline.settings.params import Params
 from pipeline.settings.register import GateParams, RegisterParams
 from vae import runtime
-from vae.bundle import DECODER
 from vae.runtime import SurfaceModel, VectorModel
 
 _MOST_COMPARISONS = 5  # with a champion that another one replaces meanwhile
@@ -78,7 +77,7 @@ def main(
     """Register and judge the bundle; write the verdict to ``metrics``, above ``page`` to ``report``, and ``card``."""
     for path in (metrics, report, card):
         check_writable(path)
-    key = signing_key()  # which refuses a wrong one before anything is logged, as the next line a damaged bundle
+    key = signing_key()  # first the key and the bundle, so that nothing is logged where one of them is refused
     loaded = runtime.load(bundle, provider="cpu", threads=1, check_signature=False)
     measured = {p.stem: p for p in (prepare_metrics, train_metrics, evaluate_metrics, export_metrics)}
     cached.check((surfaces, model, bundle))
@@ -120,7 +119,7 @@ def read_held_out(data: Dataset) -> HeldOut:
 
 
 def trusted_champion(models: Registry, content: str) -> Champion | None:
-    """The champion, read before a version is registered, which could not be judged beside one that is not trusted.
+    """The champion. It is read before a version is registered, as none can be judged beside a champion that is refused.
 
     Args:
         models: registry.
@@ -142,7 +141,7 @@ def trusted_champion(models: Registry, content: str) -> Champion | None:
 
 
 def _champion_now(models: Registry, champion: Champion | None, version: Version) -> Champion | None:
-    """The champion that was read, or the one that was promoted since: signing and registering take their time."""
+    """The present champion: another run may have promoted one since it was read, as registering takes seconds."""
     now = models.get(registry.CHAMPION)
     before = None if champion is None else champion.version.number
     moved = before != (None if now is None else now.number)
@@ -245,7 +244,8 @@ def judge_vectors(
 def compare(challenger: SurfaceModel, champion: SurfaceModel | VectorModel, held_out: HeldOut) -> dict[str, Comparison]:
     """The comparison with the champion on the test surfaces of each market that it was trained on, by name.
 
-    It is one, under the empty name, where the data or the champion has no markets; none where the grids differ.
+    Where the data or the champion has no markets, there is one comparison, of all surfaces, under the empty name. Where
+    the grids differ there is none.
     """
     if isinstance(champion, VectorModel) or champion.grid.to_dict() != challenger.grid.to_dict():
         return {}
@@ -261,119 +261,5 @@ def compare(challenger: SurfaceModel, champion: SurfaceModel | VectorModel, held
     }
 
 
-def make_record(
-    params: Params, measured: Mapping[str, Path], figures: Mapping[str, Mapping[str, Any]], *, bundle: Path
-) -> RunRecord:
-    """The record of a run: settings, figures, and the lineage as tags and files.
-
-    Args:
-        params: all settings.
-        measured: stage -> file of its metrics.
-        figures: stage -> what that file holds.
-        bundle: folder of the bundle.
-    """
-    settings = lineage.flatten(params.model_dump(mode="json", by_alias=True, exclude_none=True))
-    stages, git = lineage.recorded(), lineage.git()
-    patch = lineage.git_patch() if git.dirty else lineage.Patch()
-    if patch.left_out:
-        print(
-            f"register: the patch of uncommitted changes leaves out {listed(patch.left_out)}, which are no code or too "
-            f"large; commit them if the version needs them",
-            file=sys.stderr,
-        )
-    hashes = lineage.data_hashes(stages)
-    runs = {stage: run for stage, path in measured.items() if (run := lineage.run_of(stage, path))}
-    folders = {
-        bundle: registry.BUNDLE,
-        lineage.LOCK: registry.LINEAGE,
-        lineage.REQUIREMENTS: registry.LINEAGE,
-    }
-    content = identity(stages, params)
-    texts = {
-        "params.yaml": Path("params.yaml").read_text("utf-8"),
-        lineage.RUNS: json.dumps({stage: run._asdict() for stage, run in runs.items()}, indent=2),
-        lineage.PATCH: patch.text,
-    }
-    texts |= attestations(content, params, stages, git, patch.text, bundle)
-    return RunRecord(
-        content=content,
-        parameters=settings,
-        metrics=_numbers(figures) | {f"{stage}/seconds": run.seconds for stage, run in runs.items()},
-        tags={
-            **_code_tags(git),
-            "device": runs["train"].device if "train" in runs else "unknown",
-            **{f"seed.{name}": str(seed) for name, seed in lineage.seeds(settings).items()},
-            **{f"dvc.{path}": digest for path, digest in hashes.items()},
-            **registry.manifest_tag(bundle),
-        },
-        datasets={path: digest for path, digest in hashes.items() if path in stages["train"]["deps"]},
-        artifacts={path: folder for path, folder in folders.items() if path.exists()},
-        texts={f"{registry.LINEAGE}/{name}": text for name, text in texts.items() if text},
-        decoder=bundle / DECODER,
-    )
-
-
-def attestations(
-    content: str, params: Params, stages: lineage.Stages, git: lineage.Git, patch: str, bundle: Path
-) -> dict[str, str]:
-    """The packages and the provenance of a version, as texts by file name."""
-    files = {path.name: formats.sha256(path.read_bytes()) for path in sorted(bundle.iterdir())}
-    lock, made = lineage.REQUIREMENTS, lineage.outputs(stages)
-    from_texts = {lock.name: lock.read_text("utf-8") if lock.exists() else "", lineage.PATCH: patch}
-    documents = {
-        attestation.SBOM: attestation.sbom(params.register_.model, content, files, attestation.packages()),
-        attestation.PROVENANCE: attestation.provenance(
-            builder=user(),
-            code={"commit": git.commit or "none", "remote": git.remote or "none"},
-            settings=settings_that_matter(params),
-            inputs={path: digest for path, digest in lineage.data_hashes(stages).items() if path not in made}
-            | {path: digest for path, digest in made.items() if path in stages["export"]["deps"]},
-            texts={name: formats.sha256(text.encode()) for name, text in from_texts.items() if text},
-            files=files,
-        ),
-    }
-    return {name: json.dumps(document, indent=2, sort_keys=True) for name, document in documents.items()}
-
-
-def identity(stages: lineage.Stages, params: Params) -> str:
-    """The digest by which a version is found again: of data, model and bundle, and the settings that shaped them."""
-    return formats.sha256(json.dumps([artifact_hashes(stages), settings_that_matter(params)], sort_keys=True).encode())
-
-
-def settings_that_matter(params: Params) -> dict[str, dict[str, Any]]:
-    """The settings that can change the files of a version or the figures kept with it, by stage.
-
-    Those of the gate and of schedules cannot, nor those that say how the work is done, such as the number of workers.
-    """
-    blocks = {"prepare": params.prepare, "train": params.train, "evaluate": params.evaluate, "export": params.export}
-    return {
-        stage: block.model_dump(mode="json", exclude_none=True, exclude=set(block.result_free))
-        for stage, block in blocks.items()
-    }
-
-
-def artifact_hashes(stages: lineage.Stages) -> dict[str, str]:
-    """Hashes of the data and the models, which identify a version."""
-    return {path: digest for path, digest in lineage.outputs(stages).items() if not path.startswith("results/")}
-
-
-def _code_tags(git: lineage.Git) -> dict[str, str]:
-    """Tags of the code and of the environment that it ran in."""
-    lock = lineage.REQUIREMENTS
-    return {
-        "git.commit": git.commit or "none",
-        "git.remote": git.remote or "none",
-        "git.dirty": str(git.dirty).lower(),
-        "lock.sha256": formats.sha256(lock.read_bytes()) if lock.exists() else "none",
-        **{f"version.{name}": number for name, number in lineage.versions().items()},
-    }
-
-
 def _result(check: Check) -> str:
     return f"{'pass' if check.passed else 'fail'}: {check}"
-
-
-def _numbers(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """The figures of each stage that are numbers; MLflow takes no other metrics."""
-    named = {f"{stage}/{name}": value for stage, found in figures.items() for name, value in found.items()}
-    return {name: value for name, value in named.items() if isinstance(value, int | float)}

@@ -4,11 +4,10 @@
 """
 
 import contextlib
-import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -17,17 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline import train_checkpoint
 from pipeline.dynamics import check_dynamics, fit_motion
 from pipeline.errors import InputError, StageError
-from pipeline.files import formats, motion_file, tensor_files, trained_model
+from pipeline.files import formats, motion_file, trained_model
 from pipeline.files.atomic import check_writable, new_folder
 from pipeline.files.csv_tables import write_csv
 from pipeline.files.dataset import Dataset
-from pipeline.files.stage_code import code_sha256
 from pipeline.files.trained_model import Prior
 from pipeline.prior import check_conditions, fit_prior
 from pipeline.progress import track
 from pipeline.settings.train import PenaltyParams, TrainParams
+from pipeline.train_checkpoint import CHECKPOINT, REFIT_CHECKPOINT
 from vae.model.arbitrage_penalty import ArbitragePenalty
 from vae.model.autoencoder import Architecture, Observations, Vae, transformed
 from vae.model.linear import PrincipalComponents, age_weights, components_of_known, principal_components
@@ -40,9 +40,6 @@ from vae.training.data_parallel import Replicas
 from vae.training.schedule import Schedule
 from vae.training.trainer import DivergedError, Epoch, Trainer
 
-CHECKPOINT = Path(".checkpoints/train.safetensors")  # outside DVC: its outputs are deleted before a stage runs
-REFIT_CHECKPOINT = CHECKPOINT.with_name("refit.safetensors")
-_CHECKSUM = "sha256"  # key of the checksum in a checkpoint
 _TOLERANCE = 1e-6  # of the forward
 _CALIBRATED = 1000  # most surfaces that completions are calibrated with
 
@@ -210,7 +207,7 @@ def _trained(
             file=sys.stderr,
             flush=True,
         )
-    key, first = _key(settings, data), not replicas.rank
+    key, first = train_checkpoint.key(settings, data), not replicas.rank
     rows = _run(trainer, settings, data, CHECKPOINT, key, first=first)
     if not settings.refit:
         return trainer, rows
@@ -338,7 +335,7 @@ def _run(
 ) -> list[list[float]]:
     """Train to the end; the rows of the training curve. The first process writes checkpoints and shows progress."""
     unit, items = data.unit, "vectors" if data.of_vectors else "surfaces"
-    rows = _resume(trainer, checkpoint, key)
+    rows = train_checkpoint.resume(trainer, checkpoint, key)
     started, begun = time.monotonic(), trainer.next_epoch
 
     def note(epoch: Epoch) -> str:
@@ -357,7 +354,7 @@ def _run(
             if settings.refit if trainer.finished else due:
                 state = trainer.state()  # of which each process has a part
                 if first:
-                    _write_checkpoint(checkpoint, state, {"key": key, "curve": json.dumps(rows)})
+                    train_checkpoint.write(checkpoint, state, key, rows)
     except DivergedError as error:
         kept = f"; the last good state is in {checkpoint}" if checkpoint.exists() else ""
         raise StageError(f"{error}: lower train.learning_rate{kept}") from error
@@ -373,42 +370,6 @@ def _curve(trainer: Trainer, unit: Unit) -> tuple[str, ...]:
     """Names of the columns of the training curve."""
     scale = (f"scale{unit.suffix}",) if _noisy(trainer) else ()
     return ("epoch", "train_objective_nats", "validation_elbo_nats", *scale, "skipped_steps")
-
-
-def _write_checkpoint(checkpoint: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write the state of a training with its checksum."""
-    tensor_files.write_tensors(checkpoint, tensors, {**metadata, _CHECKSUM: _checksum(tensors, metadata)})
-
-
-def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    text = json.dumps(metadata, sort_keys=True).encode()
-    return formats.sha256(text + tensor_files.tensor_bytes(tensors))
-
-
-def _resume(trainer: Trainer, checkpoint: Path, key: str) -> list[list[float]]:
-    """Restore the checkpoint where it belongs to the same settings, code and data; the curve so far."""
-    if not checkpoint.exists():
-        return []
-    try:
-        tensors, metadata = tensor_files.read_tensors(checkpoint)
-    except InputError:
-        tensors, metadata = {}, {}
-    if metadata.pop(_CHECKSUM, None) != _checksum(tensors, metadata):
-        print(f"train: {checkpoint} is damaged; training starts anew", file=sys.stderr, flush=True)
-        return []
-    if metadata["key"] != key:
-        return []
-    trainer.restore(tensors)
-    print(f"train: resumed after epoch {trainer.next_epoch} from {checkpoint}", file=sys.stderr, flush=True)
-    rows: list[list[float]] = json.loads(metadata["curve"])
-    return rows
-
-
-def _key(settings: TrainParams, data: Dataset) -> str:
-    """Hash of all that the result depends on: settings, code, torch's version and data."""
-    values, code = settings.model_dump_json(exclude=set(settings.result_free)), code_sha256("train")
-    splits = [formats.sha256_of(data.file(split)) for split in ("train", "validation")]
-    return formats.sha256("\n".join([values, code, torch.__version__, *splits]).encode())
 
 
 def best_model(trainer: Trainer) -> Vae:

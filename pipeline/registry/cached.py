@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pipeline.errors import InputError, shown_message
-from pipeline.registry import lineage
-from pipeline.registry.lineage import LOCK, md5
+from pipeline.registry import dvc_lock
+from pipeline.registry.dvc_lock import LOCK, md5
 
 _FOLDER = ".dir"  # suffix of the hash of a folder, whose object lists its files
 
@@ -23,7 +23,7 @@ def check_all() -> None:
     Raises:
         InputError: as of ``check``.
     """
-    check(Path(path) for path in lineage.outputs(lineage.recorded()))
+    check(Path(path) for path in dvc_lock.outputs(dvc_lock.recorded()))
 
 
 def check_inputs(stage: str, paths: Iterable[Path]) -> None:
@@ -36,8 +36,8 @@ def check_inputs(stage: str, paths: Iterable[Path]) -> None:
     """
     if not LOCK.exists():
         return
-    stages = {name: kinds for name, kinds in lineage.recorded().items() if name != stage}
-    made = lineage.outputs(stages)
+    stages = {name: kinds for name, kinds in dvc_lock.recorded().items() if name != stage}
+    made = dvc_lock.outputs(stages)
     check(path for path in paths if str(path) in made and path.exists())
 
 
@@ -48,7 +48,7 @@ def check(paths: Iterable[Path]) -> None:
         InputError: dvc.lock is missing or records another hash; the message names the damaged object of the cache, if
             that is the reason.
     """
-    made = lineage.outputs(lineage.recorded())
+    made = dvc_lock.outputs(dvc_lock.recorded())
     for path in paths:
         digest = made.get(str(path), "")
         if path.exists() and md5(path) == digest:

@@ -1,7 +1,7 @@
 """Two models side by side: their figures, what made them differ, and whether the figures can be compared at all."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pipeline.files.formats import finite_or_none
@@ -10,8 +10,7 @@ from pipeline.registry.gate import STANDARD_ERRORS
 from pipeline.registry.sides import Side
 from pipeline.settings.register import GateParams
 
-_DIGITS = 12  # of a hash
-_LONGEST, _BEFORE = 40, 12  # letters of a setting that are shown, and before its first difference
+DIGITS = 12  # of a hash
 _MORE, _LESS = 1.0, -1.0  # whether larger or smaller values of a figure are better
 _BETTER = {
     "elbo_nats": _MORE,
@@ -28,7 +27,7 @@ _BETTER = {
     "scenario_energy_ratio": _MORE,
 }
 _PROTOCOL = "evaluate."  # before the settings that say how figures are measured
-_COVERAGE, _LEVEL = "interval_coverage_90", 0.9
+COVERAGE, _LEVEL = "interval_coverage_90", 0.9
 
 
 class Figure(NamedTuple):
@@ -105,14 +104,14 @@ def compared(first: Side, second: Side, gate: GateParams | None) -> Compared:
 
 def _figure(name: str, first: Mapping[str, float], second: Mapping[str, float], gate: GateParams | None) -> Figure:
     figure = Figure(name, first[name], second[name])
-    if gate is None or (name != _COVERAGE and name not in _BETTER):
+    if gate is None or (name != COVERAGE and name not in _BETTER):
         return figure
     return figure._replace(gain=_gain(name, figure.first, figure.second), allowed=_allowed(name, first, second, gate))
 
 
 def _gain(name: str, one: float, two: float) -> float:
     """By how much the second is better; the better coverage is the one nearer to its level."""
-    return abs(one - _LEVEL) - abs(two - _LEVEL) if name == _COVERAGE else _BETTER[name] * (two - one)
+    return abs(one - _LEVEL) - abs(two - _LEVEL) if name == COVERAGE else _BETTER[name] * (two - one)
 
 
 def _allowed(name: str, first: Mapping[str, float], second: Mapping[str, float], gate: GateParams) -> float:
@@ -121,7 +120,7 @@ def _allowed(name: str, first: Mapping[str, float], second: Mapping[str, float],
         return gate.worse_nats
     if "_bp" in name:
         return gate.worse_bp
-    if name == _COVERAGE and gate.coverage_90 is not None:
+    if name == COVERAGE and gate.coverage_90 is not None:
         return (gate.coverage_90.high - gate.coverage_90.low) / 2.0
     if name == "sample_arbitrage_free_rate" and gate.arbitrage_rate is not None:
         return gate.arbitrage_rate
@@ -156,7 +155,7 @@ def _other_data(first: Side, second: Side) -> str:
             return f"the data of {side.name} is not known: {why}"
     if first.data == second.data:
         return ""
-    return f"data/surfaces is {first.data[:_DIGITS]} in A, {second.data[:_DIGITS]} in B"
+    return f"data/surfaces is {first.data[:DIGITS]} in A, {second.data[:DIGITS]} in B"
 
 
 def _other_protocol(first: Side, second: Side) -> str:
@@ -175,7 +174,7 @@ def _size(grid: Mapping[str, Any]) -> str:
 
 
 def _changed(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Values that differ, by name; of sides of which one has none at all, nothing is said."""
+    """Values that differ, by name; empty where one side has no values at all, as they are not known then."""
     if not first or not second:
         return {}
     names = {**first, **second}
@@ -183,7 +182,7 @@ def _changed(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, t
 
 
 def record(found: Compared) -> dict[str, Any]:
-    """The comparison as plain values for JSON, which has no NaN: a figure that is none is None."""
+    """The comparison as plain values for JSON. NaN becomes None, as JSON has no NaN."""
     return {
         "first": {"name": found.first.name, "verdict": found.first.verdict, "data": found.first.data},
         "second": {"name": found.second.name, "verdict": found.second.verdict, "data": found.second.data},
@@ -204,83 +203,3 @@ def record(found: Compared) -> dict[str, Any]:
         "settings": {key: list(values) for key, values in found.settings.items()},
         "code": {key: list(values) for key, values in found.code.items()},
     }
-
-
-def text(found: Compared) -> str:
-    """The comparison for people."""
-    sides = [("A", found.first), ("B", found.second)]
-    lines = [f"{letter}  {side.name}{side.verdict and f', {side.verdict}'}" for letter, side in sides]
-    lines += ["", _verdict(found)]
-    if found.figures:
-        lines += ["", *_figures(found.figures)]
-    for letter, side in sides:
-        if not side.figures:
-            what = "figures and settings of {} are not known: a bundle does not carry them"
-            if side.is_judged:
-                what = "figures of {} are not known: it was registered without those of evaluate"
-            lines += ["", f"the {what.format(letter)}"]
-    for title, values in (
-        ("settings that differ", found.settings),
-        ("code and machine, where they differ", found.code),
-    ):
-        if values:
-            rows = [(name, *_pair(one, two)) for name, (one, two) in values.items()]
-            lines += ["", *_columns([(title, "A", "B"), *rows], str.ljust)]
-    if found.first.settings and found.second.settings and not found.settings:
-        lines += ["", "no setting differs"]
-    return "\n".join(lines)
-
-
-def _verdict(found: Compared) -> str:
-    """Whether figures and samples can be compared, in a line."""
-    one, other = ("grid", "markets") if "grid" in found.first.manifest else ("dimension", "likelihood")
-    if not found.obstacle:
-        data = f"held-out data (data/surfaces {found.first.data[:_DIGITS]})"
-        return f"comparable: the same {one}, {other}, {data} and settings of evaluate"
-    samples = f"samples can be compared, as {one} and {other} agree" if found.samples else "nor are samples"
-    return f"figures are not comparable: {found.obstacle}; {samples}"
-
-
-def _figures(figures: Sequence[Figure]) -> list[str]:
-    """Headlines in columns, with what is better where that can be said."""
-    judged = ("allowed", "better", "beyond") if any(figure.gain is not None for figure in figures) else ()
-    return _columns([("", "A", "B", "B - A", *judged), *(_row(figure) for figure in figures)], str.rjust)
-
-
-def _row(figure: Figure) -> tuple[str, ...]:
-    style = _style(figure.name)
-    row = (figure.name, style(figure.first), style(figure.second), style(figure.second - figure.first, "+"))
-    if figure.gain is None:
-        return row
-    letter = {"first": "A", "second": "B", None: "-"}[figure.better]
-    return (*row, style(figure.allowed), letter, style(figure.beyond) if figure.better else "")
-
-
-def _style(name: str) -> Callable[..., str]:
-    """How values of a figure are written: rates and shares in percent."""
-    if name.endswith(("_rate", "_accuracy")) or name == _COVERAGE:
-        return lambda value, sign="": f"{value:{sign}.2%}"
-    digits = ".2e" if name.endswith("_distance") else ",.2f"
-    return lambda value, sign="": f"{value:{sign}{digits}}"
-
-
-def _pair(one: object, two: object) -> Iterator[str]:
-    """Two values in short, of which long ones, such as lists of tenors, are cut before they begin to differ."""
-    texts = ["-" if value is None else str(value) for value in (one, two)]
-    same = next((n for n, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), min(map(len, texts)))
-    start = same - _BEFORE if same > _BEFORE and max(map(len, texts)) > _LONGEST else 0
-    for text in texts:
-        shown = f"...{text[start:]}" if start else text
-        yield shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}..."
-
-
-def _columns(rows: Sequence[Sequence[str]], align: Callable[[str, int], str]) -> list[str]:
-    """Rows in columns, aligned but for the first, which is left."""
-    widths = [max(len(row[n]) for row in rows if n < len(row)) for n in range(max(map(len, rows)))]
-    return [
-        "  ".join(
-            cell.ljust(width) if n == 0 else align(cell, width)
-            for n, (cell, width) in enumerate(zip(row, widths, strict=False))
-        ).rstrip()
-        for row in rows
-    ]

@@ -165,7 +165,7 @@ def _by_market(figures: Mapping[str, float], name: str, markets: Sequence[str]) 
 
 
 def _worst(values: Mapping[str, float], slack: Callable[[float], float]) -> tuple[str, float | None]:
-    """The market of the least slack and its value; NaN has none at all."""
+    """The market that is nearest to its limit or furthest beyond, and its value. NaN counts as furthest beyond."""
     ranks = {market: slack(value) for market, value in values.items()}
     market = min(ranks, key=lambda name: -math.inf if math.isnan(ranks[name]) else ranks[name], default="")
     return market, values.get(market)

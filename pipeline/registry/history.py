@@ -111,7 +111,7 @@ def checked(tags: Mapping[str, str], champion: str) -> tuple[Entry, ...]:
     for number in range(2, len(found) + 1):
         former, entry = found[number - 2 : number]
         if entry.previous != _hash(known[number - 1]):
-            # one of the two was changed: the second, if it is not what its own successor followed either
+            # One of the two was changed. If the entry after them does not follow from the second either, it is that.
             after = found[number].previous if number < len(found) else _hash(tags.get(ANNOUNCED, ""))
             raise _broken(number if after != _hash(known[number]) else number - 1, "was changed")
         if entry.time < former.time or entry.former != former.version:

@@ -7,7 +7,7 @@ from pipeline.credentials import without_credentials
 from pipeline.errors import InputError, StageError
 from pipeline.files import formats
 from pipeline.files.atomic import copy_folder
-from pipeline.registry import lineage
+from pipeline.registry import dvc_lock, lineage
 from pipeline.registry.registry import Version
 
 # They name the store, the run and the time, so that they differ between rebuilds.
@@ -50,8 +50,8 @@ def read(version: Version, folder: Path, *, model: str, store: str) -> Provenanc
     Raises:
         InputError: a file of the folder is missing.
     """
-    stages, tags = lineage.recorded(folder / lineage.LOCK.name), version.tags
-    outputs = lineage.outputs(stages)
+    stages, tags = dvc_lock.recorded(folder / dvc_lock.LOCK.name), version.tags
+    outputs = dvc_lock.outputs(stages)
     runs = formats.read_json(folder / lineage.RUNS)
     for tag in ("git.commit", "git.remote", "git.dirty", "device", "lock.sha256"):
         if tag not in tags:
@@ -74,7 +74,7 @@ def read(version: Version, folder: Path, *, model: str, store: str) -> Provenanc
         packages=tagged("version."),
         requirements_sha256=tags["lock.sha256"],
         seconds={stage: run["seconds"] for stage, run in runs.items()},
-        inputs={path: digest for path, digest in lineage.data_hashes(stages).items() if path not in outputs},
+        inputs={path: digest for path, digest in dvc_lock.data_hashes(stages).items() if path not in outputs},
         outputs={path: digest for path, digest in outputs.items() if path not in _REGISTRATION},
         rebuild=_rebuild(version, model=model, store=store),
     )
@@ -87,7 +87,7 @@ def check(provenance: Provenance) -> None:
         InputError: there is no dvc.lock.
         StageError: an output differs.
     """
-    here = lineage.outputs(lineage.recorded())
+    here = dvc_lock.outputs(dvc_lock.recorded())
     different = [path for path, digest in provenance.outputs.items() if here.get(path) != digest]
     if different:
         raise StageError(

@@ -146,7 +146,8 @@ class Registry:
         if former is not None and former.number == version.number:
             return former
         line = () if former is None else self._line(former)
-        self._keep_line((*line, version.number))  # first: it is cut back to the alias where that does not follow
+        # Written before the alias moves: a reader drops the entries after the alias, which a kill in between leaves.
+        self._keep_line((*line, version.number))
         if self.find(version.number).rolled_back:
             self._client.delete_model_version_tag(self.model, version.number, _ROLLED_BACK)
         self._move(known, history.PROMOTED, version, reason)
@@ -181,7 +182,7 @@ class Registry:
         self.load(former)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self._client.set_model_version_tag(self.model, champion.number, _ROLLED_BACK, now)
-        self._keep_line(whole)  # without what a killed promotion added, in which the predecessor may stand again
+        self._keep_line(whole)  # without entries of a killed promotion, which could name the predecessor once more
         self._move(known, history.ROLLED_BACK, former, reason)
         self._keep_line(line)
         return champion, former
@@ -430,7 +431,7 @@ def manifest_tag(folder: Path) -> dict[str, str]:
 
 
 def _digests(bundle: Path) -> dict[str, str]:
-    """The sha256 of the files of a bundle, by name, without its signature; empty for a folder, which none has."""
+    """The sha256 of the files of a bundle but its signature, by name; empty for a folder, which no bundle has."""
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
         for path in bundle.iterdir()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.files import formats
-from pipeline.registry import lineage
+from pipeline.registry import dvc_lock
 from pipeline.registry.registry import CHALLENGER, CHAMPION, LINEAGE, Registry
 from vae.bundle import read_manifest
 
@@ -54,8 +54,8 @@ def of_version(models: Registry, name: str) -> Side:
     figures = {
         key.removeprefix(_STAGE): value for key, value in models.figures(version).items() if key.startswith(_STAGE)
     }
-    with models.files(version, f"{LINEAGE}/{lineage.LOCK.name}") as path:
-        lock = lineage.read_lock(path)
+    with models.files(version, f"{LINEAGE}/{dvc_lock.LOCK.name}") as path:
+        lock = dvc_lock.read(path)
     tags = version.tags
     verdict, reason = tags.get("gate.verdict", "not judged"), tags.get("gate.reason", "")
     return Side(
@@ -80,11 +80,11 @@ def of_folder(folder: Path) -> Side:
     """
     manifest = read_manifest(folder)
     known = Side(str(folder), "", manifest, {}, {}, "", {})
-    project = next((parent for parent in folder.absolute().parents if (parent / lineage.LOCK).exists()), None)
+    project = next((parent for parent in folder.absolute().parents if (parent / dvc_lock.LOCK).exists()), None)
     if project is None:
         return known
-    lock = lineage.read_lock(project / lineage.LOCK)
-    made = lineage.outputs(lock.stages)
+    lock = dvc_lock.read(project / dvc_lock.LOCK)
+    made = dvc_lock.outputs(lock.stages)
     if not all(_is(project, path, made) for path in (folder.absolute().relative_to(project), _FIGURES)):
         return known
     figures = formats.read_json(project / _FIGURES)
@@ -110,8 +110,8 @@ def _is_of_registry(name: str) -> bool:
 
 def _is(project: Path, path: Path, made: Mapping[str, str]) -> bool:
     """Whether a file or folder of a project is what its dvc.lock records."""
-    return (project / path).exists() and made.get(path.as_posix()) == lineage.md5(project / path)
+    return (project / path).exists() and made.get(path.as_posix()) == dvc_lock.md5(project / path)
 
 
-def _data(lock: lineage.Lock) -> str:
-    return lineage.outputs(lock.stages).get(_SURFACES, "")
+def _data(lock: dvc_lock.Lock) -> str:
+    return dvc_lock.outputs(lock.stages).get(_SURFACES, "")

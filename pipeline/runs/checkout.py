@@ -1,30 +1,21 @@
 """The clean checkout in which scheduled runs work."""
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from pipeline.errors import InputError, StageError
+from pipeline import programs
+from pipeline.errors import InputError
 from pipeline.files.atomic import point
-from pipeline.registry import lineage
+from pipeline.programs import ProgramError
+from pipeline.registry import dvc_lock, git_state
 from pipeline.runs.lock import heal
 
 SCHEDULED = Path(".scheduled")  # the checkout, inside the folder whose commit it holds
 _SOURCES = (".py", ".yaml", ".yml", ".toml", ".dvc")  # endings of files that decide what a run does
 _NAMED = 3  # changed files that a refusal names
 _MALFORMED = 1  # exit code of `git fsck` where all objects are whole, and some have a form that git no longer writes
-
-
-class ProgramError(StageError):
-    """git or DVC failed; ``code`` is its exit code."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 def check_clean(folder: Path) -> None:
@@ -36,7 +27,7 @@ def check_clean(folder: Path) -> None:
     Raises:
         InputError: the tree differs from its commit, or the folder is in no git repository.
     """
-    if not lineage.git(folder).commit:
+    if not git_state.read(folder).commit:
         raise InputError(f"{folder.absolute()} is no git repository with a commit; a clean run needs one")
     changed = _changes(folder)
     if changed:
@@ -49,8 +40,8 @@ def check_clean(folder: Path) -> None:
 
 def _changes(folder: Path) -> list[str]:
     """Changed files that git tracks, then new files of code or settings; not dvc.lock, which DVC rewrites."""
-    tracked = output("git", "diff", "--name-only", "-z", "HEAD", "--", ".", f":!{lineage.LOCK}", folder=folder)
-    new = output("git", "ls-files", "--others", "--exclude-standard", "-z", "--", ".", folder=folder)
+    tracked = programs.text("git", "diff", "--name-only", "-z", "HEAD", "--", ".", f":!{dvc_lock.LOCK}", folder=folder)
+    new = programs.text("git", "ls-files", "--others", "--exclude-standard", "-z", "--", ".", folder=folder)
     names = [*tracked.split("\0"), *(name for name in new.split("\0") if name.endswith(_SOURCES))]
     return [name for name in names if name]
 
@@ -69,20 +60,20 @@ def check_out(source: Path, lock: int) -> Path:
     """
     folder = source / SCHEDULED
     # In a checkout without a repository git must not take the one around it, which is the user's.
-    git = partial(output, "git", lock=lock, GIT_CEILING_DIRECTORIES=str(source.absolute()))
+    git = partial(programs.text, "git", lock=lock, GIT_CEILING_DIRECTORIES=str(source.absolute()))
     _mend(folder, git)
     git("init", "--quiet", str(folder), folder=source)
     git("config", "gc.autoDetach", "false", folder=folder)  # else one that tidies up outlives the run, with its lock
     git("fetch", "--quiet", str(source.absolute()), "HEAD", folder=folder)
     git("checkout", "--quiet", "--force", "--detach", "FETCH_HEAD", folder=folder)
-    git("clean", "-ffdq", f"--exclude={lineage.LOCK}", folder=folder)
-    remote = lineage.git(source).remote
+    git("clean", "-ffdq", f"--exclude={dvc_lock.LOCK}", folder=folder)
+    remote = git_state.read(source).remote
     if remote:
         git("config", "remote.origin.url", remote, folder=folder)
     local = source / ".dvc/config.local"
     if local.exists():  # it has the user's own remotes and their passwords
         (folder / ".dvc/config.local").write_bytes(local.read_bytes())
-    dvc = partial(output, "dvc", "cache", "dir", lock=lock)
+    dvc = partial(programs.text, "dvc", "cache", "dir", lock=lock)
     dvc("--local", dvc(folder=source), folder=folder)
     heal(folder)
     return folder
@@ -110,28 +101,3 @@ def link(path: Path, *, source: Path, folder: Path) -> None:
     if (source / path).exists() and not (folder / path).exists():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         point(folder / path, (source / path).absolute())
-
-
-def output(program: str, *arguments: str, folder: Path, lock: int | None = None, **environment: str) -> str:
-    """The standard output of ``git`` or of the running Python's ``dvc``, with variables beside those of this process.
-
-    Args:
-        program: git or dvc.
-        arguments: of the program.
-        folder: working directory.
-        lock: descriptor of a lock, which the program holds as long as it lives; None for none.
-        environment: the variables.
-
-    Raises:
-        ProgramError: the program failed.
-    """
-    command = [sys.executable, "-m", program] if program == "dvc" else [program]
-    found = subprocess.run(
-        [*command, *arguments],
-        cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
-        errors="backslashreplace",  # names of files may be in any encoding, and are shown
-        pass_fds=() if lock is None else (lock,),
-    )  # fmt: skip
-    if found.returncode:
-        raise ProgramError(f"{program} {' '.join(arguments)}: {' '.join(found.stderr.split())}", found.returncode)
-    return found.stdout.strip()

@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 
 from pipeline import yaml_text
 from pipeline.errors import InputError, StageError
-from pipeline.registry import lineage
+from pipeline.registry import dvc_lock
 
 _LOCK = Path(".dvc/tmp/volvae.lock")
 _PAUSE_SECONDS = 0.5
@@ -69,7 +69,7 @@ def heal(folder: Path) -> None:
 
     The next `dvc repro` writes both again, and restores the results of finished stages from its cache.
     """
-    for name, is_complete in ((_DVC_LOCK, _is_json), (lineage.LOCK, _is_dvc_lock)):
+    for name, is_complete in ((_DVC_LOCK, _is_json), (dvc_lock.LOCK, _is_dvc_lock)):
         path = folder / name
         if path.exists() and not is_complete(path):
             time.sleep(_WRITE_SECONDS)  # another process may be writing it now

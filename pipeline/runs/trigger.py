@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline import programs
 from pipeline.errors import InputError, StageError, shown_message
 from pipeline.files import formats, surface_tables
 from pipeline.registry import registry
@@ -18,7 +19,6 @@ from pipeline.registry.registry import Registry
 from pipeline.report import drift, motion_drift
 from pipeline.report.drift import Watched
 from pipeline.report.verdict import DRIFT
-from pipeline.runs.checkout import output
 from pipeline.settings.params import Params, read_params
 from pipeline.settings.prepare import PrepareParams, QuotesPrepare
 from pipeline.settings.retrain import RetrainParams
@@ -108,7 +108,7 @@ def changes(folder: Path, prepare: PrepareParams) -> dict[str, list[str]]:
     """
     with contextlib.chdir(folder):
         own_file.write_record(prepare, own_file.RECORD)  # what the stage source does, which always counts as changed
-    status = json.loads(output("dvc", "status", "--json", folder=folder).splitlines()[-1])
+    status = json.loads(programs.text("dvc", "status", "--json", folder=folder).splitlines()[-1])
     status.pop(own_file.STAGE, None)
     own = {str(own_file.RECORD): str(own_file.own_file(prepare))}
     return {stage: sorted(own.get(name, name) for name in _names(entries)) for stage, entries in status.items()}

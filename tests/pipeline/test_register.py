@@ -10,7 +10,8 @@ import pytest
 
 from pipeline import register
 from pipeline.errors import StageError
-from pipeline.register import HeldOut, identity
+from pipeline.register import HeldOut
+from pipeline.register_record import identity
 from pipeline.registry import gate
 from pipeline.registry.mlflow_store import CONTENT
 from pipeline.registry.registry import Version

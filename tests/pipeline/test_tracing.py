@@ -16,7 +16,7 @@ from deploy import collector
 from pipeline import __main__ as stages
 from pipeline import tracing
 from pipeline.errors import InputError, StageError
-from pipeline.registry import lineage
+from pipeline.registry import dvc_lock
 from pipeline.runs import command
 from tests.repositories import init
 from tests.services import receiver
@@ -104,7 +104,7 @@ def test_a_stage_notes_what_it_worked_on(told: list[Any], root: Path, tmp_path: 
     assert facts_of(spans_of(told)["register"]) == {
         "volvae.stage": "register",
         "vcs.ref.head.revision": commit,
-        "volvae.data": lineage.md5(tmp_path / "data"),
+        "volvae.data": dvc_lock.md5(tmp_path / "data"),
         "volvae.model": "volvae",
         "volvae.version": "7",
         "volvae.verdict": "refused",

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from pipeline import __main__ as stages
-from pipeline import train
+from pipeline import train, train_checkpoint
 from pipeline.files import formats, tensor_files, trained_model
 from pipeline.files.csv_tables import csv_columns
 from pipeline.files.dataset import SPLITS, Dataset
@@ -152,19 +152,19 @@ def test_a_damaged_checkpoint_starts_training_anew(tmp_path: Path, capfd: pytest
             self.restored += 1
 
     path, fit = tmp_path / "train.safetensors", Fit()
-    train._write_checkpoint(path, {"a": torch.arange(5.0), "b": torch.ones(2, 2)}, {"key": "k", "curve": "[[1.0]]"})
+    train_checkpoint.write(path, {"a": torch.arange(5.0), "b": torch.ones(2, 2)}, "k", [[1.0]])
     whole = path.read_bytes()
-    assert train._resume(fit, path, "another") == []  # type: ignore[arg-type]
+    assert train_checkpoint.resume(fit, path, "another") == []  # type: ignore[arg-type]
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
-        assert train._resume(fit, path, "k") == [], place  # type: ignore[arg-type]
+        assert train_checkpoint.resume(fit, path, "k") == [], place  # type: ignore[arg-type]
     for size in (0, 7, 100, len(whole) - 1):
         path.write_bytes(whole[:size])
-        assert train._resume(fit, path, "k") == []  # type: ignore[arg-type]
+        assert train_checkpoint.resume(fit, path, "k") == []  # type: ignore[arg-type]
     assert fit.restored == 0
     assert "train.safetensors is damaged; training starts anew" in capfd.readouterr().err
     path.write_bytes(whole)
-    assert train._resume(fit, path, "k") == [[1.0]]  # type: ignore[arg-type]
+    assert train_checkpoint.resume(fit, path, "k") == [[1.0]]  # type: ignore[arg-type]
     assert fit.restored == 1
 
 

@@ -13,7 +13,7 @@ from pipeline import register
 from pipeline.errors import StageError
 from pipeline.files import formats, trained_model
 from pipeline.files.dataset import SPLITS, Dataset
-from pipeline.registry import cached, lineage, registry, vector_gate
+from pipeline.registry import cached, dvc_lock, registry, vector_gate
 from pipeline.registry.vector_gate import VectorComparison
 from pipeline.report import picture, text
 from pipeline.runs import trigger
@@ -260,7 +260,7 @@ def test_vectors_are_registered_and_judged(
     def register_as(digest: str) -> None:
         deps = {"train": {"deps": {"data/surfaces": digest}, "outs": {"artifacts/model": digest}}}
         deps["export"] = {"deps": {"artifacts/model": digest}, "outs": {"artifacts/bundle": digest}}
-        monkeypatch.setattr(lineage, "recorded", lambda deps=deps: deps)
+        monkeypatch.setattr(dvc_lock, "recorded", lambda deps=deps: deps)
         register.main(run.params(), **{name: Path(path) for name, path in paths.items()})
 
     for digest in ("1", "2"):

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from pipeline.cli.main import main as cli
 from pipeline.headlines import HEADLINES
-from pipeline.registry import compare, lineage, registry, sides
+from pipeline.registry import compare, compare_text, dvc_lock, registry, sides
 from pipeline.registry.compare import compared
 from pipeline.registry.sides import Side
 from pipeline.settings.params import read_params
@@ -86,7 +86,7 @@ def test_figures_of_different_data_are_not_ranked(changes: dict[str, Any], *, sa
     first = SIDE._replace(figures={"elbo_nats": 10.0})
     found = compared(first, first._replace(figures={"elbo_nats": 20.0}, **changes), GATE)
     assert (found.samples, found.figures[0].better) == (samples, None)
-    told = compare.text(found)
+    told = compare_text.text(found)
     assert "figures are not comparable: " in told
     assert words in told
     assert "better" not in told
@@ -100,14 +100,14 @@ def test_vectors_of_another_length_are_not_compared() -> None:
 
 def test_what_two_models_of_vectors_share_is_named() -> None:
     first = SIDE._replace(manifest={"dimension": 3, "likelihood": "gaussian"})
-    same = compare.text(compared(first, first, GATE))
+    same = compare_text.text(compared(first, first, GATE))
     assert "comparable: the same dimension, likelihood, held-out data (" in same
-    other = compare.text(compared(first, first._replace(data="2" * 32), GATE))
+    other = compare_text.text(compared(first, first._replace(data="2" * 32), GATE))
     assert "samples can be compared, as dimension and likelihood agree\n" in other
 
 
 def test_what_has_no_figures_is_called_what_it_is() -> None:
-    told = compare.text(compared(SIDE, SIDE._replace(verdict="accepted"), GATE))
+    told = compare_text.text(compared(SIDE, SIDE._replace(verdict="accepted"), GATE))
     assert "the figures and settings of A are not known: a bundle does not carry them" in told
     assert "the figures of B are not known: it was registered without those of evaluate" in told
 
@@ -133,7 +133,7 @@ def test_a_figure_that_is_not_known_is_null_in_json() -> None:
 
 def test_long_settings_are_cut_before_they_differ() -> None:
     first, second = (SIDE._replace(settings={"prepare.tenors": list(range(days))}) for days in (18, 19))
-    told = compare.text(compared(first, second, GATE))
+    told = compare_text.text(compared(first, second, GATE))
     assert re.split(" {2,}", told.splitlines()[-1])[1:] == ["..., 15, 16, 17]", "..., 15, 16, 17, 18]"]
 
 
@@ -207,7 +207,7 @@ def test_folders_are_compared_with_what_their_projects_record(
             "results/evaluate.json": project / "results/evaluate.json",
         }
         stages = YAML(typ="safe").load(lock("11", 5))
-        stages["stages"]["evaluate"] = {"outs": [{"path": path, "md5": lineage.md5(at)} for path, at in made.items()]}
+        stages["stages"]["evaluate"] = {"outs": [{"path": path, "md5": dvc_lock.md5(at)} for path, at in made.items()]}
         YAML().dump(stages, project / "dvc.lock")
     told = call("one/artifacts/bundle", "two/artifacts/bundle").stdout
     assert told.startswith("A  one/artifacts/bundle\nB  two/artifacts/bundle\n\ncomparable: the same grid, ")

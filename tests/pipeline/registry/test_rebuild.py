@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.cli.main import main as cli
 from pipeline.credentials import without_credentials
-from pipeline.registry import lineage, registry
+from pipeline.registry import git_state, registry
 from tests.records import empty_store, record  # noqa: F401
 from tests.workspace import Workspace
 
@@ -76,7 +76,7 @@ def test_the_token_in_the_address_of_the_remote_is_not_recorded(tmp_path: Path) 
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
     address = "https://me:ghp_token@host.example/volvae.git"
     subprocess.run(["git", "-C", tmp_path, "remote", "add", "origin", address], check=True)
-    assert lineage.git(tmp_path).remote == "https://host.example/volvae.git"
+    assert git_state.read(tmp_path).remote == "https://host.example/volvae.git"
 
 
 @pytest.mark.parametrize(

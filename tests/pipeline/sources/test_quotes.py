@@ -16,7 +16,7 @@ import pytest
 from ruamel.yaml import YAML
 from scipy.stats import norm
 
-from pipeline import register
+from pipeline import register_record
 from pipeline.files import formats
 from pipeline.files.dataset import SPLITS, Dataset
 from pipeline.settings.quotes import QuotesParams
@@ -599,7 +599,7 @@ def test_training_says_what_it_lacks(
 
 def test_only_numbers_become_metrics_of_a_registered_model() -> None:
     """The sha256 of the quotes stays in the file."""
-    assert register._numbers({"prepare": {"sha256": "ab12", "dates": 3}}) == {"prepare/dates": 3}
+    assert register_record._numbers({"prepare": {"sha256": "ab12", "dates": 3}}) == {"prepare/dates": 3}
 
 
 def market_data(name: str) -> Path:
