@@ -40,6 +40,7 @@ _SATURDAY = 5
 _SHORTEST, _LONGEST = 1e-6, 1000.0  # working days from a state to the next quotes
 _ROUNDING = 1e-9  # of sums of parts of a day
 _FreePaths = Callable[[NDArray[np.intp]], NDArray[np.bool_]]  # of places of paths [n]: each surface, [n, step]
+_looking_at_overflow = np.errstate(over="ignore", invalid="ignore")  # by ``_check_finite``
 _NEXT = tuple(f"next_{name}" for name in PARTS)
 
 
@@ -167,7 +168,7 @@ class Motion:
             "surface_return": np.array([log_return], np.float32),
             "observed": np.array([True]),
         }
-        coordinates, recent, variances, surface = (part[0] for part in self._graph.run(feeds, (*_NEXT, "iv")))
+        coordinates, recent, variances, surface = (part[0] for part in self._finite_outputs(feeds, (*_NEXT, "iv")))
         return self._seen(date, coordinates, recent, variances, surface)
 
     def _seen(self, date: dt.date, coordinates: Array, recent: Array, variances: Array, iv: Array) -> State:
@@ -184,6 +185,7 @@ class Motion:
             moved=np.zeros_like(recent),
         )
 
+    @_looking_at_overflow
     def recalled(self, previous: State, seen: Seen, trusted: LogQuotes, elapsed: float, log_return: float) -> Recalled:
         """A surface given quotes and the past.
 
@@ -195,7 +197,7 @@ class Motion:
             log_return: of the underlying on the last working day of these; NaN where it is not known.
 
         Raises:
-            ValueError: elapsed is out of range.
+            ValueError: elapsed is out of range, or the state leads to numbers beyond single precision.
         """
         date, part, steps = _steps_to(previous, elapsed)
         past = (part.astype(np.float64) for part in (previous.recent, previous.variances))
@@ -205,12 +207,14 @@ class Motion:
         waited = kalman_filter.waited(self._law, before, steps[:-1])
         known, misfit = kalman_filter.filtered(self._law, waited, steps[-1], trusted, self._center, log_return)
         own = Belief(known.state.coordinates, known.covariance)
+        _check_finite(*own)
         mean, covariance = kalman_filter.intersection(own, seen.belief, self._noise)
         vols = np.exp(self._center + self._law.basis @ mean)
         variance = np.square(self._law.basis @ np.linalg.cholesky(covariance + self._noise_covariance)).sum(axis=1)
         fitted, deviation = kalman_filter.at_quotes(self._law, mean, covariance, seen.quotes, self._center)
         start, recent, variances, moved = (part.astype(np.float32) for part in (mean, *known.state[1:], known.moved))
         iv = vols.astype(np.float32).reshape(self._shape)
+        _check_finite(iv, start, recent, variances, moved)
         state = State(date, start, recent, variances, iv, kalman_filter.root(covariance), *own, moved, part)
         std = (vols * np.sqrt(variance)).astype(np.float32).reshape(self._shape)
         return Recalled(state, std, fitted.astype(np.float32), (fitted * deviation).astype(np.float32), misfit)
@@ -226,6 +230,7 @@ class Motion:
         found = kalman_filter.doubted(self._law, before, known, error / state.iv.ravel().astype(np.float64))
         return None if found is None else state._replace(covariance=found[0], spread=kalman_filter.root(found[1]))
 
+    @_looking_at_overflow
     def scenarios(
         self, state: State, dates: Sequence[dt.date], n: int, *, seed: int, offset: int, log_return: float | None = None
     ) -> Scenarios:
@@ -333,10 +338,20 @@ class Motion:
             feeds = self._feeds(
                 _shortened(parts, left), left * _week(before, date), seed=seed, offset=step * _ROWS + first
             )
-            found = self._graph.run(feeds, (*names, *_NEXT))
+            found = self._finite_outputs(feeds, (*names, *_NEXT))
             drawn, after = found[: len(names)], found[len(names) :]
             parts = self._ended(state, parts, after, left) if left < 1.0 else after
             yield [*drawn, *parts]
+
+    def _finite_outputs(self, feeds: dict[str, NDArray[Any]], names: tuple[str, ...]) -> list[NDArray[Any]]:
+        """Outputs of the graph.
+
+        Raises:
+            ValueError: a number of them is beyond single precision, as after a state that no quotes imply.
+        """
+        found = self._graph.run(feeds, names)
+        _check_finite(*found)
+        return found
 
     def _begun(self, state: State, starts: NDArray[np.floating]) -> list[NDArray[Any]]:
         """The parts of a state for paths that start at coordinates [n, R]."""
@@ -461,3 +476,11 @@ def _shortened(parts: Sequence[Array], left: float) -> list[Array]:
     """
     coordinates, recent, variances = parts
     return [coordinates, np.float32(left) * recent, np.float32(left) * variances]
+
+
+def _check_finite(*found: NDArray[Any]) -> None:
+    """Raise ValueError where a number that follows from a state is beyond single precision."""
+    if not all(np.isfinite(numbers).all() for numbers in found):
+        raise ValueError(
+            "the state leads to numbers beyond single precision; start from one that the model returned, unchanged"
+        )

@@ -288,3 +288,20 @@ def test_days_beyond_the_calendar_are_refused() -> None:
         ValueError, match=r"^the calendar ends before 3 working days after 9999-12-29; it ends at 9999-"
     ):
         motion.working_days(dt.date(9999, 12, 29), 3)
+
+
+@pytest.mark.parametrize("part", ["coordinates", "recent", "variances", "filtered", "moved"])
+def test_a_state_that_leads_beyond_all_numbers_is_refused(model: SurfaceModel, part: str) -> None:
+    """One that a client changed; no warning tells of the overflow before."""
+    plain = model.state_to_plain(model.state)
+    state = model.state_of_plain(plain | {part: np.full(np.shape(plain[part]), 1e30).tolist()})
+    outcomes = []
+    for ask in (
+        lambda: model.scenarios(state, days=3, n=5, seed=1).iv,
+        lambda: model.complete([0.21, 0.2], **_QUOTES, previous=state).iv,
+    ):
+        try:
+            outcomes.append(bool(np.isfinite(ask()).all()))
+        except ValueError as error:
+            outcomes.append("beyond single precision" in str(error))
+    assert outcomes == [True, True]
