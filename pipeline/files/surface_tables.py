@@ -142,14 +142,24 @@ def read_on_grid(path: Path, grid: Grid) -> NDArray[np.floating]:
 
 
 def check_grid(path: Path, found: Grid, grid: Grid) -> None:
-    """Raise InputError unless the grid that was found in a file is the model's."""
-    same = found.shape == grid.shape and all(
-        np.allclose(mine, theirs, rtol=0.0, atol=_SAME_NODE)
-        for mine, theirs in ((found.tenors, grid.tenors), (found.nodes, grid.nodes))
-    )
-    if not same:
+    """Raise InputError unless the points of the grid that was found in a file are those of the model's."""
+    in_deltas = grid.convention == "delta"
+    same = found.shape == grid.shape and (found.convention == "delta") == in_deltas
+    if not (same and all(map(_are_near, *(_places(each, in_deltas=in_deltas) for each in (found, grid))))):
         tenors, nodes = grid.shape
-        raise InputError(f"{path} has surfaces on another grid than the model's {tenors} tenors x {nodes} nodes")
+        raise InputError(
+            f"{path} has surfaces on another grid than the model's {tenors} tenors x {nodes} nodes ({grid.convention} "
+            f"{grid.nodes[0]:g} to {grid.nodes[-1]:g})"
+        )
+
+
+def _places(grid: Grid, *, in_deltas: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Tenors, and the deltas of the nodes or the log-moneyness of the points."""
+    return grid.tenors, grid.nodes if in_deltas else grid.log_moneyness
+
+
+def _are_near(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    return np.allclose(one, other, rtol=0.0, atol=_SAME_NODE)
 
 
 def read_array(path: Path, grid: Grid) -> NDArray[np.floating]:

@@ -7,10 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.errors import InputError
 from pipeline.files import surface_tables
 from vae.surface.grid import Grid
 
-GRID = Grid(np.array([0.1, 1.0]), np.linspace(-0.2, 0.2, 5))
+GRID = Grid(np.array([0.1, 1.0]), np.linspace(-0.2, 0.2, 5), "log_moneyness")
 POINTS = {
     "tenor_years": np.repeat(GRID.tenors, 5),
     "log_moneyness": np.tile(GRID.nodes, 2),
@@ -46,6 +47,15 @@ def test_what_is_no_one_surface_is_quotes(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"s.{ending}"
     assert surface_tables.surfaces_of_table(saved(path, date=["2026-03-02", "2026-03-03"])) is None
     assert surface_tables.surfaces_of_table(saved(path, market=["DAX", "SPX"])) is None
-    other = Grid(np.array([0.1, 2.0]), GRID.nodes)
+    other = Grid(np.array([0.1, 2.0]), GRID.nodes, GRID.convention)
     assert surface_tables.surfaces_of_table(saved(path, date=["2026-03-02"]), other) is None
     assert surface_tables.surfaces_of_table(saved(path), other) is not None  # whose grid its reader names
+
+
+def test_points_of_another_convention_are_another_grid(tmp_path: Path) -> None:
+    """Nodes that are k at all tenors, and nodes that are k over the root of the tenor, are the same numbers."""
+    path = saved(tmp_path / "s.csv")
+    assert surface_tables.read_on_grid(path, GRID).shape == (1, 2, 5)
+    for convention, nodes in (("sqrt_time", GRID.nodes), ("delta", np.linspace(0.1, 0.9, 5))):
+        with pytest.raises(InputError, match=rf"on another grid than the model's 2 tenors x 5 nodes \({convention} "):
+            surface_tables.read_on_grid(path, Grid(GRID.tenors, nodes, convention))
