@@ -1,7 +1,8 @@
 """The risk of a book over scenarios.
 
 A short straddle hedged with the underlying, valued over 5,000 scenarios of the surface and the spot five days ahead.
-Value at risk is the loss that at most one in a hundred scenarios exceed, expected shortfall the mean loss from there.
+Value at risk is the loss that at most one in a hundred scenarios exceed, expected shortfall the mean of the
+worst one in a hundred.
 """
 
 import matplotlib.pyplot as plt

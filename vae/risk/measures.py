@@ -3,8 +3,9 @@
 Scenarios repeat past shocks, so that many of them may have the same loss. If all scenarios near a quantile have one
 loss, the computed standard error is 0. That means too few scenarios, and no exact figure: the error is not known.
 
-Reference: Hyndman, Fan (1996), "Sample quantiles in statistical packages", definition 1; Chen (2008), "Nonparametric
-estimation of expected shortfall", theorem 1.
+Reference: Hyndman, Fan (1996), "Sample quantiles in statistical packages", definition 1; Acerbi, Tasche (2002), "On the
+coherence of expected shortfall", definition 2.6, for the part of the loss at the quantile; Chen (2008), "Nonparametric
+estimation of expected shortfall", theorem 1, for the error.
 """
 
 import math
@@ -24,7 +25,8 @@ class Risk(NamedTuple):
     Attributes:
         value_at_risk: the loss that is not exceeded with that probability.
         value_at_risk_se: its standard error; NaN where the losses next to it do not differ, so that it is not known.
-        expected_shortfall: the mean of the losses from there on.
+        expected_shortfall: the mean of the worst losses, of which there is a share of 1 - level; where that is no whole
+            number of scenarios, the next loss counts in part.
         expected_shortfall_se: its standard error; NaN where the losses of that tail do not differ.
     """
 
@@ -55,10 +57,12 @@ def risk(pnl: Array, level: float) -> Risk:
     at = _rank(count, level)
     spread = math.sqrt(count * level * (1.0 - level))
     low, high = (losses[min(max(round(at + sign * spread), 0), count - 1)] for sign in (-1, 1))
-    tail = losses[at:]
-    shortfall = float(tail.mean())
-    variance = float(tail.var()) + level * (shortfall - float(losses[at])) ** 2
-    errors = 0.5 * float(high - low), math.sqrt(variance / (count * (1.0 - level)))
+    tail, beyond = losses[at:], count * (1.0 - level)
+    weights = np.ones(len(tail))
+    weights[0] = max(beyond - len(tail) + 1.0, 0.0)  # the quantile itself counts in part, or not at all
+    shortfall = float(weights @ tail / weights.sum())
+    variance = float(weights @ (tail - shortfall) ** 2 / weights.sum()) + level * (shortfall - float(losses[at])) ** 2
+    errors = 0.5 * float(high - low), math.sqrt(variance / beyond)
     least = _ROUNDING * max(abs(float(losses[0])), abs(float(losses[-1])))
     of_quantile, of_shortfall = (error if error > least else math.nan for error in errors)
     return Risk(float(losses[at]), of_quantile, shortfall, of_shortfall)
