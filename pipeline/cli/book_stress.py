@@ -1,5 +1,6 @@
 """The P&L of a book under stresses that a user names, as figures and as text."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ from vae.runtime import State
 from vae.surface.arbitrage import PRICE_TOLERANCE
 from vae.surface.grid import Grid
 from vae.surface.units import DAYS_PER_YEAR
+
+
+_LARGEST = 3.0  # move: vols rise by 300 points, the spot to four times of itself
 
 
 def parsed(text: str) -> Stress:
@@ -27,11 +31,21 @@ def parsed(text: str) -> Stress:
                 f"--stress {text!r} has {name!r}{' twice' if name in moves else ''}; allowed: NAME=NUMBER with commas "
                 f"between, each of {', '.join(Stress._fields)} once, such as spot=-0.1,level=0.05"
             )
-        try:
-            moves[name] = float(number)
-        except ValueError as error:
-            raise InputError(f"--stress {text!r}: {name} is {number!r}; it must be a number such as 0.05") from error
+        moves[name] = _number(text, name, number)
     return Stress(**moves)
+
+
+def _number(text: str, name: str, number: str) -> float:
+    try:
+        found = float(number)
+    except ValueError:
+        found = math.nan
+    if not abs(found) <= _LARGEST:
+        raise InputError(
+            f"--stress {text!r}: {name} is {number!r}; it must be a number from {-_LARGEST:g} to {_LARGEST:g}, such as "
+            "0.05 for five percent of the spot or five points of vol"
+        )
+    return found
 
 
 def figures(

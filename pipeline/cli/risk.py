@@ -98,4 +98,4 @@ def risk(
     found = book_risk.figures(positions, underlying, model.grid, state, drawn, levels)
     found["stress"] = book_stress.figures(positions, underlying, model.grid, state, moves)
     text = [book_risk.text(found), *book_stress.lines(found["stress"])]
-    click.echo(json.dumps(found) if as_json else "\n".join(text))
+    click.echo(json.dumps(found, allow_nan=False) if as_json else "\n".join(text))

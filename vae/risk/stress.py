@@ -108,7 +108,7 @@ def stressed(iv: NDArray[np.floating], grid: Grid, stress: Stress, sticky: Stick
         vols.append(_vols(smiles, stress, shift, tenor, k))
         beyond.append(_beyond(smiles, tenor, k + shift))
     found = np.stack(vols)
-    wrong = np.argwhere(found <= 0.0)
+    wrong = np.argwhere(~((found > 0.0) & (found < np.inf)))
     if len(wrong):
         tenor, node = wrong[0]
         raise ValueError(
@@ -144,10 +144,11 @@ def lost(
         options = book.at(np.flatnonzero(rows))
         k = np.log(options.strike) - np.log(moved.forward(options.tenor)[0])
         vol = _vols(smiles, stress, shift, tenor, k)
-        if (vol <= 0.0).any():
+        if not (positive := (vol > 0.0) & (vol < np.inf)).all():
+            place = positive.argmin()
             raise ValueError(
-                f"the stress takes the vol of the strike {options.strike[vol.argmin()]:g} at {tenor:.4g} years to "
-                f"{vol.min():.4g}; allowed: above 0"
+                f"the stress takes the vol of the strike {options.strike[place]:g} at {tenor:.4g} years to "
+                f"{vol[place]:.4g}; allowed: above 0"
             )
         after[rows] = worth(options, moved, vol**2 * tenor)[0]
         beyond[rows] = _beyond(smiles, tenor, k + shift)
@@ -166,7 +167,7 @@ def worst(found: Violations, grid: Grid) -> Worst | None:
 
 def _shift(stress: Stress, sticky: Sticky) -> float:
     """The shift from k, which counts from the forward after the move, to the k whose vol a strike keeps."""
-    if not stress.spot > -1.0:
+    if not -1.0 < stress.spot < math.inf:
         raise ValueError(f"the stress moves the spot by {stress.spot:.4g}; allowed: above -1, all of its value")
     return math.log1p(stress.spot) if sticky == "strike" else 0.0
 

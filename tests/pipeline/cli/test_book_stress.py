@@ -24,7 +24,11 @@ def test_a_stress_is_read_by_its_names() -> None:
         ("", "has ''; allowed"),
         ("spot=1,spot=2", "has 'spot' twice; allowed"),
         ("spot", "spot is ''; it must be a number"),
-        ("level=5%", "level is '5%'; it must be a number such as 0.05"),
+        ("level=5%", "level is '5%'; it must be a number from -3 to 3, such as 0.05"),
+        ("level=nan", "level is 'nan'; it must be a number from -3 to 3, such as 0.05"),
+        ("spot=inf", "spot is 'inf'; it must be a number"),
+        ("skew=1e200", "skew is '1e200'; it must be a number"),
+        ("level=5", "level is '5'; it must be a number from -3 to 3"),
     ],
 )
 def test_what_is_no_stress_is_refused(text: str, message: str) -> None:
