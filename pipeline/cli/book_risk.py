@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError, listed
 from pipeline.files.formats import finite_or_none
-from vae.risk.book import CALL, PUT, Book, Underlying, enclosed, valued
+from vae.risk.book import CALL, PUT, Book, Underlying, enclosed, expiring, valued, valued_at_end
 from vae.risk.explain import explained, least_variance_hedge
 from vae.risk.measures import fewest, knows, risk
 from vae.runtime import Scenarios, State
@@ -31,17 +31,19 @@ def figures(
         underlying: at the date of the state.
         grid: of the surfaces.
         state: where the scenarios start.
-        drawn: the scenarios, of which the last date counts.
+        drawn: the scenarios. The last date counts, and others where an option expires on the way.
         levels: of value at risk and expected shortfall.
 
     Raises:
         InputError: the surface does not enclose an option.
     """
     _check_enclosed(book, underlying, state, grid)
-    years = (drawn.dates[-1] - state.date).days / DAYS_PER_YEAR
-    log_return, surfaces = drawn.log_return[:, -1].astype(float), drawn.iv[:, -1]
-    moved, straddle = underlying.after(log_return), _straddle(underlying, grid)
-    after = valued(book.after(years), moved, surfaces, grid)
+    passed = np.array([(date - state.date).days / DAYS_PER_YEAR for date in drawn.dates])
+    years, paths, surfaces = float(passed[-1]), drawn.log_return.astype(float), drawn.iv[:, -1]
+    log_return, straddle = paths[:, -1], _straddle(underlying, grid)
+    moved = underlying.after(log_return)
+    after = valued_at_end(book, underlying, paths, passed, surfaces, grid)
+    expired = expiring(book, years)
     parts = explained(book, underlying, log_return, state.iv, after, grid, years)
     pnl, size = parts.pnl, float(len(after.value))
     if drawn.effective_size is not None:
@@ -76,6 +78,8 @@ def figures(
         },
         "with_arbitrage": int((~drawn.arbitrage_free(grid, slice(-1, None))).sum()),
         "beyond_rate": float(after.beyond.mean()),
+        "expired": int(expired.sum()),
+        "shorter_than_grid": int((book.is_option & ~expired & (book.tenor - years < grid.tenors[0])).sum()),
         "has_return": bool(log_return.any()),
     }
 
@@ -133,6 +137,16 @@ def text(found: Mapping[str, Any]) -> str:
         lines.append(
             f"note       in {found['beyond_rate']:.1%} of the cases a strike ends beyond the nodes of the surface, "
             f"and has the vol of its end"
+        )
+    if found["expired"]:
+        lines.append(
+            f"note       {found['expired']} options expire on the way, and are paid at the spot of the last date up to "
+            "their expiry"
+        )
+    if found["shorter_than_grid"]:
+        lines.append(
+            f"note       {found['shorter_than_grid']} options end with less time left than the first tenor of the "
+            "surface, and have the vols of that tenor at as many deviations from the forward"
         )
     if not found["has_return"]:
         lines.append(

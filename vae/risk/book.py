@@ -20,6 +20,7 @@ from vae.surface.normal import normal_cdf
 Array = NDArray[np.float64]
 
 CALL, PUT, UNDERLYING = 1, -1, 0
+_SAME_TIME = 1e-9  # years
 _LEAST_VARIANCE = 1e-12  # of a total variance; an option a moment before its expiry has less
 
 
@@ -122,6 +123,37 @@ def valued(book: Book, underlying: Underlying, iv: NDArray[np.floating], grid: G
         for whole, part in zip(found, _of_one_expiry(book.at(places), underlying, surfaces, grid), strict=True):
             whole[places] = part.T
     return Valued(*(whole.T for whole in found))
+
+
+def valued_at_end(
+    book: Book, underlying: Underlying, log_return: Array, years: Array, iv: NDArray[np.floating], grid: Grid
+) -> Valued:
+    """One unit of each position at the end of paths.
+
+    An option that expires on the way is worth its payoff at the spot of the path's last date up to its expiry, with
+    interest from then on.
+
+    Args:
+        book: the positions at the start.
+        underlying: at the start, with one spot.
+        log_return: of the underlying since the start, [scenario, date].
+        years: from the start to the dates of the path, rising, [date].
+        iv: surfaces at the end, [scenario, tenor, node].
+        grid: of the surfaces.
+    """
+    end, total = valued(book.after(years[-1]), underlying.after(log_return[:, -1]), iv, grid), float(years[-1])
+    for row in np.flatnonzero(expiring(book, total)):
+        option, passed = book.at(np.array([row])), int((years <= book.tenor[row] + _SAME_TIME).sum())
+        spot = underlying.after(log_return[:, passed - 1] if passed else np.zeros(len(log_return))).spot
+        payoff = np.maximum(_exercised(option, spot[:, None])[:, 0], 0.0)
+        end.value[:, row] = payoff * math.exp(underlying.rate * max(total - float(book.tenor[row]), 0.0))
+    return end
+
+
+def expiring(book: Book, years: float) -> NDArray[np.bool_]:
+    """Whether a position is an option that expires within so many years, [position]."""
+    found: NDArray[np.bool_] = book.is_option & (book.tenor <= years + _SAME_TIME)
+    return found
 
 
 def _of_one_expiry(book: Book, underlying: Underlying, surfaces: Interpolation, grid: Grid) -> Valued:

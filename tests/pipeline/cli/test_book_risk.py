@@ -128,3 +128,23 @@ def test_scenarios_that_are_worth_few_state_no_risk_that_needs_many() -> None:
     assert "risk 99 %  not known: it takes 100 scenarios, and these are worth 40" in said
     assert "delta 0, gamma 0" in said
     assert figures(book, SPOT, GRID, STATE, drawn(RETURNS), (0.95,))["given_return"] is None
+
+
+def test_an_option_that_expires_on_the_way_is_paid_at_the_spot_of_its_expiry() -> None:
+    """By hand, on paths whose spot goes on; with interest from then on."""
+    dates = tuple(dt.date(2027, 1, day) for day in (4, 5, 6))  # 39, 40 and 41 days
+    returns = np.log1p(np.array([[0.10, 0.20, -0.30], [-0.10, 0.05, 0.40]]).repeat(60, axis=0))
+    iv = np.broadcast_to(FLAT, (len(returns), 3, *GRID.shape))
+    paths = Scenarios(iv, returns.astype(np.float32), dates, np.zeros(returns.shape, int))
+    carried = SPOT._replace(rate=0.05)
+    for days, spots in ((40, (120.0, 105.0)), (39.5, (110.0, 90.0)), (38.0, (100.0, 100.0))):
+        book = Book(np.array([CALL]), np.array([95.0]), np.array([days / 365]), np.ones(1))
+        found = figures(book, carried, GRID, STATE, paths, (0.95,))
+        paid = np.maximum(np.array(spots) - 95.0, 0.0) * np.exp(0.05 * (41 - days) / 365)
+        assert found["pnl_mean"] + found["value"] == pytest.approx(paid.mean(), rel=1e-6)
+        assert found["expired"] == 1
+        assert "1 options expire on the way, and are paid at the spot of the last date" in text(found)
+    long = Book(np.array([CALL]), np.array([95.0]), np.array([0.15]), np.ones(1))
+    found = figures(long, carried, GRID, STATE, paths, (0.95,))
+    assert (found["expired"], found["shorter_than_grid"]) == (0, 1)
+    assert "1 options end with less time left than the first tenor" in text(found)
