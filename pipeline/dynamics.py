@@ -15,6 +15,8 @@ from vae.dynamics.fit import FEWEST_DATES, History
 from vae.dynamics.law import FORMS, Array, advanced, passed
 from vae.model.autoencoder import Vae
 
+Days = np.ndarray[tuple[int], np.dtype[np.int64]]  # since 1970-01-01
+
 _FITTED = SPLITS[:-1]
 
 
@@ -50,6 +52,9 @@ def check_dynamics(settings: TrainParams, data: Dataset) -> None:
     if len(dates) < FEWEST_DATES:
         known = "" if settings.dynamics.underlying is None else f" with a number for {settings.dynamics.underlying}"
         raise _refused(f"train and validation have {len(dates)} dates{known}, fewer than {FEWEST_DATES}")
+    apart = float(np.median(_working_days(dates)))
+    if apart > 1.0:
+        raise _refused(f"half of the dates are {apart:g} or more working days apart, and a law of motion is daily")
 
 
 def fit_motion(settings: DynamicsParams, model: Vae, data: Dataset) -> FittedMotion:
@@ -90,7 +95,7 @@ def tested_dates(data: Dataset, underlying: str | None) -> int:
     return int(_priced(underlying, data, "test").sum())
 
 
-def _dates(data: Dataset, split: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _dates(data: Dataset, split: str) -> Days:
     """Days since 1970-01-01 of the surfaces of a split of dated data, [surface]."""
     found = data.date(split)
     return np.zeros(0, np.int64) if found is None else found.astype(np.int64)
@@ -112,6 +117,12 @@ def _priced(underlying: str | None, data: Dataset, split: str) -> np.ndarray[tup
             f"a law without a return"
         )
     return np.asarray(numbers[underlying] > 0.0, bool)  # NaN is not
+
+
+def _working_days(dates: Days) -> Days:
+    """Days from Monday to Friday that pass from each date to the next, [date - 1]."""
+    after = dates.astype("datetime64[D]") + np.timedelta64(1, "D")
+    return np.busday_count(after[:-1], after[1:])
 
 
 def _refused(reason: str) -> InputError:

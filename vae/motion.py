@@ -37,6 +37,7 @@ _CANDIDATES = 8192  # paths that those with a given return are chosen among
 _JUDGED = 256  # draws of them by which is known how many have no static arbitrage
 _STARTS, _CHOICES = 1, 2  # streams of random numbers beside the graph's
 _SATURDAY = 5
+_MOST_PASSED = 4  # of the days from Monday to Friday in a step; weekly dates have five
 _SHORTEST, _LONGEST = 1e-6, 1000.0  # working days from a state to the next quotes
 _ROUNDING = 1e-9  # of sums of parts of a day
 _FreePaths = Callable[[NDArray[np.intp]], NDArray[np.bool_]]  # of places of paths [n]: each surface, [n, step]
@@ -156,6 +157,9 @@ class Motion:
     def after(self, state: State, iv: Array, date: dt.date, log_return: float) -> State:
         """The state after a date with the surface iv [tenor, node].
 
+        The law learned no step over a gap between dates (``is_one_step``). There it starts anew at the surface: recent
+        moves are 0, and deviations stay as they were, but for laws in which they follow the surface.
+
         Raises:
             ValueError: the date is not after that of the state.
         """
@@ -169,6 +173,9 @@ class Motion:
             "observed": np.array([True]),
         }
         coordinates, recent, variances, surface = (part[0] for part in self._finite_outputs(feeds, (*_NEXT, "iv")))
+        if not is_one_step(state.date, date):
+            recent = np.zeros_like(recent)
+            variances = (state.variances * self._followed(coordinates - state.filtered)).astype(np.float32)
         return self._seen(date, coordinates, recent, variances, surface)
 
     def _seen(self, date: dt.date, coordinates: Array, recent: Array, variances: Array, iv: Array) -> State:
@@ -245,14 +252,20 @@ class Motion:
             log_return: of the underlying over all dates, where it is given.
 
         Raises:
-            ValueError: the dates do not rise or are too many, paths too many are skipped, or the law cannot say what
-                follows from the return.
+            ValueError: the dates do not rise, have a gap or are too many, paths too many are skipped, or the law cannot
+                say what follows from the return.
         """
         most = MOST_STEPS if log_return is None else MOST_GIVEN_STEPS
         if not 1 <= len(dates) <= most or any(one >= two for one, two in itertools.pairwise([state.date, *dates])):
             given = "" if log_return is None else ", as log_return is given"
             raise ValueError(
                 f"days must be 1 to {most} dates that rise from {state.date}, the date of the state{given}"
+            )
+        gap = next((pair for pair in itertools.pairwise([state.date, *dates]) if not is_one_step(*pair)), None)
+        if gap is not None:
+            raise ValueError(
+                f"{gap[1]} follows {gap[0]} over a gap, but a step leads from a trading day to the next: name all of "
+                "them, and take the surfaces that you want; or start from the state of a later surface"
             )
         if offset > _ROWS - n:
             raise ValueError(f"offset is {offset}; allowed: 0 to 2^40 less the number of paths")
@@ -439,6 +452,16 @@ def working_days(after: dt.date, count: int) -> tuple[dt.date, ...]:
         if day.weekday() < _SATURDAY:
             found.append(day)
     return tuple(found)
+
+
+def is_one_step(before: dt.date, date: dt.date) -> bool:
+    """Whether a step leads from a trading day to the next, with weekends and holidays of less than a week between.
+
+    >>> is_one_step(dt.date(2001, 9, 7), dt.date(2001, 9, 10)), is_one_step(dt.date(2001, 9, 7), dt.date(2001, 9, 14))
+    (True, False)
+    """
+    one = dt.timedelta(1)
+    return int(np.busday_count(before + one, date + one)) <= _MOST_PASSED
 
 
 def _week(before: dt.date, date: dt.date) -> Array:

@@ -13,7 +13,6 @@ from vae.surface.arbitrage import PRICE_TOLERANCE
 from vae.surface.grid import Grid
 from vae.surface.units import DAYS_PER_YEAR
 
-
 _LARGEST = 3.0  # move: vols rise by 300 points, the spot to four times of itself
 
 

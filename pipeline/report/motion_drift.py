@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pipeline import progress
 from pipeline.files.dataset import SPLITS, Dataset
 from vae.dynamics.choice import log_density
+from vae.motion import is_one_step
 from vae.motion_state import State
 from vae.runtime import SurfaceModel, VectorModel
 from vae.surface.days import date_of, day_of
@@ -26,7 +27,6 @@ from vae.surface.days import date_of, day_of
 Array = NDArray[np.float64]
 
 _PATHS, _OTHERS = 1000, 50  # scenarios of each date, and more, whose own score is what the law expects
-_WEEK = 7  # days: a longer step is none of those that the law was learned from
 _SETTLING, _JUDGED = 250, 250  # dates through which a state is filtered first, and dates of the test split, at most
 _LONG_AGO = dt.timedelta(days=1000)
 _LEFT_OUT = "scheduled runs leave it out, as they do not decide by it; `volvae drift` shows it"
@@ -131,10 +131,14 @@ def _walked(model: SurfaceModel, dates: Dates, state: State, *, first: int = 0, 
         log_return = math.log(price / before) if priced and known else 0.0
         after = model.next_state(iv, date_of(day), log_return=log_return if priced else None, state=state)
         before = price
-        if step > _WEEK or not known:
-            reasons.append(_TOO_FAR if step > _WEEK else _FIRST_PRICE)
+        if not is_one_step(state.date, after.date):
+            reasons.append(_TOO_FAR)
+            state = after
+            continue
+        if not known:
+            reasons.append(_FIRST_PRICE)
             unmoved = np.zeros_like(state.recent)
-            # ``filtered`` stays, so that variances follow the surface through the gap, of laws whose variances do
+            # ``filtered`` stays, so that variances follow the surface, of laws whose variances do
             state = state._replace(date=after.date, coordinates=after.coordinates, iv=after.iv, recent=unmoved)
             continue
         if place >= first:
@@ -144,8 +148,8 @@ def _walked(model: SurfaceModel, dates: Dates, state: State, *, first: int = 0, 
 
 
 _TOO_FAR = (
-    f"a date more than {_WEEK} days after the one before is not foretold; it starts anew there with its deviations "
-    "of before, moved by the surface where those of the law are, and they settle within some twenty dates"
+    "a date that follows over a gap of five working days or more is not foretold; the law starts anew there with its "
+    "deviations of before, moved by the surface where those of the law are, and they settle within some twenty dates"
 )
 _FIRST_PRICE = "the first date with a price of the underlying has no return"
 

@@ -25,7 +25,7 @@ from vae.surface.smile_features import functionals
 _TENORS, _NODES = (0.25, 1.0), (-0.1, 0.0, 0.1)
 
 
-def _quoted(workspace: Workspace, dates: int, **train: Any) -> None:
+def _quoted(workspace: Workspace, dates: int, *, weekly: bool = False, **train: Any) -> None:
     """Settings and a file of quotes whose level wanders from one working day to the next, against the spot."""
     random, day = np.random.default_rng(3), datetime.date(2020, 1, 1)
     with Path("quotes.csv").open("w", newline="") as file:
@@ -39,7 +39,7 @@ def _quoted(workspace: Workspace, dates: int, **train: Any) -> None:
                 for k in _NODES:
                     vol = np.exp(level + skew * k / tenor**0.5 + 0.002 * random.standard_normal())
                     rows.writerow([day.isoformat(), tenor, k, f"{vol:.8f}", "" if place == 270 else f"{spot:.8f}"])
-            day += datetime.timedelta(1 if day.weekday() < 4 else 3)
+            day += datetime.timedelta(7 if weekly else 1 if day.weekday() < 4 else 3)
     path = workspace.folder / "params.yaml"
     settings = YAML(typ="safe").load(path)
     settings["prepare"] |= {
@@ -204,6 +204,7 @@ def _check_scenarios(model: SurfaceModel, motion: motion_file.FittedMotion) -> N
     ("dates", "train", "line"),
     [
         (80, {"dynamics": {}}, "train.dynamics is set, but train and validation have 68 dates, fewer than 100"),
+        (120, {"dynamics": {}, "weekly": True}, "half of the dates are 5 or more working days apart"),
         (160, {"dynamics": {"underlying": "spot"}}, "underlying is spot, which is not among the numbers of the data"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from vae import motion
 from vae.dynamics import law as law_of_motion
 from vae.dynamics.law import MOVE_DECAY, followed, forecast, to_points
-from vae.motion import MOST_GIVEN_STEPS
+from vae.motion import MOST_GIVEN_STEPS, working_days
 from vae.runtime import Scenarios, State, SurfaceModel
 from vae.surface.grid import Grid
 
@@ -305,3 +305,29 @@ def test_a_state_that_leads_beyond_all_numbers_is_refused(model: SurfaceModel, p
         except ValueError as error:
             outcomes.append("beyond single precision" in str(error))
     assert outcomes == [True, True]
+
+
+@pytest.mark.parametrize("apart", [65, 5])
+def test_dates_with_a_gap_are_refused_and_the_days_between_are_the_way(model: SurfaceModel, apart: int) -> None:
+    """A step over a quarter, or a week, would move as little as one over a day."""
+    end = working_days(model.state.date, apart)[-1]
+    for log_return in (None, -0.01) if model.manifest["dynamics"]["underlying"] else (None,):
+        with pytest.raises(ValueError, match=rf"{end} follows {model.state.date} over a gap, but a step"):
+            model.scenarios(days=[end], n=4, seed=1, log_return=log_return)
+    assert model.scenarios(days=working_days(model.state.date, apart), n=4, seed=1).dates[-1] == end
+    assert model.scenarios(days=[working_days(model.state.date, 4)[-1]], n=4, seed=1).iv.shape[1] == 1  # past holidays
+
+
+def test_a_surface_after_a_gap_widens_nothing(model: SurfaceModel) -> None:
+    """A move of a quarter is no shock of a day: deviations stay, but for their level, and there are no recent moves."""
+    before = model.state
+    risen = model.sample(1, seed=3)[0]
+    log_return = 0.1 if len(before.recent) > len(before.coordinates) else None
+    days = working_days(before.date, 60)
+    after = model.next_state(risen, days[-1], log_return=log_return)
+    np.testing.assert_array_equal(after.recent, np.zeros_like(before.recent))
+    assert np.abs(np.log(after.variances / before.variances)).max() < 0.1
+    np.testing.assert_allclose(after.filtered, after.coordinates, rtol=1e-6)
+    assert (after.date, after.elapsed) == (days[-1], 0.0)
+    shocked = model.next_state(risen, days[0], log_return=log_return)
+    assert np.log(shocked.variances / before.variances).max() > 0.5

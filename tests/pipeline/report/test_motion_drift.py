@@ -76,7 +76,7 @@ def test_a_score_does_not_depend_on_later_dates(model: SurfaceModel) -> None:
     ("change", "scored", "reason"),
     [
         (lambda dates: dates, [False, True, True, True], "the first date with a price of the underlying has no return"),
-        (lambda dates: dates._replace(days=dates.days + 400), [False, True, True, True], "more than 7 days after"),
+        (lambda dates: dates._replace(days=dates.days + 400), [False, True, True, True], "over a gap of five working"),
         (lambda dates: dates._replace(days=dates.days - 400), [False] * 4, "not after the last one of the model"),
         (lambda dates: dates._replace(days=dates.days[[0, 1, 1, 2]]), [False, True, False, True], "several surfaces"),
         (lambda dates: dates._replace(price=None), [False] * 4, "without a price of the underlying"),
