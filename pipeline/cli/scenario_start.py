@@ -12,7 +12,14 @@ from pipeline.cli.common import Finite
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from vae.runtime import State, SurfaceModel
+
+
+# root mean squares, in standard deviations of a day, of the distance from a file's surface to the model's
+_NEAR, _FAR = 0.3, 2.0
 
 
 class Start(NamedTuple):
@@ -51,7 +58,34 @@ class Start(NamedTuple):
         iv = surface_tables.read_on_grid(self.surface, model.grid)
         if len(iv) != 1:
             raise InputError(f"{self.surface} has {len(iv)} surfaces; paths start at one")
-        return model.next_state(iv[0], self.date, log_return=self.log_return)
+        state = model.next_state(iv[0], self.date, log_return=self.log_return)
+        _compare(self.surface, iv[0], state, model)
+        return state
+
+
+def _compare(path: Path, iv: "NDArray[np.floating]", state: "State", model: "SurfaceModel") -> None:
+    """Warn where paths start at another surface than the file's, as the model cannot make that one.
+
+    Raises:
+        InputError: the two are further apart than surfaces move in a day.
+    """
+    import numpy as np
+
+    from vae.surface.units import DAYS_PER_YEAR
+
+    miss = np.log(state.iv / iv)
+    day = np.sqrt(model.state.variances[:, : iv.size].mean(axis=0)).reshape(iv.shape)  # standard deviations of log vols
+    size = float(np.sqrt(np.square(miss / day).mean()))
+    tenor, node = np.unravel_index(np.abs(miss / day).argmax(), iv.shape)
+    days, place = DAYS_PER_YEAR * model.grid.tenors[tenor], model.grid.nodes[node]
+    told = f"at {days:.0f} days and node {place:g} it has {iv[tenor, node]:.2%}, the model {state.iv[tenor, node]:.2%}"
+    if size > _FAR:
+        raise InputError(
+            f"{path} has a surface that the model cannot make: {told}; `volvae complete {path} --state FILE` takes its "
+            "points as quotes, and says how sure the state is"
+        )
+    if size > _NEAR:
+        click.echo(f"warning: paths start at the surface that the model makes of {path}: {told}", err=True)
 
 
 given_return_option = click.option(
