@@ -38,6 +38,7 @@ _JUDGED = 256  # draws of them by which is known how many have no static arbitra
 _STARTS, _CHOICES = 1, 2  # streams of random numbers beside the graph's
 _SATURDAY = 5
 _MOST_PASSED = 4  # of the days from Monday to Friday in a step; weekly dates have five
+_SAME_VOL = 1e-3  # share of a vol, for the rounding of coordinates
 _SHORTEST, _LONGEST = 1e-6, 1000.0  # working days from a state to the next quotes
 _ROUNDING = 1e-9  # of sums of parts of a day
 _FreePaths = Callable[[NDArray[np.intp]], NDArray[np.bool_]]  # of places of paths [n]: each surface, [n, step]
@@ -236,6 +237,13 @@ class Motion:
         known = state.covariance, state.spread @ state.spread
         found = kalman_filter.doubted(self._law, before, known, error / state.iv.ravel().astype(np.float64))
         return None if found is None else state._replace(covariance=found[0], spread=kalman_filter.root(found[1]))
+
+    @_looking_at_overflow
+    def check(self, state: State) -> None:
+        """Raise ValueError where the surface of a state is not that of its coordinates, as after a change by hand."""
+        made = self._surfaces(state.coordinates.astype(np.float64))
+        if not np.allclose(made, state.iv, rtol=_SAME_VOL, atol=0.0):
+            raise ValueError("iv of the state is not the surface of its coordinates; send back what was returned")
 
     @_looking_at_overflow
     def scenarios(

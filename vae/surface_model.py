@@ -341,7 +341,9 @@ class SurfaceModel(BundleModel):
         Raises:
             ValueError: the model has no law of motion, the state is of another model, or it is none.
         """
-        return motion_state.of_plain(found, self._moving.state, self._weights_sha256)
+        state = motion_state.of_plain(found, self._moving.state, self._weights_sha256)
+        self._moving.check(state)
+        return state
 
     @property
     def _weights_sha256(self) -> str:
