@@ -37,7 +37,8 @@ class Scores(NamedTuple):
     """How likely, well fitted and common surfaces or vectors are under the model.
 
     Percentiles rank among held-out surfaces or vectors, [batch]; they are NaN for one that has fewer known points than
-    all of these.
+    all of these, and for no other. One so far outside that its score leaves the range of floating point has no
+    likelihood, nats of minus infinity, an infinite misfit, distance and errors, and so the oddest rank.
 
     Attributes:
         nats: log density of the known points by Laplace's approximation, [batch]; of vectors in double precision.
@@ -241,6 +242,23 @@ class BundleModel:
             self._graphs[bundle.ENCODER].run_into(self._feeds(data[rows]), {"mean": mean[rows], "std": std[rows]})
         return Posterior(mean, std)
 
+    def _posterior(self, data: Array) -> Posterior:
+        """The posterior of each row.
+
+        Raises:
+            ValueError: one is not finite, as the row is too far from what the encoder learned.
+        """
+        found = self._encoded(data)
+        wrong = ~(np.isfinite(found.mean) & np.isfinite(found.std)).all(1)
+        if wrong.any():
+            row = int(wrong.argmax())
+            place = np.unravel_index(np.nanargmax(np.abs(data[row])), data[row].shape)
+            raise ValueError(
+                f"row {row} of {self.layout.tensor} is too far from what the model learned: no finite posterior goes "
+                f"with it; its largest number is {data[row][place]:g}, at index {', '.join(map(str, place))}"
+            )
+        return found
+
     def _scored(self, data: Array) -> Scores:
         nats, misfit, distance = np.empty((3, len(data)), self._nats)
         error = np.empty(data.shape, self._nats)
@@ -248,6 +266,9 @@ class BundleModel:
         for rows in slices(len(data), _SCORED):
             own = {name: part[rows] for name, part in found.items()}
             self._graphs[bundle.SCORER].run_into(self._feeds(data[rows]), own)
+        for part, oddest in ((nats, -np.inf), (misfit, np.inf), (distance, np.inf), (error, np.inf)):
+            part[np.isnan(part)] = oddest  # what overflowed: nothing is odder
+        error[np.isnan(data)] = 0.0
         points = np.isfinite(data).reshape(len(data), -1).sum(1)
         ranks = {
             name: np.where(

@@ -242,15 +242,24 @@ class SurfaceModel(BundleModel):
         of ``Surfaces.to_pandas``, and its surfaces are ordered by their numbers.
 
         Raises:
+            ValueError: another shape, vols that cannot be or that the model was not trained to read, or a surface so
+                far from what it learned that no finite posterior goes with it.
+        """
+        return self._posterior(self._checked(iv))
+
+    def reconstruct(self, iv: ArrayLike) -> Array:
+        """The surfaces that the posterior means of surfaces iv [batch, tenor, node] are decoded to.
+
+        Raises:
             ValueError: another shape, or vols that cannot be or that the model was not trained to read.
         """
-        return self._encoded(self._checked(iv))
+        return self.decode(self._encoded(self._checked(iv)).mean)
 
     def score(self, iv: ArrayLike) -> Scores:
         """How likely surfaces iv [batch, tenor, node], or those of a frame, are; missing points are NaN.
 
         Raises:
-            ValueError: as of ``encode``.
+            ValueError: another shape, or vols that cannot be or that the model was not trained to read.
         """
         return self._scored(self._checked(iv))
 

@@ -126,15 +126,24 @@ class VectorModel(BundleModel):
         """Posterior of the latents given vectors x [batch, D]; missing points are NaN.
 
         Raises:
+            ValueError: another shape, numbers that the likelihood does not allow or the model does not read, or a
+                vector so far from what it learned that no finite posterior goes with it.
+        """
+        return self._posterior(self._vectors(x, reads_missing=self._reads_missing))
+
+    def reconstruct(self, x: ArrayLike) -> Array:
+        """The vectors that the posterior means of vectors x [batch, D] are decoded to.
+
+        Raises:
             ValueError: another shape, or numbers that the likelihood does not allow or the model does not read.
         """
-        return self._encoded(self._vectors(x, reads_missing=self._reads_missing))
+        return self.decode(self._encoded(self._vectors(x, reads_missing=self._reads_missing)).mean)
 
     def score(self, x: ArrayLike) -> Scores:
         """How likely vectors x [batch, D] are; missing points are NaN.
 
         Raises:
-            ValueError: as of ``encode``.
+            ValueError: another shape, or numbers that the likelihood does not allow or the model does not read.
         """
         return self._scored(self._vectors(x, reads_missing=self._reads_missing))
 

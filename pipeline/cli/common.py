@@ -1,13 +1,14 @@
 """Shared by the commands: how an error ends a command, and options that several of them have."""
 
+import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from importlib.metadata import requires
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import click
 
@@ -121,6 +122,20 @@ def option_of_bundle(use: str, *, default: Path | None = BUNDLE) -> Callable[[Co
     return click.option(
         "--bundle", type=click.Path(path_type=Path), default=default, show_default=default is not None, help=use
     )
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """The result of a command as JSON, which has neither NaN nor infinity: null in their place."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: object) -> Any:  # noqa: ANN401 - what it got
+    """The same value with None for each number that is not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 seed_option = click.option(

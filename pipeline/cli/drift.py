@@ -1,12 +1,11 @@
 """The command that says whether data drift from what the champion learned."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.common import check_not_read, json_option, one_line_errors, option_of_bundle
+from pipeline.cli.common import check_not_read, json_option, json_text, one_line_errors, option_of_bundle
 from pipeline.cli.quotes_options import ReadingOptions, reading_options
 from pipeline.errors import InputError, shown
 
@@ -71,7 +70,7 @@ def drift(
     if incoming.motion is not None:
         figures |= judged.motion_figures(test, incoming)
     drifts = None if share is None else share > rule.odd_share
-    click.echo(json.dumps({**figures, "drift": drifts, "page": str(output)}) if as_json else f"{line}: {shown(output)}")
+    click.echo(json_text({**figures, "drift": drifts, "page": str(output)}) if as_json else f"{line}: {shown(output)}")
 
 
 def _model(bundle: Path | None) -> "tuple[str, SurfaceModel | VectorModel]":

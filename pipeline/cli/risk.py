@@ -1,12 +1,19 @@
 """The command that values a book of options over scenarios: risk, what it comes from, and how to hedge it."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.common import Finite, bundle_option, json_option, one_line_errors, provider_option, seed_option
+from pipeline.cli.common import (
+    Finite,
+    bundle_option,
+    json_option,
+    json_text,
+    one_line_errors,
+    provider_option,
+    seed_option,
+)
 from pipeline.cli.scenario_start import Start, given_return_option, start_options
 
 if TYPE_CHECKING:
@@ -98,4 +105,4 @@ def risk(
     found = book_risk.figures(positions, underlying, model.grid, state, drawn, levels)
     found["stress"] = book_stress.figures(positions, underlying, model.grid, state, moves)
     text = [book_risk.text(found), *book_stress.lines(found["stress"])]
-    click.echo(json.dumps(found, allow_nan=False) if as_json else "\n".join(text))
+    click.echo(json_text(found) if as_json else "\n".join(text))

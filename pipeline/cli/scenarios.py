@@ -1,6 +1,5 @@
 """The command that draws paths of surfaces and returns through the next dates."""
 
-import json
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -8,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.common import bundle_option, check_ending, json_option, one_line_errors, provider_option, seed_option
+from pipeline.cli.common import (
+    bundle_option,
+    check_ending,
+    json_option,
+    json_text,
+    one_line_errors,
+    provider_option,
+    seed_option,
+)
 from pipeline.cli.scenario_start import Start, given_return_option, start_options
 from pipeline.errors import shown
 
@@ -68,7 +75,7 @@ def scenarios(
         given = f" given a log return of {given_return:g}, worth {first.effective_size:.0f} equally probable ones"
     through = f"{days} {'day' if days == 1 else 'days'}"
     text = f"{count:,} scenarios of {through} from {state.date}{given}, seed {seed}: {shown(output)}"
-    click.echo(json.dumps(outcome) if as_json else text)
+    click.echo(json_text(outcome) if as_json else text)
     if lacking:
         click.echo(
             f"warning: {lacking:,} of {count * days:,} surfaces have static arbitrage; their arbitrage_free is false",

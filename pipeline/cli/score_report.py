@@ -46,7 +46,8 @@ def _places(scores: Scores, grid: Grid | None) -> dict[str, list[str]]:
 def figures(scores: Scores, kind: str) -> dict[str, float | None]:
     """Counts, the least likely surface or vector, and the one with the largest error.
 
-    The counts of odd ones are None where none can be compared.
+    The counts of odd ones are None where none can be compared. Nats and errors are infinite where a score left the
+    range of floating point.
     """
     ranked = scores.percentile[np.isfinite(scores.percentile)]
     most, largest = ODD_PERCENTILE, np.abs(scores.largest_error)

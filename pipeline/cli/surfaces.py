@@ -1,6 +1,5 @@
 """Commands on surfaces: draw them, complete them from quotes, score them, measure their static arbitrage."""
 
-import json
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ from pipeline.cli.common import (
     check_ending,
     check_not_read,
     json_option,
+    json_text,
     one_line_errors,
     option_of_bundle,
     provider_option,
@@ -110,7 +110,7 @@ def sample(
         kind, size = "surfaces", "{} tenors x {} nodes".format(*model.grid.shape)
     outcome = {"path": str(output), kind: count, "seed": seed, "provider": model.provider}
     text = f"{count:,} {kind} of {size}, seed {seed}, on {model.provider}: {shown(output)}"
-    click.echo(json.dumps(outcome) if as_json else text)
+    click.echo(json_text(outcome) if as_json else text)
 
 
 @click.command(
@@ -176,7 +176,7 @@ def complete(
         if state is not None:
             raise InputError("a model of vectors has no law of motion, and so no --state")
         outcome = vectors.complete(model, quotes, output, plot=plot)
-        click.echo(json.dumps(outcome) if as_json else vectors.completed_text(outcome))
+        click.echo(json_text(outcome) if as_json else vectors.completed_text(outcome))
         return
     choice = Choice(None if date is None else date.date(), snapshot, market)
     source = complete_quotes.read(quotes, reading, choice)
@@ -197,7 +197,7 @@ def complete(
         outcome, text = outcome | {"plot": str(page)}, f"{text}, {shown(page)}"
     if found.warning is not None:
         click.echo(f"warning: {found.warning}", err=True)
-    click.echo(json.dumps(outcome) if as_json else text)
+    click.echo(json_text(outcome) if as_json else text)
 
 
 @click.command(
@@ -238,7 +238,7 @@ def score(
     if output is not None:
         score_report.write(output, scores, kind, grid, titles)
     outcome = score_report.figures(scores, kind)
-    click.echo(json.dumps(outcome) if as_json else score_report.text(outcome, kind))
+    click.echo(json_text(outcome) if as_json else score_report.text(outcome, kind))
 
 
 @click.command(short_help="Measure static arbitrage in surfaces.", epilog="Example: volvae arbitrage surfaces.parquet")
@@ -281,7 +281,7 @@ def arbitrage(
         found = checks.join(tracked)
     figures = arbitrage_table.figures(found, grid, tolerance=tolerance, data=arbitrage_table.read_data_rates(results))
     figures["known_rate"] = known_rate
-    click.echo(json.dumps(figures, indent=2) if as_json else arbitrage_table.text(figures, results))
+    click.echo(json_text(figures, indent=2) if as_json else arbitrage_table.text(figures, results))
 
 
 def _progress(blocks: Iterable[Item], *, length: int, label: str) -> AbstractContextManager[Iterable[Item]]:

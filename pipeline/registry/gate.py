@@ -150,7 +150,7 @@ def decode_ms(model: SurfaceModel | VectorModel) -> float:
 
 def _errors(model: SurfaceModel, quoted: NDArray[np.float32], truth: NDArray[np.float32]) -> NDArray[np.float64]:
     """Root mean square error of each reconstruction over the known points, basis points, [surface]."""
-    return rmse_bp(model.decode(model.encode(quoted).mean).astype(np.float64), truth.astype(np.float64), axes=(1, 2))
+    return rmse_bp(model.reconstruct(quoted).astype(np.float64), truth.astype(np.float64), axes=(1, 2))
 
 
 def mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -81,6 +81,6 @@ def _gaussian_checks(figures: Mapping[str, float], gate: GateParams) -> list[Che
 
 def _errors(model: VectorModel, x: NDArray[np.float32]) -> NDArray[np.float64]:
     """Root mean square error of each reconstruction, [n]."""
-    error = model.decode(model.encode(x).mean).astype(np.float64) - x
+    error = model.reconstruct(x).astype(np.float64) - x
     root: NDArray[np.float64] = np.sqrt((error**2).mean(1))
     return root

@@ -266,6 +266,53 @@ def test_a_surface_with_few_points_has_no_rank(reading: tuple[Vae, SurfaceModel]
     assert (scores.error[0, 1] == 0.0).all()
 
 
+def test_one_vol_that_cannot_be_is_refused(model: SurfaceModel) -> None:
+    iv = model.sample(2, seed=1)
+    iv[1, 0, 2] = 100.0
+    for call in (model.score, model.encode, model.reconstruct):
+        with pytest.raises(ValueError, match=r"surface 1: the vol 100 at tenor 0, node 2, .* at most 5000 %"):
+            call(iv)
+
+
+def _overflows(model: SurfaceModel, monkeypatch: pytest.MonkeyPatch, graph: str) -> None:
+    """Let a graph say of row 1 what arithmetic beyond single precision says."""
+    run = model._graphs[graph].run_into
+
+    class Overflowing:
+        def run_into(self, feeds, outputs) -> None:
+            run(feeds, outputs)
+            for found in outputs.values():
+                found[1] = np.float32(3e38) * np.float32(10.0) * np.float32(0.0)
+
+    monkeypatch.setitem(model._graphs, graph, Overflowing())
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_what_is_too_wild_to_be_measured_is_the_oddest(
+    reading: tuple[Vae, SurfaceModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only too few points leave a surface without a rank."""
+    _, model = reading
+    iv = model.sample(3, seed=1)
+    iv[2, 1] = np.nan
+    _overflows(model, monkeypatch, "scorer.onnx")
+    scores = model.score(iv)
+    assert scores.percentile[1] == 0.0
+    assert scores.misfit_percentile[1] == scores.distance_percentile[1] == scores.error_percentile[1] == 100.0
+    assert scores.odd[1]
+    assert scores.nats[1] == -np.inf
+    assert np.isnan(scores.percentile).tolist() == [False, False, True]
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_a_posterior_that_is_not_finite_is_refused(model: SurfaceModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    iv = model.sample(3, seed=1)
+    iv[1, 0, 3] = 9.0
+    _overflows(model, monkeypatch, "encoder.onnx")
+    with pytest.raises(ValueError, match=r"row 1 of iv is too far .*; its largest number is 9, at index 0, 3"):
+        model.encode(iv)
+
+
 def test_a_surface_is_completed_from_its_own_points(model: SurfaceModel) -> None:
     """As a surface with holes, as quotes by log-moneyness, and by call delta: the same answer."""
     surface = model.sample(1, seed=3)[0]

@@ -35,6 +35,15 @@ class Interval(NamedTuple):
         """The interval of single vols beside such a median."""
         return Interval(0.1 * self.low, 5.0 * self.high)
 
+    @property
+    def largest(self) -> float:
+        """The largest vol of a surface whose odd points are to be found.
+
+        It is beyond ``each``, as an odd point, such as one in percent, is scored. What is larger is no vol, and what
+        models make of it leaves single precision.
+        """
+        return 25.0 * self.high
+
 
 MEDIAN_VOL = Interval(0.01, 2.0)
 EACH_VOL = MEDIAN_VOL.each
@@ -113,20 +122,21 @@ by 100
 
 
 def check_surfaces(vols: NDArray[np.floating], allowed: Interval = MEDIAN_VOL) -> None:
-    """Refuse surfaces [surface, tenor, node] that cannot be decimal Black vols, each by its median; NaN is not known.
+    """Refuse surfaces [surface, tenor, node] that cannot be decimal Black vols; NaN is not known.
 
     Args:
         vols: of the surfaces.
         allowed: what the median of each may be.
 
     Raises:
-        ValueError: the median of a surface is not allowed.
+        ValueError: the median of a surface is not allowed, or a vol is far larger than any market has.
     """
     lowest, highest = np.fmin.reduce(vols, (1, 2)), np.fmax.reduce(vols, (1, 2))
-    doubtful = (lowest < allowed.low) | (highest > allowed.high)  # the median of others is between these
+    doubtful = (lowest < allowed.low) | (highest > allowed.high)  # all vols of others are between these
     for row in np.flatnonzero(doubtful):
         try:
             _check_median(float(np.nanmedian(vols[row])), allowed)
+            _check_largest(vols[row], allowed.largest)
         except ValueError as error:
             raise ValueError(f"surface {row}: {error}") from error
 
@@ -206,6 +216,17 @@ def _check_median(median: float, allowed: Interval) -> None:
     if median not in allowed:
         outside = f"the median vol {median:g} is {100.0 * median:g} %, but must be within {_percent(allowed)}"
         raise ValueError(outside + _units(median))
+
+
+def _check_largest(vols: NDArray[np.floating], largest: float) -> None:
+    """Raise ValueError unless all known vols of a surface [tenor, node] are at most so large."""
+    wrong = vols > largest
+    if wrong.any():
+        tenor, node = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"the vol {vols[tenor, node]:g} at tenor {tenor}, node {node}, counted from 0, is none; at most "
+            f"{100.0 * largest:g} % is allowed: correct it, or leave it out"
+        )
 
 
 def _known(values: ArrayLike) -> NDArray[np.float64]:

@@ -3,15 +3,19 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from pipeline.cli import score_report
+from pipeline.cli.common import json_text
 from pipeline.cli.main import main
+from pipeline.report import drift
 from tools.demo import DEMO
-from vae.runtime import SurfaceModel
+from vae.runtime import Scores, SurfaceModel
 
 SMILES = [(days, k, vol) for days, vol in ((30, 0.4), (91, 0.2)) for k in (-0.1, 0.0, 0.1)]
 
@@ -39,6 +43,35 @@ def test_a_surface_of_few_points_is_not_called_usual(tmp_path: Path) -> None:
     assert [found[name] for name in counts] == [None] * len(counts)
     assert "1970" not in said.output
     assert "date" not in (tmp_path / "scores.csv").read_text()
+
+
+@pytest.mark.parametrize("command", ["score", "drift", "arbitrage"])
+def test_a_mark_for_a_gap_is_not_taken_for_a_vol(tmp_path: Path, command: str) -> None:
+    """It was counted among surfaces of too few points, and its data did not drift."""
+    surfaces = SurfaceModel.load(DEMO / "bundle", provider="cpu").sample(3, seed=1)
+    surfaces[1, 2, 3] = 1e38
+    np.save(tmp_path / "surfaces.npy", surfaces)
+    refused = volvae(command, tmp_path / "surfaces.npy")
+    assert refused.exit_code == 2
+    assert "surface 1: the vol 1e+38 at tenor 2, node 3" in refused.stderr
+
+
+def test_a_vector_beyond_floating_point_is_odd_and_its_json_is_json() -> None:
+    """JSON has no NaN (RFC 8259, section 6)."""
+    zeros, worst = np.zeros(2), np.array([0.0, np.inf])
+    ranks = np.array([50.0, 100.0])
+    scores = Scores(-worst, 100.0 - ranks, worst, ranks, worst, ranks, np.stack([zeros, worst], axis=1), ranks)
+    found = score_report.figures(scores, "vector")
+    assert (found["odd_vectors"], found["unranked_vectors"]) == (1, 0)
+    assert drift.odd_share(scores) == 0.5
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    read = json.loads(json_text(found), parse_constant=refuse)
+    assert read["lowest_nats"] is read["largest_error"] is None
+    assert read["lowest_vector"] == read["largest_error_vector"] == 1
+    assert "median -inf nats" in score_report.text(found, "vector")
 
 
 def test_arbitrage_says_at_how_many_points_it_was_measured(tmp_path: Path) -> None:

@@ -118,11 +118,8 @@ def test_the_comparison_is_paired(finished: Workspace) -> None:
             scores = model.score(quoted)
             return scores._replace(nats=scores.nats - np.arange(20, dtype=np.float32))
 
-        def encode(self, quoted):
-            return model.encode(quoted)
-
-        def decode(self, z):
-            return model.decode(z)
+        def reconstruct(self, quoted):
+            return model.reconstruct(quoted)
 
     found = gate.compare(model, Shifted(), iv, iv)
     assert found.nats == pytest.approx(9.5, rel=1e-6)

@@ -46,6 +46,16 @@ def test_a_surface_in_another_unit_is_named_among_others() -> None:
         plausible.check_surfaces(surfaces)
 
 
+def test_a_point_that_no_market_has_is_named_among_others() -> None:
+    """A short wing of 500 % and a point in percent pass; what no market has, such as a mark for a gap, does not."""
+    surfaces = np.full((3, 2, 3), 0.2, np.float32)
+    surfaces[0, 0, 0], surfaces[1, 0, 0], surfaces[1, 1] = 5.0, 21.0, np.nan
+    plausible.check_surfaces(surfaces)
+    surfaces[2, 1, 0] = 1e38
+    with pytest.raises(ValueError, match=r"surface 2: the vol 1e\+38 at tenor 1, node 0, .*at most 5000 % is allowed"):
+        plausible.check_surfaces(surfaces)
+
+
 def test_days_are_no_years() -> None:
     plausible.check_tenors([0.001, 30.0])
     with pytest.raises(ValueError, match=r"the tenor 364 is more than 50 years; in days it would be 0\.997 years"):
