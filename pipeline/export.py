@@ -209,6 +209,7 @@ def make_manifest(
         "latents": model.architecture.latents,
         "residual_factors": model.architecture.residual_factors,
         "conditions": list(prior.conditions),
+        **({"condition_ranges": prior.condition_ranges} if prior.conditions else {}),
         **({"markets": list(markets), "market_is_condition": bool(prior.markets)} if markets else {}),
         "prior": prior.described,
         "weights_sha256": weights_sha256(model),

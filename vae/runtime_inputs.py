@@ -17,6 +17,8 @@ from vae.surface.plausible import Interval
 Array = NDArray[np.float32]
 Feeds = dict[str, NDArray[Any]]
 
+Ranges = Mapping[str, tuple[float, float]]  # least and largest value of each condition by name, in their order
+
 PriorName = Literal["fitted", "standard_normal"]
 PRIORS: tuple[PriorName, ...] = ("fitted", "standard_normal")
 QUOTE_COLUMNS = ("log_moneyness", "tenor", "iv", "weight")
@@ -68,9 +70,9 @@ def sample_request(
     prior: PriorName,
     *,
     noise: bool,
-    names: tuple[str, ...],
+    ranges: Ranges,
 ) -> SampleRequest:
-    """The request for rows ``offset`` to ``offset + n``; ``names`` are the conditions that the model has.
+    """The request for rows ``offset`` to ``offset + n``; ``ranges`` are those of the conditions that the model has.
 
     Raises:
         ValueError: a number is out of range or not whole, the model does not have a condition or a prior, or the prior
@@ -83,7 +85,7 @@ def sample_request(
         raise ValueError(f"offset is {offset}; allowed: 0 to 2^50 less the number of surfaces")
     if not 0.0 <= temperature <= _HOTTEST:
         raise ValueError(f"temperature is {temperature}; allowed: 0 to {_HOTTEST:g}")
-    values = _condition_values(conditions, names)
+    values = _condition_values(conditions, ranges)
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed is {seed}; allowed: 0 to 2^64 - 1")
     if prior not in PRIORS:
@@ -97,7 +99,7 @@ def sample_request(
         "temperature": np.array([temperature], np.float32),
         "standard_normal": np.array([prior == "standard_normal"]),
     }
-    return SampleRequest(common | ({"conditions": values} if names else {}), offset, n, noise)
+    return SampleRequest(common | ({"conditions": values} if ranges else {}), offset, n, noise)
 
 
 def market_feed(market: str | None, markets: tuple[str, ...], *, is_condition: bool) -> Feeds:
@@ -330,14 +332,38 @@ def whole(name: str, value: int) -> int:
         raise ValueError(f"{name} is {value!r}; allowed: a whole number") from None
 
 
-def _condition_values(conditions: Mapping[str, float], names: tuple[str, ...]) -> Array:
-    """Values in the order of ``names``, NaN for a condition that is left free, [condition]."""
+def condition_ranges(manifest: Mapping[str, Any]) -> Ranges:
+    """The values of each condition that the law of a bundle makes likely; all numbers where its manifest has none.
+
+    Raises:
+        ValueError: a range is none.
+    """
+    known = manifest.get("condition_ranges", {})
+    found = {}
+    for name in manifest["conditions"]:
+        low, high = map(float, known.get(name, (-_LARGEST, _LARGEST)))
+        if not -_LARGEST <= low <= high <= _LARGEST:
+            raise ValueError(f"the range of the condition {name} is {low} to {high}")
+        found[str(name)] = (low, high)
+    return found
+
+
+def _condition_values(conditions: Mapping[str, float], ranges: Ranges) -> Array:
+    """Values in the order of ``ranges``, NaN for a condition that is left free, [condition]."""
     for name, value in conditions.items():
-        if name not in names:
-            raise ValueError(f"{name!r} is not a condition; allowed: {', '.join(names) or 'none'}")
+        if name not in ranges:
+            raise ValueError(f"{name!r} is not a condition; allowed: {', '.join(ranges) or 'none'}")
         if not abs(value) <= _LARGEST:
             raise ValueError(f"the condition {name} is {value}; it must be finite in single precision")
-    return np.array([conditions.get(name, np.nan) for name in names], np.float32)
+        _check_likely(name, value, *ranges[name])
+    return np.array([conditions.get(name, np.nan) for name in ranges], np.float32)
+
+
+def _check_likely(name: str, value: float, low: float, high: float) -> None:
+    """Raise ValueError for a condition outside of its range: no surface that the model knows has it."""
+    if not low <= value <= high:
+        percent = "; it looks like a percentage: divide by 100" if low <= 0.01 * value <= high else ""
+        raise ValueError(f"the condition {name} is {value:g}; the model knows {low:.4g} to {high:.4g}{percent}")
 
 
 def _known_points(grid: Grid, iv: NDArray[np.float64], weight: ArrayLike, allowed: Interval) -> Feeds:

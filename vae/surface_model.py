@@ -41,6 +41,8 @@ class SurfaceModel(BundleModel):
         grid: tenors and nodes of every surface.
         latents: number of latents.
         conditions: names of the conditioning variables.
+        condition_ranges: least and largest value of each that samples can be asked for, by name: what the law makes
+            likely, or any number in single precision where the bundle is older than these ranges.
         markets: names of the markets that the model was trained on; none where its data did not tell markets apart.
         market_is_condition: whether samples and completions can be asked for one of ``markets``.
         manifest: the bundle's manifest.
@@ -59,7 +61,8 @@ class SurfaceModel(BundleModel):
 
     def __init__(self, contents: Mapping[str, bytes], manifest: dict[str, Any], options: SessionOptions) -> None:
         self.grid = Grid.from_dict(manifest["grid"])
-        self.conditions = tuple(manifest["conditions"])
+        self.condition_ranges = runtime_inputs.condition_ranges(manifest)
+        self.conditions = tuple(self.condition_ranges)
         self.markets = tuple(manifest.get("markets", ()))
         self.market_is_condition = bool(manifest.get("market_is_condition"))
         self._motion = (
@@ -118,7 +121,8 @@ class SurfaceModel(BundleModel):
         Args:
             n: number of surfaces.
             seed: 0 to 2^64 - 1; the same seed gives the same surfaces.
-            conditions: values of some of ``self.conditions`` by name; the others stay free.
+            conditions: values of some of ``self.conditions`` by name, within ``self.condition_ranges``; the others stay
+                free.
             market: one of ``self.markets``; all of them by their shares of the training surfaces by default.
             prior: of the latents: ``fitted`` to the codes of the training surfaces, or ``standard_normal``, N(0, I),
                 which the model was trained with; that has neither conditions nor markets.
@@ -326,7 +330,7 @@ class SurfaceModel(BundleModel):
         """
         moving = self._moving
         start = state or moving.state
-        runtime_inputs.sample_request(n, seed, {}, 1.0, offset, "fitted", names=(), noise=False)
+        runtime_inputs.sample_request(n, seed, {}, 1.0, offset, "fitted", ranges={}, noise=False)
         if isinstance(days, Iterable):
             dates = tuple(map(runtime_inputs.as_date, days))
         else:
@@ -385,7 +389,7 @@ class SurfaceModel(BundleModel):
             raise ValueError(f"the prior standard_normal has no markets, so it cannot be asked for {market!r}")
         asked = self._market_feed(market)
         request = runtime_inputs.sample_request(
-            n, seed, conditions or {}, temperature, offset, prior, names=self.conditions, noise=noise
+            n, seed, conditions or {}, temperature, offset, prior, ranges=self.condition_ranges, noise=noise
         )
         return replace(request, common=request.common | asked)
 

@@ -177,7 +177,7 @@ class VectorModel(BundleModel):
         noise: bool = False,
     ) -> SampleRequest:
         """The checked arguments of ``sample``, as the sampler reads them."""
-        return runtime_inputs.sample_request(n, seed, {}, temperature, offset, prior, names=(), noise=noise)
+        return runtime_inputs.sample_request(n, seed, {}, temperature, offset, prior, ranges={}, noise=noise)
 
     def _vectors(self, x: ArrayLike, *, reads_missing: bool) -> Array:
         return runtime_inputs.vector_batch(x, self.dimension, allowed=self._allowed, reads_missing=reads_missing)

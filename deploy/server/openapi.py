@@ -125,7 +125,10 @@ def _schemas(model: SurfaceModel, settings: Settings) -> _Json:
     for name in ("Sample", "Scenarios"):
         found[name]["properties"]["count"]["maximum"] = settings.max_count
     sample["conditions"] |= {
-        "properties": {name: {"type": "number"} for name in model.conditions},
+        "properties": {
+            name: {"type": "number", "minimum": low, "maximum": high}
+            for name, (low, high) in model.condition_ranges.items()
+        },
         "additionalProperties": False,
     }
     asked = model.markets if model.market_is_condition else ()

@@ -18,8 +18,10 @@ from vae.model.flow import Flow, FlowShape
 from vae.model.laplace import LatentPrior
 from vae.model.latent_law import LatentLaw
 from vae.model.mixture import Mixture
+from vae.surface.smile_features import ATM_LEVEL
 
 _WEIGHTS, _ARCHITECTURE, _PRIOR = "weights.safetensors", "architecture.json", "prior.safetensors"
+_LIKELY = 5.0  # standard deviations
 _FLOW = "flow"  # key of the metadata that holds the sizes of a flow
 
 
@@ -48,6 +50,22 @@ class Prior(NamedTuple):
         if isinstance(self.law, Flow):
             raise TypeError("a flow is the law of the latents alone")
         return self.law
+
+    @property
+    def condition_ranges(self) -> dict[str, tuple[float, float]]:
+        """Least and largest value of each condition that the law makes likely.
+
+        They are five deviations from the mean of a component, of the one that reaches farthest: a normal number is
+        beyond in one of two million. No at-the-money vol is below 0, which a wide Gaussian does not know.
+        """
+        if not self.conditions:
+            return {}
+        reach = _LIKELY * np.sqrt(np.square(self.joint.factors).sum(2))
+        low, high = (self.joint.means - reach).min(0).tolist(), (self.joint.means + reach).max(0).tolist()
+        return {
+            name: (max(0.0, least) if name == ATM_LEVEL else least, largest)
+            for name, least, largest in zip(self.conditions, low, high, strict=False)  # the others are of the latents
+        }
 
     @property
     def latents(self) -> LatentLaw:

@@ -88,6 +88,42 @@ def test_samples_have_the_conditions_that_they_are_asked_for(reading: tuple[Vae,
             model.sample(1, seed=1, conditions=conditions)
 
 
+def test_a_condition_that_the_law_does_not_know_is_refused(reading: tuple[Vae, SurfaceModel]) -> None:
+    """A vol of a linear model is normal in each component, so that its range is known."""
+    vae, model = reading
+    with torch.no_grad():
+        steps = (vae.expand(vae.decode(torch.eye(3, dtype=torch.float64))) - vae.center)[:, 5].numpy()
+    levels = float(vae.center[5]) + np.array([[-2.0, 0.0, 0.0], [2.0, 1.0, 0.0], [2.0, -1.0, 0.0]]) @ steps
+    deviations = np.linalg.norm(steps) * np.array([0.3, 0.2, 0.1])
+    low, high = model.condition_ranges["atm_level"]
+    assert low == pytest.approx(max(0.0, (levels - 5.0 * deviations).min()), abs=1e-3)  # the law has 3e-5 of noise
+    assert high == pytest.approx((levels + 5.0 * deviations).max(), abs=1e-3)
+    for asked in (low, high):
+        model.sample(1, seed=1, conditions={"atm_level": asked})
+    for asked, message in (
+        (100.0 * float(vae.center[5]), f"; the model knows {low:.4g} to {high:.4g}; it looks like a percentage"),
+        (2.5 * high, f"; the model knows {low:.4g} to {high:.4g}"),
+        (-0.1, f"is -0.1; the model knows {low:.4g}"),
+        (1e30, r"the condition atm_level is 1e\+30"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.sample(1, seed=1, conditions={"atm_level": asked})
+
+
+def test_a_bundle_that_is_older_than_ranges_takes_any_number(market_bundle: Path, tmp_path: Path) -> None:
+    folder = copy(market_bundle, tmp_path)
+    manifest = formats.read_json(folder / "manifest.json")
+    del manifest["condition_ranges"]
+    formats.write_json(folder / "manifest.json", manifest)
+    older = SurfaceModel.load(folder, provider="cpu")
+    assert older.conditions == ("first", "atm_level")
+    assert older.sample(1, seed=1, conditions={"atm_level": 25.0}).shape == (1, 2, 4)
+    manifest["condition_ranges"] = {"atm_level": [0.5, 0.1]}
+    formats.write_json(folder / "manifest.json", manifest)
+    with pytest.raises(BundleError, match="the range of the condition atm_level is"):
+        SurfaceModel.load(folder, provider="cpu")
+
+
 @pytest.mark.slow
 def test_samples_and_completions_can_be_asked_for_a_market(reading: tuple[Vae, SurfaceModel]) -> None:
     """Samples by the components of the market, completions by the model in torch; an unknown name is refused."""

@@ -13,6 +13,8 @@ from vae.runtime_inputs import (
 from vae.surface.grid import Grid
 from vae.surface.plausible import Interval
 
+RANGES = {"level": (0.05, 0.6), "skew": (-2.0, 1.0)}
+
 
 def request(
     n: int = 10,
@@ -24,7 +26,7 @@ def request(
     noise: bool = False,
     **conditions: float,
 ):
-    return sample_request(n, seed, conditions, temperature, offset, prior, noise=noise, names=("level", "skew"))
+    return sample_request(n, seed, conditions, temperature, offset, prior, noise=noise, ranges=RANGES)
 
 
 @pytest.mark.parametrize("size", [1, 3, 10, 100])
@@ -66,6 +68,13 @@ def test_a_request_is_what_the_sampler_reads() -> None:
             "the prior standard_normal has no conditions, so it cannot be asked",
         ),
         ({"vix": 0.2}, "'vix' is not a condition; allowed: level, skew"),
+        (
+            {"level": 25.0},
+            "the condition level is 25; the model knows 0.05 to 0.6; it looks like a percentage: divide by 100$",
+        ),
+        ({"level": 2.5}, "the condition level is 2.5; the model knows 0.05 to 0.6$"),
+        ({"skew": 1e30}, r"the condition skew is 1e\+30; the model knows -2 to 1$"),
+        ({"skew": np.nan}, "the condition skew is nan; it must be finite"),
     ],
 )
 def test_a_number_out_of_range_is_refused(wrong: dict, message: str) -> None:

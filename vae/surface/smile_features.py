@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from vae.surface.grid import Grid
 from vae.surface.spline import Curve, interpolation_matrices
 
-FEATURES = ("atm_level", "skew", "term_slope")
+ATM_LEVEL = "atm_level"
+FEATURES = (ATM_LEVEL, "skew", "term_slope")
 
 Array = NDArray[np.float64]
 
@@ -74,7 +75,7 @@ def skew_at_the_money(iv: NDArray[np.floating], grid: Grid) -> Array:
 def _functional(name: str, grid: Grid) -> Array:
     weights = np.zeros(grid.shape)
     middle = len(grid.tenors) // 2
-    if name == "atm_level":
+    if name == ATM_LEVEL:
         weights[middle] = _level(grid, middle)
     elif name == "skew":
         weights[middle] = _slope(grid, middle)

@@ -29,6 +29,26 @@ def test_samples_in_json_are_those_of_the_runtime(server: Server, model: Surface
     assert found["model_version"] == answer.headers["volvae-model-version"] == server.version()
 
 
+@pytest.mark.slow
+def test_a_condition_in_percent_is_refused_by_every_route(market_bundle: Path, tmp_path: Path) -> None:
+    """By the routes of surfaces and by those of graphs, which gRPC calls too."""
+    graph = {
+        "inputs": [
+            {"name": "key", "datatype": "UINT64", "shape": [1], "data": [7]},
+            {"name": "count", "datatype": "INT64", "shape": [1], "data": [1]},
+            {"name": "conditions", "datatype": "FP32", "shape": [2], "data": [0.2, 25.0]},
+        ]
+    }
+    with serving(market_bundle, tmp_path) as server:
+        high = SurfaceModel.load(market_bundle, provider="cpu").condition_ranges["atm_level"][1]
+        known = server.ask("GET", "/openapi.json").json()["components"]["schemas"]["Sample"]["properties"]
+        assert known["conditions"]["properties"]["atm_level"]["maximum"] == high
+        for path, asked in (("/sample", {"conditions": {"atm_level": 25.0}}), ("/v2/models/sampler/infer", graph)):
+            answer = server.post(path, asked)
+            assert answer.status == 400
+            assert "the condition atm_level is 25; the model knows" in answer.json()["error"]
+
+
 def test_samples_may_have_noise_and_another_prior(server: Server, model: SurfaceModel) -> None:
     asked = {"seed": 7, "prior": "standard_normal", "noise": True}
     found = np.array(server.post("/sample", {"count": 3, **asked}).json()["iv"], np.float32)
