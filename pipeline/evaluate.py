@@ -32,7 +32,7 @@ from vae.evaluation.opponents import (
     opponent_error_ratio,
     opponent_likelihood_metrics,
 )
-from vae.evaluation.reconstruction import Reconstruction, reconstruct
+from vae.evaluation.reconstruction import Reconstruction, by_components, numbers_of, reconstruct
 from vae.model.autoencoder import Vae
 from vae.model.laplace import LatentPrior
 from vae.model.linear import PrincipalComponents, filled, principal_components
@@ -66,13 +66,15 @@ class Reconstructed(NamedTuple):
         quoted: vols with noise, NaN where missing.
         truth: vols without noise where these are known, else ``quoted``.
         own: by the model.
-        pca: by PCA with as many latents.
+        pca: by PCA with as many numbers as latents.
+        whole_pca: by PCA with as many numbers as latents and residual factors.
     """
 
     quoted: Tensor
     truth: Tensor
     own: Reconstruction
     pca: Tensor
+    whole_pca: Tensor
 
 
 class Baselines(NamedTuple):
@@ -114,6 +116,7 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
     figures = {
         **held_out_figures(trained, baselines, held, grid, settings, exact=true_log_density(data)),
         **metrics.latent_metrics(held.own.latents),
+        "reconstruction_numbers": numbers_of(model),
         **sample_figures(
             data,
             {
@@ -146,17 +149,25 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
         samples=surfaces["sample"],
         latents=held.own.latents.numpy(),
         error_by_point=rmse_bp(surfaces["reconstruction"], shown, axes=(0,)),
-        error_by_tenor=rmse_bp(surfaces["reconstruction"], shown, axes=(0, 2)),
-        pca_error_by_tenor=rmse_bp(_surfaces(held.pca, grid), shown, axes=(0, 2)),
+        error_by_tenor={
+            name: rmse_bp(_surfaces(found, grid), shown, axes=(0, 2))
+            for name, found in (
+                ("latent_reconstruction", held.own.by_latents),
+                ("pca_reconstruction", held.pca),
+                ("reconstruction", held.own.whole),
+                ("whole_pca_reconstruction", held.whole_pca),
+            )
+        },
         noise_bp=data.noise_bp,
     )
 
 
 def reconstructed(model: Vae, components: PrincipalComponents, quoted: Tensor, truth: Tensor) -> Reconstructed:
     """Test surfaces quoted and truth [surface, D] with their reconstructions."""
-    count = model.architecture.latents
-    pca = components.complete(quoted, count) if quoted.isnan().any() else components.reconstruct(quoted, count)
-    return Reconstructed(quoted, truth, reconstruct(model, quoted), pca)
+    pca, whole_pca = (
+        by_components(components, quoted, numbers) for numbers in (model.architecture.latents, numbers_of(model))
+    )
+    return Reconstructed(quoted, truth, reconstruct(model, quoted), pca, whole_pca)
 
 
 def held_out_figures(
@@ -208,6 +219,7 @@ def held_out_figures(
         **metrics.error_metrics("reconstruction", held.own.whole, held.truth),
         **metrics.error_metrics("latent_reconstruction", held.own.by_latents, held.truth),
         **metrics.error_metrics("pca_reconstruction", held.pca, held.truth),
+        **metrics.error_metrics("whole_pca_reconstruction", held.whole_pca, held.truth),
         **metrics.pca_likelihood_metrics(baselines.components, held.quoted, latents=latents),
         **completion,
         **opponent_error_ratio(completion),

@@ -20,10 +20,11 @@ def write(folder: Path, result: Evaluation, grid: Grid, settings: EvaluateParams
 
 
 def _error_by_tenor(result: Evaluation, grid: Grid) -> Table:
-    """Error of each tenor for the model and for PCA."""
-    columns = (grid.tenors.tolist(), result.error_by_tenor.tolist(), result.pca_error_by_tenor.tolist())
-    header = ("tenor_years", "reconstruction_rmse_bp", "pca_reconstruction_rmse_bp")
-    return header, list(zip(*columns, strict=True))
+    """Error of each tenor for the latents alone and for the whole model, beside PCA with as many numbers as each."""
+    errors = result.error_by_tenor
+    columns = (grid.tenors, *errors.values())
+    header = ("tenor_years", *(f"{name}_rmse_bp" for name in errors))
+    return header, list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def _completion(result: Evaluation, settings: EvaluateParams) -> Table:

@@ -22,7 +22,7 @@ from vae.evaluation.opponents import (
     opponent_likelihood_metrics,
     usable_transforms,
 )
-from vae.evaluation.reconstruction import reconstruct
+from vae.evaluation.reconstruction import by_components, numbers_of, reconstruct
 from vae.evaluation.sample_fidelity import in_blocks
 from vae.model.autoencoder import Vae
 from vae.model.linear import PrincipalComponents, principal_components
@@ -41,7 +41,7 @@ def evaluate_vectors(trained: TrainedModel, data: Dataset, settings: EvaluatePar
     train, test = (torch.from_numpy(data.points(split)).double() for split in ("train", "test"))
     components = principal_components(train)
     own = reconstruct(model, test)
-    pca = components.reconstruct(test, latents)
+    pca, whole_pca = (by_components(components, test, numbers) for numbers in (latents, numbers_of(model)))
     figures = {
         **metrics.likelihood_metrics(
             model, test, samples=settings.importance_samples, seed=settings.seed, prior=prior.latents
@@ -50,6 +50,8 @@ def evaluate_vectors(trained: TrainedModel, data: Dataset, settings: EvaluatePar
         **metrics.error_metrics("reconstruction", own.whole, test, OWN),
         **metrics.error_metrics("latent_reconstruction", own.by_latents, test, OWN),
         **metrics.error_metrics("pca_reconstruction", pca, test, OWN),
+        **metrics.error_metrics("whole_pca_reconstruction", whole_pca, test, OWN),
+        "reconstruction_numbers": numbers_of(model),
         **_baseline(model, components, train, test),
         **_completion(model, components, data, test, settings),
         **_fidelity(trained, components, train, test, settings),
@@ -59,20 +61,33 @@ def evaluate_vectors(trained: TrainedModel, data: Dataset, settings: EvaluatePar
         likelihood=model.architecture.likelihood,
         vectors=len(test),
         latents=own.latents.numpy(),
-        error_by_point=_rmse(own.whole, test),
-        pca_error_by_point=_rmse(pca, test),
+        error_by_point={
+            name: _rmse(found, test)
+            for name, found in (
+                ("latent_reconstruction", own.by_latents),
+                ("pca_reconstruction", pca),
+                ("reconstruction", own.whole),
+                ("whole_pca_reconstruction", whole_pca),
+            )
+        },
     )
 
 
 def write_tables(folder: Path, result: VectorEvaluation, settings: EvaluateParams) -> None:
     """Write the errors by point, and those of completion by the number of known points."""
-    errors = zip(result.error_by_point.tolist(), result.pca_error_by_point.tolist(), strict=True)
+    errors = result.error_by_point
     write_csv(
         folder / "error_by_point.csv",
-        ("point", "reconstruction_rmse", "pca_reconstruction_rmse"),
-        [(point, *pair) for point, pair in enumerate(errors)],
+        ("point", *(f"{name}_rmse" for name in errors)),
+        [(point, *row) for point, row in enumerate(np.stack(list(errors.values()), axis=1).tolist())],
     )
-    names = ("completion_mae", "pca_completion_mae", "interval_coverage_90", "completion_log_loss_nats")
+    names = (
+        "completion_mae",
+        "pca_completion_mae",
+        "opponent_completion_mae",
+        "interval_coverage_90",
+        "completion_log_loss_nats",
+    )
     rows = [
         (count, *(result.figures.get(f"{name}_{count}", math.nan) for name in names))
         for count in settings.completion_points

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pipeline.files.csv_tables import csv_columns
 from pipeline.files.formats import read_bytes
@@ -198,6 +198,31 @@ def completion(figures: Mapping[str, float], unit: Unit, noise: Level | None = N
         label="Error of completion by the number of known points",
     )
     return Section("Completion from a few points", picture, f"From random points of test data; the error is {where}.")
+
+
+def reconstruction_marks(
+    x: ArrayLike, errors: Mapping[str, ArrayLike], figures: Mapping[str, float], shape: str
+) -> list[Mark]:
+    """Errors of reconstructions, each beside that of PCA with as many numbers.
+
+    Args:
+        x: tenors or points.
+        errors: at each of them, by the name of their figure.
+        figures: of the stage evaluate.
+        shape: of the marks.
+    """
+    latents, numbers = int(figures["latents"]), int(figures["reconstruction_numbers"])
+    marks = [
+        Mark(x, errors["latent_reconstruction"], f"latents alone, {latents} numbers", "own", shape),
+        Mark(x, errors["pca_reconstruction"], f"PCA, {latents} numbers", "rival", shape),
+    ]
+    if numbers == latents:
+        return marks
+    return [
+        *marks,
+        Mark(x, errors["reconstruction"], f"with residual factors, {numbers} numbers", "dark", shape),
+        Mark(x, errors["whole_pca_reconstruction"], f"PCA, {numbers} numbers", "quiet-mark", shape),
+    ]
 
 
 def coverage(figures: Mapping[str, float]) -> Section:

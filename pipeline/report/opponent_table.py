@@ -1,6 +1,8 @@
-"""Completion by the model and by each linear opponent, as the rows of one table."""
+"""The model beside linear opponents: completion by each as the rows of one table, reconstruction by PCA in words."""
 
 from collections.abc import Mapping
+
+from vae.surface.units import Unit
 
 _TITLES = {
     "gaussian": "Gaussian",
@@ -41,6 +43,14 @@ def table(figures: Mapping[str, float], suffix: str) -> list[tuple[str, ...]]:
     densities = (f"{figures[f'opponent_{name}_log_likelihood_nats']:,.1f}" for name in names)
     ours = f"{figures['elbo_nats']:,.1f} (ELBO)"
     return [header, *rows, ("", "log density, nats", ours, *densities, best(figures, "log_likelihood_nats"))]
+
+
+def whole_beside_pca(figures: Mapping[str, float], unit: Unit, style: str) -> str:
+    """The error of PCA with as many numbers as the whole reconstruction; empty where these are the latents alone."""
+    name, numbers = f"whole_pca_reconstruction_rmse{unit.suffix}", figures.get("reconstruction_numbers")
+    if name not in figures or numbers is None or numbers == figures["latents"]:
+        return ""
+    return f"PCA with as many numbers, {numbers:.0f}: {figures[name]:{style}} {unit.name}".rstrip()
 
 
 def best(figures: Mapping[str, float], figure: str) -> str:

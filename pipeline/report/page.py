@@ -45,7 +45,9 @@ class Evaluation(NamedTuple):
         prepared: what prepare found in a file of quotes; empty for other data.
         truth, reconstruction, samples: decimal vols, [surface, tenor, node].
         latents: posterior means, [surface, latent].
-        error_by_point, error_by_tenor, pca_error_by_tenor: root mean square errors in bp, [tenor, node] and [tenor].
+        error_by_point: root mean square error of reconstructions in bp, [tenor, node].
+        error_by_tenor: that of each tenor, [tenor], by the name of its figure: by the latents alone, by PCA with as
+            many numbers, with the residual factors, and by PCA with as many numbers as these.
         noise_bp: standard deviation of the noise of a quote, where it is known.
     """
 
@@ -57,8 +59,7 @@ class Evaluation(NamedTuple):
     samples: Array
     latents: Array
     error_by_point: Array
-    error_by_tenor: Array
-    pca_error_by_tenor: Array
+    error_by_tenor: Mapping[str, Array]
     noise_bp: float | None = None
 
 
@@ -100,7 +101,11 @@ def main_cards(figures: Mapping[str, float], noise_bp: float | None) -> list[Car
     pca = f"PCA with as many: {figures['pca_reconstruction_rmse_bp']:.2f} bp"
     return [
         *blocks.completed_card(figures, VOL_BP),
-        Card(f"{figures['reconstruction_rmse_bp']:.2f} bp", "error of reconstructions", noise),
+        Card(
+            f"{figures['reconstruction_rmse_bp']:.2f} bp",
+            "error of reconstructions",
+            "; ".join(filter(None, (noise, opponent_table.whole_beside_pca(figures, VOL_BP, ".2f")))),
+        ),
         Card(f"{figures['latent_reconstruction_rmse_bp']:.2f} bp", "by the latents alone", pca),
         *blocks.judged_by(figures),
         Card(
@@ -250,10 +255,7 @@ def _error_map(result: Evaluation, grid: Grid) -> Section:
 
 
 def _error_by_tenor(result: Evaluation, grid: Grid, noise: Level | None) -> Section:
-    marks = [
-        Mark(grid.tenors, result.error_by_tenor, "volvae", "own", "line dots"),
-        Mark(grid.tenors, result.pca_error_by_tenor, "PCA, as many latents", "rival", "line dots"),
-    ]
+    marks = blocks.reconstruction_marks(grid.tenors, result.error_by_tenor, result.figures, "line dots")
     error = Axis("root mean square error, bp", log=True)
     levels = [noise] if noise else []
     picture = chart(marks, Axis("tenor, years"), error, levels=levels, label="Reconstruction error by tenor")

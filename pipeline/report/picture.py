@@ -21,8 +21,8 @@ _SURFACES = (
     _Panel(
         "evaluate/error_by_tenor.csv",
         "tenor_years",
-        ("reconstruction_rmse_bp", "pca_reconstruction_rmse_bp"),
-        "reconstruction error, bp",
+        ("latent_reconstruction_rmse_bp", "pca_reconstruction_rmse_bp"),
+        "reconstruction error by the latents, bp",
     ),
     _Panel(
         "evaluate/completion.csv",
@@ -36,13 +36,13 @@ _VECTORS = (
     _Panel(
         "evaluate/error_by_point.csv",
         "point",
-        ("reconstruction_rmse", "pca_reconstruction_rmse"),
-        "reconstruction error",
+        ("latent_reconstruction_rmse", "pca_reconstruction_rmse"),
+        "reconstruction error by the latents",
     ),
     _Panel(
         "evaluate/vector_completion.csv",
         "known_points",
-        ("completion_mae", "pca_completion_mae"),
+        ("completion_mae", "pca_completion_mae", "opponent_completion_mae"),
         "completion error",
     ),
 )

@@ -6,8 +6,9 @@ from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.market_figures import name_of
-from pipeline.report.opponent_table import best
+from pipeline.report.opponent_table import best, whole_beside_pca
 from pipeline.stages import STAGES
+from vae.surface.units import OWN, VOL_BP, Unit
 
 
 def read(results: Path) -> dict[str, dict[str, Any]]:
@@ -56,7 +57,7 @@ def _of_surfaces(evaluate: dict[str, Any], export: dict[str, Any]) -> str:
         else ""
     )
     return f"""\
-reconstruction   {evaluate["reconstruction_rmse_bp"]:.2f} bp of vol, held out
+reconstruction   {evaluate["reconstruction_rmse_bp"]:.2f} bp of vol, held out{_whole(evaluate, VOL_BP, ".2f")}
 latents alone    {latents:.2f} bp (PCA with as many: {pca:.2f})
 {_completion(evaluate)}{_markets(evaluate)}ELBO             {bound}
 bound            {evaluate["iwae_nats"]:,.1f} nats, importance-weighted{linear}
@@ -70,10 +71,13 @@ def _of_vectors(evaluate: dict[str, Any], export: dict[str, Any]) -> str:
     latents, pca = (evaluate[f"{name}_reconstruction_rmse"] for name in ("latent", "pca"))
     elbo = f"{evaluate['elbo_nats']:,.1f} +- {evaluate['elbo_se_nats']:.1f} nats a vector"
     bound = f"{evaluate['iwae_nats']:,.1f} nats, importance-weighted"
-    for name, title in (("pca_log_likelihood_nats", "pPCA"), ("independent_log_likelihood_nats", "each point alone")):
+    for name, title in (
+        ("opponent_log_likelihood_nats", "best linear opponent"),
+        ("independent_log_likelihood_nats", "each point alone"),
+    ):
         bound += f"; {title} {evaluate[name]:,.1f}" if name in evaluate else ""
     return f"""\
-reconstruction   {evaluate["reconstruction_rmse"]:.4g} off, held out
+reconstruction   {evaluate["reconstruction_rmse"]:.4g} off, held out{_whole(evaluate, OWN, ".4g")}
 latents alone    {latents:.4g} (PCA with as many: {pca:.4g})
 {_vector_completion(evaluate)}ELBO             {elbo}
 bound            {bound}
@@ -86,11 +90,20 @@ def _vector_completion(evaluate: dict[str, Any]) -> str:
     if "completion_log_loss_nats_10" in evaluate:
         lost = evaluate["completion_log_loss_nats_10"]
         return f"completion       {lost:.3f} nats lost on a hidden point, from 10 random ones (a fair coin: 0.693)\n"
-    if "completion_mae_10" not in evaluate:
+    if "opponent_completion_hidden_mae_10" not in evaluate:
         return ""
-    ours, pca = evaluate["completion_mae_10"], evaluate["pca_completion_mae_10"]
+    ours, linear = (evaluate[f"{name}completion_hidden_mae_10"] for name in ("", "opponent_"))
     held = f"; 90 % intervals hold {evaluate['interval_coverage_90']:.1%}" if "interval_coverage_90" in evaluate else ""
-    return f"completion       {ours:.4g} off from 10 random points (PCA {pca:.4g}){held}\n"
+    return (
+        f"completion       {ours:.4g} off at hidden points from 10 random ones (best linear opponent, "
+        f"{best(evaluate, 'completion_hidden_mae_10')}: {linear:.4g}){held}\n"
+    )
+
+
+def _whole(evaluate: dict[str, Any], unit: Unit, style: str) -> str:
+    """PCA of as many numbers as the whole reconstruction, in brackets; empty where these are the latents alone."""
+    beside = whole_beside_pca(evaluate, unit, style)
+    return f" ({beside})" if beside else ""
 
 
 def _completion(evaluate: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.report import blocks, opponent_table
 from pipeline.report.blocks import Card, Section
-from pipeline.report.charts import Axis, Mark, chart
+from pipeline.report.charts import Axis, chart
 from vae.surface.units import OWN
 
 Array = NDArray[np.float64]
@@ -22,15 +22,15 @@ class VectorEvaluation(NamedTuple):
         likelihood: of a point.
         vectors: number of test vectors.
         latents: posterior means, [vector, latent].
-        error_by_point, pca_error_by_point: root mean square errors of reconstruction, [D].
+        error_by_point: root mean square errors of reconstruction, [D], by the name of their figure, as those of
+            ``Evaluation`` by tenor.
     """
 
     figures: dict[str, float]
     likelihood: str
     vectors: int
     latents: Array
-    error_by_point: Array
-    pca_error_by_point: Array
+    error_by_point: Mapping[str, Array]
 
 
 def vector_page(result: VectorEvaluation, curve: Mapping[str, list[float]]) -> str:
@@ -47,9 +47,10 @@ def vector_page(result: VectorEvaluation, curve: Mapping[str, list[float]]) -> s
     binary = result.likelihood == "bernoulli"
     errors = "of probabilities" if binary else "in the units of the data"
     nats = "of the probability of a vector" if binary else "of the density in these units"
+    points = len(result.error_by_point["reconstruction"])
     introduction = (
-        f"{result.vectors:,} test vectors of {len(result.error_by_point):,} points with {result.likelihood} "
-        f"likelihood. Errors are {errors}, nats {nats}."
+        f"{result.vectors:,} test vectors of {points:,} points with {result.likelihood} likelihood. "
+        f"Errors are {errors}, nats {nats}."
     )
     tables = (
         f"{blocks.table('Completion beside linear models', opponent_table.table(figures, OWN.suffix))}"
@@ -64,17 +65,18 @@ def main_cards(figures: Mapping[str, float]) -> list[Card]:
     pca = f"PCA with as many: {figures['pca_reconstruction_rmse']:.4g}"
     return [
         *blocks.completed_card(figures, OWN),
-        Card(f"{figures['reconstruction_rmse']:.4g}", "error of reconstructions"),
+        Card(
+            f"{figures['reconstruction_rmse']:.4g}",
+            "error of reconstructions",
+            opponent_table.whole_beside_pca(figures, OWN, ".4g"),
+        ),
         Card(f"{figures['latent_reconstruction_rmse']:.4g}", "by the latents alone", pca),
         *blocks.judged_by(figures),
     ]
 
 
 def _error_by_point(result: VectorEvaluation) -> Section:
-    points = np.arange(len(result.error_by_point))
-    marks = [
-        Mark(points, result.error_by_point, "volvae", "own"),
-        Mark(points, result.pca_error_by_point, "PCA, as many latents", "rival"),
-    ]
+    points = np.arange(len(result.error_by_point["reconstruction"]))
+    marks = blocks.reconstruction_marks(points, result.error_by_point, result.figures, "line")
     picture = chart(marks, Axis("point"), Axis("root mean square error"), label="Reconstruction error by point")
     return Section("Reconstruction by point", picture, "Given all points of a test vector.")

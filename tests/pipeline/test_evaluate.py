@@ -17,6 +17,8 @@ from pipeline.market_figures import by_market, name_of
 from pipeline.report.page import report_page
 from pipeline.settings.evaluate import EvaluateParams
 from tests import bundles
+from vae.model.autoencoder import Architecture, Vae
+from vae.model.linear import principal_components
 from vae.model.mixture import Mixture
 
 SETTINGS = EvaluateParams(
@@ -61,6 +63,32 @@ def test_one_market_under_two_names_has_the_same_figures_twice(tmp_path: Path) -
         == page.count('<th scope="row">AUDUSD</th><td>24</td>')
         == 1
     )
+
+
+def test_a_reconstruction_is_compared_with_pca_of_as_many_numbers(tmp_path: Path) -> None:
+    """Three latents with PCA of three numbers, and with three residual factors with PCA of six, by numpy's."""
+    sizes = Architecture(8, 8, 3, 16, 2, residual_factors=3)
+    model = Vae.from_components(sizes, principal_components(bundles.data()))
+    data = write(tmp_path / "data", bundles.data()[:24])
+    result = evaluate(TrainedModel(model, MODEL.prior), data, SETTINGS)
+    test, fit = data.points("test").astype(float), data.points("train").astype(float)
+    centre = fit.mean(0)
+    directions = np.linalg.svd(fit - centre, full_matrices=False)[2]
+    for name, numbers in (("pca", 3), ("whole_pca", 6)):
+        v = directions[:numbers]
+        error = np.square(1e4 * (centre + (test - centre) @ v.T @ v - test)).reshape(-1, *bundles.GRID.shape)
+        assert result.figures[f"{name}_reconstruction_rmse_bp"] == pytest.approx(np.sqrt(error.mean()), rel=1e-6)
+        by_tenor = result.error_by_tenor[f"{name}_reconstruction"]
+        np.testing.assert_allclose(by_tenor, np.sqrt(error.mean((0, 2))), rtol=1e-6)
+    for name in ("latent_reconstruction", "reconstruction"):
+        whole = np.sqrt(np.mean(np.square(result.error_by_tenor[name])))
+        assert result.figures[f"{name}_rmse_bp"] == pytest.approx(whole, rel=1e-9)
+    assert result.figures["reconstruction_numbers"] == 6
+    page = report_page(result, data.grid, {"epoch": [], "train_objective_nats": [], "validation_elbo_nats": []})
+    legend = ("latents alone, 3 numbers", "PCA, 3 numbers", "with residual factors, 6 numbers", "PCA, 6 numbers")
+    assert all(name in page for name in legend)
+    assert "as many latents" not in page
+    assert f"PCA with as many numbers, 6: {result.figures['whole_pca_reconstruction_rmse_bp']:.2f} bp" in page
 
 
 def test_figures_of_a_market_are_those_of_its_surfaces_alone(tmp_path: Path) -> None:

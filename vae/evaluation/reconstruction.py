@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vae.model.autoencoder import Vae
+from vae.model.linear import PrincipalComponents
 
 _ROWS = 512  # at a time: bounds the memory of the factors of known points
 
@@ -22,6 +23,17 @@ class Reconstruction(NamedTuple):
     latents: Tensor
     by_latents: Tensor
     whole: Tensor
+
+
+def numbers_of(model: Vae) -> int:
+    """The numbers that a whole reconstruction is made of: latents and residual factors, of D points at most D."""
+    sizes = model.architecture
+    return min(sizes.latents + sizes.residual_factors, sizes.dimension)
+
+
+def by_components(components: PrincipalComponents, x: Tensor, numbers: int) -> Tensor:
+    """Observations x [batch, D] by PCA with so many numbers; NaN where a point is missing."""
+    return components.complete(x, numbers) if x.isnan().any() else components.reconstruct(x, numbers)
 
 
 def reconstruct(model: Vae, x: Tensor) -> Reconstruction:
