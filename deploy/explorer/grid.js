@@ -44,12 +44,7 @@ export const reader = (grid, iv) => {
     const [first, last] = [short, long].map((end) => smileOf(grid, terms, end));
     if ((smooth[later] ??= rises(grid, terms, short, long))) return smile;
     const share = (tenor - short) / (long - short);
-    const at = (k) => {
-      const [before, after] = [read(first, k), read(last, k)];
-      const line = before.map((value, i) => value + share * (after[i] - value));
-      return Number.isNaN(line[0]) ? read(cubic, k) : line;
-    };
-    return { ...smile, at };
+    return { ...smile, at: (k) => (k >= smile.low && k <= smile.high ? onALine(first, last, share, k) : [NaN, NaN, NaN]) };
   };
 };
 
@@ -58,6 +53,17 @@ export const smileAt = (grid, iv, tenor, points) => {
   const smile = reader(grid, iv)(tenor);
   return points.map((k) => (smile ? Math.sqrt(smile.at(k)[0] / tenor) : NaN));
 };
+
+/** A point on the line between two smiles; beyond the end of one, what the other changes from there is added to the line. */
+const onALine = (first, last, share, k) => {
+  const [low, high] = [Math.max(first.x[0], last.x[0]), Math.min(first.x.at(-1), last.x.at(-1))];
+  const [before, after] = [first, last].map((curve) => kept(curve, k, low, high));
+  const [own, other] = [first, last].map((curve) => kept(curve, k, curve.x[0], curve.x.at(-1)));
+  return before.map((value, i) => value + share * (after[i] - value) + (own[i] - value) + (other[i] - after[i]));
+};
+
+/** A curve read from low to high, and beyond these kept as it is there. */
+const kept = (curve, k, low, high) => (k >= low && k <= high ? read(curve, k) : [read(curve, k < low ? low : high)[0], 0, 0]);
 
 const rising = (x) => x.every((value, i) => i === 0 || value > x[i - 1]);
 

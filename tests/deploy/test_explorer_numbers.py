@@ -73,6 +73,17 @@ def test_quantities_and_axes_are_those_of_the_library(node: str, grid: Grid, ten
 
 
 @pytest.mark.parametrize("grid", GRIDS)
+def test_rough_surfaces_are_read_as_the_library_reads_them(node: str, grid: Grid) -> None:
+    """All along a smile, of which the shorter and the longer one enclose a part."""
+    rough = surface(grid) * np.sqrt(np.array([1.0, 0.21, 0.4]))[:, None]
+    k = np.linspace(-0.6, 0.5, 111)
+    for tenor in (0.11, 0.3, 0.49):
+        request = {"grid": grid.to_dict(), "iv": rough.ravel().tolist(), "tenor": tenor, "k": k.tolist()}
+        found = called(node, "grid.js", "m.smileAt(value.grid, value.iv, value.tenor, value.k)", request)
+        np.testing.assert_allclose(np.array(found, float), Surfaces(rough[None], grid).at(k, tenor)[0], rtol=1e-9)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
 def test_the_density_is_the_second_derivative_of_calls(node: str, grid: Grid) -> None:
     """That of ln(S/F) is exp(k) times the second derivative by strike (Breeden, Litzenberger 1978)."""
     points, step = np.linspace(-0.1, 0.1, 5), 1e-4

@@ -41,6 +41,25 @@ def test_values_and_derivatives_are_those_of_quantlib() -> None:
     assert (found.value[0, 4], slopes.delta[4], slopes.gamma[4], slopes.vega[4]) == (100.0, 1.0, 0.0, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("vols", "tenor"),
+    [([0.25, 0.18, 0.19, 0.18], 0.375), ([0.2, 0.25, 0.21, 0.2], 0.625)],
+)
+def test_calls_fall_with_the_strike_where_a_shorter_smile_ends(vols: list[float], tenor: float) -> None:
+    """Half-way between two flat smiles of a rough term structure, the vol is that of their mean total variance."""
+    grid = Grid([0.25, 0.5, 0.75, 1.0], np.linspace(-0.4, 0.4, 9))
+    later = int(np.searchsorted(grid.tenors, tenor))
+    variance = np.mean([vols[i] ** 2 * grid.tenors[i] for i in (later - 1, later)])
+    strike = 100.0 * np.exp(0.4 * np.sqrt(grid.tenors[later - 1]) + np.linspace(-1e-3, 1e-3, 8))
+    book = Book(np.full(8, CALL), strike, np.full(8, tenor), np.ones(8))
+    found = valued(book, Underlying(np.array([100.0])), np.repeat(np.array(vols)[:, None], 9, axis=1)[None], grid)
+    assert not found.beyond.any()
+    np.testing.assert_allclose(found.vol[0], np.sqrt(variance / tenor), rtol=1e-12)
+    fall = -np.diff(found.value[0]) / np.diff(strike)
+    assert (fall > 0.0).all()
+    assert (np.diff(fall) < 0.0).all()  # calls are convex in the strike
+
+
 def test_each_scenario_has_its_own_surface_and_spot() -> None:
     spots, surfaces = np.array([95.0, 100.0, 107.0]), np.stack([SMILES, 1.1 * SMILES, 0.9 * SMILES])
     together = valued(BOOK, TODAY._replace(spot=spots), surfaces, GRID)

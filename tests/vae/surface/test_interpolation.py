@@ -71,6 +71,75 @@ def test_a_rough_term_structure_is_read_on_lines_of_total_variance() -> None:
     assert abs(found[1] - (0.2 + 0.05 * np.sqrt(0.3))) < 2e-6
 
 
+ROUGH = Grid([0.1, 0.2, 0.4, 0.5, 1.0], np.linspace(-0.4, 0.4, 5))
+STEEP = np.array([0.01, 0.04, 0.0401, 0.08, 0.2])  # total variance, which hardly rises from 0.2 to 0.4 years
+
+
+@given(st.floats(-0.02, 0.02), st.floats(0.0, 0.1), st.floats(0.0, 1.0), st.floats(-1.0, 1.0))
+def test_a_line_goes_on_beyond_the_end_of_the_shorter_smile(
+    slope: float, curvature: float, share: float, place: float
+) -> None:
+    """Where the rise of total variance is the same at all strikes, the surface is known there too."""
+
+    def smile(k: np.ndarray) -> np.ndarray:
+        return slope * k + curvature * k**2
+
+    iv = np.sqrt((STEEP[:, None] + smile(ROUGH.log_moneyness)) / ROUGH.tenors[:, None])
+    tenor = 0.2 + 0.2 * share
+    k = np.array([place * 0.4 * np.sqrt(tenor) * (1.0 - 1e-12)])
+    found = Interpolation(iv, ROUGH).total_variance(tenor, k)
+    np.testing.assert_allclose(found, 0.04 + 0.0001 * share + smile(k), rtol=1e-11)
+
+
+@st.composite
+def rough_surfaces(draw: st.DrawFn) -> tuple[Grid, np.ndarray]:
+    """Two surfaces of one kind of grid, whose total variance at the money rises by wild steps."""
+    convention = draw(st.sampled_from(["sqrt_time", "log_moneyness", "delta"]))
+    nodes = np.linspace(0.1, 0.9, 5) if convention == "delta" else np.linspace(-0.4, 0.4, 5)
+    grid = Grid([0.1, 0.25, 0.7, 1.0], nodes, convention)
+    rises = draw(arrays(np.float64, (2, 4), elements=st.floats(0.0, 0.1)))
+    tilt = draw(arrays(np.float64, (2, 4, 1), elements=st.floats(-0.1, 0.1)))
+    money = np.sqrt((0.01 + rises.cumsum(-1)) / grid.tenors)
+    return grid, money[..., None] * (1.0 + tilt * np.linspace(-1.0, 1.0, 5))
+
+
+@pytest.mark.slow
+@given(rough_surfaces(), st.integers(0, 2), st.floats(0.05, 0.95))
+def test_vols_have_no_gap_along_a_smile(rough: tuple[Grid, np.ndarray], interval: int, share: float) -> None:
+    """At the ends of the smiles before and after it, where the rule may not change."""
+    grid, iv = rough
+    tenors, surfaces = grid.tenors[interval : interval + 2], Interpolation(iv, grid)
+    for end in tenors.tolist():
+        ends = surfaces.smile(end)[0][..., [0, -1]]
+        tenor = tenors[0] + share * (tenors[1] - tenors[0])
+        before, after = (
+            np.sqrt(surfaces.total_variance(tenor, np.broadcast_to(ends * factor, (2, 2))) / tenor)
+            for factor in (1.0 - 1e-10, 1.0 + 1e-10)
+        )
+        known = np.isfinite(before) & np.isfinite(after)
+        np.testing.assert_allclose(after[known], before[known], rtol=0.0, atol=1e-7)
+
+
+@pytest.mark.slow
+@given(rough_surfaces(), st.integers(0, 2), st.floats(-1.0, 1.0))
+def test_vols_have_no_gap_along_the_tenors(rough: tuple[Grid, np.ndarray], interval: int, place: float) -> None:
+    """Just before a tenor of the grid total variance is what it is there, out to both ends of the smile."""
+    grid, iv = rough
+    surfaces, tenor = Interpolation(iv, grid), float(grid.tenors[interval + 1])
+    low, high = np.moveaxis(np.broadcast_to(surfaces.smile(tenor)[0], (2, 5))[..., [0, -1]], -1, 0)
+    k = (0.5 * (low + high) + 0.5 * place * (1.0 - 1e-6) * (high - low))[:, None]
+    before, there = (surfaces.total_variance(tenor - gap, k) for gap in (1e-9, 0.0))
+    np.testing.assert_allclose(before, there, rtol=0.0, atol=1e-6)
+
+
+def test_a_smooth_surface_is_read_as_if_no_rough_one_were_beside_it() -> None:
+    smooth = 0.2 + 0.05 * np.sqrt(ROUGH.tenors)[:, None] - 0.1 * ROUGH.nodes
+    rough = np.repeat(np.sqrt(STEEP / ROUGH.tenors)[:, None], 5, axis=1)
+    k = np.linspace(-0.4, 0.4, 41) * np.sqrt(0.3)
+    both = Surfaces(np.stack((rough, smooth)), ROUGH).at(k, 0.3)
+    np.testing.assert_allclose(both[1:], Surfaces(smooth[None], ROUGH).at(k, 0.3), rtol=1e-14)
+
+
 def test_a_missing_vol_matters_where_it_is_read_only() -> None:
     grid = Grid([0.1, 0.2, 0.4, 0.7, 1.0], np.linspace(-0.4, 0.4, 5))
     iv = np.full((1, *grid.shape), 0.2)
