@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.evaluate_opponents import fitted_opponents
 from pipeline.files.csv_tables import write_csv
 from pipeline.files.dataset import Dataset
 from pipeline.files.trained_model import TrainedModel
@@ -16,11 +17,9 @@ from pipeline.settings.evaluate import EvaluateParams
 from vae.evaluation import metrics
 from vae.evaluation.observations import observed
 from vae.evaluation.opponents import (
-    linear_opponents,
     opponent_completion_metrics,
     opponent_error_ratio,
     opponent_likelihood_metrics,
-    usable_transforms,
 )
 from vae.evaluation.reconstruction import by_components, numbers_of, reconstruct
 from vae.evaluation.sample_fidelity import in_blocks
@@ -53,7 +52,7 @@ def evaluate_vectors(trained: TrainedModel, data: Dataset, settings: EvaluatePar
         **metrics.error_metrics("whole_pca_reconstruction", whole_pca, test, OWN),
         "reconstruction_numbers": numbers_of(model),
         **_baseline(model, components, train, test),
-        **_completion(model, components, data, test, settings),
+        **_completion(trained, components, data, test, settings),
         **_fidelity(trained, components, train, test, settings),
     }
     return VectorEvaluation(
@@ -104,16 +103,15 @@ def _baseline(model: Vae, components: PrincipalComponents, train: Tensor, test: 
 
 
 def _completion(
-    model: Vae, components: PrincipalComponents, data: Dataset, test: Tensor, settings: EvaluateParams
+    trained: TrainedModel, components: PrincipalComponents, data: Dataset, test: Tensor, settings: EvaluateParams
 ) -> dict[str, float]:
     """Completion by the model and by linear opponents, with their likelihood; binary points have no opponents."""
+    model = trained.model
     x, known, seed = test[: settings.completion_surfaces], settings.completion_points, settings.seed
     figures = metrics.completion_metrics(model, components, x, known=known, seed=seed, unit=OWN)
     if model.architecture.likelihood == "bernoulli":
         return figures
-    train, validation = (torch.from_numpy(data.points(split)) for split in ("train", "validation"))
-    transforms = usable_transforms(train, validation, test)
-    opponents = linear_opponents(train, validation, transforms, model.architecture.latents)
+    opponents = fitted_opponents(data, (settings.opponent_half_life_days,))[None]
     figures |= opponent_completion_metrics(opponents, x, known=known, seed=seed, unit=OWN)
     return figures | opponent_error_ratio(figures, unit=OWN) | opponent_likelihood_metrics(opponents, test)
 

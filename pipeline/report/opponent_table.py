@@ -1,5 +1,6 @@
 """The model beside linear opponents: completion by each as the rows of one table, reconstruction by PCA in words."""
 
+import re
 from collections.abc import Mapping
 
 from vae.surface.units import Unit
@@ -10,6 +11,7 @@ _TITLES = {
     "log_gaussian": "Gaussian of logarithms",
     "log_ppca": "pPCA of logarithms",
 }
+_NAME = re.compile(rf"(?P<kind>{'|'.join(_TITLES)})(_(?P<days>[\d.e+-]+)_days)?")
 _PARTS = (("completion_hidden_mae", "hidden"), ("completion_mae", "all"))
 
 
@@ -20,7 +22,7 @@ def table(figures: Mapping[str, float], suffix: str) -> list[tuple[str, ...]]:
         figures: of the stage evaluate.
         suffix: of the unit of errors, ``_bp`` or empty.
     """
-    names = [name for name in _TITLES if f"opponent_{name}_log_likelihood_nats" in figures]
+    names = _names(figures, "log_likelihood_nats")
     ends = [
         (figure, part, end)
         for figure, part in _PARTS
@@ -55,10 +57,25 @@ def whole_beside_pca(figures: Mapping[str, float], unit: Unit, style: str) -> st
 
 def best(figures: Mapping[str, float], figure: str) -> str:
     """The title of the opponent that has the best value of a figure, which is ``opponent_FIGURE``."""
-    names = (name for name in _TITLES if figures.get(f"opponent_{name}_{figure}") == figures[f"opponent_{figure}"])
+    names = (
+        name
+        for name in _names(figures, figure)
+        if figures.get(f"opponent_{name}_{figure}") == figures[f"opponent_{figure}"]
+    )
     return _title(figures, next(names))
 
 
+def _names(figures: Mapping[str, float], figure: str) -> list[str]:
+    """The names of the opponents that have a figure: those to which all ages are alike, then by their half-lives."""
+    start, end = "opponent_", f"_{figure}"
+    own = (key.removeprefix(start).removesuffix(end) for key in figures if key.startswith(start) and key.endswith(end))
+    found, order = [match for name in own if (match := _NAME.fullmatch(name))], list(_TITLES)
+    found.sort(key=lambda match: (float(match["days"] or 0.0), order.index(match["kind"])))
+    return [match[0] for match in found]
+
+
 def _title(figures: Mapping[str, float], name: str) -> str:
-    rank = figures.get(f"opponent_{name}_rank")
-    return _TITLES[name] if rank is None else f"{_TITLES[name]}, rank {rank:.0f}"
+    """The title of an opponent, with its rank and with the half-life of the weights of its surfaces."""
+    kind = name if name in _TITLES else name.rsplit("_", 2)[0]
+    rank, days = figures.get(f"opponent_{name}_rank"), "" if kind == name else f", half-life {name.split('_')[-2]} days"
+    return f"{_TITLES[kind]}{'' if rank is None else f', rank {rank:.0f}'}{days}"

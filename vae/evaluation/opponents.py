@@ -7,25 +7,24 @@ Reference: Bishop (2006), "Pattern Recognition and Machine Learning", equations 
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vae.model import completion
 from vae.model.autoencoder import Transform, transformed
-from vae.model.linear import PrincipalComponents, age_weights, components_of_known
-from vae.model.rows import any_of
+from vae.model.known_points import Variances, components_by_em
+from vae.model.linear import PrincipalComponents, age_weights
+from vae.model.rows import any_of, has_missing
 from vae.surface.units import VOL_BP, Unit
 
-Choice = TypeVar("Choice", int, float)
-
 _RANKS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128)  # that pPCA chooses from
-_MOST_TO_CHOOSE = 20_000  # training rows that ranks and ridges are chosen with
+_MOST_ROWS = 20_000  # with which ranks and ridges are chosen, and EM fits
 _LEAST_ERROR = 1e-12  # so that a ratio exists
-_RIDGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # that the full covariance chooses from
+_RIDGES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 0.0)  # that the full covariance chooses from
 _PREFIX: dict[Transform, str] = {"none": "", "log": "log_"}
 
 
@@ -70,7 +69,8 @@ class Opponent(NamedTuple):
     """A linear model with its name among the figures.
 
     Attributes:
-        name: ``gaussian``, of full covariance, or ``ppca``; with ``log_`` before it where the logarithms are normal.
+        name: ``gaussian``, of full covariance, or ``ppca``; with ``log_`` before it where the logarithms are normal,
+            and ``_500_days`` behind it where 500 days of age halve the weight of a row.
         law: of the points.
         rank: of pPCA; None for the full covariance.
     """
@@ -89,43 +89,101 @@ def linear_opponents(
     train: Tensor,
     validation: Tensor,
     transforms: Sequence[Transform],
-    latents: int,
     days: Tensor | None = None,
-    half_life: float | None = None,
+    half_lives: Sequence[float] = (),
 ) -> tuple[Opponent, ...]:
     """For each transform the Gaussian of full covariance, and pPCA of the best rank; all of maximum likelihood.
 
-    They are fitted to training and validation rows together. Rank and ridge are those with which a fit to the training
-    rows makes the validation rows most likely.
+    They are fitted to the known points of training and validation rows together. Rank and ridge are those with which a
+    fit to the training rows makes the validation rows most likely.
 
     Args:
-        train: rows [n, D]; NaN where a point is missing.
+        train: rows [n, D]; NaN where a point is missing. Of many rows with such points, some are taken.
         validation: likewise, [m, D].
         transforms: in which points are taken to be normal.
-        latents: of the model that they are compared with: missing points are filled by a pPCA of this rank.
-        days: of training and validation rows, [n + m]; with ``half_life``.
-        half_life: days of age that halve the weight of a row; None: all weigh the same.
+        days: of training and validation rows, [n + m]; with ``half_lives``.
+        half_lives: days of age that halve the weight of a row, each of which has opponents of its own, besides those to
+            which all rows are alike.
     """
-    rows, validation = [train, validation], validation.double()
-    weights = None if half_life is None or days is None else age_weights(days, half_life)
-    found = []
-    for transform in transforms:
-        some = slice(0, len(train), 1 + len(train) // _MOST_TO_CHOOSE)
-        early, components = (
-            components_of_known(
-                parts, latents, None if weights is None else weights[part], partial(transformed, transform=transform)
-            )
-            for parts, part in (([train[some]], some), (rows, slice(None)))
+    early, rows = _Rows((train,)), _Rows((train, validation))
+    ages = [] if days is None else [(f"_{one:g}_days", age_weights(days, one)) for one in half_lives]
+    return tuple(
+        one._replace(name=f"{_PREFIX[transform]}{one.name}{end}")
+        for end, weights in [("", None), *ages]
+        for transform in transforms
+        for one in _best(
+            early._replace(weights=None if weights is None else weights[: len(train)]).some(),
+            rows._replace(weights=weights).some(missing_only=True),
+            validation.double(),
+            transform,
         )
-        ranks = [rank for rank in _RANKS if rank < len(components.mean)]
-        rank = _most_likely(ranks, _low_rank, early, validation, transform)
-        ridge = _most_likely(_RIDGES, _full, early, validation, transform)
-        for name, covariance, of_rank in (
-            ("gaussian", _full(components, ridge), None),
-            ("ppca", _low_rank(components, rank), rank),
-        ):
-            found.append(Opponent(_PREFIX[transform] + name, Gaussian(components.mean, covariance, transform), of_rank))
-    return tuple(found)
+    )
+
+
+class _Rows(NamedTuple):
+    """Rows that a Gaussian is fitted to.
+
+    Attributes:
+        parts: of the rows, [n, D].
+        weights: of all rows, [row]; None where they count alike.
+    """
+
+    parts: tuple[Tensor, ...]
+    weights: Tensor | None = None
+
+    def some(self, *, missing_only: bool = False) -> "_Rows":
+        """So many that a choice, or EM, takes minutes at most; all, where only gaps would make it long and none is."""
+        if missing_only and not any(map(has_missing, self.parts)):
+            return self
+        sizes = [len(part) for part in self.parts]
+        each = slice(None, None, 1 + sum(sizes) // _MOST_ROWS)
+        weights = None if self.weights is None else torch.cat([own[each] for own in self.weights.split(sizes)])
+        return _Rows(tuple(part[each] for part in self.parts), weights)
+
+    def components(
+        self, transform: Transform, variances: Variances, start: PrincipalComponents | None = None
+    ) -> PrincipalComponents:
+        """Components of the covariance of the transformed rows under a law, as of ``components_by_em``."""
+        return components_by_em(
+            self.parts, variances, self.weights, partial(transformed, transform=transform), start=start
+        )
+
+
+def _best(early: _Rows, rows: _Rows, validation: Tensor, transform: Transform) -> Iterator[Opponent]:
+    """The Gaussian and the pPCA, fitted to rows, whose ridge and rank suit validation rows when fitted to early ones.
+
+    Where points are missing, ranks are compared under the covariance that the best ridge expects.
+    """
+    ridge, components = _best_ridge(early, validation, transform)
+    ranks = [rank for rank in _RANKS if rank < len(components.mean)]
+    densities = [_density(components, _low_rank(components, rank), validation, transform) for rank in ranks]
+    rank = ranks[max(range(len(ranks)), key=densities.__getitem__)]
+    full = partial(_full, ridge=ridge)
+    components = rows.components(transform, full)
+    yield Opponent("gaussian", _law(components, full(components), transform))
+    low_rank = partial(_low_rank, rank=rank)
+    if any(map(has_missing, rows.parts)):
+        components = rows.components(transform, low_rank, components)
+    yield Opponent("ppca", _law(components, low_rank(components), transform), rank)
+
+
+def _best_ridge(early: _Rows, validation: Tensor, transform: Transform) -> tuple[float, PrincipalComponents]:
+    """The ridge with which validation rows [m, D] are most likely, and the components under it.
+
+    Where points are missing, ridges fall until the density does: each fit starts from the one before.
+    """
+    missing = any(map(has_missing, early.parts))
+    tried: list[tuple[float, PrincipalComponents]] = []
+    densities: list[float] = []
+    for ridge in _RIDGES:
+        components = tried[-1][1] if tried else None
+        if components is None or missing:
+            components = early.components(transform, partial(_full, ridge=ridge), components)
+        tried.append((ridge, components))
+        densities.append(_density(components, _full(components, ridge), validation, transform))
+        if missing and densities[-1] < max(densities):
+            break
+    return tried[max(range(len(tried)), key=densities.__getitem__)]
 
 
 def opponent_likelihood_metrics(opponents: Sequence[Opponent], x: Tensor) -> dict[str, float]:
@@ -179,35 +237,29 @@ def opponent_error_ratio(figures: Mapping[str, float], *, unit: Unit = VOL_BP) -
     return {"opponent_error_ratio": math.exp(sum(ratios) / len(ratios))} if ratios else {}
 
 
-def _most_likely(
-    candidates: Sequence[Choice],
-    covariance: Callable[[PrincipalComponents, Choice], Tensor],
-    components: PrincipalComponents,
-    validation: Tensor,
-    transform: Transform,
-) -> Choice:
-    """The candidate with whose covariance validation rows [m, D] are most likely."""
-    densities = [
-        Gaussian(components.mean, covariance(components, one), transform).log_likelihood(validation).mean().item()
-        for one in candidates
-    ]
-    return candidates[max(range(len(candidates)), key=densities.__getitem__)]
+def _density(components: PrincipalComponents, variances: Tensor, validation: Tensor, transform: Transform) -> float:
+    """Mean log density of validation rows [m, D] under a law of these variances [D]."""
+    return _law(components, variances, transform).log_likelihood(validation).mean().item()
+
+
+def _law(components: PrincipalComponents, variances: Tensor, transform: Transform) -> Gaussian:
+    """The Gaussian with these variances [D] along the components."""
+    return Gaussian(components.mean, (components.vectors * variances) @ components.vectors.T, transform)
 
 
 def _full(components: PrincipalComponents, ridge: float) -> Tensor:
-    """The sample covariance, [D, D], with a share of the mean variance of a point added to each.
+    """The variances of the components, [D], with a share of the mean variance of a point added to each.
 
     Directions without variance get that of rounding.
     """
-    variances = torch.maximum(components.variances, components.rounding) + ridge * components.variances.mean()
-    return (components.vectors * variances) @ components.vectors.T
+    return torch.maximum(components.variances, components.rounding) + ridge * components.variances.mean()
 
 
 def _low_rank(components: PrincipalComponents, rank: int) -> Tensor:
-    """The covariance of pPCA, [D, D]."""
+    """The variances of pPCA along the components, [D]."""
     noise = components.noise_variance(rank)
     variances = torch.cat([components.variances[:rank], noise.expand(len(components.mean) - rank)])
-    return (components.vectors * torch.maximum(variances, noise)) @ components.vectors.T
+    return torch.maximum(variances, noise)
 
 
 def _patterns(x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

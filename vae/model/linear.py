@@ -134,16 +134,17 @@ def age_weights(days: Tensor, half_life: float) -> Tensor:
     return torch.exp2((days.double() - days.max()) / half_life)
 
 
-def _as_is(x: Tensor) -> Tensor:
+def as_is(x: Tensor) -> Tensor:
+    """x itself."""
     return x
 
 
 def components_of_known(
-    parts: Sequence[Tensor], latents: int, weights: Tensor | None = None, inner: Callable[[Tensor], Tensor] = _as_is
+    parts: Sequence[Tensor], latents: int, weights: Tensor | None = None, inner: Callable[[Tensor], Tensor] = as_is
 ) -> PrincipalComponents:
     """``components_of_parts``, whose missing points (NaN) are ``filled`` by the pPCA of this rank."""
     if any(map(has_missing, parts)):
-        parts, inner = [filled(inner(torch.cat([*parts])), latents)], _as_is
+        parts, inner = [filled(inner(torch.cat([*parts])), latents)], as_is
     return components_of_parts(parts, weights, inner)
 
 
@@ -156,7 +157,7 @@ def principal_components(x: Tensor, weights: Tensor | None = None) -> PrincipalC
 
 
 def components_of_parts(
-    parts: Sequence[Tensor], weights: Tensor | None = None, inner: Callable[[Tensor], Tensor] = _as_is
+    parts: Sequence[Tensor], weights: Tensor | None = None, inner: Callable[[Tensor], Tensor] = as_is
 ) -> PrincipalComponents:
     """``principal_components`` of rows in several parts [n, D], with one block of them in memory at a time.
 
@@ -175,6 +176,11 @@ def components_of_parts(
     for block, share in blocks:
         centred = inner(block).to(torch.float64) - mean
         covariance.addmm_(centred.T * share, centred)
+    return components_of_covariance(mean, covariance)
+
+
+def components_of_covariance(mean: Tensor, covariance: Tensor) -> PrincipalComponents:
+    """The components of a mean [D] and a covariance [D, D]; the largest entry of each vector is made positive."""
     variances, vectors = torch.linalg.eigh(covariance)
     variances, vectors = variances.flip(0).clamp_min(0.0), vectors.flip(1)
     largest = vectors.abs().argmax(0, keepdim=True)

@@ -7,6 +7,7 @@ from scipy.stats import multivariate_normal
 
 from vae.evaluation.opponents import (
     Gaussian,
+    Opponent,
     linear_opponents,
     opponent_completion_metrics,
     opponent_error_ratio,
@@ -63,7 +64,7 @@ def test_opponents_of_low_rank_are_ppca() -> None:
     law = 0.01 * LOADINGS @ LOADINGS.T + 0.002 * np.eye(6)  # the noise of all points alike
     train, validation = (torch.from_numpy(GENERATOR.multivariate_normal(MEAN, law, n)) for n in (2000, 1000))
     components = principal_components(torch.cat([train, validation]))
-    _, ppca = linear_opponents(train, validation, ("none",), 2)
+    _, ppca = linear_opponents(train, validation, ("none",))
     assert ppca.name == "ppca"
     rank = ppca.rank
     assert rank >= 3, "that of the loadings, or one that is as likely"
@@ -77,7 +78,7 @@ def test_opponents_of_low_rank_are_ppca() -> None:
 
 def test_the_full_covariance_wins_where_it_is_the_law() -> None:
     """Its density is the largest, and its error at hidden points the least; no point is hidden of six."""
-    opponents, held = linear_opponents(surfaces(3000), surfaces(1000), ("none", "log"), 1), surfaces(1000)
+    opponents, held = linear_opponents(surfaces(3000), surfaces(1000), ("none", "log")), surfaces(1000)
     assert [one.name for one in opponents] == ["gaussian", "ppca", "log_gaussian", "log_ppca"]
     law = opponents[2].law
     figures = opponent_likelihood_metrics(opponents, held)
@@ -102,7 +103,7 @@ def test_the_full_covariance_wins_where_it_is_the_law() -> None:
 def test_a_ridge_is_added_where_rows_are_few() -> None:
     """Seven rows span six points barely; without the ridge held-out rows would be far less likely."""
     train, held = surfaces(7).log(), surfaces(500).log()
-    opponents = linear_opponents(train, surfaces(50).log(), ("none",), 1)
+    opponents = linear_opponents(train, surfaces(50).log(), ("none",))
     covariance = torch.cov(train.T, correction=0)
     bare = Gaussian(train.mean(0), covariance + 1e-12 * torch.eye(6, dtype=torch.float64), "none")
     assert opponents[0].law.log_likelihood(held).mean() > bare.log_likelihood(held).mean() + 1.0
@@ -115,10 +116,12 @@ def test_old_rows_weigh_less() -> None:
     assert weights.tolist() == pytest.approx([0.25, 0.5, 1.0, 1.0])
     weights = weights / weights.sum()
     x = surfaces(4).log()
-    opponents = linear_opponents(x[:3], x[3:], ("none",), 1, days, 100.0)
-    torch.testing.assert_close(opponents[0].law.mean, weights @ x)
+    alike, _, aged, _ = linear_opponents(x[:3], x[3:], ("none",), days, [100.0])
+    assert (alike.name, aged.name) == ("gaussian", "gaussian_100_days")
+    torch.testing.assert_close(alike.law.mean, x.mean(0))
+    torch.testing.assert_close(aged.law.mean, weights @ x)
     apart = x - weights @ x
-    spread = opponents[0].law.covariance - (apart * weights.unsqueeze(1)).T @ apart
+    spread = aged.law.covariance - (apart * weights.unsqueeze(1)).T @ apart
     torch.testing.assert_close(spread, spread.diagonal().mean() * torch.eye(6, dtype=torch.float64), rtol=0, atol=1e-9)
 
 
@@ -142,7 +145,7 @@ def test_the_ratio_is_the_geometric_mean_over_numbers_of_known_points() -> None:
 
 def test_errors_of_vectors_are_in_their_own_units() -> None:
     rows = surfaces(200)
-    opponents = linear_opponents(rows, rows, ("none",), 1)
+    opponents = linear_opponents(rows, rows, ("none",))
     own, vols = (opponent_completion_metrics(opponents, rows, known=(3,), seed=1, unit=u) for u in (OWN, VOL_BP))
     assert 1e4 * own["opponent_completion_mae_3"] == pytest.approx(vols["opponent_completion_mae_bp_3"])
 
@@ -155,5 +158,31 @@ def test_without_opponents_there_are_no_figures() -> None:
 def test_data_in_a_plane_have_an_opponent() -> None:
     """Directions without variance do not stop it."""
     plane = torch.randn(50, 2, dtype=torch.float64) @ torch.randn(2, 5, dtype=torch.float64)
-    full, *_ = linear_opponents(plane, plane, ("none",), 1)
+    full, *_ = linear_opponents(plane, plane, ("none",))
     assert full.law.log_likelihood(plane).isfinite().all()
+
+
+@pytest.mark.slow
+def test_missing_points_do_not_make_an_opponent_weaker() -> None:
+    """Of smooth Gaussian rows, it is nearly as good as their law: the conditional mean under it has the least error."""
+    generator, place = torch.Generator().manual_seed(1), torch.linspace(0.0, 1.0, 20, dtype=torch.float64)
+    covariance = 4e-4 * torch.exp(-0.5 * ((place[:, None] - place) / 0.15) ** 2) + 1e-7 * torch.eye(20).double()
+    law = Gaussian(torch.full((20,), 0.2).double(), covariance, "none")
+
+    def rows(count: int) -> torch.Tensor:
+        normal = torch.randn(count, 20, generator=generator, dtype=torch.float64)
+        return law.mean + normal @ torch.linalg.cholesky(covariance).T
+
+    def holed(x: torch.Tensor) -> torch.Tensor:
+        return torch.where(torch.rand(x.shape, generator=generator) < 0.3, torch.nan, x)
+
+    opponents, held = linear_opponents(holed(rows(1000)), holed(rows(200)), ("none",)), rows(150)
+    found, best = (
+        opponent_completion_metrics(rivals, held, known=(5, 10), seed=0, unit=OWN)
+        for rivals in (opponents, [Opponent("law", law)])
+    )
+    for count in (5, 10):
+        figure = f"opponent_completion_hidden_mae_{count}"
+        assert found[figure] < 1.05 * best[figure]
+    density = opponent_likelihood_metrics(opponents, held)["opponent_log_likelihood_nats"]
+    assert density > law.log_likelihood(held).mean() - 0.5, "what 1,200 rows tell of 230 moments"
