@@ -100,7 +100,7 @@ def evaluate(trained: TrainedModel, data: Dataset, settings: EvaluateParams) -> 
     quoted, truth = (torch.from_numpy(x).double() for x in (data.points("test"), data.truth("test")))
     fitted = filled(torch.from_numpy(data.points("train")), latents)  # in its file where no point is missing
     components = principal_components(fitted)
-    opponents = fitted_opponents(data, (settings.opponent_half_life_days,))
+    opponents = fitted_opponents(data, (prior.half_life_days, settings.opponent_half_life_days))
     baselines = Baselines(components, opponents[None])
     targets = target_conditions(prior.conditions, data, truth, fitted, components, latents)
     held = reconstructed(model, components, quoted, truth)

@@ -106,12 +106,12 @@ def _completion(
     trained: TrainedModel, components: PrincipalComponents, data: Dataset, test: Tensor, settings: EvaluateParams
 ) -> dict[str, float]:
     """Completion by the model and by linear opponents, with their likelihood; binary points have no opponents."""
-    model = trained.model
+    model, half_life = trained.model, trained.prior.half_life_days
     x, known, seed = test[: settings.completion_surfaces], settings.completion_points, settings.seed
     figures = metrics.completion_metrics(model, components, x, known=known, seed=seed, unit=OWN)
     if model.architecture.likelihood == "bernoulli":
         return figures
-    opponents = fitted_opponents(data, (settings.opponent_half_life_days,))[None]
+    opponents = fitted_opponents(data, (half_life, settings.opponent_half_life_days))[None]
     figures |= opponent_completion_metrics(opponents, x, known=known, seed=seed, unit=OWN)
     return figures | opponent_error_ratio(figures, unit=OWN) | opponent_likelihood_metrics(opponents, test)
 

@@ -31,13 +31,14 @@ _ROWS = 65_536  # surfaces in double precision at a time: bounds the memory
 def fit_prior(settings: TrainParams, model: Vae, data: Dataset) -> Prior:
     """The law of all surfaces; where the market is a condition, the mixtures of the markets by their shares."""
     names, markets = numbers_among(settings.conditions), conditioning_markets(settings.conditions, data)
+    half_life = settings.half_life_days
     if not markets:
-        return Prior(_best_law(settings, model, data, None), names)
+        return Prior(_best_law(settings, model, data, None), names, half_life_days=half_life)
     laws = [_best_law(settings, model, data, place) for place in range(len(markets))]
     parts = [law for law in laws if isinstance(law, Mixture)]
     counts = np.array([len(_surfaces(data, "train", place)) for place in range(len(markets))])
     component_market = np.repeat(np.arange(len(parts)), [len(part.weights) for part in parts])
-    return Prior(Mixture.joined(parts, counts / counts.sum()), names, markets, component_market)
+    return Prior(Mixture.joined(parts, counts / counts.sum()), names, markets, component_market, half_life)
 
 
 def check_conditions(settings: TrainParams, data: Dataset, sizes: Mapping[str, int]) -> None:

@@ -23,6 +23,7 @@ from vae.surface.smile_features import ATM_LEVEL
 _WEIGHTS, _ARCHITECTURE, _PRIOR = "weights.safetensors", "architecture.json", "prior.safetensors"
 _LIKELY = 5.0  # standard deviations
 _FLOW = "flow"  # key of the metadata that holds the sizes of a flow
+_HALF_LIFE = "half_life_days"
 
 
 class Prior(NamedTuple):
@@ -33,12 +34,14 @@ class Prior(NamedTuple):
         conditions: names of the conditions in order.
         markets: names of the markets where the market is a condition too.
         component_market: place in ``markets`` of each component, [component]; None without markets.
+        half_life_days: age that halved the weight of a surface in training; None where all weighed the same.
     """
 
     law: Mixture | Flow
     conditions: tuple[str, ...] = ()
     markets: tuple[str, ...] = ()
     component_market: NDArray[np.int64] | None = None
+    half_life_days: float | None = None
 
     @property
     def joint(self) -> Mixture:
@@ -105,6 +108,8 @@ def write_model(folder: Path, architecture: Architecture, weights: Mapping[str, 
     formats.write_json(folder / _ARCHITECTURE, asdict(architecture))
     tensors, metadata = _written(prior.law)
     metadata["conditions"] = json.dumps(prior.conditions)
+    if prior.half_life_days is not None:
+        metadata[_HALF_LIFE] = json.dumps(prior.half_life_days)
     if prior.component_market is not None:
         tensors["market"] = torch.from_numpy(prior.component_market)
         metadata["markets"] = json.dumps(prior.markets)
@@ -150,10 +155,11 @@ def read_prior(folder: Path, *, latents: int) -> Prior:
         if law.dimension != len(names) + latents:
             raise ValueError(f"{law.dimension} numbers, but {len(names)} conditions and {latents} latents")
         markets = tuple(json.loads(metadata.get("markets", "[]")))
+        half_life = json.loads(metadata.get(_HALF_LIFE, "null"))
         market = tensors["market"].numpy() if markets else None
         if market is not None and sorted(set(market.tolist())) != list(range(len(markets))):
             raise ValueError(f"its components do not belong to the markets {', '.join(markets)}")
-    return Prior(law, names, markets, market)
+    return Prior(law, names, markets, market, half_life)
 
 
 def _written(law: Mixture | Flow) -> tuple[dict[str, Tensor], dict[str, str]]:

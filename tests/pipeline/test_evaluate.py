@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from pipeline.evaluate import evaluate
-from pipeline.files import formats
+from pipeline.files import formats, trained_model
 from pipeline.files.dataset import SPLITS, Dataset
 from pipeline.files.trained_model import Prior, TrainedModel
 from pipeline.market_figures import by_market, name_of
+from pipeline.report import opponent_table
 from pipeline.report.page import report_page
 from pipeline.settings.evaluate import EvaluateParams
 from tests import bundles
@@ -132,3 +133,31 @@ def test_no_two_markets_share_the_name_of_a_figure() -> None:
     names = [name_of("elbo_nats", market) for market in markets]
     assert len(set(names)) == len(markets)
     assert all(name.isascii() and name.replace("-", "").replace("_", "").isalnum() for name in names)
+
+
+def test_opponents_have_the_weights_of_age_that_the_model_had(tmp_path: Path) -> None:
+    """Those of its half-life besides those without; the best of all counts, and a table of all is shown."""
+    data = write(tmp_path / "data", bundles.data()[:48])
+    aged = MODEL._replace(prior=MODEL.prior._replace(half_life_days=20.0))
+    without, figures = (evaluate(model, data, SETTINGS).figures for model in (MODEL, aged))
+    assert not any("_days" in name for name in without)
+    name = "opponent_log_likelihood_nats"
+    names = ("gaussian", "ppca")  # a vol below zero has no logarithm
+    densities = [figures[f"opponent_{one}{end}_log_likelihood_nats"] for one in names for end in ("", "_20_days")]
+    assert figures[name] == max(densities)
+    assert figures[name] >= without[name]
+    other = evaluate(aged, data, SETTINGS.model_copy(update={"opponent_half_life_days": 5.5})).figures
+    assert other.keys() > figures.keys()
+    header = opponent_table.table(other, "_bp")[0]
+    assert len(header) == 3 + 3 * len(names) + 1
+    assert header[3] == "Gaussian"
+    assert header[5] == "Gaussian, half-life 5.5 days"
+    assert header[8].startswith("pPCA, rank ")
+    assert header[8].endswith(", half-life 20 days")
+
+
+def test_the_half_life_of_training_is_kept_with_the_prior(tmp_path: Path) -> None:
+    for half_life in (None, 500.0):
+        prior = MODEL.prior._replace(half_life_days=half_life)
+        trained_model.write_model(tmp_path, MODEL.model.architecture, MODEL.model.state_dict(), prior)
+        assert trained_model.read(tmp_path).prior.half_life_days == half_life
