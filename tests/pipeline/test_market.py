@@ -49,6 +49,6 @@ def test_one_model_of_two_currency_pairs_completes_each_as_well_as_a_model_of_it
     for file in markets.FILES.values():
         market_data(file)
     found = markets.results()
-    ratios = {name: value for name, value in found.items() if name.endswith("_ratio")}
+    ratios = {name: value for name, value in found.items() if name.endswith("_both_by_own")}
     assert len(ratios) == len(markets.FILES) * len(markets.KNOWN)
     assert max(ratios.values()) <= markets.BAR
