@@ -114,6 +114,8 @@ def figures(model: SurfaceModel, source: "OneSurface", quotes: WeighedQuotes, fo
 
     The distance is that from the quotes that the surface was fitted to: wild ones would make a good fit look bad.
     """
+    from pipeline.sources.quote_rows import RATES
+
     used = found.used
     fitted = used & ~found.wild
     error = BASIS_POINTS * np.abs(found.fitted[fitted] - quotes.iv[fitted])
@@ -122,8 +124,9 @@ def figures(model: SurfaceModel, source: "OneSurface", quotes: WeighedQuotes, fo
         "market": quotes.market,
         "new_market": source.market is not None and quotes.market is None and bool(model.market_is_condition),
         "rows": source.rows,
-        "assumed_rates": list(source.assumed),
-        "assumed_european": source.assumed_european,
+        "assumed": [str(assumption) for assumption in source.assumed],
+        "assumed_rates": [key for one in source.assumed for key in one.settings if key in RATES],
+        "assumed_european": any("exercise" in one.settings for one in source.assumed),
         "rejected": [{"row": one.row, "reason": one.reason} for one in source.rejected],
         "quotes": len(used),
         "quotes_used": int(used.sum()),
@@ -144,9 +147,8 @@ def figures(model: SurfaceModel, source: "OneSurface", quotes: WeighedQuotes, fo
 def text(source: "OneSurface", outcome: Mapping[str, Any]) -> str:
     """The figures as a line for people, after one that counts the rejected rows if there are any."""
     from pipeline.sources.one_surface import counted
-    from pipeline.sources.quote_summary import assumptions
 
-    lines = assumptions(source.assumed, european=source.assumed_european)
+    lines = [str(assumption) for assumption in source.assumed]
     if source.rejected:
         lines.append(f"{len(source.rejected):,} of {source.rows:,} rows rejected: {counted(source.rejected)}")
     if outcome["new_market"]:

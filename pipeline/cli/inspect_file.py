@@ -16,8 +16,8 @@ from pipeline.cli.suggested_settings import Points
 from pipeline.cli.table_shapes import number_of
 from pipeline.errors import InputError, shown
 from pipeline.settings.prepare import GridParams
-from pipeline.sources import quote_exercise, quote_vols, quotes
-from pipeline.sources.quote_rows import EXPIRY, RATES, SURFACE, iso
+from pipeline.sources import quote_assumptions, quotes
+from pipeline.sources.quote_rows import EXPIRY, SURFACE, iso
 from vae.surface.units import DAYS_PER_YEAR
 
 _NEEDED = (
@@ -207,32 +207,15 @@ def _forward(reading: Reading) -> list[float] | None:
 
 
 def _assumed(reading: Reading) -> list[str]:
-    """Assumptions where nothing says otherwise: rates for forwards of spots, and kinds of moneyness and vols."""
-    missing = quote_vols.assumed_rates(reading.table, reading.params)
-    lines = [f"{name} 0, as no column has it; --set {name}=... changes it" for name in missing]
+    """Assumptions where nothing says otherwise: those of all commands, and kinds of moneyness and vols."""
+    lines = [str(assumption) for assumption in quote_assumptions.of(reading.table, reading.params)]
     lines += _assumed_places(reading)
-    lines += _assumed_rate_units(reading)
-    if quote_exercise.is_assumed(reading.table, reading.params):
-        lines.append("prices are those of european options; --set exercise=european or american says what they are")
     if file_readings.may_be_normal(reading):
         lines.append(
             "vols are Black ones, of a price; --set vol_kind=normal reads normal ones, where forwards are rates of "
             "interest as of swaptions"
         )
     return lines
-
-
-def _assumed_rate_units(reading: Reading) -> list[str]:
-    """That rates of a column are decimal, where nothing shows it: forwards of spots depend on it, and not parity."""
-    params, table, row = reading.params, reading.table, reading.table.kept_rows
-    if params.rate_unit is not None or not quote_vols.has_forwards_of_spots(table, params):
-        return []
-    means = {name: float(np.median(table[name][row])) for name in RATES if name in table}
-    return [
-        f"a {name} of {mean:.3g} is {100.0 * mean:.3g} %; --set rate_unit=percent takes it as {mean:.3g} %"
-        for name, mean in means.items()
-        if mean
-    ]
 
 
 def _assumed_places(reading: Reading) -> list[str]:

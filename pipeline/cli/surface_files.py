@@ -54,7 +54,7 @@ def read(path: Path, given: ReadingOptions, model_grid: Callable[[], Grid], *, a
         table = surface_tables.surfaces_of_table(path, grid)
         if table is not None:
             return SurfaceFile(*table)
-    from pipeline.sources import quote_summary, quotes
+    from pipeline.sources import quotes
     from pipeline.sources.one_surface import titles
 
     params, grid = settings_of(path, given), model_grid()
@@ -62,8 +62,8 @@ def read(path: Path, given: ReadingOptions, model_grid: Callable[[], Grid], *, a
         found = quotes.read(params, grid)
     except InputError as error:
         raise hinted(error, given) from error
-    for line in quote_summary.assumptions(found.assumed, european=found.assumed_european):
-        click.echo(f"volvae: {line}", err=True)
+    for assumption in found.assumed:
+        click.echo(f"volvae: {assumption}", err=True)
     named, dated = titles(found), found.dates.any()
     days = found.dates if dated else None
     return SurfaceFile(found.iv, grid, named if any(named) else None, days, found.conditions, found.markets)

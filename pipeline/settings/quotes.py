@@ -189,14 +189,18 @@ class QuotesParams(Block):
     @model_validator(mode="after")
     def _has_rates(self) -> Self:
         """Rates that deltas and strikes of foreign exchange depend on must be said, even where they are 0."""
-        if self.fx is None:
-            return self
-        at_spot = self.fx.atm_strike == "spot" and not (self.columns.forward and self.columns.spot)
-        needed = ["rate"] * at_spot + ["dividend_yield"] * (at_spot or self.fx.delta != "forward")
-        for name in needed:
+        for name in self.rates_of_fx:
             if getattr(self.columns, name) is None and name not in self.model_fields_set:
                 raise ValueError(f"fx with spot deltas or strikes needs {name} or columns.{name}, even if it is 0")
         return self
+
+    @property
+    def rates_of_fx(self) -> list[str]:
+        """The rates on which deltas and strikes of foreign exchange depend."""
+        if self.fx is None:
+            return []
+        at_spot = self.fx.atm_strike == "spot" and not (self.columns.forward and self.columns.spot)
+        return ["rate"] * at_spot + ["dividend_yield"] * (at_spot or self.fx.delta != "forward")
 
     @property
     def layout(self) -> WideParams | CallPutParams | FxParams | None:

@@ -9,8 +9,9 @@ import numpy as np
 
 from pipeline.errors import InputError, listed
 from pipeline.settings.quotes import QuotesParams
-from pipeline.sources import quote_exercise, quote_vols, usable_quotes
+from pipeline.sources import quote_assumptions, usable_quotes
 from pipeline.sources.columns import Array
+from pipeline.sources.quote_assumptions import Assumption
 from pipeline.sources.quote_rows import EXPECTED_REASONS, REASONS, Index, Mask, QuoteTable, iso
 from pipeline.sources.quoted_surfaces import QuotedSurfaces
 from vae.surface.days import EPOCH
@@ -68,8 +69,7 @@ class OneSurface(NamedTuple):
         rejected: the rows of the surface that are not usable, in order.
         when: date, or time of the snapshot; empty where the file has no dates.
         market: its name; None where the file does not tell markets apart.
-        assumed: rates that nothing gives, and that forwards depend on; they are 0.
-        assumed_european: whether prices are read as European ones, which nothing says or shows.
+        assumed: of the quotes, as neither file nor settings say it.
     """
 
     iv: Array
@@ -82,8 +82,7 @@ class OneSurface(NamedTuple):
     rejected: list[Rejected]
     when: str
     market: str | None
-    assumed: tuple[str, ...] = ()
-    assumed_european: bool = False
+    assumed: tuple[Assumption, ...] = ()
 
     @property
     def title(self) -> str:
@@ -119,8 +118,7 @@ def read(params: QuotesParams, choice: Choice) -> OneSurface:
         rejected=rejected,
         when=place.when,
         market=place.market,
-        assumed=quote_vols.assumed_rates(own, params),
-        assumed_european=quote_exercise.is_assumed(own, params),
+        assumed=quote_assumptions.of(own, params),
     )
 
 

@@ -83,7 +83,8 @@ def with_european_prices(table: QuoteTable, params: QuotesParams, strike: Array,
 
     Its column early_exercise is the vol of a price that is read as European, less the vol with early exercise. Of a
     call and a put, the one in the money is needed only where the other is worth its exercise, at strikes between spot
-    and forward; elsewhere it keeps its price.
+    and forward; elsewhere it keeps its price. Its column of_spot (1 or 0) says which forwards are made of the spot, as
+    no parity gives them.
 
     Args:
         table: prices of one option a row.
@@ -109,7 +110,14 @@ def with_european_prices(table: QuoteTable, params: QuotesParams, strike: Array,
     value[row] = american.european_prices(own, vol)
     european = american.european_vols(own, price)
     difference[row] = european - vol
-    table = table.with_columns(value=value, forward=options.forward, rate=options.rate, early_exercise=difference)
+    of_spot = ("forward" not in table) & (options.dividend_yield == table.get("dividend_yield", params.dividend_yield))
+    table = table.with_columns(
+        value=value,
+        forward=options.forward,
+        rate=options.rate,
+        early_exercise=difference,
+        of_spot=of_spot.astype(np.float64),
+    )
     table = table.reject("no_time_value", row[np.isnan(vol) & np.isfinite(european)])  # worth its exercise
     return table.reject("price_outside_bounds", row[np.isnan(vol)])
 

@@ -1,6 +1,6 @@
 """The summary of a file of quotes: used and rejected rows, vols, static arbitrage; beyond limits it is refused."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from rich.console import Console
@@ -16,7 +16,6 @@ from vae.surface.grid import Grid
 from vae.surface.units import BASIS_POINTS, DAYS_PER_YEAR
 
 _LOUD = 0.1  # of the rows, from which on a reason is in bold
-EUROPEAN = "prices are read as of european options, which nothing says; of american ones vols may be 100 bp off"
 _TOLERANCE = 1e-6  # of the forward, as evaluate.arbitrage_tolerance has it
 _LARGE = 1e-3  # of the forward: more than bid and ask explain
 
@@ -70,10 +69,8 @@ def show(surfaces: QuotedSurfaces, grid: Grid, values: dict[str, float | str]) -
             "prepare.quotes.drop_repeated: true leaves them out",
             markup=False,
         )
-    if surfaces.assumed:
-        console.print(f"prepare: {assumed(surfaces.assumed)}; prepare.quotes has settings of these names", markup=False)
-    if surfaces.assumed_european:
-        console.print(f"prepare: {EUROPEAN}; prepare.quotes.exercise says it", markup=False)
+    for assumption in surfaces.assumed:
+        console.print(f"prepare: {assumption.as_settings}", markup=False)
     if "american_quotes" in values:
         console.print(
             f"prepare: took early exercise out of {values['american_quotes']:,} american prices, in vol "
@@ -89,22 +86,6 @@ def show(surfaces: QuotedSurfaces, grid: Grid, values: dict[str, float | str]) -
             f"date: {_remedy(float(grid.tenors[tenor]), surfaces.tenors)}",
             markup=False,
         )
-
-
-def assumptions(rates: Sequence[str], *, european: bool) -> list[str]:
-    """Assumptions on quotes, as nothing says otherwise, a line each, with the options of a command that say it.
-
-    Args:
-        rates: as of ``assumed``; may be empty.
-        european: whether prices are read as European ones.
-    """
-    lines = [f"{assumed(rates)}; --set {rates[0]}=... does"] if rates else []
-    return lines + ([f"{EUROPEAN}: --set exercise=european or american says it"] if european else [])
-
-
-def assumed(rates: Sequence[str]) -> str:
-    """That forwards are those of spots without carry, as nothing gives these rates."""
-    return f"forwards are made of spots with {' and '.join(f'{name} 0' for name in rates)}, as nothing says otherwise"
 
 
 def _tenor(years: float) -> str:

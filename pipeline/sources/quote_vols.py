@@ -9,28 +9,36 @@ from pipeline.sources import quote_exercise, quote_markets, quote_units
 from pipeline.sources.columns import Array
 from pipeline.sources.groups import medians
 from pipeline.sources.quote_checks import LOWEST_VOL, check_vols
-from pipeline.sources.quote_rows import EXPIRY, RATES, Index, QuoteTable, strikes
+from pipeline.sources.quote_rows import EXPIRY, Index, Mask, QuoteTable, strikes
 from vae.pricing import bachelier, quoted_surface
 from vae.surface.grid import log_moneyness_of_delta
 
 _STRAIGHT = 0.25  # median deviation of the slopes between neighbours on a parity line, relative to their median
-_FEWEST_PAIRS = 4  # of an expiry whose line is looked at
 _LARGEST_RATIO = 4.0  # of that median to the discount factor that is known
 _TICK = 1e-4  # of the forward: a price nearer to its intrinsic value than this has lost its time value in rounding
 _EXPONENTS = (-50.0, 50.0)  # of growth factors: a senseless tenor must not overflow
 
 
 class _Carry(NamedTuple):
-    """Forward and discount factor of each row, NaN where unknown, [row]."""
+    """Forward and discount factor of each row, NaN where unknown, and what they are made of, [row].
+
+    Attributes:
+        forward, discount: the numbers.
+        of_spot: whether the forward is made of the spot, the rate and the dividend yield.
+        of_rate: whether a price is discounted with the rate.
+    """
 
     forward: Array
     discount: Array
+    of_spot: Mask
+    of_rate: Mask
 
 
 def with_vols(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     """The table with k = ln(K/F) and vol, without the rows that have none and without options in the money.
 
-    Of a call and a put at one strike, the one out of the money is kept.
+    Of a call and a put at one strike, the one out of the money is kept. The columns of_spot and of_rate (1 or 0) say
+    which forwards are made of the spot, and which prices are discounted with the rate.
     """
     tenor = np.where(table.kept, table["tenor"], 1.0)
     pairs = table.pairs(table.kept_rows)
@@ -40,7 +48,7 @@ def with_vols(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     carry = _carry(table, params, tenor, pairs)
     if params.columns.priced and params.exercise is None:
         quote_exercise.check_european(table, params, strikes(table, params), pairs)
-    table = _with_log_moneyness(table, params, tenor, carry)
+    table = _with_origin(_with_log_moneyness(table, params, tenor, carry), params, carry)
     call, put = pairs.T
     table = table.reject("in_the_money", np.where(table["k"][call] >= 0.0, put, call))
     if params.columns.priced:
@@ -50,47 +58,18 @@ def with_vols(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     return table.with_columns(vol=table["value"])
 
 
-def assumed_rates(table: QuoteTable, params: QuotesParams) -> tuple[str, ...]:
-    """The rates that neither columns nor settings give, and on which the forwards of quotes depend: those of the spot.
-
-    Args:
-        table: the quotes, with k.
-        params: the settings that read them.
-    """
-    if not has_forwards_of_spots(table, params):
-        return ()
-    columns = params.columns
-    return tuple(name for name in RATES if getattr(columns, name) is None and name not in params.model_fields_set)
-
-
-def has_forwards_of_spots(table: QuoteTable, params: QuotesParams) -> bool:
-    """Whether forwards of quotes are made of the spot, rate and dividend yield, and not quoted or of parity.
-
-    Args:
-        table: the quotes, with k.
-        params: the settings that read them.
-    """
-    columns = params.columns
-    if columns.forward is not None or (columns.strike is None and columns.moneyness is None):
-        return False
-    row = table.kept_rows
-    carry = (table.get("rate", params.rate) - table.get("dividend_yield", params.dividend_yield))[row]
-    of_spot = table.get("spot", np.nan)[row] * np.exp(carry * table["tenor"][row])
-    forward = strikes(table, params)[row] * np.exp(-table["k"][row])
-    return bool(np.isclose(forward, of_spot, rtol=1e-12, atol=0.0).any())
-
-
 def _carry(table: QuoteTable, params: QuotesParams, tenor: Array, pairs: Index) -> _Carry:
     """Forward: quoted, else by put-call parity, else from spot, rate and dividend yield."""
     columns = params.columns
     discount = np.exp(np.clip(-table.get("rate", params.rate) * tenor, *_EXPONENTS))
+    of_rate = np.full(len(table), columns.priced and not _shares_of_forward(params))
     if "forward" in table:
-        carry = _Carry(table["forward"], discount)
+        carry = _Carry(table["forward"], discount, table.get("of_spot", 0.0) == 1.0, of_rate)
         _check_parity(table, params, pairs, carry)
         return carry
     dividend = table.get("dividend_yield", params.dividend_yield)
     forward = table.get("spot", np.nan) * np.exp(np.clip(-dividend * tenor, *_EXPONENTS)) / discount
-    carry = _Carry(forward, discount)
+    carry = _Carry(forward, discount, np.ones(len(table), bool), of_rate)
     return _with_parity(table, params, pairs, carry) if columns.priced else carry
 
 
@@ -105,10 +84,14 @@ def _with_parity(table: QuoteTable, params: QuotesParams, pairs: Index, carry: _
     known_discount[expiry[call[::-1]]] = carry.discount[call[::-1]]  # that of the first pair
     difference = table["value"][call] - table["value"][put]
     found = quoted_surface.parity(expiry[call], strike[call], difference, discount=known_discount)
+    size = np.bincount(expiry[call], minlength=len(known_discount))
     known = row[~np.isnan(found.forward[expiry[row]])]
+    sloped = known[size[expiry[known]] >= quoted_surface.FEWEST_PAIRS]
     forward, discount = carry.forward.copy(), carry.discount.copy()
+    of_spot, of_rate = carry.of_spot.copy(), carry.of_rate.copy()
     forward[known], discount[known] = found.forward[expiry[known]], found.discount[expiry[known]]
-    return _Carry(forward, discount)
+    of_spot[known], of_rate[sloped] = False, False
+    return _Carry(forward, discount, of_spot, of_rate)
 
 
 def _check_parity(table: QuoteTable, params: QuotesParams, pairs: Index, carry: _Carry) -> None:
@@ -126,7 +109,7 @@ def _check_parity(table: QuoteTable, params: QuotesParams, pairs: Index, carry: 
     slope = np.diff(difference)[next_to] / -np.diff(strike)[next_to]
     of_pair = _per_group(group[next_to], slope, group)
     bend = _per_group(group[next_to], np.abs(slope - of_pair[next_to]), group)
-    straight = (bend < _STRAIGHT * np.abs(of_pair)) & (np.bincount(group)[group] >= _FEWEST_PAIRS)
+    straight = (bend < _STRAIGHT * np.abs(of_pair)) & (np.bincount(group)[group] >= quoted_surface.FEWEST_PAIRS)
     ratio = of_pair / carry.discount[call]
     off = straight & ((ratio > _LARGEST_RATIO) | (ratio < 1.0 / _LARGEST_RATIO))
     if off.mean() > 0.5:
@@ -147,6 +130,12 @@ def _per_group(group: Index, values: Array, of: Index) -> Array:
     known = medians(group, values)
     found[: len(known)] = known
     return found[of]
+
+
+def _with_origin(table: QuoteTable, params: QuotesParams, carry: _Carry) -> QuoteTable:
+    """The table with the columns of_spot and of_rate."""
+    of_spot = carry.of_spot & (params.columns.strike is not None or params.columns.moneyness is not None)
+    return table.with_columns(of_spot=of_spot.astype(np.float64), of_rate=carry.of_rate.astype(np.float64))
 
 
 def _with_log_moneyness(table: QuoteTable, params: QuotesParams, tenor: Array, carry: _Carry) -> QuoteTable:

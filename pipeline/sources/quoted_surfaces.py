@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.sources.columns import Array
+from pipeline.sources.quote_assumptions import Assumption
 from pipeline.sources.quote_rows import Index
 
 
@@ -26,8 +27,7 @@ class QuotedSurfaces(NamedTuple):
         repeated_smiles: how many smiles repeat all quotes of the time before, and how many there are.
         off_grid: dates of markets whose quotes reach no point of the grid; they have no surface.
         early_exercise: what reading american prices as European would add to each vol, float64 [american quote].
-        assumed: rates that nothing gives, and that forwards depend on; they are 0.
-        assumed_european: whether prices are read as European ones, which nothing says or shows.
+        assumed: of the quotes, as neither file nor settings say it.
     """
 
     dates: NDArray[np.int32]
@@ -43,5 +43,4 @@ class QuotedSurfaces(NamedTuple):
     repeated_smiles: tuple[int, int]
     off_grid: int
     early_exercise: Array
-    assumed: tuple[str, ...] = ()
-    assumed_european: bool = False
+    assumed: tuple[Assumption, ...] = ()

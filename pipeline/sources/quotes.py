@@ -17,11 +17,11 @@ from pipeline.progress import track
 from pipeline.settings.prepare import QuotesPrepare
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import (
+    quote_assumptions,
     quote_checks,
     quote_exercise,
     quote_reach,
     quote_summary,
-    quote_vols,
     repeated_smiles,
     usable_quotes,
 )
@@ -60,8 +60,7 @@ def read(params: QuotesParams, grid: Grid) -> QuotedSurfaces:
         repeated_smiles=repeated_smiles.counts(table),
         off_grid=int(table.starts(table.kept_rows, SURFACE).sum()) - len(first),
         early_exercise=quote_exercise.differences(table),
-        assumed=quote_vols.assumed_rates(table, params),
-        assumed_european=quote_exercise.is_assumed(table, params),
+        assumed=quote_assumptions.of(table, params),
     )
 
 

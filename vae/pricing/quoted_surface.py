@@ -28,7 +28,7 @@ _SAME_TENOR = 1e-5  # years, five minutes: settings are written with few digits
 _SAME_NODE = 1e-9
 _NEAREST_PAIRS = 40
 _CHUNK = 1000  # expiries at a time: bounds the memory
-_FEWEST_PAIRS = 4  # for a discount factor of their own
+FEWEST_PAIRS = 4  # for a discount factor of their own
 _LARGEST_RATIO = 4.0  # of the median slope to the discount factor that is known
 _ROUNDING = 1e-12  # of a price: what it has above its intrinsic value is lost in this
 _MOST_STEPS, _ROOT = 60, 1e-12  # of the search for the strike of a delta, and the excess of d1 at which it ends
@@ -81,7 +81,7 @@ def parity(expiry: Index, strikes: Array, difference: Array, *, discount: Array)
 
 def _parity(x: Array, y: Array, discount: Array) -> Parity:
     """Forwards and discount factors of expiries with as many pairs, at strikes x and with C - P = y, [expiry, pair]."""
-    if x.shape[1] >= _FEWEST_PAIRS:
+    if x.shape[1] >= FEWEST_PAIRS:
         i, j = np.triu_indices(x.shape[1], 1)
         slope = -np.median((y[:, i] - y[:, j]) / (x[:, i] - x[:, j]), axis=1)
         ratio = slope / discount

@@ -843,17 +843,20 @@ def test_a_rate_that_nothing_gives_is_said_where_forwards_need_it(project: Path)
     puts = [(*row[:2], "P", strike, 100, prices[strike] - 102 + strike) for row in calls for strike in (row[3],)]
     alone, both = write(project / "c.csv", header, calls), write(project / "cp.csv", header, calls + puts)
 
-    note = "forwards are made of spots with rate 0 and dividend_yield 0, as nothing says otherwise; --set rate=..."
+    uses = "forwards are made of spots and prices are discounted with rate 0"
+    note = f"{uses}, as no column has it; --set rate=... changes it"
     options = ("--bundle", str(DEMO), "-o", str(project / "s.csv"))
     assert note in volvae("complete", alone, *options).stdout
-    assert "made of spots with dividend_yield 0," in volvae("complete", alone, *options, "--set", "rate=0.04").stdout
+    assert (
+        "made of spots with dividend_yield 0, as no column"
+        in volvae("complete", alone, *options, "--set", "rate=0.04").stdout
+    )
     assert json.loads(volvae("complete", both, *options, "--json").stdout)["assumed_rates"] == []
-    assert inspected(alone)["readings"][-1]["assumed"][0] == "rate 0, as no column has it; --set rate=... changes it"
-    european = "prices are those of european options; --set exercise=european or american says what they are"
-    assert inspected(both)["readings"][-1]["assumed"] == [european]
+    assert inspected(alone)["readings"][-1]["assumed"][0] == note
+    (european,) = inspected(both)["readings"][-1]["assumed"]
+    assert european.startswith("prices are read as of european options, which nothing says; ")
     assert inspected(both, "--set", "exercise=european")["readings"][-1]["assumed"] == []
     assert json.loads(volvae("complete", both, *options, "--json").stdout)["assumed_european"] is True
-    european = "prices are read as of european options, which nothing says; "
     assert european in volvae("complete", both, *options).stdout
 
 

@@ -19,7 +19,7 @@ from tests.chains import GRID, PRICES, chain
         (
             ("date", "days", "strike", "spot", "iv"),
             {},
-            ["forwards are made of spots with rate 0 and dividend_yield 0, "],
+            [f"forwards are made of spots with {name} 0, as no column has it" for name in ("rate", "dividend_yield")],
         ),
     ],
 )

@@ -198,8 +198,7 @@ def test_american_prices_need_spot_and_rate(
 
 def test_what_the_options_are_is_said_to_be_assumed_where_nothing_shows_it(tmp_path: Path, stock: Table) -> None:
     """At low rates American prices look European; prices below exercise are."""
-    assert read(tmp_path, american(rate=0.002, dividend_yield=0.002), SPOT_PRICES).assumed_european
-    assert not read(tmp_path, stock, SPOT_PRICES, exercise="european").assumed_european
-    assert not read(tmp_path, chain(rate=0.1), SPOT_PRICES).assumed_european  # deep puts lose to exercise
-    assert not read(tmp_path, chain(), COLUMNS).assumed_european  # vols
-    assert read(tmp_path, chain(), PRICES).assumed_european  # no spot
+    assert read(tmp_path, american(rate=0.002, dividend_yield=0.002), SPOT_PRICES).assumed
+    assert not read(tmp_path, stock, SPOT_PRICES, exercise="european").assumed
+    assert not read(tmp_path, chain(rate=0.1), SPOT_PRICES).assumed  # deep puts lose to exercise
+    assert read(tmp_path, chain(), PRICES).assumed  # no spot

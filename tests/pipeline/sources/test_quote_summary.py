@@ -59,7 +59,9 @@ def test_snapshots_have_their_time(tmp_path: Path) -> None:
 def test_three_lines_say_what_was_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = chain(bad=np.arange(150) < 2)
     write(tmp_path, table, drop_where="bad")
-    assert "made of spots with rate 0 and dividend_yield 0, as nothing says otherwise" in capsys.readouterr().err
+    assert (
+        "made of spots with rate 0, as no column has it; prepare.quotes.rate: ... changes it" in capsys.readouterr().err
+    )
     figures = write(tmp_path, table, drop_where="bad", rate=0.0, dividend_yield=0.0)
     lines = capsys.readouterr().err.splitlines()
     assert lines[-3:-1] == [

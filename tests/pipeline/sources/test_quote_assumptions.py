@@ -1,0 +1,63 @@
+"""Rates, units and styles of exercise that are assumed, and said to be."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chains import PRICES, Table, chain, read
+
+SPOT_PRICES = PRICES | {"spot": "spot"}
+EUROPEAN: dict[str, Any] = {"exercise": "european"}
+
+
+def few_pairs() -> Table:
+    """Discounted prices of three pairs an expiry, too few for a discount factor of parity."""
+    table = chain(rate=0.05)
+    near = abs(table["strike"] - 100.0) < 3.0
+    return {name: values[near] for name, values in table.items()}
+
+
+def calls() -> Table:
+    table = chain(rate=0.05)
+    return {name: values[table["type"] == "call"] for name, values in table.items()}
+
+
+@pytest.mark.parametrize(
+    ("table", "columns", "said"),
+    [
+        (calls(), PRICES | {"forward": "forward"}, ["prices are discounted with rate 0, "]),
+        (few_pairs(), PRICES, ["prices are discounted with rate 0, "]),
+        (few_pairs(), SPOT_PRICES, ["prices are discounted with rate 0, "]),
+        (calls(), PRICES | {"forward": "forward", "rate": "rate"}, ["a rate of 0.05 is 5 %; "]),
+        (few_pairs(), PRICES | {"rate": "rate"}, ["a rate of 0.05 is 5 %; "]),
+        (
+            calls(),
+            SPOT_PRICES,
+            ["forwards are made of spots and prices are discounted with rate 0, ", "forwards are made of spots with d"],
+        ),
+        (chain(rate=0.05), PRICES | {"rate": "rate"}, []),
+        (chain(rate=0.05), PRICES, []),
+    ],
+)
+def test_a_rate_is_said_to_be_assumed_where_forwards_or_discounts_depend_on_it(
+    tmp_path: Path, table: Table, columns: dict[str, str], said: list[str]
+) -> None:
+    """Prices beside forwards were read as undiscounted without a word: an at-the-money vol of 19 % for 20 %."""
+    lines = [str(one) for one in read(tmp_path, table, columns, **EUROPEAN).assumed]
+    assert [line[: len(start)] for line, start in zip(lines, said, strict=True)] == said
+
+
+def test_a_rate_that_is_stated_is_not_assumed(tmp_path: Path) -> None:
+    columns = PRICES | {"forward": "forward"}
+    assert not read(tmp_path, calls(), columns, rate=0.05, **EUROPEAN).assumed
+    assert not read(tmp_path, calls(), columns | {"rate": "rate"}, rate_unit="decimal", **EUROPEAN).assumed
+
+
+def test_shares_of_the_forward_need_no_rate(tmp_path: Path) -> None:
+    table = calls()
+    undiscounted = chain(rate=0.0)
+    undiscounted = {name: values[undiscounted["type"] == "call"] for name, values in undiscounted.items()}
+    shares = undiscounted | {"price": undiscounted["price"] / undiscounted["forward"], "rate": table["rate"]}
+    columns = PRICES | {"forward": "forward"}
+    assert not read(tmp_path, shares, columns, price_unit="underlying", **EUROPEAN).assumed
