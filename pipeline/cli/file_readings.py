@@ -7,7 +7,7 @@ checks of units, markets and parity stand there, and nowhere else. Two readings 
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -36,6 +36,7 @@ from pipeline.sources import usable_quotes
 from pipeline.sources.columns import Columns
 from pipeline.sources.quote_rows import EXPECTED_REASONS, REASONS, STRIKE, TIMES, QuoteTable
 from pipeline.sources.quote_summary import counts, unusable_rate
+from pipeline.sources.quote_units import IN_ONE_UNIT
 from pipeline.sources.usable_quotes import same_quotes
 from vae.surface.days import date_of
 from vae.surface.plausible import MEDIAN_VOL, VOL_UNITS, Interval, vol_readings
@@ -83,11 +84,13 @@ class Reading(NamedTuple):
         block: settings of ``prepare.quotes`` as plain values.
         params: the same, parsed.
         table: the quotes with k and vol.
+        guessed: keys of the block that neither the user nor a name states, as only they make the numbers plausible.
     """
 
     block: Block
     params: QuotesParams
     table: QuoteTable
+    guessed: Collection[str] = ()
 
 
 class Findings(NamedTuple):
@@ -525,14 +528,14 @@ def _median(values: Array) -> float:
 def _tried(block: dict[str, Any], given: ReadingOptions) -> tuple[Reading | None, str]:
     """The reading of a block, with the settings that mend it where there is one way alone; else why there is none."""
     reading, why = _read(block)
-    if reading is not None:
-        return reading, ""
+    if reading is not None or IN_ONE_UNIT in why:  # a setting would mend one column and spoil the other
+        return reading, why
     mends = [mend for mend in _MENDS if not any(key in given.values for key in mend)]
     named = [mend for mend in mends if all(key in why for key in mend)]  # the reader's own remedy
     if "spot" in block["columns"] and "spot" not in given.columns and "columns.forward" in why:
         own = block["columns"]
         named.append({"columns": {"forward" if key == "spot" else key: name for key, name in own.items()}})
-    found = [one for mend in named if (one := _read({**block, **mend})[0]) is not None]
+    found = [one._replace(guessed=[*mend]) for mend in named if (one := _read({**block, **mend})[0]) is not None]
     if len(found) == 1:
         return found[0], ""
     return None, why

@@ -208,7 +208,7 @@ def _forward(reading: Reading) -> list[float] | None:
 
 def _assumed(reading: Reading) -> list[str]:
     """Assumptions where nothing says otherwise: those of all commands, and kinds of moneyness and vols."""
-    lines = [str(assumption) for assumption in quote_assumptions.of(reading.table, reading.params)]
+    lines = [str(assumption) for assumption in quote_assumptions.of(reading.table, reading.params, reading.guessed)]
     lines += _assumed_places(reading)
     if file_readings.may_be_normal(reading):
         lines.append(

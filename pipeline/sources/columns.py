@@ -300,6 +300,11 @@ class Columns:
         """Whether Excel shows the numbers of a column in percent, so that 1.2 is 120 %."""
         return self._place(name) in self._in_percent
 
+    def has_percent_signs(self, name: str) -> bool:
+        """Whether cells of a column are written with a percent sign."""
+        column = self._column(name, empty=pa.float64())
+        return pa.types.is_large_string(column.type) and bool(pc.any(pc.ends_with(column, "%")).as_py())
+
     def texts(self, name: str) -> Texts:
         """A column of any kind as text."""
         column = self._column(name, empty=pa.large_string()).cast(pa.large_string())

@@ -1,13 +1,13 @@
 """Assumptions on a file of quotes, as neither the file nor the user says otherwise: one list for all commands."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import quote_exercise
-from pipeline.sources.quote_rows import RATES, QuoteTable
+from pipeline.sources.quote_rows import PERCENT, RATES, QuoteTable, rate_unit
 
 
 class Assumption(NamedTuple):
@@ -34,14 +34,15 @@ class Assumption(NamedTuple):
         return f"{self.what}; {stated} {self.effect}"
 
 
-def of(table: QuoteTable, params: QuotesParams) -> tuple[Assumption, ...]:
+def of(table: QuoteTable, params: QuotesParams, guessed: Collection[str] = ()) -> tuple[Assumption, ...]:
     """The assumptions on which the vols of a file depend.
 
     Args:
         table: the quotes, with k and vol.
         params: the settings that read them.
+        guessed: keys of these which nobody stated, as they follow from what the numbers would mean.
     """
-    return (*_missing_rates(table, params), *_rate_units(table, params), *_exercise(table, params))
+    return (*_missing_rates(table, params), *_rate_units(table, params, guessed), *_exercise(table, params))
 
 
 def _option(setting: tuple[str, str]) -> str:
@@ -63,19 +64,23 @@ def _missing_rates(table: QuoteTable, params: QuotesParams) -> list[Assumption]:
     ]
 
 
-def _rate_units(table: QuoteTable, params: QuotesParams) -> list[Assumption]:
-    """The units of the rates that are used, where nothing shows them."""
-    if params.rate_unit is not None:
-        return []
-    row = table.kept_rows
-    means = {name: float(np.median(table[name][row])) for name in _used_rates(table, params) if name in table}
-    return [
-        Assumption(
-            f"a {name} of {mean:.3g} is {100.0 * mean:.3g} %", {"rate_unit": "percent"}, f"takes it as {mean:.3g} %"
-        )
-        for name, mean in means.items()
-        if mean and getattr(params.columns, name) is not None
-    ]
+def _rate_units(table: QuoteTable, params: QuotesParams, guessed: Collection[str]) -> list[Assumption]:
+    """The units of the rates that are used, where no one says them."""
+    row, found = table.kept_rows, []
+    for name in _used_rates(table, params):
+        rate = float(np.median(table[name][row])) if getattr(params.columns, name) is not None else 0.0
+        unit = rate_unit(name, table.source, params)
+        if rate and unit is None:
+            effect = f"takes it as {rate:.3g} %"
+            found.append(
+                Assumption(f"a {name} of {rate:.3g} is {100.0 * rate:.3g} %", {"rate_unit": "percent"}, effect)
+            )
+        elif rate and unit is not None and "rate_unit" in guessed:
+            number = rate / PERCENT if unit == "percent" else rate
+            found.append(
+                Assumption(f"a {name} of {number:.3g} is {100.0 * rate:.3g} %", {"rate_unit": unit}, "says so")
+            )
+    return found
 
 
 def _used_rates(table: QuoteTable, params: QuotesParams) -> list[str]:

@@ -192,6 +192,24 @@ class QuoteTable:
         return [(row, REASONS[reason]) for row, reason in zip(rows, reasons, strict=True)]
 
 
+def rate_unit(name: str, source: Columns, params: QuotesParams) -> str | None:
+    """The unit of a column of rates, ``decimal`` or ``percent``: as stated, else as it shows; None where nothing does.
+
+    Each column is judged by itself: a unit that one of them shows is not that of the other.
+
+    Args:
+        name: rate or dividend_yield.
+        source: columns of the file.
+        params: the settings that read them.
+    """
+    column = getattr(params.columns, name)
+    if params.rate_unit is not None or column is None or column not in source:
+        return params.rate_unit
+    if source.in_percent(column):  # as Excel shows a decimal
+        return "decimal"
+    return "percent" if source.has_percent_signs(column) else None
+
+
 def strikes(table: QuoteTable, params: QuotesParams) -> Array:
     """The strike of each row of a table whose coordinate is one, or strike / spot."""
     return table["coordinate"] * (table["spot"] if params.columns.moneyness is not None else 1.0)
@@ -214,14 +232,14 @@ def read(params: QuotesParams) -> QuoteTable:
         InputError: the file cannot be read, or lacks a column or has one of a wrong type.
     """
     source = Columns.read(Path(params.path), sheet=params.sheet, decimal_mark=params.decimal_mark, takes_unclear=True)
-    wanted = _wanted(params, source.names)
+    wanted = _wanted(params, source)
     try:
         of_file = source.found(wanted)
     except InputError:  # of dates with several readings, which other columns may settle
         wanted = date_forms.settled(source, wanted, None if params.date is None else float(day_of(params.date)))
         of_file = source.found(wanted)
     _check_shown_percent(source, wanted, of_file, params)
-    of_file = _with_decimal_rates(of_file, params)
+    of_file = _with_decimal_rates(of_file, source, params)
     found, row = layouts.long(of_file, _times(of_file, params)["date"], params, source.names)
     conditions = {key: found.pop(f"{_CONDITION}{key}") for key in params.conditions}
     values = _canonical(found, params)
@@ -256,13 +274,14 @@ def _places(row: Index) -> Index:
     return places
 
 
-def _wanted(params: QuotesParams, file_names: list[str]) -> dict[str, Wanted]:
+def _wanted(params: QuotesParams, source: Columns) -> dict[str, Wanted]:
     """The columns of the file that the settings name.
 
     Raises:
         InputError: two of them are one column; a time may be date, snapshot and quoted_at.
     """
     names = {key: name for key, name in params.columns.model_dump().items() if name is not None}
+    file_names = source.names
     names = layouts.parts(names, params, file_names)
     keys: dict[str, str] = {}
     for key, name in names.items():
@@ -275,7 +294,8 @@ def _wanted(params: QuotesParams, file_names: list[str]) -> dict[str, Wanted]:
         for key, kind in _KINDS.items()
         if kind == "instant" and key in names
     }
-    percent = (VOLS if params.vol_unit == "percent" else ()) + (RATES if params.rate_unit == "percent" else ())
+    rates = tuple(name for name in RATES if rate_unit(name, source, params) == "percent")
+    percent = (VOLS if params.vol_unit == "percent" else ()) + rates
     return {
         key: Wanted(name, _KINDS.get(key, "number"), params.date_format_of(key), percent=key.split(".")[0] in percent)
         for key, name in names.items()
@@ -299,10 +319,10 @@ def _check_shown_percent(
             )
 
 
-def _with_decimal_rates(found: dict[str, Array], params: QuotesParams) -> dict[str, Array]:
+def _with_decimal_rates(found: dict[str, Array], source: Columns, params: QuotesParams) -> dict[str, Array]:
     """The columns with rates in decimals."""
-    unit = PERCENT if params.rate_unit == "percent" else 1.0
-    return found | {key: unit * found[key] for key in RATES if key in found}
+    percent = [key for key in RATES if key in found and rate_unit(key, source, params) == "percent"]
+    return found | {key: PERCENT * found[key] for key in percent}
 
 
 def _canonical(found: dict[str, Array], params: QuotesParams) -> dict[str, Array]:

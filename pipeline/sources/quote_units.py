@@ -3,6 +3,7 @@
 Where several settings would make the numbers plausible all are listed, as only the user knows which is true.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from pipeline.errors import InputError
 from pipeline.settings.quotes import HIGHEST_RATE, QuotesParams
 from pipeline.sources.columns import Array
 from pipeline.sources.groups import medians
-from pipeline.sources.quote_rows import EXPIRY, STRIKE, SURFACE, Index, Mask, QuoteTable
+from pipeline.sources.quote_rows import EXPIRY, RATES, STRIKE, SURFACE, Index, Mask, QuoteTable, rate_unit
 from vae.pricing import quoted_surface
 from vae.surface import plausible
 from vae.surface.plausible import VOL_UNITS, Interval
@@ -35,6 +36,7 @@ _FAR, _FAR_K = 4.0, 1.0  # standard deviations of half of the quotes of each smi
 _FARTHEST = 12.0  # the same of smiles that reach less far: a week of a table to 60 % of a calm spot has less
 _AWAY, _AWAY_K = 4.0, 0.5  # standard deviations and |ln(K/F)| of the quote nearest the money
 _SET = "prepare.quotes."
+IN_ONE_UNIT = "write both in one unit"  # of two columns, where only the user knows which unit is wrong
 
 
 class Pairs(NamedTuple):
@@ -54,12 +56,13 @@ class Pairs(NamedTuple):
 
 
 def check_rates(table: QuoteTable, params: QuotesParams) -> None:
-    """Raise InputError for rates that are percent, or may be."""
-    for name in ("rate", "dividend_yield"):
-        known = np.abs(table.get(name, np.nan)[table.kept])
-        median = float(np.median(known[np.isfinite(known)])) if np.isfinite(known).any() else 0.0
-        wrong = median > (1.0 if params.rate_unit == "decimal" else HIGHEST_RATE)
-        if params.rate_unit == "percent" or not wrong:
+    """Raise InputError for rates that are percent, or may be, where neither settings nor columns say it."""
+    units = {name: rate_unit(name, table.source, params) for name in RATES if name in table}
+    sizes = {name: _median_size(table, name) for name, unit in units.items() if unit != "percent"}
+    if params.rate_unit is None:
+        _check_one_rate_unit(params, sizes)
+    for name, median in sizes.items():
+        if median <= (1.0 if units[name] == "decimal" else HIGHEST_RATE):
             continue
         column = getattr(params.columns, name)
         remedy = f"where {median:g} is {median:g} %, set {_SET}rate_unit: percent"
@@ -68,6 +71,31 @@ def check_rates(table: QuoteTable, params: QuotesParams) -> None:
         raise InputError(
             f"{params.path}: column {column}: the median {name} {median:g} is {100.0 * median:g} % a year; {remedy}"
         )
+
+
+def _median_size(table: QuoteTable, name: str) -> float:
+    """The median size of a column; 0 where none is known."""
+    known = np.abs(table[name][table.kept])
+    known = known[np.isfinite(known)]
+    return float(np.median(known)) if len(known) else 0.0
+
+
+def _check_one_rate_unit(params: QuotesParams, sizes: Mapping[str, float]) -> None:
+    """Raise InputError where one column of rates looks like percent and the other like decimals.
+
+    One setting is the unit of both, so that the one which mends the first would silently change the second.
+    """
+    large = next((name for name, size in sizes.items() if size > HIGHEST_RATE), None)
+    small = next((name for name, size in sizes.items() if 0.0 < size <= HIGHEST_RATE), None)
+    if large is None or small is None:
+        return
+    high, low = sizes[large], sizes[small]
+    decimal = f", and where {high:g} is {100.0 * high:g} %, {_SET}rate_unit: decimal" if high <= 1.0 else ""
+    raise InputError(
+        f"{params.path}: column {getattr(params.columns, large)} with a median of {high:g} looks like percent, and "
+        f"column {getattr(params.columns, small)} with {low:g} like decimals: {IN_ONE_UNIT}; where {low:g} is {low:g} "
+        f"%, set {_SET}rate_unit: percent{decimal}"
+    )
 
 
 def check_discounts(table: QuoteTable, params: QuotesParams, pairs: Pairs) -> None:
@@ -85,7 +113,8 @@ def check_discounts(table: QuoteTable, params: QuotesParams, pairs: Pairs) -> No
 def _check_rate_unit(table: QuoteTable, params: QuotesParams, pairs: Pairs) -> None:
     """Raise InputError where parity has the rates of the column in another unit."""
     used, implied = table["rate"][pairs.row], pairs.rate
-    unit, factor = ("percent", 0.01) if params.rate_unit != "percent" else ("decimal", 100.0)
+    is_percent = rate_unit("rate", table.source, params) == "percent"
+    unit, factor = ("decimal", 100.0) if is_percent else ("percent", 0.01)
     gap, other = (abs(float(np.median(implied - scale * used))) for scale in (1.0, factor))
     read, shown = (f"{100.0 * float(np.median(rates)) + 0.0:.3g} %" for rates in (used, implied))
     undiscounted = abs(float(np.median(implied))) < _NO_RATE

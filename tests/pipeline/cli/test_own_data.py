@@ -958,3 +958,14 @@ def test_vols_of_an_index_may_be_points(tmp_path: Path) -> None:
     file = write(tmp_path / "q.csv", "date,days,strike,forward,iv", rows)
     chosen = [inspected(file, *shlex.split(choice))["readings"] for choice in inspected(file)["choices"]]
     assert [own[0]["vols_percent"][1] for own in chosen] == [pytest.approx(9.8, abs=0.3), pytest.approx(20.1, abs=0.3)]
+
+
+def test_a_unit_that_would_spoil_another_column_is_not_guessed(tmp_path: Path) -> None:
+    rows = [("2026-03-02", 365, strike, 100, 0.05, 1.3, 0.2) for strike in (90, 100, 110)]
+    found = inspected(write(tmp_path / "q.csv", "date,days,strike,spot,rate,dividend_yield,iv", rows))
+    assert not found["readings"]
+    assert "column dividend_yield with a median of 1.3 looks like percent, and column rate with" in found["refusals"][0]
+    rows = [(*row[:4], 5, *row[5:]) for row in rows]
+    (reading,) = inspected(write(tmp_path / "q.csv", "date,days,strike,spot,rate,dividend_yield,iv", rows))["readings"]
+    assert reading["forward"] == pytest.approx([100 * np.exp(0.037)] * 2)
+    assert reading["assumed"][0] == "a rate of 5 is 5 %; --set rate_unit=percent says so"

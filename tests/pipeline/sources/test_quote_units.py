@@ -327,3 +327,20 @@ def test_types_that_are_swapped_are_named(tmp_path: Path) -> None:
     swapped = rows | {"type": np.where(rows["type"] == "put", "call", "put")}
     with pytest.raises(InputError, match="calls are puts and puts are calls: look at column type"):
         read(tmp_path, swapped, SPOT_PRICES)
+
+
+def test_columns_of_rates_in_two_units_are_refused(tmp_path: Path) -> None:
+    """The setting that makes 1.3 a yield of 1.3 % made a rate of 5 % one of 0.05 %: a forward 5 % too low."""
+    columns = COLUMNS | {"rate": "r", "dividend_yield": "q"}
+    rows = chain(rate=0.037, r=0.05, q=1.3)
+    with pytest.raises(InputError, match=r"column q with .* 1\.3 looks like percent, and column r with 0\.05 like dec"):
+        read(tmp_path, rows, columns)
+    assert read(tmp_path, rows, columns, rate_unit="percent").iv.size  # as stated
+    same = rows | {"r": 100.0 * rows["r"]}
+    assert errors_bp(read(tmp_path, same, columns, rate_unit="percent")).max() < 2.0
+
+
+def test_percent_signs_are_of_their_own_column(tmp_path: Path) -> None:
+    """5.00% beside a yield of 0.013 needs no setting, which would change the yield."""
+    rows = chain(rate=0.037, r="5.00%", q=0.013)
+    assert errors_bp(read(tmp_path, rows, COLUMNS | {"rate": "r", "dividend_yield": "q"})).max() < 2.0
