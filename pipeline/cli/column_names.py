@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.tables.name_words import plain
 from vae.surface.plausible import EACH_VOL, LONGEST_TENOR, vol_readings
 from vae.surface.units import DAYS_PER_YEAR
 
@@ -168,25 +169,6 @@ class Column(NamedTuple):
     words: Sequence[str]
     labels: bool = False
     unclear: bool = False
-
-
-def plain(name: str) -> str:
-    """A name without case, blanks, signs and the word that says percent.
-
-    >>> plain("[STRIKE_Price ]"), plain("IV_percent")
-    ('strikeprice', 'iv')
-    """
-    letters = "".join(letter for letter in name.casefold() if letter.isalnum())
-    return letters.removesuffix("percent").removesuffix("pct") or letters
-
-
-def says_percent(name: str) -> bool:
-    """Whether a column's name says that its numbers are percent.
-
-    >>> [says_percent(name) for name in ("IV (%)", "IV [%]", "iv_pct", "iv", "90%", "90 %")]
-    [True, True, True, False, False, False]
-    """
-    return re.search(r"[^\W\d_][\s_]*[(\[]?%[)\]]?$|[_ ]\(?(percent|pct)\)?$", name.strip(), re.IGNORECASE) is not None
 
 
 def says_normal(name: str) -> bool:

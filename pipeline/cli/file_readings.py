@@ -22,10 +22,8 @@ from pipeline.cli.column_names import (
     Array,
     Column,
     candidates,
-    plain,
     says_basis_points,
     says_normal,
-    says_percent,
 )
 from pipeline.cli.quotes_options import ALTERNATIVES, NO_DATE, ReadingOptions, settings_of
 from pipeline.cli.table_shapes import fx_parts, number_of, shapes, vols_by_delta
@@ -38,6 +36,7 @@ from pipeline.sources.quote_rows import EXPECTED_REASONS, REASONS, STRIKE, TIMES
 from pipeline.sources.quote_summary import counts, unusable_rate
 from pipeline.sources.quote_units import IN_ONE_UNIT
 from pipeline.sources.usable_quotes import same_quotes
+from pipeline.tables.name_words import plain, says_percent
 from vae.surface.days import date_of
 from vae.surface.plausible import MEDIAN_VOL, VOL_UNITS, Interval, vol_readings
 from vae.surface.units import DAYS_PER_YEAR

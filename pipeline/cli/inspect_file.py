@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.cli import file_readings, params_yaml, quote_arbitrage, suggested_settings
-from pipeline.cli.column_names import plain
 from pipeline.cli.file_readings import Findings, Reading
 from pipeline.cli.quotes_options import NO_DATE
 from pipeline.cli.suggested_settings import Points
@@ -26,10 +25,7 @@ _NEEDED = (
 )
 _REMEDY = re.compile(r"prepare\.quotes\.|(?<!\S)--(columns|date|set|vol-unit) ")  # what a refusal says to state
 _CHECKED_SURFACES = 50  # for the filled share
-_EITHER_WAY = ("moneyness", "mny")  # names that some use for strike over spot, and some for spot over strike
-_NO_UNIT = ("tenor", "maturity", "timetomaturity", "timetoexpiry", "ttm", "tte", "t", "tau")  # of times to expiry
 _UNUSED = "not used"
-_MIDDLE = 0.5  # the call delta near the money; vols above it are large
 
 
 def figures(path: Path, found: Findings) -> dict[str, Any]:
@@ -207,48 +203,12 @@ def _forward(reading: Reading) -> list[float] | None:
 
 
 def _assumed(reading: Reading) -> list[str]:
-    """Assumptions where nothing says otherwise: those of all commands, and kinds of moneyness and vols."""
+    """Assumptions where nothing says otherwise: those of all commands, and the kind of vols."""
     lines = [str(assumption) for assumption in quote_assumptions.of(reading.table, reading.params, reading.guessed)]
-    lines += _assumed_places(reading)
     if file_readings.may_be_normal(reading):
         lines.append(
             "vols are Black ones, of a price; --set vol_kind=normal reads normal ones, where forwards are rates of "
             "interest as of swaptions"
-        )
-    return lines
-
-
-def _assumed_places(reading: Reading) -> list[str]:
-    """Assumptions on moneyness and deltas, whose names have several meanings, and on vols beside deltas."""
-    params, table, lines = reading.params, reading.table, []
-    columns, wide = params.columns, params.wide
-    if plain(columns.moneyness or "") in _EITHER_WAY:
-        lines.append("moneyness is strike over spot; that of spot over strike must be turned round in the file")
-    if wide is not None and wide.coordinate == "log_moneyness":
-        lines.append("columns are named by ln(strike / forward); names of any other moneyness must be stated")
-    elif wide is not None and wide.coordinate == "moneyness":
-        lines.append("columns are named by strike over spot; names of any other moneyness must be stated")
-    elif plain(columns.log_moneyness or "") in _EITHER_WAY:
-        lines.append("moneyness is ln(strike / forward); any other moneyness must be turned into it in the file")
-    if columns.by_delta and "delta_kind" not in params.model_fields_set:
-        of_calls = " of calls" if columns.call_delta is not None else ""
-        lines.append(
-            f"deltas are forward ones{of_calls}, without premium; --set delta_kind=spot reads those of the spot"
-        )
-    row = table.kept_rows
-    years = table["tenor"][row]
-    if columns.tenor_years is not None and plain(columns.tenor_years) in _NO_UNIT and (years == years.round()).all():
-        lines.append(f"{columns.tenor_years} is years; months or days must be divided by 12 or 365 in the file")
-    one_sided = columns.call_delta is not None and columns.type is None and table["coordinate"][row].max() <= _MIDDLE
-    if one_sided:
-        lines.append(
-            f"deltas are of calls, although none is above {_MIDDLE:g}; those of puts need a column of types, or signs"
-        )
-    vol = float(np.median(table["value"][row]))
-    if columns.by_delta and not columns.priced and params.vol_unit == "decimal" and vol >= _MIDDLE:
-        lines.append(
-            f"a vol of {vol:.3g} is {100.0 * vol:.3g} %; where it is {vol:.3g} %, as of a pegged currency, --vol-unit "
-            "percent --set 'expected_vol={low: 0.0001, high: 2}' reads it"
         )
     return lines
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.cli.column_names import FIELD_NAMES, Column, can_be, plain
+from pipeline.cli.column_names import FIELD_NAMES, Column, can_be
+from pipeline.tables.name_words import plain
 from vae.surface.plausible import LARGEST_K
 
 _COORDINATES = ("call_delta", "delta", "log_moneyness", "moneyness", "strike")

@@ -8,6 +8,11 @@ import numpy as np
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import quote_exercise
 from pipeline.sources.quote_rows import PERCENT, RATES, QuoteTable, rate_unit
+from pipeline.tables.name_words import plain, says_percent
+
+_EITHER_WAY = ("moneyness", "mny")  # names that some use for strike over spot, and some for spot over strike
+_NO_UNIT = ("tenor", "maturity", "timetomaturity", "timetoexpiry", "ttm", "tte", "t", "tau")  # of times to expiry
+_MIDDLE = 0.5  # the call delta near the money; vols above it are large
 
 
 class Assumption(NamedTuple):
@@ -15,23 +20,25 @@ class Assumption(NamedTuple):
 
     Attributes:
         what: is assumed.
-        settings: values by key of ``prepare.quotes`` that say otherwise, or the same.
+        settings: values by key of ``prepare.quotes`` that say otherwise, or the same; none where only the file can.
         effect: what they do.
     """
 
     what: str
-    settings: Mapping[str, str]
-    effect: str
+    settings: Mapping[str, str] = {}
+    effect: str = ""
 
     def __str__(self) -> str:
         """With options of a command."""
-        return f"{self.what}; {' '.join(map(_option, self.settings.items()))} {self.effect}"
+        return self._with(" ".join(map(_option, self.settings.items())))
 
     @property
     def as_settings(self) -> str:
         """The same with keys of params.yaml."""
-        stated = " and ".join(f"prepare.quotes.{key}: {value}" for key, value in self.settings.items())
-        return f"{self.what}; {stated} {self.effect}"
+        return self._with(" and ".join(f"prepare.quotes.{key}: {value}" for key, value in self.settings.items()))
+
+    def _with(self, settings: str) -> str:
+        return f"{self.what}; {settings} {self.effect}" if settings else self.what
 
 
 def of(table: QuoteTable, params: QuotesParams, guessed: Collection[str] = ()) -> tuple[Assumption, ...]:
@@ -42,7 +49,15 @@ def of(table: QuoteTable, params: QuotesParams, guessed: Collection[str] = ()) -
         params: the settings that read them.
         guessed: keys of these which nobody stated, as they follow from what the numbers would mean.
     """
-    return (*_missing_rates(table, params), *_rate_units(table, params, guessed), *_exercise(table, params))
+    return (
+        *_missing_rates(table, params),
+        *_places(params),
+        *_deltas(table, params),
+        *_tenors(table, params),
+        *_vols(table, params),
+        *_rate_units(table, params, guessed),
+        *_exercise(table, params),
+    )
 
 
 def _option(setting: tuple[str, str]) -> str:
@@ -75,6 +90,9 @@ def _rate_units(table: QuoteTable, params: QuotesParams, guessed: Collection[str
             found.append(
                 Assumption(f"a {name} of {rate:.3g} is {100.0 * rate:.3g} %", {"rate_unit": "percent"}, effect)
             )
+        elif rate and params.rate_unit is None and says_percent(getattr(params.columns, name)):
+            what = f"a {name} of {rate / PERCENT:.3g} is {100.0 * rate:.3g} %, as the name of its column says"
+            found.append(Assumption(what, {"rate_unit": "decimal"}, f"takes it as {rate / PERCENT**2:.3g} %"))
         elif rate and unit is not None and "rate_unit" in guessed:
             number = rate / PERCENT if unit == "percent" else rate
             found.append(
@@ -101,6 +119,54 @@ def _use(table: QuoteTable, name: str) -> str:
     if name == "rate" and table["of_rate"][row].any():
         uses.append("prices are discounted")
     return " and ".join(uses)
+
+
+def _places(params: QuotesParams) -> list[Assumption]:
+    """The meaning of a moneyness, whose names have several."""
+    columns, wide = params.columns, params.wide
+    lines = []
+    if plain(columns.moneyness or "") in _EITHER_WAY:
+        lines.append("moneyness is strike over spot; that of spot over strike must be turned round in the file")
+    if wide is not None and wide.coordinate == "log_moneyness":
+        lines.append("columns are named by ln(strike / forward); names of any other moneyness must be stated")
+    elif wide is not None and wide.coordinate == "moneyness":
+        lines.append("columns are named by strike over spot; names of any other moneyness must be stated")
+    elif plain(columns.log_moneyness or "") in _EITHER_WAY:
+        lines.append("moneyness is ln(strike / forward); any other moneyness must be turned into it in the file")
+    return [Assumption(line) for line in lines]
+
+
+def _deltas(table: QuoteTable, params: QuotesParams) -> list[Assumption]:
+    """The kind of deltas, and the options that they are of."""
+    columns, found = params.columns, []
+    if columns.by_delta and "delta_kind" not in params.model_fields_set:
+        of_calls = " of calls" if columns.call_delta is not None else ""
+        what = f"deltas are forward ones{of_calls}, without premium"
+        found.append(Assumption(what, {"delta_kind": "spot"}, "reads those of the spot"))
+    one_sided = columns.call_delta is not None and columns.type is None
+    if one_sided and table["coordinate"][table.kept_rows].max() <= _MIDDLE:
+        what = f"deltas are of calls, although none is above {_MIDDLE:g}"
+        found.append(Assumption(f"{what}; those of puts need a column of types, or signs"))
+    return found
+
+
+def _tenors(table: QuoteTable, params: QuotesParams) -> list[Assumption]:
+    """That whole numbers are years."""
+    column, years = params.columns.tenor_years, table["tenor"][table.kept_rows]
+    if column is None or plain(column) not in _NO_UNIT or (years != years.round()).any():
+        return []
+    return [Assumption(f"{column} is years; months or days must be divided by 12 or 365 in the file")]
+
+
+def _vols(table: QuoteTable, params: QuotesParams) -> list[Assumption]:
+    """That large vols beside deltas are decimal, where no strike shows their size."""
+    vol = float(np.median(table["value"][table.kept_rows]))
+    columns = params.columns
+    if not columns.by_delta or columns.priced or params.vol_unit != "decimal" or vol < _MIDDLE:
+        return []
+    settings = {"vol_unit": "percent", "expected_vol": "{low: 0.0001, high: 2}"}
+    effect = f"takes it as {vol:.3g} %, as of a pegged currency"
+    return [Assumption(f"a vol of {vol:.3g} is {100.0 * vol:.3g} %", settings, effect)]
 
 
 def _exercise(table: QuoteTable, params: QuotesParams) -> list[Assumption]:

@@ -11,6 +11,7 @@ from pipeline.errors import InputError
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import columns, date_forms, layouts, quote_deltas, quote_tenors, row_filters
 from pipeline.sources.columns import Array, Columns, Wanted
+from pipeline.tables.name_words import says_percent
 from pipeline.tables.words import EXERCISES, OPTION_TYPES
 from vae.surface.days import date_of, day_of
 from vae.surface.plausible import MEDIAN_VOL, VOL_UNITS
@@ -207,7 +208,7 @@ def rate_unit(name: str, source: Columns, params: QuotesParams) -> str | None:
         return params.rate_unit
     if source.in_percent(column):  # as Excel shows a decimal
         return "decimal"
-    return "percent" if source.has_percent_signs(column) else None
+    return "percent" if source.has_percent_signs(column) or says_percent(column) else None
 
 
 def strikes(table: QuoteTable, params: QuotesParams) -> Array:

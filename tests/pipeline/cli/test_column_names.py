@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.cli.column_names import FIELD_NAMES, Column, candidates, plain
+from pipeline.cli.column_names import FIELD_NAMES, Column, candidates
+from pipeline.tables.name_words import plain
 
 DAYS = np.array([19000.0, 19030.0])
 VALUES = {

@@ -774,8 +774,11 @@ def test_large_vols_by_delta_may_be_percent_of_a_pegged_currency(tmp_path: Path)
     file = write(tmp_path / "q.csv", "date,tenor,call_delta,iv", rows)
     (reading,) = inspected(file, "--set", "delta_kind=forward")["readings"]
     (line,) = reading["assumed"]
-    assert line.startswith("a vol of 0.9 is 90 %; where it is 0.9 %, as of a pegged currency, --vol-unit percent --set")
-    (reading,) = inspected(file, *shlex.split(line[line.index("--vol-unit") :].removesuffix(" reads it")))["readings"]
+    assert line.startswith(
+        "a vol of 0.9 is 90 %; --set vol_unit=percent --set 'expected_vol={low: 0.0001, high: 2}' takes"
+    )
+    options = line[line.index("--set") : line.index(" takes it as 0.9 %")]
+    (reading,) = inspected(file, *shlex.split(options))["readings"]
     assert reading["vols_percent"][1] == pytest.approx(0.9)
 
 

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.chains import PRICES, Table, chain, read
+from vae.surface.grid import Grid
 
 SPOT_PRICES = PRICES | {"spot": "spot"}
 EUROPEAN: dict[str, Any] = {"exercise": "european"}
@@ -36,6 +38,11 @@ def calls() -> Table:
             SPOT_PRICES,
             ["forwards are made of spots and prices are discounted with rate 0, ", "forwards are made of spots with d"],
         ),
+        (
+            calls() | {"Rate (%)": 100.0 * calls()["rate"]},
+            PRICES | {"forward": "forward", "rate": "Rate (%)"},
+            ["a rate of 5 is 5 %, as the name of its column says; --set rate_unit=decimal takes it as 500 %"],
+        ),
         (chain(rate=0.05), PRICES | {"rate": "rate"}, []),
         (chain(rate=0.05), PRICES, []),
     ],
@@ -61,3 +68,16 @@ def test_shares_of_the_forward_need_no_rate(tmp_path: Path) -> None:
     shares = undiscounted | {"price": undiscounted["price"] / undiscounted["forward"], "rate": table["rate"]}
     columns = PRICES | {"forward": "forward"}
     assert not read(tmp_path, shares, columns, price_unit="underlying", **EUROPEAN).assumed
+
+
+def test_large_vols_beside_deltas_are_said_to_be_decimal(tmp_path: Path) -> None:
+    """1.3 is 130 %, or 1.3 % as of a pegged currency; complete and prepare took it without a word."""
+    deltas = [0.1, 0.25, 0.5, 0.75, 0.9]
+    table = {"date": ["2026-03-02"] * 10, "days": [91] * 5 + [182] * 5, "delta": 2 * deltas, "vol": [1.3] * 10}
+    columns = {"date": "date", "days": "days", "call_delta": "delta", "iv": "vol"}
+    grid = Grid(np.array([91.0, 182.0]) / 365, np.array([0.25, 0.5, 0.75]), "delta")
+    found = read(tmp_path, table, columns, grid, delta_kind="forward").assumed
+    assert [one.as_settings for one in found] == [
+        "a vol of 1.3 is 130 %; prepare.quotes.vol_unit: percent and prepare.quotes.expected_vol: {low: 0.0001, high: "
+        "2} takes it as 1.3 %, as of a pegged currency"
+    ]
