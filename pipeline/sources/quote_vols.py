@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.errors import InputError
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import quote_exercise, quote_markets, quote_units
 from pipeline.sources.columns import Array
@@ -16,6 +17,8 @@ from vae.surface.grid import log_moneyness_of_delta
 _STRAIGHT = 0.25  # median deviation of the slopes between neighbours on a parity line, relative to their median
 _LARGEST_RATIO = 4.0  # of that median to the discount factor that is known
 _TICK = 1e-4  # of the forward: a price nearer to its intrinsic value than this has lost its time value in rounding
+_FORWARD_GAP = 0.005  # of a forward from that of parity, beside half of bid and ask of call and put
+_ODD_FORWARDS = 0.1  # of the expiries
 _EXPONENTS = (-50.0, 50.0)  # of growth factors: a senseless tenor must not overflow
 
 
@@ -48,6 +51,8 @@ def with_vols(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     carry = _carry(table, params, tenor, pairs)
     if params.columns.priced and params.exercise is None:
         quote_exercise.check_european(table, params, strikes(table, params), pairs)
+    if params.columns.priced and params.columns.forward is not None and params.exercise != "american":
+        _check_forwards(table, params, pairs, carry)
     table = _with_origin(_with_log_moneyness(table, params, tenor, carry), params, carry)
     call, put = pairs.T
     table = table.reject("in_the_money", np.where(table["k"][call] >= 0.0, put, call))
@@ -92,6 +97,33 @@ def _with_parity(table: QuoteTable, params: QuotesParams, pairs: Index, carry: _
     forward[known], discount[known] = found.forward[expiry[known]], found.discount[expiry[known]]
     of_spot[known], of_rate[sloped] = False, False
     return _Carry(forward, discount, of_spot, of_rate)
+
+
+def _check_forwards(table: QuoteTable, params: QuotesParams, pairs: Index, carry: _Carry) -> None:
+    """Raise InputError where put-call parity gives other forwards than the column, beyond bid and ask."""
+    call, put = pairs.T
+    group = np.cumsum(table.starts(call, EXPIRY)) - 1
+    many = np.bincount(group)[group] >= quoted_surface.FEWEST_PAIRS if len(call) else np.zeros(0, bool)
+    if not many.any():
+        return
+    call, put = call[many], put[many]
+    first = table.starts(call, EXPIRY)
+    group = np.cumsum(first) - 1
+    unit = carry.discount[call] * carry.forward[call] if _shares_of_forward(params) else 1.0
+    difference = (table["value"][call] - table["value"][put]) * unit
+    found = quoted_surface.parity(group, strikes(table, params)[call], difference, discount=carry.discount[call[first]])
+    forward = medians(group, carry.forward[call])
+    spread = table.get("ask", 0.0) - table.get("bid", 0.0)
+    error = medians(group, 0.5 * (spread[call] + spread[put]) * unit) / forward
+    gap = np.abs(found.forward / forward - 1.0)
+    odd = gap > _FORWARD_GAP + error
+    if odd.mean() > _ODD_FORWARDS:
+        worst = int(np.argmax(np.where(odd, gap, 0.0)))
+        raise InputError(
+            f"{params.path}: column {params.columns.forward}: put-call parity of {odd.sum():,} of {len(odd):,} "
+            f"expiries gives other forwards, {found.forward[worst]:.6g} for {forward[worst]:.6g}; leave "
+            "prepare.quotes.columns.forward out, for forwards of parity, or name the column that has them"
+        )
 
 
 def _check_parity(table: QuoteTable, params: QuotesParams, pairs: Index, carry: _Carry) -> None:

@@ -344,3 +344,12 @@ def test_percent_signs_are_of_their_own_column(tmp_path: Path) -> None:
     """5.00% beside a yield of 0.013 needs no setting, which would change the yield."""
     rows = chain(rate=0.037, r="5.00%", q=0.013)
     assert errors_bp(read(tmp_path, rows, COLUMNS | {"rate": "r", "dividend_yield": "q"})).max() < 2.0
+
+
+def test_forwards_that_parity_contradicts_are_refused(tmp_path: Path) -> None:
+    """A column future that holds the spot made vols of 16 % and 26 % of a market that has 20 %."""
+    rows = chain(rate=0.05)
+    columns = FORWARD_PRICES | {"rate": "rate"}
+    assert errors_bp(read(tmp_path, rows, columns)).max() < 2.0
+    with pytest.raises(InputError, match=r"column forward: put-call parity of 2 of 3 .*; leave .*columns\.forward out"):
+        read(tmp_path, rows | {"forward": rows["spot"]}, columns)
