@@ -32,7 +32,7 @@ from pipeline.settings.params import check_keys_of_quotes, read_quotes
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import usable_quotes
 from pipeline.sources.columns import Columns
-from pipeline.sources.quote_rows import EXPECTED_REASONS, REASONS, STRIKE, TIMES, QuoteTable
+from pipeline.sources.quote_rows import EXPECTED_REASONS, TIMES, QuoteTable
 from pipeline.sources.quote_summary import counts, unusable_rate
 from pipeline.sources.quote_units import IN_ONE_UNIT
 from pipeline.sources.usable_quotes import same_quotes
@@ -58,7 +58,6 @@ _MENDS: tuple[Mapping[str, Any], ...] = (
 _FX_ROLES = ("atm", "risk_reversal", "butterfly")
 _LARGEST_MARKETS = 0.2  # of the rows: a column with more names names options
 _SAME_DAY = 1.5  # days between the earliest and the latest date that expiries less tenors give
-_SAME_SIDES = 0.3  # median |ln(call / put)| of the vols at a strike
 _MOST_ARBITRAGE = 0.25  # of the smiles of a reading that is taken beside others
 _PLAIN_SCALAR = re.compile(r"(?!(?:true|false|yes|no|on|off|null)$)[A-Za-z_][A-Za-z0-9_ .()/-]*", re.IGNORECASE)
 _CONTRACT = re.compile(r"[A-Z.^]{1,6} *[0-9]{6}[CP][0-9]{8}|[A-Z_]+-[0-9]{1,2}[A-Z]{3}[0-9]{2}-[0-9]+-[CP]")
@@ -555,9 +554,6 @@ def _read(block: Block) -> tuple[Reading | None, str]:
             f"{params.path}: {rate:.0%} of the rows are rejected: {counts(table.rejected, EXPECTED_REASONS)}"
             f"{_empty_columns(table, block)}; prepare.quotes.max_rejected allows {params.max_rejected:.0%}"
         )
-    if not params.columns.priced and _sides_differ(table):
-        names = [name for role in ("iv", "bid_iv", "ask_iv") for name in columns_of(block).get(role, ())]
-        return None, f"{params.path}: {', '.join(names)}: calls and puts of one strike differ, so they are no vols"
     return Reading(block, params, table), ""
 
 
@@ -566,13 +562,3 @@ def _empty_columns(table: QuoteTable, block: Block) -> str:
     names = dict.fromkeys(name for names in columns_of(block).values() for name in names)
     empty = [name for name in names if np.isnan(table.source.texts(name).code).mean() > _MOSTLY_EMPTY]
     return f"; most cells of {', '.join(empty)} are empty: each row needs its own" if empty else ""
-
-
-def _sides_differ(table: QuoteTable) -> bool:
-    """Whether the quotes of calls and puts at one strike differ far more than vols do, which parity makes equal."""
-    row = np.flatnonzero(table.kept | (table.reason == REASONS.index("in_the_money")))
-    second = np.flatnonzero(~table.starts(row, STRIKE))
-    if "put" not in table or not len(second):
-        return False
-    ratio = table["value"][row[second]] / table["value"][row[second - 1]]
-    return bool(np.median(np.abs(np.log(ratio))) > _SAME_SIDES)

@@ -6,12 +6,13 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.settings.quotes import QuotesParams
-from pipeline.sources import quote_exercise
+from pipeline.sources import quote_exercise, quote_units
 from pipeline.sources.quote_rows import PERCENT, RATES, QuoteTable, rate_unit
 from pipeline.tables.name_words import plain, says_percent
 
 _EITHER_WAY = ("moneyness", "mny")  # names that some use for strike over spot, and some for spot over strike
 _NO_UNIT = ("tenor", "maturity", "timetomaturity", "timetoexpiry", "ttm", "tte", "t", "tau")  # of times to expiry
+_LIKE_SIDES = 0.05  # median |ln(call / put)| of vols at a strike
 _MIDDLE = 0.5  # the call delta near the money; vols above it are large
 
 
@@ -55,6 +56,7 @@ def of(table: QuoteTable, params: QuotesParams, guessed: Collection[str] = ()) -
         *_deltas(table, params),
         *_tenors(table, params),
         *_vols(table, params),
+        *_sides(table, params),
         *_rate_units(table, params, guessed),
         *_exercise(table, params),
     )
@@ -167,6 +169,15 @@ def _vols(table: QuoteTable, params: QuotesParams) -> list[Assumption]:
     settings = {"vol_unit": "percent", "expected_vol": "{low: 0.0001, high: 2}"}
     effect = f"takes it as {vol:.3g} %, as of a pegged currency"
     return [Assumption(f"a vol of {vol:.3g} is {100.0 * vol:.3g} %", settings, effect)]
+
+
+def _sides(table: QuoteTable, params: QuotesParams) -> list[Assumption]:
+    """That vols out of the money are right, where those of calls and puts differ as those of another forward do."""
+    gap = quote_units.gap_of_sides(table)
+    if params.columns.priced or gap < _LIKE_SIDES:
+        return []
+    what = f"vols of calls and puts at one strike differ by {gap:.0%} in the median, as those of another forward do"
+    return [Assumption(f"{what}; of each pair the one out of the money is taken")]
 
 
 def _exercise(table: QuoteTable, params: QuotesParams) -> list[Assumption]:

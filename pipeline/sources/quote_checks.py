@@ -38,7 +38,10 @@ def checked(table: QuoteTable, params: QuotesParams) -> QuoteTable:
         if params.vol_kind == "black":
             table = check_vols(table, table["value"], params)
             table = quote_units.check_one_unit(table, params)
-    return _check_duplicates(table, params)
+    table = _check_duplicates(table, params)
+    if not params.columns.priced:
+        quote_units.check_sides(table, params)
+    return table
 
 
 def check_vols(table: QuoteTable, vol: Array, params: QuotesParams) -> QuoteTable:

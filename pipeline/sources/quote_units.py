@@ -12,7 +12,7 @@ from pipeline.errors import InputError
 from pipeline.settings.quotes import HIGHEST_RATE, QuotesParams
 from pipeline.sources.columns import Array
 from pipeline.sources.groups import medians
-from pipeline.sources.quote_rows import EXPIRY, RATES, STRIKE, SURFACE, Index, Mask, QuoteTable, rate_unit
+from pipeline.sources.quote_rows import EXPIRY, RATES, REASONS, STRIKE, SURFACE, Index, Mask, QuoteTable, rate_unit
 from vae.pricing import quoted_surface
 from vae.surface import plausible
 from vae.surface.plausible import VOL_UNITS, Interval
@@ -35,6 +35,7 @@ _LEAST_REACH = 0.05  # standard deviations from the forward, of the widest smile
 _FAR, _FAR_K = 4.0, 1.0  # standard deviations of half of the quotes of each smile, beside one of such a |ln(K/F)|
 _FARTHEST = 12.0  # the same of smiles that reach less far: a week of a table to 60 % of a calm spot has less
 _AWAY, _AWAY_K = 4.0, 0.5  # standard deviations and |ln(K/F)| of the quote nearest the money
+_SAME_SIDES = 0.3  # median |ln(call / put)| of the vols at a strike
 _SET = "prepare.quotes."
 IN_ONE_UNIT = "write both in one unit"  # of two columns, where only the user knows which unit is wrong
 
@@ -265,6 +266,21 @@ def _of_another_unit(table: QuoteTable, params: QuotesParams, row: Index, keys: 
         f"some of its expiries or dates and {100.0 * high:.3g} % on others, as of two units: write all vols in one, or "
         f"leave rows out by {_SET}drop_where"
     )
+
+
+def check_sides(table: QuoteTable, params: QuotesParams) -> None:
+    """Raise InputError where vols of calls and puts at one strike differ far more than vols do."""
+    if gap_of_sides(table) > _SAME_SIDES:
+        raise InputError(
+            f"{params.path}: column {params.columns.iv or params.columns.bid_iv}: calls and puts of one strike differ, "
+            "so they are no vols"
+        )
+
+
+def gap_of_sides(table: QuoteTable) -> float:
+    """The median |ln(call / put)| of the quotes at a strike, which parity makes 0 for vols; 0 without pairs."""
+    first, second = table.pairs(np.flatnonzero(table.kept | (table.reason == REASONS.index("in_the_money")))).T
+    return float(np.median(np.abs(np.log(table["value"][first] / table["value"][second])))) if len(first) else 0.0
 
 
 def check_prices(table: QuoteTable, params: QuotesParams, share: Array) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.errors import InputError
 from tests.chains import PRICES, Table, chain, read
 from vae.surface.grid import Grid
 
@@ -81,3 +82,14 @@ def test_large_vols_beside_deltas_are_said_to_be_decimal(tmp_path: Path) -> None
         "a vol of 1.3 is 130 %; prepare.quotes.vol_unit: percent and prepare.quotes.expected_vol: {low: 0.0001, high: "
         "2} takes it as 1.3 %, as of a pegged currency"
     ]
+
+
+def test_vols_of_calls_and_puts_that_differ_are_said_or_refused(tmp_path: Path) -> None:
+    """Parity makes them equal; prepare and complete took any."""
+    table = chain()
+    for factor, size in ((1.2, "18%"), (1.02, "")):
+        vols = np.where(table["type"] == "call", factor, 1.0) * table["iv"]
+        lines = [str(one) for one in read(tmp_path, table | {"iv": vols}, rate=0.0, dividend_yield=0.0).assumed]
+        assert [f"differ by {size} in the median" in line for line in lines] == [True] * bool(size)
+    with pytest.raises(InputError, match="calls and puts of one strike differ, so they are no vols"):
+        read(tmp_path, table | {"iv": np.where(table["type"] == "call", 1.5, 1.0) * table["iv"]})

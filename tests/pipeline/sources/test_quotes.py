@@ -445,18 +445,18 @@ def test_tenors_that_differ_by_rounding_are_one_expiry(tmp_path: Path) -> None:
 
 
 def test_a_call_and_a_put_at_one_delta_are_no_duplicates(tmp_path: Path) -> None:
-    rows = {name: values * 2 for name, values in ONE.items()} | {"type": ["c", "p"], "iv": [0.3, 0.2]}
+    rows = {name: values * 2 for name, values in ONE.items()} | {"type": ["c", "p"], "iv": [0.25, 0.2]}
     grid = Grid(GRID.tenors, [0.5, 0.6], "delta")
     market = quotes.read(settings(write(tmp_path / "q.parquet", rows), DELTA | {"type": "type"}), grid)
     assert reasons(market) == {"in_the_money": 1}
-    assert market.iv[0, 0, 0] == 0.3
+    assert market.iv[0, 0, 0] == 0.25
 
 
 def test_a_call_and_a_put_at_one_strike_are_no_duplicates(tmp_path: Path) -> None:
     """Of vols with a type, the one out of the money is used."""
     rows = {name: values * 2 for name, values in ONE.items()} | {
         "type": ["c", "P"],
-        "iv": [0.3, 0.2],
+        "iv": [0.25, 0.2],
         "strike": [90.0] * 2,
     }
     grid = Grid(GRID.tenors, [np.log(0.9), 1.0], "log_moneyness")
