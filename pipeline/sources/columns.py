@@ -307,7 +307,8 @@ class Columns:
 
     def texts(self, name: str) -> Texts:
         """A column of any kind as text."""
-        column = self._column(name, empty=pa.large_string()).cast(pa.large_string())
+        with self._naming(name):
+            column = self._column(name, empty=pa.large_string()).cast(pa.large_string())
         values = tuple(sorted(pc.unique(column.drop_null()).to_pylist()))
         code = pc.index_in(column, pa.array(values, pa.large_string()), skip_nulls=True)
         return Texts(_plain(code.cast(pa.float64())), values)
@@ -390,11 +391,14 @@ class Columns:
 
     @contextlib.contextmanager
     def _naming(self, name: str) -> Iterator[None]:
-        """Add file and column to a fault of cells."""
+        """Add file and column to a fault of cells, and say what a column holds that Arrow does not turn into others."""
         try:
             yield
         except CellError as fault:
             raise ColumnError(self.path, f"column {name} {fault}") from fault
+        except pa.ArrowException as error:
+            kind = self._table.column(self._place(name)).type
+            raise ColumnError(self.path, f"column {name} holds {kind}, which is not read: {error}") from error
 
 
 def _plain(column: pa.Array) -> Array:

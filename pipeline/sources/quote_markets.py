@@ -251,7 +251,10 @@ def _other_columns(table: QuoteTable, params: QuotesParams) -> list[str]:
 
 def _splits(table: QuoteTable, conflict: Conflict | Zigzag, name: str) -> bool:
     """Whether the values of a column split the conflict, without splitting single options off."""
-    codes, values = table.source.texts(name)
+    try:
+        codes, values = table.source.texts(name)
+    except InputError:  # lists, which name nothing
+        return False
     if not 2 <= len(values) <= _MOST_VALUES:
         return False
     code = codes[table.order]

@@ -15,6 +15,7 @@ from pipeline.tables import header
 
 _HEAD = 500  # rows in which the header is looked for
 _MOST_ROWS = 2**20  # of a sheet of Excel; a file of megabytes may claim billions
+_DAMAGED = (zipfile.BadZipFile, KeyError, SyntaxError)  # the last is of XML
 
 _LITERAL = re.compile(r'"[^"]*"|\\.')  # parts of a number format that are shown as they are
 
@@ -54,7 +55,8 @@ def read(content: bytes, sheet: str | None) -> Sheet:
 
     Raises:
         InputError: openpyxl is not installed.
-        ValueError: the content is no workbook, or several sheets have rows and none is named, or a sheet has too many.
+        ValueError: the content is no workbook or damaged, or several sheets have rows and none is named, or a sheet has
+            too many.
     """
     try:
         import openpyxl  # noqa: PLC0415 - an extra, and only workbooks need it
@@ -62,12 +64,16 @@ def read(content: bytes, sheet: str | None) -> Sheet:
         raise InputError("Excel files need openpyxl: pip install 'volvae[excel]'") from error
     try:
         book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
-    except (zipfile.BadZipFile, KeyError, openpyxl.utils.exceptions.InvalidFileException) as error:
+    except (*_DAMAGED, openpyxl.utils.exceptions.InvalidFileException) as error:
         raise ValueError(f"it is no workbook ({error})") from error
-    names = book.sheetnames if sheet is None else [name for name in book.sheetnames if name == sheet]
-    if not names:
-        raise ValueError(f"it has no sheet {sheet}; its sheets: {', '.join(book.sheetnames)}")
-    rows = {name: found for name in names if (found := _rows(book[name].iter_rows()))}
+    tables = {own.title: own for own in book.worksheets}  # sheets of charts hold no cells
+    if sheet is not None and sheet not in tables:
+        raise ValueError(f"it has no sheet {sheet}; its sheets: {', '.join(tables)}")
+    wanted = tables if sheet is None else {sheet: tables[sheet]}
+    try:
+        rows = {name: found for name, own in wanted.items() if (found := _rows(own.iter_rows()))}
+    except _DAMAGED as error:
+        raise ValueError(f"it is damaged ({error})") from error
     if len(rows) > 1:
         raise ValueError(f"several sheets have rows: {', '.join(rows)}; name one as prepare.quotes.sheet")
     return _sheet(next(iter(rows.values()), []), book.epoch.date())

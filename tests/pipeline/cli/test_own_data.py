@@ -10,6 +10,8 @@ from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
@@ -972,3 +974,13 @@ def test_a_unit_that_would_spoil_another_column_is_not_guessed(tmp_path: Path) -
     (reading,) = inspected(write(tmp_path / "q.csv", "date,days,strike,spot,rate,dividend_yield,iv", rows))["readings"]
     assert reading["forward"] == pytest.approx([100 * np.exp(0.037)] * 2)
     assert reading["assumed"][0] == "a rate of 5 is 5 %; --set rate_unit=percent says so"
+
+
+def test_columns_of_kinds_that_are_not_read_stand_beside_quotes(tmp_path: Path) -> None:
+    """Times, bytes and lists of a Parquet file, which nobody names."""
+    rows = [("2026-03-02", days, strike, 100.0, 0.2) for days in (30, 91) for strike in (90.0, 100.0, 110.0)]
+    quotes = dict(zip(("date", "days", "strike", "forward", "iv"), map(list, zip(*rows, strict=True)), strict=True))
+    others = {"note": pa.array([1] * 6, pa.time64("us")), "raw": [b"\xff"] * 6, "greeks": [[0.5]] * 6}
+    pq.write_table(pa.table(quotes | others), tmp_path / "q.parquet")
+    (reading,) = inspected(str(tmp_path / "q.parquet"))["readings"]
+    assert reading["used"] == 6

@@ -1,5 +1,6 @@
 """Columns of a file in one call, each as what it must be."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -115,3 +116,25 @@ def test_all_faults_of_a_file_are_told_together(path: Path) -> None:
         "  column side holds 'Put' in row 1, but must hold numbers",
         f"  column vol holds '0.2' in row 1, which is not a date; {dates.ALLOWED}",
     ]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pa.array([1], pa.time64("us")),
+        pa.array([1], pa.duration("us")),
+        pa.array([b"\xff\xfe"]),
+        pa.array([[0.5]]),
+        pa.array([{"gamma": 0.5}]),
+        pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())),
+    ],
+    ids=lambda other: str(other.type),
+)
+def test_a_column_of_a_kind_that_is_not_read_is_named_by_whatever_reads_it(tmp_path: Path, other: pa.Array) -> None:
+    pq.write_table(pa.table({"iv": [0.2], "other": other}), tmp_path / "q.parquet")
+    source = Columns.read(tmp_path / "q.parquet")
+    kind = str(other.type).partition("<")[0]  # Parquet has names of its own for what is inside
+    no_text = pa.types.is_nested(other.type) or pa.types.is_binary(other.type)
+    for read in (source.numbers, source.instants, source.tenors, source.flags, *([source.texts] if no_text else [])):
+        with pytest.raises(InputError, match=f"q.parquet: column other holds {re.escape(kind)}.*, "):
+            read("other")

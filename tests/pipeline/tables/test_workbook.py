@@ -2,6 +2,7 @@
 
 import datetime as dt
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,22 @@ def test_without_openpyxl_the_extra_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(InputError, match=r"Excel files need openpyxl: pip install 'volvae\[excel\]'"):
         table_file.read(path)
+
+
+def test_a_sheet_of_a_chart_holds_no_table(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in ROWS:
+        book.active.append(row)
+    book.create_chartsheet("chart").add_chart(openpyxl.chart.LineChart())
+    book.save(tmp_path / "q.xlsx")
+    assert table_file.read(tmp_path / "q.xlsx").table.num_rows == len(ROWS) - 1
+
+
+def test_a_sheet_that_is_cut_is_named_as_damaged(tmp_path: Path) -> None:
+    whole, cut = saved(tmp_path / "q.xlsx", {"vols": ROWS}), tmp_path / "cut.xlsx"
+    with zipfile.ZipFile(whole) as before, zipfile.ZipFile(cut, "w") as after:
+        for name in before.namelist():
+            content = before.read(name)
+            after.writestr(name, content[: len(content) // 2] if "worksheets" in name else content)
+    with pytest.raises(InputError, match=r"cut.xlsx cannot be read as a table: it is damaged"):
+        table_file.read(cut)
