@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from pipeline.settings.quote_layout import FxParams
 from pipeline.settings.quotes import QuotesParams
+from pipeline.sources import fx_units
 from pipeline.sources.columns import Array
 from vae.pricing import fx_smile
 from vae.pricing.fx_smile import Conventions, DeltaKind
@@ -39,7 +40,11 @@ def long(
     Returns:
         Columns by canonical name, vols in the unit of the file, [quote]; what is not quoted is left out, and NaN stands
         for what no strike satisfies. Then the row of each, [quote].
+
+    Raises:
+        InputError: the parts are of several units.
     """
+    fx_units.check_sizes(found, params, fx)
     unit = VOL_UNITS[params.vol_unit]
     atm = unit * found["iv.atm"]
     reversals, butterflies = (

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.settings.quotes import QuotesParams
-from pipeline.sources import columns, date_forms, layouts, quote_deltas, quote_tenors, row_filters
+from pipeline.sources import columns, date_forms, fx_units, layouts, quote_deltas, quote_tenors, row_filters
 from pipeline.sources.columns import Array, Columns, Wanted
 from pipeline.tables.name_words import says_percent
 from pipeline.tables.words import EXERCISES, OPTION_TYPES
@@ -234,6 +234,8 @@ def read(params: QuotesParams) -> QuoteTable:
     """
     source = Columns.read(Path(params.path), sheet=params.sheet, decimal_mark=params.decimal_mark, takes_unclear=True)
     wanted = _wanted(params, source)
+    if params.fx is not None:
+        fx_units.check_signs(source, params, params.fx)
     try:
         of_file = source.found(wanted)
     except InputError:  # of dates with several readings, which other columns may settle

@@ -179,6 +179,49 @@ def test_a_market_strangle_needs_not_all_deltas(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("reversal", "butterfly", "message"),
+    [
+        (-0.012, 0.003, r"column 25BF: butterflies are 0.0003 times .* may be in decimal; .* in percent"),
+        (-0.012, 0.3, r"column 25RR: risk reversals are 0.0012 times .* may be in decimal;"),
+        (-120.0, 0.3, r"column 25RR: risk reversals are 12 times .* may be in bp;"),
+        (-40.0, 12.0, r"column 25BF: butterflies are 1.2 times .* may be in bp or vols of strangles"),
+        (-1.0, 10.4, r"column 25BF: butterflies are 1.04 times .* or vols of strangles, from which"),
+    ],
+)
+def test_parts_of_a_table_in_another_unit_than_the_money_are_refused(
+    tmp_path: Path, reversal: float, butterfly: float, message: str
+) -> None:
+    """The vols were flat, or from 2 % to 46 %, and nothing was said."""
+    rows = [["2024-01-02", tenor, 10.0, reversal, butterfly, None, None] for tenor in ("1M", "3M", "1Y")]
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, [FX_ROWS[0], *rows], fx=FX, vol_unit="percent")
+
+
+@pytest.mark.parametrize(
+    ("atm", "reversal", "butterfly"),
+    [
+        (8.0, 0.01, 0.15),  # a single reversal near zero
+        (14.0, -12.0, 1.5),  # USD/JPY of ten years
+        (0.6, 0.55, 0.25),  # a pegged currency
+        (8.0, 0.0, 0.0),
+    ],
+)
+def test_small_and_large_parts_that_occur_are_read(
+    tmp_path: Path, atm: float, reversal: float, butterfly: float
+) -> None:
+    rows = [FX_ROWS[0], ["2024-01-02", "1M", atm, reversal, butterfly, None, None]]
+    table = read(tmp_path, rows, fx=FX, vol_unit="percent")
+    wings = [atm + butterfly - 0.5 * reversal, atm, atm + butterfly + 0.5 * reversal]
+    np.testing.assert_allclose(table["value"], 0.01 * np.array(wings), rtol=1e-12)
+
+
+def test_a_percent_sign_on_one_part_alone_is_refused(tmp_path: Path) -> None:
+    rows = [FX_ROWS[0], ["2024-01-02", "1M", "10.0%", -0.012, 0.003, None, None]]
+    with pytest.raises(InputError, match="columns ATM have percent signs, and 25RR, 25BF none"):
+        read(tmp_path, rows, fx=FX, vol_unit="percent")
+
+
+@pytest.mark.parametrize(
     ("block", "message"),
     [
         ({"wide": {"coordinate": "strike", "columns": {}}}, "at least 1 item"),
