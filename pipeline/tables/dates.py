@@ -302,7 +302,10 @@ def _reason(column: pa.Array, form: str | None, excel: int) -> str:
     """Why cells are no dates, and the formats that read all of them."""
     if form is not None:
         return f"which prepare.quotes.date_format {form!r} does not read"
-    forms = _forms(pc.unique(column).to_pylist(), excel)
+    texts = pc.unique(column).to_pylist()
+    if _are_months(texts):
+        return f"which may be months yyyymm, without a day, or dates; write days, or set {_SETTING} {_COMPACT[0]!r}"
+    forms = _forms(texts, excel)
     if not forms:
         return f"{_NO_DATE}; {ALLOWED}"
     if forms[0] == SERIAL:
@@ -313,13 +316,20 @@ def _reason(column: pa.Array, form: str | None, excel: int) -> str:
 
 
 def _forms(texts: list[str], excel: int) -> list[str]:
-    """The forms that read all of some texts, of which none shows which it is."""
+    """The forms that read all of some texts, of which none shows which it is; none for what may be months."""
+    if _are_months(texts):
+        return []
     if all(_FIVE_DIGITS.fullmatch(text) for text in texts):
         days = np.array(texts, np.float64)
         short = _short_forms(days)
         return [SERIAL, *short] if short and _are_serial(days, excel) else short
     local = _COMPACT if all(_SIX_DIGITS.fullmatch(text) for text in texts) else _LOCAL
     return [form for form in local if all(_by_format(text, form) for text in texts)]
+
+
+def _are_months(texts: list[str]) -> bool:
+    """Whether all texts may be months yyyymm of contracts, as 201203 is March 2012 or 3 December 2020."""
+    return all(_SIX_DIGITS.fullmatch(text) and _is_recent(_by_format(text, "%Y%m")) for text in texts)
 
 
 def _either(forms: list[str]) -> str:

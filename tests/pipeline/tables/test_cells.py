@@ -145,6 +145,7 @@ def test_cells_without_an_offset_are_not_read_one_by_one(cell: str, monkeypatch:
         (["55154"], "which is not a date"),
         (["060215", "060317"], r"date_format to '%y%m%d' or '%m%d%y'"),
         (["040515"], r"date_format to '%y%m%d' or '%m%d%y' or '%d%m%y'"),  # 40515 would be a day of Excel
+        (["201203", "201206"], r"may be months yyyymm, without a day, or dates; write days, or set .* to '%y%m%d'"),
         (["031523"], r"date_format to '%m%d%y', the only order"),
         (["40515"], r"days as Excel counts them or dates without their .* to 'excel' or '%m%d%y' or '%d%m%y'"),
         (["42415", "42416"], r"days as Excel counts them or dates without their .* to 'excel' or '%m%d%y'$"),
