@@ -1,5 +1,6 @@
 """Assumptions on a file of quotes, as neither the file nor the user says otherwise: one list for all commands."""
 
+import re
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from pipeline.sources.quote_rows import PERCENT, RATES, QuoteTable, rate_unit
 from pipeline.tables.name_words import plain, says_percent
 
 _EITHER_WAY = ("moneyness", "mny")  # names that some use for strike over spot, and some for spot over strike
-_NO_UNIT = ("tenor", "maturity", "timetomaturity", "timetoexpiry", "ttm", "tte", "t", "tau")  # of times to expiry
+_YEARS = re.compile("year|yrs?$|^yte$")  # in the plain names of times to expiry that say their unit
 _LIKE_SIDES = 0.05  # median |ln(call / put)| of vols at a strike
 _MIDDLE = 0.5  # the call delta near the money; vols above it are large
 
@@ -54,7 +55,7 @@ def of(table: QuoteTable, params: QuotesParams, guessed: Collection[str] = ()) -
         *_missing_rates(table, params),
         *_places(params),
         *_deltas(table, params),
-        *_tenors(table, params),
+        *_tenors(params),
         *_vols(table, params),
         *_sides(table, params),
         *_rate_units(table, params, guessed),
@@ -152,12 +153,15 @@ def _deltas(table: QuoteTable, params: QuotesParams) -> list[Assumption]:
     return found
 
 
-def _tenors(table: QuoteTable, params: QuotesParams) -> list[Assumption]:
-    """That whole numbers are years."""
-    column, years = params.columns.tenor_years, table["tenor"][table.kept_rows]
-    if column is None or plain(column) not in _NO_UNIT or (years != years.round()).any():
-        return []
-    return [Assumption(f"{column} is years; months or days must be divided by 12 or 365 in the file")]
+def _tenors(params: QuotesParams) -> list[Assumption]:
+    """The units of times to expiry whose names do not say them."""
+    columns, found = params.columns, []
+    if columns.days is not None and params.days_per_year is None:
+        found.append(Assumption(f"{columns.days} is calendar days", {"days_per_year": "252"}, "reads trading days"))
+    if columns.tenor_years is not None and not _YEARS.search(plain(columns.tenor_years)):
+        what = f"{columns.tenor_years} is years; months or days must be divided by 12 or 365 in the file"
+        found.append(Assumption(what))
+    return found
 
 
 def _vols(table: QuoteTable, params: QuotesParams) -> list[Assumption]:
