@@ -11,7 +11,7 @@ from pipeline.sources import quote_exercise, quote_units
 from pipeline.sources.quote_rows import PERCENT, RATES, QuoteTable, rate_unit
 from pipeline.tables.name_words import plain, says_percent
 
-_EITHER_WAY = ("moneyness", "mny")  # names that some use for strike over spot, and some for spot over strike
+_K_OVER = re.compile(r"^(ln|log)?k[fs]$|kover[fs]|strike(over)?(spot|forward)")  # in plain names that say K over F
 _YEARS = re.compile("year|yrs?$|^yte$")  # in the plain names of times to expiry that say their unit
 _LIKE_SIDES = 0.05  # median |ln(call / put)| of vols at a strike
 _MIDDLE = 0.5  # the call delta near the money; vols above it are large
@@ -128,14 +128,15 @@ def _places(params: QuotesParams) -> list[Assumption]:
     """The meaning of a moneyness, whose names have several."""
     columns, wide = params.columns, params.wide
     lines = []
-    if plain(columns.moneyness or "") in _EITHER_WAY:
-        lines.append("moneyness is strike over spot; that of spot over strike must be turned round in the file")
+    if columns.moneyness is not None and not _K_OVER.search(plain(columns.moneyness)):
+        lines.append(f"{columns.moneyness} is strike over spot; that of spot over strike must be turned round in the file")
     if wide is not None and wide.coordinate == "log_moneyness":
         lines.append("columns are named by ln(strike / forward); names of any other moneyness must be stated")
     elif wide is not None and wide.coordinate == "moneyness":
         lines.append("columns are named by strike over spot; names of any other moneyness must be stated")
-    elif plain(columns.log_moneyness or "") in _EITHER_WAY:
-        lines.append("moneyness is ln(strike / forward); any other moneyness must be turned into it in the file")
+    elif columns.log_moneyness is not None and not _K_OVER.search(plain(columns.log_moneyness)):
+        name = columns.log_moneyness
+        lines.append(f"{name} is ln(strike / forward); any other moneyness must be turned into it in the file")
     return [Assumption(line) for line in lines]
 
 

@@ -758,10 +758,11 @@ def test_moneyness_that_has_several_meanings_is_said(tmp_path: Path) -> None:
     rows = [("2026-03-02", days, k, 0.2) for days in (91, 365) for k in (-0.2, -0.1, 0.0, 0.1, 0.2)]
     (reading,) = inspected(write(tmp_path / "q.csv", "date,days,moneyness,iv", rows))["readings"]
     assert reading["assumed"][0].startswith("moneyness is ln(strike / forward); any other moneyness must be turned")
-    (reading,) = inspected(write(tmp_path / "q.csv", "date,days,log_moneyness,iv", rows), "--set", "days_per_year=365")[
-        "readings"
-    ]
-    assert not reading["assumed"]
+    for name, says_nothing in (("log_moneyness", True), ("k", True), ("ln(K/F)", False)):
+        file = write(tmp_path / "q.csv", f"date,days,{name},iv", rows)
+        (reading,) = inspected(file, "--set", "days_per_year=365")["readings"]
+        line = f"{name} is ln(strike / forward); any other moneyness must be turned into it in the file"
+        assert reading["assumed"] == [line] * says_nothing
 
 
 def test_deltas_of_one_side_are_said_to_be_of_calls(tmp_path: Path) -> None:
