@@ -56,7 +56,7 @@ _MENDS: tuple[Mapping[str, Any], ...] = (
     {"delta_unit": "percent"},
 )
 _FX_ROLES = ("atm", "risk_reversal", "butterfly")
-_LARGEST_MARKETS = 0.2  # of the rows: a column with more names names options
+_LARGEST_MARKETS = 0.5  # of the rows: a column with more names names options
 _SAME_DAY = 1.5  # days between the earliest and the latest date that expiries less tenors give
 _MOST_ARBITRAGE = 0.25  # of the smiles of a reading that is taken beside others
 _PLAIN_SCALAR = re.compile(r"(?!(?:true|false|yes|no|on|off|null)$)[A-Za-z_][A-Za-z0-9_ .()/-]*", re.IGNORECASE)

@@ -29,7 +29,7 @@ _JUMP = 0.05  # of a vol off the line between its neighbours; the upper quartile
 _PRICE_NOISE = 2e-4  # of the forward: what a jump must be worth, as prices are rounded
 _JUMPS = 0.25  # of the vols of a smile
 _FEWEST_POINTS = 8  # between neighbours, of a smile that is looked at
-_FEWEST_ROWS = 5  # of a market at a time: a column that splits further names options
+_FEWEST_ROWS = 2  # of a market at a time: a column that splits further names options
 _MOST_VALUES = 20_000  # of a column that tells markets apart
 _TYPES = {"c", "p", "call", "put", "calls", "puts", "ce", "pe"}
 

@@ -1009,3 +1009,17 @@ def test_columns_of_kinds_that_are_not_read_stand_beside_quotes(tmp_path: Path) 
     pq.write_table(pa.table(quotes | others), tmp_path / "q.parquet")
     (reading,) = inspected(str(tmp_path / "q.parquet"))["readings"]
     assert reading["used"] == 6
+
+
+def test_tickers_of_few_rows_are_markets(tmp_path: Path) -> None:
+    """They were one surface, or refused for want of a column that tells them apart; names of options are no markets."""
+    tickers = [f"T{i:02}" for i in range(40)]
+    rows = [(t, "2026-03-02", 46, k, 0.2 + 0.01 * i) for i, t in enumerate(tickers) for k in (-0.1, 0.0, 0.05, 0.1)]
+    (reading,) = inspected(write(tmp_path / "q.csv", "ticker,date,days,log_moneyness,iv", rows))["readings"]
+    assert reading["markets"] == tickers
+    strikes = [(t, "2026-03-02", 46, 100 * np.exp(k), 100, vol) for t, _, _, k, vol in rows]
+    (reading,) = inspected(write(tmp_path / "q.csv", "ticker,date,days,strike,forward,iv", strikes))["readings"]
+    assert reading["markets"] == tickers
+    options = [(f"{row[0]} {place}", *row[1:4], 0.2) for place, row in enumerate(rows[:4])]
+    (reading,) = inspected(write(tmp_path / "q.csv", "ticker,date,days,log_moneyness,iv", options))["readings"]
+    assert reading["markets"] == []
