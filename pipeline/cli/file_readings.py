@@ -152,9 +152,9 @@ def _findings(path: Path, given: ReadingOptions, date: str | None) -> Findings:
             refusals.setdefault(why)
         elif not any(same_quotes(reading.table, other.table) for other in readings):
             readings.append(reading)
-    return Findings(
-        source, named, _likely(readings), [*_misfits(columns, named), *_unread(source, named), *refusals], shown
-    )
+    likely, unlikely = _by_arbitrage(readings)
+    lines = [*_misfits(columns, named), *_unread(source, named), *refusals, *unlikely]
+    return Findings(source, named, likely, lines, shown)
 
 
 def _checked(source: Columns, given: ReadingOptions) -> ReadingOptions:
@@ -225,10 +225,19 @@ def option(key: str, value: object) -> str:
     return f"--set {shlex.quote(f'{key}={_flow(value)}')}"
 
 
-def _likely(readings: Sequence[Reading]) -> list[Reading]:
-    """Without readings whose smiles have butterfly arbitrage, such as prices taken as vols, where others do not."""
+def _by_arbitrage(readings: Sequence[Reading]) -> tuple[list[Reading], list[str]]:
+    """The readings without those with butterfly arbitrage in many smiles where others have less, and a line on each.
+
+    Prices taken as vols have it.
+    """
     rates = [quote_arbitrage.rates(reading.table).butterfly or 0.0 for reading in readings]
-    return [one for one, rate in zip(readings, rates, strict=True) if rate <= _MOST_ARBITRAGE or rate == min(rates)]
+    likely, lines, options = [], [], choices(readings)
+    for reading, rate, chosen in zip(readings, rates, options, strict=True):
+        if rate <= _MOST_ARBITRAGE or rate == min(rates):
+            likely.append(reading)
+        else:
+            lines.append(f"butterflies in {rate:.0%} of the smiles of another reading; {chosen} reads it")
+    return likely, lines
 
 
 def _misfits(columns: Mapping[str, Column], named: Mapping[str, Sequence[str]]) -> list[str]:

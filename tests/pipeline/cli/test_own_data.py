@@ -1023,3 +1023,17 @@ def test_tickers_of_few_rows_are_markets(tmp_path: Path) -> None:
     options = [(f"{row[0]} {place}", *row[1:4], 0.2) for place, row in enumerate(rows[:4])]
     (reading,) = inspected(write(tmp_path / "q.csv", "ticker,date,days,log_moneyness,iv", options))["readings"]
     assert reading["markets"] == []
+
+
+def test_a_reading_that_is_left_out_for_its_arbitrage_is_said(tmp_path: Path) -> None:
+    """Prices of which one in the middle is a tenth too high stood beside vols, and nothing was said of them."""
+    tenor, strikes = 182 / 365, np.arange(80, 125, 5)
+    prices = [black_call(100, k, 0.2 * np.sqrt(tenor)) * (1.1 if k == 100 else 1.0) for k in strikes]
+    rows = [("2026-03-02", 182, k, 100, "C", f"{price:.4f}", 0.2) for k, price in zip(strikes, prices, strict=True)]
+    file = write(tmp_path / "q.csv", "date,days,strike,forward,type,price,iv", rows)
+    found = inspected(file)
+    assert [reading["block"]["columns"].get("iv") for reading in found["readings"]] == ["iv"]
+    (line,) = [why for why in found["refusals"] if why.startswith("butterflies in 100% of the smiles of another read")]
+    options = shlex.split(line.partition("; ")[2].removesuffix(" reads it"))
+    (reading,) = inspected(file, *options)["readings"]
+    assert reading["block"]["columns"]["price"] == "price"
