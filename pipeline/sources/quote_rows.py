@@ -74,6 +74,7 @@ EXPECTED_REASONS = (
 PERCENT = 0.01
 VOLS = ("iv", "bid_iv", "ask_iv")
 RATES = ("rate", "dividend_yield")
+_DELTAS = ("call_delta", "delta")
 CARRY = ("forward", "spot", *RATES)
 SURFACE = ("time", "market")  # the columns that tell surfaces apart
 EXPIRY = (*SURFACE, "tenor")
@@ -297,8 +298,9 @@ def _wanted(params: QuotesParams, source: Columns) -> dict[str, Wanted]:
         for key, kind in _KINDS.items()
         if kind == "instant" and key in names
     }
-    rates = tuple(name for name in RATES if rate_unit(name, source, params) == "percent")
-    percent = (VOLS if params.vol_unit == "percent" else ()) + rates
+    units = ((VOLS, params.vol_unit), (_DELTAS, params.delta_unit))
+    percent = {key for keys, unit in units if unit == "percent" for key in keys}
+    percent |= {name for name in RATES if rate_unit(name, source, params) == "percent"}
     return {
         key: Wanted(name, _KINDS.get(key, "number"), params.date_format_of(key), percent=key.split(".")[0] in percent)
         for key, name in names.items()

@@ -117,8 +117,8 @@ def _without_percent(column: pa.Array, *, percent: bool) -> pa.Array:
         return column
     if not percent:
         raise CellError(
-            f"holds {cells(column, signed)}; a percent sign is read where prepare.quotes.vol_unit or rate_unit says "
-            "that the column is in percent"
+            f"holds {cells(column, signed)}; a percent sign is read where prepare.quotes.vol_unit, rate_unit or "
+            "delta_unit says that the column is in percent; elsewhere write 0.25 for 25% in the file"
         )
     bare = ~signed & _true(pc.is_valid(column))
     if bare.any():

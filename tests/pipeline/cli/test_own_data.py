@@ -1037,3 +1037,13 @@ def test_a_reading_that_is_left_out_for_its_arbitrage_is_said(tmp_path: Path) ->
     options = shlex.split(line.partition("; ")[2].removesuffix(" reads it"))
     (reading,) = inspected(file, *options)["readings"]
     assert reading["block"]["columns"]["price"] == "price"
+
+
+def test_percent_signs_of_deltas_are_read_and_those_of_moneyness_have_a_remedy(tmp_path: Path) -> None:
+    """The message named units of vols and rates only, which change nothing of either."""
+    rows = [("2026-03-02", days, f"{delta}%", 0.2) for days in (91, 365) for delta in (10, 25, 50, 75, 90)]
+    (reading,) = inspected(write(tmp_path / "q.csv", "date,days,delta,iv", rows))["readings"]
+    assert reading["block"]["delta_unit"] == "percent"
+    rows = [("2026-03-02", days, 50, f"{share}%", 0.2) for days in (91, 365) for share in (80, 90, 100, 110)]
+    found = inspected(write(tmp_path / "q.csv", "date,days,spot,moneyness,iv", rows))
+    assert any("elsewhere write 0.25 for 25% in the file" in why for why in found["refusals"])
