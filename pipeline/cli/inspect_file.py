@@ -203,8 +203,9 @@ def _forward(reading: Reading) -> list[float] | None:
 
 
 def _assumed(reading: Reading) -> list[str]:
-    """Assumptions where nothing says otherwise: those of all commands, and the kind of vols."""
-    lines = [str(assumption) for assumption in quote_assumptions.of(reading.table, reading.params, reading.guessed)]
+    """Assumptions where nothing says otherwise: those of all commands, of names alone, and the kind of vols."""
+    common = quote_assumptions.of(reading.table, reading.params, reading.guessed)
+    lines = list(dict.fromkeys(map(str, (*common, *quote_assumptions.of_names(reading.params)))))
     if file_readings.may_be_normal(reading):
         lines.append(
             "vols are Black ones, of a price; --set vol_kind=normal reads normal ones, where forwards are rates of "

@@ -1,7 +1,7 @@
 """Assumptions on a file of quotes, as neither the file nor the user says otherwise: one list for all commands."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,9 @@ from pipeline.sources.quote_rows import PERCENT, RATES, QuoteTable, rate_unit
 from pipeline.tables.name_words import plain, says_percent
 
 _K_OVER = re.compile(r"^(ln|log)?k[fs]$|kover[fs]|strike(over)?(spot|forward)")  # in plain names that say K over F
+_ONE_WAY = re.compile("^(?!moneyness$|mny$)")  # those that most take for K over F, or ln(K/F)
+_NO_UNIT = ("tenor", "maturity", "timetomaturity", "timetoexpiry", "ttm", "tte", "t", "tau")  # of times to expiry
+_WIDE_NAMES = {"log_moneyness": "ln(strike / forward)", "moneyness": "strike over spot"}
 _YEARS = re.compile("year|yrs?$|^yte$")  # in the plain names of times to expiry that say their unit
 _LIKE_SIDES = 0.05  # median |ln(call / put)| of vols at a strike
 _MIDDLE = 0.5  # the call delta near the money; vols above it are large
@@ -124,20 +127,33 @@ def _use(table: QuoteTable, name: str) -> str:
     return " and ".join(uses)
 
 
-def _places(params: QuotesParams) -> list[Assumption]:
+def of_names(params: QuotesParams) -> tuple[Assumption, ...]:
+    """The meaning that names of columns leave open, which matters where names alone say how a file is read."""
+    columns, found = params.columns, list(_moneyness(params, sure=_K_OVER))
+    if columns.days is not None and params.days_per_year is None:
+        found.append(Assumption(f"{columns.days} is calendar days", {"days_per_year": "252"}, "reads trading days"))
+    if columns.tenor_years is not None and not _YEARS.search(plain(columns.tenor_years)):
+        found.append(_in_years(columns.tenor_years))
+    return tuple(found)
+
+
+def _places(params: QuotesParams) -> Iterator[Assumption]:
     """The meaning of a moneyness, whose names have several."""
-    columns, wide = params.columns, params.wide
-    lines = []
-    if columns.moneyness is not None and not _K_OVER.search(plain(columns.moneyness)):
-        lines.append(f"{columns.moneyness} is strike over spot; that of spot over strike must be turned round in the file")
-    if wide is not None and wide.coordinate == "log_moneyness":
-        lines.append("columns are named by ln(strike / forward); names of any other moneyness must be stated")
-    elif wide is not None and wide.coordinate == "moneyness":
-        lines.append("columns are named by strike over spot; names of any other moneyness must be stated")
-    elif columns.log_moneyness is not None and not _K_OVER.search(plain(columns.log_moneyness)):
+    yield from _moneyness(params, sure=_ONE_WAY)
+    if params.wide is not None and params.wide.coordinate in _WIDE_NAMES:
+        meant = _WIDE_NAMES[params.wide.coordinate]
+        yield Assumption(f"columns are named by {meant}; names of any other moneyness must be stated")
+
+
+def _moneyness(params: QuotesParams, *, sure: re.Pattern[str]) -> Iterator[Assumption]:
+    """Which way a moneyness is meant, unless its plain name is sure to say it."""
+    columns = params.columns
+    if columns.moneyness is not None and not sure.search(plain(columns.moneyness)):
+        name = columns.moneyness
+        yield Assumption(f"{name} is strike over spot; that of spot over strike must be turned round in the file")
+    if columns.log_moneyness is not None and not sure.search(plain(columns.log_moneyness)):
         name = columns.log_moneyness
-        lines.append(f"{name} is ln(strike / forward); any other moneyness must be turned into it in the file")
-    return [Assumption(line) for line in lines]
+        yield Assumption(f"{name} is ln(strike / forward); any other moneyness must be turned into it in the file")
 
 
 def _deltas(table: QuoteTable, params: QuotesParams) -> list[Assumption]:
@@ -154,15 +170,15 @@ def _deltas(table: QuoteTable, params: QuotesParams) -> list[Assumption]:
     return found
 
 
-def _tenors(params: QuotesParams) -> list[Assumption]:
-    """The units of times to expiry whose names do not say them."""
-    columns, found = params.columns, []
-    if columns.days is not None and params.days_per_year is None:
-        found.append(Assumption(f"{columns.days} is calendar days", {"days_per_year": "252"}, "reads trading days"))
-    if columns.tenor_years is not None and not _YEARS.search(plain(columns.tenor_years)):
-        what = f"{columns.tenor_years} is years; months or days must be divided by 12 or 365 in the file"
-        found.append(Assumption(what))
-    return found
+def _tenors(params: QuotesParams) -> Iterator[Assumption]:
+    """That times to expiry are years where their name has no unit."""
+    column = params.columns.tenor_years
+    if column is not None and plain(column) in _NO_UNIT:
+        yield _in_years(column)
+
+
+def _in_years(column: str) -> Assumption:
+    return Assumption(f"{column} is years; months or days must be divided by 12 or 365 in the file")
 
 
 def _vols(table: QuoteTable, params: QuotesParams) -> list[Assumption]:
