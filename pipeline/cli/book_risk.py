@@ -41,7 +41,6 @@ def figures(
     passed = np.array([(date - state.date).days / DAYS_PER_YEAR for date in drawn.dates])
     years, paths, surfaces = float(passed[-1]), drawn.log_return.astype(float), drawn.iv[:, -1]
     log_return, straddle = paths[:, -1], _straddle(underlying, grid)
-    moved = underlying.after(log_return)
     after = valued_at_end(book, underlying, paths, passed, surfaces, grid)
     expired = expiring(book, years)
     parts = explained(book, underlying, log_return, state.iv, after, grid, years)
@@ -50,7 +49,8 @@ def figures(
         size = min(size, drawn.effective_size)
     stated = [level for level in levels if knows(size, level)]
     # constants, as the values today, do not change a hedge
-    instruments = np.stack([moved.spot, valued(straddle.after(years), moved, surfaces, grid).value.sum(1)], axis=1)
+    hedging = valued_at_end(straddle, underlying, paths, passed, surfaces, grid).value.sum(1)
+    instruments = np.stack([underlying.after(log_return).spot, hedging], axis=1)
     spot, both = (least_variance_hedge(pnl, instruments[:, :count]) for count in (1, 2))
     return {
         "positions": len(book.kind),

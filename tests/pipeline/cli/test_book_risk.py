@@ -148,3 +148,17 @@ def test_an_option_that_expires_on_the_way_is_paid_at_the_spot_of_its_expiry() -
     found = figures(long, carried, GRID, STATE, paths, (0.95,))
     assert (found["expired"], found["shorter_than_grid"]) == (0, 1)
     assert "1 options end with less time left than the first tenor" in text(found)
+
+
+def test_a_straddle_that_expires_on_the_way_hedges_as_it_is_paid() -> None:
+    """One straddle that is sold is hedged by one that is bought, also past their expiry."""
+    dates = (dt.date(2027, 2, 1), dt.date(2027, 4, 1))  # 67 and 126 days; the straddle has 91.25
+    random = np.random.default_rng(1)
+    returns = np.cumsum(0.05 * random.standard_normal((400, 2)), axis=1)
+    paths = Scenarios(
+        np.broadcast_to(FLAT, (400, 2, *GRID.shape)), returns.astype(np.float32), dates, np.zeros((400, 2), int)
+    )
+    sold = Book(np.array([CALL, PUT]), np.full(2, 100.0), np.full(2, 0.25), np.full(2, -1.0))
+    hedge = figures(sold, SPOT, GRID, STATE, paths, (0.95,))["hedge"]
+    assert hedge["with_straddle"] == pytest.approx([0.0, 1.0], abs=1e-6)
+    assert hedge["left_with_straddle"] == pytest.approx(0.0, abs=1e-6)
