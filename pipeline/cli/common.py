@@ -131,8 +131,10 @@ def json_text(value: object, *, indent: int | None = None) -> str:
 
 def _finite(value: object) -> Any:  # noqa: ANN401 - what it got
     """The same value with None for each number that is not finite."""
+    from pipeline.files.formats import finite_or_none
+
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return finite_or_none(value)
     if isinstance(value, Mapping):
         return {name: _finite(each) for name, each in value.items()}
     return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
