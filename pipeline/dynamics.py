@@ -14,6 +14,7 @@ from vae.dynamics.choice import chosen_walk
 from vae.dynamics.fit import FEWEST_DATES, History
 from vae.dynamics.law import FORMS, Array, advanced, passed
 from vae.model.autoencoder import Vae
+from vae.surface.days import weekdays_passed
 
 Days = np.ndarray[tuple[int], np.dtype[np.int64]]  # since 1970-01-01
 
@@ -52,7 +53,7 @@ def check_dynamics(settings: TrainParams, data: Dataset) -> None:
     if len(dates) < FEWEST_DATES:
         known = "" if settings.dynamics.underlying is None else f" with a number for {settings.dynamics.underlying}"
         raise _refused(f"train and validation have {len(dates)} dates{known}, fewer than {FEWEST_DATES}")
-    apart = float(np.median(_working_days(dates)))
+    apart = float(np.median(weekdays_passed(dates[:-1], dates[1:])))
     if apart > 1.0:
         raise _refused(f"half of the dates are {apart:g} or more working days apart, and a law of motion is daily")
 
@@ -117,12 +118,6 @@ def _priced(underlying: str | None, data: Dataset, split: str) -> np.ndarray[tup
             f"a law without a return"
         )
     return np.asarray(numbers[underlying] > 0.0, bool)  # NaN is not
-
-
-def _working_days(dates: Days) -> Days:
-    """Days from Monday to Friday that pass from each date to the next, [date - 1]."""
-    after = dates.astype("datetime64[D]") + np.timedelta64(1, "D")
-    return np.busday_count(after[:-1], after[1:])
 
 
 def _refused(reason: str) -> InputError:

@@ -23,7 +23,7 @@ from vae.dynamics.random_rows import uniform_rows
 from vae.motion_state import PARTS, State
 from vae.sessions import Graph, SessionOptions
 from vae.surface import arbitrage
-from vae.surface.days import day_of
+from vae.surface.days import day_of, weekdays_passed
 from vae.surface.grid import Grid
 from vae.surface.normal import normal_quantile
 
@@ -468,8 +468,7 @@ def is_one_step(before: dt.date, date: dt.date) -> bool:
     >>> is_one_step(dt.date(2001, 9, 7), dt.date(2001, 9, 10)), is_one_step(dt.date(2001, 9, 7), dt.date(2001, 9, 14))
     (True, False)
     """
-    one = dt.timedelta(1)
-    return int(np.busday_count(before + one, date + one)) <= _MOST_PASSED
+    return int(weekdays_passed(before, date)) <= _MOST_PASSED
 
 
 def _week(before: dt.date, date: dt.date) -> Array:

@@ -4,11 +4,10 @@ import datetime as dt
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.errors import InputError, shown
 from pipeline.files import formats
 from vae.runtime import State, SurfaceModel
+from vae.surface.days import weekdays_passed
 
 
 def read(path: Path, model: SurfaceModel) -> State:
@@ -81,8 +80,7 @@ def elapsed(state: State, when: str, given: float | None) -> float:
     if not when:
         return 1.0
     date = dt.date.fromisoformat(when[:10])
-    one = dt.timedelta(1)
-    days = float(np.busday_count(state.date + one, date + one)) - state.elapsed
+    days = float(weekdays_passed(state.date, date)) - state.elapsed
     if days <= 0.0:
         raise InputError(
             f"the quotes are of {date}, the state of {state.date}; --elapsed says which part of a working day they are "

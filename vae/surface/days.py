@@ -3,6 +3,9 @@
 import datetime as dt
 import math
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 EPOCH = dt.datetime(1970, 1, 1)
 DAY = dt.timedelta(days=1)
 
@@ -23,6 +26,16 @@ def date_of(day: float) -> dt.date:
     datetime.date(2026, 1, 1)
     """
     return dt.date.fromordinal(EPOCH.toordinal() + math.floor(day))
+
+
+def weekdays_passed(before: ArrayLike | dt.date, after: ArrayLike | dt.date) -> NDArray[np.int64]:
+    """Days from Monday to Friday after one date, up to another and with it; of dates or days, [*batch].
+
+    >>> int(weekdays_passed(dt.date(2026, 1, 2), dt.date(2026, 1, 6)))  # from a Friday to a Tuesday
+    2
+    """
+    first, last = (np.asarray(date).astype("datetime64[D]") + 1 for date in (before, after))
+    return np.asarray(np.busday_count(first, last))
 
 
 def instant_of(moment: dt.datetime) -> float:
