@@ -8,7 +8,6 @@ arXiv:1204.0646, lemma 2.1 (calendar at equal forward moneyness), equations 2.1 
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +29,7 @@ SHAPE_TOLERANCE = 1e-3  # of g and of the wing's slope: vols rounded to single p
 _LEAST_PRICE = 1e-6  # of the forward, of an option where g is measured
 _STEEPEST_WING = 2.0
 _LEAST_VARIANCE = 1e-12  # total variance; a spline may undershoot it, and options are then worth their intrinsic value
-_ROWS = 512  # surfaces in a block: bounds the memory
+_ROWS = 128  # surfaces in a block: the numbers of two smiles stay in the processor's cache
 
 
 class Violations(NamedTuple):
@@ -179,13 +178,16 @@ def _violations_of_block(iv: Array, grid: Grid) -> Violations:
     """Violations of a block; surfaces with the same missing points are measured together."""
     shape = (len(KINDS), len(iv), len(grid.tenors))
     found = Violations(np.zeros(shape), np.full(shape, np.nan), np.empty(len(iv), np.bool_))
-    patterns, pattern_of = np.unique(~np.isnan(iv).reshape(len(iv), -1), axis=0, return_inverse=True)
-    for number, pattern in enumerate(patterns):
-        rows = np.flatnonzero(pattern_of.reshape(-1) == number)
-        quoted = pattern.reshape(grid.shape)
+    quoted_of = ~np.isnan(iv)
+    alike: dict[bytes, list[int]] = {}
+    for row, quoted in enumerate(quoted_of):
+        alike.setdefault(quoted.tobytes(), []).append(row)
+    for rows in map(np.array, alike.values()):
+        quoted = quoted_of[rows[0]]
         usable = _usable(iv[rows], quoted, grid)
         found.usable[rows] = usable
-        _measure(found, rows[usable], _smiles(iv[rows[usable]], quoted, grid))
+        if usable.any():
+            _measure(found, rows[usable], _smiles(iv[rows[usable]], quoted, grid))
     return found
 
 
@@ -199,33 +201,37 @@ def _usable(iv: Array, quoted: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool
     return np.ravel(positive) & falls.all(axis=0)
 
 
-def _smiles(iv: Array, quoted: NDArray[np.bool_], grid: Grid) -> list[_Smile]:
+def _smiles(iv: Array, quoted: NDArray[np.bool_], grid: Grid) -> Iterator[_Smile]:
     """Smiles with increasing strikes of the tenors that have at least two quotes."""
     k, variance = grid.log_moneyness_of(iv), iv**2 * grid.tenors[:, None]
     if grid.convention == "delta":
         k, variance, quoted = k[..., ::-1], variance[..., ::-1], quoted[:, ::-1]
-    smiles = []
     for tenor, row in enumerate(quoted):
         if row.sum() >= 2:
             spline = Spline.through(k[..., tenor, row], variance[:, tenor, row])
             points = refined(spline.x) if row.all() else spline.x
             value, *derivatives = spline.at(points)
-            smiles.append(_Smile(tenor, spline, points, Curve(np.maximum(value, _LEAST_VARIANCE), *derivatives)))
-    return smiles
+            yield _Smile(tenor, spline, points, Curve(np.maximum(value, _LEAST_VARIANCE), *derivatives))
 
 
-def _measure(found: Violations, rows: NDArray[np.int64], smiles: list[_Smile]) -> None:
-    """Write the violations of some surfaces into ``found``."""
-    measured = [(smile.tenor, _within_smile(smile)) for smile in smiles]
-    measured += [(short.tenor, {"calendar": _calendar(short, long)}) for short, long in pairwise(smiles)]
-    k_of = {smile.tenor: smile.k for smile in smiles}
-    for tenor, kinds in measured:
-        for kind, excess in kinds.items():
-            worst = excess.argmax(axis=-1)[:, None]
-            size = np.take_along_axis(excess, worst, axis=-1)[:, 0]
-            k = np.take_along_axis(np.broadcast_to(k_of[tenor], excess.shape), worst, axis=-1)[:, 0]
-            found.size[KINDS.index(kind), rows, tenor] = np.maximum(size, 0.0)
-            found.k[KINDS.index(kind), rows, tenor] = np.where(size > 0.0, k, np.nan)
+def _measure(found: Violations, rows: NDArray[np.int64], smiles: Iterable[_Smile]) -> None:
+    """Write the violations of some surfaces into ``found``; two smiles at a time are in memory."""
+    shorter: _Smile | None = None
+    for smile in smiles:
+        for kind, excess in _within_smile(smile).items():
+            _write(found, kind, rows, smile, excess)
+        if shorter is not None:
+            _write(found, "calendar", rows, shorter, _calendar(shorter, smile))
+        shorter = smile
+
+
+def _write(found: Violations, kind: str, rows: NDArray[np.int64], smile: _Smile, excess: Array) -> None:
+    """Write the largest violation of one kind in a smile of some surfaces, of those [surface, point]."""
+    worst = excess.argmax(axis=-1)[:, None]
+    size = np.take_along_axis(excess, worst, axis=-1)[:, 0]
+    k = np.take_along_axis(np.broadcast_to(smile.k, excess.shape), worst, axis=-1)[:, 0]
+    found.size[KINDS.index(kind), rows, smile.tenor] = np.maximum(size, 0.0)
+    found.k[KINDS.index(kind), rows, smile.tenor] = np.where(size > 0.0, k, np.nan)
 
 
 def _within_smile(smile: _Smile) -> dict[str, Array]:
@@ -241,7 +247,7 @@ def _within_smile(smile: _Smile) -> dict[str, Array]:
 
 def _calendar(short: _Smile, long: _Smile) -> Array:
     """By how much calls of the longer tenor cost less, at the points of the shorter one."""
-    variance, later = short.curve.value, long.spline.at(short.k).value
+    variance, later = short.curve.value, long.spline.value(short.k)
     falls = later < variance  # false outside the longer smile, where it is NaN
     excess = np.zeros(variance.shape)
     k = np.broadcast_to(short.k, variance.shape)[falls]

@@ -67,29 +67,23 @@ class Spline(NamedTuple):
     def at(self, points: Array) -> Curve:
         """The splines at points [*batch, point], any of whose leading axes may be 1 or absent."""
         t, value, slope, b, c = self._cubics(points)
-        curve = (value + t * (slope + t * (b + t * c)), slope + t * (2.0 * b + 3.0 * t * c), 2.0 * b + 6.0 * t * c)
-        return Curve(*(self._inside(points, part) for part in curve))
+        return Curve(value + t * (slope + t * (b + t * c)), slope + t * (2.0 * b + 3.0 * t * c), 2.0 * b + 6.0 * t * c)
 
     def value(self, points: Array) -> Array:
         """As ``at``, without the derivatives."""
         t, value, slope, b, c = self._cubics(points)
-        return self._inside(points, value + t * (slope + t * (b + t * c)))
+        return value + t * (slope + t * (b + t * c))
 
     def _cubics(self, points: Array) -> tuple[Array, ...]:
-        """The distances of points from the knots on their left, and the coefficients of the cubics of these."""
+        """The distances of points from the knots on their left, NaN outside, and the coefficients of the cubics."""
         left = _interval(self.x, points)
         h = np.diff(self.x)
         chord = np.diff(self.y) / h
         first, last = self.slope[..., :-1], self.slope[..., 1:]
         b, c = (3.0 * chord - 2.0 * first - last) / h, (first + last - 2.0 * chord) / h**2
-        t = points - np.take(self.x, _flat(self.x.shape, left))
-        parts = np.broadcast_arrays(self.y[..., :-1], first, b, c)
-        place = _flat(parts[0].shape, left)
-        return t, *(np.take(part, place) for part in parts)
-
-    def _inside(self, points: Array, found: Array) -> Array:
         inside = (points >= self.x[..., :1]) & (points <= self.x[..., -1:])
-        return np.where(inside, found, np.nan)
+        t = np.where(inside, points - _taken(self.x, left), np.nan)
+        return t, *(_taken(part, left) for part in np.broadcast_arrays(self.y[..., :-1], first, b, c))
 
 
 def interpolation_matrices(
@@ -160,10 +154,12 @@ def _interval(x: Array, points: Array) -> NDArray[np.int64]:
     return found
 
 
-def _flat(shape: tuple[int, ...], index: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Places, among all elements of an array of this shape, of an index along its last axis; leading axes broadcast."""
-    rows = np.arange(math.prod(shape[:-1])).reshape(*shape[:-1], 1)
-    return rows * shape[-1] + index
+def _taken(values: Array, index: NDArray[np.int64]) -> Array:
+    """The values [*batch, n] at an index along their last axis, [point] or [*batch, point]; leading axes broadcast."""
+    *batch, count = values.shape
+    rows = np.arange(math.prod(batch)).reshape(*batch, 1)
+    found: Array = values.take(index, axis=-1) if index.ndim == 1 else values.take(rows * count + index)
+    return found
 
 
 def _solved(matrix: Array, target: Array) -> Array:

@@ -169,6 +169,16 @@ def test_a_vol_that_is_not_positive_counts(grid: Grid, bad: float) -> None:
     assert arbitrage.free_rate(found, tolerance=1e-6) == 0.5
 
 
+def test_surfaces_with_the_same_missing_points_may_all_be_unusable() -> None:
+    """Only one of three surfaces is quoted at two points a smile, and its vols are not positive."""
+    iv = np.repeat(flat(DELTAS), 3, axis=0)
+    iv[1, :, 2:] = np.nan
+    iv[1, :, :2] = -0.2
+    found = violations(iv, DELTAS)
+    assert found.usable.tolist() == [True, False, True]
+    assert found.profit.tolist() == [0.0, math.inf, 0.0]
+
+
 def test_missing_quotes_are_passed_over_not_filled() -> None:
     """A dent next to a hole is found at the quotes alone; one smile of one quote and one of none say nothing."""
     iv = np.concatenate([flat(FLAT), flat(FLAT)])
