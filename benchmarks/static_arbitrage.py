@@ -6,18 +6,20 @@ its own nodes, beside the next longer one read there. The benchmark uses the bun
 fast-vollib, which `make bench` puts beside the environment.
 """
 
+import functools
 import json
 import math
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.serving import BUNDLE
+from pipeline.sources import executors
 from vae.runtime import SurfaceModel
 from vae.surface import arbitrage
 from vae.surface.grid import Grid
@@ -30,12 +32,30 @@ _JUDGED = 300  # surfaces of each kind that fast-vollib judges
 _TOLERANCE = 1e-6  # of the forward
 
 
+class _Block(NamedTuple):
+    """Consecutive samples of a seed, drawn from the model of a bundle."""
+
+    bundle: Path
+    seed: int
+    start: int
+    samples: int
+
+
 def results(
-    *, bundle: Path = BUNDLE, count: int = _SAMPLES, seeds: Sequence[int] = _SEEDS, judged: int = _JUDGED
+    *,
+    bundle: Path = BUNDLE,
+    count: int = _SAMPLES,
+    seeds: Sequence[int] = _SEEDS,
+    judged: int = _JUDGED,
+    workers: int = os.cpu_count() or 1,
 ) -> dict[str, float]:
     """Shares of samples without static arbitrage: ``count`` of each seed, and those of the last one alone."""
-    model = SurfaceModel.load(bundle, provider="cpu")
-    profit = _profits(model, seeds, count)
+    blocks = [
+        _Block(bundle, seed, start, min(_BLOCK, count - start))
+        for seed, start in product(seeds, range(0, count, _BLOCK))
+    ]
+    profit_of = dict(executors.local(_profit, blocks, workers=workers))
+    profit = np.concatenate([profit_of[block] for block in blocks]).reshape(len(seeds), count)
     free = profit <= _TOLERANCE
     order = np.argsort(-profit, axis=None)
     others = np.random.default_rng(1).choice(order[judged:], judged, replace=False)
@@ -48,8 +68,8 @@ def results(
         "arbitrage_largest_bp_of_forward": BASIS_POINTS * float(profit.max()),
     }
     for name, rows in (("worst", order[:judged]), ("others", others)):
-        places = [(seeds[row // count], int(row % count)) for row in rows]
-        passed = [free_by_fast_vollib(_drawn(model, seed, row, 1)[0], model.grid) for seed, row in places]
+        ones = [_Block(bundle, seeds[row // count], int(row % count), 1) for row in rows]
+        passed = [passes for _, passes in executors.local(_passes, ones, workers=workers)]
         figures |= {
             f"arbitrage_free_rate_of_{name}": float(free.ravel()[rows].mean()),
             f"arbitrage_free_rate_of_{name}_fast_vollib": float(np.mean(passed)),
@@ -57,22 +77,23 @@ def results(
     return figures
 
 
-def _profits(model: SurfaceModel, seeds: Sequence[int], count: int) -> NDArray[np.float64]:
-    """The gain of the best static arbitrage in each sample, in units of the forward, [seed, sample]."""
-
-    def of_block(place: tuple[int, int]) -> NDArray[np.float64]:
-        seed, start = place
-        iv = _drawn(model, seed, start, min(_BLOCK, count - start))
-        return arbitrage.violations(iv, model.grid).profit
-
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # numpy leaves the interpreter to others
-        blocks = list(threads.map(of_block, product(seeds, range(0, count, _BLOCK))))
-    return np.concatenate(blocks).reshape(len(seeds), count)
+@functools.cache
+def _model(bundle: Path) -> SurfaceModel:
+    return SurfaceModel.load(bundle, provider="cpu", threads=1)
 
 
-def _drawn(model: SurfaceModel, seed: int, offset: int, count: int) -> NDArray[np.floating]:
-    """Samples of a seed from a row on, [surface, tenor, node]."""
-    return model.sample(count, seed=seed, offset=offset)
+def _drawn(block: _Block) -> NDArray[np.floating]:
+    """Samples [surface, tenor, node]."""
+    return _model(block.bundle).sample(block.samples, seed=block.seed, offset=block.start)
+
+
+def _profit(block: _Block) -> NDArray[np.float64]:
+    """The gain of the best static arbitrage in each sample, in units of the forward, [surface]."""
+    return arbitrage.violations(_drawn(block), _model(block.bundle).grid).profit
+
+
+def _passes(block: _Block) -> bool:
+    return free_by_fast_vollib(_drawn(block)[0], _model(block.bundle).grid)
 
 
 def free_by_fast_vollib(iv: NDArray[np.floating], grid: Grid) -> bool:

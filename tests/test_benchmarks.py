@@ -72,7 +72,7 @@ def test_arbitrage_of_samples_is_judged_over_seeds(monkeypatch: pytest.MonkeyPat
     model = SurfaceModel.load(bundle, provider="cpu")
     free = np.array([violations(model.sample(50, seed=seed), model.grid).profit <= 1e-8 for seed in (3, 5)])
 
-    found = static_arbitrage.results(bundle=bundle, count=50, seeds=(3, 5), judged=10)
+    found = static_arbitrage.results(bundle=bundle, count=50, seeds=(3, 5), judged=10, workers=1)
 
     assert found["arbitrage_samples"] == 100.0
     assert found["arbitrage_free_rate"] == free.mean()
