@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pipeline import openmp, telemetry, tracing
 
-openmp.bound_spinning()  # before the modules below import numpy
+openmp.bound_threads()  # before the modules below import numpy
 
 from pipeline.errors import InputError, StageError, shown, shown_message  # noqa: E402
 from pipeline.files import formats  # noqa: E402

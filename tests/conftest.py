@@ -18,7 +18,7 @@ from tests.untraced import leave_out_foreign_code
 gc.disable()  # until all is collected: modules stay, and looking for garbage among them takes seconds
 leave_out_foreign_code()  # before it is imported
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
-openmp.bound_spinning()  # before torch is imported, as OpenMP reads its settings then
+openmp.bound_threads()  # before torch is imported, as OpenMP reads its settings then
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers fill the cores; alone, sums are the same
 
 import torch  # noqa: E402

@@ -105,7 +105,6 @@ def test_a_broken_import_of_the_project_is_no_package_to_install(name: str, monk
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_what_a_benchmark_multiplies_by_is_held_to_one_core() -> None:
     """scipy's library too where the benchmark alone imports it; in a process that did not import it before."""
     code = """

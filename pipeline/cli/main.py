@@ -22,7 +22,7 @@ def main() -> None:
     First step: `volvae demo` shows a small trained model. `make run` trains one of full size.
     """
     telemetry.switch_off()
-    openmp.bound_spinning()
+    openmp.bound_threads()
 
 
 @click.command(short_help="Check this environment and the bundle.", epilog="Example: volvae doctor")

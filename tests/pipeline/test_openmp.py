@@ -1,4 +1,4 @@
-"""OpenMP says by itself, when torch loads it, how long its threads spin; OpenBLAS says nothing."""
+"""OpenMP says by itself, when torch loads it, how long its threads spin; OpenBLAS is asked for its threads."""
 
 import os
 import re
@@ -57,20 +57,34 @@ def test_a_setting_of_the_user_stays() -> None:
 def test_numpy_is_loaded_after_its_setting(start: str) -> None:
     """OpenBLAS reads it when numpy is imported."""
     program = (
-        "import sys\nfrom pipeline import openmp\nbound = openmp.bound_spinning\n"
+        "import sys\nfrom pipeline import openmp\nbound = openmp.bound_threads\n"
         "def watched():\n    print('numpy' in sys.modules)\n    bound()\n"
-        f"openmp.bound_spinning = watched\n{start}"
+        f"openmp.bound_threads = watched\n{start}"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[0] == "False"
 
 
+@pytest.mark.parametrize(("chosen", "threads"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "2"}, "2")])
+def test_numpy_multiplies_with_one_thread(chosen: dict[str, str], threads: str) -> None:
+    program = (
+        "import pipeline.__main__\nfrom threadpoolctl import threadpool_info\n"
+        "print(*(found['num_threads'] for found in threadpool_info() if found['internal_api'] == 'openblas'))"
+    )
+    kept = {name: value for name, value in os.environ.items() if name not in openmp.SETTINGS}
+    command = [sys.executable, "-c", program]
+    found = subprocess.run(command, env=kept | chosen, capture_output=True, text=True, check=True)
+    if not found.stdout.strip():
+        pytest.skip("numpy does not stand on OpenBLAS here")
+    assert found.stdout.split() == [threads]
+
+
 def test_each_library_is_left_to_the_user_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in openmp.SETTINGS:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    openmp.bound_spinning()
-    assert "OPENBLAS_THREAD_TIMEOUT" not in os.environ
+    monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", "10")
+    openmp.bound_threads()
+    assert "OPENBLAS_NUM_THREADS" not in os.environ
     assert os.environ["GOMP_SPINCOUNT"] == SPINS
 
 
