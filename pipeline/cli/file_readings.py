@@ -114,7 +114,7 @@ def find(path: Path, given: ReadingOptions, date: str | None = None) -> Findings
 
     Args:
         path: the file.
-        given: options; the columns and keys that they name are taken as facts.
+        given: options; what they say of columns and keys is taken as fact.
         date: of all rows, for a file that does not say it.
 
     Raises:
@@ -135,7 +135,8 @@ def _findings(path: Path, given: ReadingOptions, date: str | None) -> Findings:
     given = _checked(source, given)
     columns = {name: _column(source, name, kinds.get("date_format")) for name in source.distinct_names}
     others = {name: column for name, column in columns.items() if name not in given.columns.values()}
-    named = {**candidates(others), **{key: [name] for key, name in given.columns.items()}}
+    able = {**candidates(others), **{key: [name] for key, name in given.columns.items()}}
+    named = {key: names for key, names in able.items() if key not in given.left_out}
     if given.settings is not None:
         return _by_settings(source, named, path, given, date)
     _check_one_thing_each(path, given.columns)
@@ -153,7 +154,7 @@ def _findings(path: Path, given: ReadingOptions, date: str | None) -> Findings:
         elif not any(same_quotes(reading.table, other.table) for other in readings):
             readings.append(reading)
     likely, unlikely = _by_arbitrage(readings)
-    lines = [*_misfits(columns, named), *_unread(source, named), *refusals, *unlikely]
+    lines = [*_misfits(columns, able), *_unread(source, able), *refusals, *unlikely]
     return Findings(source, named, likely, lines, shown)
 
 
@@ -163,7 +164,7 @@ def _checked(source: Columns, given: ReadingOptions) -> ReadingOptions:
     Raises:
         InputError: there is no such key of ``prepare.quotes`` or no such column, or a key has no such value.
     """
-    check_keys_of_quotes({**given.values, "columns": given.columns})
+    check_keys_of_quotes({**given.values, "columns": {**given.columns, **dict.fromkeys(given.left_out)}})
     missing = [name for name in given.columns.values() if name not in source]
     if missing:
         raise InputError(f"{source.path} {source.lack(*missing)}")
@@ -389,6 +390,8 @@ def _blocks(
         when = {} if "date" in own or "snapshot" in own else {"date": date or NO_DATE}
         stated = {key: value for key, value in given.values.items() if key != "fx"}
         block = {"path": str(path), **shape.layout, "columns": own, **when, **stated}
+        if columns_of(block).keys() & set(given.left_out):
+            continue
         for kind in _vol_kinds(columns, shape.vols, own, given.values):
             yield {**block, **kind}
 

@@ -1,6 +1,6 @@
 """How a command reads a file of quotes: by the settings of params.yaml, else by canonical names and its own options."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,8 +21,11 @@ ALTERNATIVES = (
     ("iv", "bid_iv", "ask_iv", "price", "bid", "ask"),
     ("date", "snapshot"),
 )
-_OWN_OPTIONS = {"path": "the file is an argument", "columns": "--columns NAME=COLUMN names columns"}
-_HINT = "; here --set KEY=VALUE sets a key of prepare.quotes, and --columns KEY=COLUMN names one of its columns"
+_OWN_OPTIONS = {"path": "the file is an argument", "columns": "--columns NAME=COLUMN names columns, NAME= none"}
+_HINT = (
+    "; here --set KEY=VALUE sets a key of prepare.quotes, --columns KEY=COLUMN names one of its columns, and "
+    "--columns KEY= leaves it out"
+)
 
 
 class ReadingOptions(NamedTuple):
@@ -32,19 +35,21 @@ class ReadingOptions(NamedTuple):
         settings: a params.yaml, whose block ``prepare.quotes`` reads the file.
         columns: columns of the file by canonical name.
         values: other keys of ``prepare.quotes``.
+        left_out: canonical names that no column of the file is, whatever its name or the settings say.
     """
 
     settings: Path | None
     columns: Mapping[str, str]
     values: Mapping[str, Any]
+    left_out: Collection[str] = ()
 
 
 def _columns(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """Columns by canonical name, from arguments of the form NAME=COLUMN,NAME=COLUMN."""
+    """Columns by canonical name, empty for one that is left out, from arguments of the form NAME=COLUMN,NAME=."""
     pairs = [part.strip().partition("=") for value in values for part in value.split(",")]
     for name, equals, column in pairs:
-        if not (name and equals and column):
-            raise click.BadParameter(f"{name}{equals}{column} must be NAME=COLUMN, such as iv=impl_vol")
+        if not (name and equals):
+            raise click.BadParameter(f"{name}{equals}{column} must be NAME=COLUMN, such as iv=impl_vol, or NAME=")
     return {name.strip(): column.strip() for name, _equals, column in pairs}
 
 
@@ -53,10 +58,11 @@ def _settings(_: click.Context, __: click.Parameter, values: tuple[str, ...]) ->
     found: dict[str, Any] = {}
     for value in values:
         key, equals, text = value.partition("=")
+        block = key.strip().partition(".")[0]
+        if block in _OWN_OPTIONS:
+            raise click.BadParameter(f"{key.strip()} is not set here: {_OWN_OPTIONS[block]}")
         if not (key and equals and text):
             raise click.BadParameter(f"{value!r} must be KEY=VALUE, such as strike_scale=1000")
-        if key.strip() in _OWN_OPTIONS:
-            raise click.BadParameter(f"{key.strip()} is not set here: {_OWN_OPTIONS[key.strip()]}")
         found[key.strip()] = _yaml(text)
     return found
 
@@ -77,7 +83,8 @@ _columns_option = click.option(
     metavar="NAME=COLUMN,...",
     multiple=True,
     callback=_columns,
-    help="Columns of the file by canonical name, such as iv=impl_vol,strike=K; see docs/quotes.md.",
+    help="Columns of the file by canonical name, such as iv=impl_vol,strike=K; forward= leaves one out; see "
+    "docs/quotes.md.",
 )
 _vol_unit_option = click.option(
     "--vol-unit",
@@ -113,7 +120,10 @@ def reading_options(command: Callable[..., None]) -> Callable[..., None]:
         **named: object,
     ) -> None:
         unit = {} if vol_unit is None else {"vol_unit": vol_unit}
-        command(*arguments, **{**named, "reading": ReadingOptions(settings, columns, {**values, **unit})})
+        given = {key: name for key, name in columns.items() if name}
+        left_out = [key for key in columns if key not in given]
+        reading = ReadingOptions(settings, given, {**values, **unit}, left_out)
+        command(*arguments, **{**named, "reading": reading})
 
     for option in (_set_option, _vol_unit_option, _columns_option, _settings_option):
         run = option(run)
@@ -139,13 +149,13 @@ def settings_of(file: Path, given: ReadingOptions, *, date: Any = None) -> "Quot
 
     base = _base(file, given.settings)
     values = _canonical(file) if base is None else base
-    columns = dict(values.get("columns", {}))
+    columns = {key: own for key, own in values.get("columns", {}).items() if key not in given.left_out}
     for name, column in given.columns.items():
         for group in ALTERNATIVES:
             if name in group:
                 columns = {key: own for key, own in columns.items() if key not in group or key in given.columns}
         columns[name] = column
-    values = {**values, **given.values, "path": str(file), "columns": columns}
+    values = {**values, **given.values, "path": str(file), "columns": {**columns, **dict.fromkeys(given.left_out)}}
     if date is not None and "date" in values:  # of all rows: an option replaces what the settings say
         values["date"] = date
     if "date" not in columns and "snapshot" not in columns and "date" not in values:
@@ -154,14 +164,18 @@ def settings_of(file: Path, given: ReadingOptions, *, date: Any = None) -> "Quot
         if values["date"] is None:
             raise InputError(f"{file} has no column date: say the date of its quotes by --date")
     try:
-        return read_quotes(values)
+        found = read_quotes(values)
     except InputError as error:
         raise InputError(f"{file}: {error}{'' if base or given.columns else _guess(file)}{_HINT}") from error
+    for key in given.left_out:
+        if getattr(found.columns, key) is not None:
+            raise InputError(f"{file}: --columns {key}= leaves nothing out: the layout of the table makes this column")
+    return found
 
 
 def has_settings(file: Path, given: ReadingOptions) -> bool:
     """Whether options, or params.yaml here, say how to read a file of quotes."""
-    return bool(given.columns or given.values) or _base(file, given.settings) is not None
+    return bool(given.columns or given.values or given.left_out) or _base(file, given.settings) is not None
 
 
 def hinted(error: InputError, given: ReadingOptions) -> InputError:

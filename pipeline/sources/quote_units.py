@@ -119,7 +119,7 @@ def _check_rate_unit(table: QuoteTable, params: QuotesParams, pairs: Pairs) -> N
     gap, other = (abs(float(np.median(implied - scale * used))) for scale in (1.0, factor))
     read, shown = (f"{100.0 * float(np.median(rates)) + 0.0:.3g} %" for rates in (used, implied))
     undiscounted = abs(float(np.median(implied))) < _NO_RATE
-    more = "; for prices that are not discounted leave columns.rate out" if undiscounted else ""
+    more = "; for prices that are not discounted leave columns.rate out (--columns rate=)" if undiscounted else ""
     if gap > _RATE_GAP and other < _NEARER * gap:
         raise InputError(
             f"{params.path}: column {params.columns.rate}: the median rate {read} a year is not that of put-call "
@@ -134,7 +134,7 @@ def _check_discounted(table: QuoteTable, params: QuotesParams, pairs: Pairs) -> 
         raise InputError(
             f"{params.path}: put-call parity discounts the prices at {100.0 * implied:.3g} % a year, but {_SET}rate is "
             f"{params.rate:g}; set {_SET}rate: {implied:.3g}, or name a column of rates in {_SET}columns.rate, or "
-            f"leave {_SET}columns.forward out, for forwards and discount factors of parity"
+            f"leave {_SET}columns.forward out (--columns forward=), for forwards and discount factors of parity"
         )
 
 

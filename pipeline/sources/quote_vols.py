@@ -122,7 +122,8 @@ def _check_forwards(table: QuoteTable, params: QuotesParams, pairs: Index, carry
         raise InputError(
             f"{params.path}: column {params.columns.forward}: put-call parity of {odd.sum():,} of {len(odd):,} "
             f"expiries gives other forwards, {found.forward[worst]:.6g} for {forward[worst]:.6g}; leave "
-            "prepare.quotes.columns.forward out, for forwards of parity, or name the column that has them"
+            "prepare.quotes.columns.forward out (--columns forward=), for forwards of parity, or name the column that "
+            "has them"
         )
 
 

@@ -20,6 +20,7 @@ from pipeline.cli.main import main
 from pipeline.cli.quotes_options import ReadingOptions, settings_of
 from pipeline.cli.suggested_settings import training
 from pipeline.settings.params import read_params
+from tests.chains import chain
 
 DEMO = Path(__file__).parents[3] / "deploy/demo/bundle"
 FORWARD = 4000.0
@@ -531,6 +532,8 @@ def plain_file(folder: Path) -> str:
         (("--set", "min_points=0"), "prepare.quotes.min_points: Input should be greater than or equal to 1"),
         (("--set", "path=other.csv"), "path is not set here: the file is an argument"),
         (("--set", "columns={iv: close}"), "columns is not set here: --columns NAME=COLUMN"),
+        (("--set", "columns.iv="), "columns.iv is not set here: --columns NAME=COLUMN names columns, NAME= none"),
+        (("--columns", "vol="), "prepare.quotes.columns.vol is not a key; did you mean volume? Allowed: date"),
         (("--date", "2026-03-03"), "column date says when its rows were quoted; --date is for a file that does not"),
         (("--settings", "none.yaml"), "none.yaml"),
     ],
@@ -565,6 +568,43 @@ def test_settings_that_are_named_say_how_a_file_is_read(tmp_path: Path) -> None:
     (reading,) = inspected(plain_file(tmp_path), "--settings", str(settings), "--set", "min_points=2")["readings"]
     assert reading["block"]["columns"]["iv"] == "close"
     assert (reading["block"]["rate"], reading["block"]["min_points"]) == (0.01, 2)
+
+
+def test_a_column_that_is_read_wrongly_is_left_out_by_every_way_to_state_it(project: Path) -> None:
+    """Parity contradicted forwards that only an editor of params.yaml could leave out."""
+    table = chain(rate=0.05)
+    table["forward"] = table["spot"]
+    names = ["date", "days", "strike", "type", "price", "forward", "rate"]
+    file = write(project / "q.csv", ",".join(names), list(zip(*(table[name] for name in names), strict=True)))
+    assert "leave prepare.quotes.columns.forward out (--columns forward=)" in inspected(file)["refusals"][0]
+    found = inspected(file, "--columns", "forward=")
+    assert (found["columns"]["forward"], found["refusals"]) == ("not used", [])
+    assert "forward" not in found["readings"][0]["block"]["columns"]
+    assert volvae("init", file, "--columns", "forward=").exit_code == 0
+    written = settings_of(Path(file), ReadingOptions(None, {}, {}))
+    assert written.columns.forward is None
+    others = ", ".join(f"{name}: {name}" for name in names if name != "forward")
+    for forward, options in (("forward", ("--columns", "forward=")), ("null", ())):
+        Path("own.yaml").write_text(f"prepare:\n  quotes: {{path: q.csv, columns: {{{others}, forward: {forward}}}}}\n")
+        (reading,) = inspected(file, "--settings", "own.yaml", *options)["readings"]
+        assert reading["block"]["columns"] == written.columns.model_dump(exclude_none=True)
+        assert reading["forward"][1] == pytest.approx(102.5, abs=0.1)
+
+
+def test_a_column_that_a_layout_makes_is_not_left_out(tmp_path: Path) -> None:
+    file = option_file(tmp_path, "date,days,strike,spot,C_Price,P_Price", lambda days, strike, vol: (
+        "2026-03-02", days, strike, 100.0, *prices(strike, days, vol)
+    ))  # fmt: skip
+    sides = "{call: {price: C_Price}, put: {price: P_Price}}"
+    (tmp_path / "own.yaml").write_text(
+        f"prepare:\n  quotes: {{path: chain.csv, call_put: {sides}, columns: {{date: date, days: days, "
+        "strike: strike, spot: spot}}\n"
+    )
+    result = volvae("inspect", file, "--settings", str(tmp_path / "own.yaml"), "--columns", "price=")
+    assert result.exit_code == 2
+    assert "--columns price= leaves nothing out: the layout of the table makes this column" in result.stderr
+    assert inspected(file)["readings"]
+    assert not inspected(file, "--columns", "price=")["readings"]
 
 
 def test_formats_of_several_columns_of_dates_are_taken(tmp_path: Path) -> None:
