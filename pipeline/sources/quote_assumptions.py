@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import quote_exercise, quote_units
-from pipeline.sources.quote_rows import PERCENT, RATES, QuoteTable, rate_unit
+from pipeline.sources.quote_rows import EXPIRY, PERCENT, RATES, QuoteTable, rate_unit
 from pipeline.tables.name_words import plain, says_percent
 
 _K_OVER = re.compile(r"^(ln|log)?k[fs]$|kover[fs]|strike(over)?(spot|forward)")  # in plain names that say K over F
@@ -61,6 +61,7 @@ def of(table: QuoteTable, params: QuotesParams, guessed: Collection[str] = ()) -
         *_tenors(params),
         *_vols(table, params),
         *_sides(table, params),
+        *_forwards(table, params),
         *_rate_units(table, params, guessed),
         *_exercise(table, params),
     )
@@ -69,6 +70,8 @@ def of(table: QuoteTable, params: QuotesParams, guessed: Collection[str] = ()) -
 def _option(setting: tuple[str, str]) -> str:
     """A setting as an option, as a shell takes it."""
     text = "=".join(setting)
+    if text.startswith("columns."):
+        return f"--{text.replace('.', ' ', 1).removesuffix('null')}"
     return f"--set '{text}'" if "{" in text else f"--set {text}"
 
 
@@ -199,6 +202,18 @@ def _sides(table: QuoteTable, params: QuotesParams) -> list[Assumption]:
         return []
     what = f"vols of calls and puts at one strike differ by {gap:.0%} in the median, as those of another forward do"
     return [Assumption(f"{what}; of each pair the one out of the money is taken")]
+
+
+def _forwards(table: QuoteTable, params: QuotesParams) -> Iterator[Assumption]:
+    """That the forwards of the file are right where put-call parity gives others."""
+    gap = table.get("parity_gap", np.nan)
+    odd, known = (int(table.starts(np.flatnonzero(where), EXPIRY).sum()) for where in (gap > 0.0, np.isfinite(gap)))
+    if odd:
+        what = (
+            f"put-call parity of {odd:,} of {known:,} expiries gives other forwards, up to "
+            f"{100.0 * np.nanmax(gap):.3g} % off those of column {params.columns.forward}, which are taken"
+        )
+        yield Assumption(what, {"columns.forward": "null"}, "takes those of parity")
 
 
 def _exercise(table: QuoteTable, params: QuotesParams) -> list[Assumption]:

@@ -19,6 +19,7 @@ _LARGEST_RATIO = 4.0  # of that median to the discount factor that is known
 _TICK = 1e-4  # of the forward: a price nearer to its intrinsic value than this has lost its time value in rounding
 _FORWARD_GAP = 0.005  # of a forward from that of parity, beside half of bid and ask of call and put
 _ODD_FORWARDS = 0.1  # of the expiries
+_UNSURE_RATE = 0.05  # a year, of a discount factor that pairs do not show
 _EXPONENTS = (-50.0, 50.0)  # of growth factors: a senseless tenor must not overflow
 
 
@@ -52,7 +53,7 @@ def with_vols(table: QuoteTable, params: QuotesParams) -> QuoteTable:
     if params.columns.priced and params.exercise is None:
         quote_exercise.check_european(table, params, strikes(table, params), pairs)
     if params.columns.priced and params.columns.forward is not None and params.exercise != "american":
-        _check_forwards(table, params, pairs, carry)
+        table = _with_parity_gaps(table, params, pairs, carry)
     table = _with_origin(_with_log_moneyness(table, params, tenor, carry), params, carry)
     call, put = pairs.T
     table = table.reject("in_the_money", np.where(table["k"][call] >= 0.0, put, call))
@@ -99,29 +100,43 @@ def _with_parity(table: QuoteTable, params: QuotesParams, pairs: Index, carry: _
     return _Carry(forward, discount, of_spot, of_rate)
 
 
-def _check_forwards(table: QuoteTable, params: QuotesParams, pairs: Index, carry: _Carry) -> None:
-    """Raise InputError where put-call parity gives other forwards than the column, beyond bid and ask."""
+def _with_parity_gaps(table: QuoteTable, params: QuotesParams, pairs: Index, carry: _Carry) -> QuoteTable:
+    """The table with the column parity_gap: the share by which parity gives another forward than the file has.
+
+    It is 0 within bid and ask, and NaN on rows that are no call of a pair. Expiries of few pairs show no discount
+    factor, so that their forwards of parity are off by what its rate may be.
+
+    Raises:
+        InputError: many expiries with enough pairs have such gaps.
+    """
     call, put = pairs.T
-    group = np.cumsum(table.starts(call, EXPIRY)) - 1
-    many = np.bincount(group)[group] >= quoted_surface.FEWEST_PAIRS if len(call) else np.zeros(0, bool)
-    if not many.any():
-        return
-    call, put = call[many], put[many]
     first = table.starts(call, EXPIRY)
     group = np.cumsum(first) - 1
+    many = np.bincount(group) >= quoted_surface.FEWEST_PAIRS
     unit = carry.discount[call] * carry.forward[call] if _shares_of_forward(params) else 1.0
     difference = (table["value"][call] - table["value"][put]) * unit
-    found = quoted_surface.parity(group, strikes(table, params)[call], difference, discount=carry.discount[call[first]])
-    forward = medians(group, carry.forward[call])
+    strike, own = strikes(table, params)[call], carry.forward[call]
+    of_parity = quoted_surface.parity(group, strike, difference, discount=carry.discount[call[first]]).forward
+    forward = medians(group, own)
     spread = table.get("ask", 0.0) - table.get("bid", 0.0)
     error = medians(group, 0.5 * (spread[call] + spread[put]) * unit) / forward
-    gap = np.abs(found.forward / forward - 1.0)
-    odd = gap > _FORWARD_GAP + error
-    if odd.mean() > _ODD_FORWARDS:
+    unsure = _UNSURE_RATE * medians(group, table["tenor"][call] * np.abs(strike / own - 1.0))
+    gap = np.abs(of_parity / forward - 1.0)
+    gap = gap * (gap > _FORWARD_GAP + error + np.where(many, 0.0, unsure))
+    _check_forwards(params, of_parity[many], forward[many], gap[many])
+    gaps = np.full(len(table), np.nan)
+    gaps[call] = gap[group]
+    return table.with_columns(parity_gap=gaps)
+
+
+def _check_forwards(params: QuotesParams, of_parity: Array, forward: Array, gap: Array) -> None:
+    """Raise InputError where the gaps between forwards of parity and of the column are not 0 in many expiries."""
+    odd = gap > 0.0
+    if odd.sum() > _ODD_FORWARDS * len(odd):
         worst = int(np.argmax(np.where(odd, gap, 0.0)))
         raise InputError(
             f"{params.path}: column {params.columns.forward}: put-call parity of {odd.sum():,} of {len(odd):,} "
-            f"expiries gives other forwards, {found.forward[worst]:.6g} for {forward[worst]:.6g}; leave "
+            f"expiries gives other forwards, {of_parity[worst]:.6g} for {forward[worst]:.6g}; leave "
             "prepare.quotes.columns.forward out (--columns forward=), for forwards of parity, or name the column that "
             "has them"
         )

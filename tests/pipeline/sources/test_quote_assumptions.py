@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from tests.chains import PRICES, Table, chain, read
+from tests.chains import PRICES, Table, chain, joined, read
 from vae.surface.grid import Grid
 
 SPOT_PRICES = PRICES | {"spot": "spot"}
@@ -82,6 +82,39 @@ def test_large_vols_beside_deltas_are_said_to_be_decimal(tmp_path: Path) -> None
         "a vol of 1.3 is 130 %; prepare.quotes.vol_unit: percent and prepare.quotes.expected_vol: {low: 0.0001, high: "
         "2} takes it as 1.3 %, as of a pegged currency"
     ]
+
+
+def dates(table: Table, number: int) -> Table:
+    """The same quotes on several dates, with the spot for the forward of the last expiry of the last date."""
+    one = joined(*({**table, "date": np.full(len(table["days"]), f"2024-01-{day:02}")} for day in range(2, 2 + number)))
+    wrong = (one["days"] == 182) & (one["date"] == one["date"][-1])
+    return one | {"forward": np.where(wrong, one["spot"], one["forward"])}
+
+
+@pytest.mark.parametrize(
+    ("table", "count"),
+    [(dates(chain(rate=0.05), 4), "1 of 12"), (dates(few_pairs(), 1), "1 of 3"), (few_pairs(), None)],
+)
+def test_forwards_that_parity_contradicts_are_counted(tmp_path: Path, table: Table, count: str | None) -> None:
+    """A tenth of the expiries may have such ones, and all of few pairs; they passed without a word."""
+    columns = PRICES | {"forward": "forward", "rate": "rate"}
+    found = read(tmp_path, table, columns, rate_unit="decimal", **EUROPEAN).assumed
+    if count is None:
+        assert not found
+        return
+    (one,) = found
+    said = f"put-call parity of {count} expiries gives other forwards, up to 2.52 % off those of column forward, which"
+    assert str(one) == f"{said} are taken; --columns forward= takes those of parity"
+    assert one.as_settings.endswith("taken; prepare.quotes.columns.forward: null takes those of parity")
+
+
+def test_a_rate_that_is_not_known_is_no_contradiction(tmp_path: Path) -> None:
+    """Far from the money, a discount factor of 1 for 0.975 moves the forward of a pair by 0.7 %."""
+    table = chain(rate=0.05)
+    far = np.isclose(table["strike"], 75.0) | (table["type"] == "call") & (table["strike"] > 90.0)
+    table = {name: values[far] for name, values in table.items()}
+    lines = [str(one) for one in read(tmp_path, table, PRICES | {"forward": "forward"}, **EUROPEAN).assumed]
+    assert [line.split(",")[0] for line in lines] == ["prices are discounted with rate 0"]
 
 
 def test_vols_of_calls_and_puts_that_differ_are_said_or_refused(tmp_path: Path) -> None:
