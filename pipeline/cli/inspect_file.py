@@ -104,7 +104,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         return [*told, "", "it cannot be read as it is:", *(f"  {why}" for why in refusals)]
     several = len(found["readings"]) > 1
     undated = any(reading["undated"] for reading in found["readings"])
-    told += [f"not used: {why}" for why in found["refusals"]] if not several else []
+    told += [f"not used: {why}" for why in found["refusals"]]
     for number, reading in enumerate(found["readings"]):
         title = f"reading {number + 1} of {len(found['readings'])}: {found['choices'][number]}" if several else "quotes"
         told += ["", title, *(f"  {line}" for line in _reading_text(reading))]

@@ -258,6 +258,8 @@ def test_vols_and_prices_of_one_chain_are_two_readings(tmp_path: Path) -> None:
         tmp_path / "o.csv", "expiration,quote_date,strike,option_type,bid,ask,impl_volatility,underlying_price", rows
     )
     assert inspected(path)["choices"] == ["--columns iv=impl_volatility", "--columns bid=bid,ask=ask"]
+    why = "column bid: calls and puts of one strike differ, so they are no vols"
+    assert f"not used: {path}: {why}" in volvae("inspect", path).stdout.splitlines()
     (chosen,) = inspected(path, "--columns", "iv=impl_volatility")["readings"]
     assert chosen["block"]["columns"]["iv"] == "impl_volatility"
 
