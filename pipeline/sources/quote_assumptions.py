@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import quote_exercise, quote_units
-from pipeline.sources.quote_rows import EXPIRY, PERCENT, RATES, QuoteTable, rate_unit
+from pipeline.sources.quote_rows import EXPIRY, PERCENT, RATES, QuoteTable
 from pipeline.tables.name_words import plain, says_percent
 
 _K_OVER = re.compile(r"^(ln|log)?k[fs]$|kover[fs]|strike(over)?(spot|forward)")  # in plain names that say K over F
@@ -93,7 +93,7 @@ def _rate_units(table: QuoteTable, params: QuotesParams, guessed: Collection[str
     row, found = table.kept_rows, []
     for name in _used_rates(table, params):
         rate = float(np.median(table[name][row])) if getattr(params.columns, name) is not None else 0.0
-        unit = rate_unit(name, table.source, params)
+        unit = table.rate_units[name]
         if rate and unit is None:
             effect = f"takes it as {rate:.3g} %"
             found.append(

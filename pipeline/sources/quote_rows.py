@@ -110,6 +110,8 @@ class QuoteTable:
             flagged (1 or 0) where the file has them. ``usable_quotes.usable`` adds repeated (1 or 0), k and vol.
         conditions: numbers of the surfaces by name, float64 [row].
         source: all columns of the file, in its order.
+        rate_units: of rate and dividend_yield: decimal or percent, as stated, else as the column shows; None where
+            nothing does.
         markets: sorted names in the column of markets; none where the settings name no such column.
         weighted: whether the file has weights; without them all are 1.
         order: the row of the file, counted from 0, [row]; quotes that stand in one row share it.
@@ -120,6 +122,7 @@ class QuoteTable:
     columns: Mapping[str, Array]
     conditions: Mapping[str, Array]
     source: Columns
+    rate_units: Mapping[str, str | None]
     markets: tuple[str, ...]
     weighted: bool
     order: Index
@@ -194,24 +197,6 @@ class QuoteTable:
         return [(row, REASONS[reason]) for row, reason in zip(rows, reasons, strict=True)]
 
 
-def rate_unit(name: str, source: Columns, params: QuotesParams) -> str | None:
-    """The unit of a column of rates, ``decimal`` or ``percent``: as stated, else as it shows; None where nothing does.
-
-    Each column is judged by itself: a unit that one of them shows is not that of the other.
-
-    Args:
-        name: rate or dividend_yield.
-        source: columns of the file.
-        params: the settings that read them.
-    """
-    column = getattr(params.columns, name)
-    if params.rate_unit is not None or column is None or column not in source:
-        return params.rate_unit
-    if source.in_percent(column):  # as Excel shows a decimal
-        return "decimal"
-    return "percent" if source.has_percent_signs(column) or says_percent(column) else None
-
-
 def strikes(table: QuoteTable, params: QuotesParams) -> Array:
     """The strike of each row of a table whose coordinate is one, or strike / spot."""
     return table["coordinate"] * (table["spot"] if params.columns.moneyness is not None else 1.0)
@@ -234,7 +219,8 @@ def read(params: QuotesParams) -> QuoteTable:
         InputError: the file cannot be read, or lacks a column or has one of a wrong type.
     """
     source = Columns.read(Path(params.path), sheet=params.sheet, decimal_mark=params.decimal_mark, takes_unclear=True)
-    wanted = _wanted(params, source)
+    rate_units = {name: _rate_unit(name, source, params) for name in RATES}
+    wanted = _wanted(params, source, rate_units)
     if params.fx is not None:
         fx_units.check_signs(source, params, params.fx)
     try:
@@ -243,7 +229,7 @@ def read(params: QuotesParams) -> QuoteTable:
         wanted = date_forms.settled(source, wanted, None if params.date is None else float(day_of(params.date)))
         of_file = source.found(wanted)
     _check_shown_percent(source, wanted, of_file, params)
-    of_file = _with_decimal_rates(of_file, source, params)
+    of_file |= {name: PERCENT * of_file[name] for name in RATES if name in of_file and rate_units[name] == "percent"}
     found, row = layouts.long(of_file, _times(of_file, params)["date"], params, source.names)
     conditions = {key: found.pop(f"{_CONDITION}{key}") for key in params.conditions}
     values = _canonical(found, params)
@@ -262,6 +248,7 @@ def read(params: QuotesParams) -> QuoteTable:
         columns={name: value[order] for name, value in values.items()},
         conditions={name: value[order] for name, value in conditions.items()},
         source=source,
+        rate_units=rate_units,
         markets=markets,
         weighted=weighted,
         order=row[order],
@@ -278,8 +265,18 @@ def _places(row: Index) -> Index:
     return places
 
 
-def _wanted(params: QuotesParams, source: Columns) -> dict[str, Wanted]:
-    """The columns of the file that the settings name.
+def _rate_unit(name: str, source: Columns, params: QuotesParams) -> str | None:
+    """The unit of a column of rates; each is judged by itself, as what one shows is not the unit of the other."""
+    column = getattr(params.columns, name)
+    if params.rate_unit is not None or column is None or column not in source:
+        return params.rate_unit
+    if source.in_percent(column):  # as Excel shows a decimal
+        return "decimal"
+    return "percent" if source.has_percent_signs(column) or says_percent(column) else None
+
+
+def _wanted(params: QuotesParams, source: Columns, rate_units: Mapping[str, str | None]) -> dict[str, Wanted]:
+    """The columns of the file that the settings name, with the units of those of rates.
 
     Raises:
         InputError: two of them are one column; a time may be date, snapshot and quoted_at.
@@ -300,7 +297,7 @@ def _wanted(params: QuotesParams, source: Columns) -> dict[str, Wanted]:
     }
     units = ((VOLS, params.vol_unit), (_DELTAS, params.delta_unit))
     percent = {key for keys, unit in units if unit == "percent" for key in keys}
-    percent |= {name for name in RATES if rate_unit(name, source, params) == "percent"}
+    percent |= {name for name, unit in rate_units.items() if unit == "percent"}
     return {
         key: Wanted(name, _KINDS.get(key, "number"), params.date_format_of(key), percent=key.split(".")[0] in percent)
         for key, name in names.items()
@@ -322,12 +319,6 @@ def _check_shown_percent(
                 f"{params.path}: column {column.column}: Excel shows {median:.6g} as {100.0 * median:.6g} %, so "
                 f"that it is decimal; leave prepare.quotes.{setting}: {unit} out, or format the column as plain numbers"
             )
-
-
-def _with_decimal_rates(found: dict[str, Array], source: Columns, params: QuotesParams) -> dict[str, Array]:
-    """The columns with rates in decimals."""
-    percent = [key for key in RATES if key in found and rate_unit(key, source, params) == "percent"]
-    return found | {key: PERCENT * found[key] for key in percent}
 
 
 def _canonical(found: dict[str, Array], params: QuotesParams) -> dict[str, Array]:

@@ -12,7 +12,7 @@ from pipeline.errors import InputError
 from pipeline.settings.quotes import HIGHEST_RATE, QuotesParams
 from pipeline.sources.columns import Array
 from pipeline.sources.groups import medians
-from pipeline.sources.quote_rows import EXPIRY, RATES, REASONS, STRIKE, SURFACE, Index, Mask, QuoteTable, rate_unit
+from pipeline.sources.quote_rows import EXPIRY, RATES, REASONS, STRIKE, SURFACE, Index, Mask, QuoteTable
 from vae.pricing import quoted_surface
 from vae.surface import plausible
 from vae.surface.plausible import VOL_UNITS, Interval
@@ -58,12 +58,11 @@ class Pairs(NamedTuple):
 
 def check_rates(table: QuoteTable, params: QuotesParams) -> None:
     """Raise InputError for rates that are percent, or may be, where neither settings nor columns say it."""
-    units = {name: rate_unit(name, table.source, params) for name in RATES if name in table}
-    sizes = {name: _median_size(table, name) for name, unit in units.items() if unit != "percent"}
+    sizes = {name: _median_size(table, name) for name in RATES if name in table and table.rate_units[name] != "percent"}
     if params.rate_unit is None:
         _check_one_rate_unit(params, sizes)
     for name, median in sizes.items():
-        if median <= (1.0 if units[name] == "decimal" else HIGHEST_RATE):
+        if median <= (1.0 if table.rate_units[name] == "decimal" else HIGHEST_RATE):
             continue
         column = getattr(params.columns, name)
         remedy = f"where {median:g} is {median:g} %, set {_SET}rate_unit: percent"
@@ -114,8 +113,7 @@ def check_discounts(table: QuoteTable, params: QuotesParams, pairs: Pairs) -> No
 def _check_rate_unit(table: QuoteTable, params: QuotesParams, pairs: Pairs) -> None:
     """Raise InputError where parity has the rates of the column in another unit."""
     used, implied = table["rate"][pairs.row], pairs.rate
-    is_percent = rate_unit("rate", table.source, params) == "percent"
-    unit, factor = ("decimal", 100.0) if is_percent else ("percent", 0.01)
+    unit, factor = ("decimal", 100.0) if table.rate_units["rate"] == "percent" else ("percent", 0.01)
     gap, other = (abs(float(np.median(implied - scale * used))) for scale in (1.0, factor))
     read, shown = (f"{100.0 * float(np.median(rates)) + 0.0:.3g} %" for rates in (used, implied))
     undiscounted = abs(float(np.median(implied))) < _NO_RATE
