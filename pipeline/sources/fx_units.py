@@ -8,6 +8,7 @@ of the middle row, or of most rows, as single rows may be wrong.
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.settings.quote_layout import FxParams
@@ -15,11 +16,14 @@ from pipeline.settings.quotes import QuotesParams
 from pipeline.sources.columns import Array, Columns
 from vae.surface.plausible import VOL_UNITS, Interval
 
+Index = NDArray[np.int64]
+
 _USUAL = Interval(0.003, 0.6)  # of the vol at the money
 _LARGEST_BUTTERFLY = 0.8  # of the vol at the money; those of a pegged currency reach half of it
 _LOWEST_WING = 0.5  # of the vol at the money: the vol of the lower option
 _SMALLEST, _MOST = 0.002, 0.9  # of the vol at the money, of this share of the rows
 _FEWEST_REVERSALS = 3  # that are small together: a single one may be near zero
+_SHOWN = Interval(0.003, 0.3)  # of the vol at the money: sizes that are rare a hundred times larger or smaller
 _STRANGLES = Interval(_LARGEST_BUTTERFLY, 2.0)  # vols of strangles, of that at the money
 
 
@@ -31,8 +35,7 @@ def check_signs(source: Columns, params: QuotesParams, fx: FxParams) -> None:
         params: the settings.
         fx: those of the layout.
     """
-    names = [fx.atm, *(name for wing in fx.wings for name in (wing.risk_reversal, wing.butterfly))]
-    cells = {name: source.texts(name).values for name in names if name in source}
+    cells = {name: source.texts(name).values for name in (fx.atm, *_differences(fx)) if name in source}
     signed = [name for name, own in cells.items() if any(cell.endswith("%") for cell in own)]
     bare = [name for name, own in cells.items() if own and name not in signed]
     if signed and bare:
@@ -50,7 +53,7 @@ def check_sizes(found: Mapping[str, Array], params: QuotesParams, fx: FxParams) 
         params: the settings.
         fx: those of the layout.
     """
-    atm = np.where(found["iv.atm"] > 0.0, found["iv.atm"], np.nan)
+    atm = _money(found["iv.atm"])
     for i, wing in enumerate(fx.wings):
         reversal, butterfly = (found[f"iv.{part}_{i}"] / atm for part in ("risk_reversal", "butterfly"))
         share = _shares(butterfly)
@@ -60,6 +63,33 @@ def check_sizes(found: Mapping[str, Array], params: QuotesParams, fx: FxParams) 
         low = np.isfinite(lower).any() and np.nanmedian(lower) < _LOWEST_WING
         if low or (share.size >= _FEWEST_REVERSALS and np.quantile(share, _MOST) < _SMALLEST):
             _refuse(f"column {wing.risk_reversal}: risk reversals", share, params)
+
+
+def unsure(source: Columns, row: Index, fx: FxParams) -> dict[str, float]:
+    """The columns whose unit their sizes do not show, with their median size in vols at the money.
+
+    In a few rows a risk reversal of 0.001 may be near zero or decimal beside percent, and one of 0.5 large or percent
+    beside decimals.
+
+    Args:
+        source: the columns of the file.
+        row: rows of the file that count.
+        fx: the settings of the layout.
+    """
+    atm = _money(source.numbers(fx.atm, percent=True)[row])
+    shares = {name: _shares(source.numbers(name, percent=True)[row] / atm) for name in _differences(fx)}
+    sizes = {name: float(np.median(share)) for name, share in shares.items() if share.size}
+    return {name: size for name, size in sizes.items() if size not in _SHOWN}
+
+
+def _money(atm: Array) -> Array:
+    """Vols at the money, NaN where they are none."""
+    return np.where(atm > 0.0, atm, np.nan)
+
+
+def _differences(fx: FxParams) -> list[str]:
+    """The columns of risk reversals and butterflies."""
+    return [name for wing in fx.wings for name in (wing.risk_reversal, wing.butterfly)]
 
 
 def _shares(part: Array) -> Array:

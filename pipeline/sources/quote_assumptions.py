@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.settings.quotes import QuotesParams
-from pipeline.sources import quote_exercise, quote_units
+from pipeline.sources import fx_units, quote_exercise, quote_units
 from pipeline.sources.quote_rows import EXPIRY, PERCENT, RATES, QuoteTable
 from pipeline.tables.name_words import plain, says_percent
 
@@ -60,6 +60,7 @@ def of(table: QuoteTable, params: QuotesParams, guessed: Collection[str] = ()) -
         *_deltas(table, params),
         *_tenors(params),
         *_vols(table, params),
+        *_parts(table, params),
         *_sides(table, params),
         *_forwards(table, params),
         *_rate_units(table, params, guessed),
@@ -193,6 +194,14 @@ def _vols(table: QuoteTable, params: QuotesParams) -> list[Assumption]:
     settings = {"vol_unit": "percent", "expected_vol": "{low: 0.0001, high: 2}"}
     effect = f"takes it as {vol:.3g} %, as of a pegged currency"
     return [Assumption(f"a vol of {vol:.3g} is {100.0 * vol:.3g} %", settings, effect)]
+
+
+def _parts(table: QuoteTable, params: QuotesParams) -> Iterator[Assumption]:
+    """That risk reversals and butterflies are in the unit of the vols beside them, where their sizes show none."""
+    sizes = {} if params.fx is None else fx_units.unsure(table.source, np.unique(table.order[table.kept]), params.fx)
+    for name, size in sizes.items():
+        what = f"column {name} is in {params.vol_unit}, although it is {size:.3g} times the vol at the money"
+        yield Assumption(f"{what}; numbers in another unit must be changed in the file")
 
 
 def _sides(table: QuoteTable, params: QuotesParams) -> list[Assumption]:

@@ -84,6 +84,31 @@ def test_large_vols_beside_deltas_are_said_to_be_decimal(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.parametrize(
+    ("unit", "row", "said"),
+    [
+        ("percent", (10.0, -1.0, 0.3), ""),
+        ("percent", (10.0, 0.0, 0.0), ""),
+        ("percent", (10.0, -0.012, 0.3), "column RR is in percent, although it is 0.0012 times the vol at the money;"),
+        ("decimal", (0.1, 0.05, 0.003), "column RR is in decimal, although it is 0.5 times the vol at the money;"),
+        ("decimal", (0.1, -0.01, 0.05), "column BF is in decimal, although it is 0.5 times the vol at the money;"),
+    ],
+)
+def test_parts_of_a_short_table_whose_size_shows_no_unit_are_said(
+    tmp_path: Path, unit: str, row: tuple[float, ...], said: str
+) -> None:
+    """Two rows with risk reversals in another unit than the money passed without a word."""
+    table = {"date": ["2026-03-02"] * 2, "tenor": ["3M", "6M"]}
+    table |= {name: [value] * 2 for name, value in zip(("ATM", "RR", "BF"), row, strict=True)}
+    fx = {
+        "atm": "ATM", "wings": [{"delta": 0.25, "risk_reversal": "RR", "butterfly": "BF"}],
+        "delta": "forward", "premium_adjusted": False, "atm_strike": "delta_neutral", "strangle": "smile",
+    }  # fmt: skip
+    grid = Grid(np.array([0.25, 0.5]), np.array([0.25, 0.5, 0.75]), "delta")
+    found = read(tmp_path, table, {"date": "date", "tenor": "tenor"}, grid, fx=fx, vol_unit=unit, max_arbitrage=1.0)
+    assert [str(one)[: len(said)] for one in found.assumed] == [said] * bool(said)
+
+
 def dates(table: Table, number: int) -> Table:
     """The same quotes on several dates, with the spot for the forward of the last expiry of the last date."""
     one = joined(*({**table, "date": np.full(len(table["days"]), f"2024-01-{day:02}")} for day in range(2, 2 + number)))
