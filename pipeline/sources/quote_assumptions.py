@@ -15,6 +15,10 @@ _K_OVER = re.compile(r"^(ln|log)?k[fs]$|kover[fs]|strike(over)?(spot|forward)") 
 _ONE_WAY = re.compile("^(?!moneyness$|mny$)")  # those that most take for K over F, or ln(K/F)
 _NO_UNIT = ("tenor", "maturity", "timetomaturity", "timetoexpiry", "ttm", "tte", "t", "tau")  # of times to expiry
 _WIDE_NAMES = {"log_moneyness": "ln(strike / forward)", "moneyness": "strike over spot"}
+_MEANINGS = {
+    "moneyness": "strike over spot; that of spot over strike must be turned round in the file",
+    "log_moneyness": "ln(strike / forward); any other moneyness must be turned into it in the file",
+}
 _YEARS = re.compile("year|yrs?$|^yte$")  # in the plain names of times to expiry that say their unit
 _LIKE_SIDES = 0.05  # median |ln(call / put)| of vols at a strike
 _MIDDLE = 0.5  # the call delta near the money; vols above it are large
@@ -150,14 +154,12 @@ def _places(params: QuotesParams) -> Iterator[Assumption]:
 
 
 def _moneyness(params: QuotesParams, *, sure: re.Pattern[str]) -> Iterator[Assumption]:
-    """Which way a moneyness is meant, unless its plain name is sure to say it."""
-    columns = params.columns
-    if columns.moneyness is not None and not sure.search(plain(columns.moneyness)):
-        name = columns.moneyness
-        yield Assumption(f"{name} is strike over spot; that of spot over strike must be turned round in the file")
-    if columns.log_moneyness is not None and not sure.search(plain(columns.log_moneyness)):
-        name = columns.log_moneyness
-        yield Assumption(f"{name} is ln(strike / forward); any other moneyness must be turned into it in the file")
+    """Which way the moneyness of a column is meant, unless its plain name is sure to say it."""
+    made = {} if params.layout is None else params.layout.made()
+    for key, meaning in _MEANINGS.items():
+        name = getattr(params.columns, key)
+        if name is not None and key not in made and not sure.search(plain(name)):
+            yield Assumption(f"{name} is {meaning}")
 
 
 def _deltas(table: QuoteTable, params: QuotesParams) -> list[Assumption]:
