@@ -88,7 +88,7 @@ def _missing_rates(table: QuoteTable, params: QuotesParams) -> list[Assumption]:
         if getattr(params.columns, name) is None and name not in params.model_fields_set
     ]
     return [
-        Assumption(f"{_use(table, name)} with {name} 0, as no column has it", {name: "..."}, "changes it")
+        Assumption(f"{_use(table, name)} with {name} 0, as no column is read for it", {name: "..."}, "changes it")
         for name in missing
     ]
 

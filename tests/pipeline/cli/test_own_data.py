@@ -897,7 +897,7 @@ def test_a_rate_that_nothing_gives_is_said_where_forwards_need_it(project: Path)
     alone, both = write(project / "c.csv", header, calls), write(project / "cp.csv", header, calls + puts)
 
     uses = "forwards are made of spots and prices are discounted with rate 0"
-    note = f"{uses}, as no column has it; --set rate=... changes it"
+    note = f"{uses}, as no column is read for it; --set rate=... changes it"
     options = ("--bundle", str(DEMO), "-o", str(project / "s.csv"))
     assert note in volvae("complete", alone, *options).stdout
     assert (
@@ -955,7 +955,7 @@ def test_dividends_in_cash_are_no_yield(tmp_path: Path) -> None:
     (reading,) = inspected(write(tmp_path / "q.csv", "date,days,spot,strike,iv,dividend", rows))["readings"]
     assert "dividend_yield" not in reading["block"]["columns"]
     for name, line in zip(("rate", "dividend_yield"), reading["assumed"], strict=False):
-        assert line.startswith(f"forwards are made of spots with {name} 0, as no column has it")
+        assert line.startswith(f"forwards are made of spots with {name} 0, as no column is read for it")
 
 
 def test_strikes_are_taken_before_a_vendors_deltas(tmp_path: Path) -> None:

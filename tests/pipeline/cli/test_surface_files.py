@@ -19,7 +19,10 @@ from tests.chains import GRID, PRICES, chain
         (
             ("date", "days", "strike", "spot", "iv"),
             {},
-            [f"forwards are made of spots with {name} 0, as no column has it" for name in ("rate", "dividend_yield")],
+            [
+                f"forwards are made of spots with {name} 0, as no column is read for it"
+                for name in ("rate", "dividend_yield")
+            ],
         ),
     ],
 )

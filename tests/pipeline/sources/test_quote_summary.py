@@ -60,7 +60,8 @@ def test_three_lines_say_what_was_used(tmp_path: Path, capsys: pytest.CaptureFix
     table = chain(bad=np.arange(150) < 2)
     write(tmp_path, table, drop_where="bad")
     assert (
-        "made of spots with rate 0, as no column has it; prepare.quotes.rate: ... changes it" in capsys.readouterr().err
+        "made of spots with rate 0, as no column is read for it; prepare.quotes.rate: ... changes it"
+        in capsys.readouterr().err
     )
     figures = write(tmp_path, table, drop_where="bad", rate=0.0, dividend_yield=0.0)
     lines = capsys.readouterr().err.splitlines()
