@@ -15,7 +15,8 @@ from pipeline.files.dataset import Dataset
 from pipeline.market_figures import name_of
 from pipeline.register_record import make_record
 from pipeline.register_report import card_subject, judged
-from pipeline.registry import attestation, cached, gate, registry, vector_gate
+from pipeline.registry import attestation, cached, champion_model, gate, registry, vector_gate
+from pipeline.registry.champion_model import Champion
 from pipeline.registry.gate import Check, Comparison, Verdict
 from pipeline.registry.mlflow_store import CONTENT
 from pipeline.registry.registry import Registry, Version
@@ -44,19 +45,6 @@ class HeldOut(NamedTuple):
     truth: NDArray[np.float32]
     market: NDArray[np.int64] | None = None
     markets: tuple[str, ...] = ()
-
-
-class Champion(NamedTuple):
-    """The champion that a version is held against.
-
-    Attributes:
-        version: that the alias names.
-        model: of it; None where there is nothing to compare: it is the version itself, or of a format that this version
-            of volvae does not read.
-    """
-
-    version: Version
-    model: SurfaceModel | VectorModel | None
 
 
 def main(
@@ -123,21 +111,15 @@ def trusted_champion(models: Registry, content: str) -> Champion | None:
 
     Args:
         models: registry.
-        content: that identifies the version; where it is the champion's own, the champion is not read.
+        content: that identifies the version; where it is the champion's too, there is nothing to compare.
 
     Raises:
         StageError: the champion's files are gone, not those that were registered, or not signed by the key that is set.
     """
-    champion = models.get(registry.CHAMPION)
-    if champion is None:
-        return None
-    if champion.tags.get(CONTENT) == content:
-        return Champion(champion, None)
-    try:
-        return Champion(champion, models.load(champion))
-    except registry.OtherFormatError as error:
-        print(f"register: no comparison with the champion: {error}", file=sys.stderr)
-        return Champion(champion, None)
+    champion = champion_model.read(models, own=content)
+    if champion is not None and champion.fault:
+        print(f"register: no comparison with the champion: {champion.fault}", file=sys.stderr)
+    return champion
 
 
 def _champion_now(models: Registry, champion: Champion | None, version: Version) -> Champion | None:

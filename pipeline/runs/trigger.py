@@ -14,8 +14,8 @@ from typing import NamedTuple
 from pipeline import programs
 from pipeline.errors import InputError, StageError, shown_message
 from pipeline.files import formats, surface_tables
-from pipeline.registry import registry
-from pipeline.registry.registry import Registry
+from pipeline.registry import champion_model, registry
+from pipeline.registry.champion_model import Champion
 from pipeline.report import drift, motion_drift
 from pipeline.report.drift import Watched
 from pipeline.report.verdict import DRIFT
@@ -53,13 +53,6 @@ class Decision(NamedTuple):
     reason: str
 
 
-class Champion(NamedTuple):
-    """The champion's name in words, and its model; None where its bundle has another format, as the code is new."""
-
-    name: str
-    model: SurfaceModel | VectorModel | None
-
-
 def decide(found: Situation, settings: RetrainParams) -> Decision:
     """Run if no version is registered, or if something changed and one of the reasons that the settings name holds."""
     if found.newest is None:
@@ -94,7 +87,7 @@ def situation_in(folder: Path, params: Params) -> Situation:
     with registry.opened(model=block.model, experiment=block.experiment) as models:
         newest = models.get(registry.CHALLENGER)
         age = (datetime.now(UTC) - newest.created).total_seconds() / 86_400.0 if newest else 0.0
-        champion = read_champion(models) if changed or incoming else None
+        champion = champion_model.read(models) if changed or incoming else None
         odd = odd_share(champion, incoming, params, folder) if champion and incoming else None
     return Situation(changed, newest.number if newest else None, age, odd)
 
@@ -127,22 +120,6 @@ def _names(entries: list[str | dict[str, dict[str, object]]]) -> set[str]:
     return names
 
 
-def read_champion(models: Registry) -> Champion | None:
-    """The champion; None where there is none.
-
-    Raises:
-        StageError: its files are gone, not those that were registered, or not signed by the key that is set.
-    """
-    version = models.get(registry.CHAMPION)
-    if version is None:
-        return None
-    name = f"{models.model} version {version.number}"
-    try:
-        return Champion(name, models.load(version))
-    except registry.OtherFormatError:
-        return Champion(name, None)
-
-
 def odd_share(champion: Champion, incoming: Path, params: Params, folder: Path) -> float | None:
     """Share of a file's surfaces or vectors that score below 99 % of the champion's held-out data; None for none.
 
@@ -158,7 +135,8 @@ def odd_share(champion: Champion, incoming: Path, params: Params, folder: Path) 
     found = watched(model, incoming, params.prepare)
     rule = drift.Rule(params.retrain.odd_share, "drift" in params.retrain.when)
     test = drift.of_test_split(model, folder / _SURFACES, motion=False)
-    formats.write_bytes(folder / _RESULTS / DRIFT, drift.drift_page(champion.name, test, found, rule).encode())
+    name = f"{params.register_.model} version {champion.version.number}"
+    formats.write_bytes(folder / _RESULTS / DRIFT, drift.drift_page(name, test, found, rule).encode())
     return drift.odd_share(found.scores)
 
 

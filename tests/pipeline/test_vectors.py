@@ -13,7 +13,7 @@ from pipeline import register
 from pipeline.errors import StageError
 from pipeline.files import formats, trained_model
 from pipeline.files.dataset import SPLITS, Dataset
-from pipeline.registry import cached, dvc_lock, registry, vector_gate
+from pipeline.registry import cached, champion_model, dvc_lock, registry, vector_gate
 from pipeline.registry.vector_gate import VectorComparison
 from pipeline.report import picture, text
 from pipeline.runs import trigger
@@ -278,7 +278,7 @@ def test_vectors_are_registered_and_judged(
     assert signature.outputs.inputs[0].shape == (-1, POINTS)
     np.save("incoming.npy", held_out)
     with registry.opened(model="volvae", experiment="volvae") as models:
-        champion = trigger.read_champion(models)
+        champion = champion_model.read(models)
     assert trigger.odd_share(champion, Path("incoming.npy"), run.params(), tmp_path / "watched") < 0.2
     assert "<h2>No drift</h2>" in (tmp_path / "watched/results/drift.html").read_text()
     for manifest in tmp_path.glob("mlartifacts/*/artifacts/bundle/manifest.json"):

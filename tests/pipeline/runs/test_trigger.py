@@ -1,6 +1,7 @@
 """When a scheduled run trains: decisions on situations that are known, and the drift that the champion sees."""
 
 import json
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from pipeline.cli.main import main as cli
 from pipeline.errors import StageError
 from pipeline.files import surface_tables
 from pipeline.files.csv_tables import write_csv
-from pipeline.registry import registry
+from pipeline.registry import champion_model, registry
+from pipeline.registry.champion_model import Champion
+from pipeline.registry.registry import Version
 from pipeline.runs import trigger
 from pipeline.runs.trigger import Situation, decide
 from pipeline.settings.retrain import RetrainParams
@@ -64,9 +67,9 @@ def test_drift_is_what_the_champion_finds_odd(
         files[name] = workspace.folder / f"{name}.parquet"
         surface_tables.write_surfaces(files[name], [iv], model.grid, count=len(iv))
     with registry.opened(model="volvae", experiment="volvae") as models:
-        assert trigger.read_champion(models) is None
+        assert champion_model.read(models) is None
         models.promote(models.register(record(bundle, "a")))
-        champion = trigger.read_champion(models)
+        champion = champion_model.read(models)
     share = partial(trigger.odd_share, champion, params=workspace.params(), folder=workspace.folder)
     page = workspace.folder / "results/drift.html"
     assert share(files["usual"]) < 0.05
@@ -94,7 +97,7 @@ def test_quotes_are_watched_by_the_settings_of_prepare(
     columns = {"date": "day", "tenor_years": "years", "log_moneyness": "k", "iv": "vol"}
     settings = {"path": "before.csv", "columns": columns, "vol_unit": "percent"}
     workspace.set(prepare__source="quotes", prepare__quotes=settings, retrain__incoming="today.csv")
-    champion = trigger.Champion("volvae version 7", model)
+    champion = Champion(Version("7", "run", datetime.now(UTC), {}), model)
     found = trigger.odd_share(champion, Path("today.csv"), workspace.params(), workspace.folder)
     assert found == float((model.score(iv).percentile < 1.0).mean()) > 0.0
     page = (workspace.folder / "results/drift.html").read_text()
