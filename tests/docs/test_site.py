@@ -108,7 +108,7 @@ _OF_EACH_KIND = (
     "docs/howto",
     "docs/method",
     "docs/reference/runtime",
-    "docs/decisions/0001-rooms-by-imports",
+    "docs/decisions/0001-folders-by-imports",
     "examples/gallery/wild_quote",
     "search",
 )
