@@ -15,9 +15,10 @@ from pipeline.files.dataset import Dataset
 from pipeline.market_figures import name_of
 from pipeline.register_record import make_record
 from pipeline.register_report import card_subject, judged
-from pipeline.registry import attestation, cached, champion_model, gate, registry, vector_gate
+from pipeline.registry import attestation, cached, champion_model, gate, optional_checks, registry, vector_gate
 from pipeline.registry.champion_model import Champion
-from pipeline.registry.gate import Check, Comparison, Verdict
+from pipeline.registry.checks import Check
+from pipeline.registry.gate import Comparison, Verdict
 from pipeline.registry.mlflow_store import CONTENT
 from pipeline.registry.registry import Registry, Version
 from pipeline.registry.signing import signing_key
@@ -84,7 +85,8 @@ def main(
         outcome = decide(models, version, champion, loaded, figures, held_out, settings)
         version = models.find(version.number)  # with the tags of the verdict
         title = f"{settings.model} version {version.number}"
-        facts = judged(version, outcome["reason"], outcome["champion"], params, title=title)
+        unchecked = optional_checks.left_out(loaded, figures, settings.gate)
+        facts = judged(version, outcome["reason"], outcome["champion"], params, unchecked, title=title)
         prepared = by_stage[prepare_metrics.stem]
         subject = card_subject(facts, params.prepare.source, data.noise_bp, figures, prepared, loaded.manifest)
         formats.write_bytes(report, judged_page(formats.read_bytes(page).decode(), facts).encode())

@@ -1,6 +1,6 @@
 """Facts of a registered version for its readers: the verdict, when and of what it was made, its model card."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pipeline.registry.registry import Version
@@ -15,7 +15,9 @@ _NO_CHECKS = {"gate.verdict", "gate.reason"}
 _DIGITS = 12  # of a hash
 
 
-def judged(version: Version, reason: str, champion: str, params: Params, *, title: str) -> Judged:
+def judged(
+    version: Version, reason: str, champion: str, params: Params, unchecked: Iterable[str], *, title: str
+) -> Judged:
     """The facts of a version for a reader.
 
     Args:
@@ -23,6 +25,7 @@ def judged(version: Version, reason: str, champion: str, params: Params, *, titl
         reason: of the verdict.
         champion: number of the version that is champion now.
         params: all settings.
+        unchecked: settings of the gate's checks that null leaves out.
         title: model and version.
     """
     checks = [
@@ -30,7 +33,7 @@ def judged(version: Version, reason: str, champion: str, params: Params, *, titl
         for name, text in sorted(version.tags.items())
         if name.startswith(_CHECK) and name not in _NO_CHECKS
     ]
-    reservations = list(_reservations(version, champion, params))
+    reservations = list(_reservations(version, champion, unchecked))
     return Judged(title, version.refused is None, reason, checks, reservations, _facts(version, champion, params))
 
 
@@ -56,7 +59,7 @@ def card_subject(
     return Subject(facts, main, source, prepared, figures, manifest)
 
 
-def _reservations(version: Version, champion: str, params: Params) -> Iterator[str]:
+def _reservations(version: Version, champion: str, unchecked: Iterable[str]) -> Iterator[str]:
     """Reservations about an accepted version, a sentence each."""
     tags = version.tags
     if champion != version.number:
@@ -64,24 +67,10 @@ def _reservations(version: Version, champion: str, params: Params) -> Iterator[s
     parent = tags.get("volvae.parent", "none")
     if parent != "none" and "gate.gain_nats_low" not in tags:
         yield f"it was not compared with version {parent}, which was champion"
-    for name in _switches(params):
-        if getattr(params.register_.gate, name) is None:
-            yield f"register.gate.{name} is null: this is not checked"
+    for name in unchecked:
+        yield f"register.gate.{name} is null: this is not checked"
     if tags.get("git.dirty") == "true":
         yield "the code differs from its commit"
-
-
-def _switches(params: Params) -> Iterator[str]:
-    """Settings of the checks that this kind of data and model has, and null leaves out."""
-    prepare = params.prepare
-    if not isinstance(prepare, ArrayPrepare):
-        yield "arbitrage_rate"
-    if isinstance(prepare, QuotesPrepare):
-        yield "data_arbitrage"
-    if not (isinstance(prepare, ArrayPrepare) and prepare.array.likelihood == "bernoulli"):
-        yield from ("coverage_90", "opponent_ratio")
-    if params.train.dynamics is not None:
-        yield "scenario_ratio"
 
 
 def _facts(version: Version, champion: str, params: Params) -> dict[str, str]:

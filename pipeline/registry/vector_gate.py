@@ -6,7 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.registry.gate import STANDARD_ERRORS, Check, at_least, at_most, mean_and_error
+from pipeline.registry import optional_checks
+from pipeline.registry.checks import Check, at_least, at_most
+from pipeline.registry.gate import STANDARD_ERRORS, mean_and_error
 from pipeline.settings.register import GateParams
 from vae.runtime import VectorModel
 
@@ -43,8 +45,7 @@ def absolute_checks(figures: Mapping[str, float], gate: GateParams, likelihood: 
     checks = [at_most("parity_decoder_max_relative", get("parity_decoder_max_relative"), gate.parity_relative)]
     if likelihood == "bernoulli":
         checks.append(at_least("iwae_nats", get("iwae_nats"), get("independent_log_likelihood_nats")))
-    else:
-        checks += _gaussian_checks(figures, gate)
+    checks += optional_checks.made(optional_checks.of_vectors(likelihood), figures, gate)
     return [*checks, at_most("decode_ms", get("decode_ms"), gate.decode_ms)]
 
 
@@ -66,17 +67,6 @@ def compare(challenger: VectorModel, champion: VectorModel, x: NDArray[np.float3
 def comparable(challenger: VectorModel, champion: VectorModel) -> bool:
     """Whether two models are of vectors of one length and likelihood."""
     return (challenger.dimension, challenger.likelihood) == (champion.dimension, champion.likelihood)
-
-
-def _gaussian_checks(figures: Mapping[str, float], gate: GateParams) -> list[Check]:
-    checks = []
-    if gate.coverage_90 is not None:
-        low, high, coverage = gate.coverage_90.low, gate.coverage_90.high, figures.get("interval_coverage_90")
-        inside = coverage is not None and low <= coverage <= high
-        checks.append(Check("interval_coverage_90", coverage, f"{low:g} to {high:g}", inside))
-    if gate.opponent_ratio is not None:
-        checks.append(at_least("opponent_error_ratio", figures.get("opponent_error_ratio"), gate.opponent_ratio))
-    return checks
 
 
 def _errors(model: VectorModel, x: NDArray[np.float32]) -> NDArray[np.float64]:
