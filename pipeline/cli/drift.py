@@ -43,8 +43,9 @@ def drift(
     """Score the surfaces of FILE by the champion, and write a page with the score of each date.
 
     FILE is read as by `volvae score`; by default it is retrain.incoming of params.yaml, which is read as by a scheduled
-    run: quotes by prepare.quotes. The share of odd surfaces is the figure by which a scheduled run decides on drift.
-    With FILE and --bundle no params.yaml is needed, and one of another project is not read; 5 % may then be odd.
+    run: quotes by prepare.quotes. The share of unlikely surfaces is the figure by which a scheduled run decides on
+    drift. With FILE and --bundle no params.yaml is needed, and one of another project is not read; 5 % may then be
+    unlikely.
     """
     from pipeline.files import formats
     from pipeline.report import drift as judged
@@ -65,11 +66,11 @@ def drift(
         rule = judged.Rule(params.retrain.odd_share, "drift" in params.retrain.when)
     test = judged.of_test_split(model, surfaces, motion=True)
     formats.write_bytes(output, judged.drift_page(name, test, incoming, rule).encode())
-    share, line = judged.odd_share(incoming.scores), judged.text(incoming, rule)
-    figures = {"surfaces": len(incoming.scores.nats), "odd_share": share, "allowed": rule.odd_share}
+    share, line = judged.unlikely_share(incoming.scores), judged.text(incoming, rule)
+    figures = {"surfaces": len(incoming.scores.nats), "odd_share": share, "allowed": rule.allowed_share}
     if incoming.motion is not None:
         figures |= judged.motion_figures(test, incoming)
-    drifts = None if share is None else share > rule.odd_share
+    drifts = None if share is None else share > rule.allowed_share
     click.echo(json_text({**figures, "drift": drifts, "page": str(output)}) if as_json else f"{line}: {shown(output)}")
 
 

@@ -1,4 +1,4 @@
-"""Whether data drift from what a model learned: the share of odd surfaces, and a page with the score of each date."""
+"""Whether data drift from what a model learned: the share of unlikely surfaces, and a page with scores by date."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,11 @@ from vae.surface.days import date_of
 
 Array = NDArray[np.float64]
 
-ODD_PERCENT = 1.0  # percentile among held-out surfaces below which a surface is odd
-USUAL_SHARE = 0.05  # of odd surfaces that is no drift, where no settings say another
+_TAIL_PERCENT = 1.0  # of held-out surfaces: the least likely ones, or those that fit worst
+USUAL_SHARE = 0.05  # of unlikely surfaces that is no drift, where no settings say another
 _FLOOR = 0.01  # percentile as which lower ones are drawn
-_WINDOW = 20  # surfaces, of which the share of odd ones is drawn
-_ROWS = 10  # of the table of the oddest
+_WINDOW = 20  # surfaces, of which the share of unlikely ones is drawn
+_ROWS = 10  # of the table of the least likely
 _SIGNIFICANT = 2.0  # standard errors of a difference of mean log scores
 
 
@@ -46,18 +46,18 @@ class Rule(NamedTuple):
     """How a scheduled run judges drift.
 
     Attributes:
-        odd_share: the largest share of odd surfaces that is no drift.
+        allowed_share: the largest share of unlikely surfaces that is no drift.
         watched: whether drift is among the reasons to train; None where no settings of runs are known.
     """
 
-    odd_share: float = USUAL_SHARE
+    allowed_share: float = USUAL_SHARE
     watched: bool | None = None
 
 
-def odd_share(scores: Scores) -> float | None:
-    """Share of odd ones among those that can be ranked; None where none can."""
+def unlikely_share(scores: Scores) -> float | None:
+    """Share of unlikely ones among those that can be ranked; None where none can."""
     known = scores.percentile[np.isfinite(scores.percentile)]
-    return float((known < ODD_PERCENT).mean()) if len(known) else None
+    return float((known < _TAIL_PERCENT).mean()) if len(known) else None
 
 
 def of_test_split(model: SurfaceModel | VectorModel, folder: Path, *, motion: bool) -> Watched | None:
@@ -82,14 +82,14 @@ def of_test_split(model: SurfaceModel | VectorModel, folder: Path, *, motion: bo
 
 def text(incoming: Watched, rule: Rule) -> str:
     """The verdict in one line."""
-    share = odd_share(incoming.scores)
+    share = unlikely_share(incoming.scores)
     if share is None:
         return "drift cannot be judged: no incoming surface has as many known points as held-out ones"
     ranked = int(np.isfinite(incoming.scores.percentile).sum())
     others = len(incoming.scores.percentile) - ranked
     among, rest = (" that can be ranked", f"; {others:,} cannot be ranked") if others else ("", "")
-    counted = f"{share:.1%} of {ranked:,} incoming surfaces{among} are odd, {rule.odd_share:.1%} may be{rest}"
-    return f"the data drift: {counted}" if share > rule.odd_share else f"no drift: {counted}"
+    counted = f"{share:.1%} of {ranked:,} incoming surfaces{among} are unlikely, {rule.allowed_share:.1%} may be{rest}"
+    return f"the data drift: {counted}" if share > rule.allowed_share else f"no drift: {counted}"
 
 
 def drift_page(model: str, test: Watched | None, incoming: Watched, rule: Rule) -> str:
@@ -103,14 +103,14 @@ def drift_page(model: str, test: Watched | None, incoming: Watched, rule: Rule) 
     """
     shown = [(*each, watched) for each, watched in zip(_NAMES, (test, incoming), strict=True) if watched is not None]
     sections = [
-        _percentiles(shown, "percentile", "Log density", "held-out ones less likely, %", ODD_PERCENT),
-        _percentiles(shown, "misfit_percentile", "Fit", "held-out ones fit worse, %", 100.0 - ODD_PERCENT),
+        _percentiles(shown, "percentile", "Log density", "held-out ones less likely, %", _TAIL_PERCENT),
+        _percentiles(shown, "misfit_percentile", "Fit", "held-out ones fit worse, %", 100.0 - _TAIL_PERCENT),
         _shares(shown, rule),
         *_motion(shown),
     ]
     content = (
         f"{_verdict(incoming, rule)}{blocks.cards(_cards(test, incoming, rule))}{blocks.charts(sections)}"
-        f"{blocks.table('The oddest incoming surfaces', _oddest(incoming))}"
+        f"{blocks.table('The least likely incoming surfaces', _least_likely(incoming))}"
     )
     return blocks.document("volvae: drift", f"incoming data beside what {model} learned", content)
 
@@ -120,10 +120,10 @@ _Shown = Sequence[tuple[str, str, Watched]]
 
 
 def _verdict(incoming: Watched, rule: Rule) -> str:
-    share = odd_share(incoming.scores)
+    share = unlikely_share(incoming.scores)
     if share is None:
         colour, title = "amber", "Drift cannot be judged"
-    elif share > rule.odd_share:
+    elif share > rule.allowed_share:
         colour, title = "amber", "The data drift"
     else:
         colour, title = "green", "No drift"
@@ -140,22 +140,22 @@ def _verdict(incoming: Watched, rule: Rule) -> str:
     line = text(incoming, rule)
     return (
         f'<section class="verdict {colour}"><h2>{title}</h2><p>{html.escape(line[0].upper() + line[1:])}. A '
-        f"surface is odd if its log density lies below that of {100.0 - ODD_PERCENT:g} % of the held-out ones. "
+        f"surface is unlikely if its log density lies below that of {100.0 - _TAIL_PERCENT:g} % of the held-out ones. "
         f'{then}</p><p><a href="report.html">Report</a> of the newest version.</p></section>'
     )
 
 
 def _cards(test: Watched | None, incoming: Watched, rule: Rule) -> list[Card]:
-    share, of_test = odd_share(incoming.scores), None if test is None else odd_share(test.scores)
+    share, of_test = unlikely_share(incoming.scores), None if test is None else unlikely_share(test.scores)
     anchor = "" if of_test is None else f"test dates: {of_test:.1%}"
-    odd = Card("unknown" if share is None else f"{share:.1%}", "of incoming surfaces are odd", anchor)
+    unlikely = Card("unknown" if share is None else f"{share:.1%}", "of incoming surfaces are unlikely", anchor)
     known = incoming.scores.misfit_percentile[np.isfinite(incoming.scores.misfit_percentile)]
     worse = Card(
-        f"{(known > 100.0 - ODD_PERCENT).mean():.1%}" if len(known) else "unknown",
-        f"fit worse than {100.0 - ODD_PERCENT:g} % of held-out ones",
-        f"without drift: {ODD_PERCENT:g} %",
+        f"{(known > 100.0 - _TAIL_PERCENT).mean():.1%}" if len(known) else "unknown",
+        f"fit worse than {100.0 - _TAIL_PERCENT:g} % of held-out ones",
+        f"without drift: {_TAIL_PERCENT:g} %",
     )
-    cards = [odd, worse, Card(f"{rule.odd_share:.1%}", "may be odd, retrain.odd_share")]
+    cards = [unlikely, worse, Card(f"{rule.allowed_share:.1%}", "may be unlikely, retrain.odd_share")]
     if incoming.motion is None:
         return cards
     found, beside = motion_figures(test, incoming), "test dates: not known"
@@ -233,7 +233,7 @@ def _motion(shown: _Shown) -> list[Section]:
 
 
 def _percentiles(shown: _Shown, name: str, title: str, axis: str, beyond: float) -> Section:
-    """Where each surface lies among the held-out ones, by its distance from the end of the odd ones, 0 or 100."""
+    """Where each surface lies among the held-out ones, by its distance from the end of the tail, 0 or 100."""
     low = beyond < 50.0
     marks = []
     for legend, colour, watched in shown:
@@ -245,7 +245,7 @@ def _percentiles(shown: _Shown, name: str, title: str, axis: str, beyond: float)
         marks,
         _axis(shown),
         Axis(axis, log=True, holds=(_FLOOR, 100.0), style="g"),
-        levels=[Level(ODD_PERCENT, f"{ODD_PERCENT:g} %")],
+        levels=[Level(_TAIL_PERCENT, f"{_TAIL_PERCENT:g} %")],
         label=f"{title} of each surface, as percentile among held-out surfaces",
     )
     return Section(
@@ -254,24 +254,24 @@ def _percentiles(shown: _Shown, name: str, title: str, axis: str, beyond: float)
 
 
 def _shares(shown: _Shown, rule: Rule) -> Section:
-    """The share of odd surfaces among the last ones that can be ranked."""
+    """The share of unlikely surfaces among the last ones that can be ranked."""
     marks = []
     for legend, colour, watched in shown:
         ranked = np.isfinite(watched.scores.percentile)
         if not ranked.any():
             continue
-        odd = watched.scores.percentile[ranked] < ODD_PERCENT
-        count = min(_WINDOW, len(odd))
-        share = 100.0 * np.convolve(odd, np.full(count, 1.0 / count), "valid")
+        unlikely = watched.scores.percentile[ranked] < _TAIL_PERCENT
+        count = min(_WINDOW, len(unlikely))
+        share = 100.0 * np.convolve(unlikely, np.full(count, 1.0 / count), "valid")
         marks.append(Mark(_places(watched, shown)[ranked][count - 1 :], share, legend, colour, "line dots"))
     picture = chart(
         marks,
         _axis(shown),
-        Axis(f"odd ones of the last {_WINDOW}, %", holds=(0.0,)),
-        levels=[Level(100.0 * rule.odd_share, "retrain.odd_share")],
-        label="Share of odd surfaces over time",
+        Axis(f"unlikely ones of the last {_WINDOW}, %", holds=(0.0,)),
+        levels=[Level(100.0 * rule.allowed_share, "retrain.odd_share")],
+        label="Share of unlikely surfaces over time",
     )
-    return Section("Odd surfaces over time", picture, "The rule of retrain counts all incoming surfaces together.")
+    return Section("Unlikely surfaces over time", picture, "The rule of retrain counts all incoming surfaces together.")
 
 
 def _axis(shown: _Shown) -> Axis:
@@ -302,7 +302,7 @@ def _labels(watched: Watched) -> list[str]:
     return [str(number) for number in range(len(watched.scores.nats))]
 
 
-def _oddest(incoming: Watched) -> list[tuple[str, ...]]:
+def _least_likely(incoming: Watched) -> list[tuple[str, ...]]:
     """The incoming surfaces of the lowest percentile, the least likely first."""
     scores, labels = incoming.scores, _labels(incoming)
     order = np.argsort(np.where(np.isfinite(scores.percentile), scores.percentile, np.inf), kind="stable")

@@ -37,13 +37,13 @@ class Situation(NamedTuple):
         changed: names of inputs and settings that differ from those of the last run, by stage; empty if none does.
         newest: number of the newest version; None if none is registered.
         age_days: age of the newest version.
-        odd_share: share of odd surfaces among the incoming ones; None if they are not watched.
+        unlikely_share: share of unlikely surfaces among the incoming ones; None if they are not watched.
     """
 
     changed: Mapping[str, Sequence[str]]
     newest: str | None
     age_days: float
-    odd_share: float | None
+    unlikely_share: float | None
 
 
 class Decision(NamedTuple):
@@ -60,11 +60,11 @@ def decide(found: Situation, settings: RetrainParams) -> Decision:
     if not found.changed:
         return Decision(run=False, reason=f"nothing new: data, code and settings are those of version {found.newest}")
     changed = "; ".join(f"{stage}: {', '.join(names)}" for stage, names in found.changed.items())
-    odd = found.odd_share
-    watched = "no surfaces to watch" if odd is None else f"{odd:.1%} of the incoming surfaces are odd"
+    share = found.unlikely_share
+    watched = "no surfaces to watch" if share is None else f"{share:.1%} of the incoming surfaces are unlikely"
     holds = {
         "change": (True, ""),
-        "drift": (odd is not None and odd > settings.odd_share, watched),
+        "drift": (share is not None and share > settings.odd_share, watched),
         "age": (found.age_days > settings.age_days, f"version {found.newest} is {found.age_days:.1f} days old"),
     }
     facts = "".join(f"{text}; " for name in settings.when if (text := holds[name][1]))
@@ -88,8 +88,8 @@ def situation_in(folder: Path, params: Params) -> Situation:
         newest = models.get(registry.CHALLENGER)
         age = (datetime.now(UTC) - newest.created).total_seconds() / 86_400.0 if newest else 0.0
         champion = champion_model.read(models) if changed or incoming else None
-        odd = odd_share(champion, incoming, params, folder) if champion and incoming else None
-    return Situation(changed, newest.number if newest else None, age, odd)
+        share = unlikely_share(champion, incoming, params, folder) if champion and incoming else None
+    return Situation(changed, newest.number if newest else None, age, share)
 
 
 def changes(folder: Path, prepare: PrepareParams) -> dict[str, list[str]]:
@@ -120,7 +120,7 @@ def _names(entries: list[str | dict[str, dict[str, object]]]) -> set[str]:
     return names
 
 
-def odd_share(champion: Champion, incoming: Path, params: Params, folder: Path) -> float | None:
+def unlikely_share(champion: Champion, incoming: Path, params: Params, folder: Path) -> float | None:
     """Share of a file's surfaces or vectors that score below 99 % of the champion's held-out data; None for none.
 
     None too where the champion's bundle has another format: then the code is new, which is a reason to run. The page of
@@ -137,7 +137,7 @@ def odd_share(champion: Champion, incoming: Path, params: Params, folder: Path) 
     test = drift.of_test_split(model, folder / _SURFACES, motion=False)
     name = f"{params.register_.model} version {champion.version.number}"
     formats.write_bytes(folder / _RESULTS / DRIFT, drift.drift_page(name, test, found, rule).encode())
-    return drift.odd_share(found.scores)
+    return drift.unlikely_share(found.scores)
 
 
 def watched(

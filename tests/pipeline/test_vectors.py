@@ -279,7 +279,7 @@ def test_vectors_are_registered_and_judged(
     np.save("incoming.npy", held_out)
     with registry.opened(model="volvae", experiment="volvae") as models:
         champion = champion_model.read(models)
-    assert trigger.odd_share(champion, Path("incoming.npy"), run.params(), tmp_path / "watched") < 0.2
+    assert trigger.unlikely_share(champion, Path("incoming.npy"), run.params(), tmp_path / "watched") < 0.2
     assert "<h2>No drift</h2>" in (tmp_path / "watched/results/drift.html").read_text()
     for manifest in tmp_path.glob("mlartifacts/*/artifacts/bundle/manifest.json"):
         manifest.write_text("{}")

@@ -63,7 +63,7 @@ def test_a_vector_beyond_floating_point_is_odd_and_its_json_is_json() -> None:
     scores = Scores(-worst, 100.0 - ranks, worst, ranks, worst, ranks, np.stack([zeros, worst], axis=1), ranks)
     found = score_report.figures(scores, "vector")
     assert (found["odd_vectors"], found["unranked_vectors"]) == (1, 0)
-    assert drift.odd_share(scores) == 0.5
+    assert drift.unlikely_share(scores) == 0.5
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")

@@ -34,15 +34,15 @@ def watched(percentile: list[float], first: int | None = None) -> Watched:
         ([50.0] * 100, 0.0),
         ([0.5] * 5 + [50.0] * 95, 0.05),
         ([0.5] * 6 + [50.0] * 94, 0.06),
-        ([1.0] * 100, 0.0),  # the bound itself is not odd
+        ([1.0] * 100, 0.0),  # the bound itself is not unlikely
         ([0.0, np.nan, np.nan, 2.0], 0.5),  # those without percentile do not count
         ([np.nan], None),
     ],
 )
 def test_the_verdict_is_that_of_a_scheduled_run(percentile: list[float], share: float | None) -> None:
     incoming = watched(percentile)
-    assert drift.odd_share(incoming.scores) == share
-    settings = RetrainParams(when=["drift"], incoming="a", odd_share=_RULE.odd_share, age_days=1.0)
+    assert drift.unlikely_share(incoming.scores) == share
+    settings = RetrainParams(when=["drift"], incoming="a", odd_share=_RULE.allowed_share, age_days=1.0)
     decision = decide(Situation({"train": ["train"]}, "1", 0.0, share), settings)
     page = drift.drift_page("volvae version 1", None, incoming, _RULE)
     assert decision.run == ("<h2>The data drift</h2>" in page)
@@ -53,15 +53,16 @@ def test_the_verdict_is_that_of_a_scheduled_run(percentile: list[float], share: 
 def test_the_line_counts_what_can_be_ranked() -> None:
     few = drift.text(watched([0.5] * 10 + [np.nan] * 990), _RULE)
     assert few == (
-        "the data drift: 100.0% of 10 incoming surfaces that can be ranked are odd, 5.0% may be; 990 cannot be ranked"
+        "the data drift: 100.0% of 10 incoming surfaces that can be ranked are unlikely, 5.0% may be; "
+        "990 cannot be ranked"
     )
     assert drift.text(watched([0.5] + [50.0] * 999), _RULE) == (
-        "no drift: 0.1% of 1,000 incoming surfaces are odd, 5.0% may be"
+        "no drift: 0.1% of 1,000 incoming surfaces are unlikely, 5.0% may be"
     )
 
 
 def test_surfaces_that_cannot_be_ranked_are_not_in_the_moving_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two odd ones of three make 67 %, whatever stands between them, at the place of the third."""
+    """Two unlikely ones of three make 67 %, whatever stands between them, at the place of the third."""
     drawn: list[Mark] = []
     monkeypatch.setattr(drift, "chart", lambda marks, *_, **__: drawn.extend(marks) or "")
     drift._shares([("incoming", "own", watched([0.5, np.nan, np.nan, 50.0, np.nan, 0.5, np.nan]))], _RULE)
@@ -70,7 +71,7 @@ def test_surfaces_that_cannot_be_ranked_are_not_in_the_moving_share(monkeypatch:
     assert drawn[0].x.tolist() == [5.0]
 
 
-def test_the_page_says_whether_runs_watch_and_names_the_oddest_dates() -> None:
+def test_the_page_says_whether_runs_watch_and_names_the_least_likely_dates() -> None:
     test, incoming = watched([50.0] * 30, 20_000), watched([40.0] * 20 + [0.2, 0.1, 0.3], 20_030)
     page = drift.drift_page("a <model>", test, incoming, _RULE)
     assert page == drift.drift_page("a <model>", test, incoming, _RULE)

@@ -38,12 +38,13 @@ def settings(*when: str) -> RetrainParams:
         (("change",), Situation({}, "3", 99.0, 0.9), False, "nothing new: data, code and settings are those of"),
         (("change",), Situation({}, None, 0.0, None), True, "no version is registered yet"),
         (("change",), Situation(CHANGED, "3", 1.0, 0.0), True, "changed: prepare: data/quotes.parquet; train: train"),
-        (("drift",), Situation(CHANGED, "3", 99.0, 0.04), False, "changed, but 4.0% of the incoming surfaces are odd"),
-        (("drift",), Situation(CHANGED, "3", 1.0, 0.06), True, "6.0% of the incoming surfaces are odd; changed"),
+        (("drift",), Situation(CHANGED, "3", 99.0, 0.04), False,
+         "changed, but 4.0% of the incoming surfaces are unlikely: no reason"),
+        (("drift",), Situation(CHANGED, "3", 1.0, 0.06), True, "6.0% of the incoming surfaces are unlikely; changed"),
         (("drift",), Situation(CHANGED, "3", 1.0, None), False, "changed, but no surfaces to watch: no reason"),
         (("age",), Situation(CHANGED, "3", 29.0, None), False, "changed, but version 3 is 29.0 days old: no reason"),
         (("age",), Situation(CHANGED, "3", 31.0, None), True, "version 3 is 31.0 days old; changed: prepare"),
-        (("drift", "age"), Situation(CHANGED, "3", 31.0, 0.0), True, "0.0% of the incoming surfaces are odd; "),
+        (("drift", "age"), Situation(CHANGED, "3", 31.0, 0.0), True, "0.0% of the incoming surfaces are unlikely; "),
     ],
 )  # fmt: skip
 def test_decisions(when: tuple[str, ...], situation: Situation, *, run: bool, reason: str) -> None:
@@ -53,7 +54,7 @@ def test_decisions(when: tuple[str, ...], situation: Situation, *, run: bool, re
 
 
 @pytest.mark.slow
-def test_drift_is_what_the_champion_finds_odd(
+def test_drift_is_what_the_champion_finds_unlikely(
     finished: Workspace, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -70,13 +71,16 @@ def test_drift_is_what_the_champion_finds_odd(
         assert champion_model.read(models) is None
         models.promote(models.register(record(bundle, "a")))
         champion = champion_model.read(models)
-    share = partial(trigger.odd_share, champion, params=workspace.params(), folder=workspace.folder)
+    share = partial(trigger.unlikely_share, champion, params=workspace.params(), folder=workspace.folder)
     page = workspace.folder / "results/drift.html"
     assert share(files["usual"]) < 0.05
     assert "<h2>No drift</h2>" in page.read_text()
     found = share(files["broken"])
     assert found == pytest.approx(0.25, abs=0.03)
-    assert f"<h2>The data drift</h2><p>The data drift: {found:.1%} of 40 incoming surfaces are odd" in page.read_text()
+    assert (
+        f"<h2>The data drift</h2><p>The data drift: {found:.1%} of 40 incoming surfaces are unlikely"
+        in page.read_text()
+    )
 
 
 def test_quotes_are_watched_by_the_settings_of_prepare(
@@ -98,7 +102,7 @@ def test_quotes_are_watched_by_the_settings_of_prepare(
     settings = {"path": "before.csv", "columns": columns, "vol_unit": "percent"}
     workspace.set(prepare__source="quotes", prepare__quotes=settings, retrain__incoming="today.csv")
     champion = Champion(Version("7", "run", datetime.now(UTC), {}), model)
-    found = trigger.odd_share(champion, Path("today.csv"), workspace.params(), workspace.folder)
+    found = trigger.unlikely_share(champion, Path("today.csv"), workspace.params(), workspace.folder)
     assert found == float((model.score(iv).percentile < 1.0).mean()) > 0.0
     page = (workspace.folder / "results/drift.html").read_text()
     assert "volvae version 7" in page
