@@ -282,7 +282,7 @@ def _registered(_: Strike | None = None) -> dict[str, object]:
         champion, challenger = models.find(CHAMPION), models.find(CHALLENGER)
         contents = [version.tags["volvae.content"] for version in versions]
         changes = [(entry.action, entry.version, entry.former) for entry in models.history()]
-        line = [champion.number, models._line(champion), changes]
+        line = [champion.number, models._champions.line(champion.number), changes]
         return {"versions": contents, "challenger": challenger.number, "champion": line}
 
 

@@ -7,14 +7,15 @@ the model keeps the line of its champions, so that one command goes back, down t
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pipeline.errors import InputError, StageError, listed
 from pipeline.files.atomic import new_folder
-from pipeline.registry import attestation, champions, history, mlflow_store
+from pipeline.registry import attestation, champion_record, history, mlflow_store
+from pipeline.registry.champion_record import ChampionRecord
 from pipeline.registry.mlflow_store import CONTENT, RunRecord, Store
 from pipeline.registry.signing import SigningKey
 from vae import runtime
@@ -32,12 +33,11 @@ from vae.bundle import (
 from vae.runtime import BundleError, SurfaceModel, VectorModel
 from vae.signature import FaultError
 
-CHALLENGER, CHAMPION = "challenger", "champion"
+CHALLENGER, CHAMPION = "challenger", champion_record.ALIAS
 BUNDLE, LINEAGE = "bundle", "lineage"  # folders of a run's artifacts
 _CARD = "report/model_card.md"  # among them
 _MANIFEST = "volvae.manifest_sha256"
-_CHAMPIONS, _ROLLED_BACK = "volvae.champions", "volvae.rolled_back"
-_SUCCEEDS = "volvae.succeeds"  # of a champion, where the model has no line yet: the number of the one before
+_ROLLED_BACK = "volvae.rolled_back"
 _VERDICT, _REASON = "gate.verdict", "gate.reason"
 _LONGEST_DESCRIPTION = 5000  # letters that MLflow's database takes
 _ACCEPTED, _REFUSED = "accepted", "refused"
@@ -91,6 +91,7 @@ class Registry:
     def __init__(self, store: Store, *, model: str, experiment: str) -> None:
         self.store, self.model, self.experiment = store.address, model, experiment
         self._store, self._client = store, store.client
+        self._champions = ChampionRecord(store, model)
 
     def register(self, record: RunRecord) -> Version:
         """Log a run and register its decoder as the challenger, unless a version with the same content exists."""
@@ -142,15 +143,15 @@ class Registry:
 
     def _promote(self, version: Version, reason: str) -> Version | None:
         former = self.get(CHAMPION)
-        known = self._settled()
+        known = self._champions.settled()
         if former is not None and former.number == version.number:
             return former
-        line = () if former is None else self._line(former)
+        line = () if former is None else self._champions.line(former.number)
         # Written before the alias moves: a reader drops the entries after the alias, which a kill in between leaves.
-        self._keep_line((*line, version.number))
+        self._champions.keep_line((*line, version.number))
         if self.find(version.number).rolled_back:
             self._client.delete_model_version_tag(self.model, version.number, _ROLLED_BACK)
-        self._move(known, history.PROMOTED, version, reason)
+        self._champions.move(known, history.PROMOTED, version.number, reason)
         return former
 
     def roll_back(self, *, reason: str = "") -> tuple[Version, Version]:
@@ -168,13 +169,13 @@ class Registry:
 
     def _roll_back(self, reason: str) -> tuple[Version, Version]:
         champion = self.find(CHAMPION)
-        known = self._settled()
-        whole = self._line(champion)
+        known = self._champions.settled()
+        whole = self._champions.line(champion.number)
         line = whole[:-1]
         while line and (line[-1] == champion.number or self.get(line[-1]) is None):  # deleted since
             line = line[:-1]
         if not line:
-            self._keep_line(whole)  # as a roll-back that was killed would have left it
+            self._champions.keep_line(whole)  # as a roll-back that was killed would have left it
             raise InputError(
                 f"{self.model} version {champion.number} is the first champion; there is none to go back to"
             )
@@ -182,9 +183,10 @@ class Registry:
         self.load(former)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self._client.set_model_version_tag(self.model, champion.number, _ROLLED_BACK, now)
-        self._keep_line(whole)  # without entries of a killed promotion, which could name the predecessor once more
-        self._move(known, history.ROLLED_BACK, former, reason)
-        self._keep_line(line)
+        # Without entries of a killed promotion, which could name the predecessor once more.
+        self._champions.keep_line(whole)
+        self._champions.move(known, history.ROLLED_BACK, former.number, reason)
+        self._champions.keep_line(line)
         return champion, former
 
     def history(self) -> tuple[history.Entry, ...]:
@@ -193,52 +195,7 @@ class Registry:
         Raises:
             StageError: an entry was changed, removed, added or put at another place.
         """
-        return history.checked(*self._tags())
-
-    def _tags(self) -> tuple[Mapping[str, str], str]:
-        """The tags of the model, and the number of the champion at the same time; empty where there is none."""
-        found = self._store.find_model(self.model)
-        return (found.tags, str(found.aliases.get(CHAMPION, ""))) if found else ({}, "")
-
-    def _settled(self) -> dict[int, str]:
-        """The history, which ends with the present champion: it is written where that is not yet so."""
-        tags, champion = self._tags()
-        known = history.texts(tags, champion)
-        if known and history.tag(max(known)) not in tags:  # a kill came before it was written
-            self._tag(history.tag(max(known)), known[max(known)])
-        if champion and not history.ends_with(known, champion):
-            entry = history.following(known, history.FOUND, champion, who="", reason="not promoted by volvae")
-            self._tag(history.ANNOUNCED, entry.text)
-            self._tag(history.tag(entry.number), entry.text)
-            known[entry.number] = entry.text
-        return known
-
-    def _move(self, known: Mapping[int, str], action: str, version: Version, reason: str) -> None:
-        """Move the alias to a version, with the entry of the history announced before and written after."""
-        entry = history.following(known, action, version.number, who=mlflow_store.user(), reason=reason)
-        self._tag(history.ANNOUNCED, entry.text)
-        self._client.set_registered_model_alias(self.model, CHAMPION, version.number)
-        self._tag(history.tag(entry.number), entry.text)
-
-    def _tag(self, name: str, text: str) -> None:
-        self._client.set_registered_model_tag(self.model, name, text)
-
-    def _line(self, champion: Version) -> tuple[str, ...]:
-        """Numbers of all champions, from the first to the present one."""
-        tag = self._tags()[0].get(_CHAMPIONS)
-        return champions.read(self._line_of_predecessors(champion) if tag is None else tag, champion.number)
-
-    def _line_of_predecessors(self, champion: Version) -> str:
-        """The line of a model that has none yet, as each champion named the one before it."""
-        line = [champion.number]
-        before = champion.tags.get(_SUCCEEDS)
-        while before is not None and before not in line and (version := self.get(before)) is not None:
-            line.append(before)
-            before = version.tags.get(_SUCCEEDS)
-        return champions.write(line[::-1])
-
-    def _keep_line(self, line: Sequence[str]) -> None:
-        self._tag(_CHAMPIONS, champions.write(line))
+        return self._champions.history()
 
     def attach(self, version: Version, path: Path, folder: str) -> None:
         """Put a file into a folder among the artifacts of a version's run, in place of an earlier one."""

@@ -236,7 +236,7 @@ def test_the_registry_keeps_who_made_which_version_champion_and_why(own_registry
     assert "--at is 'noon'; allowed: a time such as" in call("history", "--at", "noon").stderr
 
     with opened() as models:
-        models._tag(tag(2), entries[1]._replace(who="you").text)
+        models._champions._tag(tag(2), entries[1]._replace(who="you").text)
     broken = call("history", "--at", "2999-01-01")
     assert (broken.exit_code, broken.stderr) == (1, "volvae: the history is broken: entry 2 was changed\n")
     assert call("promote", "2", "--force").exit_code == 0  # nobody is kept from a promotion
