@@ -2,9 +2,6 @@
 
 Opening a store changes nothing that the process shares, such as the working directory or MLflow's global address, so
 that threads can work with several stores at once.
-
-An embedded store is an SQLite file with the folder ``mlartifacts`` beside it. It keeps the locations of artifacts
-relative to its folder, so that both can be moved or copied together; ``mlflow ui``, started in that folder, finds them.
 """
 
 import contextlib
@@ -16,23 +13,22 @@ import logging
 import os
 import re
 import socket
-import sqlite3
 import tempfile
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
-from uuid import uuid4
 
 from pipeline import telemetry
 from pipeline.credentials import without_credentials
 from pipeline.errors import StageError
 from pipeline.files.atomic import sync_all
+from pipeline.registry import embedded_store
+from pipeline.registry.embedded_store import EmbeddedStore
 
 telemetry.switch_off()  # before mlflow is imported, which reads the switches then
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # seven, each twice as long, are minutes of silence
@@ -56,22 +52,13 @@ from mlflow.types import Schema, TensorSpec  # noqa: E402
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
-try:
-    import fcntl
-except ImportError:  # Windows, where processes that promote at once are not kept apart
-    fcntl = None  # type: ignore[assignment]
-
 ERRORS = (MlflowException, SQLAlchemyError, OSError)  # raised by a store that cannot be reached or refuses
 DEFAULT_STORE = "sqlite:///mlflow.db"
 CONTENT = "volvae.content"  # tag of runs and versions: identifies what was registered
 _MODEL_URI = "volvae.model_uri"  # tag that a run gets last: a run with it is complete
-_ARTIFACTS = "mlartifacts"
 _LONGEST_REASON = 400  # characters
-_BEGUN = re.compile(r"\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(-journal|-wal|-shm)?")  # end of a begun store's name
-_HOUR = 3600.0  # seconds
 _NUMBER = re.compile(r"[0-9]{1,18}")  # of a version; SQLite takes no longer ones
 _SYNCS = 3  # of a transaction of SQLite's that are tried
-_PATIENCE, _PAUSE = 300.0, 0.02  # seconds in which another process ends, and between two looks
 # They log the errors that they raise, with tracebacks.
 _NOISY = ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.utils", "mlflow.models", "mlflow.onnx", "sqlalchemy")
 _BACKGROUND = re.compile(r" \(Background on this error at: \S+\)")  # with which SQLAlchemy ends its messages
@@ -108,9 +95,9 @@ class Store:
         client: MLflow's client for this store.
     """
 
-    def __init__(self, uri: str, *, address: str, database: Path | None) -> None:
+    def __init__(self, uri: str, *, address: str, embedded: EmbeddedStore | None) -> None:
         self.address, self.client = address, _Answering(_answer(mlflow.MlflowClient, uri))
-        self._uri, self._database = uri, database
+        self._uri, self._embedded = uri, embedded
 
     def log(self, experiment: str, record: RunRecord) -> LoggedModel:
         """Log a run and its decoder, or find those that an earlier attempt logged completely before it was killed."""
@@ -125,7 +112,7 @@ class Store:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         # MLflow would look for models:/ID of an SQLite store at its global address; the location needs no look-up.
-        source = model.artifact_location if self._database else model.model_uri
+        source = model.artifact_location if self._embedded else model.model_uri
         self.client.create_model_version(name, source, model.source_run_id, tags=dict(tags), model_id=model.model_id)
         version = self._first_version(name, model.source_run_id)
         versions = json.loads(model.tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
@@ -170,41 +157,28 @@ class Store:
         artifacts = self._repository(self.client.get_run(run_id).info.artifact_uri)
         return Path(artifacts.download_artifacts(path, str(into)))
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """Keep other processes that ask for it out of an embedded store; a server has no such lock.
-
-        The kernel frees the lock when its holder ends, in whatever way.
 
         Raises:
             StageError: another one holds it for minutes.
         """
-        with contextlib.ExitStack() as stack:
-            if self._database and fcntl:
-                folder = os.open(self._database.parent, os.O_RDONLY)  # of its own the lock leaves no file
-                stack.callback(os.close, folder)
-                _lock(folder, self.address)
-            yield
+        return self._embedded.alone(self.address) if self._embedded else contextlib.nullcontext()
 
     def attach(self, run_id: str, path: Path, folder: str) -> None:
         """Copy a file into a folder among the artifacts of a run."""
         self._repository(self.client.get_run(run_id).info.artifact_uri).log_artifact(str(path), folder)
 
     def _experiment(self, name: str) -> str:
-        """Identifier of the experiment, made where it is new.
-
-        MLflow makes the location of its artifacts absolute; an embedded store gets it back relative to its folder.
-        """
+        """Identifier of the experiment, made where it is new."""
         found = self.client.get_experiment_by_name(name)
         if found:
             return str(found.experiment_id)
-        number = self.client.create_experiment(name, artifact_location=_ARTIFACTS if self._database else None)
-        if self._database:
-            with contextlib.closing(sqlite3.connect(self._database)) as database, database:
-                database.execute(
-                    "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (_ARTIFACTS, number)
-                )
-        return str(number)
+        location = embedded_store.ARTIFACTS if self._embedded else None
+        number = str(self.client.create_experiment(name, artifact_location=location))
+        if self._embedded:
+            self._embedded.make_relative(number)
+        return number
 
     def _logged_before(self, experiment: str, content: str) -> LoggedModel | None:
         """The model of a complete run with this content; incomplete ones, which a killed process left, are closed."""
@@ -280,13 +254,13 @@ class Store:
     def _sync(self, *locations: str) -> None:
         """Make files of an embedded store survive a power failure, as what its database says of them does."""
         for location in locations:
-            if self._database and not urlsplit(location).scheme:
-                sync_all(self._database.parent / location)
+            if self._embedded and (folder := self._embedded.folder(location)):
+                sync_all(folder)
 
     def _repository(self, location: str) -> Any:  # noqa: ANN401  MLflow has no types
         """The files at a location, which in an embedded store is relative to its folder."""
-        if self._database and not urlsplit(location).scheme:
-            location = (self._database.parent / location).as_uri()
+        if self._embedded and (folder := self._embedded.folder(location)):
+            location = folder.as_uri()
         return _Answering(_answer(get_artifact_repository, location, tracking_uri=self._uri))
 
 
@@ -346,13 +320,14 @@ def opened() -> Iterator[Store]:
         StageError: the store cannot be reached or refuses.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
-    address, database = without_credentials(uri), _database(uri)
+    address, embedded = without_credentials(uri), embedded_store.at(uri)
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        if database:
-            _create(database)
-        yield Store(f"sqlite:///{database}" if database else uri, address=address, database=database)
+        if embedded:
+            with _alone:
+                embedded.create(lambda begun: mlflow.MlflowClient(begun).search_experiments(max_results=1))
+        yield Store(embedded.uri if embedded else uri, address=address, embedded=embedded)
     except ERRORS as error:
         raise StageError(f"the MLflow store {address} refused: {reason(error)}") from error
 
@@ -377,42 +352,6 @@ def reason(error: Exception) -> str:
 def is_full(error: Exception) -> bool:
     """Whether a disk was full; MLflow puts such an error into the text of its own."""
     return os.strerror(errno.ENOSPC) in str(error) or os.strerror(errno.EDQUOT) in str(error)
-
-
-def _database(uri: str) -> Path | None:
-    """The file of an embedded store; None where the store is a server."""
-    return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
-
-
-def _create(database: Path) -> None:
-    """Make an embedded store where there is none, completely or not at all: MLflow cannot mend half a store."""
-    with _alone:
-        if database.exists():
-            return
-        for left in database.parent.glob(f".{database.name}.*"):
-            if _BEGUN.fullmatch(left.name.removeprefix(f".{database.name}")) and _is_old(left):
-                left.unlink()
-        begun = database.with_name(f".{database.name}.{uuid4()}")  # a new name, as MLflow keeps stores by name
-        begun.touch()  # refused where the folder is missing, which MLflow would make
-        mlflow.MlflowClient(f"sqlite:///{begun}").search_experiments(max_results=1)
-        begun.replace(database)
-
-
-def _lock(folder: int, address: str) -> None:
-    """Lock an open folder."""
-    until = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            return fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                raise StageError(f"the MLflow store {address} is held by another process") from None
-            time.sleep(_PAUSE)
-
-
-def _is_old(path: Path) -> bool:
-    """Whether nobody writes a file any more: to make a store takes seconds."""
-    return time.time() - path.stat().st_mtime > _HOUR
 
 
 def _save_decoder(decoder: Path, folder: Path, model: LoggedModel) -> None:

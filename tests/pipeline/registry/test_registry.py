@@ -22,7 +22,7 @@ from pipeline.errors import InputError, StageError
 from pipeline.files import formats
 from pipeline.files.dataset import Dataset
 from pipeline.register import HeldOut, decide, trusted_champion
-from pipeline.registry import gate, mlflow_store, registry
+from pipeline.registry import embedded_store, gate, mlflow_store, registry
 from pipeline.registry.registry import CHAMPION, Registry
 from pipeline.settings.params import Params
 from tests.bundles import with_scenarios
@@ -517,7 +517,7 @@ def test_one_process_at_a_time_changes_who_is_champion(
     empty: None, workspace: Workspace, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until it ends, in whatever way: its lock needs nobody."""
-    monkeypatch.setattr(mlflow_store, "_PATIENCE", 0.0)
+    monkeypatch.setattr(embedded_store, "_PATIENCE", 0.0)
     with opened(workspace.params()) as models:
         version = models.register(record(bundles["good"], "a"))
     holder = ["flock", str(workspace.folder), "cat"]
