@@ -1,12 +1,12 @@
 """The record of a model's champions: the alias of the present one, the line of all, and the history of changes.
 
 The line and the history are tags of the registered model, and each is written so that a kill between two writes leaves
-what can be read: see ``champions.py`` and ``history.py``.
+what can be read: see ``champion_line.py`` and ``history.py``.
 """
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.registry import champions, history, mlflow_store
+from pipeline.registry import champion_line, history, mlflow_store
 from pipeline.registry.mlflow_store import Store
 
 ALIAS = "champion"
@@ -58,11 +58,11 @@ class ChampionRecord:
     def line(self, champion: str) -> tuple[str, ...]:
         """Numbers of all champions, from the first to the present one, whose number is given."""
         tag = self._tags()[0].get(_LINE)
-        return champions.read(self._line_of_predecessors(champion) if tag is None else tag, champion)
+        return champion_line.read(self._line_of_predecessors(champion) if tag is None else tag, champion)
 
     def keep_line(self, line: Sequence[str]) -> None:
         """Write the line in place of the one before."""
-        self._tag(_LINE, champions.write(line))
+        self._tag(_LINE, champion_line.write(line))
 
     def _line_of_predecessors(self, champion: str) -> str:
         """The line of a model that has none yet, as each champion named the one before it."""
@@ -74,7 +74,7 @@ class ChampionRecord:
                 break
             line.append(number)
             number = found.tags.get(_SUCCEEDS)
-        return champions.write(line[::-1])
+        return champion_line.write(line[::-1])
 
     def _tags(self) -> tuple[Mapping[str, str], str]:
         """The tags of the model, and the number of the champion at the same time; empty where there is none."""
