@@ -1,12 +1,13 @@
 """Speed and latency of the HTTP server as a client sees them, on loopback.
 
-The client is a process of its own, the server has one worker. Figures that are compared are measured in turns within
-one run.
+The client is a process of its own, the server has one worker, and each has a core to itself. Figures that are compared
+are measured in turns within one run.
 """
 
 import gc
 import json
 import multiprocessing
+import os
 import select
 import selectors
 import socket
@@ -128,7 +129,8 @@ def loaded(port: int, model: SurfaceModel, capacity: float) -> dict[str, float]:
     request = infer(np.zeros((1, model.latents), np.float32), binary=True)
     found: dict[str, float] = {}
     for percent, connections in ((70, 64), (200, _MANY)):
-        outcome = open_loop(port, request, rate=capacity * percent / 100, connections=connections)
+        with _on_client_core():
+            outcome = open_loop(port, request, rate=capacity * percent / 100, connections=connections)
         for name, quantile in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)):
             found[f"serve_load_{percent}_ms_{name}"] = 1e3 * float(np.quantile(outcome.served, quantile))
         first, *_, last = np.array_split(outcome.served, 3)
@@ -202,7 +204,8 @@ def costs_in_turns(targets: dict[str, tuple[int, bytes]]) -> tuple[dict[str, flo
     for _ in range(_ROUNDS):
         for name, (port, request) in targets.items():
             before = _seconds_of_children()
-            rate = closed_loop(port, request)
+            with _on_client_core():
+                rate = closed_loop(port, request)
             rates[name].append(rate)
             costs[name].append((_seconds_of_children() - before) / (rate * _SECONDS))
     return {name: median(each) for name, each in rates.items()}, {name: median(each) for name, each in costs.items()}
@@ -332,7 +335,20 @@ def serving() -> Iterator[int]:
             process.join()
 
 
+@contextmanager
+def _on_client_core() -> Iterator[None]:
+    """Keep the client off the core of the server; other servers may use all cores."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 def _serve(listener: socket.socket) -> None:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
     async def echo(request: Request) -> Response:
         return Response(await request.body(), media_type="application/octet-stream")
 
