@@ -85,7 +85,7 @@ def main(
         outcome = decide(models, version, champion, loaded, figures, held_out, settings)
         version = models.find(version.number)  # with the tags of the verdict
         title = f"{settings.model} version {version.number}"
-        unchecked = optional_checks.left_out(loaded, figures, settings.gate)
+        unchecked = optional_checks.missing(loaded, figures, settings.gate)
         facts = judged(version, outcome["reason"], outcome["champion"], params, unchecked, title=title)
         prepared = by_stage[prepare_metrics.stem]
         subject = card_subject(facts, params.prepare.source, data.noise_bp, figures, prepared, loaded.manifest)

@@ -1,6 +1,6 @@
 """The checks of the gate that a setting may leave out: which a kind of data has, and each beside its limit."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.market_figures import by_market
@@ -25,10 +25,14 @@ def of_vectors(likelihood: str) -> list[str]:
     return [] if likelihood == "bernoulli" else ["coverage_90", "opponent_ratio"]
 
 
-def left_out(model: SurfaceModel | VectorModel, figures: Mapping[str, float], gate: GateParams) -> list[str]:
-    """Settings of the checks that a model and its data have, and that are null."""
+def missing(model: SurfaceModel | VectorModel, figures: Mapping[str, float], gate: GateParams) -> Iterator[str]:
+    """A sentence for each check that a model and its data have, and that was not made."""
     settings = of_vectors(model.likelihood) if isinstance(model, VectorModel) else of_surfaces(figures)
-    return [name for name in settings if getattr(gate, name) is None]
+    for name in settings:
+        if getattr(gate, name) is None:
+            yield f"register.gate.{name} is null: this is not checked"
+    if "dynamics" in model.manifest and "scenario_energy_ratio" not in figures:
+        yield "the law of motion is not checked: there are no test dates"
 
 
 def made(

@@ -60,7 +60,7 @@ def test_a_refusal_is_red_with_its_reason(workspace: Workspace) -> None:
         ("2", {}, [], "version 2 stays champion; `volvae promote 3` exchanges it"),
         ("3", {"git.dirty": "true"}, [], "the code differs from its commit"),
         ("3", {"volvae.parent": "2"}, [], "it was not compared with version 2, which was champion"),
-        ("3", {}, ["coverage_90"], "register.gate.coverage_90 is null: this is not checked"),
+        ("3", {}, ["the law of motion is not checked"], "the law of motion is not checked"),
     ],
 )
 def test_a_reservation_is_amber(
