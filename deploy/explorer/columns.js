@@ -1,4 +1,4 @@
-// Which column of the house a column of a text is, by its name in the field and, where several share it, by its cells.
+// Which canonical column a column of a text is, by its name in the field and, where several share it, by its cells.
 import { NAMES } from "./column-names.js";
 
 const MOST_STRANGE = 0.05; // share of the cells that may be none of the column, as files have bad rows
@@ -76,8 +76,8 @@ const candidates = (name) => {
 };
 
 /**
- * {name, written, fits, inPercent} of each column of a table: the name of the house, or that of the text where the house has
- * none, that of the text, and all names of the house that go with it and with the cells.
+ * {name, written, fits, inPercent} of each column of a table: its canonical name, or that of the text where it has none,
+ * that of the text, and all canonical names that go with it and with the cells.
  */
 export const columnsOf = (names, cells) =>
   names.map((written, place) => {

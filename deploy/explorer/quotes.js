@@ -142,7 +142,7 @@ export const parse = (text, noise, unit = "decimal", check = () => {}) => {
   return points;
 };
 
-/** What is wrong with the first cell of a column of the house whose comma may be a decimal mark; undefined for none. */
+/** What is wrong with the first cell of a canonical column whose comma may be a decimal mark; undefined for none. */
 const firstUnclear = (cells, columns) => {
   for (const [i, row] of cells.entries()) {
     const place = columns.findIndex(({ name }, j) => name in NAMES && bare(row[j] ?? "").includes(",") && isNumber(bare(row[j]), "."));
@@ -311,5 +311,5 @@ const within = (values, name, low, high) => {
 export const text = ({ tenor, logMoneyness, iv }) =>
   [PLAIN.join(","), ...tenor.map((years, i) => [years, logMoneyness[i], iv[i]].map((value) => +value.toPrecision(6)).join(","))].join("\n");
 
-/** The place of a column of the house in a table; -1 for none. */
+/** The place of a canonical column in a table; -1 for none. */
 export const placeOf = ({ names, cells }, column) => columnsOf(names, cells).findIndex(({ name }) => name === column);
