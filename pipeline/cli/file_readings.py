@@ -25,7 +25,7 @@ from pipeline.cli.column_names import (
     says_basis_points,
     says_normal,
 )
-from pipeline.cli.quotes_options import ALTERNATIVES, NO_DATE, ReadingOptions, settings_of
+from pipeline.cli.quotes_options import ALTERNATIVES, NO_DATE, ReadingOptions, check_left_out, settings_of
 from pipeline.cli.table_shapes import fx_parts, number_of, shapes, vols_by_delta
 from pipeline.errors import InputError, in_one_line
 from pipeline.settings.params import check_keys_of_quotes, read_quotes
@@ -390,8 +390,6 @@ def _blocks(
         when = {} if "date" in own or "snapshot" in own else {"date": date or NO_DATE}
         stated = {key: value for key, value in given.values.items() if key != "fx"}
         block = {"path": str(path), **shape.layout, "columns": own, **when, **stated}
-        if columns_of(block).keys() & set(given.left_out):
-            continue
         for kind in _vol_kinds(columns, shape.vols, own, given.values):
             yield {**block, **kind}
 
@@ -537,24 +535,27 @@ def _median(values: Array) -> float:
 
 def _tried(block: dict[str, Any], given: ReadingOptions) -> tuple[Reading | None, str]:
     """The reading of a block, with the settings that mend it where there is one way alone; else why there is none."""
-    reading, why = _read(block)
+    reading, why = _read(block, given.left_out)
     if reading is not None or IN_ONE_UNIT in why:  # a setting would mend one column and spoil the other
         return reading, why
     mends = [mend for mend in _MENDS if not any(key in given.values for key in mend)]
     named = [mend for mend in mends if all(key in why for key in mend)]  # the reader's own remedy
-    if "spot" in block["columns"] and "spot" not in given.columns and "columns.forward" in why:
+    free = "spot" not in given.columns and "forward" not in given.left_out
+    if free and "spot" in block["columns"] and "columns.forward" in why:
         own = block["columns"]
         named.append({"columns": {"forward" if key == "spot" else key: name for key, name in own.items()}})
-    found = [one._replace(guessed=[*mend]) for mend in named if (one := _read({**block, **mend})[0]) is not None]
+    tried = [(mend, _read({**block, **mend}, given.left_out)[0]) for mend in named]
+    found = [one._replace(guessed=[*mend]) for mend, one in tried if one is not None]
     if len(found) == 1:
         return found[0], ""
     return None, why
 
 
-def _read(block: Block) -> tuple[Reading | None, str]:
-    """The quotes by settings, or why the reader does not take them."""
+def _read(block: Block, left_out: Collection[str] = ()) -> tuple[Reading | None, str]:
+    """The quotes by settings, or why the reader does not take them, or they have a column that is left out."""
     try:
         params = read_quotes(block)
+        check_left_out(params, left_out)
         table = usable_quotes.read(params)
     except InputError as error:
         return None, in_one_line(error)

@@ -167,10 +167,17 @@ def settings_of(file: Path, given: ReadingOptions, *, date: Any = None) -> "Quot
         found = read_quotes(values)
     except InputError as error:
         raise InputError(f"{file}: {error}{'' if base or given.columns else _guess(file)}{_HINT}") from error
-    for key in given.left_out:
-        if getattr(found.columns, key) is not None:
-            raise InputError(f"{file}: --columns {key}= leaves nothing out: the layout of the table makes this column")
+    check_left_out(found, given.left_out)
     return found
+
+
+def check_left_out(settings: "QuotesParams", names: Collection[str]) -> None:
+    """Raise InputError where the layout of the table makes a column that an option leaves out."""
+    for name in names:
+        if getattr(settings.columns, name) is not None:
+            raise InputError(
+                f"{settings.path}: --columns {name}= leaves nothing out: the layout of the table makes this column"
+            )
 
 
 def has_settings(file: Path, given: ReadingOptions) -> bool:

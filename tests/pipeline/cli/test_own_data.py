@@ -605,9 +605,14 @@ def test_a_column_that_a_layout_makes_is_not_left_out(tmp_path: Path) -> None:
     )
     result = volvae("inspect", file, "--settings", str(tmp_path / "own.yaml"), "--columns", "price=")
     assert result.exit_code == 2
-    assert "--columns price= leaves nothing out: the layout of the table makes this column" in result.stderr
+    why = "--columns price= leaves nothing out: the layout of the table makes this column"
+    assert why in result.stderr
     assert inspected(file)["readings"]
-    assert not inspected(file, "--columns", "price=")["readings"]
+    assert why in "".join(inspected(file, "--columns", "price=")["refusals"])
+    wide = write(
+        tmp_path / "wide.csv", "date,days,0.9,1.0,1.1", [("2026-03-02", days, 0.3, 0.2, 0.25) for days in (30, 90)]
+    )
+    assert why.replace("price", "iv") in "".join(inspected(wide, "--columns", "iv=")["refusals"])
 
 
 def test_formats_of_several_columns_of_dates_are_taken(tmp_path: Path) -> None:
