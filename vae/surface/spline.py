@@ -156,9 +156,11 @@ def _interval(x: Array, points: Array) -> NDArray[np.int64]:
 
 def _taken(values: Array, index: NDArray[np.int64]) -> Array:
     """The values [*batch, n] at an index along their last axis, [point] or [*batch, point]; leading axes broadcast."""
-    *batch, count = values.shape
-    rows = np.arange(math.prod(batch)).reshape(*batch, 1)
-    found: Array = values.take(index, axis=-1) if index.ndim == 1 else values.take(rows * count + index)
+    if index.ndim == 1:
+        found: Array = values.take(index, axis=-1)
+    else:
+        *batch, count = values.shape
+        found = values.take(np.arange(math.prod(batch)).reshape(*batch, 1) * count + index)
     return found
 
 
