@@ -22,6 +22,7 @@ from pipeline.tables.text_file import TextFormat
 from pipeline.tables.words import Words
 
 Array = NDArray[np.float64]
+Index = NDArray[np.int64]
 Kind = Literal["number", "day", "instant", "offset", "tenor", "flag", "name"] | Words
 
 _LARGEST, _SMALLEST = 1e50, 1e-50  # larger counts as infinite, smaller as 0, so that no product overflows

@@ -8,12 +8,10 @@ from numpy.typing import NDArray
 from pipeline.settings.quote_layout import FxParams
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import fx_units
-from pipeline.sources.columns import Array
+from pipeline.sources.columns import Array, Index
 from vae.pricing import fx_smile
 from vae.pricing.fx_smile import Conventions, DeltaKind
 from vae.surface.plausible import VOL_UNITS
-
-Index = NDArray[np.int64]
 
 _YEAR = 1.0 + 1e-9  # tenors are rounded
 

@@ -8,15 +8,12 @@ of the middle row, or of most rows, as single rows may be wrong.
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.settings.quote_layout import FxParams
 from pipeline.settings.quotes import QuotesParams
-from pipeline.sources.columns import Array, Columns
+from pipeline.sources.columns import Array, Columns, Index
 from vae.surface.plausible import VOL_UNITS, Interval
-
-Index = NDArray[np.int64]
 
 _USUAL = Interval(0.003, 0.6)  # of the vol at the money
 _LARGEST_BUTTERFLY = 0.8  # of the vol at the money; those of a pegged currency reach half of it

@@ -13,8 +13,7 @@ from pipeline.errors import InputError
 from pipeline.settings.quote_layout import CallPutParams, FxParams, WideParams
 from pipeline.settings.quotes import QuotesParams
 from pipeline.sources import fx_layout, quote_tenors
-from pipeline.sources.columns import Array
-from pipeline.sources.fx_layout import Index
+from pipeline.sources.columns import Array, Index
 
 _SIDES = ("call", "put")
 _BESIDE = ("weight", "volume", "open_interest")  # columns that are no quote
